@@ -1,0 +1,5 @@
+"""`python -m nestlab` is `nestlab`."""
+
+from .show.cli import main
+
+main()

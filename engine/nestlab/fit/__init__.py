@@ -1,0 +1,1 @@
+"""Data to estimates: linear mixed models from sufficient statistics, and their inference."""

@@ -1,0 +1,124 @@
+"""Linear mixed models from sufficient statistics: what a method needs to know once, and the fit of a block of replicates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..simulate.gram import Gram
+from ..simulate.layout import Design
+from ..spec.formula import same_term
+from ..spec.model import Formula, Method
+from .kernel import fit_block
+
+__all__ = ["Fits", "Plan", "compile_plan", "fit_gram", "pairs"]
+
+Array = NDArray[np.float64]
+
+
+def pairs(q: int) -> list[tuple[int, int]]:
+    """The entries (i, k), i <= k, of a symmetric q x q matrix in the order in which kernels store them."""
+    return [(i, k) for k in range(q) for i in range(k + 1)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One method on one design, in the kernel's terms. p fixed effects, q random columns.
+
+    zcols (q), xcols (p): level-1 columns; xweights (p): index into `multipliers`; blocks (q): number of each column's random
+    term; start (q(q+1)/2): true G relative to the residual variance. true_beta (p): added to the estimates, for the terms that
+    the truth contains (`omitted` holds the others); equation (p): the random column of which a fixed effect is a
+    cluster-constant multiple, -1 if there is none.
+    """
+
+    formula: Formula
+    zcols: tuple[int, ...]
+    xcols: tuple[int, ...]
+    xweights: NDArray[np.int64]
+    blocks: NDArray[np.int64]
+    multipliers: list[tuple[str, ...]]
+    omitted: dict[str, float]
+    true_beta: Array
+    start: Array
+    rows: int
+    clusters: int
+    equation: tuple[int, ...]
+    reml: bool
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Fits of R replicates: status codes (R), iterations (R), deviance (R), certificate residual (R), beta (R, p), vcov of beta
+    (R, p(p+1)/2) and covariance of the random effects (R, q(q+1)/2) by pairs, residual variance (R)."""
+
+    status: NDArray[np.int64]
+    iterations: NDArray[np.int64]
+    deviance: Array
+    residual: Array
+    beta: Array
+    vcov: Array
+    varcomp: Array
+    sigma2: Array
+
+    @property
+    def se(self) -> Array:
+        """Standard errors of beta (R, p)."""
+        p = self.beta.shape[1]
+        diagonal = [k for k, (i, j) in enumerate(pairs(p)) if i == j]
+        return np.sqrt(self.vcov[:, diagonal])
+
+
+def compile_plan(design: Design, method: Method) -> Plan:
+    """A method's plan on a design; paid once per condition."""
+    formula, truth = method.formula, design.condition.truth
+    split = [design.split(term) for term in formula.fixed]
+    multipliers: list[tuple[str, ...]] = list(dict.fromkeys([(), *(outer for _, outer in split)]))
+    zcols = tuple(design.split(column)[0] for column in formula.random_columns)
+    true = dict(zip(truth.formula.fixed, truth.fixed, strict=True))
+
+    def value(term: str) -> float:
+        return next((v for t, v in true.items() if same_term(t, term)), 0.0)
+
+    omitted = {t: v for t, v in true.items() if v != 0.0 and not any(same_term(t, f) for f in formula.fixed)}
+    return Plan(
+        formula=formula,
+        zcols=zcols,
+        xcols=tuple(column for column, _ in split),
+        xweights=np.array([multipliers.index(outer) for _, outer in split], dtype=np.int64),
+        blocks=np.repeat(np.arange(len(formula.random)), formula.block_sizes).astype(np.int64),
+        multipliers=multipliers,
+        omitted=omitted,
+        true_beta=np.array([value(term) for term in formula.fixed]),
+        start=_start(design, zcols),
+        rows=design.rows,
+        clusters=design.clusters,
+        equation=tuple(zcols.index(column) if column in zcols else -1 for column, _ in split),
+        reml=method.reml,
+    )
+
+
+def _start(design: Design, zcols: tuple[int, ...]) -> Array:
+    """The truth's G for the method's random columns: in a simulation it is known, and a good place to start."""
+    covariance = design.random_factor @ design.random_factor.T / design.condition.truth.residual_variance
+    q = len(zcols)
+    G = np.zeros((q, q))
+    for a, left in enumerate(zcols):
+        for b, right in enumerate(zcols):
+            if left in design.random and right in design.random:
+                G[a, b] = covariance[design.random.index(left), design.random.index(right)]
+    return np.array([G[i, k] for i, k in pairs(q)])
+
+
+def fit_gram(plan: Plan, gram: Gram, first: int, last: int) -> Fits:
+    """Fit replicates first .. last - 1 of a block; beta includes the truth's contribution that `respond` left out."""
+    p, n, R = len(plan.xcols), len(plan.start), last - first
+    status, iterations = np.empty(R, dtype=np.int64), np.empty(R, dtype=np.int64)
+    deviance, residual, sigma2 = np.empty(R), np.empty(R), np.empty(R)
+    beta, vcov, varcomp = np.empty((R, p)), np.empty((R, p * (p + 1) // 2)), np.empty((R, n))
+    fit_block(
+        plan.zcols, plan.xcols, plan.xweights, plan.blocks, gram.dd, gram.dy, gram.yy, gram.weights, plan.rows, plan.reml,
+        plan.start, first, last, status, iterations, deviance, residual, beta, vcov, varcomp, sigma2,
+    )  # fmt: skip
+    return Fits(status, iterations, deviance, residual, beta + plan.true_beta, vcov, varcomp, sigma2)

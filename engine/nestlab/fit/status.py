@@ -1,0 +1,36 @@
+"""What became of a fit, with a sentence for people. The order is that of the kernel's codes."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = ["Status"]
+
+
+class Status(IntEnum):
+    """Status of a fit. `converged` means ok or singular: the fit holds the certificate of an optimum."""
+
+    ok = 0
+    singular = 1
+    not_converged = 2
+    rank_deficient = 3
+    nonfinite = 4
+    method_error = 5
+
+    @property
+    def converged(self) -> bool:
+        return self <= Status.singular
+
+    @property
+    def sentence(self) -> str:
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Status.ok: "The fit is an optimum inside the parameter space.",
+    Status.singular: "The fit is an optimum on the boundary: a variance is 0 or a correlation is -1 or 1.",
+    Status.not_converged: "No starting point led to an optimum: the estimates are the best point found and should not be used.",
+    Status.rank_deficient: "Fixed effects or random columns are linear combinations of one another, or there are too few rows.",
+    Status.nonfinite: "The data or the deviance are not finite, or the residual variance is 0 (a response without noise).",
+    Status.method_error: "The method raised an error.",
+}

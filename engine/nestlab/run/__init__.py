@@ -1,0 +1,1 @@
+"""Many replications: blocks, workers, and what is kept on disk."""

@@ -1,0 +1,194 @@
+"""The Python interface: `Study.from_toml(path).run()` gives `Results`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..spec.identity import result_key
+from ..spec.model import Condition, Method
+from ..spec.reading import read_toml
+from ..spec.study import StudyFile
+from .runner import Progress, RunReport, run_study
+from .store import RefusedError, Store, StoredCondition, missing_ranges
+from .summarise import derive, summarise_store
+
+__all__ = ["Results", "Study"]
+
+
+class Study:
+    """A study: its conditions and methods, and the way to run it.
+
+    >>> study = Study.from_dict({
+    ...     "name": "two-arms", "seed": 1, "replications": 100,
+    ...     "design": {"clusters": 10, "cluster_size": 5},
+    ...     "truth": {"formula": "y ~ arm + (1 | school)", "fixed": {"Intercept": 0, "arm": 0.5},
+    ...               "residual_variance": 1, "random": {"school": {"variance": {"Intercept": 0.2}}}},
+    ...     "predictors": {"arm": {"level": 2, "distribution": "balanced"}},
+    ... })
+    >>> len(study.conditions), study.methods[0].name
+    (1, 'reml')
+    """
+
+    def __init__(self, file: StudyFile, text: str) -> None:
+        self.file = file
+        self.text = text
+
+    @classmethod
+    def from_toml(cls, path: str | Path, *, seed: int | None = None, replications: int | None = None) -> Study:
+        """Read a study file; `seed` and `replications` replace the file's. Raises StudyError with all that is wrong."""
+        tables = read_toml(path)
+        text = Path(path).read_text(encoding="utf-8-sig")
+        changes = {"seed": seed, "replications": replications}
+        for key, value in changes.items():
+            if value is not None:
+                text = _with_value(text, key, value)
+        return cls(StudyFile.from_dict(tables, **changes), text)
+
+    @classmethod
+    def from_dict(cls, tables: Mapping[str, Any]) -> Study:
+        """Make a study from tables as a study file holds them. Raises StudyError with all that is wrong."""
+        file = StudyFile.from_dict(tables)
+        return cls(file, file.to_toml())
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The points of the grid."""
+        return self.file.conditions()
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return self.file.methods()
+
+    def run(
+        self,
+        *,
+        replications: int | None = None,
+        out: str | Path | None = None,
+        jobs: int = -1,
+        progress: Progress | None = None,
+    ) -> Results:
+        """Run what is missing and return the results.
+
+        replications: per condition, instead of the study's; out: folder, instead of results/<name>; jobs: threads, -1 for all
+        cores. Raises RefusedError where stored results do not fit the study.
+        """
+        return self.execute(replications=replications, out=out, jobs=jobs, progress=progress)[0]
+
+    def execute(
+        self,
+        *,
+        replications: int | None = None,
+        out: str | Path | None = None,
+        jobs: int = -1,
+        progress: Progress | None = None,
+    ) -> tuple[Results, RunReport]:
+        """`run`, with the report of what was done."""
+        wanted = self.file.replications if replications is None else replications
+        text = self.text if replications is None else _with_value(self.text, "replications", wanted)
+        if wanted < 1:
+            raise ValueError(f"replications = {wanted}: must be 1 or more")
+        folder = Path(out) if out is not None else Path("results") / self.name
+        report = run_study(self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress)
+        return Results(folder), report
+
+
+class Results:
+    """What a run left in its folder. Raises RefusedError if the folder holds none, or what it holds was altered."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._store = Store(self.folder)
+        if not self._store.exists:
+            raise RefusedError(
+                f"{self.folder} holds no results (no manifest.json); run the study first: nestlab run STUDY"
+            )
+        self._study = StudyFile.from_toml(self.folder / "study.toml")
+        self._rows = self._store.read_conditions()
+        self._store.forget_missing()
+        self._store.adopt_unlisted()
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """manifest.json: software, machine, seed, methods, parts with their checksums."""
+        return self._store.manifest
+
+    @property
+    def replications(self) -> int:
+        """Replications per condition that were asked for."""
+        return int(self._store.manifest["replications"])
+
+    def missing(self) -> int:
+        """Fits that were asked for and are not stored; 0 when the run is complete."""
+        total = 0
+        for row in self._active():
+            for method in self._study.methods():
+                covered = self._store.covered(row.number, result_key(row.data_key, method))
+                total += sum(last - first for first, last in missing_ranges(covered, self.replications))
+        return total
+
+    def conditions(self) -> pd.DataFrame:
+        """The active conditions: number, factors and true values."""
+        rows = [
+            {"condition": r.number, **r.factors, **{f"true.{k}": v for k, v in r.truth.items()}} for r in self._active()
+        ]
+        return pd.DataFrame(rows)
+
+    def summary(self) -> pd.DataFrame:
+        """The tidy table of measures: a row per condition x method x estimand x measure x subset (see results/README.md).
+
+        Computed from what is stored if the run is not complete.
+        """
+        if self.missing() or not (self.folder / "summary.parquet").exists():
+            return summarise_store(
+                self._store, self._active(), self._study.methods(), self.replications, self._study.mcse
+            )
+        return self._store.read_summary()
+
+    def replicates(self, condition: int | None = None, method: str | None = None) -> pd.DataFrame:
+        """Replicate rows with the factors' values and derived estimands (sd, cor, icc).
+
+        condition: a condition's number, or all; method: a method's name, or all. KeyError for one that does not exist.
+        """
+        rows = [r for r in self._active() if condition is None or r.number == condition]
+        methods = [m for m in self._study.methods() if method is None or m.name == method]
+        if not rows:
+            raise KeyError(f"condition {condition}: the study has {', '.join(str(r.number) for r in self._active())}")
+        if not methods:
+            raise KeyError(f"method {method!r}: the study has {', '.join(m.name for m in self._study.methods())}")
+        frames = [self._frame(row, m) for row in rows for m in methods]
+        return pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
+
+    def _frame(self, row: StoredCondition, method: Method) -> pd.DataFrame:
+        frame = self._store.read(row.number, result_key(row.data_key, method), self.replications)
+        if frame.empty:
+            return frame
+        frame = derive(frame, list(row.truth)).assign(method=method.name)
+        for position, (name, value) in enumerate(row.factors.items(), start=1):
+            frame.insert(position, name, value)
+        return frame
+
+    def _active(self) -> list[StoredCondition]:
+        return [row for row in self._rows if row.active]
+
+
+def _with_value(text: str, key: str, value: int) -> str:
+    """A study file's text with a top-level number replaced, or added before the first table."""
+    head, table, rest = _cut(text)
+    pattern = re.compile(rf"^(\s*[\"']?{key}[\"']?\s*=\s*)[^#\n]*?(\s*(?:#.*)?)$", re.MULTILINE)
+    changed, count = pattern.subn(rf"\g<1>{value}\g<2>", head, count=1)
+    return (changed if count else f"{key} = {value}\n{head}") + table + rest
+
+
+def _cut(text: str) -> tuple[str, str, str]:
+    match = re.search(r"^\s*\[", text, re.MULTILINE)
+    return (text, "", "") if match is None else (text[: match.start()], "", text[match.start() :])
+

@@ -1,0 +1,110 @@
+"""One condition, ready to run: what depends on it alone is paid once, then each call handles a block of replicates.
+
+Nothing here reads or writes files; a call's result depends on its arguments only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..fit.inference import degrees_of_freedom
+from ..fit.lmm import Fits, Plan, compile_plan, fit_gram, pairs
+from ..fit.status import Status
+from ..simulate.gram import Draw, respond
+from ..simulate.layout import Design, compile_design
+from ..simulate.moments import Moments
+from ..simulate.rows import Rows
+from ..simulate.streams import block_generator
+from ..spec.formula import find_term
+from ..spec.identity import data_key
+from ..spec.model import Condition, Method
+
+__all__ = ["Columns", "CompiledCondition", "compile_condition"]
+
+Array = NDArray[np.float64]
+#: Columns of replicate rows by name, all of one length.
+Columns = dict[str, NDArray[np.generic]]
+
+STATUS_NAMES = np.array([status.name for status in Status])
+
+
+@dataclass(frozen=True)
+class CompiledCondition:
+    """A condition's sampler and its methods' plans: `condition.block(number)`, then `condition.fit(...)`."""
+
+    condition: Condition
+    key: str
+    design: Design
+    sampler: Moments | Rows
+    methods: tuple[Method, ...]
+    plans: tuple[Plan, ...]
+    df: tuple[Array, ...]
+
+    def draw(self, block: int) -> Draw:
+        """The whole of a block (0, 1, ...), from its own stream."""
+        generator = block_generator(self.condition.seed, self.key, block)
+        return self.sampler(generator, self.condition.block_size)
+
+    def fit(self, draw: Draw, method: int, first: int, last: int) -> Fits:
+        """Fit replicates first .. last - 1 of a block by one of the methods."""
+        plan = self.plans[method]
+        return fit_gram(plan, respond(draw, self.design, plan.omitted, plan.multipliers), first, last)
+
+    def replicates(self, first: int, last: int) -> Iterator[tuple[int, list[Columns]]]:
+        """Rows of replicates first .. last - 1, a block at a time: (replicates done, columns of each method)."""
+        size = self.condition.block_size
+        for block in range(first // size, (last - 1) // size + 1):
+            start, stop = max(first, block * size), min(last, (block + 1) * size)
+            draw = self.draw(block)
+            yield stop - start, [self._columns(draw, block, m, start, stop) for m in range(len(self.methods))]
+
+    def _columns(self, draw: Draw, block: int, method: int, start: int, stop: int) -> Columns:
+        origin = block * self.condition.block_size
+        fits = self.fit(draw, method, start - origin, stop - origin)
+        plan, n = self.plans[method], stop - start
+        columns: Columns = {
+            "block": np.full(n, block, dtype=np.int32),
+            "replicate": np.arange(start, stop, dtype=np.int64),
+            "status": STATUS_NAMES[fits.status],
+            "singular": fits.status == Status.singular,
+            "iterations": fits.iterations.astype(np.int16),
+            "deviance": fits.deviance,
+        }
+        se = fits.se
+        for i, term in enumerate(plan.formula.fixed):
+            name = find_term(self.condition.truth.formula.fixed, term) or term
+            columns[f"estimate.{name}"] = fits.beta[:, i]
+            columns[f"se.{name}"] = se[:, i]
+            columns[f"df.{name}"] = np.where(np.isfinite(se[:, i]), self.df[method][i], np.nan)
+        for name, k in _components(plan):
+            columns[f"estimate.{name}"] = fits.varcomp[:, k]
+        columns["estimate.var:residual"] = fits.sigma2
+        return columns
+
+
+def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:
+    """Prepare a condition for the methods; milliseconds, unless a predictor with many rows is drawn once."""
+    design = compile_design(condition)
+    plans = tuple(compile_plan(design, method) for method in methods)
+    df = tuple(
+        degrees_of_freedom(method.df, plan.equation, clusters=plan.clusters, rows=plan.rows)
+        for method, plan in zip(methods, plans, strict=True)
+    )
+    sampler = Rows(design) if condition.path == "rows" else Moments(design)
+    return CompiledCondition(condition, data_key(condition), design, sampler, tuple(methods), plans, df)
+
+
+def _components(plan: Plan) -> list[tuple[str, int]]:
+    """The variances and covariances that a method estimates, and where the kernel put them."""
+    columns, group = plan.formula.random_columns, plan.formula.group
+    named = []
+    for k, (a, b) in enumerate(pairs(len(columns))):
+        if a == b:
+            named.append((f"var:{group}:{columns[a]}", k))
+        elif plan.blocks[a] == plan.blocks[b]:
+            named.append((f"cov:{group}:{columns[a]}:{columns[b]}", k))
+    return named

@@ -1,0 +1,152 @@
+"""What a run has to do: which conditions are new, which are stored, what is missing, and what must be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from ..spec.axes import axis_paths
+from ..spec.estimands import estimands
+from ..spec.formula import formula_text
+from ..spec.identity import DERIVED_PATHS, NUMERICS_VERSION, data_key, describe, flatten, result_key
+from ..spec.model import Condition, Method
+from .store import RefusedError, Store, StoredCondition, missing_ranges
+
+__all__ = ["Job", "Task", "match_conditions", "match_methods", "method_content", "plan_tasks"]
+
+#: Clusters x replicates of a part: about a second of work.
+PART_SIZE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One condition of the study with its number in the store and its methods' result keys."""
+
+    number: int
+    condition: Condition
+    result_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Replicates first .. last - 1 of one condition by some of the methods (indices)."""
+
+    job: Job
+    methods: tuple[int, ...]
+    first: int
+    last: int
+
+    @property
+    def fits(self) -> int:
+        return len(self.methods) * (self.last - self.first)
+
+
+def method_content(method: Method) -> dict[str, Any]:
+    """What a method means: all of it that its stored rows depend on."""
+    return {
+        "formula": formula_text(method.formula),
+        "estimator": method.estimator,
+        "reml": method.reml,
+        "df": method.df,
+        "numerics_version": NUMERICS_VERSION,
+    }
+
+
+def match_methods(stored: Sequence[Mapping[str, Any]], methods: Sequence[Method]) -> list[dict[str, Any]]:
+    """The manifest's list of methods after this run; methods that were removed stay, inactive.
+
+    Raises RefusedError for a name that meant something else when its rows were stored.
+    """
+    known = {entry["name"]: entry for entry in stored}
+    listed = []
+    for method in methods:
+        content = method_content(method)
+        before = known.get(method.name, {}).get("content", content)
+        changed = [k for k in content if before.get(k) != content[k]]
+        if changed:
+            values = "; ".join(
+                f"method.{method.name}.{k}: stored {before.get(k)!r}, now {content[k]!r}" for k in changed
+            )
+            raise RefusedError(
+                f"the study changed what stored results mean: {values}. Give the method another name, or use --out"
+            )
+        listed.append({"name": method.name, "active": True, "alpha": method.alpha, "content": content})
+    names = {method.name for method in methods}
+    listed += [{**entry, "active": False} for name, entry in known.items() if name not in names]
+    return listed
+
+
+def match_conditions(
+    stored: Sequence[StoredCondition], conditions: Sequence[Condition], methods: Sequence[Method]
+) -> tuple[list[StoredCondition], list[int]]:
+    """(all conditions to store, the number of each condition of the study).
+
+    Stored conditions are known by their data key. New ones are given the next numbers; those that the study no longer has
+    become inactive. Raises RefusedError if the study changed a value that no axis of the grid sets: the same labels would then
+    stand for other conditions.
+    """
+    by_key = {s.data_key: s for s in stored}
+    rows = {s.number: replace(s, active=False) for s in stored}
+    numbers: list[int] = []
+    free = max(rows, default=-1) + 1
+    formulas = tuple(method.formula for method in methods)
+    for condition in conditions:
+        key = data_key(condition)
+        truth = estimands(condition, formulas)
+        if key in by_key:
+            number = by_key[key].number
+            row = replace(by_key[key], active=True, factors=dict(condition.factors), truth=truth)
+        else:
+            spec = flatten(describe(condition))
+            _refuse_changed(stored, condition, spec)
+            number, free = free, free + 1
+            row = StoredCondition(number, key, True, dict(condition.factors), spec, truth)
+        rows[number] = row
+        numbers.append(number)
+    return [rows[number] for number in sorted(rows)], numbers
+
+
+def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spec: Mapping[str, Any]) -> None:
+    """Compare what no axis sets with what is stored; path and block size follow from the rest."""
+    if not stored:
+        return
+    before = stored[-1]
+    formula = condition.truth.formula
+    free = {path for name in {*before.factors, *condition.factors} for path in axis_paths(name, formula)}
+    changed = [p for p in sorted({*spec, *before.spec}) if p not in free and spec.get(p) != before.spec.get(p)]
+    own = [p for p in changed if p not in DERIVED_PATHS]
+    if not free:
+        own = own or changed
+    elif "draw_version" in changed:
+        own.append("draw_version")
+    if own:
+        values = "; ".join(f"{p}: stored {before.spec.get(p)!r}, now {spec.get(p)!r}" for p in own)
+        raise RefusedError(
+            f"the study changed what stored conditions mean: {values}. Restore it, give the study another name, or use --out"
+        )
+
+
+def plan_tasks(store: Store, jobs: Sequence[Job], replications: int) -> Iterator[Task]:
+    """What is missing, in parts of about equal work; methods that miss the same replicates share their draws."""
+    for job in jobs:
+        wanting: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        for method, key in enumerate(job.result_keys):
+            ranges = tuple(missing_ranges(store.covered(job.number, key), replications))
+            wanting.setdefault(ranges, []).append(method)
+        blocks = max(1, PART_SIZE // (job.condition.layout.clusters * job.condition.block_size))
+        step = blocks * job.condition.block_size
+        for ranges, methods in wanting.items():
+            for first, last in ranges:
+                edges = [first, *range((first // step + 1) * step, last, step), last]
+                for a, b in pairwise(edges):
+                    yield Task(job, tuple(methods), a, b)
+
+
+def make_jobs(conditions: Sequence[Condition], numbers: Sequence[int], methods: Sequence[Method]) -> list[Job]:
+    jobs = []
+    for condition, number in zip(conditions, numbers, strict=True):
+        key = data_key(condition)
+        jobs.append(Job(number, condition, tuple(result_key(key, method) for method in methods)))
+    return jobs

@@ -1,0 +1,215 @@
+"""Run a study: find what is missing, simulate and fit it in parallel, keep it, and measure it.
+
+Workers are threads: the compiled draws and fits release the GIL, so one process serves all cores and compiles once. A worker
+writes its own parts; whoever stops a run loses the parts that were not finished, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import joblib
+import numpy as np
+
+from ..spec.model import Method
+from ..spec.study import StudyFile
+from .block import Columns, compile_condition
+from .plan import Job, Task, make_jobs, match_conditions, match_methods, plan_tasks
+from .store import Part, Store
+from .summarise import summarise_store
+
+__all__ = ["Progress", "Quiet", "RunReport", "run_study"]
+
+#: Seconds between rewrites of the manifest while a run goes on.
+MANIFEST_INTERVAL = 10.0
+
+
+class Progress(Protocol):
+    """What a run tells while it goes on. `advance` is called from worker threads."""
+
+    def start(self, fits: int, conditions: int) -> None: ...
+    def advance(self, fits: int) -> None: ...
+    def stage(self, text: str) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Quiet:
+    """No progress at all."""
+
+    def start(self, fits: int, conditions: int) -> None: ...
+    def advance(self, fits: int) -> None: ...
+    def stage(self, text: str) -> None: ...
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did: fits made now, fits found stored, seconds, and where the results are."""
+
+    folder: Path
+    made: int
+    stored: int
+    seconds: float
+
+
+def run_study(
+    study: StudyFile, folder: Path, *, text: str, replications: int, jobs: int = -1, progress: Progress | None = None
+) -> RunReport:
+    """Do what is missing of `replications` replicates of every condition, and write the summary.
+
+    jobs: worker threads, -1 for all cores. Raises RefusedError where stored results don't fit the study; KeyboardInterrupt
+    passes through after finished parts and the manifest are safe.
+    """
+    progress = progress or Quiet()
+    conditions, methods = study.conditions(), study.methods()
+    started = datetime.now(UTC)
+    store = Store(folder)
+    stored = store.read_conditions()
+    rows, numbers = match_conditions(stored, conditions, methods)
+    listed = match_methods(store.manifest.get("methods", []), methods)
+    todo = make_jobs(conditions, numbers, methods)
+    with store.locked():
+        store.forget_missing()
+        store.adopt_unlisted()
+        tasks = list(plan_tasks(store, todo, replications))
+        made = sum(task.fits for task in tasks)
+        total = len(conditions) * len(methods) * replications
+        active = {c.number: c for c in rows}
+        runs = [
+            *store.manifest.get("runs", []),
+            {"started": started.isoformat(), "ended": None, "fits": made, "jobs": jobs},
+        ]
+        store.write_conditions(rows, _derived(todo, active))
+        store.write_study(text)
+        store.write_manifest(
+            name=study.name, seed=study.seed, replications=replications, mcse=study.mcse, methods=listed,
+            software=_software(), machine=_machine(), runs=runs,
+        )  # fmt: skip
+        schema = _schema(rows, methods)
+        progress.start(made, len(conditions))
+        try:
+            _execute(store, tasks, methods, schema, jobs, progress)
+            progress.stage("measuring")
+            store.write_summary(summarise_store(store, rows, methods, replications, study.mcse))
+            runs[-1]["ended"] = datetime.now(UTC).isoformat()
+            store.write_manifest(runs=runs)
+        except BaseException:
+            store.adopt_unlisted()
+            store.write_manifest()
+            raise
+        finally:
+            progress.stop()
+    return RunReport(folder, made, total - made, (datetime.now(UTC) - started).total_seconds())
+
+
+def _execute(
+    store: Store, tasks: Sequence[Task], methods: Sequence[Method], schema: Sequence[str], jobs: int, progress: Progress
+) -> None:
+    stop = threading.Event()
+    work = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered", batch_size=1)
+    clock = datetime.now(UTC)
+    finished = work(joblib.delayed(_run_task)(store, task, methods, schema, progress, stop) for task in tasks)
+    try:
+        for _ in finished:
+            if (datetime.now(UTC) - clock).total_seconds() > MANIFEST_INTERVAL:
+                store.write_manifest()
+                clock = datetime.now(UTC)
+    except BaseException:
+        stop.set()
+        with contextlib.suppress(Exception):
+            finished.close()
+        raise
+
+
+def _run_task(
+    store: Store,
+    task: Task,
+    methods: Sequence[Method],
+    schema: Sequence[str],
+    progress: Progress,
+    stop: threading.Event,
+) -> list[Part]:
+    """Simulate and fit one task and write its parts, one a method."""
+    chosen = [methods[m] for m in task.methods]
+    if stop.is_set():
+        return []
+    compiled = compile_condition(task.job.condition, chosen)
+    collected: list[list[Columns]] = [[] for _ in chosen]
+    for done, columns in compiled.replicates(task.first, task.last):
+        for rows, block in zip(collected, columns, strict=True):
+            rows.append(block)
+        progress.advance(done * len(chosen))
+        if stop.is_set():
+            return []
+    return [
+        store.write_part(
+            {name: np.concatenate([b[name] for b in rows]) for name in rows[0]}, schema, condition=task.job.number,
+            method=method.name, result_key=task.job.result_keys[m], first=task.first, last=task.last,
+        )
+        for m, method, rows in zip(task.methods, chosen, collected, strict=True)
+    ]  # fmt: skip
+
+
+def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
+    """Every estimate, se and df column of the study, in the order of the estimands."""
+    names = list(dict.fromkeys(name for row in rows if row.active for name in row.truth))
+    stored = [n for n in names if n.split(":")[0] not in ("sd", "cor") and n != "icc"]
+    fixed = [n for n in stored if n.split(":")[0] not in ("var", "cov")]
+    return [f"estimate.{n}" for n in stored] + [f"se.{n}" for n in fixed] + [f"df.{n}" for n in fixed]
+
+
+def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, Any]]:
+    """Derived quantities of conditions.parquet: sizes, path, block size."""
+    known = {}
+    for job in jobs:
+        layout = job.condition.layout
+        known[job.number] = {
+            "clusters_total": layout.clusters,
+            "rows_total": layout.rows,
+            "path": job.condition.path,
+            "block_size": job.condition.block_size,
+        }
+    for number, row in rows.items():
+        if number not in known:
+            known[number] = {"path": row.spec.get("path"), "block_size": row.spec.get("block_size")}
+    return known
+
+
+def _software() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in (
+        "nestlab",
+        "numpy",
+        "scipy",
+        "pandas",
+        "pyarrow",
+        "numba",
+        "llvmlite",
+        "joblib",
+        "formulae",
+        "pydantic",
+    ):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.system(),
+        "release": platform.release(),
+        "machine": platform.machine(),
+        "processor": platform.processor(),
+        "cores": os.cpu_count(),
+        "byteorder": sys.byteorder,
+    }

@@ -1,0 +1,146 @@
+"""The command line. Imports of the other rooms stand inside the commands, so that `nestlab --help` is instant.
+
+Exit codes: 0 done, 2 bad input, 3 refused (stale or mixed results), 4 incomplete, 130 interrupted, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app", "main"]
+
+BAD_INPUT, REFUSED, INCOMPLETE, INTERRUPTED = 2, 3, 4, 130
+
+app = typer.Typer(
+    name="nestlab",
+    help="Monte Carlo power and bias studies of multilevel (mixed-effects) models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Entry point of the command `nestlab`."""
+    app(prog_name="nestlab")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from nestlab import __version__
+
+        typer.echo(f"nestlab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Turn exceptions into one line and the exit code that stands for them; NESTLAB_DEBUG=1 shows the traceback instead."""
+    from ..run.store import RefusedError
+    from ..spec.formula import FormulaError
+    from ..spec.matrices import DataError
+    from ..spec.problems import StudyError
+
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except (StudyError, FormulaError, DataError) as error:
+        raise _fail(str(error), BAD_INPUT) from None
+    except RefusedError as error:
+        raise _fail(str(error), REFUSED) from None
+    except KeyboardInterrupt:
+        raise _fail("interrupted; finished parts are kept, the same command goes on from there", INTERRUPTED) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if os.environ.get("NESTLAB_DEBUG"):
+            raise
+        raise _fail(f"{type(error).__name__}: {error} (NESTLAB_DEBUG=1 shows where)", 1) from None
+
+
+def _fail(text: str, code: int) -> typer.Exit:
+    for line in text.splitlines():
+        typer.echo(f"error: {line}", err=True)
+    return typer.Exit(code)
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="The study file (TOML).", show_default=False)],
+    replications: Annotated[
+        int | None,
+        typer.Option(min=1, help="Replications per condition, instead of the file's.", show_default=False),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=-1, help="Worker threads; -1: one a core.")] = -1,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results [default: results/<name>].", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+) -> None:
+    """Simulate and fit a study; only what is missing is computed."""
+    with _exit_codes():
+        from .run_command import run_command
+
+        run_command(study, replications=replications, jobs=jobs, out=out, seed=seed)
+
+
+@app.command()
+def summary(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    estimand: Annotated[
+        list[str] | None, typer.Option(help="Only this estimand (repeatable).", show_default=False)
+    ] = None,
+    measure: Annotated[
+        list[str] | None, typer.Option(help="Only this measure (repeatable).", show_default=False)
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this method (repeatable).", show_default=False)] = None,
+    subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
+    csv: Annotated[bool, typer.Option("--csv", help="Write the rows as CSV.")] = False,
+) -> None:
+    """Print the measures of a run, each with its Monte Carlo standard error."""
+    with _exit_codes():
+        from .summary import summary_command
+
+        complete = summary_command(
+            results, estimands=estimand or [], measures=measure or [], methods=method or [], subset=subset, csv=csv
+        )
+        if not complete:
+            raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def fit(
+    data: Annotated[Path, typer.Argument(help="CSV or Parquet file.", show_default=False)],
+    formula: Annotated[str, typer.Argument(help='As in lme4: "y ~ x + (1 + x | g)".', show_default=False)],
+    ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
+    df: Annotated[str, typer.Option(help="Degrees of freedom: z or between-within.")] = "z",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Fit one data set and print it as lmer does."""
+    with _exit_codes():
+        from .fit_command import fit_command
+
+        typer.echo(fit_command(data, formula, ml, df, as_json))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""How a run tells people where it is: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID as _TaskID
+
+__all__ = ["BarProgress", "LineProgress", "progress_for"]
+
+#: Seconds between plain lines.
+INTERVAL = 5.0
+
+
+def progress_for(console: Console) -> BarProgress | LineProgress:
+    """A bar if the console is a terminal, plain lines otherwise. Both write to standard error."""
+    return BarProgress(console) if console.is_terminal else LineProgress()
+
+
+def _rate(done: int, total: int, seconds: float) -> str:
+    if done == 0 or seconds <= 0:
+        return "starting (the first run compiles its kernels)"
+    rate = done / seconds
+    return f"{rate:,.0f} fits/s, {_duration((total - done) / rate)} left"
+
+
+def _duration(seconds: float) -> str:
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class BarProgress:
+    """A rich progress bar with rate and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), console=console, transient=True,
+        )  # fmt: skip
+        self._task: _TaskID | None = None
+        self._first: float | None = None
+
+    def start(self, fits: int, conditions: int) -> None:
+        if fits:
+            self._bar.start()
+            self._task = self._bar.add_task("fitting", total=fits, rate=_rate(0, fits, 0))
+
+    def advance(self, fits: int) -> None:
+        if self._task is None:
+            return
+        task = self._bar.tasks[0]
+        if self._first is None:  # time from the first block on: what came before is compilation
+            self._first = time.monotonic()
+        done = int(task.completed) + fits
+        self._bar.update(
+            self._task, advance=fits, rate=_rate(done, int(task.total or 0), time.monotonic() - self._first)
+        )
+
+    def stage(self, text: str) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, description=text, rate="")
+
+    def stop(self) -> None:
+        self._bar.stop()
+
+
+class LineProgress:
+    """A line every few seconds, for logs."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._total = self._done = 0
+        self._first: float | None = None
+        self._last = time.monotonic()
+
+    def start(self, fits: int, conditions: int) -> None:
+        self._total = fits
+        if fits:
+            self._say(f"{fits:,} fits in {conditions:,} conditions")
+
+    def advance(self, fits: int) -> None:
+        with self._guard:
+            now = time.monotonic()
+            if self._first is None:
+                self._first = now
+            self._done += fits
+            if now - self._last >= INTERVAL:
+                self._last = now
+                self._say(
+                    f"{self._done:,} of {self._total:,} fits, {_rate(self._done, self._total, now - self._first)}"
+                )
+
+    def stage(self, text: str) -> None:
+        if self._total:
+            self._say(text)
+
+    def stop(self) -> None: ...
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,197 @@
+"""The summary of a run as people read it: an overview that fits the terminal, and the rows asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from ..run.api import Results
+from ..spec.problems import StudyError, nearest
+
+__all__ = ["overview", "summary_command", "value_with_mcse"]
+
+#: Rows of the overview before it is cut.
+MAX_ROWS = 24
+#: Characters of a header word before it is folded.
+LONGEST_WORD = 8
+
+
+def value_with_mcse(value: Any, mcse: Any) -> str:
+    """A measure as journals print it, "0.812 (0.006)".
+
+    The MCSE has one significant digit, two if it begins with 1; the value as many decimals.
+    """
+    if not np.isfinite(value):
+        return "-"
+    if not np.isfinite(mcse):
+        return f"{value:.4g}"
+    if mcse == 0:
+        return f"{value:.4g} (0)"
+    exponent = int(np.floor(np.log10(mcse)))
+    digits = 1 if round(mcse / 10.0**exponent, 6) < 1.95 else 0
+    decimals = int(np.clip(digits - exponent, 0, 8))
+    return f"{value:.{decimals}f} ({mcse:.{decimals}f})"
+
+
+def overview(results: Results, width: int) -> Group:
+    """One row per condition and method, with as many measures (MCSE) as fit into `width` characters.
+
+    Power, coverage and bias of one fixed effect, the last of the truth's formula; below, the extremes of the shares of
+    converged and singular fits. `nestlab summary` has them all.
+    """
+    summary = results.summary()
+    factors = [c for c in results.conditions().columns if not c.startswith("true.") and c != "condition"]
+    whole = summary[summary["subset"] == "all"]
+    effects = whole.loc[whole["measure"] == "power", "estimand"]
+    focus = effects.iloc[-1] if len(effects) else ""
+    wanted = [(focus, m) for m in ("power", "cover", "bias") if focus]
+    cells = {
+        (row.condition, row.method, row.estimand, row.measure): value_with_mcse(row.value, row.mcse)
+        for row in whole[whole["estimand"] == focus].itertuples()
+    }
+    keys = whole[["condition", "method", *factors]].drop_duplicates()
+    methods = keys["method"].nunique() > 1
+    columns = [("", [str(v) for v in keys["condition"]])]
+    columns += [(f.replace("_", " "), [_plain(v) for v in keys[f]]) for f in factors]
+    columns += [("method", list(keys["method"]))] if methods else []
+    measured = [
+        (f"{m} {e}".strip(), [cells.get((c, name, e, m), "-") for c, name in keys[["condition", "method"]].to_numpy()])
+        for e, m in wanted
+    ]
+    table, left_out = _fitted(columns, measured, width)
+    title = Text(f"{results.manifest['name']}: {results.replications:,} replications a condition, value (MCSE)")
+    notes = [Text(_extreme(whole, "converged", lowest=True)), Text(_extreme(whole, "singular", lowest=False))]
+    if len(keys) > MAX_ROWS or left_out:
+        more = [f"{len(keys) - MAX_ROWS} more rows"] if len(keys) > MAX_ROWS else []
+        notes.append(Text(f"{', '.join(more + left_out)}: nestlab summary {results.folder}"))
+    return Group(title, table, *notes)
+
+
+def _extreme(whole: pd.DataFrame, measure: str, *, lowest: bool) -> str:
+    rows = whole[whole["measure"] == measure]
+    row = rows.sort_values("value", ascending=lowest).iloc[0]
+    value = value_with_mcse(row["value"], row["mcse"])
+    return f"{measure}: {'at least' if lowest else 'at most'} {value} of the fits (condition {row['condition']}, {row['method']})"
+
+
+def _fitted(
+    columns: list[tuple[str, list[str]]], measured: list[tuple[str, list[str]]], width: int
+) -> tuple[Table, list[str]]:
+    """A table of all columns and of the measures that fit; the names of those that do not."""
+
+    def needed(column: tuple[str, list[str]]) -> int:
+        words = max((min(len(word), LONGEST_WORD) for word in column[0].split()), default=0)
+        return 2 + max(words, *map(len, column[1][:MAX_ROWS]), 1)
+
+    room = width - sum(map(needed, columns)) - 2
+    shown: list[tuple[str, list[str]]] = []
+    for column in measured:
+        room -= needed(column)
+        if shown and room < 0:
+            break
+        shown.append(column)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    for header, _ in columns + shown:
+        table.add_column(header, justify="right", overflow="fold")
+    for row in list(zip(*(cells for _, cells in columns + shown), strict=True))[:MAX_ROWS]:
+        table.add_row(*row)
+    return table, [header for header, _ in measured[len(shown) :]]
+
+
+def summary_command(
+    folder: Path, *, estimands: Sequence[str], measures: Sequence[str], methods: Sequence[str], subset: str, csv: bool
+) -> bool:
+    """Print the rows asked for; True if the run is complete."""
+    results = Results(folder)
+    frame = results.summary()
+    missing = results.missing()
+    if frame.empty:
+        typer_note(f"nothing is stored yet: {missing:,} fits are missing")
+        return False
+    frame = frame[frame["subset"] == _known("subset", subset, frame)]
+    for column, wanted in (("estimand", estimands), ("measure", measures), ("method", methods)):
+        if wanted:
+            frame = frame[frame[column].isin([_known(column, w, frame) for w in wanted])]
+    if csv:
+        sys.stdout.write(frame.to_csv(index=False))
+    elif not (estimands or measures or methods):
+        Console().print(overview(results, Console().width))
+        Console().print(_measures(frame))
+    else:
+        Console().print(_rows(frame))
+    if missing:
+        typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
+    return missing == 0
+
+
+def typer_note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _known(column: str, value: str, frame: pd.DataFrame) -> str:
+    known = [str(v) for v in frame[column].unique()]
+    if value not in known:
+        raise StudyError(
+            [f"--{column} {value!r}: the results have {', '.join(k for k in known if k)}{nearest(value, known)}"]
+        )
+    return value
+
+
+def _rows(frame: pd.DataFrame) -> Group:
+    """The rows as they are: factors, method, estimand, measure, value (MCSE), limits, n. What does not vary stands above."""
+    fixed = {"condition", "method", "estimand", "measure", "subset", "value", "mcse", "n"}
+    extra = {"lower", "upper", "missing", "bound_lower", "bound_upper"}
+    factors = [c for c in frame.columns if c not in fixed | extra]
+    named = ["method", "estimand", "measure"]
+    varying = [c for c in named if frame[c].nunique() > 1]
+    title = ", ".join(f"{c} {frame[c].iloc[0] or '(whole)'}" for c in named if c not in varying)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    limits = frame["lower"].notna().any()
+    bounds = (frame["missing"].fillna(0) > 0).any()
+    headers = [
+        "",
+        *(f.replace("_", " ") for f in factors),
+        *varying,
+        "value (MCSE)",
+        *(["95 % limits"] if limits else []),
+        "n",
+    ]
+    for header in headers + (["missing", "bounds"] if bounds else []):
+        table.add_column(
+            header, justify="right", overflow="fold", no_wrap=header in ("value (MCSE)", "95 % limits", "bounds")
+        )
+    for row in frame.to_dict("records"):
+        cells = [str(row["condition"]), *(_plain(row[f]) for f in factors), *(str(row[c]) for c in varying)]
+        cells.append(value_with_mcse(row["value"], row["mcse"]))
+        if limits:
+            cells.append("" if pd.isna(row["lower"]) else f"{row['lower']:.3f}-{row['upper']:.3f}")
+        cells.append(f"{row['n']:,}")
+        if bounds:
+            some = pd.notna(row["missing"]) and row["missing"] > 0
+            ends = f"{row['bound_lower']:.3f}-{row['bound_upper']:.3f}"
+            cells += [f"{row['missing']:,.0f}", ends] if some else ["", ""]
+        table.add_row(*cells)
+    return Group(Text(title), table)
+
+
+def _measures(frame: pd.DataFrame) -> Text:
+    estimands = ", ".join(e for e in frame["estimand"].unique() if e)
+    measures = ", ".join(frame["measure"].unique())
+    return Text(
+        f"estimands: {estimands}\nmeasures: {measures}\nchoose by --estimand and --measure; --csv writes the rows"
+    )
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""Truth to data: layouts, random streams, sufficient statistics and rows."""

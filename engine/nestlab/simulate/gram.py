@@ -1,0 +1,108 @@
+"""The Gram of a block of replicates: per cluster, all that a Gaussian analysis needs.
+
+Arrays hold the replicate index last, so that a block is drawn in bulk and neighbouring replicates lie side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from .layout import Array, Design
+
+__all__ = ["Draw", "Gram", "respond"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One block as drawn: d level-1 columns D, errors e, random effects u, level-2 predictors z; J clusters, R replicates.
+
+    dd (J, d(d+1)/2, R or 1): D'D by pairs (upper triangle by columns); 1 when no level-1 predictor is redrawn. de (J, d, R):
+    D'e. ee (J, R): e'e. u (J, q, R). z (m, J, R or 1).
+    """
+
+    dd: Array
+    de: Array
+    ee: Array
+    u: Array
+    z: Array
+
+    @property
+    def replicates(self) -> int:
+        return int(self.ee.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Gram:
+    """D'D, D'y and y'y of each cluster and replicate, with the multipliers of level-2 terms (w, J, R or 1)."""
+
+    dd: Array
+    dy: Array
+    yy: Array
+    weights: Array
+
+
+def respond(draw: Draw, design: Design, omitted: dict[str, float], multipliers: list[tuple[str, ...]]) -> Gram:
+    """The Gram of y less the true contribution of the terms that the analysis contains.
+
+    Estimates are equivariant, so the true values of those terms are added to the estimates instead: a mean of 1e6 with unit
+    variance would lose its digits in y'y. omitted: true values of the fixed effects that the analysis leaves out.
+    """
+    indices = list(dict.fromkeys([*design.random, *(design.split(term)[0] for term in omitted)]))
+    coefficients = draw.u
+    if omitted or tuple(indices) != design.random:
+        coefficients = np.zeros((design.clusters, len(indices), draw.replicates))
+        for k, column in enumerate(design.random):
+            coefficients[:, indices.index(column)] += draw.u[:, k]
+        for term, value in omitted.items():
+            column, outer = design.split(term)
+            coefficients[:, indices.index(column)] += value * _multiplier(draw, design, outer)
+    dy, yy = np.empty_like(draw.de), np.empty_like(draw.ee)
+    _respond(draw.dd, draw.de, draw.ee, coefficients, np.array(indices, dtype=np.int64), dy, yy)
+    width = draw.z.shape[2] if any(multipliers) else 1
+    weights = np.ones((len(multipliers), design.clusters, width))
+    for k, outer in enumerate(multipliers):
+        weights[k] = _multiplier(draw, design, outer)
+    return Gram(draw.dd, dy, yy, weights)
+
+
+def _multiplier(draw: Draw, design: Design, outer: tuple[str, ...]) -> Array:
+    """(J, R or 1): the product of level-2 predictors that multiplies a level-1 column."""
+    value = np.ones((design.clusters, 1))
+    for name in outer:
+        value = value * draw.z[design.between.index(name)]
+    return value
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _respond(
+    dd: Array, de: Array, ee: Array, w: Array, columns: NDArray[np.int64], dy: Array, yy: Array
+) -> None:  # pragma: no cover
+    """dy = dd w + de, yy = w'dd w + 2 w'de + ee, w on `columns` of D."""
+    J, d, R = de.shape
+    redrawn = dd.shape[2] > 1
+    for j in range(J):
+        for r in range(R):
+            yy[j, r] = ee[j, r]
+        for i in range(d):
+            for r in range(R):
+                dy[j, i, r] = de[j, i, r]
+        for k in range(len(columns)):
+            c = columns[k]
+            for r in range(R):
+                yy[j, r] += w[j, k, r] * de[j, c, r]
+            for i in range(d):
+                s = c * (c + 1) // 2 + i if i <= c else i * (i + 1) // 2 + c
+                if redrawn:
+                    for r in range(R):
+                        dy[j, i, r] += dd[j, s, r] * w[j, k, r]
+                else:
+                    value = dd[j, s, 0]
+                    for r in range(R):
+                        dy[j, i, r] += value * w[j, k, r]
+        for k in range(len(columns)):
+            for r in range(R):
+                yy[j, r] += w[j, k, r] * dy[j, columns[k], r]

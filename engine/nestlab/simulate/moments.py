@@ -1,0 +1,169 @@
+"""The moments path: sufficient statistics drawn directly, without a row.
+
+For cluster j with n rows, D = [K, X]: k known columns and g Gaussian ones, X = 1 mu' + noise, noise rows N(0, diag(sd^2)). With
+K = Q R_K, Q orthonormal with a column for each of K's rank(K) independent columns, the factor R of D'D = R'R is
+
+    R = [ R_K   Q'1 mu' + N(0, 1) sd ]    Q'1 is the first column of R_K, as K's first column is 1
+        [ 0     T sd                 ]    T: Bartlett's upper factor of a Wishart with n - rank(K) degrees of freedom
+
+(Bartlett 1933; trapezoidal, with n - rank(K) rows, where that is less than g). Given R, Gaussian errors give D'e = s R'v,
+v ~ N(0, I), and e'e = s2 (v'v + chi2(n - rows of R)): exact in distribution, at a cost that does not depend on n.
+
+A row of R that a small cluster or a dependent column lacks stands as a row of zeros, `active` is 0 there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from .deviates import chi_square, standard_normal
+from .gram import Draw
+from .layout import Array, Design
+
+__all__ = ["Moments", "draw_between", "draw_random_effects"]
+
+#: What is left of a known column beside the earlier ones, relative to itself, below which it depends on them.
+DEPENDENT = 1e-10
+
+
+class Moments:
+    """Draws blocks of one condition by the moments path: `Moments(design)(generator, replicates)`."""
+
+    def __init__(self, design: Design) -> None:
+        assert not design.products, "products of redrawn predictors are not Gaussian: they need the rows path"
+        self.design = design
+        self._known_factor = _known_factor(design)
+        known = np.diagonal(self._known_factor, axis1=1, axis2=2) > 0
+        left = design.sizes - known.sum(axis=1)
+        bartlett = np.maximum(left[:, None] - np.arange(design.drawn + 1), 0)
+        self._df = np.column_stack([bartlett[:, : design.drawn], np.maximum(left - design.drawn, 0)])
+        self._active = np.column_stack([known, bartlett[:, : design.drawn] > 0]).astype(float)
+
+    def __call__(self, generator: Generator, replicates: int) -> Draw:
+        """Draw a whole block. The order of the draws is part of the draw version."""
+        design, J, R = self.design, self.design.clusters, replicates
+        k, g = design.known, design.drawn
+        z = draw_between(design, generator, R)
+        u = draw_random_effects(design, generator, R)
+        across = standard_normal(generator, (J, k, g, R))
+        above = standard_normal(generator, (J, g * (g - 1) // 2, R))
+        v = standard_normal(generator, (J, k + g, R))
+        squares = chi_square(generator, self._df, R)
+        dd = known_dd(design, R)
+        de, ee = np.empty_like(v), np.empty((J, R))
+        _assemble(
+            self._known_factor, self._active, design.drawn_mean, design.drawn_sd, design.residual_sd,
+            across, above, v, squares, dd, de, ee,
+        )  # fmt: skip
+        return Draw(dd, de, ee, u, z)
+
+
+def known_dd(design: Design, replicates: int) -> Array:
+    """(J, d(d+1)/2, R or 1): D'D with its known part filled in; the rest is for the caller."""
+    if not design.drawn:
+        return design.known_gram[:, :, None]
+    d = len(design.columns)
+    dd = np.empty((design.clusters, d * (d + 1) // 2, replicates))
+    dd[:, : design.known_gram.shape[1]] = design.known_gram[:, :, None]
+    return dd
+
+
+def draw_between(design: Design, generator: Generator, replicates: int) -> Array:
+    """(m, J, R or 1): the level-2 predictors; those that are not redrawn repeat their values."""
+    redrawn = np.flatnonzero(np.isnan(design.between_fixed).any(axis=1))
+    if not len(redrawn):
+        return design.between_fixed[:, :, None]
+    z = np.repeat(design.between_fixed[:, :, None], replicates, axis=2)
+    noise = standard_normal(generator, (len(redrawn), design.clusters, replicates))
+    z[redrawn] = design.between_mean[redrawn, None, None] + design.between_sd[redrawn, None, None] * noise
+    return z
+
+
+def draw_random_effects(design: Design, generator: Generator, replicates: int) -> Array:
+    """(J, q, R): u = L N(0, I), L L' the truth's covariance."""
+    L = design.random_factor
+    u = standard_normal(generator, (design.clusters, len(L), replicates))
+    for i in reversed(range(len(L))):  # in place: row i needs rows 0 .. i of the noise
+        u[:, i] *= L[i, i]
+        for k in np.flatnonzero(L[i, :i]):
+            u[:, i] += L[i, k] * u[:, k]
+    return u
+
+
+def _known_factor(design: Design) -> Array:
+    """(J, k, k): R_K of all clusters at once by modified Gram-Schmidt; a dependent column's row is 0."""
+    rest = design.known_rows.copy()
+    k = design.known
+    factor = np.zeros((design.clusters, k, k))
+    for m in range(k):
+        length = np.sqrt(design.cluster_sums(rest[:, m] ** 2))
+        whole = np.sqrt(design.known_gram[:, m + m * (m + 1) // 2])
+        kept = length > DEPENDENT * whole
+        factor[kept, m, m] = length[kept]
+        q = rest[:, m] * np.repeat(np.divide(1.0, length, out=np.zeros_like(length), where=kept), design.sizes)
+        for i in range(m + 1, k):
+            factor[:, m, i] = design.cluster_sums(q * rest[:, i])
+            rest[:, i] -= q * np.repeat(factor[:, m, i], design.sizes)
+    return factor
+
+
+@njit(error_model="numpy", fastmath={"contract"})
+def _factor(
+    known_factor: Array, active: Array, mean: Array, sd: Array, across: Array, above: Array, squares: Array, F: Array
+) -> None:  # pragma: no cover
+    """R of one cluster, by pairs (d(d+1)/2, R); arguments are those of `_assemble` at cluster j."""
+    k, g, R = across.shape
+    for i in range(k):
+        for m in range(i + 1):
+            F[i * (i + 1) // 2 + m, :] = known_factor[m, i]
+    for i in range(g):
+        column = (k + i) * (k + i + 1) // 2
+        for m in range(k):
+            location, scale = mean[i] * known_factor[m, 0], sd[i] * active[m]
+            for r in range(R):
+                F[column + m, r] = location + scale * across[m, i, r]
+        for m in range(i):
+            scale = sd[i] * active[k + m]
+            for r in range(R):
+                F[column + k + m, r] = scale * above[i * (i - 1) // 2 + m, r]
+        for r in range(R):
+            F[column + k + i, r] = sd[i] * np.sqrt(squares[i, r])
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _assemble(
+    known_factor: Array, active: Array, mean: Array, sd: Array, sigma: float, across: Array, above: Array, v: Array,
+    squares: Array, dd: Array, de: Array, ee: Array,
+) -> None:  # fmt: skip  # pragma: no cover
+    """D'D = R'R beyond its known part, D'e = s R'v, e'e.
+
+    known_factor (J, k, k), active (J, d), mean and sd (g); normal deviates across (J, k, g, R), above (J, g(g-1)/2, R) and
+    v (J, d, R); chi-squares (J, g + 1, R) of Bartlett's diagonal and of e'e.
+    """
+    J, d, R = v.shape
+    k, g = known_factor.shape[1], len(mean)
+    F = np.empty((d * (d + 1) // 2, R))
+    for j in range(J):
+        _factor(known_factor[j], active[j], mean, sd, across[j], above[j], squares[j], F)
+        for r in range(R):
+            ee[j, r] = squares[j, g, r]
+        for i in range(d):
+            column = i * (i + 1) // 2
+            for r in range(R):
+                de[j, i, r] = 0.0
+                ee[j, r] += active[j, i] * v[j, i, r] * v[j, i, r]
+            for m in range(i + 1):
+                for r in range(R):
+                    de[j, i, r] += sigma * F[column + m, r] * v[j, m, r]
+            for h in range(i + 1 if i >= k else 0):
+                row = h * (h + 1) // 2
+                for r in range(R):
+                    dd[j, column + h, r] = F[row, r] * F[column, r]
+                for m in range(1, h + 1):
+                    for r in range(R):
+                        dd[j, column + h, r] += F[row + m, r] * F[column + m, r]
+        for r in range(R):
+            ee[j, r] *= sigma * sigma

@@ -1,0 +1,107 @@
+"""The rows path: rows are drawn and streamed into the sufficient statistics; none is kept.
+
+Needed where the truth multiplies redrawn level-1 predictors, whose products are not Gaussian. A row is drawn for all replicates of
+the block at once, so sums run in the order of the rows and how many of them are held at once changes nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from .deviates import standard_normal
+from .gram import Draw
+from .layout import Array, Design
+from .moments import draw_between, draw_random_effects, known_dd
+
+__all__ = ["Rows"]
+
+#: Normal deviates held at once: small enough for the second-level cache.
+HELD = 65_536
+
+
+class Rows:
+    """Draws blocks of one condition by the rows path: `Rows(design)(generator, replicates)`."""
+
+    def __init__(self, design: Design) -> None:
+        self.design = design
+        self._cluster = np.repeat(np.arange(design.clusters), design.sizes)
+        width = max((len(product) for product in design.products), default=0)
+        self._products = np.array([(*p, *[-1] * (width - len(p))) for p in design.products], dtype=np.int64)
+        self._products = self._products.reshape(len(design.products), width)
+
+    def __call__(self, generator: Generator, replicates: int) -> Draw:
+        """Draw a whole block. The order of the draws is part of the draw version."""
+        design, J, R = self.design, self.design.clusters, replicates
+        d, g, k = len(design.columns), design.drawn, design.known
+        z = draw_between(design, generator, R)
+        u = draw_random_effects(design, generator, R)
+        dd = known_dd(design, R)
+        dd[:, k * (k + 1) // 2 :] = 0.0
+        de, ee = np.zeros((J, d, R)), np.zeros((J, R))
+        x = np.empty((d - k, R))
+        step = max(1, HELD // ((g + 1) * R))
+        for first in range(0, design.rows, step):
+            some = slice(first, min(first + step, design.rows))
+            noise = standard_normal(generator, (some.stop - first, g + 1, R))
+            _accumulate(
+                self._cluster[some], design.known_rows[some], noise, design.drawn_mean, design.drawn_sd, self._products,
+                x, dd, de, ee,
+            )  # fmt: skip
+        de *= design.residual_sd
+        ee *= design.residual_sd**2
+        return Draw(dd, de, ee, u, z)
+
+
+@njit(error_model="numpy", fastmath={"contract"})
+def _vary(known: Array, noise: Array, mean: Array, sd: Array, products: NDArray[np.int64], x: Array) -> None:  # pragma: no cover
+    """The columns of one row that vary over replicates, x (d - k, R): drawn predictors, then products."""
+    k, g, R = len(known), len(mean), x.shape[1]
+    for i in range(g):
+        for r in range(R):
+            x[i, r] = mean[i] + sd[i] * noise[i, r]
+    for s in range(products.shape[0]):
+        x[g + s, :] = 1.0
+        for factor in products[s]:
+            if factor >= k:
+                for r in range(R):
+                    x[g + s, r] *= x[factor - k, r]
+            elif factor >= 0:
+                for r in range(R):
+                    x[g + s, r] *= known[factor]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _accumulate(
+    cluster: NDArray[np.int64], known: Array, noise: Array, mean: Array, sd: Array, products: NDArray[np.int64], x: Array,
+    dd: Array, de: Array, ee: Array,
+) -> None:  # fmt: skip  # pragma: no cover
+    """Add rows to D'D beyond its known part, D'e and e'e, e of variance 1.
+
+    cluster (n), known (n, k); noise (n, g + 1, R): the drawn predictors' and e; x (d - k, R): for one row's other columns.
+    """
+    n, k = known.shape
+    R = noise.shape[2]
+    for row in range(n):
+        j = cluster[row]
+        e = noise[row, len(mean)]
+        _vary(known[row], noise[row], mean, sd, products, x)
+        for r in range(R):
+            ee[j, r] += e[r] * e[r]
+        for h in range(k):
+            value = known[row, h]
+            for r in range(R):
+                de[j, h, r] += value * e[r]
+        for i in range(x.shape[0]):
+            column = (k + i) * (k + i + 1) // 2
+            for r in range(R):
+                de[j, k + i, r] += x[i, r] * e[r]
+            for h in range(k):
+                value = known[row, h]
+                for r in range(R):
+                    dd[j, column + h, r] += value * x[i, r]
+            for h in range(i + 1):
+                for r in range(R):
+                    dd[j, column + k + h, r] += x[h, r] * x[i, r]

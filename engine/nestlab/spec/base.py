@@ -1,0 +1,250 @@
+"""The study without its grid: formulas against predictors and true values, and the values as `{dotted path: value}`.
+
+That flat form is what axes act on and what `identity.describe` gives back: standard deviations become variances, a
+covariance matrix becomes variances and correlations, terms are named as in the formula.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
+from .formula import FormulaError, find_term, parse_formula, random_term_text
+from .grid import Given
+from .model import Formula, Method, term_variables
+from .problems import Problems, close_match
+from .tables import DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
+
+__all__ = ["Base", "formula_key", "named_formulas", "read_base"]
+
+# Words of formulas, and of estimands ("var:x" would be a variance and a product).
+_RESERVED = ("Intercept", "True", "False", "None", "icc", "var", "sd", "cov", "cor")
+
+DEFAULT_METHOD = MethodTable(name="reml")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A study without its grid.
+
+    flat: {dotted path: value}; required: the paths that every condition needs; sound: whether conditions can be made.
+    """
+
+    flat: dict[str, Any]
+    required: tuple[str, ...]
+    given: Given
+    methods: tuple[Method, ...]
+    sound: bool
+
+    @property
+    def truth(self) -> Formula:
+        return self.given.truth
+
+
+def read_base(
+    design: DesignTable,
+    truth: TruthTable,
+    predictors: Mapping[str, PredictorTable],
+    methods: Sequence[MethodTable],
+    problems: Problems,
+) -> Base | None:
+    """The study without its grid; None if its formula cannot be used. Adds all that is wrong to `problems`."""
+    formula = _truth_formula(truth, problems)
+    read_methods = _methods(methods or [DEFAULT_METHOD], formula, problems)
+    if formula is None:
+        return None
+    known = _check_names(formula, predictors, read_methods, problems)
+    random = _random(truth.random, formula, problems)
+    # A stand-in for values that cannot be used, so that none of them counts as missing too.
+    scale, random_flat = random or ("", dict.fromkeys(covariance_paths(formula), 0.0))
+    residual, residual_flat = _residual(truth, problems)
+    flat = {
+        **{f"design.{key}": value for key, value in _set_values(design)},
+        **_fixed(truth.fixed, formula, problems),
+        **random_flat,
+        **residual_flat,
+        **{f"predictors.{name}.{key}": v for name, table in predictors.items() for key, v in _set_values(table)},
+    }
+    given = Given(formula, tuple(sorted(predictors)), scale, residual)
+    sound = known and random is not None
+    return Base(flat, _required(given), given, read_methods, sound)
+
+
+def _or_guess(word: str, known: Iterable[str]) -> str:
+    guess = close_match(word, known)
+    return f', or did you mean "{guess}"?' if guess else ""
+
+
+def _set_values(table: DesignTable | PredictorTable) -> list[tuple[str, Any]]:
+    return [(key, value) for key, value in table if value is not None]
+
+
+def _required(given: Given) -> tuple[str, ...]:
+    formula = given.truth
+    return (
+        "design.clusters",
+        "design.cluster_size",
+        *(f"truth.fixed.{term}" for term in formula.fixed),
+        *(variance_path(formula, column) for column in formula.random_columns),
+        "truth.residual_variance",
+        *(f"predictors.{name}.{key}" for name in given.predictors for key in ("level", "distribution")),
+    )
+
+
+def named_formulas(truth: Formula, methods: Sequence[Method]) -> dict[str, Formula]:
+    """Each formula of a study by the key that gives it."""
+    return {"truth.formula": truth} | {formula_key(truth, method): method.formula for method in methods}
+
+
+def formula_key(truth: Formula, method: Method) -> str:
+    """The key that gives a method its formula."""
+    return "truth.formula" if method.formula == truth else f"method.{method.name}.formula"
+
+
+def _parse(key: str, text: str, problems: Problems, group: str = "cluster") -> Formula | None:
+    try:
+        formula = parse_formula(text)
+    except FormulaError as error:
+        problems.add_value(key, text, error.reason)
+        return None
+    if not formula.random:
+        problems.add_value(key, text, f"must have a random term; add + (1 | {group})")
+        return None
+    return formula
+
+
+def _truth_formula(truth: TruthTable, problems: Problems) -> Formula | None:
+    formula = _parse("truth.formula", truth.formula, problems)
+    if formula and "." in formula.group:
+        repair = f"write {formula.group.replace('.', '_')} for {formula.group}"
+        problems.add_value("truth.formula", truth.formula, f"must have a grouping factor without a dot; {repair}")
+        return None
+    return formula
+
+
+def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Problems) -> tuple[Method, ...]:
+    methods: list[Method] = []
+    group = truth.group if truth else "cluster"
+    for position, table in enumerate(tables, start=1):
+        key = f"method.{table.name}"
+        if any(method.name == table.name for method in methods):
+            text = f"must be a name of its own (method {position} repeats it); rename or remove one"
+            problems.add_value(f"{key}.name", table.name, text)
+        formula = truth if table.formula is None else _parse(f"{key}.formula", table.formula, problems, group)
+        if formula is None:
+            continue
+        if truth and formula.response != truth.response:
+            text = f"must have the response of truth.formula; write {truth.response} for {formula.response}"
+            problems.add_value(f"{key}.formula", formula.text, text)
+        if truth and formula.group != truth.group:
+            text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
+            problems.add_value(f"{key}.formula", formula.text, text)
+        methods.append(Method(table.name, formula, table.estimator, table.reml, table.df, table.alpha))
+    return tuple(methods)
+
+
+def _check_names(truth: Formula, predictors: Mapping[str, Any], methods: Sequence[Method], problems: Problems) -> bool:
+    """Every predictor is used and well named; and every variable has a predictor, which is returned."""
+    used: set[str] = set()
+    for key, formula in named_formulas(truth, methods).items():
+        variables = [v for term in (*formula.fixed, *formula.random_columns) for v in term_variables(term)]
+        used.update(variables)
+        for name in dict.fromkeys(variables):
+            if name not in predictors:
+                repair = f"add [predictors.{name}]{_or_guess(name, predictors)}"
+                problems.add_value(key, formula.text, f"uses {name}, which is no predictor of the study; {repair}")
+    for name in predictors:
+        key = f"predictors.{name}"
+        if not re.fullmatch(r"[^\W\d_]\w*", name):
+            problems.add(key, "must be named by letters, digits and _, a letter first; rename it")
+        elif name in _RESERVED:
+            problems.add(key, f"must not be named like one of {', '.join(_RESERVED)}; rename it")
+        elif name in (truth.response, truth.group):
+            problems.add(key, f"has the name of the response or the grouping factor of {truth.text}; rename one")
+        elif name not in used:
+            problems.add(key, f"is used by no formula; remove it, or add {name} to truth.formula with its true value")
+    return used <= set(predictors)
+
+
+def _fixed(fixed: Mapping[str, float], formula: Formula, problems: Problems) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in fixed.items():
+        key, term = f"truth.fixed.{name}", find_term(formula.fixed, name)
+        if term is None:
+            repair = f"add {name} to the formula or remove it here{_or_guess(name, formula.fixed)}"
+            problems.add_number(key, value, f"must be a fixed term of {formula.text}; {repair}")
+        elif f"truth.fixed.{term}" in flat:
+            problems.add_number(key, value, f"must be given once, and the term {term} is given twice; remove one")
+        else:
+            flat[f"truth.fixed.{term}"] = value
+    return flat
+
+
+def _residual(truth: TruthTable, problems: Problems) -> tuple[str, dict[str, Any]]:
+    if truth.residual_variance is not None and truth.residual_sd is not None:
+        text = "must not stand beside truth.residual_variance; remove one of the two"
+        problems.add_number("truth.residual_sd", truth.residual_sd, text)
+    if truth.residual_variance is not None:
+        return "residual_variance", {"truth.residual_variance": truth.residual_variance}
+    if truth.residual_sd is not None:
+        return "residual_sd", {"truth.residual_variance": truth.residual_sd * truth.residual_sd}
+    return "", {}
+
+
+def _random(
+    tables: Mapping[str, RandomTable], formula: Formula, problems: Problems
+) -> tuple[str, dict[str, Any]] | None:
+    """The scale that the random effects are given on, and their values; None if they cannot be used."""
+    for group in tables:
+        if group != formula.group:
+            text = f"is no grouping factor of {formula.text}; write [truth.random.{formula.group}]"
+            problems.add(f"truth.random.{group}", text)
+    table = tables.get(formula.group) or next(iter(tables.values()), RandomTable())
+    key = f"truth.random.{formula.group}"
+    scales = [name for name in ("covariance", "sd", "variance") if getattr(table, name) is not None]
+    if len(scales) > 1:
+        problems.add(key, f"must have one of variance, sd and covariance, not {' and '.join(scales)}; keep one")
+        return None
+    if table.covariance is not None:
+        if table.correlation is not None:
+            problems.add(f"{key}.correlation", f"must not stand beside {key}.covariance; remove one of the two")
+        if problem := covariance_problem(formula, table.covariance):
+            problems.add_number(f"{key}.covariance", table.covariance, problem)
+            return None
+        return "covariance", decompose(formula, table.covariance)
+    flat = _variances(table, formula, problems)
+    flat.update(_correlations(table.correlation or {}, formula, problems))
+    return (scales[0] if scales else ""), flat
+
+
+def _variances(table: RandomTable, formula: Formula, problems: Problems) -> dict[str, Any]:
+    scale, given = ("sd", table.sd) if table.sd is not None else ("variance", table.variance or {})
+    terms = " + ".join(map(random_term_text, formula.random))
+    flat: dict[str, Any] = {}
+    for name, value in given.items():
+        key, column = f"truth.random.{formula.group}.{scale}.{name}", find_term(formula.random_columns, name)
+        if column is None:
+            repair = f"add {name} to the random term or remove it here{_or_guess(name, formula.random_columns)}"
+            problems.add_number(key, value, f"must be a random column of {terms}; {repair}")
+        elif variance_path(formula, column) in flat:
+            problems.add_number(key, value, f"must be given once, and {column} is given twice; remove one")
+        else:
+            flat[variance_path(formula, column)] = value * value if scale == "sd" else value
+    return flat
+
+
+def _correlations(given: Mapping[str, float], formula: Formula, problems: Problems) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in given.items():
+        key, pair = f"truth.random.{formula.group}.correlation.{name}", find_pair(formula, name)
+        if isinstance(pair, str):
+            problems.add_number(key, value, pair)
+            continue
+        path = correlation_path(formula, *(formula.random_columns[i] for i in pair))
+        if path in flat:
+            problems.add_number(key, value, "must be given once, and this pair is given twice; remove one")
+        flat[path] = value
+    return flat

@@ -1,0 +1,105 @@
+"""What a condition's methods estimate, with the true values.
+
+Names: a fixed effect by its term; `var:<group>:<column>`, `cov:<group>:<a>:<b>` for columns of one random term,
+`var:residual`; derived from those: `sd:...`, `cor:...` (undefined where a variance is 0: nan), and
+icc = intercept variance / (intercept variance + residual variance), the other slopes' predictors at 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+from .formula import canonical_term, find_term, same_term
+from .model import INTERCEPT, Condition, Formula, Truth
+
+__all__ = ["estimands", "find_estimand", "is_derived"]
+
+
+def estimands(condition: Condition, method_formulas: Sequence[Formula]) -> dict[str, float]:
+    """The true value of each estimand, in order: fixed, variances, covariances, residual, then the derived ones.
+
+    Terms and random columns that only a method has stand after those of the truth, with a true value of 0.
+    """
+    truth, formulas = condition.truth, [condition.truth.formula, *method_formulas]
+    group = truth.formula.group or next((formula.group for formula in formulas if formula.random), "")
+    columns = _distinct(column for formula in formulas for column in formula.random_columns)
+    couples = _couples(formulas, columns)
+    variances = {column: _covariance(truth, column, column) for column in columns}
+    covariances = {(a, b): _covariance(truth, a, b) for a, b in couples}
+    residual = float(truth.residual_variance)
+    fixed = _distinct(term for formula in formulas for term in formula.fixed)
+    values = {term: _fixed(truth, term) for term in fixed}
+    values |= {f"var:{group}:{column}": variance for column, variance in variances.items()}
+    values |= {f"cov:{group}:{a}:{b}": covariance for (a, b), covariance in covariances.items()}
+    values["var:residual"] = residual
+    values |= {f"sd:{group}:{column}": math.sqrt(variance) for column, variance in variances.items()}
+    values["sd:residual"] = math.sqrt(residual)
+    for (a, b), covariance in covariances.items():
+        scale = math.sqrt(variances[a]) * math.sqrt(variances[b])
+        values[f"cor:{group}:{a}:{b}"] = covariance / scale if scale > 0 else math.nan
+    if INTERCEPT in variances:
+        values["icc"] = variances[INTERCEPT] / (variances[INTERCEPT] + residual)
+    return values
+
+
+def is_derived(name: str) -> bool:
+    """Whether an estimand is computed from others and not stored.
+
+    >>> is_derived("icc"), is_derived("sd:residual"), is_derived("var:residual"), is_derived("x:z")
+    (True, True, False, False)
+    """
+    return name == "icc" or name.startswith(("sd:", "cor:"))
+
+
+def find_estimand(names: Iterable[str], name: str) -> str | None:
+    """The one of `names` that `name` means ("z:x" is "x:z"), or None.
+
+    >>> find_estimand(["x:z", "cov:g:Intercept:x"], "cov:g:x:Intercept")
+    'cov:g:Intercept:x'
+    """
+    names = list(names)
+    if name in names:
+        return name
+    head, _, rest = name.partition(":")
+    if head not in ("var", "sd", "cov", "cor"):
+        return next((n for n in names if not n.startswith(_PREFIXES) and same_term(n, name)), None)
+    group, _, columns = rest.partition(":")
+    alike = (n for n in names if n.startswith(f"{head}:{group}:"))
+    return next((n for n in alike if same_term(n.split(":", 2)[2], columns)), None)
+
+
+_PREFIXES = ("var:", "sd:", "cov:", "cor:")
+
+
+def _distinct(terms: Iterable[str]) -> list[str]:
+    """Each term once, by the name it has first."""
+    found: dict[str, str] = {}
+    for term in terms:
+        found.setdefault(canonical_term(term), term)
+    return list(found.values())
+
+
+def _couples(formulas: Iterable[Formula], columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of columns that share a random term of some formula, named and ordered as in `columns`."""
+    found: dict[tuple[int, int], tuple[str, str]] = {}
+    for formula in formulas:
+        for term in formula.random:
+            places = sorted(columns.index(find_term(columns, column) or "") for column in term.columns)
+            for i, j in itertools.combinations(places, 2):
+                found.setdefault((i, j), (columns[i], columns[j]))
+    return list(found.values())
+
+
+def _fixed(truth: Truth, term: str) -> float:
+    name = find_term(truth.formula.fixed, term)
+    return 0.0 if name is None else float(truth.fixed[truth.formula.fixed.index(name)])
+
+
+def _covariance(truth: Truth, a: str, b: str) -> float:
+    columns = truth.formula.random_columns
+    found = [find_term(columns, column) for column in (a, b)]
+    if found[0] is None or found[1] is None:
+        return 0.0
+    return float(truth.covariance[columns.index(found[0])][columns.index(found[1])])

@@ -1,0 +1,253 @@
+"""The grid of a study: its axes, explicit cases, and their full factorial."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .axes import PREDICTOR_KINDS, SHORT_NAMES, SIZE_KINDS, Setting, setting
+from .covariance import correlation_path, pairs, variance_path
+from .formula import formula_text
+from .model import FactorValue, Formula
+from .problems import Problems, close_path, show
+
+__all__ = ["MOST_CONDITIONS", "Given", "Grid", "read_grid"]
+
+MOST_CONDITIONS = 100_000
+
+# What says what the study is, not what a condition is.
+_NO_AXES = ("name", "title", "seed", "replications", "mcse", "method", "grid")
+
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the study file gives that decides which axes it may have.
+
+    scale: "variance", "sd" or "covariance" of the random effects; residual: "residual_variance" or "residual_sd"; ""
+    where the file gives none.
+    """
+
+    truth: Formula
+    predictors: tuple[str, ...]
+    scale: str
+    residual: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Axes in the order of the file.
+
+    Each dimension lists points {axis: value}: a plain axis is one dimension, all cases together are one. listed: the
+    axes that have a list among their values. sets: all keys that an axis names, refused axes included.
+    """
+
+    settings: Mapping[str, Setting]
+    sets: frozenset[str]
+    listed: frozenset[str]
+    dimensions: tuple[tuple[Point, ...], ...]
+
+    def points(self) -> Iterator[Point]:
+        """The full factorial, the last dimension fastest."""
+        for combination in itertools.product(*self.dimensions):
+            yield {name: value for point in combination for name, value in point.items()}
+
+    def __len__(self) -> int:
+        count = 1
+        for dimension in self.dimensions:
+            count *= len(dimension)
+        return count
+
+    def factors(self, point: Point) -> dict[str, FactorValue]:
+        """A point for people and tables: the levels of an axis that has a list among them become JSON text."""
+        return {name: json.dumps(value) if name in self.listed else value for name, value in point.items()}
+
+    def in_order(self) -> list[tuple[str, Setting]]:
+        """The axes in the order in which they are applied."""
+        return sorted(self.settings.items(), key=lambda item: item[1].rank)
+
+
+def read_grid(raw: Mapping[str, Any], given: Given, problems: Problems) -> Grid:
+    """The grid of a study file's [grid]. Adds all that is wrong with it to `problems`."""
+    reader = _Reader(given, problems)
+    dimensions: list[tuple[Point, ...]] = []
+    for key, value in raw.items():
+        if key == "cases":
+            dimensions.append(reader.cases(value))
+        else:
+            dimensions.extend(reader.axis(name, levels) for name, levels in _leaves({key: value}))
+    dimensions = [dimension for dimension in dimensions if dimension]
+    points = [point for dimension in dimensions for point in dimension]
+    listed = frozenset(name for point in points for name, value in point.items() if isinstance(value, tuple))
+    grid = Grid(reader.settings, frozenset(reader.sets), listed, tuple(dimensions))
+    if len(grid) > MOST_CONDITIONS:
+        problems.add("grid", f"has {len(grid)} conditions: at most {MOST_CONDITIONS} are possible; split the study")
+    return grid
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) for all that is not a table; an empty table is a leaf."""
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+class _Reader:
+    """Reads axes and cases, remembering who sets which key."""
+
+    def __init__(self, given: Given, problems: Problems) -> None:
+        self.given = given
+        self.problems = problems
+        self.settings: dict[str, Setting] = {}
+        self.owner: dict[str, str] = {}
+        self.sets: set[str] = set()
+
+    def axis(self, name: str, raw: object) -> tuple[Point, ...]:
+        key = f"grid.{name}"
+        claimed = None if raw == {} else self.claim(name, raw, key)
+        if not isinstance(raw, list) or not raw:
+            repair = f"write [{show(raw)}]" if not isinstance(raw, list | Mapping) else "list values or remove it"
+            self.problems.add_value(key, raw, f"must be a list of at least one value; {repair}")
+            return ()
+        if claimed is None:
+            return ()
+        levels: list[Any] = []
+        for value in raw:
+            try:
+                level = claimed.kind.check(value)
+            except ValueError as refused:
+                self.problems.add_value(key, value, f"every value {refused}")
+                continue
+            if level in levels:
+                self.problems.add_value(key, raw, f"must have every value once; remove the second {show(value)}")
+            levels.append(level)
+        return tuple({name: level} for level in levels)
+
+    def cases(self, raw: object) -> tuple[Point, ...]:
+        key = "grid.cases"
+        if not isinstance(raw, list) or not raw or not all(isinstance(case, Mapping) for case in raw):
+            self.problems.add_value(key, raw, "must be a list of at least one table; write [[grid.cases]] before each")
+            return ()
+        tables = [dict(_leaves(case)) for case in raw]
+        names = list(tables[0])
+        for name in names:
+            self.claim(name, tables[0][name], f"{key}.1.{name}")
+        points: list[Point] = []
+        for number, table in enumerate(tables, start=1):
+            here = f"{key}.{number}"
+            if not table or set(table) != set(names):
+                need = f"the same axes, at least one; make all like the first: {', '.join(names) or 'give it an axis'}"
+                self.problems.add_value(here, raw[number - 1], f"all cases must name {need}")
+                continue
+            point = {name: self.case_value(name, table[name], f"{here}.{name}") for name in names}
+            if point in points:
+                repeats = points.index(point) + 1
+                self.problems.add_value(
+                    here, raw[number - 1], f"must be there once; it repeats case {repeats}: remove it"
+                )
+            points.append(point)
+        return tuple(points)
+
+    def case_value(self, name: str, raw: object, key: str) -> Any:
+        found = self.settings.get(name)
+        if found is None:
+            return raw
+        try:
+            return found.kind.check(raw)
+        except ValueError as refused:
+            self.problems.add_value(key, raw, str(refused))
+            return raw
+
+    def claim(self, name: str, raw: object, key: str) -> Setting | None:
+        """The axis's setting, if it names something that no other axis sets."""
+        found = setting(name, self.given.truth)
+        self.sets.update(found.paths if found else ())
+        refusal = _refusal(name, found, self.given)
+        if found is None or refusal:
+            self.problems.add_value(key, raw, refusal or "")
+            return None
+        for path in found.paths:
+            owner = self.owner.setdefault(path, name)
+            if name in self.settings or owner != name:
+                self.problems.add_value(
+                    key, raw, f'must be the only axis that sets {path}; remove it or the axis "{owner}"'
+                )
+                return None
+        self.settings[name] = found
+        return found
+
+
+def _refusal(name: str, found: Setting | None, given: Given) -> str | None:
+    """Why the study cannot have this axis: what is allowed, and the repair."""
+    first, _, rest = name.partition(".")
+    if first in _NO_AXES:
+        return f"{first} is the same in all conditions; remove it here, and run one study per {first} if you must"
+    if name == "truth.formula":
+        return "the formula is the same in all conditions; keep every term and vary its true value (0 removes it)"
+    if name in SHORT_NAMES:
+        return None if found else _short_refusal(name, given.truth)
+    if first == "predictors" and found and rest.split(".")[0] not in given.predictors:
+        found = None
+    if found is None:
+        return f"names nothing that can vary; {_other_names(name, given)}"
+    return _scale_refusal(name, given)
+
+
+def _other_names(name: str, given: Given) -> str:
+    known = _known(given)
+    if guess := close_path(name, known):
+        return f'did you mean "{guess}"?'
+    table = name.rpartition(".")[0]
+    beside = [other for other in known if table and other.rpartition(".")[0] == table]
+    if beside:
+        return f"use one of {', '.join(beside)}"
+    short = ", ".join(word for word in SHORT_NAMES if word in known)
+    return f"use {short} or a dotted path such as truth.fixed.{given.truth.fixed[-1]}"
+
+
+def _short_refusal(name: str, truth: Formula) -> str:
+    text = formula_text(truth)
+    if name in ("icc", "variance_ratio"):
+        return f"needs a random intercept, which {text} has not; write (1 + ... | {truth.group})"
+    if name == "slope_variance_ratio":
+        return f"needs a random intercept and one random slope, unlike {text}; name the variance by its dotted path"
+    return f"needs an intercept and one slope in one random term, unlike {text}; write (1 + x | {truth.group})"
+
+
+def _scale_refusal(name: str, given: Given) -> str | None:
+    """An axis on a variance given as sd, or its reverse."""
+    parts = name.split(".")
+    if parts[:2] in (["truth", "residual_variance"], ["truth", "residual_sd"]):
+        if given.residual in ("", parts[1]):
+            return None
+        return f"the file gives truth.{given.residual}; name that, or give truth.{parts[1]} in the file"
+    if parts[:2] != ["truth", "random"] or not given.scale:
+        return None
+    wanted, table = parts[3], f"truth.random.{given.truth.group}"
+    # A covariance is read as variances and correlations, so axes may name those.
+    fits = {"variance": ("variance", "covariance"), "sd": ("sd",), "covariance": ("covariance",)}
+    if wanted == "correlation" or given.scale in fits[wanted]:
+        return None
+    named = "variance" if given.scale == "covariance" else given.scale
+    return f"the file gives {table}.{given.scale}; name {table}.{named}.<column>, or give {table}.{wanted} in the file"
+
+
+def _known(given: Given) -> list[str]:
+    """All axes that this study may have."""
+    truth, columns = given.truth, given.truth.random_columns
+    known = [*SHORT_NAMES, *(f"design.{key}" for key in SIZE_KINDS), f"truth.{given.residual or 'residual_variance'}"]
+    known += [f"truth.fixed.{term}" for term in truth.fixed]
+    known += [_spelled(variance_path(truth, column), given) for column in columns]
+    known += [correlation_path(truth, columns[i], columns[j]) for i, j in pairs(truth)]
+    known += [f"predictors.{name}.{key}" for name in given.predictors for key in PREDICTOR_KINDS]
+    return [name for name in known if name not in SHORT_NAMES or setting(name, truth)]
+
+
+def _spelled(path: str, given: Given) -> str:
+    return path.replace(".variance.", ".sd.", 1) if given.scale == "sd" else path

@@ -1,0 +1,122 @@
+"""What is wrong with a study, a line each: key, value received, what is allowed, the repair."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+__all__ = ["Problem", "Problems", "StudyError", "close_match", "close_path", "nearest", "show"]
+
+_LONGEST = 80
+
+
+class StudyError(ValueError):
+    """A study that cannot be used. `problems` has one line each; str() joins them."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems: list[str] = list(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class Problem(NamedTuple):
+    """`key` is the dotted path at fault, `line` the whole sentence."""
+
+    key: str
+    line: str
+
+
+class Problems:
+    """Collects problems, each once, in the order found."""
+
+    def __init__(self) -> None:
+        self._found: dict[Problem, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._found)
+
+    def add(self, key: str, text: str) -> None:
+        """A problem without a value: `key text`."""
+        self._found[Problem(key, f"{_printable(key)} {text}")] = None
+
+    def add_value(self, key: str, value: object, text: str) -> None:
+        """A problem of a value: `key = value: text`, where text says what is allowed and the repair."""
+        self._found[Problem(key, f"{_printable(key)} = {show(value)}: {text}")] = None
+
+    def add_number(self, key: str, value: object, text: str) -> None:
+        """As `add_value`, for numbers that have been read as floats: 1.0 is shown as 1."""
+        self.add_value(key, _short(value), text)
+
+    def extend(self, others: Iterable[Problem]) -> None:
+        self._found.update(dict.fromkeys(others))
+
+    def raise_if_any(self) -> None:
+        if self._found:
+            raise StudyError(problem.line for problem in self._found)
+
+
+def show(value: object) -> str:
+    """A value as in a study file, on one line, cut when it is long.
+
+    >>> show(True), show("a"), show([1, 2.5]), show(float("nan"))
+    ('true', '"a"', '[1, 2.5]', 'nan')
+    """
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}.get(text, text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+
+
+def close_match(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` may be a misspelling of."""
+    words = list(known)
+    same = [candidate for candidate in words if candidate.lower() == word.lower()]
+    return next(iter(same or difflib.get_close_matches(word, words, n=1, cutoff=0.6)), None)
+
+
+def close_path(path: str, known: Iterable[str]) -> str | None:
+    """The known dotted path that `path` may be a misspelling of: every part is near.
+
+    >>> close_path("truth.fixd.x", ["truth.fixed.x"]), close_path("truth.fixed.w", ["truth.fixed.x"])
+    ('truth.fixed.x', None)
+    """
+    parts = path.split(".")
+    near = []
+    for candidate in known:
+        pairs = list(itertools.zip_longest(parts, candidate.split("."), fillvalue=""))
+        if all(close_match(part, [other]) for part, other in pairs):
+            near.append(candidate)
+    return next(iter(difflib.get_close_matches(path, near, n=1, cutoff=0.0)), None)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The repair of an unknown word: the nearest known one, or all of them.
+
+    >>> nearest("clutsers", ["clusters", "icc"])
+    'did you mean "clusters"?'
+    >>> nearest("q", ["clusters", "icc"])
+    'use one of clusters, icc'
+    """
+    words = list(known)
+    if guess := close_match(word, words):
+        return f'did you mean "{guess}"?'
+    return f"use one of {', '.join(words)}" if words else "remove it"
+
+
+def _short(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_short(item) for item in value]
+    return value
+
+
+def _printable(key: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in key)

@@ -1,0 +1,199 @@
+"""From a file or a plain dictionary to a validated model, with pydantic's complaints in the words of the study file."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from .problems import Problems, StudyError, nearest, show
+
+__all__ = ["plain", "read_toml", "validate"]
+
+Model = TypeVar("Model", bound=BaseModel)
+Location = tuple[int | str, ...]
+
+# What stands in for a required value that is absent, so that the rest of the file can still be checked.
+_STAND_INS = {"name": "study", "seed": 0, "replications": 1}
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file in UTF-8. StudyError if there is none."""
+    path = Path(path)
+    where = f"study file {path}"
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise StudyError([f"{where}: there is no such file; {_near_file(path)}"]) from None
+    except IsADirectoryError:
+        raise StudyError([f"{where}: is a folder; name a .toml file in it"]) from None
+    except OSError as error:
+        raise StudyError([f"{where}: cannot be read ({error.strerror}); check its permissions"]) from None
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
+        raise StudyError([f"{where}: must be UTF-8 text, and has {byte}; save it as UTF-8"]) from None
+    try:
+        return tomllib.loads(text.replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError([_syntax(where, str(error), text)]) from None
+
+
+def _near_file(path: Path) -> str:
+    try:
+        names = sorted(file.name for file in path.parent.glob("*.toml"))
+    except OSError:
+        names = []
+    found = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f'did you mean "{path.parent / found[0]}"?' if found else "check the path"
+
+
+def _syntax(where: str, message: str, text: str) -> str:
+    place = re.search(r"\(at line (\d+), column (\d+)\)", message)
+    reason = message.partition(" (at ")[0]
+    number = int(place[1]) if place else text.count("\n") + 1
+    line = text.splitlines()[number - 1].strip() if number <= len(text.splitlines()) else ""
+    return f"{where}, line {number}: must be TOML, and {show(line)} is not ({reason}); correct that line"
+
+
+def plain(value: Any) -> Any:
+    """Tuples and arrays as lists, NumPy scalars as Python's: what a TOML file could have held."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def validate(model: type[Model], data: dict[str, Any], problems: Problems) -> tuple[Model | None, set[str]]:
+    """Validate tables; what is refused is reported, taken out, and the rest is validated again.
+
+    Returns the model (None where too much is missing) and the dotted paths that were refused, which nobody should judge
+    again.
+    """
+    data, suspects = copy.deepcopy(data), set[str]()
+    for _ in range(5):
+        try:
+            return model.model_validate(data), suspects
+        except ValidationError as error:
+            faults = error.errors(include_url=False)
+        for fault in faults:
+            suspects.update(_report(model, fault, data, problems, suspects))
+        for fault in sorted(faults, key=lambda fault: _positions(fault["loc"]), reverse=True):
+            _take_out(data, fault["loc"], fault["type"])
+    return None, suspects
+
+
+def _report(
+    model: type[BaseModel], fault: ErrorDetails, data: dict[str, Any], problems: Problems, suspects: set[str]
+) -> list[str]:
+    """Add one complaint; return the paths that it concerns."""
+    location = fault["loc"]
+    key, last = _dotted(location, data), str(location[-1])
+    if fault["type"] == "extra_forbidden":
+        guess = nearest(last, _known_keys(model, location[:-1]))
+        problems.add_value(key, fault["input"], f"is no key of a study file; {guess}")
+        return [key, *_guessed(key, guess)]
+    if fault["type"] == "missing":
+        if key in suspects:
+            return []
+        example = '"reml"' if location[0] == "method" else _EXAMPLES.get(last, "...")
+        problems.add(key, f"is missing; add {last} = {example}")
+    else:
+        problems.add_value(key, fault["input"], _reason(fault))
+    return [key, *_concerned(location)]
+
+
+_EXAMPLES = {
+    "name": '"study"',
+    "seed": "707",
+    "replications": "2000",
+    "truth": "{ formula = ..., ... }, written as the table [truth]",
+    "formula": '"y ~ x + (1 | cluster)"',
+}
+
+
+def _reason(fault: ErrorDetails) -> str:
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    if fault["loc"][0] == "method" and fault["type"] == "model_type":
+        return "must be a table; write [[method]] and its keys below"
+    if fault["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        return f"must be a table; write [{'.'.join(map(str, fault['loc']))}] and its keys below"
+    if fault["type"] in ("list_type", "tuple_type"):
+        return "must be a list of tables; write [[method]] before each"
+    return f"{fault['msg'].lower()}; correct it"
+
+
+def _dotted(location: Location, data: Mapping[str, Any]) -> str:
+    """The dotted path of a location; a method goes by its name where it has one, else by its place."""
+    words = [str(word) for word in location]
+    if len(location) > 1 and location[0] == "method" and isinstance(location[1], int):
+        table = data["method"][location[1]]
+        name = table.get("name") if isinstance(table, Mapping) else None
+        words[1] = name if isinstance(name, str) and name and location[-1] != "name" else str(location[1] + 1)
+    return ".".join(words)
+
+
+def _positions(location: Location) -> tuple[str, ...]:
+    return tuple(f"{word:09d}" if isinstance(word, int) else word for word in location)
+
+
+def _concerned(location: Location) -> list[str]:
+    """The keys that a refused value would have given under another name."""
+    match location:
+        case ["truth", "random", group, *_]:
+            return [f"truth.random.{group}"]
+        case ["truth", "residual_sd"]:
+            return ["truth.residual_variance"]
+    return []
+
+
+def _guessed(key: str, guess: str) -> list[str]:
+    found = re.fullmatch(r'did you mean "(.+)"\?', guess)
+    return [f"{key.rpartition('.')[0]}.{found[1]}".lstrip(".")] if found else []
+
+
+def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The keys of the table at a location."""
+    from .tables import DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
+
+    match list(location):
+        case []:
+            table: type[BaseModel] = model
+        case ["design"]:
+            table = DesignTable
+        case ["truth"]:
+            table = TruthTable
+        case ["truth", "random", _]:
+            table = RandomTable
+        case ["predictors", _]:
+            table = PredictorTable
+        case _:
+            table = MethodTable
+    return list(table.model_fields)
+
+
+def _take_out(data: dict[str, Any], location: Location, kind: str) -> None:
+    """Remove what was refused, or stand in for what is required."""
+    holder: Any = data
+    for word in location[:-1]:
+        holder = holder[word]
+    last = location[-1]
+    if kind == "missing" or last in _STAND_INS:
+        if last in _STAND_INS:
+            holder[last] = _STAND_INS[str(last)]
+    elif location[:-1] == ("predictors",):
+        holder[last] = {}
+    elif isinstance(holder, list):
+        del holder[int(last)]
+    elif isinstance(holder, dict):
+        holder.pop(last, None)

@@ -1,0 +1,121 @@
+"""The study file: read, validated and expanded into conditions and methods.
+
+    study = StudyFile.from_toml("studies/article.toml")
+    study.conditions()[0].layout.clusters
+    [method.name for method in study.methods()]
+
+All problems of a file come in one StudyError, a line each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, PrivateAttr
+
+from . import values
+from .model import Condition, Method
+from .problems import Problems, StudyError
+from .reading import plain, read_toml, validate
+from .resolve import Resolved, resolve
+from .tables import DesignTable, MethodTable, PredictorTable, Table, TruthTable
+from .writing import to_toml
+
+__all__ = ["StudyError", "StudyFile"]
+
+
+class StudyFile(Table):
+    """A study as asked for. Make it by `from_toml` or `from_dict`, which check all of it, the grid's points included.
+
+    name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more. mcse: how the Monte
+    Carlo standard errors are computed. grid: the axes as in the file.
+    """
+
+    name: Annotated[str, PlainValidator(values.NAME.check)]
+    title: Annotated[str, PlainValidator(values.TEXT.check)] = ""
+    seed: Annotated[int, PlainValidator(values.SEED.check)]
+    replications: Annotated[int, PlainValidator(values.REPLICATIONS.check)]
+    mcse: Annotated[Literal["distribution-free", "morris"], PlainValidator(values.MCSE.check)] = "distribution-free"
+    design: DesignTable = DesignTable()
+    grid: dict[str, Any] = Field(default_factory=dict)
+    truth: TruthTable
+    predictors: dict[str, PredictorTable] = Field(default_factory=dict)
+    method: list[MethodTable] = Field(default_factory=list)
+
+    _resolved: Resolved | None = PrivateAttr(default=None)
+
+    @classmethod
+    def from_toml(cls, path: str | Path, *, seed: int | None = None, replications: int | None = None) -> StudyFile:
+        """Read a study file; `seed` and `replications` replace the file's. StudyError tells all that is wrong."""
+        return cls.from_dict(read_toml(path), seed=seed, replications=replications)
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], *, seed: int | None = None, replications: int | None = None
+    ) -> StudyFile:
+        """Read a study from tables as a TOML file holds them. StudyError tells all that is wrong."""
+        if not isinstance(data, Mapping):
+            raise StudyError(
+                [f"study = {type(data).__name__}: must be a dictionary of tables; read a file by from_toml"]
+            )
+        changes = {"seed": seed, "replications": replications}
+        tables = {**plain(data), **{key: value for key, value in changes.items() if value is not None}}
+        problems = Problems()
+        study, suspects = validate(cls, tables, problems)
+        if study is None:
+            raise StudyError(problem.line for problem in problems)
+        found = Problems()
+        study._resolved = study._expand(found, expand=not problems)
+        problems.extend(problem for problem in found if not _judged(problem.key, suspects))
+        problems.raise_if_any()
+        return study
+
+    def resolve(self) -> Resolved:
+        """Conditions and methods. StudyError if the study was not made by `from_toml` or `from_dict` and is wrong."""
+        if self._resolved is None:
+            problems = Problems()
+            self._resolved = self._expand(problems)
+            problems.raise_if_any()
+        assert self._resolved is not None
+        return self._resolved
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """The points of the grid, the last axis fastest."""
+        return self.resolve().conditions
+
+    def methods(self) -> tuple[Method, ...]:
+        """The methods in the order of the file; none given: REML on truth.formula, called "reml"."""
+        return self.resolve().methods
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> StudyFile:
+        """A copy with some fields replaced, which is checked when it is resolved."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied._resolved = None
+        return copied
+
+    def to_dict(self) -> dict[str, Any]:
+        """The study as plain tables, without what was left at its default; `from_dict` reads it back."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def to_toml(self) -> str:
+        """The study as a study file."""
+        return to_toml(self.to_dict())
+
+    def _expand(self, problems: Problems, *, expand: bool = True) -> Resolved | None:
+        return resolve(
+            seed=self.seed,
+            design=self.design,
+            truth=self.truth,
+            predictors=self.predictors,
+            methods=self.method,
+            grid=self.grid,
+            problems=problems,
+            expand=expand,
+        )
+
+
+def _judged(key: str, suspects: set[str]) -> bool:
+    """Whether a key, or a table around it, has been refused before."""
+    return any(key == suspect or key.startswith(f"{suspect}.") for suspect in suspects)

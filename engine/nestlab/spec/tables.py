@@ -1,0 +1,78 @@
+"""The tables of a study file, each value of its kind.
+
+What several values must be together is in `base` and `checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, PlainValidator
+
+from . import values
+
+__all__ = ["DesignTable", "MethodTable", "PredictorTable", "RandomTable", "Table", "TruthTable"]
+
+Number: TypeAlias = Annotated[float, PlainValidator(values.NUMBER.check)]
+Positive: TypeAlias = Annotated[float, PlainValidator(values.POSITIVE.check)]
+NonNegative: TypeAlias = Annotated[float, PlainValidator(values.NONNEGATIVE.check)]
+PositiveSd: TypeAlias = Annotated[float, PlainValidator(values.POSITIVE_SD.check)]
+NonNegativeSd: TypeAlias = Annotated[float, PlainValidator(values.NONNEGATIVE_SD.check)]
+Correlation: TypeAlias = Annotated[float, PlainValidator(values.CORRELATION.check)]
+Matrix: TypeAlias = Annotated[tuple[tuple[float, ...], ...], PlainValidator(values.MATRIX.check)]
+FormulaText: TypeAlias = Annotated[str, PlainValidator(values.FORMULA.check)]
+MethodName: TypeAlias = Annotated[str, PlainValidator(values.METHOD_NAME.check)]
+Flag: TypeAlias = Annotated[bool, PlainValidator(values.FLAG.check)]
+
+
+class Table(BaseModel):
+    """A table that holds the keys named here and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DesignTable(Table):
+    """[design]: the layout; a value may be absent if an axis of the grid gives it."""
+
+    clusters: Annotated[int | None, PlainValidator(values.CLUSTERS.check)] = None
+    cluster_size: Annotated[int | tuple[int, ...] | None, PlainValidator(values.CLUSTER_SIZE.check)] = None
+
+
+class RandomTable(Table):
+    """[truth.random.<group>]: variance or sd by column, with correlation by "a:b"; or covariance."""
+
+    variance: dict[str, NonNegative] | None = None
+    sd: dict[str, NonNegativeSd] | None = None
+    correlation: dict[str, Correlation] | None = None
+    covariance: Matrix | None = None
+
+
+class TruthTable(Table):
+    """[truth]: the data-generating model."""
+
+    formula: FormulaText
+    fixed: dict[str, Number] = {}
+    residual_variance: Positive | None = None
+    residual_sd: PositiveSd | None = None
+    random: dict[str, RandomTable] = {}
+
+
+class PredictorTable(Table):
+    """[predictors.<name>]: how a predictor is made; None where the file is silent."""
+
+    level: Annotated[Literal[1, 2] | None, PlainValidator(values.LEVEL.check)] = None
+    distribution: Annotated[Literal["normal", "balanced"] | None, PlainValidator(values.DISTRIBUTION.check)] = None
+    mean: Number | None = None
+    sd: PositiveSd | None = None
+    redraw: Flag | None = None
+
+
+class MethodTable(Table):
+    """[[method]]: a way to analyse; formula None is the truth's."""
+
+    name: MethodName
+    estimator: Annotated[Literal["lmm"], PlainValidator(values.ESTIMATOR.check)] = "lmm"
+    formula: FormulaText | None = None
+    reml: Flag = True
+    df: Annotated[Literal["z", "between-within"], PlainValidator(values.DF.check)] = "z"
+    alpha: Annotated[float, PlainValidator(values.ALPHA.check)] = 0.05

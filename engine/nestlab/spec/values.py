@@ -1,0 +1,167 @@
+"""The kinds of value that a study file may hold, the same for a key and for a grid axis that varies it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .problems import close_match
+
+__all__ = ["Kind"]
+
+# Far beyond any study, and small enough that one layout fits into memory.
+_MOST_CLUSTERS = 1_000_000
+_MOST_ROWS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value: `accept` gives the value as stored, or None if it is not one of the kind."""
+
+    allowed: str
+    repair: str
+    accept: Callable[[Any], Any]
+    words: tuple[str, ...] = ()
+
+    def check(self, value: object) -> Any:
+        """The value as stored. ValueError, with what is allowed and the repair, if it is not of this kind."""
+        accepted = self.accept(value)
+        if accepted is None:
+            raise ValueError(f"must be {self.allowed}; {self._repair(value)}")
+        return accepted
+
+    def _repair(self, value: object) -> str:
+        if isinstance(value, str):
+            number = _number(value)
+            if number is not None and self.accept(number) is not None:
+                return f"write {value.strip()} without quotes"
+        if isinstance(value, float) and value.is_integer() and self.accept(int(value)) is not None:
+            return f"write {int(value)}"
+        if isinstance(value, str) and (guess := close_match(value, self.words)):
+            return f'did you mean "{guess}"?'
+        return self.repair
+
+
+def _number(text: str) -> int | float | None:
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return None
+
+
+def _float(value: object, low: float = -math.inf, high: float = math.inf) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number + 0.0 if math.isfinite(number) and low <= number <= high else None
+
+
+def _int(value: object, low: int, high: int) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if low <= value <= high else None
+
+
+def _above_zero(value: object) -> float | None:
+    number = _float(value, low=0.0)
+    return number if number else None
+
+
+def _sd(value: object, *, zero: bool) -> float | None:
+    """A standard deviation whose square is representable."""
+    number = _float(value, low=0.0)
+    if number is None or not math.isfinite(number * number):
+        return None
+    return number if number * number > 0 or (zero and number == 0) else None
+
+
+def _open_unit(value: object) -> float | None:
+    number = _float(value)
+    return number if number is not None and 0 < number < 1 else None
+
+
+def _icc(value: object) -> float | None:
+    number = _float(value)
+    return number if number is not None and 0 <= number < 1 else None
+
+
+def _sizes(value: object) -> int | tuple[int, ...] | None:
+    if not isinstance(value, list | tuple):
+        return _int(value, 1, _MOST_ROWS)
+    sizes = tuple(size for size in (_int(size, 1, _MOST_ROWS) for size in value) if size is not None)
+    return sizes if sizes and len(sizes) == len(value) else None
+
+
+def _matrix(value: object) -> tuple[tuple[float, ...], ...] | None:
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    rows = []
+    for row in value:
+        if not isinstance(row, list | tuple) or len(row) != len(value):
+            return None
+        numbers = [number for number in map(_float, row) if number is not None]
+        if len(numbers) != len(value):
+            return None
+        rows.append(tuple(numbers))
+    return tuple(rows)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _nonblank(value: object) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _name(value: object) -> str | None:
+    fits = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", value)
+    return str(value) if fits and not str(value).endswith(".") else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _choice(repair: str, *words: str) -> Kind:
+    allowed = " or ".join(f'"{word}"' for word in words)
+    return Kind(allowed, repair, lambda value: value if value in words else None, words)
+
+
+TEXT = Kind("text", "write it in quotes", _text)
+FORMULA = Kind('text such as "y ~ x + (1 | g)"', "write the formula in quotes", _nonblank)
+NAME = Kind(
+    "letters, digits, - _ . (at most 100, no . or - first, no . last)", "it names a folder: remove the rest", _name
+)
+METHOD_NAME = Kind("letters, digits, - _ . (at most 100, no . or - first, no . last)", "rename the method", _name)
+FLAG = Kind("true or false", "write true or false, without quotes", _flag)
+NUMBER = Kind("a finite number", "write a number such as 0.5", _float)
+POSITIVE = Kind("a finite number > 0", "write a number such as 1.0", _above_zero)
+NONNEGATIVE = Kind("a finite number >= 0", "write 0 or more", lambda value: _float(value, low=0.0))
+POSITIVE_SD = Kind("a finite number > 0", "write a number such as 1.0", lambda value: _sd(value, zero=False))
+NONNEGATIVE_SD = Kind("a finite number >= 0", "write 0 or more", lambda value: _sd(value, zero=True))
+CORRELATION = Kind("a number in [-1, 1]", "write a number such as 0.3", lambda value: _float(value, -1.0, 1.0))
+ICC = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc)
+ALPHA = Kind("a number between 0 and 1, neither included", "write a level such as 0.05", _open_unit)
+SEED = Kind("a whole number >= 0 and < 2**64", "write a seed such as 707", lambda value: _int(value, 0, 2**64 - 1))
+REPLICATIONS = Kind("a whole number >= 1", "write a number such as 2000", lambda value: _int(value, 1, 2**53))
+CLUSTERS = Kind(
+    f"a whole number from 2 to {_MOST_CLUSTERS}", "use 2 or more clusters", lambda v: _int(v, 2, _MOST_CLUSTERS)
+)
+CLUSTER_SIZE = Kind(
+    f"a whole number from 1 to {_MOST_ROWS}, or a list of one per cluster", "write a number such as 20", _sizes
+)
+MATRIX = Kind("a square matrix of finite numbers", "write rows such as [[5, 1], [1, 3]]", _matrix)
+LEVEL = Kind("1 (varies within clusters) or 2 (between them)", "write 1 or 2", lambda value: _int(value, 1, 2))
+DISTRIBUTION = _choice("choose one of the two", "normal", "balanced")
+MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
+ESTIMATOR = _choice('remove it for "lmm"', "lmm")
+DF = _choice('remove it for "z"', "z", "between-within")

@@ -1,0 +1,107 @@
+"""Estimands: names, order and true values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from nestlab.spec.estimands import estimands, find_estimand, is_derived
+from nestlab.spec.formula import parse_formula
+from nestlab.spec.model import Condition, Layout, Truth
+
+
+def condition(formula: str, fixed: tuple[float, ...], covariance: tuple[tuple[float, ...], ...]) -> Condition:
+    truth = Truth(parse_formula(formula), fixed, covariance, 3.0)
+    return Condition({}, 1, Layout((5, 5)), truth, (), "moments", 512)
+
+
+SLOPE = condition("y ~ x + (1 + x | g)", (2.0, 5.0), ((1.0, 0.5), (0.5, 4.0)))
+
+
+def test_estimands_in_order_with_true_values() -> None:
+    values = estimands(SLOPE, [SLOPE.truth.formula])
+    assert list(values.items()) == [
+        ("Intercept", 2.0),
+        ("x", 5.0),
+        ("var:g:Intercept", 1.0),
+        ("var:g:x", 4.0),
+        ("cov:g:Intercept:x", 0.5),
+        ("var:residual", 3.0),
+        ("sd:g:Intercept", 1.0),
+        ("sd:g:x", 2.0),
+        ("sd:residual", math.sqrt(3)),
+        ("cor:g:Intercept:x", 0.25),
+        ("icc", 0.25),
+    ]
+
+
+def test_stored_before_derived() -> None:
+    derived = [is_derived(name) for name in estimands(SLOPE, [])]
+    assert derived == sorted(derived)
+    assert derived.count(True) == 5
+
+
+def test_what_only_a_method_has_is_truly_zero() -> None:
+    formulas = [parse_formula("y ~ z*x + (1 | g)"), parse_formula("y ~ x + w + x:z + (1 + x + w | g)")]
+    values = estimands(SLOPE, formulas)
+    assert [name for name in values if ":" not in name or "z" in name][:5] == ["Intercept", "x", "z", "z:x", "w"]
+    assert [values[name] for name in ("z", "z:x", "w", "var:g:w", "cov:g:x:w")] == [0.0] * 5
+    assert "x:z" not in values
+    assert math.isnan(values["cor:g:x:w"])
+    assert list(values).index("var:g:w") == list(values).index("var:g:x") + 1
+
+
+def test_columns_of_separate_terms_have_no_covariance() -> None:
+    apart = condition("y ~ x + (1 | g) + (0 + x | g)", (0.0, 0.0), ((1.0, 0.0), (0.0, 4.0)))
+    assert not [name for name in estimands(apart, [apart.truth.formula]) if name.startswith(("cov", "cor"))]
+    joined = estimands(apart, [parse_formula("y ~ x + (x + 1 | g)")])
+    assert joined["cov:g:Intercept:x"] == 0.0
+    assert joined["cor:g:Intercept:x"] == 0.0
+
+
+def test_pairs_are_named_in_the_order_of_the_truth() -> None:
+    reverse = condition("y ~ x + (0 + x | g) + (1 | g)", (0.0, 0.0), ((4.0, 0.0), (0.0, 1.0)))
+    values = estimands(reverse, [parse_formula("y ~ x + (1 + x | g)")])
+    assert [name for name in values if name.startswith("cov")] == ["cov:g:x:Intercept"]
+
+
+def test_zero_variances() -> None:
+    truth = replace(SLOPE.truth, covariance=((0.0, 0.0), (0.0, 4.0)))
+    values = estimands(replace(SLOPE, truth=truth), [])
+    assert values["icc"] == 0.0
+    assert math.isnan(values["cor:g:Intercept:x"])
+
+
+def test_icc_needs_a_random_intercept() -> None:
+    slope = condition("y ~ x + (0 + x | g)", (0.0, 0.0), ((4.0,),))
+    assert "icc" not in estimands(slope, [slope.truth.formula])
+    assert estimands(slope, [parse_formula("y ~ x + (1 | g)")])["icc"] == 0.0
+
+
+def test_three_columns_pair_in_lme4_s_order() -> None:
+    three = condition("y ~ x + (1 + x + w | g)", (0.0, 0.0), ((1.0, 0.1, 0.2), (0.1, 1.0, 0.3), (0.2, 0.3, 1.0)))
+    values = {name: value for name, value in estimands(three, []).items() if name.startswith("cov")}
+    assert values == {"cov:g:Intercept:x": 0.1, "cov:g:Intercept:w": 0.2, "cov:g:x:w": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("x", "x"),
+        ("z:x", "x:z"),
+        ("x:z", "x:z"),
+        ("icc", "icc"),
+        ("var:g:Intercept", "var:g:Intercept"),
+        ("cov:g:x:Intercept", "cov:g:Intercept:x"),
+        ("cor:g:x:Intercept", "cor:g:Intercept:x"),
+        ("var:residual", "var:residual"),
+        ("var:h:Intercept", None),
+        ("q", None),
+        ("", None),
+    ],
+)
+def test_find_estimand(asked: str, found: str | None) -> None:
+    names = estimands(SLOPE, [parse_formula("y ~ x*z + (1 + x | g)")])
+    assert find_estimand(names, asked) == found

@@ -1,0 +1,818 @@
+"""Bad study files: every refusal names the key, the value received, what is allowed and the repair, on one line."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nestlab.spec.study import StudyError, StudyFile
+
+BASE: dict[str, Any] = {
+    "name": "plan",
+    "seed": 1,
+    "replications": 100,
+    "design": {"clusters": 20, "cluster_size": 10},
+    "truth": {
+        "formula": "y ~ x + z + (1 + x | school)",
+        "fixed": {"Intercept": 1, "x": 0.5, "z": 0.2},
+        "residual_variance": 4,
+        "random": {"school": {"variance": {"Intercept": 1, "x": 0.5}, "correlation": {"Intercept:x": 0.3}}},
+    },
+    "predictors": {
+        "x": {"level": 1, "distribution": "normal"},
+        "z": {"level": 2, "distribution": "balanced"},
+    },
+    "method": [{"name": "reml"}],
+}
+
+NONE = object()  # "without this key"
+LEVEL_1 = {"level": 1, "distribution": "normal"}
+SCHOOL = "truth.random.school"
+APART = "y ~ x + z + (1 | school) + (0 + x | school)"
+THREE = "y ~ x + z + (1 + x + w | school)"
+CORRELATIONS = {"Intercept:x": 0.9, "Intercept:w": 0.9, "x:w": -0.9}
+
+
+def study(changes: dict[str, Any]) -> dict[str, Any]:
+    """BASE with some values changed, by "table/key"."""
+    tables = copy.deepcopy(BASE)
+    for path, value in changes.items():
+        *parents, last = path.split("/")
+        holder: Any = tables
+        for parent in parents:
+            holder = holder[int(parent)] if isinstance(holder, list) else holder.setdefault(parent, {})
+        if isinstance(holder, list):
+            holder[int(last)] = value
+        elif value is NONE:
+            del holder[last]
+        else:
+            holder[last] = value
+    return tables
+
+
+def problems(changes: dict[str, Any]) -> list[str]:
+    with pytest.raises(StudyError) as caught:
+        StudyFile.from_dict(study(changes))
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    assert all("\n" not in line for line in caught.value.problems)
+    return caught.value.problems
+
+
+def test_the_base_is_good() -> None:
+    assert len(StudyFile.from_dict(BASE).conditions()) == 1
+
+
+R = "truth/random/school"
+TOP = "name, title, seed, replications, mcse, design, grid, truth, predictors, method"
+NAMES = "must be letters, digits, - _ . (at most 100, no . or - first, no . last)"
+CLUSTERS = "must be a whole number from 2 to 1000000"
+CLUSTER_SIZE = "must be a whole number from 1 to 1000000000, or a list of one per cluster"
+SHARE = "a number in [0, 1), 1 not included; write a share such as 0.1"
+FORMULA = 'truth.formula = "y ~ x + z + (1 + x | school)"'
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    # unknown keys
+    ({"clusters": 3}, f"clusters = 3: is no key of a study file; use one of {TOP}"),
+    ({"desing": {}}, 'desing = {}: is no key of a study file; did you mean "design"?'),
+    ({"design/clutsers": 3}, 'design.clutsers = 3: is no key of a study file; did you mean "clusters"?'),
+    ({"truth/Fixed": {}}, 'truth.Fixed = {}: is no key of a study file; did you mean "fixed"?'),
+    (
+        {f"{R}/var": {"x": 1}},
+        'truth.random.school.var = {"x": 1}: is no key of a study file; '
+        "use one of variance, sd, correlation, covariance",
+    ),
+    ({"predictors/x/sdd": 3}, 'predictors.x.sdd = 3: is no key of a study file; did you mean "sd"?'),
+    ({"method/0/aplha": 0.1}, 'method.reml.aplha = 0.1: is no key of a study file; did you mean "alpha"?'),
+    # top level
+    ({"name": NONE}, 'name is missing; add name = "study"'),
+    ({"name": "a b"}, f'name = "a b": {NAMES}; it names a folder: remove the rest'),
+    ({"name": "../up"}, f'name = "../up": {NAMES}; it names a folder: remove the rest'),
+    ({"name": ""}, f'name = "": {NAMES}; it names a folder: remove the rest'),
+    ({"name": 3}, f"name = 3: {NAMES}; it names a folder: remove the rest"),
+    ({"title": 3}, "title = 3: must be text; write it in quotes"),
+    ({"seed": NONE}, "seed is missing; add seed = 707"),
+    ({"seed": -1}, "seed = -1: must be a whole number >= 0 and < 2**64; write a seed such as 707"),
+    ({"seed": 2**64}, f"seed = {2**64}: must be a whole number >= 0 and < 2**64; write a seed such as 707"),
+    ({"seed": 1.5}, "seed = 1.5: must be a whole number >= 0 and < 2**64; write a seed such as 707"),
+    ({"seed": 7.0}, "seed = 7.0: must be a whole number >= 0 and < 2**64; write 7"),
+    ({"seed": True}, "seed = true: must be a whole number >= 0 and < 2**64; write a seed such as 707"),
+    ({"replications": NONE}, "replications is missing; add replications = 2000"),
+    ({"replications": 0}, "replications = 0: must be a whole number >= 1; write a number such as 2000"),
+    ({"replications": "100"}, 'replications = "100": must be a whole number >= 1; write 100 without quotes'),
+    ({"mcse": "moris"}, 'mcse = "moris": must be "distribution-free" or "morris"; did you mean "morris"?'),
+    (
+        {"mcse": 3},
+        'mcse = 3: must be "distribution-free" or "morris"; remove it for "distribution-free"',
+    ),
+    # design
+    ({"design": 3}, "design = 3: must be a table; write [design] and its keys below"),
+    ({"design/clusters": 1}, f"design.clusters = 1: {CLUSTERS}; use 2 or more clusters"),
+    ({"design/clusters": 20.0}, f"design.clusters = 20.0: {CLUSTERS}; write 20"),
+    ({"design/clusters": True}, f"design.clusters = true: {CLUSTERS}; use 2 or more clusters"),
+    ({"design/clusters": NONE}, "design.clusters is missing; add clusters = 20 to [design], or an axis of the grid"),
+    (
+        {"design/cluster_size": NONE},
+        "design.cluster_size is missing; add cluster_size = 50 to [design], or an axis of the grid",
+    ),
+    ({"design/cluster_size": 0}, f"design.cluster_size = 0: {CLUSTER_SIZE}; write a number such as 20"),
+    ({"design/cluster_size": []}, f"design.cluster_size = []: {CLUSTER_SIZE}; write a number such as 20"),
+    ({"design/cluster_size": [5, 0]}, f"design.cluster_size = [5, 0]: {CLUSTER_SIZE}; write a number such as 20"),
+    ({"design/cluster_size": [5, True]}, f"design.cluster_size = [5, true]: {CLUSTER_SIZE}; write a number such as 20"),
+    (
+        {"design/cluster_size": [5, 6]},
+        "design.cluster_size = [5, 6]: must have one size per cluster, 20 (design.clusters) and not 2; "
+        "correct the list or the number of clusters",
+    ),
+    # truth
+    ({"truth": NONE}, "truth is missing; add truth = { formula = ..., ... }, written as the table [truth]"),
+    ({"truth/formula": NONE}, 'truth.formula is missing; add formula = "y ~ x + (1 | cluster)"'),
+    (
+        {"truth/formula": 3},
+        'truth.formula = 3: must be text such as "y ~ x + (1 | g)"; write the formula in quotes',
+    ),
+    ({"truth/formula": "y ~ x + z"}, 'truth.formula = "y ~ x + z": must have a random term; add + (1 | cluster)'),
+    (
+        {"truth/formula": "y ~ log(x) + (1 | school)"},
+        'truth.formula = "y ~ log(x) + (1 | school)": calls such as log(...) are not possible in a study formula; '
+        "give the variable as a predictor",
+    ),
+    (
+        {"truth/formula": "y ~ x + (1 | a.b)"},
+        'truth.formula = "y ~ x + (1 | a.b)": must have a grouping factor without a dot; write a_b for a.b',
+    ),
+    ({"truth/fixed": [1]}, "truth.fixed = [1]: must be a table; write [truth.fixed] and its keys below"),
+    ({"truth/fixed/x": float("nan")}, "truth.fixed.x = nan: must be a finite number; write a number such as 0.5"),
+    ({"truth/fixed/x": float("-inf")}, "truth.fixed.x = -inf: must be a finite number; write a number such as 0.5"),
+    ({"truth/fixed/x": 10**400}, "... must be a finite number; write a number such as 0.5"),
+    ({"truth/fixed/x": " 0.5"}, 'truth.fixed.x = " 0.5": must be a finite number; write 0.5 without quotes'),
+    ({"truth/fixed/x": False}, "truth.fixed.x = false: must be a finite number; write a number such as 0.5"),
+    (
+        {"truth/fixed/x": NONE},
+        "truth.fixed.x is missing: every term of y ~ x + z + (1 + x | school) needs a true value; "
+        "add x = 0, or its value",
+    ),
+    (
+        {"truth/fixed/w": 1},
+        "truth.fixed.w = 1: must be a fixed term of y ~ x + z + (1 + x | school); "
+        "add w to the formula or remove it here",
+    ),
+    (
+        {"truth/fixed/intercept": 1.5},
+        "truth.fixed.intercept = 1.5: must be a fixed term of y ~ x + z + (1 + x | school); "
+        'add intercept to the formula or remove it here, or did you mean "Intercept"?',
+    ),
+    (
+        {"truth/formula": "y ~ x*z + (1 + x | school)", "truth/fixed/x:z": 1, "truth/fixed/z:x": 2},
+        "truth.fixed.z:x = 2: must be given once, and the term x:z is given twice; remove one",
+    ),
+    (
+        {"truth/residual_variance": NONE},
+        "truth.residual_variance is missing: one of residual_variance and residual_sd is needed; "
+        "add residual_variance = 1, say",
+    ),
+    (
+        {"truth/residual_variance": 0},
+        "truth.residual_variance = 0: must be a finite number > 0; write a number such as 1.0",
+    ),
+    (
+        {"truth/residual_variance": NONE, "truth/residual_sd": -2},
+        "truth.residual_sd = -2: must be a finite number > 0; write a number such as 1.0",
+    ),
+    (
+        {"truth/residual_variance": NONE, "truth/residual_sd": 1e200},
+        "truth.residual_sd = 1e+200: must be a finite number > 0; write a number such as 1.0",
+    ),
+    (
+        {"truth/residual_sd": 2},
+        "truth.residual_sd = 2: must not stand beside truth.residual_variance; remove one of the two",
+    ),
+    # random effects
+    (
+        {"truth/random": {"shcool": BASE["truth"]["random"]["school"]}},
+        "truth.random.shcool is no grouping factor of y ~ x + z + (1 + x | school); write [truth.random.school]",
+    ),
+    ({R: 3}, f"{SCHOOL} = 3: must be a table; write [truth.random.school] and its keys below"),
+    ({f"{R}/variance/x": -1}, f"{SCHOOL}.variance.x = -1: must be a finite number >= 0; write 0 or more"),
+    ({R: {"sd": {"Intercept": 1, "x": -1}}}, f"{SCHOOL}.sd.x = -1: must be a finite number >= 0; write 0 or more"),
+    (
+        {f"{R}/variance/x": NONE},
+        f"{SCHOOL}.variance.x is missing: every term of y ~ x + z + (1 + x | school) needs a true value; "
+        "add x = 0, or its value",
+    ),
+    (
+        {f"{R}/variance/q": 1},
+        f"{SCHOOL}.variance.q = 1: must be a random column of (1 + x | school); "
+        "add q to the random term or remove it here",
+    ),
+    (
+        {f"{R}/sd": {"x": 1}},
+        f"{SCHOOL} must have one of variance, sd and covariance, not sd and variance; keep one",
+    ),
+    (
+        {
+            "truth/formula": "y ~ x + z + (0 + x:w | school)",
+            "predictors/w": LEVEL_1,
+            R: {"sd": {"x:w": 1, "w:x": 2}},
+        },
+        f"{SCHOOL}.sd.w:x = 2: must be given once, and x:w is given twice; remove one",
+    ),
+    (
+        {f"{R}/correlation": {"Intercept:x": 1.2}},
+        f"{SCHOOL}.correlation.Intercept:x = 1.2: must be a number in [-1, 1]; write a number such as 0.3",
+    ),
+    (
+        {f"{R}/correlation": {"Intercept:w": 0.2}},
+        f"{SCHOOL}.correlation.Intercept:w = 0.2: must name two random columns of (1 + x | school); use Intercept:x",
+    ),
+    (
+        {f"{R}/correlation": {"x": 0.2}},
+        f"{SCHOOL}.correlation.x = 0.2: must name two random columns of (1 + x | school); use Intercept:x",
+    ),
+    (
+        {f"{R}/correlation": {"x:Intercept": 0.2, "Intercept:x": 0.2}},
+        f"{SCHOOL}.correlation.Intercept:x = 0.2: must be given once, and this pair is given twice; remove one",
+    ),
+    (
+        {"truth/formula": APART},
+        f"{SCHOOL}.correlation.Intercept:x = 0.3: must name two columns of one random term, and "
+        "(1 | school) + (0 + x | school) holds them apart; join the terms or remove it",
+    ),
+    (
+        {"truth/formula": THREE, "predictors/w": LEVEL_1, f"{R}/variance/w": 1, f"{R}/correlation": CORRELATIONS},
+        f'{SCHOOL}.correlation = {{"Intercept:x": 0.9, "Intercept:w": 0.9, "x:w": -0.9}}: must be a positive '
+        "semi-definite matrix (its smallest eigenvalue is -0.8); bring the correlations nearer 0, times 0.555 say",
+    ),
+    (
+        {R: {"covariance": [[1, 0.5], [0.5]]}},
+        f"{SCHOOL}.covariance = [[1, 0.5], [0.5]]: must be a square matrix of finite numbers; "
+        "write rows such as [[5, 1], [1, 3]]",
+    ),
+    (
+        {R: {"covariance": [[1]]}},
+        f"{SCHOOL}.covariance = [[1]]: must be a 2 x 2 matrix, in the order Intercept, x; write 2 rows of 2",
+    ),
+    (
+        {R: {"covariance": [[1, 0.5], [0.4, 1]]}},
+        f"{SCHOOL}.covariance = [[1, 0.5], [0.4, 1]]: must be symmetric; make the two values for Intercept and x equal",
+    ),
+    (
+        {R: {"covariance": [[-1, 0.5], [0.5, 1]]}},
+        f"{SCHOOL}.covariance = [[-1, 0.5], [0.5, 1]]: must have variances >= 0 on its diagonal; correct the diagonal",
+    ),
+    (
+        {R: {"covariance": [[1, 2], [2, 1]]}},
+        f"{SCHOOL}.covariance = [[1, 2], [2, 1]]: must be positive semi-definite; "
+        "bring the value for Intercept and x within +-sqrt(variance x variance)",
+    ),
+    (
+        {
+            "truth/formula": THREE,
+            "predictors/w": LEVEL_1,
+            R: {"covariance": [[1, 0.9, 0.9], [0.9, 1, -0.9], [0.9, -0.9, 1]]},
+        },
+        "... must be a positive semi-definite matrix (its smallest eigenvalue is -0.8); "
+        "bring the correlations nearer 0, times 0.555 say",
+    ),
+    (
+        {"truth/formula": APART, R: {"covariance": [[1, 0.5], [0.5, 1]]}},
+        f"{SCHOOL}.covariance = [[1, 0.5], [0.5, 1]]: must be 0 between separate random terms; "
+        "write 0 for Intercept and x or join the terms",
+    ),
+    (
+        {R: {"covariance": [[1, 0], [0, 1]], "correlation": {"Intercept:x": 0}}},
+        f"{SCHOOL}.correlation must not stand beside {SCHOOL}.covariance; remove one of the two",
+    ),
+    # predictors
+    (
+        {"predictors/x/level": 3},
+        "predictors.x.level = 3: must be 1 (varies within clusters) or 2 (between them); write 1 or 2",
+    ),
+    (
+        {"predictors/x/level": NONE},
+        "predictors.x.level is missing; add level = 1 to [predictors.x], or an axis of the grid",
+    ),
+    (
+        {"predictors/x/distribution": NONE},
+        'predictors.x.distribution is missing; add distribution = "normal" to [predictors.x], or an axis of the grid',
+    ),
+    (
+        {"predictors/x/distribution": "nromal"},
+        'predictors.x.distribution = "nromal": must be "normal" or "balanced"; did you mean "normal"?',
+    ),
+    (
+        {"predictors/x/distribution": "poisson"},
+        'predictors.x.distribution = "poisson": must be "normal" or "balanced"; choose one of the two',
+    ),
+    ({"predictors/x/mean": "a"}, 'predictors.x.mean = "a": must be a finite number; write a number such as 0.5'),
+    ({"predictors/x/sd": 0}, "predictors.x.sd = 0: must be a finite number > 0; write a number such as 1.0"),
+    (
+        {"predictors/x/redraw": "yes"},
+        'predictors.x.redraw = "yes": must be true or false; write true or false, without quotes',
+    ),
+    ({"predictors/x": "normal"}, 'predictors.x = "normal": must be a table; write [predictors.x] and its keys below'),
+    (
+        {"predictors/z/sd": 1},
+        "predictors.z.sd = 1: must be absent for a balanced predictor, which is 0/1; "
+        'remove it or write distribution = "normal"',
+    ),
+    (
+        {"predictors/z/redraw": True},
+        "predictors.z.redraw = true: must be false or absent for a balanced predictor, the same in every replicate; "
+        "remove it",
+    ),
+    (
+        {"predictors/w": LEVEL_1},
+        "predictors.w is used by no formula; remove it, or add w to truth.formula with its true value",
+    ),
+    (
+        {"predictors/school": LEVEL_1},
+        "predictors.school has the name of the response or the grouping factor of y ~ x + z + (1 + x | school); "
+        "rename one",
+    ),
+    (
+        {"predictors/a.b": LEVEL_1},
+        "predictors.a.b must be named by letters, digits and _, a letter first; rename it",
+    ),
+    (
+        {"predictors/icc": LEVEL_1},
+        "predictors.icc must not be named like one of Intercept, True, False, None, icc, var, sd, cov, cor; rename it",
+    ),
+    (
+        {"predictors/z": NONE},
+        f"{FORMULA}: uses z, which is no predictor of the study; add [predictors.z]",
+    ),
+    # levels
+    (
+        {"predictors/x/level": 2},
+        f"{FORMULA}: must have random slopes of level-1 predictors only, and x is constant within a cluster; "
+        "remove x from the random term or set predictors.x.level to 1",
+    ),
+    (
+        {"truth/formula": "y ~ x + z + (0 + x:z | school)", R: {"variance": {"z:x": 1}}},
+        'truth.formula = "y ~ x + z + (0 + x:z | school)": must have random slopes of level-1 predictors only, and '
+        "z in x:z is constant within a cluster; remove x:z from the random term or set predictors.z.level to 1",
+    ),
+    (
+        {"method/0/formula": "y ~ x + (z | school)"},
+        'method.reml.formula = "y ~ x + (z | school)": must have random slopes of level-1 predictors only, and '
+        "z is constant within a cluster; remove z from the random term or set predictors.z.level to 1",
+    ),
+    (
+        {"method/0/formula": "y ~ x*w + (1 | school)", "predictors/w": LEVEL_1},
+        'method.reml.formula = "y ~ x*w + (1 | school)": must not multiply level-1 predictors (x:w) unless '
+        "truth.formula does; add x:w to truth.formula with the true value 0",
+    ),
+    # too little data
+    (
+        {"design/cluster_size": 2},
+        f"{FORMULA}: must have fewer random effects than rows, and (1 + x | school) has 40 for 40 rows; "
+        "raise design.cluster_size or use fewer random columns",
+    ),
+    (
+        {"design": {"clusters": 2, "cluster_size": [1, 2]}, "method/0/formula": "y ~ x + z + (1 | school)"},
+        'method.reml.formula = "y ~ x + z + (1 | school)": must have fewer fixed terms than rows, and has 3 for 3 rows; '
+        "raise design.cluster_size or use fewer terms",
+    ),
+    (
+        {
+            "design/clusters": 2,
+            "truth/formula": "y ~ x + z + v + (1 | school)",
+            "truth/fixed/v": 1,
+            "predictors/v": {"level": 2, "distribution": "normal"},
+            R: {"variance": {"Intercept": 1}},
+        },
+        'truth.formula = "y ~ x + z + v + (1 | school)": must have no more terms that are constant within clusters '
+        "(Intercept, z, v) than clusters, 2; raise design.clusters or use fewer terms",
+    ),
+    # methods
+    ({"method": {"name": "a"}}, 'method = {"name": "a"}: must be a list of tables; write [[method]] before each'),
+    ({"method/0": 3}, "method.1 = 3: must be a table; write [[method]] and its keys below"),
+    ({"method/0/name": NONE}, 'method.1.name is missing; add name = "reml"'),
+    ({"method/0/name": "a/b"}, f'method.1.name = "a/b": {NAMES}; rename the method'),
+    ({"method/0/estimator": "ols"}, 'method.reml.estimator = "ols": must be "lmm"; remove it for "lmm"'),
+    ({"method/0/reml": 1}, "method.reml.reml = 1: must be true or false; write true or false, without quotes"),
+    (
+        {"method/0/df": "betwen-within"},
+        'method.reml.df = "betwen-within": must be "z" or "between-within"; did you mean "between-within"?',
+    ),
+    ({"method/0/df": 3}, 'method.reml.df = 3: must be "z" or "between-within"; remove it for "z"'),
+    (
+        {"method/0/alpha": 1},
+        "method.reml.alpha = 1: must be a number between 0 and 1, neither included; write a level such as 0.05",
+    ),
+    (
+        {"method": [{"name": "a"}, {"name": "a", "reml": False}]},
+        'method.a.name = "a": must be a name of its own (method 2 repeats it); rename or remove one',
+    ),
+    ({"method/0/formula": "y ~ x"}, 'method.reml.formula = "y ~ x": must have a random term; add + (1 | school)'),
+    (
+        {"method/0/formula": "w ~ x + (1 | school)"},
+        'method.reml.formula = "w ~ x + (1 | school)": must have the response of truth.formula; write y for w',
+    ),
+    (
+        {"method/0/formula": "y ~ x + (1 | class)"},
+        'method.reml.formula = "y ~ x + (1 | class)": must have the grouping factor of truth.formula; '
+        "write school for class",
+    ),
+    (
+        {"method/0/formula": "y ~ q + (1 | school)"},
+        'method.reml.formula = "y ~ q + (1 | school)": uses q, which is no predictor of the study; add [predictors.q]',
+    ),
+    (
+        {"method/0/formula": "y ~ x + + (1 | school)"},
+        'method.reml.formula = "y ~ x + + (1 | school)": "+" needs a term on its left; add one or remove the "+"',
+    ),
+    # axes: values
+    ({"grid": [1]}, "grid = [1]: must be a table; write [grid] and its keys below"),
+    ({"grid/icc": [0.1, 1.0]}, f"grid.icc = 1.0: every value must be {SHARE}"),
+    ({"grid/icc": [-0.1]}, f"grid.icc = -0.1: every value must be {SHARE}"),
+    ({"grid/icc": [float("nan")]}, f"grid.icc = nan: every value must be {SHARE}"),
+    ({"grid/icc": []}, "grid.icc = []: must be a list of at least one value; list values or remove it"),
+    ({"grid/icc": 0.3}, "grid.icc = 0.3: must be a list of at least one value; write [0.3]"),
+    (
+        {"grid/truth/fixed": {}},
+        "grid.truth.fixed = {}: must be a list of at least one value; list values or remove it",
+    ),
+    ({"grid/clusters": [10, 1]}, f"grid.clusters = 1: every value {CLUSTERS}; use 2 or more clusters"),
+    ({"grid/clusters": [10, "20"]}, f'grid.clusters = "20": every value {CLUSTERS}; write 20 without quotes'),
+    (
+        {"grid/truth.fixed.x": [0, 1, 0.0]},
+        "grid.truth.fixed.x = [0, 1, 0.0]: must have every value once; remove the second 0.0",
+    ),
+    (
+        {"grid/slope_correlation": [2]},
+        "grid.slope_correlation = 2: every value must be a number in [-1, 1]; write a number such as 0.3",
+    ),
+    (
+        {"grid/variance_ratio": [-1]},
+        "grid.variance_ratio = -1: every value must be a finite number >= 0; write 0 or more",
+    ),
+    (
+        {"grid/truth.residual_variance": [0]},
+        "grid.truth.residual_variance = 0: every value must be a finite number > 0; write a number such as 1.0",
+    ),
+    (
+        {"grid/predictors.x.level": [3]},
+        "grid.predictors.x.level = 3: every value must be 1 (varies within clusters) or 2 (between them); write 1 or 2",
+    ),
+    (
+        {R: NONE, "grid": {f"{SCHOOL}.covariance": [[[1, 2], [2, 1]]]}},
+        f"grid.{SCHOOL}.covariance = [[1, 2], [2, 1]]: every value must be positive semi-definite; "
+        "bring the value for Intercept and x within +-sqrt(variance x variance)",
+    ),
+    (
+        {"grid": {"clusters": list(range(2, 1002)), "truth.fixed.x": list(range(101))}},
+        "grid has 101000 conditions: at most 100000 are possible; split the study",
+    ),
+    # axes: names
+    ({"grid/clutsers": [10]}, 'grid.clutsers = [10]: names nothing that can vary; did you mean "clusters"?'),
+    (
+        {"grid/truth/fixd/x": [1]},
+        'grid.truth.fixd.x = [1]: names nothing that can vary; did you mean "truth.fixed.x"?',
+    ),
+    (
+        {"grid/truth.fixed.w": [1]},
+        "grid.truth.fixed.w = [1]: names nothing that can vary; "
+        "use one of truth.fixed.Intercept, truth.fixed.x, truth.fixed.z",
+    ),
+    (
+        {"grid/predictors.w.sd": [1]},
+        "grid.predictors.w.sd = [1]: names nothing that can vary; use clusters, cluster_size, icc, variance_ratio, "
+        "slope_variance_ratio, slope_correlation or a dotted path such as truth.fixed.z",
+    ),
+    (
+        {"grid/truth.formula": ["y ~ x + (1 | school)"]},
+        'grid.truth.formula = ["y ~ x + (1 | school)"]: the formula is the same in all conditions; '
+        "keep every term and vary its true value (0 removes it)",
+    ),
+    (
+        {"grid/seed": [1, 2]},
+        "grid.seed = [1, 2]: seed is the same in all conditions; remove it here, and run one study per seed if you must",
+    ),
+    (
+        {"grid/method.reml.df": ["z"]},
+        'grid.method.reml.df = ["z"]: method is the same in all conditions; remove it here, and run one study per '
+        "method if you must",
+    ),
+    (
+        {"truth/formula": "y ~ x + z + (0 + x | school)", R: {"variance": {"x": 1}}, "grid/icc": [0.1]},
+        "grid.icc = [0.1]: needs a random intercept, which y ~ 1 + x + z + (0 + x | school) has not; "
+        "write (1 + ... | school)",
+    ),
+    (
+        {
+            "truth/formula": "y ~ x + z + (1 | school)",
+            R: {"variance": {"Intercept": 1}},
+            "grid/slope_variance_ratio": [0.1],
+        },
+        "grid.slope_variance_ratio = [0.1]: needs a random intercept and one random slope, unlike "
+        "y ~ 1 + x + z + (1 | school); name the variance by its dotted path",
+    ),
+    (
+        {"truth/formula": APART, R: {"variance": {"Intercept": 1, "x": 1}}, "grid/slope_correlation": [0.1]},
+        "grid.slope_correlation = [0.1]: needs an intercept and one slope in one random term, unlike "
+        "y ~ 1 + x + z + (1 | school) + (0 + x | school); write (1 + x | school)",
+    ),
+    (
+        {f"grid/{SCHOOL}.sd.x": [1]},
+        f"grid.{SCHOOL}.sd.x = [1]: the file gives {SCHOOL}.variance; name {SCHOOL}.variance.<column>, "
+        f"or give {SCHOOL}.sd in the file",
+    ),
+    (
+        {R: {"sd": {"Intercept": 1, "x": 1}}, f"grid/{SCHOOL}.variance.x": [1]},
+        f"grid.{SCHOOL}.variance.x = [1]: the file gives {SCHOOL}.sd; name {SCHOOL}.sd.<column>, "
+        f"or give {SCHOOL}.variance in the file",
+    ),
+    (
+        {R: {"covariance": [[1, 0], [0, 1]]}, f"grid/{SCHOOL}.sd.x": [1]},
+        f"grid.{SCHOOL}.sd.x = [1]: the file gives {SCHOOL}.covariance; name {SCHOOL}.variance.<column>, "
+        f"or give {SCHOOL}.sd in the file",
+    ),
+    (
+        {"grid/truth.residual_sd": [1]},
+        "grid.truth.residual_sd = [1]: the file gives truth.residual_variance; name that, "
+        "or give truth.residual_sd in the file",
+    ),
+    # axes: two that set one value
+    (
+        {"grid": {"icc": [0.1], "variance_ratio": [0.1]}},
+        f"grid.variance_ratio = [0.1]: must be the only axis that sets {SCHOOL}.variance.Intercept; "
+        'remove it or the axis "icc"',
+    ),
+    (
+        {"grid": {"clusters": [10], "design.clusters": [10]}},
+        "grid.design.clusters = [10]: must be the only axis that sets design.clusters; "
+        'remove it or the axis "clusters"',
+    ),
+    (
+        {"grid": {"truth.fixed.x": [1], "truth": {"fixed": {"x": [2]}}}},
+        "grid.truth.fixed.x = [2]: must be the only axis that sets truth.fixed.x; "
+        'remove it or the axis "truth.fixed.x"',
+    ),
+    (
+        {"grid": {"slope_correlation": [0.1], f"{SCHOOL}.correlation.x:Intercept": [0.2]}},
+        f"grid.{SCHOOL}.correlation.x:Intercept = [0.2]: must be the only axis that sets "
+        f'{SCHOOL}.correlation.Intercept:x; remove it or the axis "slope_correlation"',
+    ),
+    (
+        {R: NONE, "grid": {"icc": [0.1], f"{SCHOOL}.covariance": [[[1, 0], [0, 1]]]}},
+        f"grid.{SCHOOL}.covariance = [[[1, 0], [0, 1]]]: must be the only axis that sets {SCHOOL}.variance.Intercept; "
+        'remove it or the axis "icc"',
+    ),
+    (
+        {"grid": {"cases": [{"icc": 0.1}], "variance_ratio": [0.2]}},
+        f"grid.variance_ratio = [0.2]: must be the only axis that sets {SCHOOL}.variance.Intercept; "
+        'remove it or the axis "icc"',
+    ),
+    # cases
+    ({"grid/cases": []}, "grid.cases = []: must be a list of at least one table; write [[grid.cases]] before each"),
+    (
+        {"grid/cases": {"icc": 0.1}},
+        'grid.cases = {"icc": 0.1}: must be a list of at least one table; write [[grid.cases]] before each',
+    ),
+    (
+        {"grid/cases": [{"icc": 0.1}, {"clusters": 10}]},
+        'grid.cases.2 = {"clusters": 10}: all cases must name the same axes, at least one; make all like the first: icc',
+    ),
+    (
+        {"grid/cases": [{}]},
+        "grid.cases.1 = {}: all cases must name the same axes, at least one; make all like the first: give it an axis",
+    ),
+    ({"grid/cases": [{"icc": 0.1}, {"icc": 1.5}]}, f"grid.cases.2.icc = 1.5: must be {SHARE}"),
+    ({"grid/cases": [{"icc": [0.1]}]}, f"grid.cases.1.icc = [0.1]: must be {SHARE}"),
+    (
+        {"grid/cases": [{"icc": 0.1}, {"icc": 0.1}]},
+        'grid.cases.2 = {"icc": 0.1}: must be there once; it repeats case 1: remove it',
+    ),
+    (
+        {"grid/cases": [{"icc": 0.1, "variance_ratio": 1}]},
+        f"grid.cases.1.variance_ratio = 1: must be the only axis that sets {SCHOOL}.variance.Intercept; "
+        'remove it or the axis "icc"',
+    ),
+    ({"grid/cases": [{"iccc": 0.1}]}, 'grid.cases.1.iccc = 0.1: names nothing that can vary; did you mean "icc"?'),
+    # points of the grid
+    (
+        {"grid": {"icc": [0.1, 0], "slope_correlation": [0, 0.1]}},
+        "grid has the same truth at icc = 0.0, slope_correlation = 0.0 and at icc = 0.0, slope_correlation = 0.1: "
+        "all conditions must be different; keep one of each pair, by [[grid.cases]]",
+    ),
+    (
+        {
+            "truth/formula": THREE,
+            "predictors/w": LEVEL_1,
+            f"{R}/variance/w": 1,
+            f"{R}/correlation": {"Intercept:x": 0.9, "x:w": -0.9},
+            "grid": {"clusters": [20, 30], f"{SCHOOL}.correlation.w:Intercept": [-0.9, 0.9]},
+        },
+        '... "Intercept:w": 0.9, "x:w": -0.9}: must be a positive semi-definite matrix (its smallest eigenvalue is -0.8); '
+        "bring the correlations nearer 0, times 0.555 say (at clusters = 20, "
+        f"{SCHOOL}.correlation.w:Intercept = 0.9, and 1 more conditions)",
+    ),
+    (
+        {"grid/cluster_size": [[3] * 20, [3] * 10]},
+        "design.cluster_size = [3, 3, 3, 3, 3, 3, 3, 3, 3, 3]: must have one size per cluster, 20 (design.clusters) "
+        "and not 10; correct the list or the number of clusters "
+        '(at cluster_size = "[3, 3, 3, 3, 3, 3, 3, 3, 3, 3]")',
+    ),
+    (
+        {"grid/predictors.x.distribution": ["normal", "balanced"], "predictors/x/sd": 2},
+        "predictors.x.sd = 2: must be absent for a balanced predictor, which is 0/1; "
+        'remove it or write distribution = "normal" (at predictors.x.distribution = "balanced")',
+    ),
+    (
+        {"grid/variance_ratio": [1, 1e308], "truth/residual_variance": 100},
+        f"{SCHOOL}.variance.Intercept = inf: must be a finite number >= 0; lower the ratio or the variance "
+        "(at variance_ratio = 1e+308)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[message[:60] for _, message in BAD])
+def test_bad_study_is_refused(changes: dict[str, Any], message: str) -> None:
+    """One problem, one line: nothing follows from it that is reported too."""
+    (line,) = problems(changes)
+    if message.startswith("... "):
+        assert line.endswith(message[4:])
+    else:
+        assert line == message
+
+
+def test_predictor_of_another_case_is_proposed() -> None:
+    balanced = {"level": 2, "distribution": "balanced"}
+    assert problems({"predictors/z": NONE, "predictors/Z": balanced}) == [
+        f'{FORMULA}: uses z, which is no predictor of the study; add [predictors.z], or did you mean "Z"?',
+        "predictors.Z is used by no formula; remove it, or add Z to truth.formula with its true value",
+    ]
+
+
+def test_all_problems_come_together() -> None:
+    changes = {
+        "seed": "x",
+        "design/clutsers": 3,
+        "truth/fixed/x": float("nan"),
+        "truth/fixed/q": 1,
+        "predictors/z/level": 0,
+        "method/0/df": "t",
+        "grid": {"iccc": [1], "icc": [2]},
+    }
+    keys = [line.split(" = ")[0] for line in problems(changes)]
+    assert keys == [
+        "seed",
+        "design.clutsers",
+        "truth.fixed.x",
+        "predictors.z.level",
+        "method.reml.df",
+        "truth.fixed.q",
+        "grid.iccc",
+        "grid.icc",
+    ]
+
+
+def test_many_points_with_one_trouble_are_summed_up() -> None:
+    lines = problems({"grid": {"clusters": [10, 20, 30, 40, 50], "cluster_size": [1, 5]}})
+    assert len(lines) == 4
+    assert lines[0].endswith("(at clusters = 10, cluster_size = 1)")
+    assert lines[-1] == "truth.formula has the same trouble in other conditions (2 more); correct the grid or the file"
+
+
+def test_balanced_predictor_in_clusters_of_one_row() -> None:
+    lines = problems(
+        {
+            "design/cluster_size": 1,
+            "predictors/x/distribution": "balanced",
+            "method/0/formula": "y ~ x + z + (1 | school)",
+        }
+    )
+    assert lines[0] == (
+        "design.cluster_size = 1: must be 2 or more in some cluster, or the balanced predictor x is 0 in every row; "
+        "raise it"
+    )
+
+
+def test_ambiguous_correlation_is_sent_to_covariance() -> None:
+    columns = "0 + a + b:c + a:b + c"
+    tables = study(
+        {
+            "truth/formula": f"y ~ a + ({columns} | school)",
+            "truth/fixed": {"Intercept": 1, "a": 1},
+            "truth/random": {
+                "school": {"variance": {"a": 1, "c": 1, "a:b": 1, "b:c": 1}, "correlation": {"a:b:c": 0.1}}
+            },
+            "predictors": dict.fromkeys("abc", LEVEL_1),
+        }
+    )
+    with pytest.raises(StudyError) as caught:
+        StudyFile.from_dict(tables)
+    assert caught.value.problems == [
+        "truth.random.school.correlation.a:b:c = 0.1: must name two random columns, and a:b:c may be read in two ways "
+        "in (0 + a + c + b:c + a:b | school); give covariance instead"
+    ]
+
+
+def refused_file(path: Path) -> str:
+    with pytest.raises(StudyError) as caught:
+        StudyFile.from_toml(path)
+    (line,) = caught.value.problems
+    return line
+
+
+def test_bad_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "article.toml").write_text("", encoding="utf-8")
+    wrong = tmp_path / "artcle.toml"
+    assert refused_file(wrong) == (
+        f'study file {wrong}: there is no such file; did you mean "{tmp_path / "article.toml"}"?'
+    )
+    lost = tmp_path / "no" / "study.toml"
+    assert refused_file(lost) == f"study file {lost}: there is no such file; check the path"
+    assert refused_file(tmp_path) == f"study file {tmp_path}: is a folder; name a .toml file in it"
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes('name = "é"'.encode("latin-1"))
+    assert refused_file(latin) == (
+        f"study file {latin}: must be UTF-8 text, and has byte 0xe9 at position 8; save it as UTF-8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "line"),
+    [
+        ('name = "a"\nseed = = 3\n', 2, '"seed = = 3"'),
+        ('name = "a"\n\nname = "b"\n', 3, '"name = \\"b\\""'),
+        ("name = a b\n", 1, '"name = a b"'),
+        ("[design\nclusters = 3\n", 1, '"[design"'),
+        ('name = "a"\n[design]\nclusters = [1,', 3, '"clusters = [1,"'),
+    ],
+)
+def test_toml_errors_show_the_line(tmp_path: Path, text: str, number: int, line: str) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    message = refused_file(path)
+    assert message.startswith(f"study file {path}, line {number}: must be TOML, and {line} is not (")
+    assert message.endswith("); correct that line")
+
+
+def test_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    path = tmp_path / "study.toml"
+    assert refused_file(path) == f"study file {path}: cannot be read (Permission denied); check its permissions"
+
+
+def test_what_is_no_dictionary_is_refused() -> None:
+    with pytest.raises(StudyError, match="study = list: must be a dictionary of tables; read a file by from_toml"):
+        StudyFile.from_dict([BASE])  # type: ignore[arg-type]
+
+
+def paths(tables: Any, prefix: str = "") -> list[str]:
+    if isinstance(tables, list):
+        tables = {str(i): table for i, table in enumerate(tables)}
+    if not isinstance(tables, dict):
+        return []
+    return [path for key, value in tables.items() for path in (prefix + key, *paths(value, f"{prefix}{key}/"))]
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 30),
+    st.floats(),
+    st.sampled_from(["normal", "y ~ x + (1 | school)", "x", "", "\n"]),
+    st.lists(st.integers(-1, 3), max_size=3),
+    st.dictionaries(st.sampled_from(["x", "Intercept", "icc", "clusters", "no"]), st.integers(-1, 3), max_size=2),
+)
+WHOLE = {**BASE, "grid": {"icc": [0.1, 0.2], "truth.fixed.x": [0, 1], "cases": [{"clusters": 10, "cluster_size": 5}]}}
+
+
+def replace(tables: Any, words: list[str], value: Any) -> None:
+    """Change a value, where it is still there after earlier changes."""
+    if isinstance(tables, list) and words[0].isdigit() and int(words[0]) < len(tables):
+        key: Any = int(words[0])
+    elif isinstance(tables, dict) and words[0] in tables:
+        key = words[0]
+    else:
+        return
+    if len(words) == 1:
+        tables[key] = value
+    else:
+        replace(tables[key], words[1:], value)
+
+
+@given(st.dictionaries(st.sampled_from(paths(WHOLE)), ANYTHING, min_size=1, max_size=3))
+def test_any_value_anywhere_is_read_or_refused_in_lines(changes: dict[str, Any]) -> None:
+    """Never another exception, and what is accepted expands."""
+    tables = copy.deepcopy(WHOLE)
+    for path, value in changes.items():
+        replace(tables, path.split("/"), value)
+    lines = []
+    try:
+        count = len(StudyFile.from_dict(tables).conditions())
+    except StudyError as error:
+        lines, count = error.problems, 1
+    assert count >= 1
+    assert all("\n" not in line for line in lines)
