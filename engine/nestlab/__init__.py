@@ -35,11 +35,12 @@ _HOMES = {
     "Status": "fit.status",
     "Study": "run.api",
     "StudyError": "spec.problems",
-    "fit": "fit.single",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "fit":
+        return import_module(".fit", __name__)  # a module that can be called
     if name not in _HOMES:
         raise AttributeError(f"module 'nestlab' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -16,7 +16,7 @@ from pandas.testing import assert_frame_equal
 
 import nestlab as nl
 from nestlab.run.block import compile_condition
-from nestlab.run.runner import Quiet
+from nestlab.run.workers import Quiet
 
 
 def rows(results: nl.Results, **wanted: Any) -> pd.DataFrame:

@@ -64,10 +64,11 @@ class Fits:
 
     @property
     def se(self) -> Array:
-        """Standard errors of beta (R, p)."""
+        """Standard errors of beta (R, p); nan where a variance is negative (an estimator that did not converge)."""
         p = self.beta.shape[1]
         diagonal = [k for k, (i, j) in enumerate(pairs(p)) if i == j]
-        return np.sqrt(self.vcov[:, diagonal])
+        variances = self.vcov[:, diagonal]
+        return np.sqrt(np.where(variances >= 0, variances, np.nan))
 
 
 def compile_plan(design: Design, method: Method) -> Plan:

@@ -44,9 +44,9 @@ def summary_text(fit: Fit, *, data: str | None = None) -> str:
 
 def _title(fit: Fit) -> list[str]:
     title = "Linear mixed model fit by " + ("REML" if fit.reml else "maximum likelihood ")
-    kind = "lmerMod"
     if fit.df_rule != "z":
-        title, kind = f"{title}. t-tests use {fit.df_rule} method", "lmerModLmerTest"
+        title += f". t-tests use {fit.df_rule} df"
+    kind = "lmerMod"
     if len(title) + 5 + len(kind) <= WIDTH:
         return [f"{title} ['{kind}']"]
     wrapped = textwrap.wrap(title, WIDTH - 3, subsequent_indent="  ")

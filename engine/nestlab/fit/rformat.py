@@ -79,7 +79,7 @@ def _scientific(value: float, digits: int) -> _Digits:
 
 
 def _notation(found: Sequence[_Digits], nsmall: int) -> tuple[int, str, int]:
-    """The common number of decimals, "f" or "e", and the width, which can be one more than the texts need (999.974 in 4 digits)."""
+    """The common number of decimals, "f" or "e", and the width: R's can be one more than the texts need (999.974, 4 digits)."""
     left = max(d.negative + max(d.power + (not d.widens), 1) for d in found)
     right = min(max(0, *(d.significant - d.power - 1 for d in found)), _MOST_DECIMALS)
     fixed = left + right + (right > 0)

@@ -167,8 +167,8 @@ def _check_identified(m: ModelMatrices) -> None:
             explained = sum(np.sum(np.bincount(m.groups, weights=z * q) ** 2) for q in Q.T)
             if z @ z - explained < 1e-10 * (z @ z):
                 raise DataError(
-                    f"{len(m.group_labels)} levels of {m.group} can't tell the variance of {name} from the fixed effects that are "
-                    "constant within them: use fewer of those or more levels"
+                    f"{len(m.group_labels)} levels of {m.group} can't tell the variance of {name} from the fixed effects that "
+                    "are constant within them: use fewer of those or more levels"
                 )
 
 

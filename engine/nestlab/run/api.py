@@ -9,13 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from ..spec.identity import result_key
+from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.reading import read_toml
 from ..spec.study import StudyFile
-from .runner import Progress, RunReport, run_study
+from .block import compile_condition
+from .runner import RunReport, run_study
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .summarise import derive, summarise_store
+from .workers import Progress
 
 __all__ = ["Results", "Study"]
 
@@ -100,6 +102,19 @@ class Study:
         report = run_study(self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress)
         return Results(folder), report
 
+    def data(self, condition: int, replicate: int, *, truth: bool = False) -> pd.DataFrame:
+        """The rows of one replicate, exactly those behind its stored fit.
+
+        condition: position in `conditions`, 0 or more; replicate: 0 or more. Columns: the cluster (1, 2, ...), the predictors and
+        the response under the study's names; truth adds the random effects "u:<column>" and the errors "e". IndexError for a
+        condition or replicate that cannot exist.
+        """
+        if not 0 <= condition < len(self.conditions):
+            raise IndexError(f"condition = {condition}: the study has conditions 0 to {len(self.conditions) - 1}")
+        if replicate < 0:
+            raise IndexError(f"replicate = {replicate}: must be 0 or more")
+        return compile_condition(self.conditions[condition], self.methods).frame(replicate, truth=truth)
+
 
 class Results:
     """What a run left in its folder. Raises RefusedError if the folder holds none, or what it holds was altered."""
@@ -167,6 +182,19 @@ class Results:
         frames = [self._frame(row, m) for row in rows for m in methods]
         return pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
 
+    def number(self, condition: Condition) -> int | None:
+        """The number under which a condition is stored; None if it is not."""
+        key = data_key(condition)
+        return next((row.number for row in self._rows if row.data_key == key), None)
+
+    def data(self, condition: int, replicate: int, *, truth: bool = False) -> pd.DataFrame:
+        """The rows of one replicate by its condition's number; see `Study.data`. KeyError for a number that is not active."""
+        keys = {row.number: row.data_key for row in self._active()}
+        if condition not in keys:
+            raise KeyError(f"condition {condition}: the study has {', '.join(map(str, keys))}")
+        found = next(c for c in self._study.conditions() if data_key(c) == keys[condition])
+        return compile_condition(found, self._study.methods()).frame(replicate, truth=truth)
+
     def _frame(self, row: StoredCondition, method: Method) -> pd.DataFrame:
         frame = self._store.read(row.number, result_key(row.data_key, method), self.replications)
         if frame.empty:
@@ -191,4 +219,3 @@ def _with_value(text: str, key: str, value: int) -> str:
 def _cut(text: str) -> tuple[str, str, str]:
     match = re.search(r"^\s*\[", text, re.MULTILINE)
     return (text, "", "") if match is None else (text[: match.start()], "", text[match.start() :])
-

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ..fit.inference import degrees_of_freedom
@@ -17,8 +19,9 @@ from ..fit.status import Status
 from ..simulate.gram import Draw, respond
 from ..simulate.layout import Design, compile_design
 from ..simulate.moments import Moments
+from ..simulate.replicate import ConditionalRows, ReplicateRows
 from ..simulate.rows import Rows
-from ..simulate.streams import block_generator
+from ..simulate.streams import block_generator, conditional_generator
 from ..spec.formula import find_term
 from ..spec.identity import data_key
 from ..spec.model import Condition, Method
@@ -49,10 +52,55 @@ class CompiledCondition:
         generator = block_generator(self.condition.seed, self.key, block)
         return self.sampler(generator, self.condition.block_size)
 
+    def rows(self, replicate: int, draw: Draw | None = None) -> ReplicateRows:
+        """The rows of one replicate (0, 1, ...); draw: its block, where that is at hand."""
+        condition = self.condition
+        block, r = divmod(replicate, condition.block_size)
+        if isinstance(self.sampler, Rows):
+            return self.sampler.replicate(block_generator(condition.seed, self.key, block), condition.block_size, r)
+        stream = conditional_generator(condition.seed, self.key, block, r)
+        return self._conditional(self.draw(block) if draw is None else draw, r, stream)
+
+    @cached_property
+    def _conditional(self) -> ConditionalRows:
+        return ConditionalRows(self.design)
+
     def fit(self, draw: Draw, method: int, first: int, last: int) -> Fits:
-        """Fit replicates first .. last - 1 of a block by one of the methods."""
+        """Fit replicates first .. last - 1 of a block by one of the methods, from the sufficient statistics."""
         plan = self.plans[method]
         return fit_gram(plan, respond(draw, self.design, plan.omitted, plan.multipliers), first, last)
+
+    def fit_rows(self, draw: Draw, method: int, block: int, first: int, last: int) -> Fits:
+        """The same for a method that needs rows."""
+        from ..fit.reference import fit_rows
+
+        design, plan = self.design, self.plans[method]
+        origin = block * self.condition.block_size
+        data = []
+        for r in range(first, last):
+            rows = self.rows(origin + r, draw)
+            X = np.column_stack([rows.term(design, term) for term in plan.formula.fixed])
+            data.append((rows.response(design), X, rows.D[:, list(plan.zcols)]))
+        return fit_rows(data, np.repeat(np.arange(design.clusters), design.sizes), plan.blocks, reml=plan.reml)
+
+    def frame(self, replicate: int, *, truth: bool = False) -> pd.DataFrame:
+        """One replicate's rows under the study's names: the cluster (1, 2, ...), the predictors, the response.
+
+        truth: also the random effects, "u:<column>", and the errors, "e".
+        """
+        design, rows = self.design, self.rows(replicate)
+        formula = self.condition.truth.formula
+        columns: dict[str, Array | NDArray[np.int64]] = {
+            formula.group: np.repeat(np.arange(1, design.clusters + 1), design.sizes)
+        }
+        for predictor in self.condition.predictors:
+            columns[predictor.name] = rows.term(design, predictor.name)
+        columns[formula.response] = rows.response(design)
+        if truth:
+            for k, name in enumerate(formula.random_columns):
+                columns[f"u:{name}"] = np.repeat(rows.u[:, k], design.sizes)
+            columns["e"] = rows.e
+        return pd.DataFrame(columns)
 
     def replicates(self, first: int, last: int) -> Iterator[tuple[int, list[Columns]]]:
         """Rows of replicates first .. last - 1, a block at a time: (replicates done, columns of each method)."""
@@ -64,7 +112,9 @@ class CompiledCondition:
 
     def _columns(self, draw: Draw, block: int, method: int, start: int, stop: int) -> Columns:
         origin = block * self.condition.block_size
-        fits = self.fit(draw, method, start - origin, stop - origin)
+        span = (start - origin, stop - origin)
+        compiled = self.methods[method].estimator == "lmm"
+        fits = self.fit(draw, method, *span) if compiled else self.fit_rows(draw, method, block, *span)
         plan, n = self.plans[method], stop - start
         columns: Columns = {
             "block": np.full(n, block, dtype=np.int32),

@@ -18,6 +18,8 @@ __all__ = ["Job", "Task", "match_conditions", "match_methods", "method_content",
 
 #: Clusters x replicates of a part: about a second of work.
 PART_SIZE = 1_000_000
+#: Replicates of a part of methods that work on rows, tens of milliseconds each.
+ROWS_PART = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Replicates first .. last - 1 of one condition by some of the methods (indices)."""
+    """Replicates first .. last - 1 of one condition by some of the methods (indices).
+
+    by_rows: the methods are Python code that needs rows and holds the GIL.
+    """
 
     job: Job
     methods: tuple[int, ...]
     first: int
     last: int
+    by_rows: bool = False
 
     @property
     def fits(self) -> int:
@@ -128,20 +134,21 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
         )
 
 
-def plan_tasks(store: Store, jobs: Sequence[Job], replications: int) -> Iterator[Task]:
+def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method], replications: int) -> Iterator[Task]:
     """What is missing, in parts of about equal work; methods that miss the same replicates share their draws."""
+    needs_rows = [method.estimator != "lmm" for method in methods]
     for job in jobs:
-        wanting: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        wanting: dict[tuple[bool, tuple[tuple[int, int], ...]], list[int]] = {}
         for method, key in enumerate(job.result_keys):
             ranges = tuple(missing_ranges(store.covered(job.number, key), replications))
-            wanting.setdefault(ranges, []).append(method)
+            wanting.setdefault((needs_rows[method], ranges), []).append(method)
         blocks = max(1, PART_SIZE // (job.condition.layout.clusters * job.condition.block_size))
-        step = blocks * job.condition.block_size
-        for ranges, methods in wanting.items():
+        for (by_rows, ranges), chosen in wanting.items():
+            step = ROWS_PART if by_rows else blocks * job.condition.block_size
             for first, last in ranges:
                 edges = [first, *range((first // step + 1) * step, last, step), last]
                 for a, b in pairwise(edges):
-                    yield Task(job, tuple(methods), a, b)
+                    yield Task(job, tuple(chosen), a, b, by_rows)
 
 
 def make_jobs(conditions: Sequence[Condition], numbers: Sequence[int], methods: Sequence[Method]) -> list[Job]:

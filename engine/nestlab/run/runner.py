@@ -1,7 +1,6 @@
 """Run a study: find what is missing, simulate and fit it in parallel, keep it, and measure it.
 
-Workers are threads: the compiled draws and fits release the GIL, so one process serves all cores and compiles once. A worker
-writes its own parts; whoever stops a run loses the parts that were not finished, and nothing else.
+Whoever stops a run loses the parts that were not finished, and nothing else.
 """
 
 from __future__ import annotations
@@ -10,46 +9,25 @@ import contextlib
 import os
 import platform
 import sys
-import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
-
-import joblib
-import numpy as np
+from typing import Any
 
 from ..spec.model import Method
 from ..spec.study import StudyFile
-from .block import Columns, compile_condition
-from .plan import Job, Task, make_jobs, match_conditions, match_methods, plan_tasks
-from .store import Part, Store
+from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
+from .store import Store
 from .summarise import summarise_store
+from .workers import Progress, Quiet, Work
 
-__all__ = ["Progress", "Quiet", "RunReport", "run_study"]
+__all__ = ["RunReport", "run_study"]
 
 #: Seconds between rewrites of the manifest while a run goes on.
 MANIFEST_INTERVAL = 10.0
-
-
-class Progress(Protocol):
-    """What a run tells while it goes on. `advance` is called from worker threads."""
-
-    def start(self, fits: int, conditions: int) -> None: ...
-    def advance(self, fits: int) -> None: ...
-    def stage(self, text: str) -> None: ...
-    def stop(self) -> None: ...
-
-
-class Quiet:
-    """No progress at all."""
-
-    def start(self, fits: int, conditions: int) -> None: ...
-    def advance(self, fits: int) -> None: ...
-    def stage(self, text: str) -> None: ...
-    def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +59,7 @@ def run_study(
     with store.locked():
         store.forget_missing()
         store.adopt_unlisted()
-        tasks = list(plan_tasks(store, todo, replications))
+        tasks = list(plan_tasks(store, todo, methods, replications))
         made = sum(task.fits for task in tasks)
         total = len(conditions) * len(methods) * replications
         active = {c.number: c for c in rows}
@@ -98,7 +76,7 @@ def run_study(
         schema = _schema(rows, methods)
         progress.start(made, len(conditions))
         try:
-            _execute(store, tasks, methods, schema, jobs, progress)
+            Work(store, methods, schema, jobs, progress, _Manifest(store)).run(tasks)
             progress.stage("measuring")
             store.write_summary(summarise_store(store, rows, methods, replications, study.mcse))
             runs[-1]["ended"] = datetime.now(UTC).isoformat()
@@ -112,52 +90,17 @@ def run_study(
     return RunReport(folder, made, total - made, (datetime.now(UTC) - started).total_seconds())
 
 
-def _execute(
-    store: Store, tasks: Sequence[Task], methods: Sequence[Method], schema: Sequence[str], jobs: int, progress: Progress
-) -> None:
-    stop = threading.Event()
-    work = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered", batch_size=1)
-    clock = datetime.now(UTC)
-    finished = work(joblib.delayed(_run_task)(store, task, methods, schema, progress, stop) for task in tasks)
-    try:
-        for _ in finished:
-            if (datetime.now(UTC) - clock).total_seconds() > MANIFEST_INTERVAL:
-                store.write_manifest()
-                clock = datetime.now(UTC)
-    except BaseException:
-        stop.set()
-        with contextlib.suppress(Exception):
-            finished.close()
-        raise
+class _Manifest:
+    """Rewrites the manifest now and then while a run goes on."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last = time.monotonic()
 
-def _run_task(
-    store: Store,
-    task: Task,
-    methods: Sequence[Method],
-    schema: Sequence[str],
-    progress: Progress,
-    stop: threading.Event,
-) -> list[Part]:
-    """Simulate and fit one task and write its parts, one a method."""
-    chosen = [methods[m] for m in task.methods]
-    if stop.is_set():
-        return []
-    compiled = compile_condition(task.job.condition, chosen)
-    collected: list[list[Columns]] = [[] for _ in chosen]
-    for done, columns in compiled.replicates(task.first, task.last):
-        for rows, block in zip(collected, columns, strict=True):
-            rows.append(block)
-        progress.advance(done * len(chosen))
-        if stop.is_set():
-            return []
-    return [
-        store.write_part(
-            {name: np.concatenate([b[name] for b in rows]) for name in rows[0]}, schema, condition=task.job.number,
-            method=method.name, result_key=task.job.result_keys[m], first=task.first, last=task.last,
-        )
-        for m, method, rows in zip(task.methods, chosen, collected, strict=True)
-    ]  # fmt: skip
+    def __call__(self) -> None:
+        if time.monotonic() - self._last > MANIFEST_INTERVAL:
+            self._store.write_manifest()
+            self._last = time.monotonic()
 
 
 def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:

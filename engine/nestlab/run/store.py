@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-__all__ = ["Part", "RefusedError", "Store", "StoredCondition", "missing_ranges"]
+__all__ = ["Part", "RefusedError", "Store", "StoredCondition", "missing_ranges", "write_frame"]
 
 SCHEMA_VERSION = 1
 
@@ -272,6 +272,14 @@ class Store:
             self.manifest = {**self.manifest, **entries, "schema_version": SCHEMA_VERSION, "parts": parts}
             text = json.dumps(self.manifest, indent=1, allow_nan=False)
         _write_whole(self.folder / "manifest.json", text.encode())
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame as CSV or Parquet, by the ending of its name; numbers keep all digits. ValueError for another ending."""
+    if path.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{path}: the name must end in .csv or .parquet")
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    _write_whole(path, frame.to_csv(index=False).encode() if path.suffix == ".csv" else _parquet(table))
 
 
 def missing_ranges(covered: Iterable[tuple[int, int]], replications: int) -> list[tuple[int, int]]:

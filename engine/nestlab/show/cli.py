@@ -142,5 +142,20 @@ def fit(
         typer.echo(fit_command(data, formula, ml, df, as_json))
 
 
+@app.command()
+def simulate(
+    study: Annotated[Path, typer.Argument(help="A study file, or a folder of results.", show_default=False)],
+    condition: Annotated[int, typer.Option(min=0, help="Number of the condition.", show_default=False)],
+    replicate: Annotated[int, typer.Option(min=0, help="Number of the replicate, from 0.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="File to write: .csv or .parquet.", show_default=False)],
+    truth: Annotated[bool, typer.Option("--truth", help="Also the random effects and the errors.")] = False,
+) -> None:
+    """Write the rows of one replicate, exactly those behind its stored fit."""
+    with _exit_codes():
+        from .simulate_command import simulate_command
+
+        typer.echo(simulate_command(study, condition=condition, replicate=replicate, out=out, truth=truth), err=True)
+
+
 if __name__ == "__main__":
     main()

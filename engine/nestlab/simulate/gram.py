@@ -20,8 +20,9 @@ __all__ = ["Draw", "Gram", "respond"]
 class Draw:
     """One block as drawn: d level-1 columns D, errors e, random effects u, level-2 predictors z; J clusters, R replicates.
 
-    dd (J, d(d+1)/2, R or 1): D'D by pairs (upper triangle by columns); 1 when no level-1 predictor is redrawn. de (J, d, R):
-    D'e. ee (J, R): e'e. u (J, q, R). z (m, J, R or 1).
+    dd (J, d(d+1)/2, R or 1): D'D by pairs (`layout.pair`); 1 where no level-1 predictor is redrawn. de (J, d, R): D'e.
+    ee (J, R): e'e. u (J, q, R). z (m, J, R or 1): 1 where no level-2 predictor is redrawn. To be read only: what replicates
+    share may be the design's own.
     """
 
     dd: Array
@@ -49,24 +50,29 @@ def respond(draw: Draw, design: Design, omitted: dict[str, float], multipliers: 
     """The Gram of y less the true contribution of the terms that the analysis contains.
 
     Estimates are equivariant, so the true values of those terms are added to the estimates instead: a mean of 1e6 with unit
-    variance would lose its digits in y'y. omitted: true values of the fixed effects that the analysis leaves out.
+    variance would lose its digits in y'y. omitted: true values of the fixed effects that the analysis leaves out. multipliers:
+    the level-2 predictors of each product that the analysis needs; () is the constant 1.
     """
-    indices = list(dict.fromkeys([*design.random, *(design.split(term)[0] for term in omitted)]))
-    coefficients = draw.u
-    if omitted or tuple(indices) != design.random:
-        coefficients = np.zeros((design.clusters, len(indices), draw.replicates))
-        for k, column in enumerate(design.random):
-            coefficients[:, indices.index(column)] += draw.u[:, k]
-        for term, value in omitted.items():
-            column, outer = design.split(term)
-            coefficients[:, indices.index(column)] += value * _multiplier(draw, design, outer)
+    columns, w = _coefficients(draw, design, omitted)
     dy, yy = np.empty_like(draw.de), np.empty_like(draw.ee)
-    _respond(draw.dd, draw.de, draw.ee, coefficients, np.array(indices, dtype=np.int64), dy, yy)
-    width = draw.z.shape[2] if any(multipliers) else 1
-    weights = np.ones((len(multipliers), design.clusters, width))
+    _respond(draw.dd, draw.de, draw.ee, w, np.array(columns, dtype=np.int64), dy, yy)
+    weights = np.ones((len(multipliers), design.clusters, draw.z.shape[2] if any(multipliers) else 1))
     for k, outer in enumerate(multipliers):
         weights[k] = _multiplier(draw, design, outer)
     return Gram(draw.dd, dy, yy, weights)
+
+
+def _coefficients(draw: Draw, design: Design, omitted: dict[str, float]) -> tuple[list[int], Array]:
+    """Columns of D and their coefficients (J, columns, R): random effects and omitted fixed effects."""
+    terms = [(*design.split(term), value) for term, value in omitted.items()]
+    columns = list(dict.fromkeys([*design.random, *(column for column, _, _ in terms)]))
+    if not terms:
+        return columns, draw.u
+    w = np.zeros((design.clusters, len(columns), draw.replicates))
+    w[:, : draw.u.shape[1]] = draw.u
+    for column, outer, value in terms:
+        w[:, columns.index(column)] += value * _multiplier(draw, design, outer)
+    return columns, w
 
 
 def _multiplier(draw: Draw, design: Design, outer: tuple[str, ...]) -> Array:
@@ -81,21 +87,16 @@ def _multiplier(draw: Draw, design: Design, outer: tuple[str, ...]) -> Array:
 def _respond(
     dd: Array, de: Array, ee: Array, w: Array, columns: NDArray[np.int64], dy: Array, yy: Array
 ) -> None:  # pragma: no cover
-    """dy = dd w + de, yy = w'dd w + 2 w'de + ee, w on `columns` of D."""
+    """dy = D'D w + D'e and yy = w'D'D w + 2 w'D'e + e'e, w (J, columns, R) on some columns of D."""
     J, d, R = de.shape
     redrawn = dd.shape[2] > 1
     for j in range(J):
-        for r in range(R):
-            yy[j, r] = ee[j, r]
         for i in range(d):
             for r in range(R):
                 dy[j, i, r] = de[j, i, r]
-        for k in range(len(columns)):
-            c = columns[k]
-            for r in range(R):
-                yy[j, r] += w[j, k, r] * de[j, c, r]
-            for i in range(d):
-                s = c * (c + 1) // 2 + i if i <= c else i * (i + 1) // 2 + c
+            for k in range(len(columns)):
+                low, high = min(i, columns[k]), max(i, columns[k])
+                s = high * (high + 1) // 2 + low
                 if redrawn:
                     for r in range(R):
                         dy[j, i, r] += dd[j, s, r] * w[j, k, r]
@@ -103,6 +104,8 @@ def _respond(
                     value = dd[j, s, 0]
                     for r in range(R):
                         dy[j, i, r] += value * w[j, k, r]
+        for r in range(R):
+            yy[j, r] = ee[j, r]
         for k in range(len(columns)):
             for r in range(R):
-                yy[j, r] += w[j, k, r] * dy[j, columns[k], r]
+                yy[j, r] += w[j, k, r] * (de[j, columns[k], r] + dy[j, columns[k], r])

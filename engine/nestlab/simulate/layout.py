@@ -141,7 +141,9 @@ def _products(condition: Condition, known: set[str], drawn: set[str]) -> tuple[l
         inner = sorted(v for v in term_variables(term) if v in known | drawn)
         if len(inner) > 1:
             found[":".join(inner)] = known.issuperset(inner)
-    return [name for name, constant in found.items() if constant], [name for name, constant in found.items() if not constant]
+    return [name for name, constant in found.items() if constant], [
+        name for name, constant in found.items() if not constant
+    ]
 
 
 def _balanced(sizes: NDArray[np.int64], earlier: list[NDArray[np.int64]]) -> NDArray[np.int64]:

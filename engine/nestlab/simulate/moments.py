@@ -17,7 +17,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from .deviates import chi_square, standard_normal
 from .gram import Draw
@@ -118,7 +117,8 @@ def _factor(
     k, g, R = across.shape
     for i in range(k):
         for m in range(i + 1):
-            F[i * (i + 1) // 2 + m, :] = known_factor[m, i]
+            for r in range(R):
+                F[i * (i + 1) // 2 + m, r] = known_factor[m, i]
     for i in range(g):
         column = (k + i) * (k + i + 1) // 2
         for m in range(k):

@@ -1,7 +1,7 @@
 """The rows path: rows are drawn and streamed into the sufficient statistics; none is kept.
 
-Needed where the truth multiplies redrawn level-1 predictors, whose products are not Gaussian. A row is drawn for all replicates of
-the block at once, so sums run in the order of the rows and how many of them are held at once changes nothing.
+Needed where the truth multiplies redrawn level-1 predictors: such products are not Gaussian. A row is drawn for all replicates
+of the block at once, so sums run in the order of the rows, and how many rows are held at once changes nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from .deviates import standard_normal
 from .gram import Draw
 from .layout import Array, Design
 from .moments import draw_between, draw_random_effects, known_dd
+from .replicate import ReplicateRows
 
 __all__ = ["Rows"]
 
@@ -54,17 +55,38 @@ class Rows:
         ee *= design.residual_sd**2
         return Draw(dd, de, ee, u, z)
 
+    def replicate(self, generator: Generator, replicates: int, r: int) -> ReplicateRows:
+        """The rows of replicate r of a block, from the same stream as `__call__` draws it."""
+        design, k, g = self.design, self.design.known, self.design.drawn
+        z = draw_between(design, generator, replicates)
+        u = draw_random_effects(design, generator, replicates)
+        D, e = np.empty((design.rows, len(design.columns))), np.empty(design.rows)
+        D[:, :k] = design.known_rows
+        step = max(1, HELD // ((g + 1) * replicates))
+        for first in range(0, design.rows, step):
+            some = slice(first, min(first + step, design.rows))
+            noise = standard_normal(generator, (some.stop - first, g + 1, replicates))[:, :, r]
+            D[some, k : k + g] = design.drawn_mean + design.drawn_sd * noise[:, :g]
+            e[some] = design.residual_sd * noise[:, g]
+        for column, factors in enumerate(design.products, start=k + g):
+            D[:, column] = np.prod(D[:, list(factors)], axis=1)
+        return ReplicateRows(D, z[:, :, r if z.shape[2] > 1 else 0], u[:, :, r], e)
+
 
 @njit(error_model="numpy", fastmath={"contract"})
-def _vary(known: Array, noise: Array, mean: Array, sd: Array, products: NDArray[np.int64], x: Array) -> None:  # pragma: no cover
+def _vary(
+    known: Array, noise: Array, mean: Array, sd: Array, products: NDArray[np.int64], x: Array
+) -> None:  # pragma: no cover
     """The columns of one row that vary over replicates, x (d - k, R): drawn predictors, then products."""
     k, g, R = len(known), len(mean), x.shape[1]
     for i in range(g):
         for r in range(R):
             x[i, r] = mean[i] + sd[i] * noise[i, r]
     for s in range(products.shape[0]):
-        x[g + s, :] = 1.0
-        for factor in products[s]:
+        for r in range(R):
+            x[g + s, r] = 1.0
+        for f in range(products.shape[1]):
+            factor = products[s, f]
             if factor >= k:
                 for r in range(R):
                     x[g + s, r] *= x[factor - k, r]

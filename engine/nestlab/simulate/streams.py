@@ -11,7 +11,7 @@ from numpy.random import SFC64, Generator, SeedSequence
 
 from ..spec.identity import key_words
 
-__all__ = ["block_generator", "fixed_generator"]
+__all__ = ["block_generator", "conditional_generator", "fixed_generator"]
 
 
 def block_generator(seed: int, data_key: str, block: int) -> Generator:
@@ -19,10 +19,15 @@ def block_generator(seed: int, data_key: str, block: int) -> Generator:
     return _generator(seed, data_key, block)
 
 
+def conditional_generator(seed: int, data_key: str, block: int, replicate: int) -> Generator:
+    """The stream of one replicate's rows given its sufficient statistics; replicate counts within the block."""
+    return _generator(seed, data_key, block, replicate)
+
+
 def fixed_generator(seed: int, layout_key: str) -> Generator:
     """The stream of a predictor that is drawn once and kept over replicates (and over all conditions of one layout)."""
     return _generator(seed, layout_key, 0)
 
 
-def _generator(seed: int, key: str, block: int) -> Generator:
-    return Generator(SFC64(SeedSequence(seed, spawn_key=(*key_words(key), block))))
+def _generator(seed: int, key: str, *index: int) -> Generator:
+    return Generator(SFC64(SeedSequence(seed, spawn_key=(*key_words(key), *index))))

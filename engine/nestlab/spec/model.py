@@ -128,7 +128,7 @@ class Method:
 
     name: str
     formula: Formula
-    estimator: Literal["lmm"] = "lmm"
+    estimator: Literal["lmm", "statsmodels"] = "lmm"
     reml: bool = True
     df: Literal["z", "between-within"] = "z"
     alpha: float = 0.05

@@ -97,7 +97,7 @@ class StudyFile(Table):
 
     def to_dict(self) -> dict[str, Any]:
         """The study as plain tables, without what was left at its default; `from_dict` reads it back."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return self.model_dump(mode="json", exclude_unset=True, warnings=False)
 
     def to_toml(self) -> str:
         """The study as a study file."""

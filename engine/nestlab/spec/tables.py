@@ -71,7 +71,7 @@ class MethodTable(Table):
     """[[method]]: a way to analyse; formula None is the truth's."""
 
     name: MethodName
-    estimator: Annotated[Literal["lmm"], PlainValidator(values.ESTIMATOR.check)] = "lmm"
+    estimator: Annotated[Literal["lmm", "statsmodels"], PlainValidator(values.ESTIMATOR.check)] = "lmm"
     formula: FormulaText | None = None
     reml: Flag = True
     df: Annotated[Literal["z", "between-within"], PlainValidator(values.DF.check)] = "z"

@@ -163,5 +163,5 @@ MATRIX = Kind("a square matrix of finite numbers", "write rows such as [[5, 1], 
 LEVEL = Kind("1 (varies within clusters) or 2 (between them)", "write 1 or 2", lambda value: _int(value, 1, 2))
 DISTRIBUTION = _choice("choose one of the two", "normal", "balanced")
 MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
-ESTIMATOR = _choice('remove it for "lmm"', "lmm")
+ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels")
 DF = _choice('remove it for "z"', "z", "between-within")

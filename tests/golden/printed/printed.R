@@ -45,8 +45,7 @@ with_tests <- function(m, df) {
   s <- summary(m)
   t <- s$coefficients[, 3]
   s$coefficients <- cbind(s$coefficients[, 1:2, drop = FALSE], df = df, "t value" = t, "Pr(>|t|)" = 2 * pt(abs(t), df, lower.tail = FALSE))
-  s$methTitle <- paste0(s$methTitle, ". t-tests use between-within method")
-  s$objClass <- "lmerModLmerTest"
+  s$methTitle <- paste0(s$methTitle, ". t-tests use between-within df")
   s
 }
 cases <- list("02_ri" = c("REML", "ML", "between-within", "ML_between-within"), "04_rs" = "REML", "08_rs2" = c("REML", "ML"),

@@ -1,0 +1,127 @@
+"""Do tasks in parallel and keep what they give.
+
+Compiled methods run in threads: draws and fits release the GIL, so one process serves all cores and compiles once, and each
+thread writes its own parts. Methods that are Python code run in processes, which hand their rows back to be written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import joblib
+import numpy as np
+
+from ..spec.model import Method
+from .block import Columns, compile_condition
+from .plan import Task
+from .store import Store
+
+__all__ = ["Progress", "Quiet", "Work"]
+
+
+class Progress(Protocol):
+    """What a run tells while it goes on. `advance` is called from worker threads."""
+
+    def start(self, fits: int, conditions: int) -> None: ...
+    def advance(self, fits: int) -> None: ...
+    def stage(self, text: str) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Quiet:
+    """No progress at all."""
+
+    def start(self, fits: int, conditions: int) -> None: ...
+    def advance(self, fits: int) -> None: ...
+    def stage(self, text: str) -> None: ...
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """How tasks are done: `Work(...).run(tasks)`. jobs: workers, -1 for all cores; tick: called after each finished task."""
+
+    store: Store
+    methods: Sequence[Method]
+    schema: Sequence[str]
+    jobs: int
+    progress: Progress
+    tick: Callable[[], None]
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Do all tasks. An exception, KeyboardInterrupt included, stops the workers; parts that were finished are kept."""
+        compiled = [task for task in tasks if not task.by_rows]
+        python = [task for task in tasks if task.by_rows]
+        if compiled:
+            stop = threading.Event()
+            threads = joblib.Parallel(
+                n_jobs=self.jobs, backend="threading", return_as="generator_unordered", batch_size=1
+            )
+            with _stopping(
+                threads(joblib.delayed(self._compute_and_write)(task, stop) for task in compiled), stop
+            ) as done:
+                for _ in done:
+                    self.tick()
+        if python:
+            processes = joblib.Parallel(
+                n_jobs=self.jobs, backend="loky", return_as="generator_unordered", batch_size=1, inner_max_num_threads=1
+            )
+            calls = (joblib.delayed(_compute_apart)(task, self._chosen(task)) for task in python)
+            with _stopping(processes(calls)) as done:
+                for task, columns in done:
+                    self._write(task, columns)
+                    self.progress.advance(task.fits)
+                    self.tick()
+
+    def _chosen(self, task: Task) -> list[Method]:
+        return [self.methods[m] for m in task.methods]
+
+    def _compute_and_write(self, task: Task, stop: threading.Event) -> None:
+        if stop.is_set():
+            return
+        columns = _compute(task, self._chosen(task), lambda fits: self.progress.advance(fits), stop)
+        if columns:
+            self._write(task, columns)
+
+    def _write(self, task: Task, columns: Sequence[Columns]) -> None:
+        for m, rows in zip(task.methods, columns, strict=True):
+            self.store.write_part(
+                rows, self.schema, condition=task.job.number, method=self.methods[m].name,
+                result_key=task.job.result_keys[m], first=task.first, last=task.last,
+            )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _stopping(results: Generator[Any, None, None], stop: threading.Event | None = None) -> Any:
+    """Leave no worker behind when the loop over `results` ends early."""
+    try:
+        yield results
+    except BaseException:
+        if stop is not None:
+            stop.set()
+        with contextlib.suppress(Exception):
+            results.close()
+        raise
+
+
+def _compute_apart(task: Task, methods: Sequence[Method]) -> tuple[Task, list[Columns]]:
+    return task, _compute(task, methods, lambda fits: None, None)
+
+
+def _compute(
+    task: Task, methods: Sequence[Method], advance: Callable[[int], None], stop: threading.Event | None
+) -> list[Columns]:
+    """Rows of a task, one table a method; none if it was told to stop."""
+    compiled = compile_condition(task.job.condition, methods)
+    collected: list[list[Columns]] = [[] for _ in methods]
+    for done, columns in compiled.replicates(task.first, task.last):
+        for rows, block in zip(collected, columns, strict=True):
+            rows.append(block)
+        advance(done * len(methods))
+        if stop is not None and stop.is_set():
+            return []
+    return [{name: np.concatenate([b[name] for b in rows]) for name in rows[0]} for rows in collected]

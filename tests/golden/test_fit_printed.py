@@ -1,0 +1,62 @@
+"""The whole text of summaries against R's, character by character: printed/, made by printed/printed.R.
+
+Only the formula (R breaks long ones in its own way) and what follows on the optimiser are left out.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nestlab.fit.printed import summary_text
+from nestlab.fit.read import read_frame
+from nestlab.fit.single import fit
+
+HERE = Path(__file__).parent
+FILES = sorted((HERE / "printed").glob("*.txt"))
+
+
+def text_of(name: str) -> str:
+    return (HERE / "printed" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def formula_of(text: str) -> str:
+    return " ".join(text[text.index("Formula:") + 8 : text.index("   Data:")].split())
+
+
+def body(text: str) -> list[str]:
+    lines = text.splitlines()
+    call = next(k for k, line in enumerate(lines) if line.startswith("Formula:"))
+    lines = lines[:call] + lines[lines.index("   Data: d") + 1 :]
+    ends = ("optimizer (", "boundary (singular) fit")
+    stop = next((k for k, line in enumerate(lines) if line.startswith(ends)), len(lines))
+    return lines[:stop]
+
+
+def ours(name: str) -> str:
+    case, kind = re.fullmatch(r"(.*?)_((?:ML_)?between-within|ML|REML)", name).groups()
+    folder = HERE if case[0].isdigit() else HERE / "printed"
+    data = read_frame(folder / f"{case}.csv")
+    df = "between-within" if "between" in kind else "z"
+    return summary_text(fit(formula_of(text_of(name)), data, reml=not kind.startswith("ML"), df=df), data="d")
+
+
+@pytest.mark.parametrize("name", [path.stem for path in FILES])
+def test_summary_equals_rs(name):
+    assert body(ours(name)) == body(text_of(name))
+
+
+def test_the_files_cover_the_layouts():
+    names = {path.stem for path in FILES}
+    assert len(names) >= 20
+    assert {"wide_REML", "wide_ML_between-within", "few_ML_between-within", "08_rs2_REML", "30_indep_ML"} <= names
+
+
+@pytest.mark.parametrize("name", ["15_slopeonly_REML", "27_trt_REML", "30_indep_REML", "few_ML"])
+def test_singular_fits_say_so_where_lme4_does(name):
+    assert "boundary (singular) fit" in text_of(name)
+    last = ours(name).splitlines()[-2:]
+    assert last == [
+        "boundary (singular) fit",
+        "The fit is an optimum on the boundary: a variance is 0 or a correlation is -1 or 1.",
+    ]
