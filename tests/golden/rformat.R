@@ -11,7 +11,7 @@ vectors <- list(0, 1, 100, 123456, 1234567, 12345678, 1e5, 123456.7, 1e15, 1e-5,
   c(1.5, NA), c(NaN, 2), c(Inf, -Inf, 3.25), c(NA, NA), c(NaN, -Inf), c(-1e-120, 5), c(4.58690571393602e-07, 6.38208012623814e-09, 9.8e-07),
   c(612.09, 35.07, 654.94), c(24.74, 5.922, 25.59), c(1e4, 12345), c(99.995, 0.001), c(999999.5, 1), c(0.00012345, 123.45),
   c(1234.5, 0.1), c(-2.5e-7, 2.5e7), 1 / 3, c(1 / 3, 2e5 / 3), 5e-324, c(1e5, 1e-5), 100000, 1e5 + 0.1, 3e5, c(NA, 1e5), c(999.9739, 0.1574), c(999.974, 7), 9.9997,
-  c(-99.9951, 12.5), 99.94999)
+  c(-99.9951, 12.5), 99.94999, c(-0, 1.25))
 for (k in 1:150) vectors[[length(vectors) + 1]] <- signif(rnorm(sample(1:6, 1)), sample(c(1, 2, 3, 6, 15), 1)) * 10^sample(-9:9, 1) * 10^(sample(0:1, 1) * round(rnorm(1, 0, 3)))
 format_cases <- list()
 for (x in vectors) {
@@ -32,6 +32,10 @@ p_values <- c(list(0.05, 1, 0, 1e-17, c(0, 1e-20), c(0.5, 0), c(0.04, 1e-5, 0), 
   c(0.001234, 0.9), c(1e-10, 1e-300)), lapply(1:60, function(k) 10^-runif(sample(1:5, 1), 0, sample(c(2, 5, 18), 1))))
 p_cases <- list()
 for (p in p_values) for (d in c(1, 3, 4)) p_cases[[length(p_cases) + 1]] <- list(values = I(exact(p)), digits = d, text = I(format.pval(p, digits = d)))
+
+p_stars <- c(0, 0.0005, 0.001, 0.0010001, 0.01, 0.02, 0.05, 0.0500001, 0.1, 0.10001, 0.7, 1)
+star_cases <- list(values = exact(p_stars), text = as.character(symnum(p_stars, corr = FALSE, na = FALSE, cutpoints = c(0, 0.001, 0.01, 0.05, 0.1, 1),
+  symbols = c("***", "**", "*", ".", " "))))
 
 names <- list("(Intercept)", c("(Intercept)", "x", "z", "x:z"), c("treatment", "treatments", "treated"), c("I(x ** 2)", "log(x + 5)", "c[b]:x", "c[c]:x"),
   c("socioeconomic_status", "socioeconomic_score"), c("aaaaaaaaaaaa", "aaaaaaaaaaaaa"), c("ABCDEFGHIJ", "ABCDEFGHIK"), c("two words here", "two words there"),
@@ -61,5 +65,5 @@ cat_cases <- lapply(1:15, function(k) {
   list(pieces = I(pieces), separator = separator, lines = I(capture.output(do.call(cat, c(as.list(pieces), sep = separator, fill = TRUE)))))
 })
 
-write_json(list(format = format_cases, round = round_cases, zapsmall = zap_cases, format_pval = p_cases, abbreviate = abbreviate_cases,
+write_json(list(format = format_cases, round = round_cases, zapsmall = zap_cases, format_pval = p_cases, stars = star_cases, abbreviate = abbreviate_cases,
   matrix = matrix_cases, named = named_cases, cat_fill = cat_cases), file.path(directory, "rformat.json"), auto_unbox = TRUE)

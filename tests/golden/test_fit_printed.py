@@ -13,6 +13,7 @@ from nestlab.fit.read import read_frame
 from nestlab.fit.single import fit
 
 HERE = Path(__file__).parent
+DATA_OF = {"thousands": "02_ri", "mixed": "wide"}
 FILES = sorted((HERE / "printed").glob("*.txt"))
 
 
@@ -35,6 +36,7 @@ def body(text: str) -> list[str]:
 
 def ours(name: str) -> str:
     case, kind = re.fullmatch(r"(.*?)_((?:ML_)?between-within|ML|REML)", name).groups()
+    case = DATA_OF.get(case, case)
     folder = HERE if case[0].isdigit() else HERE / "printed"
     data = read_frame(folder / f"{case}.csv")
     df = "between-within" if "between" in kind else "z"
@@ -49,7 +51,27 @@ def test_summary_equals_rs(name):
 def test_the_files_cover_the_layouts():
     names = {path.stem for path in FILES}
     assert len(names) >= 20
-    assert {"wide_REML", "wide_ML_between-within", "few_ML_between-within", "08_rs2_REML", "30_indep_ML"} <= names
+    assert {
+        "wide_REML",
+        "mixed_REML",
+        "thousands_REML",
+        "wide_ML_between-within",
+        "few_ML_between-within",
+        "08_rs2_REML",
+        "30_indep_ML",
+    } <= names
+
+
+def test_a_correlation_with_a_variance_of_0_is_nan_in_rs_width():
+    data = read_frame(HERE / "12_rs.csv")
+    lines = fit("y ~ x + (1 + x | g)", data).summary().splitlines()
+    table = lines[lines.index("Random effects:") + 1 :][:4]
+    assert table == [
+        " Groups   Name        Variance Std.Dev. Corr",
+        " g        (Intercept) 0.000    0.000        ",
+        "          x           0.000    0.000     NaN",
+        " Residual             1.556    1.247        ",
+    ]
 
 
 @pytest.mark.parametrize("name", ["15_slopeonly_REML", "27_trt_REML", "30_indep_REML", "few_ML"])

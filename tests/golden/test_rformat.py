@@ -28,12 +28,19 @@ def test_round_against_r():
 
 def test_zapsmall_against_r():
     for case in CASES["zapsmall"]:
-        assert rformat.zapsmall([float(v) for v in case["values"]], case["digits"]) == [float(v) for v in case["result"]]
+        assert rformat.zapsmall([float(v) for v in case["values"]], case["digits"]) == [
+            float(v) for v in case["result"]
+        ]
 
 
 def test_format_pval_against_r():
     for case in CASES["format_pval"]:
         assert rformat.format_pvalues([float(v) for v in case["values"]], case["digits"]) == case["text"], case
+
+
+def test_stars_against_r():
+    assert rformat.stars([float(v) for v in CASES["stars"]["values"]]) == CASES["stars"]["text"]
+    assert rformat.stars([math.nan]) == [""]
 
 
 def test_abbreviate_against_r():

@@ -9,7 +9,7 @@ import pytest
 
 from nestlab.fit.printed import summary_text
 from nestlab.fit.read import read_frame
-from nestlab.fit.single import fit
+from nestlab.fit.single import _relative_factor, fit
 from nestlab.fit.status import Status
 from nestlab.show.fit_command import fit_command
 from nestlab.spec.formula import FormulaError
@@ -150,8 +150,12 @@ class TestDesign:
         frame = rows(2, 3)
         for k in range(6):
             frame[f"x{k}"] = np.random.default_rng(k).normal(size=6)
-        formula = f"y ~ {' + '.join(f'x{k}' for k in range(6))} + (1 | g)"
-        assert refusal(formula, frame) == "6 rows are not more than the 7 fixed effects; use fewer terms or more rows"
+        for p in (6, 7):
+            formula = f"y ~ {' + '.join(f'x{k}' for k in range(p - 1))} + (1 | g)"
+            assert (
+                refusal(formula, frame)
+                == f"6 rows are not more than the {p} fixed effects; use fewer terms or more rows"
+            )
 
     def test_dependent_columns(self):
         frame = rows()
@@ -214,6 +218,7 @@ class TestFormula:
             ("y ~ poly.raw(x) + (1 | g)", "poly.raw(...) is not possible"),
             ("y ~ __import__('os').getcwd() + (1 | g)", "is not possible"),
             ("y ~ I(x.__class__) + (1 | g)", "x.__class__"),
+            ("y ~ `a b` z + (1 | g)", '"`a b`" and "z" need an operator between them'),
             ("y ~ log(x + (1 | g)", 'a "(" is never closed in log(x + (1 | g)'),
             ("y ~ I(x +) + (1 | g)", "I(x +) cannot be read as an expression"),
             ("y ~ x + (1 | log(g))", "the grouping factor log(g) must be a column"),
@@ -243,7 +248,8 @@ class TestFormula:
             ("log(c)", "log(c) cannot be computed from the data"),
             ("I(3)", "I(3) is one number, not a column; remove it"),
             ("C(c, ref='q')", "ref = q is none of its categories: a, b, c"),
-            ("poly(x, 0)", "the degree of poly must be from 1 to 39, not 0"),
+            ("poly(x, 0)", "the degree of poly must be a whole number from 1 to 39, not 0"),
+            ("poly(x, 1.5)", "the degree of poly must be a whole number from 1 to 39, not 1.5"),
             ("log(x, 2, 3)", "log(x, 2, 3) cannot be computed from the data"),
         ],
     )
@@ -380,6 +386,38 @@ class TestDegreesOfFreedom:
             fit(MODEL, rows(), df="welch")
 
 
+class TestSingular:
+    def test_lme4s_rule_depends_on_the_units_of_a_predictor_ours_does_not(self):
+        frame = rows(12, 8)
+        frame["y"] += np.random.default_rng(3).normal(size=12)[frame["g"]] * frame["x"]
+        for unit, theirs in ((1.0, False), (1e6, True)):
+            fitted = fit("y ~ x + (1 + x | g)", frame.assign(x=unit * frame["x"]))
+            assert (fitted.singular, fitted.is_singular_lme4) == (False, theirs)
+            assert fitted.to_dict()["REML"]["singular"] is False
+            assert fitted.to_dict()["REML"]["lme4_isSingular"] is theirs
+
+    def test_a_lost_dimension_is_an_exact_0_in_theta(self):
+        for mean in (0.0, 1e3, 1e6):
+            frame = rows(8, 4, seed=3).assign(x=lambda f, mean=mean: f["x"] + mean)
+            fitted = fit("y ~ x + (1 + x | g)", frame)
+            assert fitted.singular
+            assert fitted.theta[-1] == 0.0
+            assert fitted.theta[0] > 0
+
+    @pytest.mark.parametrize("nearly", [1.0, 1e-7])
+    def test_relative_factor_of_a_matrix_that_lost_two_dimensions(self, nearly):
+        random = np.random.default_rng(1)
+        for _ in range(50):
+            T = random.normal(size=(4, 2))
+            T[1] = T[0] + nearly * T[1]
+            T *= 10.0 ** random.integers(-4, 5, size=(4, 1))
+            L = _relative_factor(T)
+            assert sum(np.diag(L) > 0) == 2
+            np.testing.assert_array_equal(L, np.tril(L))
+            size = np.linalg.norm(T, axis=1)
+            assert np.max(np.abs(L @ L.T - T @ T.T) / np.outer(size, size)) < 1e-14
+
+
 class TestRemarks:
     def test_an_ordinary_fit_ends_with_its_tables(self):
         fitted = fit("y ~ x + (1 | g)", rows(12, 8))
@@ -402,6 +440,10 @@ class TestRemarks:
             .summary()
             .endswith("Correlation matrix not shown by default, as p = 13 > 12.")
         )
+
+    def test_twelve_fixed_effects_with_their_correlations(self):
+        frame = rows(20, 12).assign(name=[f"n{k % 12:02}" for k in range(240)])
+        assert "Correlation of Fixed Effects:" in fit("y ~ name + (1 | g)", frame).summary()
 
     def test_long_formulas_are_wrapped(self):
         frame = rows()
@@ -481,10 +523,10 @@ class TestFiles:
     @pytest.mark.parametrize(("separator", "point"), [(",", "."), (";", "."), (";", ","), ("\t", ".")])
     def test_separators(self, tmp_path, separator, point, start):
         lines = [
-            ["y", "g", "flag", "n"],
-            [f"1{point}25", "a b", "TRUE", "1"],
-            ["-2e-3", "NA", "false", "7"],
-            ["", "", "TRUE", "-3"],
+            ["y", "flag", "n", "g"],
+            [f"1{point}25", "TRUE", "1", "a b"],
+            ["-2e-3", "false", "7", "NA"],
+            ["", "TRUE", "-3", ""],
         ]
         text = start + "\n".join(separator.join(line) for line in lines) + "\n"
         frame = read_frame(self.write(tmp_path, "data.csv", text))
@@ -501,8 +543,8 @@ class TestFiles:
         assert read_frame(path)["y"].tolist() == numbers.tolist()
 
     def test_words_that_are_no_numbers(self, tmp_path):
-        frame = read_frame(self.write(tmp_path, "w.csv", 'a,b,c\n1_000,None,"x\ny"\n2,0x1f,"1,5"\n'))
-        assert frame.to_dict("list") == {"a": ["1_000", "2"], "b": ["None", "0x1f"], "c": ["x\ny", "1,5"]}
+        frame = read_frame(self.write(tmp_path, "w.csv", 'a,b,c\n1_000,None,"1,5"\n2,0x1f,"x\ny"\n'))
+        assert frame.to_dict("list") == {"a": ["1_000", "2"], "b": ["None", "0x1f"], "c": ["1,5", "x\ny"]}
 
     def test_names_with_spaces_around_them(self, tmp_path):
         assert list(read_frame(self.write(tmp_path, "s.csv", "y , g\n1, 2\n"))) == ["y", "g"]

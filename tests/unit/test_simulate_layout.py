@@ -169,7 +169,9 @@ def test_fixed_predictors_differ_by_seed_layout_and_name():
         f2, u2 = fixed_values(other)
         assert not np.isin(f, f2).any()
         assert not np.isin(u, u2).any()
-    renamed = replace(BASE, predictors=(Predictor("f", 1, "normal", redraw=False), Predictor("u", 1, "normal", redraw=False)))
+    renamed = replace(
+        BASE, predictors=(Predictor("f", 1, "normal", redraw=False), Predictor("u", 1, "normal", redraw=False))
+    )
     design = compile_design(replace(renamed, truth=condition("y ~ f + u + (1 | g)").truth))
     assert not np.isin(design.known_rows[:, 1], design.known_rows[:, 2]).any()
 

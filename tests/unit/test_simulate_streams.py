@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from nestlab.simulate.deviates import standard_normal
-from nestlab.simulate.streams import block_generator, fixed_generator
+from nestlab.simulate.streams import block_generator, conditional_generator, fixed_generator
 
 KEY = "0123456789abcdef" * 4
 SEED, BLOCK = 707, 3
@@ -39,6 +39,14 @@ OTHERS = {
 def test_other_name_other_stream(name):
     """No deviate in common, so not the same stream begun elsewhere either."""
     assert not np.isin(start(block_generator(*name)), start(block_generator(SEED, KEY, BLOCK))).any()
+
+
+def test_streams_of_single_replicates_are_their_own():
+    """A block's stream is not that of its first replicate, though the names differ by a 0 only."""
+    names = [(block, replicate) for block in range(3) for replicate in range(3)]
+    streams = [start(conditional_generator(SEED, KEY, *name)) for name in names]
+    streams += [start(block_generator(SEED, KEY, block)) for block in range(3)]
+    assert len(np.unique(streams)) == len(streams) * 1000
 
 
 def test_neighbouring_streams_are_uncorrelated():

@@ -374,8 +374,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "raise design.cluster_size or use fewer random columns",
     ),
     (
-        {"design": {"clusters": 2, "cluster_size": [1, 2]}, "method/0/formula": "y ~ x + z + (1 | school)"},
-        'method.reml.formula = "y ~ x + z + (1 | school)": must have fewer fixed terms than rows, and has 3 for 3 rows; '
+        {"design": {"clusters": 3, "cluster_size": [1, 1, 2]}, "method/0/formula": "y ~ x*z + (1 | school)"},
+        'method.reml.formula = "y ~ x*z + (1 | school)": must have fewer fixed terms than rows, and has 4 for 4 rows; '
         "raise design.cluster_size or use fewer terms",
     ),
     (
@@ -386,8 +386,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
             "predictors/v": {"level": 2, "distribution": "normal"},
             R: {"variance": {"Intercept": 1}},
         },
-        'truth.formula = "y ~ x + z + v + (1 | school)": must have no more terms that are constant within clusters '
-        "(Intercept, z, v) than clusters, 2; raise design.clusters or use fewer terms",
+        'truth.formula = "y ~ x + z + v + (1 | school)": must have at most 1 fixed terms that are Intercept times a '
+        "constant of the cluster (Intercept, z, v) with 2 clusters; raise design.clusters or use fewer terms",
+    ),
+    (
+        {"design/clusters": 2},
+        'truth.formula = "y ~ x + z + (1 + x | school)": must have at most 1 fixed terms that are Intercept times a '
+        "constant of the cluster (Intercept, z) with 2 clusters; raise design.clusters or use fewer terms",
     ),
     # methods
     ({"method": {"name": "a"}}, 'method = {"name": "a"}: must be a list of tables; write [[method]] before each'),

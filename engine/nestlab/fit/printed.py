@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec.model import INTERCEPT
-from .rformat import abbreviate, cat_fill, format_pvalues, format_real, matrix_lines, named_lines, round_to, zapsmall
+from .rformat import (
+    abbreviate,
+    cat_fill,
+    format_pvalues,
+    format_real,
+    matrix_lines,
+    named_lines,
+    round_to,
+    stars,
+    zapsmall,
+)
 from .status import Status
 
 if TYPE_CHECKING:
@@ -29,7 +39,6 @@ WIDTH = 80
 DIGITS = 4
 TEST_DIGITS = 3
 MOST_CORRELATIONS = 12
-_STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."), (math.inf, " "))
 _LEGEND = "0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1"
 
 
@@ -127,8 +136,8 @@ def _fixed(fit: Fit) -> list[str]:
     heads = ["Estimate", "Std. Error", "df", "t value", "Pr(>|t|)"]
     legend = []
     if (p < 0.1).any():
-        stars = ["" if math.isnan(v) else next(star for limit, star in _STARS if v <= limit) for v in p]
-        columns.append([star.ljust(max(map(len, stars))) for star in stars])
+        marks = stars(p.tolist())
+        columns.append([mark.ljust(max(map(len, marks))) for mark in marks])
         heads.append("")
         legend = ["---", f"Signif. codes:  {_LEGEND}"]
     cells = [list(row) for row in zip(*columns, strict=True)]
@@ -143,9 +152,6 @@ def _coefficients(columns: Sequence[Array], t: Array) -> list[list[str]]:
     values = [None if math.isnan(v) else float(v) for v in flat]
     places = max(1, DIGITS - magnitude)
     texts = format_real([None if v is None else round_to(v, places) for v in values], DIGITS)
-    lost = [i for i, v in enumerate(values) if v and float(texts[i]) == 0]  # R shows those again, with a digit less
-    for i, text in zip(lost, format_real([values[i] for i in lost], DIGITS - 1), strict=True):
-        texts[i] = text
     n = len(t)
     tests = format_real([round_to(float(v), TEST_DIGITS) for v in t], DIGITS)
     return [*(texts[k * n : (k + 1) * n] for k in range(len(columns))), tests]

@@ -22,6 +22,7 @@ __all__ = [
     "matrix_lines",
     "named_lines",
     "round_to",
+    "stars",
     "zapsmall",
 ]
 
@@ -30,6 +31,7 @@ Value = float | None
 WIDTH = 80
 _MOST_DECIMALS = 22  # R's KP_MAX
 _EPSILON = 2.0**-52
+_STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."), (1.0, " "))
 _WORDS = {None: "NA", math.inf: "Inf", -math.inf: "-Inf"}
 
 
@@ -84,8 +86,8 @@ def _notation(found: Sequence[_Digits], nsmall: int) -> tuple[int, str, int]:
     right = min(max(0, *(d.significant - d.power - 1 for d in found)), _MOST_DECIMALS)
     fixed = left + right + (right > 0)
     mantissa = max(d.significant for d in found) - 1
-    exponent = 2 if max(abs(d.power) for d in found) >= 100 else 1
-    scientific = any(d.negative for d in found) + (mantissa > 0) + mantissa + 4 + exponent
+    # a third digit of the exponent never decides: fixed notation is wider anyhow
+    scientific = any(d.negative for d in found) + (mantissa > 0) + mantissa + 5
     if fixed > scientific:
         return mantissa, "e", scientific
     right = max(right, nsmall)
@@ -136,6 +138,15 @@ def format_pvalues(values: Sequence[float], digits: int) -> list[str]:
         digits = max(1, widest - 7)
     separator = "" if digits == 1 and widest <= 6 else " "
     return [texts.get(i, f"<{separator}{format_real([_EPSILON], digits)[0]}") for i in range(len(values))]
+
+
+def stars(values: Sequence[float]) -> list[str]:
+    """R's significance stars of p values; "" where there is none.
+
+    >>> stars([0.0002, 0.05, 0.5])
+    ['***', '*', ' ']
+    """
+    return ["" if math.isnan(p) else next(star for limit, star in _STARS if p <= limit) for p in values]
 
 
 def abbreviate(names: Sequence[str], minlength: int) -> list[str]:

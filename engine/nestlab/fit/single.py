@@ -105,7 +105,7 @@ def fit(formula: str, data: pd.DataFrame, *, reml: bool = True, df: str = "z") -
     >>> g = np.repeat(np.arange(10), 5)
     >>> frame = pd.DataFrame({"g": g, "y": np.sin(np.arange(50)) + 0.1 * g})
     >>> round(fit("y ~ 1 + (1 | g)", frame).beta["Intercept"], 3)
-    0.455
+    0.453
     """
     matrices = model_matrices(formula, data)
     _check(matrices)
@@ -172,6 +172,14 @@ def _check_identified(m: ModelMatrices) -> None:
                 )
 
 
+def _refuse_unusable(status: Status, *, usable: bool, formula: str) -> None:
+    """usable: whether the variances are positive; they are not where the search ran into a residual variance of 0."""
+    if not usable and status != Status.rank_deficient:
+        status = Status.nonfinite
+    if status in (Status.rank_deficient, Status.nonfinite):
+        raise DataError(f"{formula} cannot be fitted to these data. {status.sentence}")
+
+
 def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str) -> Fit:
     N, p = m.X.shape
     J = len(m.group_labels)
@@ -193,10 +201,7 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str) -> Fit:
     back = np.linalg.solve(R, np.eye(p)) * np.sqrt(N)
     beta = np.linalg.solve(R, ols) + back @ raw["beta"][0] * scale
     vcov = back @ _symmetric(p, raw["vcov"][0]) @ back.T * scale**2
-    if not (sigma2 > 0 and (np.diag(vcov) > 0).all()):  # the search ran into a residual variance of 0
-        status = Status.nonfinite if status != Status.rank_deficient else status
-    if status in (Status.rank_deficient, Status.nonfinite):
-        raise DataError(f"{formula} cannot be fitted to these data. {status.sentence}")
+    _refuse_unusable(status, usable=bool(sigma2 > 0 and (np.diag(vcov) > 0).all()), formula=formula)
     roots = _relative_roots(raw, [F / np.sqrt(N) for _, F in factored])
     terms = [m.group, *(f"{m.group}.{k}" for k in range(1, len(roots)))]
     degrees = degrees_of_freedom(df, _equation(m), clusters=J, rows=N)

@@ -94,7 +94,7 @@ def _uniform(state: State) -> tuple[float, State]:  # pragma: no cover
 
 @njit(error_model="numpy")
 def _edge(layer: np.uint64, place: np.uint64, x: float, state: State) -> tuple[bool, float, State]:  # pragma: no cover
-    """The 1.2 % outside the layers' rectangles: (accepted, deviate, state)."""
+    """The 1.5 % outside the layers' rectangles: (accepted, deviate, state)."""
     u, state = _uniform(state)
     if layer > 0:
         return (HEIGHT[layer - ONE] - HEIGHT[layer]) * u + HEIGHT[layer] < math.exp(-0.5 * x * x), x, state

@@ -162,7 +162,8 @@ def _balanced(sizes: NDArray[np.int64], earlier: list[NDArray[np.int64]]) -> NDA
 
 def _values(condition: Condition, predictors: list[Predictor], sizes: NDArray[np.int64]) -> list[Array]:
     """The values of each predictor on groups of `sizes` units; nan where they are redrawn."""
-    values, balanced = [], list[NDArray[np.int64]]()
+    values: list[Array] = []
+    balanced: list[NDArray[np.int64]] = []
     for predictor in predictors:
         if predictor.distribution == "balanced":
             balanced.append(_balanced(sizes, balanced))

@@ -40,7 +40,8 @@ class Rows:
         z = draw_between(design, generator, R)
         u = draw_random_effects(design, generator, R)
         dd = known_dd(design, R)
-        dd[:, k * (k + 1) // 2 :] = 0.0
+        if g:
+            dd[:, k * (k + 1) // 2 :] = 0.0
         de, ee = np.zeros((J, d, R)), np.zeros((J, R))
         x = np.empty((d - k, R))
         step = max(1, HELD // ((g + 1) * R))

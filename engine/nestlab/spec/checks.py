@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from .base import formula_key, named_formulas
 from .formula import random_term_text
-from .model import Formula, Layout, Method, term_variables
+from .model import INTERCEPT, Formula, Layout, Method, term_variables
 from .problems import Problem, Problems
 
 __all__ = ["LEAST_BLOCK", "MOST_BLOCK", "Checks", "Structure", "block_size", "layout_of"]
@@ -143,10 +143,17 @@ def _too_few(method: Method, layout: Layout, level: Mapping[str, int]) -> list[s
             f"must have fewer fixed terms than rows, and has {len(fixed)} for {layout.rows} rows; "
             "raise design.cluster_size or use fewer terms"
         )
-    between = [term for term in fixed if all(level[v] == 2 for v in term_variables(term))]
-    if len(between) > layout.clusters:
-        texts.append(
-            f"must have no more terms that are constant within clusters ({', '.join(between)}) than clusters, "
-            f"{layout.clusters}; raise design.clusters or use fewer terms"
-        )
+    random = method.formula.random_columns
+    for column in dict.fromkeys((*random, INTERCEPT)):
+        multiples = [term for term in fixed if _level_1_part(term, level) == _level_1_part(column, level)]
+        most = layout.clusters - (column in random)  # as many as clusters leave nothing to tell the variance by
+        if len(multiples) > most:
+            texts.append(
+                f"must have at most {most} fixed terms that are {column} times a constant of the cluster "
+                f"({', '.join(multiples)}) with {layout.clusters} clusters; raise design.clusters or use fewer terms"
+            )
     return texts
+
+
+def _level_1_part(term: str, level: Mapping[str, int]) -> frozenset[str]:
+    return frozenset(v for v in term_variables(term) if level[v] == 1)

@@ -11,7 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 __all__ = ["FUNCTIONS", "TOKEN", "DataError", "Factor", "Source", "factor", "plain", "source"]
 
 Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    Categories: TypeAlias = pd.Categorical[Any]
 
 TOKEN = re.compile(
     r"(?P<space>\s+)|(?P<text>'[^']*'|\"[^\"]*\")|(?P<quoted>`[^`]+`)|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
@@ -46,22 +48,29 @@ def _scale(x: Array) -> Array:
 def _poly(x: Array, degree: float) -> Array:
     """R's poly: orthonormal polynomials without the constant, leading coefficients positive."""
     k = int(degree)
-    if not 1 <= k < len(np.unique(x)):
-        raise ValueError(f"the degree of poly must be from 1 to {len(np.unique(x)) - 1}, not {degree:g}")
+    if k != degree or not 1 <= k < len(np.unique(x)):
+        raise ValueError(f"the degree of poly must be a whole number from 1 to {len(np.unique(x)) - 1}, not {degree:g}")
     Q, R = np.linalg.qr(np.vander(x - x.mean(), k + 1, increasing=True))
     return np.asarray((Q * np.sign(np.diag(R)))[:, 1:])
 
 
-def _categories(x: Array | pd.Categorical, ref: float | str | None = None) -> pd.Categorical:
-    if not isinstance(x, pd.Categorical):
-        labels = {v: str(int(v)) if v.is_integer() else repr(v) for v in map(float, np.unique(x))}
-        x = pd.Categorical([labels[float(v)] for v in x], categories=list(labels.values()))
+def _categories(x: Array | Categories, ref: float | str | None = None) -> Categories:
+    found: Categories
+    if isinstance(x, pd.Categorical):
+        found = x
+    else:
+        labels = {v: _label(v) for v in map(float, np.unique(x))}
+        found = pd.Categorical([labels[float(v)] for v in x], categories=list(labels.values()))
     if ref is None:
-        return x
-    first = str(int(ref)) if isinstance(ref, float) and ref.is_integer() else str(ref)
-    if first not in x.categories:
-        raise ValueError(f"ref = {first} is none of its categories: {', '.join(x.categories)}")
-    return x.reorder_categories([first, *(c for c in x.categories if c != first)])
+        return found
+    first = _label(ref) if isinstance(ref, float) else ref
+    if first not in found.categories:
+        raise ValueError(f"ref = {first} is none of its categories: {', '.join(found.categories)}")
+    return found.reorder_categories([first, *(c for c in found.categories if c != first)])
+
+
+def _label(number: float) -> str:
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
@@ -166,7 +175,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _indicators(name: str, found: pd.Categorical) -> Factor:
+def _indicators(name: str, found: Categories) -> Factor:
     labels = [str(c) for c in found.categories]
     if len(labels) < 2:
         raise DataError(f'{name} has one category only, "{labels[0]}"; remove it from the formula')
@@ -174,17 +183,19 @@ def _indicators(name: str, found: pd.Categorical) -> Factor:
     return Factor(columns.astype(float), tuple(f"{name}[{label}]" for label in labels), categorical=True)
 
 
-def plain(frame: pd.DataFrame, name: str) -> Array | pd.Categorical:
+def plain(frame: pd.DataFrame, name: str) -> Array | Categories:
     """A column as numbers (truth values as 0 and 1) or as those categories that occur: in their order, or sorted if text."""
     column = frame[name]
     if isinstance(column.dtype, pd.CategoricalDtype):
         used = pd.Categorical(column).remove_unused_categories()
-        return used.rename_categories([str(c) for c in used.categories])
+        return used.rename_categories(str)
     kind = pd.api.types.infer_dtype(column)
     if kind in ("integer", "floating", "mixed-integer-float", "boolean", "decimal"):
         return np.asarray(column.to_numpy(dtype=float))
     if kind == "string":
-        return pd.Categorical(column.astype(str), categories=sorted(set(column.astype(str))))
+        words = column.astype(str)
+        found: Categories = pd.Categorical(words, categories=sorted(set(words)))
+        return found
     raise DataError(f"column {name} holds {kind} values; allowed are numbers, truth values and text: convert it")
 
 

@@ -12,7 +12,9 @@ forms <- list(vc = "y ~ 1 + (1 | g)", ri = "y ~ z + x + (1 | g)", trt = "y ~ trt
   wide = paste("reading_score ~ treatment_condition + socioeconomic_status + previous_achievement + hours_of_instruction +",
     "hours_of_homework + parental_involvement + treatment_condition:socioeconomic_status + treatment_condition:previous_achievement +",
     "(1 + socioeconomic_status + previous_achievement | school_identifier)"),
-  few = "y ~ z + v + x + (1 | g)")
+  few = "y ~ z + v + x + (1 | g)", thousands = "I(y * 1e7) ~ z + x + (1 | g)",
+  mixed = "reading_score ~ hours_of_homework + (1 + socioeconomic_status + hours_of_homework | school_identifier) + (0 + previous_achievement | school_identifier)")
+data_of <- c(thousands = "02_ri", mixed = "wide")
 # between-within: the effects that are constant within clusters up to a random column share clusters - their number
 between_within <- list(vc = function(J, N) J - 1, ri = function(J, N) c(J - 2, J - 2, N - J - 1), trt = function(J, N) c(J - 2, J - 2),
   rs = function(J, N) c(J - 1, J - 1), cross = function(J, N) rep(J - 2, 4), indep = function(J, N) c(J - 1, J - 1),
@@ -51,11 +53,12 @@ with_tests <- function(m, df) {
 cases <- list("02_ri" = c("REML", "ML", "between-within", "ML_between-within"), "04_rs" = "REML", "08_rs2" = c("REML", "ML"),
   "13_cross" = c("REML", "between-within"), "15_slopeonly" = c("REML", "between-within"), "17_vc" = "REML", "20_rs" = "REML",
   "22_indep" = c("ML", "between-within"), "27_trt" = "REML", "28_rs" = "ML", "30_indep" = c("REML", "ML"),
-  wide = c("REML", "ML", "between-within", "ML_between-within"), few = c("ML", "ML_between-within"))
+  wide = c("REML", "ML", "between-within", "ML_between-within"), few = c("ML", "ML_between-within"), thousands = "REML", mixed = c("REML", "ML"))
 for (case in names(cases)) {
   name <- sub("^[0-9]+_", "", case)
-  golden <- file.path(directory, "..", paste0(case, ".csv"))
-  d <- read.csv(if (file.exists(golden)) golden else file.path(directory, paste0(case, ".csv")))
+  set <- if (case %in% names(data_of)) data_of[[case]] else case
+  golden <- file.path(directory, "..", paste0(set, ".csv"))
+  d <- read.csv(if (file.exists(golden)) golden else file.path(directory, paste0(set, ".csv")))
   for (kind in cases[[case]]) {
     m <- fit(as.formula(forms[[name]]), d, !startsWith(kind, "ML"))
     s <- if (endsWith(kind, "within")) with_tests(m, between_within[[name]](ngrps(m)[[1]], nobs(m))) else summary(m)
