@@ -7,11 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "nestlab"
-
 import matplotlib.pyplot as plt
 
 import nestlab as nl
@@ -19,6 +14,8 @@ from nestlab.show.plots import sampling_distribution
 
 
 def main() -> None:
+    plt.switch_backend("svg")
+    plt.rcParams["svg.hashsalt"] = "nestlab"  # the same file from the same numbers
     frame = nl.Results("results/article_m2").replicates()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     sampling_distribution(

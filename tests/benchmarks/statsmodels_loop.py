@@ -36,7 +36,9 @@ def main() -> None:
     tables |= {"grid": {}, "method": tables["method"][1:]}
     study = nl.Study.from_dict(tables)
     frames = [study.data(0, r) for r in range(fits)]
-    joblib.Parallel(jobs)(joblib.delayed(loop_fit)(f) for f in frames[: 2 * jobs])  # workers and imports are warm for both
+    joblib.Parallel(jobs)(
+        joblib.delayed(loop_fit)(f) for f in frames[: 2 * jobs]
+    )  # workers and imports are warm for both
     ratios = []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
 """Balanced designs against exact results: singular rates, moments of the estimates, type I error of z.
 
-J clusters of size n, p cluster-level fixed effects, lam = s2 + n tau2, r = s2/lam, a = J - p, b = J (n - 1). MSB ~ lam chi2_a / a is
-independent of MSW ~ s2 chi2_b / b; REML has tau2 = (MSB - MSW) / n where that is positive, ML with SSB / J for MSB. The expectations
-over the positive part follow from E[chi2_a g(chi2_a)] = a E[g(chi2_{a+2})].
+J clusters of size n, p cluster-level fixed effects, lam = s2 + n tau2, r = s2/lam, a = J - p, b = J (n - 1). MSB ~ lam chi2_a / a
+is independent of MSW ~ s2 chi2_b / b; REML has tau2 = (MSB - MSW) / n where that is positive, ML with SSB / J for MSB. The
+expectations over the positive part follow from E[chi2_a g(chi2_a)] = a E[g(chi2_{a+2})].
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rows drawn given their sufficient statistics are distributed as rows drawn outright.
 
-Two-sample Kolmogorov-Smirnov tests of statistics that are not functions of the Gram: they see whether a conditional row is the right
-row, which no fit can.
+Two-sample Kolmogorov-Smirnov tests of statistics that are not functions of the Gram: they see whether a conditional row is
+the right row, which no fit can.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def test_rows_against_plain_rows(path: str, outright: dict[str, Array]) -> None:
         found = p_values(sample(compiled(path)), outright)
     else:  # a replicate is drawn with its block, so fewer are looked at
         work = compiled(path)
-        rows = [work.rows(r) for r in range(0, 400)]
+        rows = [work.rows(r) for r in range(400)]
         few = {name: np.array([statistic(r) for r in rows]) for name, statistic in STATISTICS.items()}
         found = p_values(few, outright)
     assert min(found.values()) > 0.01 / len(STATISTICS), found

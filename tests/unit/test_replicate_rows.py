@@ -109,7 +109,9 @@ def test_data_names_and_truth() -> None:
     assert not np.allclose(study.data(0, 7)["x"], frame["x"])
 
 
-@pytest.mark.parametrize(("condition", "replicate", "message"), [(1, 0, "conditions 0 to 0"), (0, -1, "must be 0 or more")])
+@pytest.mark.parametrize(
+    ("condition", "replicate", "message"), [(1, 0, "conditions 0 to 0"), (0, -1, "must be 0 or more")]
+)
 def test_data_refuses_what_does_not_exist(condition: int, replicate: int, message: str) -> None:
     with pytest.raises(IndexError, match=message):
         nl.Study.from_dict(STUDY).data(condition, replicate)
@@ -126,7 +128,9 @@ def test_simulate_command(slope: dict[str, Any], tmp_path: Path, ending: str) ->
     (tmp_path / "slope.toml").write_text(study.text)
     study.run(out=tmp_path / "r")
     out = tmp_path / f"rows.{ending}"
-    done = command("simulate", "slope.toml", "--condition", 0, "--replicate", 299, "--out", out, "--truth", cwd=tmp_path)
+    done = command(
+        "simulate", "slope.toml", "--condition", 0, "--replicate", 299, "--out", out, "--truth", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     frame = pd.read_csv(out) if ending == "csv" else pd.read_parquet(out)
     pd.testing.assert_frame_equal(frame, study.data(0, 299, truth=True), check_exact=True)
@@ -141,7 +145,10 @@ def test_simulate_command_refuses(slope: dict[str, Any], tmp_path: Path) -> None
     (tmp_path / "slope.toml").write_text(nl.Study.from_dict(slope).text)
     for arguments, message in (
         (("--condition", 4, "--replicate", 0, "--out", "a.csv"), "condition = 4: the study has conditions 0 to 0"),
-        (("--condition", 0, "--replicate", 0, "--out", "a.xlsx"), "--out a.xlsx: the name must end in .csv or .parquet"),
+        (
+            ("--condition", 0, "--replicate", 0, "--out", "a.xlsx"),
+            "--out a.xlsx: the name must end in .csv or .parquet",
+        ),
         (("--condition", 0, "--replicate", 0, "--out", "no/a.csv"), "--out no/a.csv: the folder no does not exist"),
     ):
         done = command("simulate", "slope.toml", *arguments, cwd=tmp_path)

@@ -152,7 +152,10 @@ def test_run_stopped_by_a_signal(tmp_path: Path, name: str) -> None:
     assert process.returncode == (130 if name == "SIGINT" else -signal.SIGKILL)
     assert "Traceback" not in errors
     if name == "SIGINT":
-        assert errors.splitlines()[-1] == "error: interrupted; finished parts are kept, the same command goes on from there"
+        assert (
+            errors.splitlines()[-1]
+            == "error: interrupted; finished parts are kept, the same command goes on from there"
+        )
         assert not list((tmp_path / "r" / "replicates").glob(".*"))
     stored = len(list((tmp_path / "r" / "replicates").glob("c*.parquet")))
     assert stored > 0

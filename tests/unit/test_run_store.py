@@ -109,7 +109,7 @@ def test_store_finds_parts_that_the_manifest_does_not_list(ran: Path, two_arms: 
 
 def test_store_refuses_a_broken_unlisted_part(ran: Path, two_arms: dict[str, Any]) -> None:
     (ran / "replicates" / "c00099-x.parquet").write_bytes(b"PAR1 half a file")
-    with pytest.raises(nl.RefusedError, match="c00099-x.parquet is not a whole part of this study"):
+    with pytest.raises(nl.RefusedError, match=r"c00099-x\.parquet is not a whole part of this study"):
         nl.Study.from_dict(two_arms).run(out=ran)
 
 
@@ -179,7 +179,13 @@ def test_store_summary_of_an_incomplete_run_uses_what_is_there(ran: Path) -> Non
 
 @pytest.mark.parametrize(
     ("covered", "expected"),
-    [([], [(0, 40)]), ([(0, 40)], []), ([(0, 50)], []), ([(5, 10), (10, 12)], [(0, 5), (12, 40)]), ([(50, 60)], [(0, 40)])],
+    [
+        ([], [(0, 40)]),
+        ([(0, 40)], []),
+        ([(0, 50)], []),
+        ([(5, 10), (10, 12)], [(0, 5), (12, 40)]),
+        ([(50, 60)], [(0, 40)]),
+    ],
 )
 def test_missing_ranges(covered: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
     assert missing_ranges(covered, 40) == expected

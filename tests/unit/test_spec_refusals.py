@@ -399,7 +399,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"method/0": 3}, "method.1 = 3: must be a table; write [[method]] and its keys below"),
     ({"method/0/name": NONE}, 'method.1.name is missing; add name = "reml"'),
     ({"method/0/name": "a/b"}, f'method.1.name = "a/b": {NAMES}; rename the method'),
-    ({"method/0/estimator": "ols"}, 'method.reml.estimator = "ols": must be "lmm" or "statsmodels"; remove it for "lmm"'),
+    (
+        {"method/0/estimator": "ols"},
+        'method.reml.estimator = "ols": must be "lmm" or "statsmodels"; remove it for "lmm"',
+    ),
     ({"method/0/reml": 1}, "method.reml.reml = 1: must be true or false; write true or false, without quotes"),
     (
         {"method/0/df": "betwen-within"},

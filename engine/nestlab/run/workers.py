@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import joblib
@@ -41,6 +41,27 @@ class Quiet:
     def stop(self) -> None: ...
 
 
+class _Busy:
+    """Counts the threads at work: `with busy:` in each of them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait_until_idle(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._count == 0)
+
+
 @dataclass(frozen=True)
 class Work:
     """How tasks are done: `Work(...).run(tasks)`. jobs: workers, -1 for all cores; tick: called after each finished task."""
@@ -51,6 +72,7 @@ class Work:
     jobs: int
     progress: Progress
     tick: Callable[[], None]
+    busy: _Busy = field(default_factory=_Busy)
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Do all tasks. An exception, KeyboardInterrupt included, stops the workers; parts that were finished are kept."""
@@ -61,17 +83,21 @@ class Work:
             threads = joblib.Parallel(
                 n_jobs=self.jobs, backend="threading", return_as="generator_unordered", batch_size=1
             )
-            with _stopping(
-                threads(joblib.delayed(self._compute_and_write)(task, stop) for task in compiled), stop
-            ) as done:
-                for _ in done:
-                    self.tick()
+            calls = (joblib.delayed(self._compute_and_write)(task, stop) for task in compiled)
+            try:
+                with _closing(threads(calls)) as done:
+                    for _ in done:
+                        self.tick()
+            except BaseException:
+                stop.set()
+                self.busy.wait_until_idle()  # a thread that is writing a part finishes it
+                raise
         if python:
             processes = joblib.Parallel(
                 n_jobs=self.jobs, backend="loky", return_as="generator_unordered", batch_size=1, inner_max_num_threads=1
             )
             calls = (joblib.delayed(_compute_apart)(task, self._chosen(task)) for task in python)
-            with _stopping(processes(calls)) as done:
+            with _closing(processes(calls)) as done:
                 for task, columns in done:
                     self._write(task, columns)
                     self.progress.advance(task.fits)
@@ -81,11 +107,12 @@ class Work:
         return [self.methods[m] for m in task.methods]
 
     def _compute_and_write(self, task: Task, stop: threading.Event) -> None:
-        if stop.is_set():
-            return
-        columns = _compute(task, self._chosen(task), lambda fits: self.progress.advance(fits), stop)
-        if columns:
-            self._write(task, columns)
+        with self.busy:
+            if stop.is_set():
+                return
+            columns = _compute(task, self._chosen(task), lambda fits: self.progress.advance(fits), stop)
+            if columns:
+                self._write(task, columns)
 
     def _write(self, task: Task, columns: Sequence[Columns]) -> None:
         for m, rows in zip(task.methods, columns, strict=True):
@@ -96,13 +123,11 @@ class Work:
 
 
 @contextlib.contextmanager
-def _stopping(results: Generator[Any, None, None], stop: threading.Event | None = None) -> Any:
-    """Leave no worker behind when the loop over `results` ends early."""
+def _closing(results: Generator[Any, None, None]) -> Iterator[Generator[Any, None, None]]:
+    """Dispatch no more tasks when the loop over `results` ends early."""
     try:
         yield results
     except BaseException:
-        if stop is not None:
-            stop.set()
         with contextlib.suppress(Exception):
             results.close()
         raise

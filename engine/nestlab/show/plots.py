@@ -18,7 +18,12 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 
 
 def sampling_distribution(
-    values: pd.Series[float], *, truth: float, marks: Mapping[str, float] | None = None, label: str, ax: Axes | None = None
+    values: pd.Series[float],
+    *,
+    truth: float,
+    marks: Mapping[str, float] | None = None,
+    label: str,
+    ax: Axes | None = None,
 ) -> Axes:
     """The distribution of an estimate over replicates, with its true value and single estimates marked.
 

@@ -1,8 +1,8 @@
 """One replicate as rows: for analyses that need rows, and for people who want to see the data behind a fit.
 
-On the rows path a replicate's rows are drawn again from its block's stream. On the moments path they never existed: they are drawn
-given the sufficient statistics, from a stream of their own. With K the known columns of a cluster (n rows), the Gaussian ones and
-the errors [X, e] have given products with K and with themselves, and rows that are independent and spherical given those. So
+On the rows path a replicate's rows are drawn again from its block's stream. On the moments path they never existed: they
+are drawn given the sufficient statistics, from a stream of their own. With K the known columns of a cluster (n rows), the
+Gaussian columns X and the errors e have given products with K and with themselves, and rows that are otherwise spherical. So
 
     [X, e] = Q Q'[X, e] + H F,   Q an orthonormal basis of K,   F'F = [X, e]'(I - Q Q')[X, e],
 
@@ -131,4 +131,5 @@ def _root(S: Array, m: int) -> Array:
     scale = np.sqrt(np.maximum(np.diagonal(S, axis1=1, axis2=2), 1e-300))
     values, vectors = np.linalg.eigh(S / (scale[:, :, None] * scale[:, None, :]))
     root = np.sqrt(np.maximum(values[:, -m:], 0.0))[:, :, None] * vectors[:, :, -m:].transpose(0, 2, 1)
-    return root * scale[:, None, :]
+    scaled: Array = root * scale[:, None, :]
+    return scaled
