@@ -39,7 +39,7 @@ def value_with_mcse(value: Any, mcse: Any) -> str:
     exponent = int(np.floor(np.log10(mcse)))
     digits = 1 if round(mcse / 10.0**exponent, 6) < 1.95 else 0
     decimals = int(np.clip(digits - exponent, 0, 8))
-    return f"{value:.{decimals}f} ({mcse:.{decimals}f})"
+    return f"{round(float(value), decimals) + 0.0:.{decimals}f} ({mcse:.{decimals}f})"
 
 
 def overview(results: Results, width: int) -> Group:
@@ -61,7 +61,7 @@ def overview(results: Results, width: int) -> Group:
     keys = whole[["condition", "method", *factors]].drop_duplicates()
     methods = keys["method"].nunique() > 1
     columns = [("", [str(v) for v in keys["condition"]])]
-    columns += [(f.replace("_", " "), [_plain(v) for v in keys[f]]) for f in factors]
+    columns += [(_words(f), [_plain(v) for v in keys[f]]) for f in factors]
     columns += [("method", list(keys["method"]))] if methods else []
     measured = [
         (f"{m} {e}".strip(), [cells.get((c, name, e, m), "-") for c, name in keys[["condition", "method"]].to_numpy()])
@@ -159,7 +159,7 @@ def _rows(frame: pd.DataFrame) -> Group:
     bounds = (frame["missing"].fillna(0) > 0).any()
     headers = [
         "",
-        *(f.replace("_", " ") for f in factors),
+        *(_words(f) for f in factors),
         *varying,
         "value (MCSE)",
         *(["95 % limits"] if limits else []),
@@ -189,6 +189,11 @@ def _measures(frame: pd.DataFrame) -> Text:
     return Text(
         f"estimands: {estimands}\nmeasures: {measures}\nchoose by --estimand and --measure; --csv writes the rows"
     )
+
+
+def _words(factor: str) -> str:
+    """A factor's name with places to break it."""
+    return factor.replace("_", " ").replace(".", ". ")
 
 
 def _plain(value: object) -> str:
