@@ -14,6 +14,9 @@ __all__ = ["BarProgress", "LineProgress", "progress_for"]
 
 #: Seconds between plain lines.
 INTERVAL = 5.0
+#: Seconds without a fit after which it is said what is going on, and what.
+PATIENCE = 1.5
+COMPILING = "compiling the kernels of this model shape (once: they are kept on disk)"
 
 
 def progress_for(console: Console) -> BarProgress | LineProgress:
@@ -23,7 +26,7 @@ def progress_for(console: Console) -> BarProgress | LineProgress:
 
 def _rate(done: int, total: int, seconds: float) -> str:
     if done == 0 or seconds <= 0:
-        return "starting (the first run compiles its kernels)"
+        return "starting"
     rate = done / seconds
     return f"{rate:,.0f} fits/s, {_duration((total - done) / rate)} left"
 
@@ -46,11 +49,18 @@ class BarProgress:
         )  # fmt: skip
         self._task: _TaskID | None = None
         self._first: float | None = None
+        self._timer = threading.Timer(PATIENCE, self._compiling)
+        self._timer.daemon = True
 
     def start(self, fits: int, conditions: int) -> None:
         if fits:
             self._bar.start()
             self._task = self._bar.add_task("fitting", total=fits, rate=_rate(0, fits, 0))
+            self._timer.start()
+
+    def _compiling(self) -> None:
+        if self._first is None and self._task is not None:
+            self._bar.update(self._task, rate=COMPILING)
 
     def advance(self, fits: int) -> None:
         if self._task is None:
@@ -68,6 +78,7 @@ class BarProgress:
             self._bar.update(self._task, description=text, rate="")
 
     def stop(self) -> None:
+        self._timer.cancel()
         self._bar.stop()
 
 
@@ -79,17 +90,24 @@ class LineProgress:
         self._total = self._done = 0
         self._first: float | None = None
         self._last = time.monotonic()
+        self._timer = threading.Timer(PATIENCE, self._compiling)
+        self._timer.daemon = True
 
     def start(self, fits: int, conditions: int) -> None:
         self._total = fits
         if fits:
             self._say(f"{fits:,} fits in {conditions:,} conditions")
+            self._timer.start()
+
+    def _compiling(self) -> None:
+        if self._first is None:
+            self._say(COMPILING)
 
     def advance(self, fits: int) -> None:
         with self._guard:
             now = time.monotonic()
             if self._first is None:
-                self._first = now
+                self._first = self._last = now
             self._done += fits
             if now - self._last >= INTERVAL:
                 self._last = now
@@ -101,7 +119,8 @@ class LineProgress:
         if self._total:
             self._say(text)
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        self._timer.cancel()
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
