@@ -58,7 +58,7 @@ def statistics(y: Array, X: Array, Z: Array, groups: NDArray[np.int64]) -> Stati
 def _pieces(s: Statistics, G: Array, reml: bool) -> _Pieces:
     q, p = s.B.shape[1:]
     M = np.eye(q) + s.A @ G
-    W, T = np.linalg.solve(M, s.A), np.linalg.solve(M, s.B)
+    W, T = np.asarray(np.linalg.solve(M, s.A), dtype=float), np.asarray(np.linalg.solve(M, s.B), dtype=float)
     d = np.linalg.solve(M, s.c[..., None])[..., 0]
     S = s.XX - np.einsum("jai,ab,jbk->ik", s.B, G, T)
     r = s.Xy - np.einsum("jai,ab,jb->i", s.B, G, d)
@@ -80,7 +80,9 @@ def gradient(s: Statistics, G: Array, *, reml: bool) -> Array:
     """Sg (q, q): the derivative with respect to symmetric G, d dev = tr(Sg dG)."""
     v = _pieces(s, G, reml)
     Sg = v.W.sum(0) - v.m / v.rss * np.einsum("ja,jb->ab", v.t, v.t)
-    return Sg - np.einsum("jai,ik,jbk->ab", v.T, v.K, v.T) if reml else Sg
+    if reml:
+        Sg = Sg - np.einsum("jai,ik,jbk->ab", v.T, v.K, v.T)
+    return np.asarray(Sg, dtype=float)
 
 
 def hessian(s: Statistics, G: Array, Ea: Array, Eb: Array, *, reml: bool) -> float:

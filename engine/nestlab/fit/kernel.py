@@ -1,73 +1,183 @@
 """The compiled fit of a linear mixed model from sufficient statistics, for many replicates.
 
-Model, for cluster j of J: y_j = X_j b + Z_j u_j + e_j, u_j ~ N(0, s2 G), e_j ~ N(0, s2 I), G = L L' with L lower-triangular q x q
-(block-diagonal over random terms), p fixed effects. From A = Z'Z, B = Z'X, c = Z'y of each cluster and the totals X'X, X'y, y'y:
+Model, for cluster j of J: y_j = X_j b + Z_j u_j + e_j, u_j ~ N(0, s2 G), e_j ~ N(0, s2 I), G block-diagonal over random terms; q
+random columns, p fixed effects. A cluster enters by the triangular factor of its rows, made once from its cross-products:
+Z'Z = R'R, B = R'^-1 Z'[X y]; S0 = [X y]'[X y] - sum B'B is what is left within clusters. Then at G
 
-    W = (I + A G)^-1 A,  T = (I + A G)^-1 B,  t = (I + A G)^-1 (c - B b)
-    S = X'X - sum B' G T,  r = X'y - sum B' G (I + A G)^-1 c,  b = S^-1 r,  rss = y'V^-1 y - r'b
-    dev = sum log|I + A G| + [REML] log|S| + m (1 + log(2 pi rss / m)),  m = N - p (REML) or N (ML)
+    K = I + R G R',  S = S0 + sum B'K^-1 B = C C',  C lower-triangular of order p + 1: S = [X y]'V^-1 [X y]
+    rss = C_pp^2 (the last entry),  m = N - p (REML) or N (ML)
+    dev = sum log|K| + [REML] 2 sum_{i<p} log C_ii + m (1 + log(2 pi rss / m))
 
-(Bates et al. 2015, J. Stat. Softw. 67(1), eqs. 34, 41 and 42, cluster by cluster.) The gradient with respect to symmetric G is
-Sg = sum [W - T S^-1 T' (REML) - (m/rss) t t'], and the Hessian in directions E_a, E_b is
-sum tr(E_a W E_b Y) - tr(K D_a K D_b) (REML) - (m/rss) [2 d_a' K d_b + q_a q_b / rss], K = S^-1,
-Y = -W + 2 T K T' (REML) + 2 (m/rss) t t', D_a = sum T'E_a T, d_a = sum T'E_a t, q_a = sum t'E_a t.
-Both are chained to the free entries of L for damped Newton steps.
+(Bates et al. 2015, J. Stat. Softw. 67(1), eqs. 34, 41 and 42, cluster by cluster, with [X y] in place of X.) All sums are of
+positive terms: no digits are lost where G is large. With W = R'K^-1 R, T = R'K^-1 B, v = T C'^-1 (columns v_i), weights
+w_i = 1 (REML) or 0 (ML) for the fixed effects and w_p = m, the gradient with respect to symmetric G and the Hessian in directions
+E and F are
 
-Coordinates: within each random term the columns of Z are whitened so that the mean over clusters of A is the identity. Steps,
-tolerances and the rule for `singular` are then free of the units of y and of the predictors.
+    Sg = sum W - sum_i w_i v_i v_i'
+    H(E, F) = sum tr(E W F Y) - sum_ik w_ik D_ik(E) D_ik(F),  Y = -W + 2 sum_i w_i v_i v_i',  D_ik(E) = sum v_i'E v_k
 
-At an optimum, block k of G has Sg_k G_k = 0 and Sg_k positive semi-definite on null(G_k): the certificate. A fit that ends
-singular or without its certificate is started again from other places and the lowest deviance is kept: the deviance is not convex.
+with w_ik = m where i or k is p and w_i elsewhere; v_p is the sum of squares' share, (R'K^-1 (y - X b)) / sqrt(rss).
+
+Coordinates. The columns of Z are whitened within each random term, so that the mean over clusters of Z'Z is the identity: steps,
+tolerances and the rule for `singular` are then free of the units of y and of the predictors. G = F F', F = V L with V (the frame)
+orthogonal within terms and L lower-triangular: damped Newton steps in the free entries of L. The frame is turned to the
+eigenvectors of G, largest first, where the Hessian is not positive definite or a column of F outgrows the one before. There the
+boundary is a last column of F at 0, and the way to it is smooth; in a fixed frame a vanishing L_11 stalls the steps.
+
+The certificate. At an optimum, block k of G has Sg_k G_k = 0 and Sg_k positive semi-definite on null(G_k). It is necessary, not
+sufficient, for the deviance is not convex: `_wanted_starts` says how many starts must agree.
 
 q and p are the lengths of `zcols` and `xcols`: passed as tuples they are part of the type, so that Numba compiles a kernel for
-each shape and LLVM unrolls its small loops; passed as arrays one compilation serves all shapes. The helpers must stay in this
-file: Numba's disk cache notices changes of the file of the cached function only.
+each shape and LLVM unrolls its small loops; passed as arrays one compilation serves all shapes. Helpers must stay in this file:
+Numba's disk cache notices changes of the file of the cached function only. They copy arrays element by element, because
+`A[:, :] = B` makes Numba compile its error messages, 3 s a shape.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 __all__ = ["MAX_ITERATIONS", "RESIDUAL_TOLERANCE", "SINGULAR_TOLERANCE", "fit_block"]
 
+Array = NDArray[np.float64]
+
 OK, SINGULAR, NOT_CONVERGED, RANK_DEFICIENT, NONFINITE = 0, 1, 2, 3, 4
 
+#: Newton steps from one start. Largest seen on 5 million starts of small designs: 33 (q = 1), 39 (two terms), 101 (q = 2, once).
 MAX_ITERATIONS = 100
+#: Newton decrement g'H^-1 g, in units of deviance, at which steps stop: G is then within 1e-10 of its optimum, relatively.
+DECREMENT_TOLERANCE = 1e-20
+#: A decrement below this that no longer halves is rounding.
+STALLED_TOLERANCE = 1e-12
 #: Largest entry of Sg G, in units of deviance per relative change of G, at which a fit counts as converged.
 RESIDUAL_TOLERANCE = 1e-6
-#: A fit is singular when an eigenvalue of whitened G (signal per cluster over s2) is below this.
+#: The same over J and the largest entry of G: rounding.
+ROUNDING = 1e-13
+#: A fit is singular when an eigenvalue of whitened G (signal per cluster over s2) is below this, and certified singular when Sg
+#: on the null space is above its negative times J, the slope that an eigenvalue of this size would leave.
 SINGULAR_TOLERANCE = 1e-8
-#: Eigenvalues below this are tried at exactly 0.
-SNAP_TOLERANCE = 1e-3
-#: Newton decrement g'H^-1 g, in units of deviance, at which the iteration stops.
-DECREMENT_TOLERANCE = 1e-20
-#: A pivot of X'X or of sum Z'Z relative to its diagonal: below this a column is a combination of others.
+#: A pivot of X'X, of the mean of Z'Z or of a cluster's Z'Z, over its diagonal: below this a column is a combination of others.
+#: Shifts of a predictor by k of its standard deviations bring pivots of k^-2 and rounding of 1e-16 k^2.
 PIVOT_TOLERANCE = 1e-10
-#: Residual sum of squares relative to the raw one: below this the response is constant or fitted perfectly.
-PERFECT_TOLERANCE = 1e-20
+#: Sum of squares of a fixed effect within clusters, over the whole, that is rounding.
+WITHIN_TOLERANCE = 1e-13
+#: Residual sum of squares with every random effect free, over y'y: below this the response is fitted perfectly, or its digits
+#: are lost to its mean.
+PERFECT_TOLERANCE = 1e-12
+#: Pivot of the correlations among the variance parameters' derivatives: below this they can't be told apart.
+IDENTIFIED_TOLERANCE = 1e-8
+#: Curvature of the deviance at an optimum, over J or over its diagonal, below which identification is looked into.
+WEAK_TOLERANCE = 1e-6
+#: Pivot of the Hessian over its diagonal: below this it is not positive definite.
+HESSIAN_TOLERANCE = 1e-10
 #: Whitened variance at which the residual variance is 0 for all practical purposes.
 HUGE = 1e14
-STARTS = 4
+#: Deviances, over 1 + their size, that are the same optimum.
+SAME_DEVIANCE = 1e-8
+#: Irregularity (see `_reduce`) below which an interior optimum needs no second start, and above which all starts are made.
+REGULAR, IRREGULAR = 0.03, 0.13
+#: Turns between Newton steps and the boundary.
+TURNS = 6
+#: Shorter steps tried along one direction: 3 halves, then tenths.
+SHORTENINGS = 30
+#: Share of the predicted decrease that a step must reach, unless both are rounding: this, over 1 + the deviance's size.
+SUFFICIENT = 1e-4
+LINE_NOISE = 1e-10
 LOG_2PI = math.log(2.0 * math.pi)
+#: Square roots of primes: their multiples modulo 1 spread evenly.
+ROOTS = (2.0**0.5, 3.0**0.5, 5.0**0.5, 7.0**0.5, 11.0**0.5, 13.0**0.5)
 #: Fused multiply-add only; nothing that would reorder sums.
 CONTRACT = {"contract"}
 
+#: Called from compiled code only: without the wrappers for Python a shape compiles in 15 s instead of 19.
+_helper = njit(error_model="numpy", fastmath=CONTRACT, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
 
-@njit(error_model="numpy", fastmath=CONTRACT)
+
+class Model(NamedTuple):
+    """What all replicates share: blocks (q), the number of each column's random term; rows, cols: the free entries of L."""
+
+    zcols: tuple[int, ...] | NDArray[np.int64]
+    xcols: tuple[int, ...] | NDArray[np.int64]
+    blocks: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    reml: bool
+    m: float
+
+
+class Data(NamedTuple):
+    """A replicate, reduced: R (J, q(q+1)/2) by pairs, B (J, q (p + 1)) of [X y], S0 (p + 1, p + 1; lower)."""
+
+    R: Array
+    B: Array
+    S0: Array
+
+
+class Point(NamedTuple):
+    """The deviance's pieces at G: G, W (J, .) by pairs, T (J, q (p + 1)) of [X y], the factor C of S (p + 1, p + 1); scratch."""
+
+    G: Array
+    W: Array
+    T: Array
+    C: Array
+    N: Array
+    K: Array
+    rows: Array
+
+
+class Slopes(NamedTuple):
+    """Sg by pairs and the Hessian H over pairs; scratch: v of a cluster, the sum of v v', Y of a cluster, its sums Q, D."""
+
+    Sg: Array
+    H: Array
+    v: Array
+    vv: Array
+    Y: Array
+    Q: Array
+    D: Array
+
+
+class Path(NamedTuple):
+    """Where a search stands: F, its frame V, the step before it; gradient and Hessian over the free entries of L; scratch."""
+
+    F: Array
+    frame: Array
+    before: Array
+    move: Array
+    dG: Array
+    g: Array
+    H: Array
+    step: Array
+    escape: Array
+    M: Array
+    values: Array
+    vectors: Array
+
+
+@_helper
 def _pair(i, k):
     """Index of the entry (i, k), i <= k, of a symmetric matrix stored by columns of its upper triangle."""
     return k * (k + 1) // 2 + i
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
+@_helper
 def _sym(i, k):
     return _pair(i, k) if i <= k else _pair(k, i)
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
+@_helper
+def _copy(q, source, target):
+    for a in range(q):
+        for b in range(q):
+            target[a, b] = source[a, b]
+
+
+@_helper
 def _cholesky(n, M, tolerance):
     """Lower Cholesky factor in place (lower triangle); False if a pivot is not above tolerance x its diagonal."""
     for j in range(n):
@@ -87,7 +197,7 @@ def _cholesky(n, M, tolerance):
     return True
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
+@_helper
 def _eigen(n, M, values, vectors):
     """Eigenvalues and vectors (columns) of symmetric M by cyclic Jacobi rotations; M is destroyed."""
     for i in range(n):
@@ -128,312 +238,359 @@ def _eigen(n, M, values, vectors):
         values[i] = M[i, i]
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _load(zcols, xcols, r, xweights, dd, dy, yy, weights, A, B, c, XX, Xy):
-    """Gather replicate r: A, B, c of each cluster, X'X (upper), X'y; returns y'y."""
+@_helper
+def _free_entries(blocks):
+    """Rows and columns of the free entries of L, column by column; the size of the largest term."""
+    q = len(blocks)
+    rows, cols = np.empty(q * (q + 1) // 2, np.int64), np.empty(q * (q + 1) // 2, np.int64)
+    count = 0
+    largest = 0
+    for k in range(q):
+        size = 0
+        for i in range(q):
+            if blocks[i] == blocks[k]:
+                size += 1
+                if i >= k:
+                    rows[count], cols[count] = i, k
+                    count += 1
+        largest = max(largest, size)
+    return rows[:count], cols[:count], largest
+
+
+@_helper
+def _load(zcols, xcols, r, xweights, dd, dy, yy, weights, A, B, S0):
+    """Gather replicate r: A = Z'Z and B = Z'[X y] of each cluster, [X y]'[X y] (lower) in S0.
+
+    y is scaled by a power of 2 that brings y'y near 1, so that nothing overflows and no digit changes. Returns that power; 0
+    unless all is finite and y'y > 0.
+    """
     q, p = len(zcols), len(xcols)
     rd = r if dd.shape[2] > 1 else 0
     rw = r if weights.shape[2] > 1 else 0
-    for i in range(p):
-        Xy[i] = 0.0
-        for k in range(i + 1):
-            XX[k, i] = 0.0
     total = 0.0
     for j in range(dd.shape[0]):
         total += yy[j, r]
+    if not 0.0 < total < np.inf:
+        return 0.0
+    unit = math.ldexp(1.0, -(math.frexp(total)[1] // 2))
+    for i in range(p + 1):
+        for k in range(i + 1):
+            S0[i, k] = 0.0
+    S0[p, p] = total * unit * unit
+    check = 0.0
+    for j in range(dd.shape[0]):
         for a in range(q):
-            c[j, a] = dy[j, zcols[a], r]
+            B[j, a * (p + 1) + p] = dy[j, zcols[a], r] * unit
             for b in range(a + 1):
                 A[j, _pair(b, a)] = dd[j, _sym(zcols[b], zcols[a]), rd]
+            check += B[j, a * (p + 1) + p] + A[j, _pair(a, a)]
         for i in range(p):
             wi = weights[xweights[i], j, rw]
-            Xy[i] += wi * dy[j, xcols[i], r]
+            S0[p, i] += wi * dy[j, xcols[i], r] * unit
             for a in range(q):
-                B[j, a * p + i] = wi * dd[j, _sym(zcols[a], xcols[i]), rd]
+                B[j, a * (p + 1) + i] = wi * dd[j, _sym(zcols[a], xcols[i]), rd]
             for k in range(i + 1):
-                XX[k, i] += wi * weights[xweights[k], j, rw] * dd[j, _sym(xcols[k], xcols[i]), rd]
-    return total
+                S0[i, k] += wi * weights[xweights[k], j, rw] * dd[j, _sym(xcols[k], xcols[i]), rd]
+    for i in range(p):
+        check += S0[p, i] + S0[i, i]
+    return unit if math.isfinite(check) else 0.0
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _whiten(q, p, blocks, A, B, c, U):
-    """Whiten Z within each random term: mean A = U'U, Z <- Z U^-1; U upper. False if columns of Z are collinear."""
+@_helper
+def _full_rank(p, XX, M):
+    """Whether no fixed effect is a combination of others."""
+    for i in range(p):
+        for k in range(i + 1):
+            M[i, k] = XX[i, k]
+    return _cholesky(p, M, PIVOT_TOLERANCE)
+
+
+@_helper
+def _whiten(q, blocks, A, U, M):
+    """U (upper), each term's mean over clusters of Z'Z = U'U. False if columns of a term are collinear."""
     J = A.shape[0]
-    M = np.zeros((q, q))
     for a in range(q):
-        for b in range(q):
+        for b in range(a + 1):
             U[a, b] = 0.0
+            M[a, b] = 0.0
             if blocks[a] == blocks[b]:
                 for j in range(J):
-                    M[a, b] += A[j, _sym(a, b)]
+                    M[a, b] += A[j, _pair(b, a)]
                 M[a, b] /= J
     if not _cholesky(q, M, PIVOT_TOLERANCE):
         return False
     for a in range(q):
         for b in range(a, q):
             U[a, b] = M[b, a]
-    full = np.empty((q, q))
-    for j in range(J):
-        for a in range(q):  # forward substitution with U', on B, c and both sides of A
-            for i in range(p):
-                value = B[j, a * p + i]
-                for k in range(a):
-                    value -= U[k, a] * B[j, k * p + i]
-                B[j, a * p + i] = value / U[a, a]
-            value = c[j, a]
-            for k in range(a):
-                value -= U[k, a] * c[j, k]
-            c[j, a] = value / U[a, a]
-            for b in range(q):
-                value = A[j, _sym(a, b)]
-                for k in range(a):
-                    value -= U[k, a] * full[k, b]
-                full[a, b] = value / U[a, a]
-        for a in range(q):
-            for b in range(a, q):
-                value = full[a, b]
-                for k in range(b):
-                    value -= (full[a, k] if k >= a else A[j, _pair(k, a)]) * U[k, b]
-                full[a, b] = value / U[b, b]
-                A[j, _pair(a, b)] = full[a, b]
     return True
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _weigh(zcols, xcols, j, G, L, A, B, c, W, T, t, work):
-    """W, T and (I + A G)^-1 c of cluster j; returns |I + A G|. For q <= 2 without cancellation: W = (A + |A| adj G) / |I + A G|."""
-    q, p = len(zcols), len(xcols)
-    if q == 1:
-        det = 1.0 + A[j, 0] * G[0]
-        inverse = 1.0 / det
-        W[j, 0] = A[j, 0] * inverse
-        for i in range(p):
-            T[j, i] = B[j, i] * inverse
-        t[j, 0] = c[j, 0] * inverse
-        return det
-    if q == 2:
-        a0, a1, a2 = A[j, 0], A[j, 1], A[j, 2]
-        g0, g1, g2 = G[0], G[1], G[2]
-        detA = a0 * a2 - a1 * a1
-        detG = L[0, 0] * L[0, 0] * L[1, 1] * L[1, 1]
-        det = 1.0 + a0 * g0 + 2.0 * a1 * g1 + a2 * g2 + detA * detG
-        inverse = 1.0 / det
-        W[j, 0] = (a0 + detA * g2) * inverse
-        W[j, 1] = (a1 - detA * g1) * inverse
-        W[j, 2] = (a2 + detA * g0) * inverse
-        # (I + A G)^-1 = (I + adj G adj A) / det
-        f00 = (1.0 + g2 * a2 + g1 * a1) * inverse
-        f01 = (-g2 * a1 - g1 * a0) * inverse
-        f10 = (-g1 * a2 - g0 * a1) * inverse
-        f11 = (1.0 + g1 * a1 + g0 * a0) * inverse
-        for i in range(p):
-            T[j, i] = f00 * B[j, i] + f01 * B[j, p + i]
-            T[j, p + i] = f10 * B[j, i] + f11 * B[j, p + i]
-        t[j, 0] = f00 * c[j, 0] + f01 * c[j, 1]
-        t[j, 1] = f10 * c[j, 0] + f11 * c[j, 1]
-        return det
-    return _weigh_cholesky(zcols, xcols, j, L, A, B, c, W, T, t, work)
+@_helper
+def _reduce(q, p, U, A, B, S0, mean):
+    """In place and cluster by cluster: A = R'R to R U^-1, B to R'^-1 B; S0 less the sum of B'B. Rows of R that a cluster is too
+    small for are 0.
+
+    Returns (rank of Z, irregularity: how unlike the clusters' Z'Z are, the mean square of whitened Z'Z about its mean over q J).
+    """
+    J = A.shape[0]
+    width = p + 1
+    rank = 0
+    spread = 0.0
+    for s in range(q * (q + 1) // 2):
+        mean[s] = 0.0
+    for j in range(J):
+        for a in range(q):
+            pivot = A[j, _pair(a, a)]
+            smallest = PIVOT_TOLERANCE * pivot
+            for k in range(a):
+                pivot -= A[j, _pair(k, a)] * A[j, _pair(k, a)]
+            inverse = 0.0
+            if pivot > smallest:
+                rank += 1
+                inverse = 1.0 / math.sqrt(pivot)
+            for e in range(a, q):
+                value = A[j, _pair(a, e)]
+                for k in range(a):
+                    value -= A[j, _pair(k, a)] * A[j, _pair(k, e)]
+                A[j, _pair(a, e)] = value * inverse
+            for i in range(width):
+                value = B[j, a * width + i]
+                for k in range(a):
+                    value -= A[j, _pair(k, a)] * B[j, k * width + i]
+                value *= inverse
+                B[j, a * width + i] = value
+                for k in range(i + 1):
+                    S0[i, k] -= value * B[j, a * width + k]
+        for a in range(q):
+            for e in range(a, q):
+                value = A[j, _pair(a, e)]
+                for k in range(a, e):
+                    value -= A[j, _pair(a, k)] * U[k, e]
+                A[j, _pair(a, e)] = value / U[e, e]
+        for a in range(q):
+            for e in range(a + 1):
+                value = 0.0
+                for k in range(e + 1):
+                    value += A[j, _pair(k, a)] * A[j, _pair(k, e)]
+                mean[_pair(e, a)] += value
+                spread += value * value if a == e else 2.0 * value * value
+    for a in range(q):
+        for e in range(a + 1):
+            value = mean[_pair(e, a)] / J
+            spread -= J * value * value * (1.0 if a == e else 2.0)
+    return rank, spread / (q * J * J)
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _weigh_cholesky(zcols, xcols, j, L, A, B, c, W, T, t, work):
-    """The same for any q, by M = I + L'A L = C C' and F = I - A L M^-1 L'; work is 3 x q x q."""
-    q, p = len(zcols), len(xcols)
-    AL, M, Q = work[0], work[1], work[2]
-    for a in range(q):
-        for b in range(q):
-            value = 0.0
-            for k in range(b, q):
-                value += A[j, _sym(a, k)] * L[k, b]
-            AL[a, b] = value
-    for a in range(q):
-        for b in range(a + 1):
-            value = 1.0 if a == b else 0.0
-            for k in range(a, q):
-                value += L[k, a] * AL[k, b]
-            M[a, b] = value
-    _cholesky(q, M, 0.0)
-    det = 1.0
-    for a in range(q):
-        det *= M[a, a] * M[a, a]
-        for b in range(q):  # Q = C^-1 (A L)'
-            value = AL[b, a]
-            for k in range(a):
-                value -= M[a, k] * Q[k, b]
-            Q[a, b] = value / M[a, a]
-    for a in range(q):
-        for b in range(a + 1):
-            value = A[j, _pair(b, a)]
-            for k in range(q):
-                value -= Q[k, a] * Q[k, b]
-            W[j, _pair(b, a)] = value
-    for i in range(p + 1):  # the last column is c
-        for a in range(q):
-            value = 0.0
-            for k in range(a, q):
-                value += L[k, a] * (B[j, k * p + i] if i < p else c[j, k])
-            for k in range(a):
-                value -= M[a, k] * AL[k, 0]
-            AL[a, 0] = value / M[a, a]
-        for a in range(q):
-            value = B[j, a * p + i] if i < p else c[j, a]
-            for k in range(q):
-                value -= Q[k, a] * AL[k, 0]
-            if i < p:
-                T[j, a * p + i] = value
-            else:
-                t[j, a] = value
+@_helper
+def _within(p, scale, S0, C):
+    """Rank of X within clusters (of S0) and the residual sum of squares with every u_j free; scale: the diagonal of X'X.
+
+    Columns of X that vary within clusters as those of Z do only are made exactly 0 in S0, where they are rounding.
+    """
+    for i in range(p):
+        if not S0[i, i] > WITHIN_TOLERANCE * scale[i]:
+            for k in range(p + 1):
+                S0[max(i, k), min(i, k)] = 0.0
+    rank = 0
+    for i in range(p + 1):
+        pivot = S0[i, i]
+        for k in range(i):
+            value = S0[i, k]
+            for l in range(k):
+                value -= C[i, l] * C[k, l]
+            C[i, k] = value / C[k, k]
+            pivot -= C[i, k] * C[i, k]
+        if i == p:
+            return rank, pivot
+        C[i, i] = np.inf
+        if pivot > PIVOT_TOLERANCE * scale[i]:
+            rank += 1
+            C[i, i] = math.sqrt(pivot)
+    return rank, 0.0
+
+
+@_helper
+def _weigh_one(model, j, F, data, at):
+    """Weigh cluster j by K^-1 where q = 1: sets W and T, adds B'K^-1 B to S (in C). Returns |K|."""
+    width = len(model.xcols) + 1
+    R, B, W, T, S = data.R, data.B, at.W, at.T, at.C
+    det = 1.0 + R[j, 0] * R[j, 0] * F[0, 0] * F[0, 0]
+    inverse = 1.0 / det
+    W[j, 0] = R[j, 0] * R[j, 0] * inverse
+    for i in range(width):
+        z = B[j, i] * inverse
+        T[j, i] = R[j, 0] * z
+        for k in range(i + 1):
+            S[i, k] += z * B[j, k]
     return det
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _solve(p, S, r, b):
-    """Replace S (upper given) by its lower Cholesky factor, b = S^-1 r; returns (log|S|, r'b), nan if S is not positive definite."""
-    for i in range(p):
-        for k in range(i):
-            S[i, k] = S[k, i]
-    if not _cholesky(p, S, 0.0):
-        return np.nan, np.nan
-    logdet = 0.0
-    explained = 0.0
-    for i in range(p):
-        value = r[i]
-        for k in range(i):
-            value -= S[i, k] * b[k]
-        b[i] = value / S[i, i]
-        explained += b[i] * b[i]
-        logdet += 2.0 * math.log(S[i, i])
-    for i in range(p - 1, -1, -1):
-        value = b[i]
-        for k in range(i + 1, p):
-            value -= S[k, i] * b[k]
-        b[i] = value / S[i, i]
-    return logdet, explained
+@_helper
+def _weigh_two(model, j, F, data, at):
+    """The same where q = 2: K = I + N N' = E D E', N = R F, E unit lower; |K| without cancellation."""
+    width = len(model.xcols) + 1
+    R, B, W, T, S = data.R, data.B, at.W, at.T, at.C
+    r0, r1, r2 = R[j, 0], R[j, 1], R[j, 2]
+    n0, n1, n2, n3 = r0 * F[0, 0] + r1 * F[1, 0], r0 * F[0, 1] + r1 * F[1, 1], r2 * F[1, 0], r2 * F[1, 1]
+    root = r0 * r2 * (F[0, 0] * F[1, 1] - F[0, 1] * F[1, 0])
+    pivot = 1.0 + n0 * n0 + n1 * n1
+    det = pivot + n2 * n2 + n3 * n3 + root * root
+    d0 = 1.0 / pivot
+    d1 = pivot / det
+    e = (n0 * n2 + n1 * n3) * d0
+    u0, u1 = -e * r0, r2 - e * r1
+    W[j, 0] = r0 * r0 * d0 + u0 * u0 * d1
+    W[j, 1] = r0 * r1 * d0 + u0 * u1 * d1
+    W[j, 2] = r1 * r1 * d0 + u1 * u1 * d1
+    for i in range(width):
+        z1 = (B[j, width + i] - e * B[j, i]) * d1
+        z0 = B[j, i] * d0 - e * z1
+        T[j, i] = r0 * z0
+        T[j, width + i] = r1 * z0 + r2 * z1
+        for k in range(i + 1):
+            S[i, k] += z0 * B[j, k] + z1 * B[j, width + k]
+    return det
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _covariance(q, L, G):
+@_helper
+def _weigh_any(model, j, F, data, at):
+    """The same for any q: the rows of K^-1/2 [R B] by the Cholesky factor of K = I + N N', N = R F."""
+    q, width = len(model.zcols), len(model.xcols) + 1
+    R, B, W, T, S, N, K, rows = data.R, data.B, at.W, at.T, at.C, at.N, at.K, at.rows
+    for a in range(q):
+        for e in range(q):
+            value = 0.0
+            for k in range(a, q):
+                value += R[j, _pair(a, k)] * F[k, e]
+            N[a, e] = value
+    for a in range(q):
+        for e in range(a + 1):
+            value = 1.0 if a == e else 0.0
+            for k in range(q):
+                value += N[a, k] * N[e, k]
+            K[a, e] = value
+    _cholesky(q, K, 0.0)
+    det = 1.0
+    for a in range(q):
+        inverse = 1.0 / K[a, a]
+        det *= K[a, a] * K[a, a]
+        for i in range(q + width):
+            value = B[j, a * width + i - q] if i >= q else (R[j, _pair(a, i)] if i >= a else 0.0)
+            for k in range(a):
+                value -= K[a, k] * rows[k, i]
+            rows[a, i] = value * inverse
+        for i in range(width):
+            for k in range(i + 1):
+                S[i, k] += rows[a, q + i] * rows[a, q + k]
+    for a in range(q):
+        for i in range(q + width):
+            value = 0.0
+            for k in range(q):
+                value += rows[k, a] * rows[k, i]
+            if i <= a:
+                W[j, _pair(i, a)] = value
+            elif i >= q:
+                T[j, a * width + i - q] = value
+    return det
+
+
+@_helper
+def _covariance(q, F, G):
     for a in range(q):
         for b in range(a + 1):
             value = 0.0
-            for k in range(b + 1):
-                value += L[a, k] * L[b, k]
+            for k in range(q):
+                value += F[a, k] * F[b, k]
             G[_pair(b, a)] = value
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _deviance(zcols, xcols, reml, m, L, A, B, c, XX, Xy, yy, G, W, T, t, S, r, b, work, GT):
-    """First pass over the clusters: (deviance, rss). Leaves W, T, (I + A G)^-1 c, chol S and b."""
-    q, p = len(zcols), len(xcols)
-    _covariance(q, L, G)
-    for i in range(p):
-        r[i] = Xy[i]
+@_helper
+def _deviance(model, data, F, at):
+    """First pass over the clusters: the deviance at G = F F', nan where rss is not positive. Leaves the pieces in `at`."""
+    q, p = len(model.zcols), len(model.xcols)
+    C = at.C
+    _covariance(q, F, at.G)
+    for i in range(p + 1):
         for k in range(i + 1):
-            S[k, i] = XX[k, i]
-    rss = yy
+            C[i, k] = data.S0[i, k]
     logdet = 0.0
     product = 1.0
-    for j in range(A.shape[0]):
-        product *= _weigh(zcols, xcols, j, G, L, A, B, c, W, T, t, work)
+    for j in range(data.R.shape[0]):
+        if q == 1:
+            product *= _weigh_one(model, j, F, data, at)
+        elif q == 2:
+            product *= _weigh_two(model, j, F, data, at)
+        else:
+            product *= _weigh_any(model, j, F, data, at)
         if product > 1e200:
             logdet += math.log(product)
             product = 1.0
-        for i in range(p + 1):
-            for a in range(q):
-                value = 0.0
-                for k in range(q):
-                    value += G[_sym(a, k)] * (T[j, k * p + i] if i < p else t[j, k])
-                GT[a * (p + 1) + i] = value
-        for i in range(p):
-            for k in range(i + 1):
-                value = 0.0
-                for a in range(q):
-                    value += B[j, a * p + k] * GT[a * (p + 1) + i]
-                S[k, i] -= value
-            value = 0.0
-            for a in range(q):
-                value += B[j, a * p + i] * GT[a * (p + 1) + p]
-            r[i] -= value
-        for a in range(q):
-            rss -= c[j, a] * GT[a * (p + 1) + p]
     logdet += math.log(product)
-    logS, explained = _solve(p, S, r, b)
-    rss -= explained
-    if not rss > 0.0:
-        return np.nan, rss
-    deviance = logdet + m * (1.0 + LOG_2PI + math.log(rss / m))
-    if reml:
-        deviance += logS
-    return deviance, rss
+    if not _cholesky(p + 1, C, 0.0):
+        return np.nan
+    if model.reml:
+        for i in range(p):
+            logdet += 2.0 * math.log(C[i, i])
+    return logdet + model.m * (1.0 + LOG_2PI + math.log(C[p, p] * C[p, p] / model.m))
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _derivatives(zcols, xcols, reml, m, rss, W, T, t, B, c, S, b, Sg, H, Y, Q, D, d, Th, th):
-    """Second pass: gradient Sg (upper, by pairs) and Hessian H over pairs, E_ii = e_i e_i', E_ik = e_i e_k' + e_k e_i'."""
-    q, p = len(zcols), len(xcols)
-    n = q * (q + 1) // 2
-    pp = p * (p + 1) // 2
-    scale = m / rss
+@_helper
+def _derivatives(model, at, slopes):
+    """Second pass: gradient Sg (by pairs) and Hessian H over pairs, E_ii = e_i e_i', E_ik = e_i e_k' + e_k e_i'."""
+    q, p = len(model.zcols), len(model.xcols)
+    n, width = q * (q + 1) // 2, p + 1
+    first = 0 if model.reml else p  # ML: the fixed effects have no part in the determinant
+    m = model.m
+    W, T, C = at.W, at.T, at.C
+    Sg, H, v, vv, Y, Q, D = slopes
     for a in range(n):
         Sg[a] = 0.0
         for k in range(n):
             Q[a, k] = 0.0
-        for k in range(pp):
-            D[a, k] = 0.0
-        for k in range(p):
-            d[a, k] = 0.0
-    qsum = Y[1]
-    for a in range(n):
-        qsum[a] = 0.0
+    for x in range(q * width):
+        for y in range(x + 1):
+            vv[x, y] = 0.0
+    for i in range(width):  # until D is made, its first row holds what the clusters divide by
+        D[0, i] = 1.0 / C[i, i]
     for j in range(W.shape[0]):
         for a in range(q):
-            value = t[j, a]
-            for i in range(p):
-                value -= T[j, a * p + i] * b[i]
-            th[a] = value
-            if reml:
-                for i in range(p):  # rows of T C'^-1, S = C C': then K is the identity
-                    value = T[j, a * p + i]
-                    for k in range(i):
-                        value -= S[i, k] * Th[a * p + k]
-                    Th[a * p + i] = value / S[i, i]
-            else:
-                for i in range(p):
-                    value = T[j, a * p + i]
-                    for k in range(i):
-                        value -= S[i, k] * Th[a * p + k]
-                    Th[a * p + i] = value / S[i, i]
+            for i in range(width):
+                value = T[j, a * width + i]
+                for k in range(i):
+                    value -= C[i, k] * v[a * width + k]
+                v[a * width + i] = value * D[0, i]
         for a in range(q):
             for e in range(a + 1):
                 s = _pair(e, a)
-                tt = th[a] * th[e]
-                qsum[s] += tt
-                value = scale * tt
-                if reml:
-                    for i in range(p):
-                        value += Th[a * p + i] * Th[e * p + i]
+                value = m * v[a * width + p] * v[e * width + p]
+                for i in range(first, p):
+                    value += v[a * width + i] * v[e * width + i]
                 Sg[s] += W[j, s] - value
-                Y[0, s] = 2.0 * value - W[j, s]
-                double = 1.0 if a == e else 2.0
-                if reml:
-                    for i in range(p):
-                        for k in range(i + 1):
-                            D[s, _pair(k, i)] += (
-                                0.5 * double * (Th[a * p + i] * Th[e * p + k] + Th[a * p + k] * Th[e * p + i])
-                            )
-                for i in range(p):
-                    d[s, i] += 0.5 * double * (Th[a * p + i] * th[e] + Th[e * p + i] * th[a])
+                Y[s] = 2.0 * value - W[j, s]
         for a in range(n):
             for e in range(n):
-                Q[a, e] += W[j, a] * Y[0, e]
+                Q[a, e] += W[j, a] * Y[e]
+        for x in range(q * width):
+            for y in range(x + 1):
+                vv[x, y] += v[x] * v[y]
     for a in range(q):
         for e in range(a + 1):
             s = _pair(e, a)
-            ds = 1.0 if a == e else 2.0
+            half = 0.5 if a == e else 1.0
+            for i in range(width):
+                for k in range(i + 1):
+                    x, y = a * width + i, e * width + k
+                    value = vv[max(x, y), min(x, y)]
+                    x, y = a * width + k, e * width + i
+                    D[s, _pair(k, i)] = half * (value + vv[max(x, y), min(x, y)])
+    for a in range(q):
+        for e in range(a + 1):
+            s = _pair(e, a)
             for f in range(q):
                 for g in range(f + 1):
                     u = _pair(g, f)
-                    du = 1.0 if f == g else 2.0
+                    if u > s:
+                        continue
                     # tr(E_s W E_u Y), symmetrised over the pairs
                     value = (
                         Q[_sym(e, f), _sym(g, a)]
@@ -441,117 +598,162 @@ def _derivatives(zcols, xcols, reml, m, rss, W, T, t, B, c, S, b, Sg, H, Y, Q, D
                         + Q[_sym(e, g), _sym(f, a)]
                         + Q[_sym(a, g), _sym(f, e)]
                     )
-                    value *= 0.25 * ds * du
-                    if reml:
-                        for i in range(p):
-                            value -= D[s, _pair(i, i)] * D[u, _pair(i, i)]
-                            for k in range(i):
-                                value -= 2.0 * D[s, _pair(k, i)] * D[u, _pair(k, i)]
-                    inner = 0.0
+                    value *= 0.25 * (1.0 if a == e else 2.0) * (1.0 if f == g else 2.0)
+                    for i in range(first, p):
+                        value -= D[s, _pair(i, i)] * D[u, _pair(i, i)]
+                        for k in range(first, i):
+                            value -= 2.0 * D[s, _pair(k, i)] * D[u, _pair(k, i)]
                     for i in range(p):
-                        inner += d[s, i] * d[u, i]
-                    H[s, u] = value - scale * (2.0 * inner + ds * qsum[s] * du * qsum[u] / rss)
+                        value -= 2.0 * m * D[s, _pair(i, p)] * D[u, _pair(i, p)]
+                    value -= m * D[s, _pair(p, p)] * D[u, _pair(p, p)]
+                    H[s, u] = value
+                    H[u, s] = value
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _chain(zcols, npar, rows, cols, L, Sg, H, V, g, HL):
-    """Chain to the free entries of L: dG/dL_ij = e_i L_j' + L_j e_i' (L_j a column of L)."""
-    q = len(zcols)
+@_helper
+def _chain(model, slopes, path):
+    """Chain to the free entries of L, F = V L: dG/dL_ij = v_i F_j' + F_j v_i', with columns of V and F."""
+    q = len(model.zcols)
     n = q * (q + 1) // 2
-    for s in range(npar):
+    rows, cols = model.rows, model.cols
+    F, frame, dG, g, H = path.F, path.frame, path.dG, path.g, path.H
+    Sg = slopes.Sg
+    for s in range(len(rows)):
         i, j = rows[s], cols[s]
-        for a in range(n):
-            V[s, a] = 0.0
         g[s] = 0.0
-        for k in range(q):
-            V[s, _sym(i, k)] = 2.0 * L[i, j] if k == i else L[k, j]
-            g[s] += 2.0 * Sg[_sym(i, k)] * L[k, j]
-    for s in range(npar):
+        for a in range(q):
+            for e in range(a):
+                dG[s, _pair(e, a)] = frame[a, i] * F[e, j] + frame[e, i] * F[a, j]
+                g[s] += 2.0 * Sg[_pair(e, a)] * dG[s, _pair(e, a)]
+            dG[s, _pair(a, a)] = 2.0 * frame[a, i] * F[a, j]
+            g[s] += Sg[_pair(a, a)] * dG[s, _pair(a, a)]
+    for s in range(len(rows)):
         for u in range(s + 1):
             value = 0.0
             for a in range(n):
                 inner = 0.0
                 for e in range(n):
-                    inner += H[a, e] * V[u, e]
-                value += V[s, a] * inner
+                    inner += slopes.H[a, e] * dG[u, e]
+                value += dG[s, a] * inner
             if cols[s] == cols[u]:
-                value += 2.0 * Sg[_sym(rows[s], rows[u])]
-            HL[s, u] = value
-            HL[u, s] = value
+                for a in range(q):
+                    for e in range(q):
+                        value += 2.0 * frame[a, rows[s]] * Sg[_sym(a, e)] * frame[e, rows[u]]
+            H[s, u] = value
+            H[u, s] = value
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _newton_step(npar, g, HL, M, step):
-    """Step of a positive definite modification of the Hessian; returns (g'step, whether the Hessian was modified)."""
-    largest = 0.0
-    for s in range(npar):
-        largest = max(largest, abs(HL[s, s]))
-    damping = 0.0
-    for _ in range(60):
-        for s in range(npar):
-            for u in range(npar):
-                M[s, u] = HL[s, u]
-            # a parameter at exactly 0 with a flat direction has a zero row: leave it where it is
-            M[s, s] += damping + 1e-14 * largest
-        if _cholesky(npar, M, 1e-13):
-            break
-        damping = max(4.0 * damping, 1e-3 * largest + 1e-300)
-    for s in range(npar):
+@_helper
+def _newton_step(path):
+    """Newton step where the Hessian is positive definite. Returns (g'step, whether it is); leaves its factor in M."""
+    g, H, M, step = path.g, path.H, path.M, path.step
+    n = len(g)
+    for s in range(n):
+        for u in range(s + 1):
+            M[s, u] = H[s, u]
+    if not _cholesky(n, M, HESSIAN_TOLERANCE):
+        return 0.0, False
+    for s in range(n):
         value = -g[s]
         for u in range(s):
             value -= M[s, u] * step[u]
         step[s] = value / M[s, s]
-    for s in range(npar - 1, -1, -1):
+    slope = 0.0
+    for s in range(n - 1, -1, -1):
         value = step[s]
-        for u in range(s + 1, npar):
+        for u in range(s + 1, n):
             value -= M[u, s] * step[u]
         step[s] = value / M[s, s]
-    slope = 0.0
-    for s in range(npar):
         slope += g[s] * step[s]
-    return slope, damping > 0.0
+    return slope, True
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _block_eigen(q, blocks, block, G, size_index, M, values, vectors):
-    """Eigen-decomposition of one diagonal block of G (by pairs); returns its size. size_index lists its columns."""
-    size = 0
+@_helper
+def _saddle_free_step(path):
+    """The step with the absolute eigenvalues of the Hessian, which it destroys: away from saddles. Returns g'step."""
+    g, step, values, vectors = path.g, path.step, path.values, path.vectors
+    n = len(g)
+    _eigen(n, path.H, values, vectors)
+    largest = 0.0
+    for e in range(n):
+        largest = max(largest, abs(values[e]))
+        step[e] = 0.0
+    slope = 0.0
+    for e in range(n):
+        along = 0.0
+        for s in range(n):
+            along -= vectors[s, e] * g[s]
+        size = along / max(abs(values[e]), HESSIAN_TOLERANCE * largest + 1e-300)
+        slope -= along * size
+        for s in range(n):
+            step[s] += vectors[s, e] * size
+    return slope
+
+
+@_helper
+def _eigenframe(model, tolerance, G, path):
+    """F = V sqrt(D) from G = V D V', term by term, largest first; eigenvalues below tolerance become 0. Whether there are any."""
+    q = len(model.zcols)
+    F, frame, M, values, vectors = path.F, path.frame, path.M, path.values, path.vectors
+    singular = False
     for a in range(q):
-        if blocks[a] == block:
-            size_index[size] = a
-            size += 1
-    for a in range(size):
-        for b in range(size):
-            M[a, b] = G[_sym(size_index[a], size_index[b])]
-    _eigen(size, M, values, vectors)
+        for b in range(q):
+            F[a, b] = 0.0
+            frame[a, b] = 0.0
+    first = 0
+    while first < q:
+        size = _term_size(model, first)
+        for a in range(size):
+            for b in range(size):
+                M[a, b] = G[_sym(first + a, first + b)]
+        _eigen(size, M, values, vectors)
+        for k in range(first, first + size):
+            largest = 0
+            for e in range(size):
+                if values[e] > values[largest]:
+                    largest = e
+            value = values[largest]
+            values[largest] = -np.inf
+            singular = singular or value < tolerance
+            root = math.sqrt(value) if value >= tolerance and value > 0.0 else 0.0
+            for a in range(size):
+                frame[first + a, k] = vectors[a, largest]
+                F[first + a, k] = root * vectors[a, largest]
+        first += size
+    return singular
+
+
+@_helper
+def _term_size(model, first):
+    size = 1
+    while first + size < len(model.zcols) and model.blocks[first + size] == model.blocks[first]:
+        size += 1
     return size
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _factor(q, G, L):
-    """Lower-triangular L with L L' = G (by pairs) for positive semi-definite G: a zero pivot leaves a zero column."""
-    for j in range(q):
-        for i in range(j):
-            L[i, j] = 0.0
-        pivot = G[_pair(j, j)]
-        for k in range(j):
-            pivot -= L[j, k] * L[j, k]
-        # a pivot that is rounding only would blow up its column
-        root = math.sqrt(pivot) if pivot > 1e-15 * G[_pair(j, j)] else 0.0
-        L[j, j] = root
-        for i in range(j + 1, q):
-            if root == 0.0:
-                L[i, j] = 0.0
-            else:
-                value = G[_sym(j, i)]
-                for k in range(j):
-                    value -= L[i, k] * L[j, k]
-                L[i, j] = value / root
+@_helper
+def _square(q, F, k):
+    value = 0.0
+    for a in range(q):
+        value += F[a, k] * F[a, k]
+    return value
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _residual(q, G, Sg, blocks):
+@_helper
+def _disordered(model, F):
+    """Whether a column of F is longer than the one before it (sqrt 2 times, so that this stays rare): a poor frame near the
+    boundary, where L's leading entries may approach 0 with the later ones large."""
+    q = len(model.zcols)
+    for k in range(1, q):
+        if model.blocks[k] == model.blocks[k - 1] and _square(q, F, k) > 2.0 * _square(q, F, k - 1):
+            return True
+    return False
+
+
+@_helper
+def _residual(model, G, Sg):
     """Largest entry of Sg_k G_k over the diagonal blocks k."""
+    q, blocks = len(model.zcols), model.blocks
     worst = 0.0
     for a in range(q):
         for b in range(q):
@@ -565,63 +767,222 @@ def _residual(q, G, Sg, blocks):
     return worst
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _boundary(q, nblocks, blocks, tolerance, G, Sg, snapped, escape):
-    """Look at G's near-null space, block by block.
-
-    Returns (singular, curvature): whether an eigenvalue is below `tolerance`, and the smallest eigenvalue of Sg on that null
-    space. snapped is G with those eigenvalues at exactly 0; escape the direction (in all q columns) of the smallest curvature.
-    """
-    index = np.empty(q, np.int64)
-    M = np.empty((q, q))
-    values = np.empty(q)
-    vectors = np.empty((q, q))
-    null = np.empty((q, q))
-    null_values = np.empty(q)
-    null_vectors = np.empty((q, q))
-    singular = False
+@_helper
+def _curvature(model, Sg, path):
+    """Smallest eigenvalue of Sg on null(G), term by term, for F in its eigenframe; its direction goes to `escape`."""
+    q = len(model.zcols)
+    F, frame, M, values, vectors, escape = path.F, path.frame, path.M, path.values, path.vectors, path.escape
     curvature = np.inf
-    for a in range(q * (q + 1) // 2):
-        snapped[a] = G[a]
-    for block in range(nblocks):
-        size = _block_eigen(q, blocks, block, G, index, M, values, vectors)
-        nulls = 0
-        for e in range(size):
-            if values[e] < tolerance:
-                for a in range(size):
-                    null[a, nulls] = vectors[a, e]
-                    for b in range(a, size):
-                        snapped[_sym(index[a], index[b])] -= values[e] * vectors[a, e] * vectors[b, e]
-                nulls += 1
-        if nulls == 0:
-            continue
-        singular = True
-        if nulls == size:
-            for a in range(size):
-                for b in range(a, size):
-                    snapped[_sym(index[a], index[b])] = 0.0
-        for e in range(nulls):
-            for f in range(nulls):
+    first = 0
+    while first < q:
+        stop = first + _term_size(model, first)
+        null = first
+        while null < stop and _square(q, F, null) > 0.0:
+            null += 1
+        for e in range(null, stop):
+            for f in range(null, stop):
                 value = 0.0
-                for a in range(size):
-                    for b in range(size):
-                        value += null[a, e] * Sg[_sym(index[a], index[b])] * null[b, f]
-                M[e, f] = value
-        _eigen(nulls, M, null_values, null_vectors)
-        for e in range(nulls):
-            if null_values[e] < curvature:
-                curvature = null_values[e]
+                for a in range(first, stop):
+                    for b in range(first, stop):
+                        value += frame[a, e] * Sg[_sym(a, b)] * frame[b, f]
+                M[e - null, f - null] = value
+        _eigen(stop - null, M, values, vectors)
+        for e in range(stop - null):
+            if values[e] < curvature:
+                curvature = values[e]
                 for a in range(q):
                     escape[a] = 0.0
-                for a in range(size):
-                    for f in range(nulls):
-                        escape[index[a]] += null[a, f] * null_vectors[f, e]
-    return singular, curvature
+                    for f in range(null, stop):
+                        escape[a] += frame[a, f] * vectors[f - null, e]
+        first = stop
+    return curvature
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _start(q, blocks, which, start, U, G, L):
-    """Set L to a starting point: 0 the one given (raw G relative to s2, moved off the boundary), others spread out."""
+@_helper
+def _weak(model, J, path):
+    """Whether the positive definite Hessian (its factor in M) is nearly flat in some direction, per relative change."""
+    q = len(model.zcols)
+    for s in range(len(model.rows)):
+        pivot = path.M[s, s] * path.M[s, s]
+        if pivot * _square(q, path.F, model.cols[s]) < WEAK_TOLERANCE * J or pivot < WEAK_TOLERANCE * path.H[s, s]:
+            return True
+    return False
+
+
+@_helper
+def _largest_variance(model, G):
+    value = 0.0
+    for a in range(len(model.zcols)):
+        value = max(value, G[_pair(a, a)])
+    return value
+
+
+@_helper
+def _descend(model, data, at, slopes, path):
+    """Damped Newton steps from F until they gain nothing. Returns (deviance, steps, whether the Hessian is firmly positive
+    definite there). One long function: a call with all these arrays would cost 0.2 us, and there are two a step to be saved."""
+    q = len(model.zcols)
+    F, frame, before, move, step = path.F, path.frame, path.before, path.move, path.step
+    rows, cols = model.rows, model.cols
+    deviance = _deviance(model, data, F, at)
+    decrement = np.inf
+    steps = 0
+    moved = True
+    while True:
+        size = _largest_variance(model, at.G)
+        if not math.isfinite(deviance) or size > HUGE:
+            return np.inf, steps, False
+
+        # the direction, in a frame that suits
+        _derivatives(model, at, slopes)
+        framed = _disordered(model, F)
+        if framed:
+            _eigenframe(model, 0.0, at.G, path)
+        while True:
+            _chain(model, slopes, path)
+            slope, definite = _newton_step(path)
+            if definite:
+                break
+            if framed:
+                slope = _saddle_free_step(path)
+                break
+            _eigenframe(model, 0.0, at.G, path)
+            framed = True
+        steps += 1
+        stalled = -slope < STALLED_TOLERANCE and -slope >= 0.5 * decrement
+        decrement = -slope
+        if decrement < DECREMENT_TOLERANCE or stalled or not moved or steps >= MAX_ITERATIONS:
+            return deviance, steps, definite and not _weak(model, data.R.shape[0], path)
+
+        # along it to a sufficiently lower deviance; back to where it was if there is none, for then the slope is rounding
+        for a in range(q):
+            for e in range(q):
+                before[a, e] = F[a, e]
+                move[a, e] = 0.0
+        largest = 0.0
+        for s in range(len(rows)):
+            largest = max(largest, abs(step[s]))
+            for a in range(q):
+                move[a, cols[s]] += frame[a, rows[s]] * step[s]
+        factor = min(1.0, (1.0 + 2.0 * math.sqrt(max(1.0, size))) / largest)
+        noise = LINE_NOISE * (1.0 + abs(deviance))
+        for tries in range(SHORTENINGS + 1):
+            moved = tries < SHORTENINGS
+            for a in range(q):
+                for e in range(q):
+                    F[a, e] = before[a, e] + factor * move[a, e] if moved else before[a, e]
+            trial = _deviance(model, data, F, at)
+            if trial <= deviance + SUFFICIENT * factor * slope or (decrement < noise and trial <= deviance + noise):
+                break
+            factor *= 0.5 if tries < 3 else 0.1
+        deviance = trial
+
+
+@_helper
+def _escape(model, data, deviance, curvature, at, slopes, path):
+    """From the boundary along the direction of negative curvature to a lower deviance, where there is one to be seen."""
+    q = len(model.zcols)
+    v, G0 = path.escape, slopes.Sg
+    for s in range(q * (q + 1) // 2):
+        G0[s] = at.G[s]
+    # the second derivative is about J where Z is whitened
+    factor = min(1.0, -curvature / data.R.shape[0])
+    noise = 1e-13 * (1.0 + abs(deviance))
+    for _ in range(8):
+        for a in range(q):
+            for e in range(a + 1):
+                at.G[_pair(e, a)] = G0[_pair(e, a)] + factor * v[a] * v[e]
+        _eigenframe(model, 0.0, at.G, path)
+        if _deviance(model, data, path.F, at) <= deviance + noise:
+            break
+        factor *= 0.1
+
+
+@_helper
+def _search(model, data, at, slopes, path):
+    """From F to an optimum: Newton steps, then the boundary.
+
+    Returns (outcome, deviance, residual, steps, firm: an interior optimum with a firmly positive definite Hessian).
+    """
+    J = data.R.shape[0]
+    steps = 0
+    outcome = NOT_CONVERGED
+    for turn in range(TURNS):
+        deviance, used, firm = _descend(model, data, at, slopes, path)
+        steps += used
+        if deviance == np.inf:
+            return NONFINITE, np.inf, np.inf, steps, False
+        singular = _eigenframe(model, SINGULAR_TOLERANCE, at.G, path)
+        curvature = 0.0
+        if singular:
+            firm = False
+            deviance = _deviance(model, data, path.F, at)
+            _derivatives(model, at, slopes)
+            curvature = _curvature(model, slopes.Sg, path)
+        residual = _residual(model, at.G, slopes.Sg)
+        stationary = residual <= max(RESIDUAL_TOLERANCE, ROUNDING * J * _largest_variance(model, at.G))
+        if curvature < -SINGULAR_TOLERANCE * J and turn < TURNS - 1:
+            _escape(model, data, deviance, curvature, at, slopes, path)
+        elif stationary and curvature >= -SINGULAR_TOLERANCE * J:
+            outcome = SINGULAR if singular else OK
+            break
+        elif not singular:
+            break
+    return outcome, deviance, residual, steps, firm
+
+
+@_helper
+def _identified(model, data, at, slopes, path):
+    """Whether s2 and the entries of G can be told apart: the matrix of tr(P V_a P V_b), V_0 = I, V_a = Z E_a Z', is regular (P:
+    projection off X, or I for ML). At G = 0 and rss = inf, -H and Sg hold its entries."""
+    q = len(model.zcols)
+    n = len(model.rows)
+    for a in range(q):
+        for b in range(q):
+            path.F[a, b] = 0.0
+    _deviance(model, data, path.F, at)
+    p = len(model.xcols)
+    for i in range(p):
+        at.C[p, i] = 0.0
+    at.C[p, p] = np.inf  # of y nothing is left
+    _derivatives(model, at, slopes)
+    M = path.M
+    M[0, 0] = model.m
+    for s in range(n):
+        row = _pair(model.cols[s], model.rows[s])
+        M[s + 1, 0] = slopes.Sg[row] * (1.0 if model.cols[s] == model.rows[s] else 2.0)
+        for u in range(s + 1):
+            M[s + 1, u + 1] = -slopes.H[row, _pair(model.cols[u], model.rows[u])]
+    return _cholesky(n + 1, M, IDENTIFIED_TOLERANCE)
+
+
+@_helper
+def _wanted_starts(model, J, irregularity, firm):
+    """How many starts must agree."""
+    full = 2 + 6 * len(model.rows)
+    if J <= 2 * len(model.xcols) + 2:
+        return full
+    if firm and irregularity < REGULAR:
+        return 1
+    share = (irregularity - REGULAR) / (IRREGULAR - REGULAR)
+    return 2 + int(6 * len(model.rows) * min(max(share, 0.0), 1.0))
+
+
+@_helper
+def _spread(number, k):
+    """Point `number` of a sequence that spreads evenly over (0, 1), one sequence for each k."""
+    value = 0.5 + number * ROOTS[k]
+    return value - math.floor(value)
+
+
+@_helper
+def _start(model, which, start, U, at, path):
+    """Set F to a starting point: 0 the one given (raw G relative to s2, moved off the boundary), if one is; then the identity;
+    then terms of one column at the corners of (0.1, 30), larger ones at a long axis in directions that spread evenly."""
+    q, blocks, G = len(model.zcols), model.blocks, at.G
+    for a in range(q):
+        for b in range(a + 1):
+            G[_pair(b, a)] = 1.0 if a == b else 0.0
     if which == 0 and start[0] >= 0.0:
         for a in range(q):
             for b in range(a, q):
@@ -632,20 +993,31 @@ def _start(q, blocks, which, start, U, G, L):
                             if blocks[k] == blocks[a] and blocks[l] == blocks[a]:
                                 value += U[a, k] * start[_sym(k, l)] * U[b, l]
                 G[_pair(a, b)] = value
-        _factor(q, G, L)
-        return
-    for a in range(q):
-        for b in range(q):
-            L[a, b] = 0.0
-        if which == 1 or which == 0:
-            L[a, a] = 1.0
-        else:
-            L[a, a] = 3.0 if (a + which) % 2 == 0 else 0.15
+    elif which > 0:
+        number = which if start[0] < 0.0 else which - 1
+        first = 0
+        while number > 0 and first < q:
+            size = _term_size(model, first)
+            if size == 1:
+                G[_pair(first, first)] = 30.0 if (number >> blocks[first]) & 1 else 0.1
+            else:
+                length = 100.0 ** _spread(number, 4)
+                width = 0.0225 * 100.0 ** _spread(number, 5)
+                square = 0.0
+                for a in range(first, first + size):
+                    path.escape[a] = 2.0 * _spread(number, a) - 1.0
+                    square += path.escape[a] * path.escape[a]
+                for a in range(first, first + size):
+                    for b in range(first, a + 1):
+                        G[_pair(b, a)] = length * path.escape[a] * path.escape[b] / square + (width if a == b else 0.0)
+            first += size
+    _eigenframe(model, 0.0, G, path)
 
 
-@njit(error_model="numpy", fastmath=CONTRACT)
-def _finish(q, p, U, G, sigma2, S, b, M, varcomp, beta, vcov):
-    """Undo the whitening: varcomp = s2 U^-1 G U^-T (by pairs); beta and s2 S^-1 (by pairs) from the factor of S."""
+@_helper
+def _finish(q, p, U, at, sigma2, unit, M, column, varcomp, beta, vcov):
+    """Undo the whitening and y's unit: varcomp = s2 U^-1 G U^-T (by pairs); b and s2 S^-1 (by pairs) from the factor C."""
+    G, C = at.G, at.C
     for a in range(q):  # columns of U^-1
         for k in range(q - 1, -1, -1):
             value = 1.0 if k == a else 0.0
@@ -653,28 +1025,40 @@ def _finish(q, p, U, G, sigma2, S, b, M, varcomp, beta, vcov):
                 value -= U[k, l] * M[l, a]
             M[k, a] = value / U[k, k]
     for a in range(q):
-        for b2 in range(a, q):
+        for b in range(a, q):
             value = 0.0
             for k in range(a, q):
-                for l in range(b2, q):
-                    value += M[a, k] * G[_sym(k, l)] * M[b2, l]
-            varcomp[_pair(a, b2)] = value * sigma2
-    for i in range(p):
-        beta[i] = b[i]
-    column = np.empty(p)
-    for i in range(p):
+                for l in range(b, q):
+                    value += M[a, k] * G[_sym(k, l)] * M[b, l]
+            varcomp[_pair(a, b)] = value * sigma2
+    for i in range(p + 1):  # columns of S^-1, then b
         for k in range(p):
-            value = 1.0 if k == i else 0.0
-            for l in range(k):
-                value -= S[k, l] * column[l]
-            column[k] = value / S[k, k]
+            value = C[p, k] if i == p else (1.0 if k == i else 0.0)
+            if i < p:
+                for l in range(k):
+                    value -= C[k, l] * column[l]
+                value /= C[k, k]
+            column[k] = value
         for k in range(p - 1, -1, -1):
             value = column[k]
             for l in range(k + 1, p):
-                value -= S[l, k] * column[l]
-            column[k] = value / S[k, k]
-        for k in range(i + 1):
-            vcov[_pair(k, i)] = column[k] * sigma2
+                value -= C[l, k] * column[l]
+            column[k] = value / C[k, k]
+        for k in range(p):
+            if i == p:
+                beta[k] = column[k] / unit
+            elif k <= i:
+                vcov[_pair(k, i)] = column[k] * sigma2
+
+
+@_helper
+def _forget(o, deviances, residuals, beta, vcov, varcomp, sigma2):
+    deviances[o] = np.nan
+    residuals[o] = np.nan
+    sigma2[o] = np.nan
+    beta[o, :] = np.nan
+    vcov[o, :] = np.nan
+    varcomp[o, :] = np.nan
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=CONTRACT)
@@ -685,172 +1069,82 @@ def fit_block(
     """Fit replicates first..last-1 of a block into the output arrays (index: replicate - first). Releases the GIL.
 
     zcols (q), xcols (p): indices of level-1 columns, as tuples of integers (q and p are compiled in) or as arrays (one
-    compilation for all shapes). xweights (p): indices of level-2 multipliers; blocks (q): the number of each column's random term,
-    rising. dd (J, d(d+1)/2, R or 1), dy (J, d, R), yy (J, R), weights (w, J, R or 1): the Gram. N: rows. start (q(q+1)/2, by
-    pairs): G relative to s2; a negative first entry: none. Outputs over last - first replicates: status, iterations, deviances,
-    residuals (the certificate), beta (., p), vcov (., p(p+1)/2), varcomp (., q(q+1)/2), sigma2.
+    compilation for all shapes). xweights (p): indices of level-2 multipliers; blocks (q): the number of each column's random
+    term, rising. dd (J, d(d+1)/2, R or 1), dy (J, d, R), yy (J, R), weights (w, J, R or 1): the Gram. N: rows. start
+    (q(q+1)/2, by pairs): G relative to s2; a negative first entry: none. Outputs over last - first replicates: status,
+    iterations (steps of all starts), deviances, residuals (the certificate), beta (., p), vcov (., p(p+1)/2), varcomp
+    (., q(q+1)/2), sigma2.
     """
     q, p = len(zcols), len(xcols)
     J = dd.shape[0]
-    n = q * (q + 1) // 2
-    pp = p * (p + 1) // 2
-    nblocks = blocks[q - 1] + 1
-    npar = 0
-    rows = np.empty(n, np.int64)
-    cols = np.empty(n, np.int64)
-    for k in range(q):
-        for i in range(k, q):
-            if blocks[i] == blocks[k]:
-                rows[npar], cols[npar] = i, k
-                npar += 1
+    n, width = q * (q + 1) // 2, p + 1
+    rows, cols, largest = _free_entries(blocks)
+    f = len(rows)
     m = float(N - p) if reml else float(N)
-    A, B, c = np.empty((J, n)), np.empty((J, q * p)), np.empty((J, q))
-    W, T, t = np.empty((J, n)), np.empty((J, q * p)), np.empty((J, q))
-    XX, S, Xy, r, b = np.empty((p, p)), np.empty((p, p)), np.empty(p), np.empty(p), np.empty(p)
-    U, L, L0, Lbest, M = np.empty((q, q)), np.zeros((q, q)), np.zeros((q, q)), np.zeros((q, q)), np.empty((q, q))
-    G, Sg, snapped, escape = np.empty(n), np.empty(n), np.empty(n), np.empty(q)
-    work, GT = np.empty((3, q, q)), np.empty(q * (p + 1))
-    H, Y, Q = np.empty((n, n)), np.empty((2, n)), np.empty((n, n))
-    D, d, Th, th = np.empty((n, pp)), np.empty((n, p)), np.empty(q * p), np.empty(q)
-    V, g, HL, HM, step = np.empty((n, n)), np.empty(n), np.empty((n, n)), np.empty((n, n)), np.zeros(n)
+    model = Model(zcols, xcols, blocks, rows, cols, reml, m)
+    A, B = np.empty((J, n)), np.empty((J, q * width))
+    S0, U, scale = np.empty((width, width)), np.empty((q, q)), np.empty(width)
+    at = Point(
+        np.empty(n), np.empty((J, n)), np.empty((J, q * width)), np.empty((width, width)),
+        np.empty((q, q)), np.empty((q, q)), np.empty((q, q + width)),
+    )  # fmt: skip
+    slopes = Slopes(
+        np.empty(n), np.empty((n, n)), np.empty(q * width), np.empty((q * width, q * width)), np.empty(n),
+        np.empty((n, n)), np.empty((n, width * (width + 1) // 2)),
+    )  # fmt: skip
+    path = Path(
+        np.empty((q, q)), np.empty((q, q)), np.empty((q, q)), np.empty((q, q)), np.empty((f, n)), np.empty(f),
+        np.empty((f, f)), np.empty(f), np.empty(q), np.empty((n + 1, n + 1)), np.empty(n), np.empty((n, n)),
+    )  # fmt: skip
 
     for rep in range(first, last):
         o = rep - first
         iterations[o] = 0
-        deviances[o] = np.nan
-        residuals[o] = np.nan
-        sigma2[o] = np.nan
-        beta[o, :] = np.nan
-        vcov[o, :] = np.nan
-        varcomp[o, :] = np.nan
-        total = _load(zcols, xcols, rep, xweights, dd, dy, yy, weights, A, B, c, XX, Xy)
-        if not math.isfinite(total):
+        _forget(o, deviances, residuals, beta, vcov, varcomp, sigma2)
+        unit = _load(zcols, xcols, rep, xweights, dd, dy, yy, weights, A, B, S0)
+        if unit == 0.0:
             status[o] = NONFINITE
             continue
-        for i in range(p):
-            for k in range(i + 1):
-                S[i, k] = XX[k, i]
-        if N <= p or not _cholesky(p, S, PIVOT_TOLERANCE) or not _whiten(q, p, blocks, A, B, c, U):
+        if N <= p or N <= J * largest or not _full_rank(p, S0, at.C) or not _whiten(q, blocks, A, U, path.M):
             status[o] = RANK_DEFICIENT
             continue
+        for i in range(width):
+            scale[i] = S0[i, i]
+        rank, irregularity = _reduce(q, p, U, A, B, S0, at.G)
+        within, least = _within(p, scale, S0, at.C)
+        if N <= rank + within or not least > PERFECT_TOLERANCE * scale[p]:
+            status[o] = RANK_DEFICIENT if N <= rank + within else NONFINITE
+            continue
+        data = Data(A, B, S0)
 
         best = np.inf
-        best_status = NOT_CONVERGED
-        best_residual = np.inf
-        for which in range(STARTS):
-            if which > 0 and best_status == OK:
+        best_status = NONFINITE
+        agree = True
+        wanted = 1
+        for which in range(2 * (2 + 6 * f)):
+            if which >= wanted:
                 break
-            _start(q, blocks, which, start, U, G, L)
-            mode = 0  # 0 start, 1 Newton step, 2 snap to the boundary, 3 leave it, 4 back to where it was
-            deviance = np.inf
-            slope = 0.0
-            factor = 1.0
-            tries = 0
-            escapes = 0
-            snaps = 0
-            outcome = NOT_CONVERGED
-            residual = np.inf
-            previous = np.inf
-            for _ in range(4 * MAX_ITERATIONS):
-                trial, rss = _deviance(zcols, xcols, reml, m, L, A, B, c, XX, Xy, total, G, W, T, t, S, r, b, work, GT)
-                if mode == 1:
-                    noise = 1e-10 * (1.0 + abs(deviance))
-                    if not (trial <= deviance + 1e-4 * factor * slope or (-slope < noise and trial <= deviance + noise)):
-                        tries += 1
-                        if tries > 30:
-                            mode = 4
-                        else:
-                            factor *= 0.5 if tries < 4 else 0.1
-                        for s in range(npar):
-                            move = 0.0 if mode == 4 else factor * step[s]
-                            L[rows[s], cols[s]] = L0[rows[s], cols[s]] + move
-                        continue
-                elif mode == 2 and not trial <= deviance + 1e-12 * (1.0 + abs(deviance)):
-                    L[:, :] = L0
-                    mode = 4
-                    continue
-                elif mode == 3 and not trial < deviance - 1e-10:
-                    tries += 1
-                    if tries > 8:
-                        L[:, :] = L0
-                        mode = 4
-                        continue
-                    factor *= 0.1
-                    _covariance(q, L0, G)
-                    for a in range(q):
-                        for e in range(a, q):
-                            G[_pair(a, e)] += factor * escape[a] * escape[e]
-                    _factor(q, G, L)
-                    continue
-                if not math.isfinite(trial):
-                    outcome = NONFINITE
-                    break
-                deviance = trial
-                if rss <= PERFECT_TOLERANCE * total:
-                    outcome = NONFINITE
-                    break
-                _derivatives(zcols, xcols, reml, m, rss, W, T, t, B, c, S, b, Sg, H, Y, Q, D, d, Th, th)
-                residual = _residual(q, G, Sg, blocks)
-                if mode != 4:
-                    iterations[o] += 1
-                    _chain(zcols, npar, rows, cols, L, Sg, H, V, g, HL)
-                    slope, modified = _newton_step(npar, g, HL, HM, step)
-                    stalled = -slope < 1e-12 and -slope >= 0.5 * previous
-                    previous = -slope
-                    if not (-slope < DECREMENT_TOLERANCE or stalled):
-                        if iterations[o] > MAX_ITERATIONS * (which + 1):
-                            break
-                        largest = 0.0
-                        size = 1.0
-                        for a in range(n):
-                            size = max(size, abs(G[a]))
-                        if size > HUGE:
-                            outcome = NONFINITE
-                            break
-                        for s in range(npar):
-                            largest = max(largest, abs(step[s]))
-                        factor = min(1.0, (1.0 + 2.0 * math.sqrt(size)) / (largest + 1e-300))
-                        L0[:, :] = L
-                        for s in range(npar):
-                            L[rows[s], cols[s]] += factor * step[s]
-                        tries = 0
-                        mode = 1
-                        continue
-                tolerance = SINGULAR_TOLERANCE if mode == 4 or snaps > 0 else SNAP_TOLERANCE
-                singular, curvature = _boundary(q, nblocks, blocks, tolerance, G, Sg, snapped, escape)
-                if singular and tolerance == SNAP_TOLERANCE:
-                    snaps += 1
-                    L0[:, :] = L
-                    _factor(q, snapped, L)
-                    mode = 2
-                    continue
-                if singular and curvature < -RESIDUAL_TOLERANCE and mode != 4 and escapes < 4:
-                    escapes += 1
-                    snaps = 0
-                    tries = 0
-                    factor = 1.0
-                    L0[:, :] = L
-                    for a in range(q):
-                        for e in range(a, q):
-                            G[_pair(a, e)] += factor * escape[a] * escape[e]
-                    _factor(q, G, L)
-                    previous = np.inf
-                    mode = 3
-                    continue
-                if residual <= RESIDUAL_TOLERANCE and not (singular and curvature < -1e-4):
-                    outcome = SINGULAR if singular else OK
-                break
-            if outcome == NONFINITE and best_status == NOT_CONVERGED and best == np.inf:
-                best_status = NONFINITE
+            _start(model, which, start, U, at, path)
+            outcome, deviance, residual, steps, firm = _search(model, data, at, slopes, path)
+            iterations[o] += steps
+            same = SAME_DEVIANCE * (1.0 + abs(deviance))
+            converged, had = outcome <= SINGULAR, best_status <= SINGULAR
+            if not converged or (which > 0 and abs(deviance - best) > same):
+                agree = False
             # a converged fit is preferred to one that is not, then the lower deviance counts
-            better = deviance < best - 1e-9 or (best_status > SINGULAR and outcome <= SINGULAR and deviance < best + 1e-6)
-            if outcome != NONFINITE and better:
+            if outcome != NONFINITE and ((converged and not had) or (converged == had and deviance < best - same)):
                 best = deviance
                 best_status = outcome
-                best_residual = residual
-                Lbest[:, :] = L
-                _finish(q, p, U, G, rss / m, S, b, M, varcomp[o], beta[o], vcov[o])
-                sigma2[o] = rss / m
+                deviances[o] = best - 2.0 * m * math.log(unit)
+                residuals[o] = residual
+                sigma2[o] = at.C[p, p] * at.C[p, p] / m / unit / unit
+                _finish(q, p, U, at, sigma2[o], unit, path.M, scale, varcomp[o], beta[o], vcov[o])
+            if which == 0:
+                wanted = _wanted_starts(model, J, irregularity, firm)
+                if not firm and not _identified(model, data, at, slopes, path):
+                    best_status = RANK_DEFICIENT
+                    _forget(o, deviances, residuals, beta, vcov, varcomp, sigma2)
+                    break
+            if which + 1 == wanted and not agree:
+                wanted = 2 * (2 + 6 * f)
         status[o] = best_status
-        deviances[o] = best if best < np.inf else np.nan
-        residuals[o] = best_residual

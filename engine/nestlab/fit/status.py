@@ -30,7 +30,7 @@ _SENTENCES = {
     Status.ok: "The fit is an optimum inside the parameter space.",
     Status.singular: "The fit is an optimum on the boundary: a variance is 0 or a correlation is -1 or 1.",
     Status.not_converged: "No starting point led to an optimum: the estimates are the best point found and should not be used.",
-    Status.rank_deficient: "Fixed effects or random columns are linear combinations of one another, or there are too few rows.",
+    Status.rank_deficient: "Columns are linear combinations of one another, or the data can't tell the variances apart.",
     Status.nonfinite: "The data or the deviance are not finite, or the residual variance is 0 (a response without noise).",
     Status.method_error: "The method raised an error.",
 }
