@@ -5,6 +5,7 @@ The twin in `fit/deviance.py` is held against a dense likelihood and finite diff
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from nestlab.fit.deviance import Statistics, deviance, gradient, hessian, statistics
-from nestlab.fit.kernel import fit_block
-from nestlab.fit.lmm import pairs
+from nestlab.fit.lmm import fit_replicates, pairs
+from nestlab.fit.workspace import make_shape
+from nestlab.simulate.gram import Gram
 
 Array = NDArray[np.float64]
 SHAPES = [(1, 1, 1), (1, 3, 1), (2, 2, 1), (2, 2, 2), (3, 4, 1), (3, 3, 2), (4, 5, 1), (4, 12, 4)]  # q, p, random terms
@@ -51,9 +53,7 @@ def dense(y: Array, X: Array, Z: Array, groups: Any, G: Array, *, reml: bool) ->
     return float(value + (np.linalg.slogdet(S)[1] if reml else 0))
 
 
-def kernel(
-    s: Statistics, blocks: Any, *, reml: bool, start: Array | None = None, tuples: bool = False
-) -> dict[str, Any]:
+def kernel(s: Statistics, blocks: Any, *, reml: bool, start: Array | None = None) -> dict[str, Any]:
     """The kernel on one data set, with X and Z as separate columns of D."""
     J, q, p = s.B.shape
     D = pairs(q + p)
@@ -70,19 +70,13 @@ def kernel(
     dy[0, q:, 0] = s.Xy
     yy = np.zeros((J, 1))
     yy[0] = s.yy
-    out = {
-        "status": np.empty(1, np.int64), "iterations": np.empty(1, np.int64), "deviance": np.empty(1),
-        "residual": np.empty(1), "beta": np.empty((1, p)), "vcov": np.empty((1, p * (p + 1) // 2)),
-        "varcomp": np.empty((1, q * (q + 1) // 2)), "sigma2": np.empty(1),
-    }  # fmt: skip
     G = np.full(q * (q + 1) // 2, -1.0) if start is None else np.array([start[i, k] for i, k in pairs(q)])
-    zcols: Any = tuple(range(q)) if tuples else np.arange(q)
-    xcols: Any = tuple(range(q, q + p)) if tuples else np.arange(q, q + p)
-    fit_block(
-        zcols, xcols, np.zeros(p, np.int64), np.asarray(blocks, dtype=np.int64), dd, dy, yy, np.ones((1, J, 1)), s.N, reml,
-        G, 0, 1, *out.values(),
+    shape = make_shape(
+        range(q), range(q, q + p), np.zeros(p, np.int64), np.asarray(blocks, dtype=np.int64), G,
+        rows=s.N, clusters=J, reml=reml, moments=start is None,
     )  # fmt: skip
-    made: dict[str, Any] = {name: value[0] for name, value in out.items()}
+    fits = fit_replicates(shape, np.arange(J), Gram(dd, dy, yy, np.ones((1, J, 1))), 0, 1)
+    made: dict[str, Any] = {field.name: getattr(fits, field.name)[0] for field in fields(fits)}
     G = np.empty((q, q))
     for value, (i, k) in zip(made["varcomp"], pairs(q), strict=True):
         G[i, k] = G[k, i] = value / made["sigma2"]
@@ -152,16 +146,6 @@ def test_kernel_estimates_by_generalised_least_squares(reml: bool) -> None:
     np.testing.assert_allclose(fit["beta"], beta, rtol=1e-9)
     assert fit["sigma2"] == pytest.approx(sigma2, rel=1e-10)
     np.testing.assert_allclose(fit["vcov"], [np.linalg.inv(S)[i, k] * sigma2 for i, k in pairs(3)], rtol=1e-8)
-
-
-def test_kernel_compiled_for_a_shape_equals_the_generic_one() -> None:
-    for seed in range(20):
-        y, X, Z, groups, blocks = data(seed, 2, 2, 1)
-        s = statistics(y, X, Z, groups)
-        one, other = kernel(s, blocks, reml=True), kernel(s, blocks, reml=True, tuples=True)
-        assert one["status"] == other["status"]
-        np.testing.assert_allclose(one["deviance"], other["deviance"], rtol=1e-11)
-        np.testing.assert_allclose(one["varcomp"], other["varcomp"], rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(("q", "p", "terms"), [(1, 2, 1), (2, 2, 1), (2, 2, 2), (3, 3, 1)])

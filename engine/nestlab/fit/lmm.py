@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..simulate.gram import Gram
-from ..simulate.layout import Design
+from ..simulate.layout import Design, pair
 from ..spec.formula import same_term
 from ..spec.model import Formula, Method
 from .kernel import fit_block
+from .lanes import LANES
+from .workspace import get_workspace, make_shape
 
-__all__ = ["Fits", "Plan", "compile_plan", "fit_gram", "pairs"]
+__all__ = ["Fits", "Plan", "compile_plan", "fit_gram", "fit_replicates", "pairs"]
 
 Array = NDArray[np.float64]
 
@@ -42,8 +44,8 @@ class Plan:
     omitted: dict[str, float]
     true_beta: Array
     start: Array
+    groups: NDArray[np.int64]
     rows: int
-    clusters: int
     equation: tuple[int, ...]
     reml: bool
 
@@ -93,8 +95,8 @@ def compile_plan(design: Design, method: Method) -> Plan:
         omitted=omitted,
         true_beta=np.array([value(term) for term in formula.fixed]),
         start=_start(design, zcols),
+        groups=_groups(design, zcols),
         rows=design.rows,
-        clusters=design.clusters,
         equation=tuple(zcols.index(column) if column in zcols else -1 for column, _ in split),
         reml=method.reml,
     )
@@ -112,14 +114,42 @@ def _start(design: Design, zcols: tuple[int, ...]) -> Array:
     return np.array([G[i, k] for i, k in pairs(q)])
 
 
+def _groups(design: Design, zcols: tuple[int, ...]) -> NDArray[np.int64]:
+    """Of each cluster the first one that has the same Z'Z in all replicates: those of one size where q = 1, for example."""
+    if max(zcols) >= design.known:
+        return np.arange(design.clusters)
+    entries = [pair(a, b) for a in zcols for b in zcols]
+    _, first, inverse = np.unique(design.known_gram[:, entries], axis=0, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse.ravel()], dtype=np.int64)
+
+
 def fit_gram(plan: Plan, gram: Gram, first: int, last: int) -> Fits:
     """Fit replicates first .. last - 1 of a block; beta includes the truth's contribution that `respond` left out."""
-    p, n, R = len(plan.xcols), len(plan.start), last - first
-    status, iterations = np.empty(R, dtype=np.int64), np.empty(R, dtype=np.int64)
-    deviance, residual, sigma2 = np.empty(R), np.empty(R), np.empty(R)
-    beta, vcov, varcomp = np.empty((R, p)), np.empty((R, p * (p + 1) // 2)), np.empty((R, n))
-    fit_block(
-        plan.zcols, plan.xcols, plan.xweights, plan.blocks, gram.dd, gram.dy, gram.yy, gram.weights, plan.rows, plan.reml,
-        plan.start, first, last, status, iterations, deviance, residual, beta, vcov, varcomp, sigma2,
+    shape = make_shape(
+        plan.zcols, plan.xcols, plan.xweights, plan.blocks, plan.start,
+        rows=plan.rows, clusters=len(plan.groups), reml=plan.reml,
     )  # fmt: skip
-    return Fits(status, iterations, deviance, residual, beta + plan.true_beta, vcov, varcomp, sigma2)
+    fits = fit_replicates(shape, plan.groups, gram, first, last)
+    np.add(fits.beta, plan.true_beta, out=fits.beta)
+    return fits
+
+
+def fit_replicates(shape: NDArray[np.void], groups: NDArray[np.int64], gram: Gram, first: int, last: int) -> Fits:
+    """Run the kernel on replicates first .. last - 1 of a Gram; shape: see `make_shape`, groups: see `Plan`."""
+    p, n, R = int(shape["p"][0]), int(shape["q"][0]) * (int(shape["q"][0]) + 1) // 2, last - first
+    fits = Fits(
+        np.empty(R, dtype=np.int64), np.empty(R, dtype=np.int64), np.full(R, np.nan), np.full(R, np.nan),
+        np.full((R, p), np.nan), np.full((R, p * (p + 1) // 2), np.nan), np.full((R, n), np.nan), np.full(R, np.nan),
+    )  # fmt: skip
+    dd, weights = (array if array.shape[-1] == 1 else _at_least_lanes(array) for array in (gram.dd, gram.weights))
+    fit_block(
+        groups, shape, get_workspace(), dd, _at_least_lanes(gram.dy), _at_least_lanes(gram.yy), weights, first, last,
+        fits.status, fits.iterations, fits.deviance, fits.residual, fits.beta, fits.vcov, fits.varcomp, fits.sigma2,
+    )  # fmt: skip
+    return fits
+
+
+def _at_least_lanes(array: Array) -> Array:
+    """Repeat the last of a few replicates until they fill a vector."""
+    missing = LANES - array.shape[-1]
+    return array if missing <= 0 else np.concatenate([array, np.repeat(array[..., -1:], missing, axis=-1)], axis=-1)

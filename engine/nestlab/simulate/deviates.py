@@ -20,6 +20,8 @@ from numba import njit
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from .compiled import compiled
+
 __all__ = ["chi_square", "standard_normal"]
 
 Array = NDArray[np.float64]
@@ -140,7 +142,7 @@ def _chi_square(df: int, b: float, c: float, state: State) -> tuple[float, State
             return 2.0 * b * v, state
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _fill_normal(words: NDArray[np.uint64], out: Array) -> None:  # pragma: no cover
     """Fill `out` and advance the words."""
     state = (words[0], words[1], words[2], words[3])
@@ -150,7 +152,7 @@ def _fill_normal(words: NDArray[np.uint64], out: Array) -> None:  # pragma: no c
         words[n] = state[n]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _fill_chi_square(words: NDArray[np.uint64], df: NDArray[np.int64], out: Array) -> None:  # pragma: no cover
     """Fill each row of `out` with chi-squares on its df and advance the words."""
     state = (words[0], words[1], words[2], words[3])

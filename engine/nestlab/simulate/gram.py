@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .compiled import compiled
 from .layout import Array, Design
 
 __all__ = ["Draw", "Gram", "respond"]
@@ -83,7 +83,7 @@ def _multiplier(draw: Draw, design: Design, outer: tuple[str, ...]) -> Array:
     return value
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _respond(
     dd: Array, de: Array, ee: Array, w: Array, columns: NDArray[np.int64], dy: Array, yy: Array
 ) -> None:  # pragma: no cover

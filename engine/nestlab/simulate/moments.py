@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.random import Generator
 
+from .compiled import compiled
 from .deviates import chi_square, standard_normal
 from .gram import Draw
 from .layout import Array, Design
@@ -133,7 +134,7 @@ def _factor(
             F[column + k + i, r] = sd[i] * np.sqrt(squares[i, r])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _assemble(
     known_factor: Array, active: Array, mean: Array, sd: Array, sigma: float, across: Array, above: Array, v: Array,
     squares: Array, dd: Array, de: Array, ee: Array,

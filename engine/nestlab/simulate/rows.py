@@ -11,6 +11,7 @@ from numba import njit
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from .compiled import compiled
 from .deviates import standard_normal
 from .gram import Draw
 from .layout import Array, Design
@@ -96,7 +97,7 @@ def _vary(
                     x[g + s, r] *= known[factor]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _accumulate(
     cluster: NDArray[np.int64], known: Array, noise: Array, mean: Array, sd: Array, products: NDArray[np.int64], x: Array,
     dd: Array, de: Array, ee: Array,

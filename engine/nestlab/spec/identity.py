@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 DRAW_VERSION = 1  # raised when the same key comes to draw other numbers
-NUMERICS_VERSION = 1  # raised when the same data come to give other estimates
+NUMERICS_VERSION = 2  # raised when the same data come to give other estimates
 
 DERIVED_PATHS = ("path", "block_size", "draw_version")  # of a description: they follow from the rest, or from nestlab
 
