@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,14 @@ class Plan:
     rows: int
     equation: tuple[int, ...]
     reml: bool
+
+    @cached_property
+    def shape(self) -> NDArray[np.void]:
+        """The same as the kernel takes it."""
+        return make_shape(
+            self.zcols, self.xcols, self.xweights, self.blocks, self.start,
+            rows=self.rows, clusters=len(self.groups), reml=self.reml,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -125,11 +134,7 @@ def _groups(design: Design, zcols: tuple[int, ...]) -> NDArray[np.int64]:
 
 def fit_gram(plan: Plan, gram: Gram, first: int, last: int) -> Fits:
     """Fit replicates first .. last - 1 of a block; beta includes the truth's contribution that `respond` left out."""
-    shape = make_shape(
-        plan.zcols, plan.xcols, plan.xweights, plan.blocks, plan.start,
-        rows=plan.rows, clusters=len(plan.groups), reml=plan.reml,
-    )  # fmt: skip
-    fits = fit_replicates(shape, plan.groups, gram, first, last)
+    fits = fit_replicates(plan.shape, plan.groups, gram, first, last)
     np.add(fits.beta, plan.true_beta, out=fits.beta)
     return fits
 

@@ -106,7 +106,8 @@ class MethodResults:
                 )
             if part.df is not None and np.ndim(part.df) > 0:
                 _require_shape(self, f"df.{estimand}", part.df)
-        if np.unique(self.replicate).size < self.replicate.size:
+        rising = bool((np.diff(self.replicate) > 0).all())
+        if not rising and np.unique(self.replicate).size < self.replicate.size:
             raise ValueError(
                 f"method {self.name!r}: replicate repeats a number; give each replicate of a condition once"
             )
@@ -133,6 +134,11 @@ def summarise(
     >>> table.loc[("x", "power", "all"), ["value", "mcse", "lower", "upper"]].round(3).tolist()
     [0.5, 0.25, 0.15, 0.85]
     """
+    return as_table(measure(methods, truth, mcse=mcse))
+
+
+def measure(methods: Sequence[MethodResults], truth: Mapping[str, float], *, mcse: Mcse) -> list[Row]:
+    """The rows of `summarise`, for `as_table`: tables of many conditions are made faster in one piece."""
     if mcse not in get_args(Mcse):
         raise ValueError(
             f"mcse is {mcse!r}; allowed are {' and '.join(map(repr, get_args(Mcse)))}; leave it out for the first"
@@ -145,7 +151,7 @@ def summarise(
         rows = [row for run in runs for row in _whole(run)]
         for estimand in dict.fromkeys(name for method in methods for name in method.estimands):
             rows.extend(_of_estimand(estimand, runs, truth.get(estimand, math.nan), mcse))
-    return _table(rows)
+    return rows
 
 
 class _Run(NamedTuple):
@@ -155,7 +161,9 @@ class _Run(NamedTuple):
     ran: Mask
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """One measure of one method, before it stands in a table."""
+
     method: str
     estimand: str
     subset: str
@@ -202,11 +210,11 @@ def _on(union: NDArray[np.integer[Any]], method: MethodResults) -> _Run:
     return _Run(whole, flags(np.ones(places.size, dtype=bool)))
 
 
-def _whole(run: _Run) -> Iterator[_Row]:
+def _whole(run: _Run) -> Iterator[Row]:
     method = run.method
     for measure, hits in (("converged", method.converged), ("singular", method.singular), ("failed", method.failed)):
-        yield _Row(method.name, "", "all", proportion(measure, hits[run.ran]), None)
-    yield _Row(method.name, "", "converged", proportion("singular", method.singular[method.converged]), None)
+        yield Row(method.name, "", "all", proportion(measure, hits[run.ran]), None)
+    yield Row(method.name, "", "converged", proportion("singular", method.singular[method.converged]), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +251,7 @@ class _Target:
         return replace(self, reference=other.x, has={**self.has, "pair": pair})
 
 
-def _of_estimand(estimand: str, runs: Sequence[_Run], truth: float, mcse: Mcse) -> Iterator[_Row]:
+def _of_estimand(estimand: str, runs: Sequence[_Run], truth: float, mcse: Mcse) -> Iterator[Row]:
     targets = [_Target.of(run, run.method.estimands[estimand]) for run in runs if estimand in run.method.estimands]
     first = targets[0]
     if len(targets) > 1 and first.run is runs[0]:
@@ -265,7 +273,7 @@ def _of_estimand(estimand: str, runs: Sequence[_Run], truth: float, mcse: Mcse) 
         for subset, measures, population in _of_subsets(target, subsets, truth, mcse):
             for measured in measures:
                 missing = population - measured.n if measured.measure in ("cover", "power") else None
-                yield _Row(method.name, estimand, subset, measured, missing)
+                yield Row(method.name, estimand, subset, measured, missing)
 
 
 def _of_subsets(
@@ -302,7 +310,8 @@ def _at(mask: Mask, values: Array) -> Array:
     return values if mask.all() else values[mask]
 
 
-def _table(rows: Sequence[_Row]) -> pd.DataFrame:
+def as_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """A data frame of rows, with the limits and bounds of proportions."""
     measured = [row.measured for row in rows]
     value, mcse, successes = (
         np.array([getattr(m, column) for m in measured], dtype=np.float64) for column in ("value", "mcse", "successes")

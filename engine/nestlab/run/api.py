@@ -16,7 +16,7 @@ from ..spec.study import StudyFile
 from .block import compile_condition
 from .runner import RunReport, run_study
 from .store import RefusedError, Store, StoredCondition, missing_ranges
-from .summarise import derive, summarise_store
+from .summarise import Summaries, derive
 from .workers import Progress
 
 __all__ = ["Results", "Study"]
@@ -163,9 +163,8 @@ class Results:
         Computed from what is stored if the run is not complete.
         """
         if self.missing() or not (self.folder / "summary.parquet").exists():
-            return summarise_store(
-                self._store, self._active(), self._study.methods(), self.replications, self._study.mcse
-            )
+            methods, mcse = self._study.methods(), self._study.mcse
+            return Summaries(self._store, self._rows, methods, self.replications, mcse).table()
         return self._store.read_summary()
 
     def replicates(self, condition: int | None = None, method: str | None = None) -> pd.DataFrame:
@@ -199,7 +198,8 @@ class Results:
         frame = self._store.read(row.number, result_key(row.data_key, method), self.replications)
         if frame.empty:
             return frame
-        frame = derive(frame, list(row.truth)).assign(method=method.name)
+        estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
+        frame = frame.assign(**derive(estimates, list(row.truth)), method=method.name)
         for position, (name, value) in enumerate(row.factors.items(), start=1):
             frame.insert(position, name, value)
         return frame

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from ..spec.axes import axis_paths
@@ -14,12 +13,12 @@ from ..spec.identity import DERIVED_PATHS, NUMERICS_VERSION, data_key, describe,
 from ..spec.model import Condition, Method
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 
-__all__ = ["Job", "Task", "match_conditions", "match_methods", "method_content", "plan_tasks"]
+__all__ = ["Job", "Pace", "Task", "cut", "match_conditions", "match_methods", "method_content", "plan_tasks"]
 
-#: Clusters x replicates of a part: about a second of work.
-PART_SIZE = 1_000_000
-#: Replicates of a part of methods that work on rows, tens of milliseconds each.
-ROWS_PART = 64
+#: Seconds of work that a task is cut to, and its replicates where methods work on rows, tens of milliseconds each.
+TASK_SECONDS, ROWS_TASK = 0.5, 64
+#: Seconds per cluster, replicate and method, until it is measured.
+FIRST_PACE = 2e-7
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +134,44 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
 
 
 def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method], replications: int) -> Iterator[Task]:
-    """What is missing, in parts of about equal work; methods that miss the same replicates share their draws."""
+    """What is missing, a task a range of replicates; methods that miss the same replicates share their draws."""
     needs_rows = [method.estimator != "lmm" for method in methods]
     for job in jobs:
         wanting: dict[tuple[bool, tuple[tuple[int, int], ...]], list[int]] = {}
         for method, key in enumerate(job.result_keys):
             ranges = tuple(missing_ranges(store.covered(job.number, key), replications))
             wanting.setdefault((needs_rows[method], ranges), []).append(method)
-        blocks = max(1, PART_SIZE // (job.condition.layout.clusters * job.condition.block_size))
         for (by_rows, ranges), chosen in wanting.items():
-            step = ROWS_PART if by_rows else blocks * job.condition.block_size
             for first, last in ranges:
-                edges = [first, *range((first // step + 1) * step, last, step), last]
-                for a, b in pairwise(edges):
-                    yield Task(job, tuple(chosen), a, b, by_rows)
+                yield Task(job, tuple(chosen), first, last, by_rows)
+
+
+class Pace:
+    """Seconds of work per cluster, replicate and method, as measured so far: the mean over tasks, recent ones counting more."""
+
+    def __init__(self) -> None:
+        self._seconds = FIRST_PACE
+
+    def learn(self, task: Task, replicates: int, seconds: float) -> None:
+        """Some replicates of a task took some seconds."""
+        measured = seconds / (replicates * len(task.methods) * task.job.condition.layout.clusters)
+        self._seconds += 0.3 * (measured - self._seconds)
+
+    def replicates(self, task: Task) -> int:
+        """How many replicates of a task fill TASK_SECONDS."""
+        clusters = task.job.condition.layout.clusters
+        return max(1, int(TASK_SECONDS / (self._seconds * len(task.methods) * clusters)))
+
+
+def cut(tasks: Iterable[Task], pace: Pace) -> Iterator[Task]:
+    """Tasks of TASK_SECONDS each, at the pace known when each is asked for; whole blocks but for the ends of ranges."""
+    for task in tasks:
+        first, size = task.first, task.job.condition.block_size
+        while first < task.last:
+            step = ROWS_TASK if task.by_rows else max(1, pace.replicates(task) // size) * size
+            last = min((first // step + 1) * step, task.last)
+            yield replace(task, first=first, last=last)
+            first = last
 
 
 def make_jobs(conditions: Sequence[Condition], numbers: Sequence[int], methods: Sequence[Method]) -> list[Job]:

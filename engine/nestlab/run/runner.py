@@ -21,7 +21,7 @@ from ..spec.model import Method
 from ..spec.study import StudyFile
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
 from .store import Store
-from .summarise import summarise_store
+from .summarise import Summaries
 from .workers import Progress, Quiet, Work
 
 __all__ = ["RunReport", "run_study"]
@@ -76,9 +76,10 @@ def run_study(
         schema = _schema(rows, methods)
         progress.start(made, len(conditions))
         try:
-            Work(store, methods, schema, jobs, progress, _Manifest(store)).run(tasks)
+            summaries = Summaries(store, rows, methods, replications, study.mcse)
+            Work(store, methods, schema, jobs, progress, _Manifest(store), summaries.make).run(tasks)
             progress.stage("measuring")
-            store.write_summary(summarise_store(store, rows, methods, replications, study.mcse))
+            store.write_summary(summaries.table())
             runs[-1]["ended"] = datetime.now(UTC).isoformat()
             store.write_manifest(runs=runs)
         except BaseException:

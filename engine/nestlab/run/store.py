@@ -226,12 +226,31 @@ class Store:
 
         Raises RefusedError for a part that is missing, altered or truncated.
         """
+        table = self._read_table(condition, result_key, replications)
+        if table is None:
+            return pd.DataFrame()
+        frame: pd.DataFrame = table.to_pandas()
+        return frame[frame["replicate"] < replications]
+
+    def read_columns(self, condition: int, result_key: str, replications: int) -> dict[str, NDArray[Any]]:
+        """The same as arrays by column, `method` left out and `status` as codes; nothing stored: no columns."""
+        table = self._read_table(condition, result_key, replications)
+        if table is None:
+            return {}
+        columns = {name: table[name].to_numpy() for name in table.column_names if name not in ("method", "status")}
+        columns["status"] = np.concatenate(
+            [
+                np.array([Status[name] for name in chunk.dictionary.to_pylist()])[chunk.indices.to_numpy()]
+                for chunk in table["status"].chunks
+            ]
+        )
+        kept = columns["replicate"] < replications
+        return columns if kept.all() else {name: values[kept] for name, values in columns.items()}
+
+    def _read_table(self, condition: int, result_key: str, replications: int) -> pa.Table | None:
         self.covered(condition, result_key)
         tables = [self._read_part(p) for p in self._parts_of(condition, result_key) if p.first < replications]
-        if not tables:
-            return pd.DataFrame()
-        frame: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
-        return frame[frame["replicate"] < replications]
+        return pa.concat_tables(tables, promote_options="permissive") if tables else None
 
     def _read_part(self, part: Part) -> pa.Table:
         path = self.replicates / part.file
@@ -242,7 +261,7 @@ class Store:
             raise RefusedError(f"{path} is listed in the manifest but missing; run again to compute it anew") from None
         if hashlib.sha256(data).hexdigest() != part.sha256:
             raise RefusedError(f"{path} was altered or truncated since it was written; {repair}")
-        return pq.read_table(pa.BufferReader(data))
+        return pq.read_table(pa.BufferReader(data), use_threads=False)
 
     def forget_missing(self) -> None:
         """Drop parts whose files were removed by hand, so that they are computed again."""

@@ -3,68 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ..fit.status import Status
-from ..measure.performance import Estimates, MethodResults, summarise
+from ..measure.performance import Estimates, MethodResults, Row, as_table, measure
 from ..spec.formula import find_term
+from ..spec.identity import result_key
 from ..spec.model import INTERCEPT, Method
 
 if TYPE_CHECKING:
     from .store import Store, StoredCondition
 
-__all__ = ["derive", "method_estimands", "method_results", "summarise_store"]
+__all__ = ["Summaries", "derive", "method_estimands", "method_results"]
 
+Array = NDArray[Any]
 _KINDS = {"var", "sd", "cov", "cor"}
 
 
-def derive(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Add the columns of derived estimands (sd, cor, icc) among `names` to a frame of replicate rows.
+def derive(columns: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+    """The columns of derived estimands (sd, cor, icc) among `names`, from those of the variances and covariances.
 
     A correlation is undefined (nan) where a variance is 0; so is an icc where both variances are.
     """
-    added: dict[str, pd.Series[float]] = {}
+    added: dict[str, Array] = {}
     with np.errstate(invalid="ignore", divide="ignore"):
         for name in names:
             kind, *rest = name.split(":", 1)
-            if kind == "sd" and f"estimate.var:{rest[0]}" in frame:
-                added[f"estimate.{name}"] = np.sqrt(frame[f"estimate.var:{rest[0]}"])
+            if kind == "sd" and f"estimate.var:{rest[0]}" in columns:
+                added[f"estimate.{name}"] = np.sqrt(columns[f"estimate.var:{rest[0]}"])
             elif kind == "cor":
-                added |= _correlation(frame, name)
+                added |= _correlation(columns, name)
             elif name == "icc":
-                added |= _icc(frame)
-    return frame.assign(**added)
+                added |= _icc(columns)
+    return added
 
 
-def _correlation(frame: pd.DataFrame, name: str) -> dict[str, pd.Series[float]]:
+def _correlation(columns: Mapping[str, Array], name: str) -> dict[str, Array]:
     covariance = "estimate.cov:" + name.removeprefix("cor:")
-    if covariance not in frame:
+    if covariance not in columns:
         return {}
-    a, b = _pair(frame, name.removeprefix("cor:"))
-    product = np.sqrt(frame[a]) * np.sqrt(frame[b])
-    value = (frame[covariance] / product).where(product > 0)
-    return {f"estimate.{name}": value.clip(-1.0, 1.0)}
+    a, b = _pair(columns, name.removeprefix("cor:"))
+    product = np.sqrt(columns[a]) * np.sqrt(columns[b])
+    value = np.where(product > 0, columns[covariance] / product, np.nan)
+    return {f"estimate.{name}": np.clip(value, -1.0, 1.0)}
 
 
-def _pair(frame: pd.DataFrame, name: str) -> tuple[str, str]:
+def _pair(columns: Mapping[str, Array], name: str) -> tuple[str, str]:
     """The variances of the two columns of "cluster:Intercept:x"; a column may itself hold a colon."""
     group, _, rest = name.partition(":")
     parts = rest.split(":")
     for cut in range(1, len(parts)):
         a, b = (f"estimate.var:{group}:{':'.join(p)}" for p in (parts[:cut], parts[cut:]))
-        if a in frame and b in frame:
+        if a in columns and b in columns:
             return a, b
     raise KeyError(f"no variances for {name}")
 
 
-def _icc(frame: pd.DataFrame) -> dict[str, pd.Series[float]]:
-    intercepts = [c for c in map(str, frame.columns) if c.startswith("estimate.var:") and c.endswith(":Intercept")]
+def _icc(columns: Mapping[str, Array]) -> dict[str, Array]:
+    intercepts = [c for c in columns if c.startswith("estimate.var:") and c.endswith(":Intercept")]
     if not intercepts:
         return {}
-    between, within = frame[intercepts[0]], frame["estimate.var:residual"]
+    between, within = columns[intercepts[0]], columns["estimate.var:residual"]
     return {"estimate.icc": between / (between + within)}
 
 
@@ -92,53 +95,58 @@ def method_estimands(method: Method, names: Sequence[str]) -> list[str]:
     return [n for n in names if n in known or (n.split(":")[0] not in _KINDS and find_term(formula.fixed, n))]
 
 
-def method_results(frame: pd.DataFrame, method: Method, names: Sequence[str]) -> MethodResults:
-    """One method's rows of one condition as the measures take them."""
-    status = frame["status"].astype(str).to_numpy()
-    converged = np.isin(status, [s.name for s in Status if s.converged])
+def method_results(columns: Mapping[str, Array], method: Method, names: Sequence[str]) -> MethodResults:
+    """One method's columns of one condition, derived ones included, as the measures take them."""
+    converged = columns["status"] <= Status.singular
     found = {}
     for name in method_estimands(method, names):
-        column = f"estimate.{name}"
-        has_se = f"se.{name}" in frame
+        has_se = f"se.{name}" in columns
         found[name] = Estimates(
-            estimate=frame[column].to_numpy(dtype=float),
-            se=frame[f"se.{name}"].to_numpy(dtype=float) if has_se else None,
-            df=frame[f"df.{name}"].to_numpy(dtype=float) if has_se else None,
+            estimate=columns[f"estimate.{name}"],
+            se=columns[f"se.{name}"] if has_se else None,
+            df=columns[f"df.{name}"] if has_se else None,
         )
-    failed = ~converged & frame["estimate.var:residual"].isna().to_numpy()
     return MethodResults(
-        name=method.name, replicate=frame["replicate"].to_numpy(), converged=converged,
-        singular=frame["singular"].to_numpy(dtype=bool), failed=failed, estimands=found, alpha=method.alpha,
+        name=method.name, replicate=columns["replicate"], converged=converged, singular=columns["singular"],
+        failed=~converged & np.isnan(columns["estimate.var:residual"]), estimands=found, alpha=method.alpha,
     )  # fmt: skip
 
 
-def summarise_store(
-    store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method], replications: int, mcse: str
-) -> pd.DataFrame:
-    """summary.parquet: the measures of every active condition, with one column a factor."""
-    active = [row for row in rows if row.active]
-    factors = list(dict.fromkeys(name for row in active for name in row.factors))
-    tables = [_summarise_condition(store, row, methods, replications, mcse, factors) for row in active]
-    tables = [table for table in tables if not table.empty]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+class Summaries:
+    """Makes summary.parquet condition by condition: `make(number)` as each is complete, in any thread, then `table()`."""
 
+    def __init__(
+        self, store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method], replications: int, mcse: str
+    ) -> None:
+        self._store, self._methods, self._replications, self._mcse = store, methods, replications, mcse
+        self._rows = {row.number: row for row in rows if row.active}
+        self._factors = list(dict.fromkeys(name for row in self._rows.values() for name in row.factors))
+        self._made: dict[int, list[Row]] = {}
 
-def _summarise_condition(
-    store: Store, row: StoredCondition, methods: Sequence[Method], replications: int, mcse: str, factors: Sequence[str]
-) -> pd.DataFrame:
-    from ..spec.identity import result_key
+    def make(self, number: int) -> None:
+        """Measure one condition from what is stored."""
+        row = self._rows[number]
+        names = list(row.truth)
+        results = []
+        for method in self._methods:
+            columns = self._store.read_columns(number, result_key(row.data_key, method), self._replications)
+            if columns:
+                results.append(method_results(columns | derive(columns, names), method, names))
+        truth: Mapping[str, float] = {k: v for k, v in row.truth.items() if v is not None}
+        self._made[number] = measure(results, truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]
 
-    names = list(row.truth)
-    results = []
-    for method in methods:
-        frame = store.read(row.number, result_key(row.data_key, method), replications)
-        if not frame.empty:
-            results.append(method_results(derive(frame, names), method, names))
-    if not results:
-        return pd.DataFrame()
-    truth: Mapping[str, float] = {k: v for k, v in row.truth.items() if v is not None}
-    table = summarise(results, truth, mcse=mcse)  # type: ignore[arg-type]
-    for position, name in enumerate(factors):
-        table.insert(position, name, row.factors.get(name))
-    table.insert(0, "condition", row.number)
-    return table
+    def table(self) -> pd.DataFrame:
+        """The measures of every active condition, with one column a factor."""
+        for number in self._rows:
+            if number not in self._made:
+                self.make(number)
+        table = as_table([row for number in self._rows for row in self._made[number]])
+        counts = [len(self._made[number]) for number in self._rows]
+        labels = pd.DataFrame(
+            [
+                {"condition": number} | {f: row.factors.get(f) for f in self._factors}
+                for number, row in self._rows.items()
+            ]
+        )
+        repeated = labels.loc[np.repeat(labels.index, counts)].reset_index(drop=True)
+        return pd.concat([repeated, table], axis=1)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,7 +19,7 @@ import numpy as np
 
 from ..spec.model import Method
 from .block import Columns, compile_condition
-from .plan import Task
+from .plan import Pace, Task, cut
 from .store import Store
 
 __all__ = ["Progress", "Quiet", "Work"]
@@ -62,9 +64,31 @@ class _Busy:
             self._changed.wait_for(lambda: self._count == 0)
 
 
+class _Left:
+    """Counts what is left to do of each condition."""
+
+    def __init__(self) -> None:
+        self._fits: Counter[int] = Counter()
+        self._guard = threading.Lock()
+
+    def expect(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            self._fits[task.job.number] += task.fits
+
+    def done(self, task: Task) -> bool:
+        """Whether this task was its condition's last."""
+        with self._guard:
+            self._fits[task.job.number] -= task.fits
+            return self._fits[task.job.number] == 0
+
+
 @dataclass(frozen=True)
 class Work:
-    """How tasks are done: `Work(...).run(tasks)`. jobs: workers, -1 for all cores; tick: called after each finished task."""
+    """How tasks are done: `Work(...).run(tasks)`.
+
+    jobs: workers, -1 for all cores; tick: called after each finished task; complete: called with a condition's number when its
+    last task is done, by the worker that did it.
+    """
 
     store: Store
     methods: Sequence[Method]
@@ -72,10 +96,15 @@ class Work:
     jobs: int
     progress: Progress
     tick: Callable[[], None]
+    complete: Callable[[int], None]
+    pace: Pace = field(default_factory=Pace)
     busy: _Busy = field(default_factory=_Busy)
+    left: _Left = field(default_factory=_Left)
 
     def run(self, tasks: Sequence[Task]) -> None:
-        """Do all tasks. An exception, KeyboardInterrupt included, stops the workers; parts that were finished are kept."""
+        """Do all tasks, cut by the time they take. An exception, KeyboardInterrupt included, stops the workers; parts that were
+        finished are kept."""
+        self.left.expect(tasks)
         compiled = [task for task in tasks if not task.by_rows]
         python = [task for task in tasks if task.by_rows]
         if compiled:
@@ -83,7 +112,7 @@ class Work:
             threads = joblib.Parallel(
                 n_jobs=self.jobs, backend="threading", return_as="generator_unordered", batch_size=1
             )
-            calls = (joblib.delayed(self._compute_and_write)(task, stop) for task in compiled)
+            calls = (joblib.delayed(self._compute_and_write)(task, stop) for task in cut(compiled, self.pace))
             try:
                 with _closing(threads(calls)) as done:
                     for _ in done:
@@ -96,11 +125,12 @@ class Work:
             processes = joblib.Parallel(
                 n_jobs=self.jobs, backend="loky", return_as="generator_unordered", batch_size=1, inner_max_num_threads=1
             )
-            calls = (joblib.delayed(_compute_apart)(task, self._chosen(task)) for task in python)
+            calls = (joblib.delayed(_compute_apart)(task, self._chosen(task)) for task in cut(python, self.pace))
             with _closing(processes(calls)) as done:
                 for task, columns in done:
                     self._write(task, columns)
                     self.progress.advance(task.fits)
+                    self._finish(task)
                     self.tick()
 
     def _chosen(self, task: Task) -> list[Method]:
@@ -110,9 +140,14 @@ class Work:
         with self.busy:
             if stop.is_set():
                 return
-            columns = _compute(task, self._chosen(task), lambda fits: self.progress.advance(fits), stop)
+            columns = _compute(task, self._chosen(task), self.progress.advance, stop, self.pace)
             if columns:
                 self._write(task, columns)
+                self._finish(task)
+
+    def _finish(self, task: Task) -> None:
+        if self.left.done(task):
+            self.complete(task.job.number)
 
     def _write(self, task: Task, columns: Sequence[Columns]) -> None:
         for m, rows in zip(task.methods, columns, strict=True):
@@ -134,19 +169,27 @@ def _closing(results: Generator[Any, None, None]) -> Iterator[Generator[Any, Non
 
 
 def _compute_apart(task: Task, methods: Sequence[Method]) -> tuple[Task, list[Columns]]:
-    return task, _compute(task, methods, lambda fits: None, None)
+    return task, _compute(task, methods, lambda fits: None, None, Pace())
 
 
 def _compute(
-    task: Task, methods: Sequence[Method], advance: Callable[[int], None], stop: threading.Event | None
+    task: Task, methods: Sequence[Method], advance: Callable[[int], None], stop: threading.Event | None, pace: Pace
 ) -> list[Columns]:
     """Rows of a task, one table a method; none if it was told to stop."""
     compiled = compile_condition(task.job.condition, methods)
     collected: list[list[Columns]] = [[] for _ in methods]
+    start: float | None = None
+    timed = 0
     for done, columns in compiled.replicates(task.first, task.last):
         for rows, block in zip(collected, columns, strict=True):
             rows.append(block)
         advance(done * len(methods))
         if stop is not None and stop.is_set():
             return []
+        if start is None:  # the first block may have waited for a compilation
+            start = time.perf_counter()
+        else:
+            timed += done
+    if timed and start is not None:
+        pace.learn(task, timed, time.perf_counter() - start)
     return [{name: np.concatenate([b[name] for b in rows]) for name in rows[0]} for rows in collected]

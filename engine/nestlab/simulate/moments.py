@@ -14,6 +14,8 @@ A row of R that a small cluster or a dependent column lacks stands as a row of z
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 from numpy.random import Generator
@@ -47,10 +49,9 @@ class Moments:
         design, J, R = self.design, self.design.clusters, replicates
         k, g = design.known, design.drawn
         z = draw_between(design, generator, R)
-        u = draw_random_effects(design, generator, R)
-        across = standard_normal(generator, (J, k, g, R))
-        above = standard_normal(generator, (J, g * (g - 1) // 2, R))
-        v = standard_normal(generator, (J, k + g, R))
+        q = len(design.random_factor)
+        u, across, above, v = _normals(generator, (J, q, R), (J, k, g, R), (J, g * (g - 1) // 2, R), (J, k + g, R))
+        _correlate(design.random_factor, u)
         squares = chi_square(generator, self._df, R)
         dd = known_dd(design, R)
         de, ee = np.empty_like(v), np.empty((J, R))
@@ -59,6 +60,14 @@ class Moments:
             across, above, v, squares, dd, de, ee,
         )  # fmt: skip
         return Draw(dd, de, ee, u, z)
+
+
+def _normals(generator: Generator, *shapes: tuple[int, ...]) -> list[Array]:
+    """Several arrays of N(0, 1) one after the other, in one call."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    together = standard_normal(generator, (int(ends[-1]),))
+    parts = np.split(together, ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def known_dd(design: Design, replicates: int) -> Array:
@@ -84,13 +93,22 @@ def draw_between(design: Design, generator: Generator, replicates: int) -> Array
 
 def draw_random_effects(design: Design, generator: Generator, replicates: int) -> Array:
     """(J, q, R): u = L N(0, I), L L' the truth's covariance."""
-    L = design.random_factor
-    u = standard_normal(generator, (design.clusters, len(L), replicates))
-    for i in reversed(range(len(L))):  # in place: row i needs rows 0 .. i of the noise
-        u[:, i] *= L[i, i]
-        for k in np.flatnonzero(L[i, :i]):
-            u[:, i] += L[i, k] * u[:, k]
+    u = standard_normal(generator, (design.clusters, len(design.random_factor), replicates))
+    _correlate(design.random_factor, u)
     return u
+
+
+@compiled()
+def _correlate(L: Array, u: Array) -> None:  # pragma: no cover
+    """u (J, q, R) to L u in place: row i needs rows 0 .. i of the noise."""
+    for j in range(len(u)):
+        for i in range(len(L) - 1, -1, -1):
+            for r in range(u.shape[2]):
+                u[j, i, r] *= L[i, i]
+            for k in range(i):
+                if L[i, k] != 0.0:
+                    for r in range(u.shape[2]):
+                        u[j, i, r] += L[i, k] * u[j, k, r]
 
 
 def _known_factor(design: Design) -> Array:
