@@ -25,7 +25,9 @@ def run(x):
 """
 HELPERS = """from numba import njit
 
-from ..constants import FACTOR
+from .. import constants as fixed
+
+FACTOR = fixed.FACTOR
 
 
 @njit

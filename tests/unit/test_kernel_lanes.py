@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from nestlab.fit.deviance import Statistics, deviance, gradient
 from nestlab.fit.lanes import LANES
-from nestlab.fit.lmm import Fits, Plan, compile_plan, fit_gram, pairs
+from nestlab.fit.lmm import Fits, Plan, compile_plan, fit_gram, fit_replicates, pairs
 from nestlab.fit.status import Status
+from nestlab.fit.workspace import make_shape
 from nestlab.simulate.gram import Gram, respond
 from nestlab.simulate.layout import compile_design, pair
 from nestlab.simulate.moments import Moments
@@ -151,3 +152,23 @@ def test_a_failure_in_one_lane_is_its_own() -> None:
     assert np.isnan(broken.beta[[9, 17]]).all()
     others = np.setdiff1d(np.arange(BLOCK), [9, 17])
     assert_same_bits(rows(broken, others), rows(whole, others))
+
+
+def test_no_start_is_made_twice() -> None:
+    """Without moments and a given start, start 0 is the identity and start 1 another."""
+    plan, gram = block("slope")
+    made = {
+        given: fit_replicates(
+            make_shape(
+                plan.zcols, plan.xcols, plan.xweights, plan.blocks, np.full(3, given),
+                rows=plan.rows, clusters=len(plan.groups), reml=True, moments=False,
+            ),
+            plan.groups, gram, 0, BLOCK,
+        )
+        for given in (-1.0, 0.4)
+    }  # fmt: skip
+    singular = made[-1.0].status == Status.singular
+    assert singular.sum() > 5
+    assert (made[-1.0].status == made[0.4].status).all()
+    np.testing.assert_allclose(made[-1.0].deviance, made[0.4].deviance, atol=1e-8)
+    assert (made[-1.0].iterations[singular] % 2 == 1).any(), "an even number everywhere: a start and its copy"

@@ -329,6 +329,7 @@ def test_columns_as_a_file_gives_them():
         ({"se": np.ones(3), "df": np.ones(1)}, r"df\.x has shape \(1,\)"),
         ({"df": np.ones(3)}, r"df\.x comes without se\.x"),
         ({"replicate": np.array([1, 2, 1])}, "replicate repeats a number"),
+        ({"replicate": np.array([3, 1, 3], dtype=np.uint64)}, "replicate repeats a number"),
         ({"replicate": np.arange(4)}, r"shape \(3,\); allowed is one value per replicate, \(4,\)"),
         ({"failed": np.array([False, True, False])}, "failed is True in replicate 1, where converged says otherwise"),
         ({"singular": np.array([1, 0, 0], bool), "converged": np.zeros(3, bool)}, "singular is True in replicate 0"),

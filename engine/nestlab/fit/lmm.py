@@ -146,15 +146,17 @@ def fit_replicates(shape: NDArray[np.void], groups: NDArray[np.int64], gram: Gra
         np.empty(R, dtype=np.int64), np.empty(R, dtype=np.int64), np.full(R, np.nan), np.full(R, np.nan),
         np.full((R, p), np.nan), np.full((R, p * (p + 1) // 2), np.nan), np.full((R, n), np.nan), np.full(R, np.nan),
     )  # fmt: skip
-    dd, weights = (array if array.shape[-1] == 1 else _at_least_lanes(array) for array in (gram.dd, gram.weights))
+    dd, weights = (array if array.shape[-1] == 1 else _for_lanes(array) for array in (gram.dd, gram.weights))
     fit_block(
-        groups, shape, get_workspace(), dd, _at_least_lanes(gram.dy), _at_least_lanes(gram.yy), weights, first, last,
+        groups, shape, get_workspace(), dd, _for_lanes(gram.dy), _for_lanes(gram.yy), weights, first, last,
         fits.status, fits.iterations, fits.deviance, fits.residual, fits.beta, fits.vcov, fits.varcomp, fits.sigma2,
     )  # fmt: skip
     return fits
 
 
-def _at_least_lanes(array: Array) -> Array:
-    """Repeat the last of a few replicates until they fill a vector."""
+def _for_lanes(array: Array) -> Array:
+    """Contiguous, the last of a few replicates repeated until they fill a vector."""
     missing = LANES - array.shape[-1]
-    return array if missing <= 0 else np.concatenate([array, np.repeat(array[..., -1:], missing, axis=-1)], axis=-1)
+    if missing > 0:
+        array = np.concatenate([array, np.repeat(array[..., -1:], missing, axis=-1)], axis=-1)
+    return np.ascontiguousarray(array)

@@ -350,15 +350,18 @@ def _from_afar(number, shape, work):
 @helper
 def _place(lane, which, shape, work):
     """Set F to starting point `which`: 0 is by moments, where they give an inner point, or the given one, if there is one (in a
-    simulation the truth), or the identity; others are far apart."""
+    simulation the truth), or the identity; others are far apart, the identity first if it was not start 0."""
     apart()
     if which > 0:
-        _from_afar(which - 1, shape, work)
-    elif shape.moments == 0 or not _from_moments(lane, shape, work):
-        if shape.start[0] >= 0.0:
+        _from_afar(which - 1 + work.fallback[lane], shape, work)
+    else:
+        inner = shape.moments != 0 and _from_moments(lane, shape, work)
+        work.fallback[lane] = 0
+        if not inner and shape.start[0] >= 0.0:
             _from_given(lane, shape, work)
-        else:
+        elif not inner:
             _from_afar(0, shape, work)
+            work.fallback[lane] = 1
     q, M = shape.q, work.one
     for a in range(q):
         for b in range(q):
@@ -410,10 +413,11 @@ def _set_step(lane, shape, work):
     """F to the end of the step, in an eigenframe if it is disordered there; back where the step began after too many tries."""
     apart()
     moved = work.tries[lane] < SHORTENINGS
-    factor = work.factor[lane] if moved else 0.0
+    factor = work.factor[lane]
     for a in range(shape.q):
         for b in range(shape.q):
-            work.F[a, b, lane] = work.F0[a, b, lane] + factor * work.move[a, b, lane]
+            change = factor * work.move[a, b, lane] if moved else 0.0
+            work.F[a, b, lane] = work.F0[a, b, lane] + change
             work.frame[a, b, lane] = work.frame0[a, b, lane]
     work.phase[lane] = STEP if moved else BACK
     work.framed[lane] = 0
@@ -595,7 +599,7 @@ def _tally(lane, shape, work):
         work.sigma2[lane] = last * last / shape.m / unit / unit
         _finish(lane, shape, work)
     if work.which[lane] == 0:
-        firm = outcome == OK and work.firm[lane] != 0
+        firm = outcome != NONFINITE and work.firm[lane] != 0
         work.wanted[lane] = _wanted_starts(shape, work.irregularity[lane], firm)
         if not firm:
             for a in range(shape.q):

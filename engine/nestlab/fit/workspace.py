@@ -67,11 +67,12 @@ def _numbers() -> list[tuple[str, tuple[int, ...]]]:
     ]  # fmt: skip
 
 
-#: By lane: what it waits for, the output's index, the start (0, 1, ...) of those wanted, whether all searches agreed, whether
-#: the frame is an eigenframe, whether the Hessian was firmly definite, counts within the search, what became of it.
+#: By lane: what it waits for, the output's index, the start (0, 1, ...), whether start 0 was the identity, how many starts are
+#: wanted, whether all searches agreed, whether the frame is an eigenframe, whether the Hessian was firmly definite, counts within
+#: the search, what became of it.
 _COUNTS = (
-    "phase", "output", "which", "wanted", "agree", "framed", "firm", "turn", "steps", "tries", "outcome", "best_status",
-    "iterations",
+    "phase", "output", "which", "fallback", "wanted", "agree", "framed", "firm", "turn", "steps", "tries", "outcome",
+    "best_status", "iterations",
 )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ class MethodResults:
                 )
             if part.df is not None and np.ndim(part.df) > 0:
                 _require_shape(self, f"df.{estimand}", part.df)
-        rising = bool((np.diff(self.replicate) > 0).all())
+        rising = bool((self.replicate[1:] > self.replicate[:-1]).all())
         if not rising and np.unique(self.replicate).size < self.replicate.size:
             raise ValueError(
                 f"method {self.name!r}: replicate repeats a number; give each replicate of a condition once"

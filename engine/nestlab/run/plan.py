@@ -147,10 +147,14 @@ def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method], rep
 
 
 class Pace:
-    """Seconds of work per cluster, replicate and method, as measured so far: the mean over tasks, recent ones counting more."""
+    """Seconds of work per cluster, replicate and method, as measured so far: the mean over tasks, recent ones counting more.
+
+    warm: whether a task was done, so that the kernels are compiled.
+    """
 
     def __init__(self) -> None:
         self._seconds = FIRST_PACE
+        self.warm = False
 
     def learn(self, task: Task, replicates: int, seconds: float) -> None:
         """Some replicates of a task took some seconds."""
@@ -168,8 +172,11 @@ def cut(tasks: Iterable[Task], pace: Pace) -> Iterator[Task]:
     for task in tasks:
         first, size = task.first, task.job.condition.block_size
         while first < task.last:
-            step = ROWS_TASK if task.by_rows else max(1, pace.replicates(task) // size) * size
-            last = min((first // step + 1) * step, task.last)
+            if task.by_rows:
+                last = (first // ROWS_TASK + 1) * ROWS_TASK
+            else:
+                last = (first // size + max(1, pace.replicates(task) // size)) * size
+            last = min(last, task.last)
             yield replace(task, first=first, last=last)
             first = last
 

@@ -63,7 +63,7 @@ class StoredCondition:
 
 
 class Store:
-    """One results folder. Thread-safe for `write_part`; one process writes at a time (`locked`)."""
+    """One results folder. Threads may write parts and read; one process writes at a time (`locked`)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -192,7 +192,9 @@ class Store:
         return [(p.first, p.last) for p in parts]
 
     def _parts_of(self, condition: int, result_key: str) -> list[Part]:
-        wanted = (p for p in self.parts.values() if p.condition == condition and p.result_key == result_key)
+        with self._guard:
+            parts = list(self.parts.values())
+        wanted = (p for p in parts if p.condition == condition and p.result_key == result_key)
         return sorted(wanted, key=lambda p: (p.first, p.last))
 
     def write_part(

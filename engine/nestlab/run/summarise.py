@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -122,18 +123,22 @@ class Summaries:
         self._rows = {row.number: row for row in rows if row.active}
         self._factors = list(dict.fromkeys(name for row in self._rows.values() for name in row.factors))
         self._made: dict[int, list[Row]] = {}
+        self._guard = threading.Lock()
 
     def make(self, number: int) -> None:
-        """Measure one condition from what is stored."""
-        row = self._rows[number]
+        """Measure one condition from what is stored; one at a time, for a condition may be large."""
+        with self._guard:
+            self._made[number] = self._measure(self._rows[number])
+
+    def _measure(self, row: StoredCondition) -> list[Row]:
         names = list(row.truth)
         results = []
         for method in self._methods:
-            columns = self._store.read_columns(number, result_key(row.data_key, method), self._replications)
+            columns = self._store.read_columns(row.number, result_key(row.data_key, method), self._replications)
             if columns:
                 results.append(method_results(columns | derive(columns, names), method, names))
         truth: Mapping[str, float] = {k: v for k, v in row.truth.items() if v is not None}
-        self._made[number] = measure(results, truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]
+        return measure(results, truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]
 
     def table(self) -> pd.DataFrame:
         """The measures of every active condition, with one column a factor."""

@@ -143,7 +143,8 @@ class Work:
             columns = _compute(task, self._chosen(task), self.progress.advance, stop, self.pace)
             if columns:
                 self._write(task, columns)
-                self._finish(task)
+                if not stop.is_set():  # what is not measured now is measured when the run goes on
+                    self._finish(task)
 
     def _finish(self, task: Task) -> None:
         if self.left.done(task):
@@ -178,7 +179,7 @@ def _compute(
     """Rows of a task, one table a method; none if it was told to stop."""
     compiled = compile_condition(task.job.condition, methods)
     collected: list[list[Columns]] = [[] for _ in methods]
-    start: float | None = None
+    start = time.perf_counter() if pace.warm else None
     timed = 0
     for done, columns in compiled.replicates(task.first, task.last):
         for rows, block in zip(collected, columns, strict=True):
@@ -186,10 +187,11 @@ def _compute(
         advance(done * len(methods))
         if stop is not None and stop.is_set():
             return []
-        if start is None:  # the first block may have waited for a compilation
+        if start is None:  # the first block waited for the compilation
             start = time.perf_counter()
         else:
             timed += done
+    pace.warm = True
     if timed and start is not None:
         pace.learn(task, timed, time.perf_counter() - start)
     return [{name: np.concatenate([b[name] for b in rows]) for name in rows[0]} for rows in collected]

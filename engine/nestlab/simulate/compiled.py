@@ -8,9 +8,9 @@ versions can share a folder.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
-import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,10 +22,7 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 __all__ = ["compiled", "source_digest"]
 
-_IMPORT = re.compile(r"^from (\.+)([\w.]*) import ([\w, ]*)", re.MULTILINE)
 
-
-@cache
 def source_digest(file: Path) -> str:
     """Hexadecimal digest of a module's source, of those of its package that it imports, and of the compiler's version."""
     digest = hashlib.sha256(llvmlite.__version__.encode())
@@ -40,15 +37,22 @@ def _closure(file: Path) -> set[Path]:
     waiting = [file]
     while waiting:
         source = waiting.pop()
-        if source in found:
-            continue
-        found.add(source)
-        for dots, name, names in _IMPORT.findall(source.read_text(encoding="utf-8")):
-            folder = source.parents[len(dots) - 1].joinpath(*name.split("."))
-            candidates = [folder.with_suffix(".py")] if name else []
-            candidates += [folder / f"{part.strip()}.py" for part in names.split(",")]
-            waiting += [candidate for candidate in candidates if candidate.is_file()]
+        if source not in found:
+            found.add(source)
+            waiting += _imports(source, source.read_bytes())
     return found
+
+
+@cache
+def _imports(file: Path, text: bytes) -> list[Path]:
+    files = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            folder = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            candidates = [folder.with_suffix(".py")] if node.module else []
+            candidates += [folder / f"{name.name}.py" for name in node.names]
+            files += [candidate for candidate in candidates if candidate.is_file()]
+    return files
 
 
 class _SourceCache(FunctionCache):

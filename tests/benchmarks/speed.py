@@ -1,0 +1,319 @@
+"""The speed table: nestlab, and lme4 and MCPower in the same run on the same core where they are installed.
+
+run: python tests/benchmarks/speed.py [--mcpower PYTHON] [--plot FILE.svg] [--quick]
+Prints markdown tables. One pinned core, BLAS threads at 1, medians of ROUNDS rounds after one that compiles; "stored" is the
+whole way of a replicate: draw, REML fit with standard errors and all variance components, columns, Parquet on disk. Whole studies
+are run as new processes, the last ones on two cores. --mcpower: the Python of an environment that has MCPower; lme4 is found by
+Rscript. --quick: the first table only, without rivals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import nestlab as nl
+from nestlab.run.block import CompiledCondition, compile_condition
+from nestlab.run.store import Store
+
+ROUNDS, SECONDS = 7, 0.25
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+PEERS = Path(__file__).parent / "peers"
+
+SLOPE: dict[str, Any] = {
+    "name": "slope",
+    "seed": 1,
+    "replications": 1,
+    "design": {"clusters": 20, "cluster_size": 50},
+    "truth": {
+        "formula": "y ~ 1 + x + (1 + x | g)",
+        "fixed": {"Intercept": 2, "x": 5},
+        "residual_variance": 3,
+        "random": {"g": {"variance": {"Intercept": 5, "x": 3}, "correlation": {"Intercept:x": 0.26}}},
+    },
+    "predictors": {"x": {"level": 1, "distribution": "normal"}},
+}
+HUNDRED = """
+name = "hundred"
+seed = 11
+replications = {replications}
+[design]
+clusters = 20
+cluster_size = 50
+[grid]
+icc = [0.1, 0.2, 0.3, 0.4, 0.5]
+slope_correlation = [0.0, 0.1, 0.2, 0.3, 0.4]
+"truth.fixed.x" = [0.0, 0.2, 0.4, 0.6]
+[truth]
+formula = "y ~ 1 + x + (1 + x | cluster)"
+fixed = {{ Intercept = 2, x = 5 }}
+residual_variance = 3
+[truth.random.cluster]
+variance = {{ Intercept = 5, x = 3 }}
+[predictors.x]
+level = 1
+distribution = "normal"
+"""
+
+
+def study(**changes: Any) -> dict[str, Any]:
+    """The random-slope study with values at dotted paths ("__" for ".") replaced."""
+    made = copy.deepcopy(SLOPE)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = made
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return made
+
+
+def columns(fixed: int, random: int) -> dict[str, Any]:
+    """A study with an intercept and level-1 predictors: so many fixed effects, so many random columns."""
+    names = [f"x{k}" for k in range(1, max(fixed, random))]
+    terms, slopes = ["1", *names[: fixed - 1]], ["1", *names[: random - 1]]
+    variance = {"Intercept": 5.0} | dict.fromkeys(names[: random - 1], 3.0)
+    return study(
+        truth__formula=f"y ~ {' + '.join(terms)} + ({' + '.join(slopes)} | g)",
+        truth__fixed={"Intercept": 0.0} | dict.fromkeys(names[: fixed - 1], 1.0),
+        truth__random={"g": {"variance": variance}},
+        predictors={name: {"level": 1, "distribution": "normal"} for name in names},
+    )
+
+
+INTERCEPT = study(truth__formula="y ~ 1 + x + (1 | g)", truth__random={"g": {"variance": {"Intercept": 5}}})
+FIXED_X = study(predictors__x__redraw=False)
+
+
+def compiled(made: dict[str, Any], path: str | None = None) -> CompiledCondition:
+    asked = nl.Study.from_dict(made)
+    condition = asked.conditions[0]
+    return compile_condition(condition if path is None else replace(condition, path=path), asked.methods)  # type: ignore[arg-type]
+
+
+def store_replicates(work: CompiledCondition, blocks: int, folder: Path) -> None:
+    """Draw, fit and write, as a worker does."""
+    rows = [one[0] for _, one in work.replicates(0, blocks * work.condition.block_size)]
+    together = {name: np.concatenate([block[name] for block in rows]) for name in rows[0]}
+    schema = [name for name in together if name.split(".")[0] in ("estimate", "se", "df")]
+    store = Store(folder)
+    (folder / "replicates").mkdir(exist_ok=True)
+    store.write_part(
+        together,
+        schema,
+        condition=0,
+        method="reml",
+        result_key="0" * 64,
+        first=0,
+        last=blocks * work.condition.block_size,
+    )
+
+
+def microseconds(work: CompiledCondition) -> tuple[float, float, float]:
+    """(draw, draw + fit + columns, stored), in microseconds a replicate."""
+    size = work.condition.block_size
+    start = time.perf_counter()
+    for _ in work.replicates(0, size):
+        pass
+    start = time.perf_counter()
+    for _ in work.replicates(0, size):
+        pass
+    blocks = max(2, int(SECONDS / (time.perf_counter() - start)))
+    rounds = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(ROUNDS):
+            times = [time.perf_counter()]
+            for block in range(blocks):
+                work.draw(block)
+            times.append(time.perf_counter())
+            for _ in work.replicates(0, blocks * size):
+                pass
+            times.append(time.perf_counter())
+            store_replicates(work, blocks, Path(folder))
+            times.append(time.perf_counter())
+            rounds.append([(b - a) / (blocks * size) * 1e6 for a, b in pairwise(times)])
+    draw, fitted, stored = (statistics.median(column) for column in zip(*rounds, strict=True))
+    return draw, fitted, stored
+
+
+def rivals(mcpower: str | None) -> dict[str, float]:
+    """Microseconds a replicate by "<program> <work>" of those that are installed; their scripts inherit the pinned core."""
+    found: dict[str, float] = {}
+    commands = []
+    if shutil.which("Rscript"):
+        commands.append((["Rscript", str(PEERS / "lme4_times.R")], "R", 1e3))
+    if mcpower:
+        commands.append(([mcpower, str(PEERS / "mcpower_times.py")], "MCPower", 1.0))
+    for command, program, unit in commands:
+        printed = subprocess.run(command, capture_output=True, text=True)
+        if printed.returncode:
+            print(f"{program} could not be run: {printed.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        for line in printed.stdout.splitlines():
+            name, _, value = line.partition(",")
+            if value:
+                found[f"{program} {name}"] = float(value) * unit
+    return found
+
+
+def table(head: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> None:
+    print("\n| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
+    for row in rows:
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+def main_table(others: dict[str, float]) -> dict[str, float]:
+    works = {
+        "random slope, 20 x 50": (compiled(study()), "R lmer", "MCPower slope_20x50"),
+        "random intercept, 20 x 50": (compiled(INTERCEPT), "R lmer_intercept_only", "MCPower intercept_20x50"),
+        "random slope, 100 x 20": (
+            compiled(study(design__clusters=100, design__cluster_size=20)), "", "MCPower slope_100x20"
+        ),
+        "random slope, 20 x 5,000": (compiled(study(design__cluster_size=5000)), "", ""),
+        "random slope, 200 x 50": (compiled(study(design__clusters=200)), "", ""),
+        "rows path, x redrawn, 20 x 50": (compiled(study(), "rows"), "", ""),
+        "rows path, x fixed, 20 x 50": (compiled(FIXED_X, "rows"), "", ""),
+    }  # fmt: skip
+    stored = {}
+
+    def rows() -> Iterator[list[str]]:
+        for name, (work, lme4, mcpower) in works.items():
+            draw, fitted, stored[name] = microseconds(work)
+            ratios = [
+                f"{others[o]:,.0f} ({others[o] / stored[name]:,.0f} x)" if o in others else "" for o in (lme4, mcpower)
+            ]
+            yield [name, f"{draw:.2f}", f"{fitted:.2f}", f"{stored[name]:.2f}", *ratios]
+
+    table(["microseconds a replicate", "draw", "+ fit", "stored", "lmer (ratio)", "MCPower (ratio)"], rows())
+    return stored
+
+
+def growth() -> dict[str, dict[int, float]]:
+    """Stored microseconds along four axes."""
+    axes = {
+        "clusters (of 50)": {J: study(design__clusters=J) for J in (10, 20, 50, 100, 200, 500, 1000)},
+        "cluster size (20 clusters)": {n: study(design__cluster_size=n) for n in (5, 10, 50, 500, 5000)},
+        "fixed effects (random intercept, 20 x 50)": {p: columns(p, 1) for p in (1, 2, 4, 6, 8, 10)},
+        "random columns (4 fixed effects, 20 x 50)": {q: columns(4, q) for q in (1, 2, 3, 4)},
+    }
+    found: dict[str, dict[int, float]] = {}
+    for axis, points in axes.items():
+        found[axis] = {value: microseconds(compiled(made))[2] for value, made in points.items()}
+        table([axis, *map(str, found[axis])], [["stored, us", *(f"{us:.2f}" for us in found[axis].values())]])
+    return found
+
+
+def run_study(text: str, folder: Path, *, jobs: int, cores: set[int], cache: str | None = None) -> tuple[float, float]:
+    """(seconds, MB at most in all processes) of `nestlab run` as a new process."""
+    file = folder / "study.toml"
+    file.write_text(text)
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    command = [
+        sys.executable, "-c", "from nestlab.show.cli import main; main()",
+        "run", str(file), "--jobs", str(jobs), "--out", str(folder / "out"),
+    ]  # fmt: skip
+    environment = os.environ | ({"NUMBA_CACHE_DIR": cache} if cache else {})
+    start = time.perf_counter()
+    child = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )  # fmt: skip
+    _, status, usage = os.wait4(child.pid, 0)
+    assert status == 0, f"nestlab run ended with {status}"
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def whole_runs(cores: set[int]) -> None:
+    one = {min(cores)}
+    big, tiny = HUNDRED.format(replications=10_000), HUNDRED.format(replications=10)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cold = run_study(tiny, folder, jobs=1, cores=one, cache=str(folder / "cache"))[0]
+        warm = run_study(tiny, folder, jobs=1, cores=one)[0]
+        alone = [run_study(big, folder, jobs=1, cores=one) for _ in range(3)]
+        both = [run_study(big, folder, jobs=2, cores=cores) for _ in range(3)]
+    table(
+        ["`nestlab run`, start to end", ""],
+        [
+            ["1,000 fits, first call after install", f"{cold:.1f} s"],
+            ["1,000 fits, later calls", f"{warm:.1f} s"],
+            ["100 conditions x 10,000, one worker", f"{statistics.median(s for s, _ in alone):.1f} s"],
+            [
+                "the same, two workers",
+                f"{statistics.median(s for s, _ in both):.1f} s, {max(mb for _, mb in both):.0f} MB",
+            ],
+            [
+                "two workers over one",
+                f"{statistics.median(s for s, _ in alone) / statistics.median(s for s, _ in both):.2f} x",
+            ],
+        ],
+    )
+
+
+def plot(found: dict[str, dict[int, float]], others: dict[str, float], file: str) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    matplotlib.rcParams["svg.hashsalt"] = "nestlab"
+    figure, panels = plt.subplots(1, 4, figsize=(12, 3), sharey=True)
+    for panel, (axis, points) in zip(panels, found.items(), strict=True):
+        panel.loglog(list(points), list(points.values()), marker="o", color="#1f4e79", label="nestlab, stored")
+        panel.set_xlabel(axis.replace(" (", "\n("))
+        panel.set_xticks(list(points), [f"{value:,}" for value in points], minor=False, fontsize=7)
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    for key, label, colour in (
+        ("MCPower slope_20x50", "MCPower, power only", "#c55a11"),
+        ("R lmer", "lmer", "#7f7f7f"),
+    ):
+        if key in others:
+            for panel, value in zip(panels[:2], (20, 50), strict=True):
+                panel.plot([value], [others[key]], marker="s", linestyle="", color=colour, label=label)
+    panels[0].set_ylabel("microseconds a replicate")
+    panels[0].legend(fontsize=7, frameon=False)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mcpower", help="Python of an environment with MCPower")
+    parser.add_argument("--plot", help="write the figure of the growth tables here")
+    parser.add_argument("--quick", action="store_true", help="the first table only, without rivals")
+    options = parser.parse_args()
+    if any(os.environ.get(name) != "1" for name in THREADS):  # libraries read these when they are loaded
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | dict.fromkeys(THREADS, "1"))
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    others = {} if options.quick else rivals(options.mcpower)
+    main_table(others)
+    if options.quick:
+        return
+    table(["rivals, microseconds", ""], [[name, f"{value:,.0f}"] for name, value in others.items()])
+    found = growth()
+    print(f"\nmemory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most")
+    whole_runs(set(sorted(cores)[:2]))
+    if options.plot:
+        plot(found, others, options.plot)
+
+
+if __name__ == "__main__":
+    main()
