@@ -16,7 +16,7 @@ __all__ = ["BarProgress", "LineProgress", "progress_for"]
 INTERVAL = 5.0
 #: Seconds without a fit after which it is said what is going on, and what.
 PATIENCE = 1.5
-COMPILING = "compiling the kernels of this model shape (once: they are kept on disk)"
+COMPILING = "compiling the kernels (once: they are kept on disk)"
 
 
 def progress_for(console: Console) -> BarProgress | LineProgress:
