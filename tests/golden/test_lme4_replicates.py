@@ -36,7 +36,7 @@ def test_lme4_agrees_on_stored_replicates(tmp_path: Path) -> None:
     for number, (condition, replicate) in enumerate(chosen):
         work = compiled[condition]
         frames.append(work.frame(int(replicate)).assign(set=number))
-        _, (columns,) = next(work.replicates(int(replicate), int(replicate) + 1))
+        (columns,) = work.replicates(int(replicate), int(replicate) + 1)
         stored.append({name: values[0] for name, values in columns.items()})
     pd.concat(frames).to_csv(tmp_path / "data.csv", index=False)
     done = subprocess.run(

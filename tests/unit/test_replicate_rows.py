@@ -63,7 +63,7 @@ def test_rows_have_the_sufficient_statistics(path: str, replicate: int) -> None:
 @pytest.mark.parametrize("path", ["moments", "rows"])
 def test_fit_of_the_rows_is_the_stored_fit(path: str) -> None:
     work = compiled(path)
-    _, (columns,) = next(work.replicates(0, 40))
+    (columns,) = work.replicates(0, 40)
     for replicate in (0, 5, 39):
         fit = nl.fit(FORMULA, work.frame(replicate))
         stored = {name: values[replicate] for name, values in columns.items()}
@@ -87,7 +87,7 @@ def test_rows_of_a_product_of_predictors(slope: dict[str, Any]) -> None:
     assert study.conditions[0].path == "rows"
     frame = study.data(0, 3, truth=True)
     work = compile_condition(study.conditions[0], study.methods)
-    _, (columns,) = next(work.replicates(0, 4))
+    (columns,) = work.replicates(0, 4)
     fit = nl.fit("y ~ 1 + x + v + v:x + (1 | school)", frame)
     assert fit.neg2loglik == pytest.approx(columns["deviance"][3], abs=1e-8)
     assert fit.beta["v:x"] == pytest.approx(columns["estimate.v:x"][3], abs=1e-8)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -72,6 +73,11 @@ class Fits:
     vcov: Array
     varcomp: Array
     sigma2: Array
+
+    @staticmethod
+    def concatenate(parts: Sequence[Fits]) -> Fits:
+        """One after the other."""
+        return Fits(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Fits)))
 
     @property
     def se(self) -> Array:

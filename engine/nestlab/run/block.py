@@ -100,23 +100,35 @@ class CompiledCondition:
             columns["e"] = rows.e
         return pd.DataFrame(columns)
 
-    def replicates(self, first: int, last: int) -> Iterator[tuple[int, list[Columns]]]:
-        """Rows of replicates first .. last - 1, a block at a time: (replicates done, columns of each method)."""
+    def fits(self, first: int, last: int) -> Iterator[tuple[int, list[Fits]]]:
+        """Fit replicates first .. last - 1, a block at a time: (replicates done, fits of each method)."""
         size = self.condition.block_size
         for block in range(first // size, (last - 1) // size + 1):
-            start, stop = max(first, block * size), min(last, (block + 1) * size)
+            origin = block * size
+            start, stop = max(first, origin) - origin, min(last - origin, size)
             draw = self.draw(block)
-            yield stop - start, [self._columns(draw, block, m, start, stop) for m in range(len(self.methods))]
+            yield (
+                stop - start,
+                [
+                    self.fit(draw, m, start, stop)
+                    if method.estimator == "lmm"
+                    else self.fit_rows(draw, m, block, start, stop)
+                    for m, method in enumerate(self.methods)
+                ],
+            )
 
-    def _columns(self, draw: Draw, block: int, method: int, start: int, stop: int) -> Columns:
-        origin = block * self.condition.block_size
-        span = (start - origin, stop - origin)
-        compiled = self.methods[method].estimator == "lmm"
-        fits = self.fit(draw, method, *span) if compiled else self.fit_rows(draw, method, block, *span)
-        plan, n = self.plans[method], stop - start
+    def replicates(self, first: int, last: int) -> list[Columns]:
+        """Rows of replicates first .. last - 1, a table a method."""
+        parts = zip(*(fits for _, fits in self.fits(first, last)), strict=True)
+        return [self.columns(m, first, Fits.concatenate(part)) for m, part in enumerate(parts)]
+
+    def columns(self, method: int, first: int, fits: Fits) -> Columns:
+        """The rows of a method's fits of replicates first, first + 1, ..."""
+        plan, n = self.plans[method], len(fits.status)
+        replicate = np.arange(first, first + n, dtype=np.int64)
         columns: Columns = {
-            "block": np.full(n, block, dtype=np.int32),
-            "replicate": np.arange(start, stop, dtype=np.int64),
+            "block": (replicate // self.condition.block_size).astype(np.int32),
+            "replicate": replicate,
             "status": fits.status.astype(np.int8),
             "singular": fits.status == Status.singular,
             "iterations": fits.iterations.astype(np.int16),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Summaries", "derive", "method_estimands", "method_results"]
 
 Array = NDArray[Any]
+#: Replications of a condition above which conditions are read one at a time.
+LARGE = 200_000
 _KINDS = {"var", "sd", "cov", "cor"}
 
 
@@ -126,8 +129,8 @@ class Summaries:
         self._guard = threading.Lock()
 
     def make(self, number: int) -> None:
-        """Measure one condition from what is stored; one at a time, for a condition may be large."""
-        with self._guard:
+        """Measure one condition from what is stored."""
+        with self._guard if self._replications > LARGE else contextlib.nullcontext():
             self._made[number] = self._measure(self._rows[number])
 
     def _measure(self, row: StoredCondition) -> list[Row]:

@@ -7,6 +7,7 @@ thread writes its own parts. Methods that are Python code run in processes, whic
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import joblib
-import numpy as np
 
+from ..fit.lmm import Fits
 from ..spec.model import Method
 from .block import Columns, compile_condition
 from .plan import Pace, Task, cut
@@ -114,7 +115,7 @@ class Work:
             )
             calls = (joblib.delayed(self._compute_and_write)(task, stop) for task in cut(compiled, self.pace))
             try:
-                with _closing(threads(calls)) as done:
+                with _quick_turns(), _closing(threads(calls)) as done:
                     for _ in done:
                         self.tick()
             except BaseException:
@@ -159,6 +160,17 @@ class Work:
 
 
 @contextlib.contextmanager
+def _quick_turns() -> Iterator[None]:
+    """Let threads that come out of compiled code wait 0.2 ms, not 5, for one that runs Python: 8 % of a run on two cores."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(2e-4)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+@contextlib.contextmanager
 def _closing(results: Generator[Any, None, None]) -> Iterator[Generator[Any, None, None]]:
     """Dispatch no more tasks when the loop over `results` ends early."""
     try:
@@ -178,12 +190,12 @@ def _compute(
 ) -> list[Columns]:
     """Rows of a task, one table a method; none if it was told to stop."""
     compiled = compile_condition(task.job.condition, methods)
-    collected: list[list[Columns]] = [[] for _ in methods]
+    collected: list[list[Fits]] = [[] for _ in methods]
     start = time.perf_counter() if pace.warm else None
     timed = 0
-    for done, columns in compiled.replicates(task.first, task.last):
-        for rows, block in zip(collected, columns, strict=True):
-            rows.append(block)
+    for done, block in compiled.fits(task.first, task.last):
+        for fits, of_block in zip(collected, block, strict=True):
+            fits.append(of_block)
         advance(done * len(methods))
         if stop is not None and stop.is_set():
             return []
@@ -194,4 +206,4 @@ def _compute(
     pace.warm = True
     if timed and start is not None:
         pace.learn(task, timed, time.perf_counter() - start)
-    return [{name: np.concatenate([b[name] for b in rows]) for name in rows[0]} for rows in collected]
+    return [compiled.columns(m, task.first, Fits.concatenate(fits)) for m, fits in enumerate(collected)]

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -96,6 +96,7 @@ def result_key(data_key: str, method: Method) -> str:
     return _sha256(identity)
 
 
+@cache
 def key_words(key: str) -> tuple[int, ...]:
     """A key's eight 32-bit words, the most significant first.
 
