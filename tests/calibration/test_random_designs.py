@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from nestlab.fit.deviance import Statistics, deviance
-from nestlab.fit.lmm import Fits, Plan, compile_plan, fit_gram, pairs
+from nestlab.fit.deviance import Statistics, deviance, relative_covariance, statistics_of
+from nestlab.fit.lmm import Fits, Plan, compile_plan, fit_gram
 from nestlab.fit.status import Status
 from nestlab.simulate.gram import Gram, respond
-from nestlab.simulate.layout import compile_design, pair
+from nestlab.simulate.layout import compile_design
 from nestlab.simulate.moments import Moments
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.model import Condition, Layout, Method, Predictor, Truth
@@ -58,31 +58,6 @@ def design(rng: np.random.Generator) -> tuple[Plan, Gram]:
     return plan, respond(draw, made, plan.omitted, plan.multipliers)
 
 
-def covariance(fits: Fits, r: int, q: int) -> Array:
-    G = np.empty((q, q))
-    for value, (i, k) in zip(fits.varcomp[r] / fits.sigma2[r], pairs(q), strict=True):
-        G[i, k] = G[k, i] = value
-    return G
-
-
-def of_replicate(plan: Plan, gram: Gram, r: int) -> Statistics:
-    """Statistics of one replicate, straight from the Gram."""
-    J = gram.yy.shape[0]
-    rd, rw = (r if a.shape[2] > 1 else 0 for a in (gram.dd, gram.weights))
-    w = [gram.weights[k, :, rw] for k in plan.xweights]
-    z, x = list(plan.zcols), list(plan.xcols)
-    dd = {(a, b): gram.dd[:, pair(a, b), rd] for a in {*z, *x} for b in {*z, *x}}
-    return Statistics(
-        A=np.array([[dd[a, b] for b in z] for a in z]).transpose(2, 0, 1),
-        B=np.array([[dd[a, c] * v for c, v in zip(x, w, strict=True)] for a in z]).transpose(2, 0, 1),
-        c=gram.dy[:, z, r],
-        XX=np.array([[(dd[a, b] * v * u).sum() for b, u in zip(x, w, strict=True)] for a, v in zip(x, w, strict=True)]),
-        Xy=np.array([(gram.dy[:, a, r] * v).sum() for a, v in zip(x, w, strict=True)]),
-        yy=float(gram.yy[:, r].sum()),
-        N=plan.rows * (J > 0),
-    )
-
-
 def independent(s: Statistics, blocks: NDArray[np.int64], rng: np.random.Generator, *, reml: bool) -> float:
     """The lowest deviance that L-BFGS-B finds from several places, over the entries of L."""
     q = len(blocks)
@@ -123,9 +98,7 @@ def test_random_designs_end_with_a_right_status() -> None:
     assert counts[Status.ok] > 10_000
     assert counts[Status.not_converged] <= 5e-4 * counts.sum(), counts
     for plan, gram, fits, r in chosen[:SAMPLE]:
-        s = of_replicate(plan, gram, r)
-        q = len(plan.zcols)
-        G = covariance(fits, r, q)
+        s, G = statistics_of(plan, gram, r), relative_covariance(fits, r)
         ours = deviance(s, G, reml=plan.reml)
         assert ours == pytest.approx(fits.deviance[r], abs=1e-7)
         theirs = independent(s, plan.blocks, rng, reml=plan.reml)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nestlab.fit.deviance import Statistics, deviance, gradient
+from nestlab.fit.deviance import deviance, gradient, relative_covariance, statistics_of
 from nestlab.fit.lanes import LANES
-from nestlab.fit.lmm import Fits, Plan, compile_plan, fit_gram, fit_replicates, pairs
+from nestlab.fit.lmm import Fits, Plan, compile_plan, fit_gram, fit_replicates
 from nestlab.fit.status import Status
 from nestlab.fit.workspace import make_shape
 from nestlab.simulate.gram import Gram, respond
-from nestlab.simulate.layout import compile_design, pair
+from nestlab.simulate.layout import compile_design
 from nestlab.simulate.moments import Moments
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.model import Condition, Layout, Method, Predictor, Truth
@@ -61,31 +61,6 @@ def rows(fits: Fits, which: Any) -> Fits:
     return Fits(**{field.name: getattr(fits, field.name)[which] for field in fields(Fits)})
 
 
-def statistics(plan: Plan, gram: Gram, r: int) -> Statistics:
-    """Of one replicate, straight from the Gram."""
-    rd, rw = (r if a.shape[2] > 1 else 0 for a in (gram.dd, gram.weights))
-    w = [gram.weights[k, :, rw] for k in plan.xweights]
-    z, x = list(plan.zcols), list(plan.xcols)
-    dd = {(a, b): gram.dd[:, pair(a, b), rd] for a in {*z, *x} for b in {*z, *x}}
-    return Statistics(
-        A=np.array([[dd[a, b] for b in z] for a in z]).transpose(2, 0, 1),
-        B=np.array([[dd[a, c] * v for c, v in zip(x, w, strict=True)] for a in z]).transpose(2, 0, 1),
-        c=gram.dy[:, z, r],
-        XX=np.array([[(dd[a, b] * v * u).sum() for b, u in zip(x, w, strict=True)] for a, v in zip(x, w, strict=True)]),
-        Xy=np.array([(gram.dy[:, a, r] * v).sum() for a, v in zip(x, w, strict=True)]),
-        yy=float(gram.yy[:, r].sum()),
-        N=plan.rows,
-    )
-
-
-def covariance(plan: Plan, fits: Fits, r: int) -> Array:
-    q = len(plan.zcols)
-    G = np.empty((q, q))
-    for value, (i, k) in zip(fits.varcomp[r] / fits.sigma2[r], pairs(q), strict=True):
-        G[i, k] = G[k, i] = value
-    return G
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_bits_do_not_depend_on_lane_neighbours_or_order(model: str) -> None:
     plan, gram = block(model)
@@ -118,7 +93,7 @@ def test_lanes_against_the_twin(model: str, reml: bool) -> None:
     fits = fit_gram(plan, gram, 0, BLOCK)
     same = plan.blocks[:, None] == plan.blocks[None, :]
     for r in np.flatnonzero(fits.status <= Status.singular):
-        s, G = statistics(plan, gram, r), covariance(plan, fits, r)
+        s, G = statistics_of(plan, gram, int(r)), relative_covariance(fits, int(r))
         assert deviance(s, G, reml=reml) == pytest.approx(fits.deviance[r], abs=1e-8)
         assert np.abs((gradient(s, G, reml=reml) * same) @ G).max() < 2e-6
 

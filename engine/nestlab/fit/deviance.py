@@ -11,7 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Statistics", "deviance", "gradient", "hessian", "statistics"]
+from ..simulate.gram import Gram
+from ..simulate.layout import pair
+from .lmm import Fits, Plan, pairs
+
+__all__ = ["Statistics", "deviance", "gradient", "hessian", "relative_covariance", "statistics", "statistics_of"]
 
 Array = NDArray[np.float64]
 
@@ -53,6 +57,33 @@ def statistics(y: Array, X: Array, Z: Array, groups: NDArray[np.int64]) -> Stati
         yy=float(y @ y),
         N=len(y),
     )
+
+
+def statistics_of(plan: Plan, gram: Gram, r: int) -> Statistics:
+    """Statistics of replicate r of a block, as a method sees it."""
+    rd, rw = (r if array.shape[2] > 1 else 0 for array in (gram.dd, gram.weights))
+    w = [gram.weights[k, :, rw] for k in plan.xweights]
+    z, x = list(plan.zcols), list(plan.xcols)
+    dd = {(a, b): gram.dd[:, pair(a, b), rd] for a in {*z, *x} for b in {*z, *x}}
+    return Statistics(
+        A=np.array([[dd[a, b] for b in z] for a in z]).transpose(2, 0, 1),
+        B=np.array([[dd[a, c] * v for c, v in zip(x, w, strict=True)] for a in z]).transpose(2, 0, 1),
+        c=gram.dy[:, z, r],
+        XX=np.array([[(dd[a, b] * v * u).sum() for b, u in zip(x, w, strict=True)] for a, v in zip(x, w, strict=True)]),
+        Xy=np.array([(gram.dy[:, a, r] * v).sum() for a, v in zip(x, w, strict=True)]),
+        yy=float(gram.yy[:, r].sum()),
+        N=plan.rows,
+    )
+
+
+def relative_covariance(fits: Fits, r: int) -> Array:
+    """G (q, q) of fit r: the covariance of the random effects over the residual variance."""
+    values = fits.varcomp[r] / fits.sigma2[r]
+    q = next(q for q in range(1, 5) if len(pairs(q)) == len(values))
+    G = np.empty((q, q))
+    for value, (i, k) in zip(values, pairs(q), strict=True):
+        G[i, k] = G[k, i] = value
+    return G
 
 
 def _pieces(s: Statistics, G: Array, reml: bool) -> _Pieces:
