@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba import njit
 from numpy.typing import NDArray
 
 from nestlab.fit.deviance import deviance, gradient, relative_covariance, statistics_of
 from nestlab.fit.lanes import LANES
-from nestlab.fit.lmm import Fits, Plan, compile_plan, fit_gram, fit_replicates
+from nestlab.fit.lmm import Fits, Plan, compile_plan, fit_gram
+from nestlab.fit.search import _place
 from nestlab.fit.status import Status
-from nestlab.fit.workspace import make_shape
+from nestlab.fit.workspace import get_workspace, make_shape
 from nestlab.simulate.gram import Gram, respond
 from nestlab.simulate.layout import compile_design
 from nestlab.simulate.moments import Moments
@@ -129,21 +131,26 @@ def test_a_failure_in_one_lane_is_its_own() -> None:
     assert_same_bits(rows(broken, others), rows(whole, others))
 
 
-def test_no_start_is_made_twice() -> None:
-    """Without moments and a given start, start 0 is the identity and start 1 another."""
-    plan, gram = block("slope")
-    made = {
-        given: fit_replicates(
-            make_shape(
-                plan.zcols, plan.xcols, plan.xweights, plan.blocks, np.full(3, given),
-                rows=plan.rows, clusters=len(plan.groups), reml=True, moments=False,
-            ),
-            plan.groups, gram, 0, BLOCK,
-        )
-        for given in (-1.0, 0.4)
-    }  # fmt: skip
-    singular = made[-1.0].status == Status.singular
-    assert singular.sum() > 5
-    assert (made[-1.0].status == made[0.4].status).all()
-    np.testing.assert_allclose(made[-1.0].deviance, made[0.4].deviance, atol=1e-8)
-    assert (made[-1.0].iterations[singular] % 2 == 1).any(), "an even number everywhere: a start and its copy"
+@njit
+def place(shapes: Any, memory: Any, which: int) -> None:
+    _place(0, which, shapes[0], memory[0])
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_no_start_is_made_twice(given: bool) -> None:
+    """Without moments and a given start, start 0 is the identity, and no later one is; with one, start 1 is."""
+    plan, _ = block("slope")
+    shape = make_shape(
+        plan.zcols, plan.xcols, plan.xweights, plan.blocks, np.array([0.4, 0.0, 0.4]) if given else np.full(3, -1.0),
+        rows=plan.rows, clusters=len(plan.groups), reml=True, moments=False,
+    )  # fmt: skip
+    memory = get_workspace()
+    memory[0]["U"][:2, :2, 0] = np.eye(2)
+    found = []
+    for which in range(12):
+        place(shape, memory, which)
+        F = memory[0]["F"][:2, :2, 0]
+        found.append((F @ F.T).round(12))
+    identities = [which for which, G in enumerate(found) if np.array_equal(G, np.eye(2))]
+    assert identities == ([1] if given else [0])
+    assert len({G.tobytes() for G in found}) == len(found)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 import nestlab as nl
-from nestlab.run.store import Store, missing_ranges
+from nestlab.run.store import Part, Store, missing_ranges
 
 
 @pytest.fixture
@@ -189,3 +191,30 @@ def test_store_summary_of_an_incomplete_run_uses_what_is_there(ran: Path) -> Non
 )
 def test_missing_ranges(covered: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
     assert missing_ranges(covered, 40) == expected
+
+
+def test_parts_may_be_read_while_others_are_written(tmp_path: Path) -> None:
+    """A worker that measures a finished condition lists parts while another one adds its own."""
+    store = Store(tmp_path)
+    for k in range(3000):
+        store.parts[str(k)] = Part(str(k), k % 50, "m", "key", k, k + 1, "")
+    stop = threading.Event()
+
+    def write() -> None:
+        k = 3000
+        while not stop.is_set():
+            with store._guard:
+                store.parts[str(k)] = Part(str(k), 50, "m", "key", k, k + 1, "")
+            k += 1
+
+    writer = threading.Thread(target=write)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    writer.start()
+    try:
+        for k in range(100):
+            assert len(store.covered(k % 50, "key")) == 60
+    finally:
+        stop.set()
+        writer.join()
+        sys.setswitchinterval(before)
