@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from nestlab.measure.intervals import critical_values
-from nestlab.measure.measures import error_measures, estimate_measures, interval_measures, relative_precision
+from nestlab.measure.measures import (
+    error_measures,
+    estimate_measures,
+    interval_measures,
+    rejection_measures,
+    relative_precision,
+)
 
 pytestmark = pytest.mark.calibration
 
@@ -54,7 +60,8 @@ def repeated(population, mcse):
         measures = [
             *estimate_measures(x[study], truth, mcse=mcse),
             *error_measures(x[study], se[study], mcse=mcse),
-            *interval_measures(x[study], half[study], truth, 0.0),
+            *interval_measures(x[study], half[study], truth),
+            *rejection_measures(np.abs(x[study]) > half[study], x[study], truth, 0.0),
             relative_precision(x[study], other[study], mcse=mcse),
         ]
         for measured in measures:
@@ -75,7 +82,7 @@ def test_mcse_is_the_spread(population):
     ratio = repeated(population, "distribution-free")
     assert ratio.keys() >= MEASURED
     if population is not variance_component:  # its intervals are never above the truth and always hold 0
-        assert ratio.keys() >= {"above", "power"}
+        assert ratio.keys() >= {"above", "power", "type_m"}
     if population is not normal:
         # Its MCSE takes the mean of the estimates as known; where they are skewed that mean moves it: 1.32 and 1.14.
         assert 1.05 < ratio.pop("becover") < 1.4

@@ -8,7 +8,13 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import binom, norm
 
-from nestlab.measure.measures import error_measures, estimate_measures, interval_measures, relative_precision
+from nestlab.measure.measures import (
+    error_measures,
+    estimate_measures,
+    interval_measures,
+    rejection_measures,
+    relative_precision,
+)
 
 TRUTH, NULL = 0.4, 0.1
 N = 400
@@ -47,7 +53,8 @@ def test_values_against_loops(data):
     got = measured(
         estimate_measures(x, TRUTH, mcse="morris")
         + error_measures(x, se, mcse="morris")
-        + interval_measures(x, half, TRUTH, NULL)
+        + interval_measures(x, half, TRUTH)
+        + rejection_measures(np.abs(x - NULL) > half, x, TRUTH, NULL)
         + [relative_precision(x, other, mcse="morris")]
     )
     mean = fmean(x)
@@ -70,10 +77,12 @@ def test_values_against_loops(data):
         "power": fmean(abs(v - NULL) / h > 1 for v, h in zip(x, half, strict=True)),
         "relprec": 100 * (variance(other) / variance(x) - 1),
     }
+    found = [v - NULL for v, h in zip(x, half, strict=True) if abs(v - NULL) > h]
+    expected |= {"type_s": fmean(v < 0 for v in found), "type_m": fmean(map(abs, found)) / (TRUTH - NULL)}
     assert got.keys() == expected.keys()
     for measure, value in expected.items():
         assert got[measure].value == pytest.approx(value, rel=1e-11), measure
-        assert got[measure].n == N
+        assert got[measure].n == (len(found) if measure in ("type_s", "type_m") else N)
 
 
 def test_morris_mcse_against_table_6(data):
@@ -81,7 +90,8 @@ def test_morris_mcse_against_table_6(data):
     got = measured(
         estimate_measures(x, TRUTH, mcse="morris")
         + error_measures(x, se, mcse="morris")
-        + interval_measures(x, half, TRUTH, NULL)
+        + interval_measures(x, half, TRUTH)
+        + rejection_measures(np.abs(x - NULL) > half, x, TRUTH, NULL)
         + [relative_precision(x, other, mcse="morris")]
     )
     empse, modelse, var_se2 = stdev(x), math.sqrt(fmean(se**2)), variance(se**2)
@@ -106,7 +116,7 @@ def test_morris_mcse_against_table_6(data):
 
 def test_mcse_of_averages_is_the_jackknife(data):
     x, _, _, half = data
-    got = measured(estimate_measures(x, TRUTH, mcse="distribution-free") + interval_measures(x, half, TRUTH, NULL))
+    got = measured(estimate_measures(x, TRUTH, mcse="distribution-free") + interval_measures(x, half, TRUTH))
     for measure, statistic, column in [
         ("mean", np.mean, x),
         ("bias", np.mean, x),
@@ -190,9 +200,9 @@ def test_mcse_of_the_median_from_sorted_values(n):
 
 def test_the_two_sides_of_noncoverage_and_coverage_sum_to_one(data):
     x, _, _, half = data
-    got = measured(interval_measures(x, half, TRUTH, NULL))
+    got = measured(interval_measures(x, half, TRUTH))
     assert got["cover"].successes + got["below"].successes + got["above"].successes == N
-    far_below = measured(interval_measures(np.full(3, -9.0), np.ones(3), TRUTH, NULL))
+    far_below = measured(interval_measures(np.full(3, -9.0), np.ones(3), TRUTH))
     assert (far_below["below"].value, far_below["above"].value) == (1, 0)
 
 

@@ -15,6 +15,19 @@ from nestlab.measure.intervals import critical_values, wilson
 def test_critical_values_vectorised(alpha):
     df = np.array([0.3, 1.0, 1.7, 2.0, 2.5, 4.0, 9.99, 18.0, 63.2, 498.0, 1e5, 1e9, np.inf])
     assert_allclose(critical_values(df, alpha), stats.t.isf(alpha / 2, df), rtol=2e-12)
+    assert_allclose(critical_values(df, alpha, sides=1), stats.t.isf(alpha, df), rtol=2e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("alpha", [0.55, 0.8, 0.99])
+def test_critical_values_one_sided_above_one_half_vectorised(alpha):
+    df = np.array([0.3, 1.7, 2.0, 4.0, 63.2, 1e9, np.inf])
+    assert_allclose(critical_values(df, alpha, sides=1), stats.t.isf(alpha, df), rtol=2e-12)
+    assert np.isnan(critical_values([1e-4, 1e-4], alpha, sides=1)).all()
+
+
+def test_critical_values_one_sided_equal_two_sided_at_twice_alpha():
+    df = np.array([0.5, 2.5, 18.0, 498.0, np.inf])
+    assert (critical_values(df, 0.05, sides=1) == critical_values(df, 0.1)).all()
 
 
 def test_critical_values_of_one_df_equal_those_among_many():
@@ -31,9 +44,10 @@ def test_critical_values_of_a_number():
 @pytest.mark.parametrize("rest", [[], [18.0], [18.0, 18.0], [3.0, 18.0]])
 def test_critical_values_degenerate(rest):
     bad = [np.nan, 0.0, -1.0, -np.inf, 1e-4]
-    values = critical_values(np.array(bad + rest), 0.05)
-    assert np.isnan(values[: len(bad)]).all()
-    assert_allclose(values[len(bad) :], stats.t.isf(0.025, rest), rtol=1e-10)
+    for sides in (1, 2):
+        values = critical_values(np.array(bad + rest), 0.05, sides=sides)
+        assert np.isnan(values[: len(bad)]).all()
+        assert_allclose(values[len(bad) :], stats.t.isf(0.05 / sides, rest), rtol=1e-10)
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])

@@ -11,8 +11,9 @@ from nestlab.measure.performance import COLUMNS, MEASURES, SUBSETS, Estimates, M
 
 OF_ESTIMATES = {"mean", "median", "bias", "relbias", "empse", "mse", "rmse"}
 OF_ERRORS = {"modelse", "relerror"}
-OF_INTERVALS = {"cover", "becover", "below", "above", "width", "power"}
-PROPORTIONS = {"cover", "becover", "below", "above", "power"}
+OF_REJECTIONS = {"type_s", "type_m"}
+OF_INTERVALS = {"cover", "becover", "below", "above", "width", "power"} | OF_REJECTIONS
+PROPORTIONS = {"cover", "becover", "below", "above", "power", "type_s"}
 NAN = math.nan
 
 
@@ -195,7 +196,8 @@ def test_proportions_have_wilson_limits(normal):
     table = summarise([method(x=x, se=se, df=np.inf)], {"x": 0.3})
     for measure in PROPORTIONS:
         got = row(table, measure)
-        limits = stats.binomtest(round(got.value * 50), 50).proportion_ci(method="wilson")
+        assert got.n == (round(50 * row(table, "power").value) if measure == "type_s" else 50)
+        limits = stats.binomtest(round(got.value * got.n), got.n).proportion_ci(method="wilson")
         assert (got.lower, got.upper) == pytest.approx(tuple(limits))
     limited = set(table[table["lower"].notna()]["measure"])
     assert limited == PROPORTIONS | {"converged", "singular", "failed"}

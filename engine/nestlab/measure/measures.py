@@ -20,7 +20,7 @@ have sqrt(c (1 - c)/N), which is 0 at 0 and 1: read Wilson's limits beside it.
 A value that the replicates do not determine is nan, never a guess: an average needs N >= 1 and its MCSE 2, empse
 needs 2 and its MCSE 3 (2 in Table 6), the MCSE of a median needs 3; a ratio whose denominator is 0 (constant
 estimates) is nan, as is anything that overflows. Estimates of any unit; relbias, relerror and relprec are
-percentages, proportions lie in [0, 1].
+percentages, proportions lie in [0, 1], type_m is a ratio.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ from scipy.special import bdtr, ndtri
 __all__ = [
     "Mcse",
     "Measured",
+    "end_measures",
     "error_measures",
     "estimate_measures",
     "interval_measures",
     "proportion",
+    "rejection_measures",
     "relative_precision",
 ]
 
@@ -109,27 +111,56 @@ def error_measures(x: Array, se: Array, *, mcse: Mcse) -> list[Measured]:
     ]
 
 
-def interval_measures(x: Array, half: Array, truth: float, null: float) -> list[Measured]:
-    """Of N intervals x_i +- half_i and the tests they invert: cover, becover, below, above, width, power; half >= 0.
+def interval_measures(x: Array, half: Array, truth: float) -> list[Measured]:
+    """cover, becover, below, above, width of N intervals x_i +- half_i; half >= 0.
 
     cover: the interval holds the truth (ends included); below: it lies wholly below the truth; above: wholly above;
     the three sum to 1, and are absent where the truth is nan. becover: it holds m, the mean of these estimates. width:
-    the mean of 2 half_i. power: |x_i - null| > half_i. Morris et al. (2019), Tables 1 and 6.
+    the mean of 2 half_i. Morris et al. (2019), Tables 1 and 6.
 
     As in Table 6 the MCSE of becover takes m as known. That is right for symmetric estimates; for the skewed ones in
     tests/calibration the spread is 1.1 to 1.3 times as large.
     """
-    measures = []
     error = x - truth
+    becover = np.abs(_Sample.of(x).deviation) <= half
+    return _of_intervals(-error > half, error > half, becover, 2 * half, truth)
+
+
+def end_measures(x: Array, lower: Array, upper: Array, truth: float) -> list[Measured]:
+    """The same of N intervals [lower_i, upper_i] about estimates x_i, lower <= upper; infinite ends give no width."""
+    mean = _Sample.of(x).mean
+    becover = (lower <= mean) & (mean <= upper)
+    return _of_intervals(upper < truth, lower > truth, becover, upper - lower, truth)
+
+
+def _of_intervals(
+    below: NDArray[np.bool_], above: NDArray[np.bool_], becover: NDArray[np.bool_], width: Array, truth: float
+) -> list[Measured]:
+    measures = [proportion("becover", becover)]
     if math.isfinite(truth):
-        measures.append(proportion("cover", np.abs(error) <= half))
-    measures.append(proportion("becover", np.abs(_Sample.of(x).deviation) <= half))
-    if math.isfinite(truth):
-        measures.append(proportion("below", -error > half))
-        measures.append(proportion("above", error > half))
-    width = _Sample.of(2 * half)
-    measures.append(Measured("width", width.mean, _standard_error(width.deviation), width.n))
-    measures.append(proportion("power", np.abs(x - null) > half))
+        hits = (("cover", ~(below | above)), ("below", below), ("above", above))
+        measures += [proportion(measure, hit) for measure, hit in hits]
+    sample = _Sample.of(width)
+    measures.append(Measured("width", sample.mean, _standard_error(sample.deviation), sample.n))
+    return measures
+
+
+def rejection_measures(rejects: NDArray[np.bool_], x: Array | None, truth: float, null: float) -> list[Measured]:
+    """power of N tests; type_s and type_m of the rejections among them, where x holds the estimates.
+
+    type_s: the share of rejections whose estimate lies on the wrong side of the null, (x - null)(truth - null) < 0.
+    type_m: the mean of |x - null| / |truth - null| over rejections, the exaggeration ratio. Their n is the number of
+    rejections (with a finite estimate); they are absent where the truth is not finite or equals the null. Gelman and
+    Carlin (2014, Perspect Psychol Sci 9:641).
+    """
+    measures = [proportion("power", rejects)]
+    effect = truth - null
+    if x is None or effect == 0 or not math.isfinite(effect):
+        return measures
+    found = (x[rejects & np.isfinite(x)] - null) / effect
+    size = _Sample.of(np.abs(found))
+    measures.append(proportion("type_s", found < 0))
+    measures.append(Measured("type_m", size.mean, _standard_error(size.deviation), size.n))
     return measures
 
 

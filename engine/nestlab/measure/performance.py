@@ -1,18 +1,20 @@
 """Replicates of one condition in, a tidy table of measures out.
 
-Each method brings a column of estimates per estimand, with standard errors and degrees of freedom where its inference
-makes them (`MethodResults`); `summarise` returns a row per method x estimand x measure x subset. Formulas and MCSEs
-are in `measures.py`.
+Each method brings a column of estimates per estimand, with what its inference makes: standard errors and degrees of
+freedom, interval ends, p values (`MethodResults`, in `results.py`); `summarise` returns a row per method x estimand x
+measure x subset. Formulas and MCSEs are in `measures.py`, the tests in `decisions.py`.
 
 A replicate has a result for an estimand if its fit did not fail and the estimate is finite; for modelse and relerror
-the standard error has to be finite and >= 0 too; for intervals and tests also df > 0. Whatever has no result stays
-out of the value and is seen in `n`; nothing else is left out.
+the standard error has to be finite and >= 0 too; for intervals and tests also df > 0. A stored interval needs the
+estimate and lower <= upper, a stored p value only to lie in [0, 1]: a nan is a missing interval, a missing test, never
+a miss or a non-rejection. Whatever has no result stays out of the value and is seen in `n`; nothing else is left out.
 
 Subsets: "all", every replicate with a result; "converged", those of them whose fit converged; "common", those on
-which every method that has this estimand (and, for measures of inference, its standard errors or tests) has a result.
-Measures of a method as a whole, estimand "", are shares of all its replicates: converged (singular ones included),
-singular, failed (no estimates); what is neither converged nor failed stopped short. In subset "converged" singular is
-the share of converged fits.
+which every method that has this estimand (and, for measures of inference, its standard errors, intervals or tests)
+has a result. Measures of a method as a whole, estimand "", are shares of all its replicates: converged (singular ones
+included), singular, failed (no estimates); what is neither converged nor failed stopped short; inference_failed
+(estimates, but not all inference) where the method tells. In subset "converged" singular is the share of converged
+fits.
 """
 
 from __future__ import annotations
@@ -20,99 +22,43 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .decisions import decide
 from .intervals import critical_values, wilson
 from .measures import (
     Mcse,
     Measured,
+    end_measures,
     error_measures,
     estimate_measures,
     interval_measures,
     proportion,
+    rejection_measures,
     relative_precision,
 )
+from .results import Estimates, MethodResults
 
 __all__ = ["COLUMNS", "MEASURES", "SUBSETS", "Estimates", "MethodResults", "summarise"]
 
 Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 SUBSETS = ("all", "converged", "common")
 MEASURES = (
     *("mean", "median", "bias", "relbias", "empse", "mse", "rmse", "modelse", "relerror"),
-    *("cover", "becover", "below", "above", "width", "power", "relprec"),
-    *("converged", "singular", "failed"),
+    *("cover", "becover", "below", "above", "width", "power", "type_s", "type_m", "relprec"),
+    *("converged", "singular", "failed", "inference_failed"),
 )
 COLUMNS = (
     *("method", "estimand", "measure", "subset", "value", "mcse", "n"),
     *("lower", "upper", "missing", "bound_lower", "bound_upper"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Estimates:
-    """What one method says of one estimand in R replicates.
-
-    estimate: (R,), nan where there is none. se: (R,), >= 0, nan where there is none; None if the method makes none
-    for this estimand. df: (R,) or one number, inf for z, nan where inference failed; None if there is no test or
-    interval for this estimand (measures of inference are then absent, rather than missing R times). null: the value
-    under test.
-    """
-
-    estimate: Array
-    se: Array | None = None
-    df: Array | float | None = None
-    null: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class MethodResults:
-    """One method's replicates of one condition.
-
-    replicate: (R,) distinct numbers, by which methods are paired. converged: (R,) status ok or singular; singular:
-    (R,) a part of converged; failed: (R,) the fit gave no estimates, disjoint from converged. alpha in (0, 1): the
-    level of tests, and 1 - that of intervals. ValueError where these do not hold.
-    """
-
-    name: str
-    replicate: NDArray[np.integer[Any]]
-    converged: Mask
-    singular: Mask
-    failed: Mask
-    estimands: Mapping[str, Estimates]
-    alpha: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1:
-            raise ValueError(
-                f"method {self.name!r}: alpha is {self.alpha!r}; allowed is a number between 0 and 1, as 0.05"
-            )
-        object.__setattr__(self, "replicate", np.asarray(self.replicate))
-        for flag in ("converged", "singular", "failed"):
-            object.__setattr__(self, flag, np.asarray(getattr(self, flag), dtype=bool))
-            _require_shape(self, flag, getattr(self, flag))
-        for estimand, part in self.estimands.items():
-            _require_shape(self, f"estimate.{estimand}", part.estimate)
-            if part.se is not None:
-                _require_shape(self, f"se.{estimand}", part.se)
-            elif part.df is not None:
-                raise ValueError(
-                    f"method {self.name!r}: df.{estimand} comes without se.{estimand}; give it, or leave df out"
-                )
-            if part.df is not None and np.ndim(part.df) > 0:
-                _require_shape(self, f"df.{estimand}", part.df)
-        rising = bool((self.replicate[1:] > self.replicate[:-1]).all())
-        if not rising and np.unique(self.replicate).size < self.replicate.size:
-            raise ValueError(
-                f"method {self.name!r}: replicate repeats a number; give each replicate of a condition once"
-            )
-        _refuse(self, "singular", self.singular & ~self.converged, "a singular fit counts as converged")
-        _refuse(self, "failed", self.failed & self.converged, "a failed fit is not converged")
 
 
 def summarise(
@@ -195,10 +141,12 @@ def _on(union: NDArray[np.integer[Any]], method: MethodResults) -> _Run:
         out[places] = values
         return out
 
+    columns = ("estimate", "se", "df", "lower", "upper", "p")
     estimands = {
-        name: replace(part, estimate=numbers(part.estimate), se=numbers(part.se), df=numbers(part.df))
+        name: replace(part, **{column: numbers(getattr(part, column)) for column in columns})
         for name, part in method.estimands.items()
     }
+    unsure = method.inference_failed
     whole = replace(
         method,
         replicate=union,
@@ -206,47 +154,62 @@ def _on(union: NDArray[np.integer[Any]], method: MethodResults) -> _Run:
         singular=flags(method.singular),
         failed=flags(method.failed),
         estimands=estimands,
+        inference_failed=None if unsure is None else flags(unsure),
     )
     return _Run(whole, flags(np.ones(places.size, dtype=bool)))
 
 
 def _whole(run: _Run) -> Iterator[Row]:
     method = run.method
-    for measure, hits in (("converged", method.converged), ("singular", method.singular), ("failed", method.failed)):
-        yield Row(method.name, "", "all", proportion(measure, hits[run.ran]), None)
+    for measure in ("converged", "singular", "failed", "inference_failed"):
+        hits = getattr(method, measure)
+        if hits is not None:
+            yield Row(method.name, "", "all", proportion(measure, hits[run.ran]), None)
     yield Row(method.name, "", "converged", proportion("singular", method.singular[method.converged]), None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """One method's columns for one estimand.
+    """One method's columns for one estimand, None for what it has not.
 
-    has: per kind of measure, where it has a result; "pair" where the reference of relprec, with estimates
-    `reference`, has one too.
+    half: half-widths of the intervals, unless `ends` holds both their ends. rejects: decisions of the tests. has: per
+    kind of measure ("estimate", "error", "interval", "test"), where it has a result; "pair" where the reference of
+    relprec, with estimates `reference`, has one too.
     """
 
     run: _Run
-    x: Array
+    part: Estimates
+    x: Array | None
     se: Array | None
     half: Array | None
-    null: float
+    ends: tuple[Array, Array] | None
+    rejects: Mask | None
     reference: Array | None
     has: Mapping[str, Mask]
 
     @staticmethod
     def of(run: _Run, part: Estimates) -> _Target:
-        x = np.asarray(part.estimate, dtype=np.float64)
-        has = {"estimate": np.isfinite(x) & ~run.method.failed}
-        se = half = None
-        if part.se is not None:
-            se = np.asarray(part.se, dtype=np.float64)
+        x, se, lower, upper = map(_floats, (part.estimate, part.se, part.lower, part.upper))
+        alpha, fitted = run.method.alpha, ~run.method.failed
+        has, half, ends = {}, None, None
+        if x is not None:
+            has["estimate"] = np.isfinite(x) & fitted
+        if se is not None:
             has["error"] = has["estimate"] & np.isfinite(se) & (se >= 0)
-            if part.df is not None:
-                half = critical_values(part.df, run.method.alpha) * se
-                has["interval"] = has["error"] & np.isfinite(half)
-        return _Target(run, x, se, half, part.null, None, has)
+        if lower is not None and upper is not None:
+            ends = (lower, upper)
+            has["interval"] = has["estimate"] & (lower <= upper)
+        elif se is not None and part.df is not None:
+            half = critical_values(part.df, alpha) * se
+            has["interval"] = has["error"] & np.isfinite(half)
+        decided = decide(part, half, alpha)
+        if decided is not None:
+            has["test"] = decided.known & (fitted if part.p is not None else has["error"])
+        return _Target(run, part, x, se, half, ends, None if decided is None else decided.rejects, None, has)
 
     def against(self, other: _Target) -> _Target:
+        if self.x is None or other.x is None:
+            return self
         pair = self.has["estimate"] & other.has["estimate"]
         return replace(self, reference=other.x, has={**self.has, "pair": pair})
 
@@ -258,7 +221,7 @@ def _of_estimand(estimand: str, runs: Sequence[_Run], truth: float, mcse: Mcse) 
         targets = [target.against(first) for target in targets]
     common = {
         kind: np.logical_and.reduce([target.has[kind] for target in targets if kind in target.has])
-        for kind in ("estimate", "error", "interval", "pair")
+        for kind in ("estimate", "error", "interval", "test", "pair")
         if any(kind in target.has for target in targets)
     }
     for target in targets:
@@ -268,18 +231,19 @@ def _of_estimand(estimand: str, runs: Sequence[_Run], truth: float, mcse: Mcse) 
         subsets = (
             ("all", target.has, target.run.ran),
             ("converged", {kind: mask & converged[kind] for kind, mask in target.has.items()}, method.converged),
-            ("common", {kind: common[kind] for kind in target.has}, common.get("interval", method.converged)),
+            ("common", {kind: common[kind] for kind in target.has}, None),
         )
         for subset, measures, population in _of_subsets(target, subsets, truth, mcse):
             for measured in measures:
-                missing = population - measured.n if measured.measure in ("cover", "power") else None
-                yield Row(method.name, estimand, subset, measured, missing)
+                missing = 0 if population is None else population - measured.n
+                bounded = measured.measure in ("cover", "power")
+                yield Row(method.name, estimand, subset, measured, missing if bounded else None)
 
 
 def _of_subsets(
-    target: _Target, subsets: Iterable[tuple[str, Mapping[str, Mask], Mask]], truth: float, mcse: Mcse
-) -> Iterator[tuple[str, list[Measured], int]]:
-    """Each subset, its measures, its number of replicates.
+    target: _Target, subsets: Iterable[tuple[str, Mapping[str, Mask], Mask | None]], truth: float, mcse: Mcse
+) -> Iterator[tuple[str, list[Measured], int | None]]:
+    """Each subset, its measures, its number of replicates; None where those are the ones with a result, "common".
 
     A subset is a part of "all", so one that is as large is "all": it is not computed again.
     """
@@ -289,24 +253,43 @@ def _of_subsets(
         measures = everything[1] if sizes == everything[0] else _measures(target, masks, truth, mcse)
         if subset == "all":
             everything = (sizes, measures)
-        yield subset, measures, int(np.count_nonzero(population))
+        yield subset, measures, None if population is None else int(np.count_nonzero(population))
 
 
 def _measures(target: _Target, masks: Mapping[str, Mask], truth: float, mcse: Mcse) -> list[Measured]:
-    measures = estimate_measures(_at(masks["estimate"], target.x), truth, mcse=mcse)
-    if target.se is not None:
-        mask = masks["error"]
-        measures += error_measures(_at(mask, target.x), _at(mask, target.se), mcse=mcse)
-    if target.half is not None:
-        mask = masks["interval"]
-        measures += interval_measures(_at(mask, target.x), _at(mask, target.half), truth, target.null)
-    if target.reference is not None:
-        mask = masks["pair"]
-        measures.append(relative_precision(_at(mask, target.x), _at(mask, target.reference), mcse=mcse))
+    part, x = target.part, target.x
+    measures = []
+    if x is not None:
+        measures += estimate_measures(_at(masks["estimate"], x), truth, mcse=mcse)
+        measures += _inference(target, x, masks, truth, mcse)
+    if target.rejects is not None:
+        mask = masks["test"]
+        tested = None if x is None or part.equivalence is not None else _at(mask, x)
+        measures += rejection_measures(_at(mask, target.rejects), tested, truth, part.null)
     return sorted(measures, key=lambda measured: MEASURES.index(measured.measure))
 
 
-def _at(mask: Mask, values: Array) -> Array:
+def _inference(target: _Target, x: Array, masks: Mapping[str, Mask], truth: float, mcse: Mcse) -> Iterator[Measured]:
+    """The measures of standard errors and intervals, and relprec."""
+    if target.se is not None:
+        mask = masks["error"]
+        yield from error_measures(_at(mask, x), _at(mask, target.se), mcse=mcse)
+    if target.ends is not None:
+        mask = masks["interval"]
+        yield from end_measures(_at(mask, x), _at(mask, target.ends[0]), _at(mask, target.ends[1]), truth)
+    if target.half is not None:
+        mask = masks["interval"]
+        yield from interval_measures(_at(mask, x), _at(mask, target.half), truth)
+    if target.reference is not None:
+        mask = masks["pair"]
+        yield relative_precision(_at(mask, x), _at(mask, target.reference), mcse=mcse)
+
+
+def _floats(values: Array | None) -> Array | None:
+    return None if values is None else np.asarray(values, dtype=np.float64)
+
+
+def _at(mask: Mask, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
     return values if mask.all() else values[mask]
 
 
@@ -337,19 +320,3 @@ def as_table(rows: Sequence[Row]) -> pd.DataFrame:
         "bound_upper": (successes + unseen) / population,
     }
     return pd.DataFrame(columns, columns=list(COLUMNS))
-
-
-def _require_shape(method: MethodResults, column: str, values: Any) -> None:
-    if np.shape(values) != method.replicate.shape:
-        found, wanted = np.shape(values), method.replicate.shape
-        raise ValueError(
-            f"method {method.name!r}: {column} has shape {found}; allowed is one value per replicate, {wanted}"
-        )
-
-
-def _refuse(method: MethodResults, name: str, wrong: Mask, rule: str) -> None:
-    if wrong.any():
-        number = method.replicate[int(np.argmax(wrong))]
-        raise ValueError(
-            f"method {method.name!r}: {name} is True in replicate {number}, where converged says otherwise: {rule}"
-        )

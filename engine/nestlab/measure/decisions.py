@@ -1,0 +1,52 @@
+"""Whether the test of each replicate rejects: by its p value, by t on one side or both, or by two one-sided tests."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .intervals import critical_values
+from .results import Estimates
+
+__all__ = ["Decisions", "decide"]
+
+Array: TypeAlias = NDArray[np.float64]
+Mask: TypeAlias = NDArray[np.bool_]
+
+
+class Decisions(NamedTuple):
+    """rejects: (R,), of no meaning where not known; known: (R,) where there is a test."""
+
+    rejects: Mask
+    known: Mask
+
+
+def decide(part: Estimates, half: Array | None, alpha: float) -> Decisions | None:
+    """The decisions of one estimand's tests at level alpha; None if it has none.
+
+    half: (R,) half-widths t_{1 - alpha/2} se where they are computed already. A test is known where p lies in [0, 1],
+    else where t_{1 - alpha} se (two-sided: half) is finite.
+    """
+    if part.p is not None:
+        p = np.asarray(part.p, dtype=np.float64)
+        return Decisions(p <= alpha, (p >= 0) & (p <= 1))
+    if part.estimate is None or part.se is None or part.df is None:
+        return None
+    x, se = np.asarray(part.estimate, dtype=np.float64), np.asarray(part.se, dtype=np.float64)
+    two_sided = part.alternative == "two-sided" and part.equivalence is None
+    known_half = half if two_sided else None
+    reach = critical_values(part.df, alpha, sides=2 if two_sided else 1) * se if known_half is None else known_half
+    return Decisions(_beyond(part, x, reach), np.isfinite(reach))
+
+
+def _beyond(part: Estimates, x: Array, reach: Array) -> Mask:
+    if part.equivalence is not None:
+        low, high = part.equivalence
+        return (x - low > reach) & (high - x > reach)
+    if part.alternative == "greater":
+        return x - part.null > reach
+    if part.alternative == "less":
+        return part.null - x > reach
+    return np.abs(x - part.null) > reach
