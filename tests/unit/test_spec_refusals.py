@@ -68,7 +68,8 @@ def test_the_base_is_good() -> None:
 
 
 R = "truth/random/school"
-TOP = "name, title, seed, replications, mcse, design, grid, truth, predictors, method"
+TOP = "name, title, seed, replications, mcse, design, grid, truth, predictors, method, contrast"
+DF = 'must be "z" or "residual" or "between-within" or "satterthwaite" or "kenward-roger", or a list of them'
 NAMES = "must be letters, digits, - _ . (at most 100, no . or - first, no . last)"
 CLUSTERS = "must be a whole number from 2 to 1000000"
 CLUSTER_SIZE = "must be a whole number from 1 to 1000000000, or a list of one per cluster"
@@ -406,9 +407,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"method/0/reml": 1}, "method.reml.reml = 1: must be true or false; write true or false, without quotes"),
     (
         {"method/0/df": "betwen-within"},
-        'method.reml.df = "betwen-within": must be "z" or "between-within"; did you mean "between-within"?',
+        f'method.reml.df = "betwen-within": {DF}; did you mean "between-within"?',
     ),
-    ({"method/0/df": 3}, 'method.reml.df = 3: must be "z" or "between-within"; remove it for "z"'),
+    (
+        {"method/0/df": 3},
+        f'method.reml.df = 3: {DF}; remove it for "satterthwaite"',
+    ),
     (
         {"method/0/alpha": 1},
         "method.reml.alpha = 1: must be a number between 0 and 1, neither included; write a level such as 0.05",
@@ -636,6 +640,149 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"grid/variance_ratio": [1, 1e308], "truth/residual_variance": 100},
         f"{SCHOOL}.variance.Intercept = inf: must be a finite number >= 0; lower the ratio or the variance "
         "(at variance_ratio = 1e+308)",
+    ),
+    # inference of a method
+    ({"method/0/df": []}, f'method.reml.df = []: {DF}; remove it for "satterthwaite"'),
+    ({"method/0/df": ["z", "z"]}, f'method.reml.df = ["z", "z"]: {DF}; remove it for "satterthwaite"'),
+    ({"method/0/df": ["z", "welch"]}, f'method.reml.df = ["z", "welch"]: {DF}; remove it for "satterthwaite"'),
+    (
+        {"method/0/df": "kenward-roger", "method/0/reml": False},
+        'method.reml.df = "kenward-roger": must leave out "kenward-roger", which needs REML; remove reml = false, or write '
+        '"satterthwaite"',
+    ),
+    (
+        {"method/0/df": ["z", "satterthwaite"], "method/0/estimator": "statsmodels"},
+        'method.reml.df = ["z", "satterthwaite"]: must be "z", "residual" or "between-within" for this estimator; write one of '
+        "these, or remove estimator",
+    ),
+    (
+        {"method/0/singular_df": "drop"},
+        'method.reml.singular_df = "drop": must be "lmertest" or "refit"; remove it for "lmertest"',
+    ),
+    (
+        {"method/0/intervals": "exact"},
+        'method.reml.intervals = "exact": must be "t" or "profile" or "bootstrap"; remove it for "t"',
+    ),
+    (
+        {"method/0/intervals": "profile", "method/0/estimator": "statsmodels"},
+        'method.reml.intervals = "profile": needs estimator = "lmm"; remove one of the two',
+    ),
+    (
+        {"method/0/variance_intervals": "profle"},
+        'method.reml.variance_intervals = "profle": must be "wald" or "wald-log" or "profile" or "profile-reml" or "bootstrap"; '
+        'did you mean "profile"?',
+    ),
+    (
+        {"method/0/variance_intervals": "wald", "method/0/estimator": "statsmodels"},
+        'method.reml.variance_intervals = "wald": needs estimator = "lmm"; remove one of the two',
+    ),
+    (
+        {"method/0/draws": 999},
+        "method.reml.draws = 999: is for the bootstrap and exact tests, and there is none; remove it",
+    ),
+    (
+        {"method/0/draws": 5, "method/0/intervals": "bootstrap"},
+        "method.reml.draws = 5: must be a whole number from 19 to 1000000; write a number such as 999",
+    ),
+    (
+        {"method/0/reference": "exact"},
+        'method.reml.reference = "exact": judges a likelihood ratio, and there is none; add compare',
+    ),
+    (
+        {"method/0/compare": "y ~ z + (1 + x | school)"},
+        'method.reml.compare = "y ~ z + (1 + x | school)": needs reml = false, for restricted likelihoods of different fixed '
+        "effects can't be compared; add it",
+    ),
+    (
+        {"method/0/compare": "y ~ x + z"},
+        '... must be "bootstrap" for a test of var:school:Intercept, cov:school:Intercept:x, var:school:x, which has no known '
+        "large-sample distribution; write it",
+    ),
+    (
+        {"method/0/compare": "y ~ x + z + (1 | school)", "method/0/reference": "exact"},
+        'method.reml.reference = "exact": must be "asymptotic" or "bootstrap" here: the exact test is of the only random column, '
+        "against none, by REML; write one of these",
+    ),
+    (
+        {"method/0/compare": "y ~ x + z + (1 + x | school)"},
+        "... are the same model: leave out of the null what is to be tested",
+    ),
+    # contrasts
+    (
+        {"contrast": [{"name": "a:b", "weights": {"x": 1}}]},
+        'contrast.1.name = "a:b": must be letters, digits, spaces, - _ . (at most 60, a letter or digit first); rename the '
+        "contrast",
+    ),
+    ({"contrast": [{"weights": {"x": 1}}]}, '... name is missing; add name = "simple slope"'),
+    (
+        {"contrast": [{"name": "x", "weights": {"x": 1}}]},
+        'contrast.x.name = "x": must not be the name of a fixed effect or of another estimand; rename it',
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {"x": 1}}, {"name": "a", "weights": {"z": 1}}]},
+        'contrast.a.name = "a": must be a name of its own, and is given twice; rename one',
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {"xx": 1}}]},
+        'contrast.a.weights.xx = 1: must be a fixed effect of a formula; did you mean "x"?',
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {}}]},
+        'contrast.a.weights = {}: must be a table such as { x = 1, "x:z" = 0.5 }, or a list of those for a joint test; write a '
+        "weight for each term",
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {"x": 0}}]},
+        "... or a list of those for a joint test; write a weight for each term",
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": [{"x": 1}, {"x": 2}]}]},
+        "contrast.a.weights must be rows that do not depend on one another; remove those that follow from the others",
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": [{"x": 1}, {"z": 1}], "alternative": "less"}]},
+        "contrast.a is a joint test, which has no alternative; remove it, or give one row of weights",
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {"x": 1}, "margin": 0.2}]},
+        'contrast.a.margin belongs to test = "non-inferiority" or "equivalence"; add test, or remove it',
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {"x": 1}, "test": "equivalence"}]},
+        'contrast.a.margin is missing: test = "equivalence" needs it; add margin = 0.2, say',
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {"x": 1}, "test": "equivalence", "margin": [1, 0]}]},
+        "contrast.a.margin = [1, 0]: must be a number > 0, or [low, high] with low < high; write a margin such as 0.2",
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {"x": 1}, "test": "equivalence", "margin": 1, "alternative": "less"}]},
+        'contrast.a.alternative has no meaning for test = "equivalence"; remove it',
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {"x": 1}, "test": "non-inferiority", "margin": [-1, 1]}]},
+        'contrast.a must have one margin, and alternative = "greater" (larger is better) or "less"; correct them',
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {"x": 1}, "test": "non-inferiority", "margin": 1, "null": 2}]},
+        'contrast.a.null = 2: must be absent for test = "non-inferiority": margin says it; remove it',
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {"x": 1}, "test": "superiority"}]},
+        'contrast.a.test = "superiority": must be "difference" or "non-inferiority" or "equivalence"; did you mean '
+        '"non-inferiority"?',
+    ),
+    (
+        {"contrast": [{"name": "a", "weights": {"x": 1}, "standardise": "sd"}]},
+        'contrast.a.standardise = "sd": must be "residual" or "total"; remove it for the coefficients\' own units',
+    ),
+    (
+        {
+            "contrast": [{"name": "a", "weights": {"x": 1}, "standardise": "total"}],
+            "method/0/formula": "y ~ x + (0 + x | school)",
+        },
+        'contrast.a.weights is estimated by no method: none has all of x in its formula, estimator = "lmm" and a random '
+        "intercept; add one",
     ),
 ]
 

@@ -124,7 +124,10 @@ def test_defaults() -> None:
     study = small()
     assert (study.title, study.mcse) == ("", "distribution-free")
     (method,) = study.methods()
-    assert (method.name, method.estimator, method.reml, method.df, method.alpha) == ("reml", "lmm", True, "z", 0.05)
+    assert (method.name, method.estimator, method.reml, method.df, method.alpha) == (
+        *("reml", "lmm", True),
+        *(("satterthwaite",), 0.05),
+    )
     (condition,) = study.conditions()
     assert method.formula == condition.truth.formula
     assert condition.factors == {}
@@ -138,7 +141,7 @@ def test_methods_in_order() -> None:
     ]
     b, a = small(method=methods).methods()
     assert (b.name, b.reml, b.alpha) == ("b", False, 0.1)
-    assert (a.name, a.df, a.formula.random_columns) == ("a", "between-within", ("Intercept",))
+    assert (a.name, a.df, a.formula.random_columns) == ("a", ("between-within",), ("Intercept",))
 
 
 def test_integers_are_floats_and_numpy_is_welcome() -> None:

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .contrasts import read_contrasts
 from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
 from .formula import FormulaError, find_term, parse_formula, random_term_text
 from .grid import Given
+from .inference import check_inference, df_rules
 from .model import Formula, Method, term_variables
 from .problems import Problems, close_match
-from .tables import DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
+from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
 
 __all__ = ["Base", "formula_key", "named_formulas", "read_base"]
 
@@ -50,12 +52,14 @@ def read_base(
     predictors: Mapping[str, PredictorTable],
     methods: Sequence[MethodTable],
     problems: Problems,
+    contrasts: Sequence[ContrastTable] = (),
 ) -> Base | None:
     """The study without its grid; None if its formula cannot be used. Adds all that is wrong to `problems`."""
     formula = _truth_formula(truth, problems)
     read_methods = _methods(methods or [DEFAULT_METHOD], formula, problems)
     if formula is None:
         return None
+    read_methods = read_contrasts(contrasts, formula, read_methods, problems)
     known = _check_names(formula, predictors, read_methods, problems)
     random = _random(truth.random, formula, problems)
     # A stand-in for values that cannot be used, so that none of them counts as missing too.
@@ -104,13 +108,13 @@ def formula_key(truth: Formula, method: Method) -> str:
     return "truth.formula" if method.formula == truth else f"method.{method.name}.formula"
 
 
-def _parse(key: str, text: str, problems: Problems, group: str = "cluster") -> Formula | None:
+def _parse(key: str, text: str, problems: Problems, group: str = "cluster", *, random: bool = True) -> Formula | None:
     try:
         formula = parse_formula(text)
     except FormulaError as error:
         problems.add_value(key, text, error.reason)
         return None
-    if not formula.random:
+    if random and not formula.random:
         problems.add_value(key, text, f"must have a random term; add + (1 | {group})")
         return None
     return formula
@@ -142,7 +146,14 @@ def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Pro
         if truth and formula.group != truth.group:
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
-        methods.append(Method(table.name, formula, table.estimator, table.reml, table.df, table.alpha))
+        method = Method(
+            table.name, formula, table.estimator, table.reml, df_rules(table, problems), table.singular_df, table.alpha,
+            intervals=table.intervals, variance_intervals=table.variance_intervals,
+            compare=None if table.compare is None else _parse(f"{key}.compare", table.compare, problems, group, random=False),
+            reference=table.reference or "asymptotic", draws=table.draws or 999,
+        )  # fmt: skip
+        check_inference(table, method, problems)
+        methods.append(method)
     return tuple(methods)
 
 

@@ -11,14 +11,17 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
+from .contrasts import true_contrast
 from .formula import canonical_term, find_term, same_term
-from .model import INTERCEPT, Condition, Formula, Truth
+from .model import INTERCEPT, Condition, Contrast, Formula, Truth
 
 __all__ = ["estimands", "find_estimand", "is_derived"]
 
 
-def estimands(condition: Condition, method_formulas: Sequence[Formula]) -> dict[str, float]:
-    """The true value of each estimand, in order: fixed, variances, covariances, residual, then the derived ones.
+def estimands(
+    condition: Condition, method_formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()
+) -> dict[str, float]:
+    """The true value of each estimand, in order: fixed, contrasts, variances, covariances, residual, then the derived ones.
 
     Terms and random columns that only a method has stand after those of the truth, with a true value of 0.
     """
@@ -31,6 +34,7 @@ def estimands(condition: Condition, method_formulas: Sequence[Formula]) -> dict[
     residual = float(truth.residual_variance)
     fixed = _distinct(term for formula in formulas for term in formula.fixed)
     values = {term: _fixed(truth, term) for term in fixed}
+    values |= {contrast.name: true_contrast(contrast, truth) for contrast in contrasts}
     values |= {f"var:{group}:{column}": variance for column, variance in variances.items()}
     values |= {f"cov:{group}:{a}:{b}": covariance for (a, b), covariance in covariances.items()}
     values["var:residual"] = residual

@@ -17,7 +17,7 @@ from typing import Any
 
 from .covariance import pairs
 from .formula import formula_text
-from .model import Condition, Formula, Layout, Method, Predictor, Truth
+from .model import Condition, Contrast, Formula, Layout, Method, Predictor, Truth
 
 __all__ = [
     "DERIVED_PATHS",
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 DRAW_VERSION = 1  # raised when the same key comes to draw other numbers
-NUMERICS_VERSION = 2  # raised when the same data come to give other estimates
+NUMERICS_VERSION = 3  # raised when the same data come to give other estimates
 
 DERIVED_PATHS = ("path", "block_size", "draw_version")  # of a description: they follow from the rest, or from nestlab
 
@@ -84,16 +84,30 @@ def layout_key(condition: Condition, name: str) -> str:
 
 
 def result_key(data_key: str, method: Method) -> str:
-    """The key of a method's results on the data of `data_key`; the method's name and alpha are not part of it."""
+    """The key of a method's results on the data of `data_key`; the method's name is not part of it, and alpha is only
+    where interval ends are stored."""
     identity = {
         "numerics_version": NUMERICS_VERSION,
         "data": data_key,
         "formula": _formula(method.formula),
         "estimator": method.estimator,
         "reml": method.reml,
-        "df": method.df,
+        "df": list(method.df),
+        "singular_df": method.singular_df,
+        "contrasts": [_contrast(contrast) for contrast in method.contrasts],
     }
+    if method.compare is not None:
+        identity["compare"] = {"null": _formula(method.compare), "reference": method.reference}
+    if method.random:
+        identity["draws"] = method.draws
+    if method.intervals != "t" or method.variance_intervals:
+        identity["intervals"] = [method.intervals, method.variance_intervals, float(method.alpha)]
     return _sha256(identity)
+
+
+def _contrast(contrast: Contrast) -> dict[str, Any]:
+    """What a contrast's stored columns depend on: not the value under test, nor the kind of test."""
+    return {"name": contrast.name, "weights": contrast.weights, "standardise": contrast.standardise}
 
 
 @cache

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
+    "DF_RULES",
     "INTERCEPT",
     "Condition",
+    "Contrast",
     "Formula",
     "Layout",
     "Method",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 INTERCEPT = "Intercept"
+DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger")
 
 Path = Literal["moments", "rows"]
 FactorValue = int | float | str
@@ -120,18 +123,71 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Contrast:
+    """A target made of fixed effects: weights, a row of (term, weight) pairs; several rows are one joint hypothesis.
+
+    standardise: divided by the square root of the residual variance, or of the "total" one, which adds that of the random
+    intercept. The test is of null, against the alternative; equivalence (low, high): two one-sided tests instead.
+    """
+
+    name: str
+    weights: tuple[tuple[tuple[str, float], ...], ...]
+    standardise: Literal["residual", "total"] | None = None
+    null: float = 0.0
+    alternative: Literal["two-sided", "greater", "less"] = "two-sided"
+    equivalence: tuple[float, float] | None = None
+
+    @property
+    def joint(self) -> bool:
+        """Whether it is several hypotheses, which have a test and no estimate."""
+        return len(self.weights) > 1
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The fixed effects that take part."""
+        return tuple(dict.fromkeys(term for row in self.weights for term, _ in row))
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """A way to analyse: estimator and inference.
 
-    alpha is the level of tests and 1 - coverage of intervals, in (0, 1).
+    df: rules of degrees of freedom, one or several, all of one fit; singular_df: what Satterthwaite's does at the boundary.
+    alpha is the level of tests and 1 - coverage of intervals, in (0, 1). contrasts: those of the study that it estimates.
+    intervals: of fixed effects, by the rules of df ("t"), or one kind for all of them; variance_intervals: of variances, sds and
+    correlations, if any. compare: the null model of a likelihood ratio test, whose p value is by `reference`. draws: of the
+    bootstrap, and of simulated null distributions.
     """
 
     name: str
     formula: Formula
     estimator: Literal["lmm", "statsmodels"] = "lmm"
     reml: bool = True
-    df: Literal["z", "between-within"] = "z"
+    df: tuple[str, ...] = ("satterthwaite",)
+    singular_df: Literal["lmertest", "refit"] = "lmertest"
     alpha: float = 0.05
+    contrasts: tuple[Contrast, ...] = ()
+    intervals: Literal["t", "profile", "bootstrap"] = "t"
+    variance_intervals: Literal["wald", "wald-log", "profile", "profile-reml", "bootstrap"] | None = None
+    compare: Formula | None = None
+    reference: Literal["asymptotic", "exact", "bootstrap"] = "asymptotic"
+    draws: int = 999
+
+    @property
+    def random(self) -> bool:
+        """Whether the analysis itself draws numbers."""
+        bootstrap = "bootstrap" in (self.intervals, self.variance_intervals)
+        return bootstrap or (self.compare is not None and self.reference != "asymptotic")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What its results are called in the summary: its name, with the rule where there are several."""
+        return (self.name,) if len(self.df) == 1 else tuple(f"{self.name}/{rule}" for rule in self.df)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """What the columns of each rule end in."""
+        return ("",) if len(self.df) == 1 else tuple(f"/{rule}" for rule in self.df)
 
 
 @dataclass(frozen=True, slots=True)

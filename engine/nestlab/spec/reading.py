@@ -105,13 +105,18 @@ def _report(
     if fault["type"] == "missing":
         if key in suspects:
             return []
-        example = '"reml"' if location[0] == "method" else _EXAMPLES.get(last, "...")
+        example = _LISTS.get(str(location[0]), {}).get(last) or _EXAMPLES.get(last, "...")
         problems.add(key, f"is missing; add {last} = {example}")
     else:
         problems.add_value(key, fault["input"], _reason(fault))
     return [key, *_concerned(location)]
 
 
+#: Tables that come in lists, [[...]], with examples of what they must have.
+_LISTS = {
+    "method": {"name": '"reml"'},
+    "contrast": {"name": '"simple slope"', "weights": '{ x = 1, "x:z" = 1 }'},
+}
 _EXAMPLES = {
     "name": '"study"',
     "seed": "707",
@@ -124,20 +129,21 @@ _EXAMPLES = {
 def _reason(fault: ErrorDetails) -> str:
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
-    if fault["loc"][0] == "method" and fault["type"] == "model_type":
-        return "must be a table; write [[method]] and its keys below"
+    top = str(fault["loc"][0])
+    if top in _LISTS and fault["type"] == "model_type":
+        return f"must be a table; write [[{top}]] and its keys below"
     if fault["type"] in ("model_type", "dict_type", "model_attributes_type"):
         return f"must be a table; write [{'.'.join(map(str, fault['loc']))}] and its keys below"
     if fault["type"] in ("list_type", "tuple_type"):
-        return "must be a list of tables; write [[method]] before each"
+        return f"must be a list of tables; write [[{top}]] before each"
     return f"{fault['msg'].lower()}; correct it"
 
 
 def _dotted(location: Location, data: Mapping[str, Any]) -> str:
-    """The dotted path of a location; a method goes by its name where it has one, else by its place."""
+    """The dotted path of a location; a method or contrast goes by its name where it has one, else by its place."""
     words = [str(word) for word in location]
-    if len(location) > 1 and location[0] == "method" and isinstance(location[1], int):
-        table = data["method"][location[1]]
+    if len(location) > 1 and location[0] in _LISTS and isinstance(location[1], int):
+        table = data[str(location[0])][location[1]]
         name = table.get("name") if isinstance(table, Mapping) else None
         words[1] = name if isinstance(name, str) and name and location[-1] != "name" else str(location[1] + 1)
     return ".".join(words)
@@ -164,7 +170,7 @@ def _guessed(key: str, guess: str) -> list[str]:
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """The keys of the table at a location."""
-    from .tables import DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
+    from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
 
     match list(location):
         case []:
@@ -177,6 +183,8 @@ def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[s
             table = RandomTable
         case ["predictors", _]:
             table = PredictorTable
+        case ["contrast", _]:
+            table = ContrastTable
         case _:
             table = MethodTable
     return list(table.model_fields)

@@ -15,7 +15,7 @@ from .covariance import correlations, held_correlations, not_semidefinite, true_
 from .grid import Grid, read_grid
 from .model import Condition, FactorValue, Method, Predictor, Truth
 from .problems import Problem, Problems, show
-from .tables import DesignTable, MethodTable, PredictorTable, TruthTable
+from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, TruthTable
 
 __all__ = ["Resolved", "resolve"]
 
@@ -38,6 +38,7 @@ def resolve(
     truth: TruthTable,
     predictors: Mapping[str, PredictorTable],
     methods: Sequence[MethodTable],
+    contrasts: Sequence[ContrastTable] = (),
     grid: Mapping[str, Any],
     problems: Problems,
     expand: bool = True,
@@ -46,7 +47,7 @@ def resolve(
 
     expand: False checks the file without its points, for a file of which a part could not be read.
     """
-    base = read_base(design, truth, predictors, methods, problems)
+    base = read_base(design, truth, predictors, methods, problems, contrasts)
     if base is None:
         return None
     before = len(problems)

@@ -20,7 +20,7 @@ from .model import Condition, Method
 from .problems import Problems, StudyError
 from .reading import plain, read_toml, validate
 from .resolve import Resolved, resolve
-from .tables import DesignTable, MethodTable, PredictorTable, Table, TruthTable
+from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, Table, TruthTable
 from .writing import to_toml
 
 __all__ = ["StudyError", "StudyFile"]
@@ -43,6 +43,7 @@ class StudyFile(Table):
     truth: TruthTable
     predictors: dict[str, PredictorTable] = Field(default_factory=dict)
     method: list[MethodTable] = Field(default_factory=list)
+    contrast: list[ContrastTable] = Field(default_factory=list)
 
     _resolved: Resolved | None = PrivateAttr(default=None)
 
@@ -110,6 +111,7 @@ class StudyFile(Table):
             truth=self.truth,
             predictors=self.predictors,
             methods=self.method,
+            contrasts=self.contrast,
             grid=self.grid,
             problems=problems,
             expand=expand,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, PlainValidator
 
 from . import values
 
-__all__ = ["DesignTable", "MethodTable", "PredictorTable", "RandomTable", "Table", "TruthTable"]
+__all__ = ["ContrastTable", "DesignTable", "MethodTable", "PredictorTable", "RandomTable", "Table", "TruthTable"]
 
 Number: TypeAlias = Annotated[float, PlainValidator(values.NUMBER.check)]
 Positive: TypeAlias = Annotated[float, PlainValidator(values.POSITIVE.check)]
@@ -74,5 +74,32 @@ class MethodTable(Table):
     estimator: Annotated[Literal["lmm", "statsmodels"], PlainValidator(values.ESTIMATOR.check)] = "lmm"
     formula: FormulaText | None = None
     reml: Flag = True
-    df: Annotated[Literal["z", "between-within"], PlainValidator(values.DF.check)] = "z"
+    df: Annotated[tuple[str, ...] | None, PlainValidator(values.DF.check)] = None
+    singular_df: Annotated[Literal["lmertest", "refit"], PlainValidator(values.SINGULAR_DF.check)] = "lmertest"
+    intervals: Annotated[Literal["t", "profile", "bootstrap"], PlainValidator(values.INTERVALS.check)] = "t"
+    variance_intervals: Annotated[
+        Literal["wald", "wald-log", "profile", "profile-reml", "bootstrap"] | None,
+        PlainValidator(values.VARIANCE_INTERVALS.check),
+    ] = None
+    compare: FormulaText | None = None
+    reference: Annotated[Literal["asymptotic", "exact", "bootstrap"] | None, PlainValidator(values.REFERENCE.check)] = (
+        None
+    )
+    draws: Annotated[int | None, PlainValidator(values.DRAWS.check)] = None
     alpha: Annotated[float, PlainValidator(values.ALPHA.check)] = 0.05
+
+
+class ContrastTable(Table):
+    """[[contrast]]: a target made of fixed effects, with its test."""
+
+    name: Annotated[str, PlainValidator(values.CONTRAST_NAME.check)]
+    weights: Annotated[tuple[dict[str, float], ...], PlainValidator(values.WEIGHTS.check)]
+    standardise: Annotated[Literal["residual", "total"] | None, PlainValidator(values.STANDARDISE.check)] = None
+    test: Annotated[Literal["difference", "non-inferiority", "equivalence"], PlainValidator(values.TEST.check)] = (
+        "difference"
+    )
+    null: Number | None = None
+    alternative: Annotated[Literal["two-sided", "greater", "less"] | None, PlainValidator(values.ALTERNATIVE.check)] = (
+        None
+    )
+    margin: Annotated[float | tuple[float, float] | None, PlainValidator(values.MARGIN.check)] = None

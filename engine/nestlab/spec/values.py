@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .model import DF_RULES
 from .problems import close_match
 
 __all__ = ["Kind"]
@@ -131,6 +132,43 @@ def _flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def _rules(value: object) -> tuple[str, ...] | None:
+    """One rule, or several different ones."""
+    rules = (value,) if isinstance(value, str) else value
+    if not isinstance(rules, list | tuple) or not rules or not all(rule in DF_RULES for rule in rules):
+        return None
+    return tuple(rules) if len(set(rules)) == len(rules) else None
+
+
+def _contrast_name(value: object) -> str | None:
+    fits = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]{0,58}[A-Za-z0-9_.-])?", value)
+    return str(value) if fits else None
+
+
+def _weights(value: object) -> tuple[dict[str, float], ...] | None:
+    rows = [value] if isinstance(value, dict) else value
+    if not isinstance(rows, list | tuple) or not rows:
+        return None
+    found = []
+    for row in rows:
+        if not isinstance(row, dict) or not row:
+            return None
+        numbers = {str(term): _float(weight) for term, weight in row.items()}
+        if any(weight is None for weight in numbers.values()) or not any(numbers.values()):
+            return None
+        found.append({term: weight for term, weight in numbers.items() if weight is not None})
+    return tuple(found)
+
+
+def _margin(value: object) -> float | tuple[float, float] | None:
+    if isinstance(value, list | tuple):
+        ends = [_float(end) for end in value]
+        if len(ends) != 2 or ends[0] is None or ends[1] is None or not ends[0] < ends[1]:
+            return None
+        return ends[0], ends[1]
+    return _above_zero(value)
+
+
 def _choice(repair: str, *words: str) -> Kind:
     allowed = " or ".join(f'"{word}"' for word in words)
     return Kind(allowed, repair, lambda value: value if value in words else None, words)
@@ -162,6 +200,30 @@ CLUSTER_SIZE = Kind(
 MATRIX = Kind("a square matrix of finite numbers", "write rows such as [[5, 1], [1, 3]]", _matrix)
 LEVEL = Kind("1 (varies within clusters) or 2 (between them)", "write 1 or 2", lambda value: _int(value, 1, 2))
 DISTRIBUTION = _choice("choose one of the two", "normal", "balanced")
+SINGULAR_DF = _choice('remove it for "lmertest"', "lmertest", "refit")
+ALTERNATIVE = _choice('remove it for "two-sided"', "two-sided", "greater", "less")
+STANDARDISE = _choice("remove it for the coefficients' own units", "residual", "total")
+TEST = _choice('remove it for "difference"', "difference", "non-inferiority", "equivalence")
+CONTRAST_NAME = Kind(
+    "letters, digits, spaces, - _ . (at most 60, a letter or digit first)",
+    "rename the contrast",
+    lambda v: _contrast_name(v),
+)
+WEIGHTS = Kind(
+    'a table such as { x = 1, "x:z" = 0.5 }, or a list of those for a joint test',
+    "write a weight for each term",
+    lambda v: _weights(v),
+)
+MARGIN = Kind("a number > 0, or [low, high] with low < high", "write a margin such as 0.2", lambda v: _margin(v))
+INTERVALS = _choice('remove it for "t"', "t", "profile", "bootstrap")
+VARIANCE_INTERVALS = _choice("remove it for none", "wald", "wald-log", "profile", "profile-reml", "bootstrap")
+REFERENCE = _choice('remove it for "asymptotic"', "asymptotic", "exact", "bootstrap")
+DRAWS = Kind("a whole number from 19 to 1000000", "write a number such as 999", lambda value: _int(value, 19, 10**6))
 MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
 ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels")
-DF = _choice('remove it for "z"', "z", "between-within")
+DF = Kind(
+    " or ".join(f'"{rule}"' for rule in DF_RULES) + ", or a list of them",
+    'remove it for "satterthwaite"',
+    lambda v: _rules(v),
+    DF_RULES,
+)

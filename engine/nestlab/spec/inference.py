@@ -1,0 +1,79 @@
+"""What the inference of a method needs of its estimator, its criterion and its formulas."""
+
+from __future__ import annotations
+
+from .comparison import compare
+from .model import Method
+from .problems import Problems
+from .tables import MethodTable
+
+__all__ = ["check_inference", "df_rules", "tested_estimand"]
+
+
+def df_rules(table: MethodTable, problems: Problems) -> tuple[str, ...]:
+    """The rules of a method, which its estimator and criterion must allow."""
+    key = f"method.{table.name}.df"
+    if table.df is None:
+        return ("satterthwaite",) if table.estimator == "lmm" else ("z",)
+    shown = table.df[0] if len(table.df) == 1 else list(table.df)
+    if table.estimator != "lmm" and any(rule in ("satterthwaite", "kenward-roger") for rule in table.df):
+        text = 'must be "z", "residual" or "between-within" for this estimator; write one of these, or remove estimator'
+        problems.add_value(key, shown, text)
+    elif "kenward-roger" in table.df and not table.reml:
+        text = 'must leave out "kenward-roger", which needs REML; remove reml = false, or write "satterthwaite"'
+        problems.add_value(key, shown, text)
+    return table.df
+
+
+def check_inference(table: MethodTable, method: Method, problems: Problems) -> None:
+    """Intervals and likelihood ratio tests; adds to `problems` what does not go together."""
+    key = f"method.{method.name}"
+    if method.estimator != "lmm":
+        for word in ("variance_intervals", "compare"):
+            if getattr(table, word) is not None:
+                problems.add_value(
+                    f"{key}.{word}", getattr(table, word), 'needs estimator = "lmm"; remove one of the two'
+                )
+        if method.intervals != "t":
+            problems.add_value(f"{key}.intervals", method.intervals, 'needs estimator = "lmm"; remove one of the two')
+    if table.compare is None and table.reference is not None:
+        problems.add_value(
+            f"{key}.reference", table.reference, "judges a likelihood ratio, and there is none; add compare"
+        )
+    if table.draws is not None and not method.random:
+        problems.add_value(
+            f"{key}.draws", table.draws, "is for the bootstrap and exact tests, and there is none; remove it"
+        )
+    if method.compare is not None:
+        _check_comparison(key, method, problems)
+
+
+def _check_comparison(key: str, method: Method, problems: Problems) -> None:
+    assert method.compare is not None
+    try:
+        found = compare(method.compare, method.formula)
+    except ValueError as error:
+        problems.add_value(f"{key}.compare", method.compare.text, f"must be nested in the method's formula: {error}")
+        return
+    if found.needs_ml and method.reml:
+        text = "needs reml = false, for restricted likelihoods of different fixed effects can't be compared; add it"
+        problems.add_value(f"{key}.compare", method.compare.text, text)
+    if method.reference == "asymptotic" and not found.mixture:
+        text = f'must be "bootstrap" for a test of {found.name}, which has no known large-sample distribution; write it'
+        problems.add_value(f"{key}.reference", method.reference, text)
+    if method.reference == "exact" and not (found.exact and method.reml):
+        text = (
+            'must be "asymptotic" or "bootstrap" here: the exact test is of the only random column, against '
+            "none, by REML; write one of these"
+        )
+        problems.add_value(f"{key}.reference", method.reference, text)
+
+
+def tested_estimand(method: Method) -> str:
+    """What a method's likelihood ratio test is a test of: an estimand's name, or several terms, "x, x:z".
+
+    A slope that comes with its covariances is named by its variance.
+    """
+    assert method.compare is not None
+    found = compare(method.compare, method.formula)
+    return next((n for n in found.tested if n.startswith("var:")), found.name) if found.kind == "slope" else found.name
