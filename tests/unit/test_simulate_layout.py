@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from nestlab.simulate.layout import _balanced, _factor, compile_design, pair
+from nestlab.simulate.layout import _balanced, compile_design, lower_factor, pair
 from nestlab.simulate.streams import block_generator
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import data_key
@@ -192,14 +192,14 @@ def test_factor_of_a_semidefinite_matrix(rank):
     for _ in range(200):
         half = rng.normal(size=(4, rank)) * rng.lognormal(0, 3, size=(4, 1))
         covariance = half @ half.T
-        L = _factor(covariance)
+        L = lower_factor(covariance)
         scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance))) + 1e-300
         assert_allclose(L @ L.T / scale, covariance / scale, atol=1e-6 if rank in (2, 3) else 1e-14)
         assert_array_equal(L, np.tril(L))
 
 
 def test_factor_of_variances_at_zero_and_correlations_at_one():
-    assert_array_equal(_factor(np.zeros((2, 2))), np.zeros((2, 2)))
-    assert_array_equal(_factor(np.array([[0.0, 0.0], [0.0, 4.0]])), [[0, 0], [0, 2]])
-    assert_array_equal(_factor(np.array([[4.0, -2.0], [-2.0, 1.0]])), [[2, 0], [-1, 0]])
-    assert _factor(np.zeros((0, 0))).shape == (0, 0)
+    assert_array_equal(lower_factor(np.zeros((2, 2))), np.zeros((2, 2)))
+    assert_array_equal(lower_factor(np.array([[0.0, 0.0], [0.0, 4.0]])), [[0, 0], [0, 2]])
+    assert_array_equal(lower_factor(np.array([[4.0, -2.0], [-2.0, 1.0]])), [[2, 0], [-1, 0]])
+    assert lower_factor(np.zeros((0, 0))).shape == (0, 0)

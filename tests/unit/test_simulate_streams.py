@@ -5,7 +5,13 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from nestlab.simulate.deviates import standard_normal
-from nestlab.simulate.streams import block_generator, conditional_generator, fixed_generator
+from nestlab.simulate.streams import (
+    block_generator,
+    conditional_generator,
+    fixed_generator,
+    null_generator,
+    resampling_generator,
+)
 
 KEY = "0123456789abcdef" * 4
 SEED, BLOCK = 707, 3
@@ -45,7 +51,9 @@ def test_streams_of_single_replicates_are_their_own():
     """A block's stream is not that of its first replicate, though the names differ by a 0 only."""
     names = [(block, replicate) for block in range(3) for replicate in range(3)]
     streams = [start(conditional_generator(SEED, KEY, *name)) for name in names]
+    streams += [start(resampling_generator(SEED, KEY, *name)) for name in names]
     streams += [start(block_generator(SEED, KEY, block)) for block in range(3)]
+    streams.append(start(null_generator(SEED, KEY)))
     assert len(np.unique(streams)) == len(streams) * 1000
 
 

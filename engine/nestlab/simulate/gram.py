@@ -5,6 +5,7 @@ Arrays hold the replicate index last, so that a block is drawn in bulk and neigh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from .compiled import compiled
 from .layout import Array, Design
 
-__all__ = ["Draw", "Gram", "respond"]
+__all__ = ["Draw", "Gram", "respond", "response"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,18 @@ def respond(draw: Draw, design: Design, omitted: dict[str, float], multipliers: 
     the level-2 predictors of each product that the analysis needs; () is the constant 1.
     """
     columns, w = _coefficients(draw, design, omitted)
-    dy, yy = np.empty_like(draw.de), np.empty_like(draw.ee)
-    _respond(draw.dd, draw.de, draw.ee, w, np.array(columns, dtype=np.int64), dy, yy)
+    dy, yy = response(draw.dd, draw.de, draw.ee, columns, w)
     weights = np.ones((len(multipliers), design.clusters, draw.z.shape[2] if any(multipliers) else 1))
     for k, outer in enumerate(multipliers):
         weights[k] = _multiplier(draw, design, outer)
     return Gram(draw.dd, dy, yy, weights)
+
+
+def response(dd: Array, de: Array, ee: Array, columns: Sequence[int], w: Array) -> tuple[Array, Array]:
+    """D'y (J, d, R) and y'y (J, R) of y = D w + e, w (J, columns, R) on some columns of D; other arguments as in `Draw`."""
+    dy, yy = np.empty_like(de), np.empty_like(ee)
+    _respond(dd, de, ee, w, np.array(columns, dtype=np.int64), dy, yy)
+    return dy, yy
 
 
 def _coefficients(draw: Draw, design: Design, omitted: dict[str, float]) -> tuple[list[int], Array]:

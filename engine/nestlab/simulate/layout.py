@@ -20,7 +20,7 @@ from ..spec.model import INTERCEPT, Condition, Predictor, term_variables
 from .deviates import standard_normal
 from .streams import fixed_generator
 
-__all__ = ["Design", "compile_design", "pair"]
+__all__ = ["Design", "compile_design", "lower_factor", "pair"]
 
 Array = NDArray[np.float64]
 
@@ -112,7 +112,7 @@ def compile_design(condition: Condition) -> Design:
         between_mean=np.array([p.mean for p in between]),
         between_sd=np.array([p.sd for p in between]),
         random=tuple(column for column, _ in random),
-        random_factor=_factor(np.array(condition.truth.covariance, dtype=float).reshape(len(random), len(random))),
+        random_factor=lower_factor(np.array(condition.truth.covariance, dtype=float).reshape(len(random), len(random))),
     )
 
 
@@ -187,7 +187,7 @@ def _between_fixed(condition: Condition, between: list[Predictor], clusters: int
     return np.array(_values(condition, between, np.array([clusters]))).reshape(len(between), clusters)
 
 
-def _factor(covariance: Array) -> Array:
+def lower_factor(covariance: Array) -> Array:
     """A lower-triangular factor of a positive semi-definite matrix; a zero pivot leaves a zero column."""
     q = len(covariance)
     L = np.zeros((q, q))

@@ -19,13 +19,14 @@ import math
 import numpy as np
 from numba import njit
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from .compiled import compiled
 from .deviates import chi_square, standard_normal
 from .gram import Draw
 from .layout import Array, Design
 
-__all__ = ["Moments", "draw_between", "draw_random_effects"]
+__all__ = ["Moments", "draw_between", "draw_errors", "draw_random_effects", "random_effects"]
 
 #: What is left of a known column beside the earlier ones, relative to itself, below which it depends on them.
 DEPENDENT = 1e-10
@@ -93,9 +94,34 @@ def draw_between(design: Design, generator: Generator, replicates: int) -> Array
 
 def draw_random_effects(design: Design, generator: Generator, replicates: int) -> Array:
     """(J, q, R): u = L N(0, I), L L' the truth's covariance."""
-    u = standard_normal(generator, (design.clusters, len(design.random_factor), replicates))
-    _correlate(design.random_factor, u)
+    return random_effects(design.random_factor, design.clusters, generator, replicates)
+
+
+def random_effects(L: Array, clusters: int, generator: Generator, replicates: int) -> Array:
+    """(J, q, R): u = L N(0, I), L (q, q) lower-triangular."""
+    u = standard_normal(generator, (clusters, len(L), replicates))
+    _correlate(L, u)
     return u
+
+
+def draw_errors(
+    factor: Array, sizes: NDArray[np.int64], sigma: float, generator: Generator, replicates: int
+) -> tuple[Array, Array]:
+    """D'e (J, d, R) and e'e (J, R) of errors N(0, sigma^2) given D.
+
+    factor (J, d, d): upper-triangular R of each cluster, R'R = D'D; the row of a column that depends on earlier ones is 0.
+    sizes (J): rows, at least the rank of R.
+    """
+    J, d = factor.shape[:2]
+    active = np.diagonal(factor, axis1=1, axis2=2) > 0
+    v = standard_normal(generator, (J, d, replicates))
+    squares = chi_square(generator, sizes[:, None] - active.sum(axis=1, keepdims=True), replicates)
+    de, ee, none = np.empty_like(v), np.empty((J, replicates)), np.empty(0)
+    _assemble(
+        factor, active.astype(float), none, none, sigma, np.empty((J, d, 0, replicates)), np.empty((J, 0, replicates)), v,
+        squares, np.empty((J, 0, replicates)), de, ee,
+    )  # fmt: skip
+    return de, ee
 
 
 @compiled()

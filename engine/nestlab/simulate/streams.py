@@ -11,7 +11,10 @@ from numpy.random import SFC64, Generator, SeedSequence
 
 from ..spec.identity import key_words
 
-__all__ = ["block_generator", "conditional_generator", "fixed_generator"]
+__all__ = ["block_generator", "conditional_generator", "fixed_generator", "null_generator", "resampling_generator"]
+
+#: Last words of the names of streams that draw anew from a fit: other streams' names are shorter.
+_RESAMPLING, _NULL = 1, 2
 
 
 def block_generator(seed: int, data_key: str, block: int) -> Generator:
@@ -27,6 +30,16 @@ def conditional_generator(seed: int, data_key: str, block: int, replicate: int) 
 def fixed_generator(seed: int, layout_key: str) -> Generator:
     """The stream of a predictor that is drawn once and kept over replicates (and over all conditions of one layout)."""
     return _generator(seed, layout_key, 0)
+
+
+def resampling_generator(seed: int, key: str, block: int, replicate: int) -> Generator:
+    """The stream of an analysis that draws from one replicate's fit, as the bootstrap does; replicate counts within the block."""
+    return _generator(seed, key, block, replicate, _RESAMPLING)
+
+
+def null_generator(seed: int, key: str) -> Generator:
+    """The stream of a null distribution that all replicates of a condition share."""
+    return _generator(seed, key, 0, 0, _NULL)
 
 
 def _generator(seed: int, key: str, *index: int) -> Generator:
