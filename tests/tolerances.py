@@ -20,6 +20,12 @@ GOLDEN_BETA = Tolerance(1e-6, 3.5e-7)  # in standard errors (14_indep, REML)
 GOLDEN_SE = Tolerance(1e-6, 2.1e-7)  # relative (05_cross, REML)
 GOLDEN_VARCOMP = Tolerance(1e-5, 2.3e-7)  # of sigma^2, or relative where that is larger (28_rs, REML)
 
+# Inference on the same files; singular ones included
+GOLDEN_SATTERTHWAITE = Tolerance(
+    1e-3, 2.7e-5
+)  # df, relative (16_rs2, ML, where lme4's optimisers ended apart; else 9.1e-6)
+GOLDEN_KENWARD_ROGER = Tolerance(1e-6, 4.3e-7)  # df and se, relative (05_cross)
+
 # The article's models against article.json: absolute; variances in units of sigma^2 (m3, the intercept variance)
 ARTICLE = Tolerance(1e-6, 5.3e-7)
 
@@ -27,3 +33,9 @@ ARTICLE = Tolerance(1e-6, 5.3e-7)
 # times the shift where one is added to y or to a predictor, in their standard deviations
 SAME_FIT = Tolerance(1e-9, 1.8e-13)
 SAME_CERTIFICATE = Tolerance(1e-10, 1.5e-13)  # deviance per relative change of G
+
+# Profile limits: how far the deviance, minimised by SciPy with the parameter held, is from its target at a limit (worst of
+# 600 random data sets); against lme4's, of the interval's width; the same interval in other words, of its width
+PROFILE_RISE = Tolerance(1e-6, 1.6e-9)
+GOLDEN_PROFILE = Tolerance(1e-3, 2.3e-4)  # 13_cross, upper limit of the correlation
+SAME_PROFILE = Tolerance(1e-9, 3.8e-13)

@@ -30,7 +30,7 @@ EARLY_STOP = [
 @pytest.fixture(scope="module")
 def fits():
     data = read_frame(ARTICLE / "article.csv")
-    return {model: fit(TIGHT[model]["formula"], data) for model in MODELS}
+    return {model: fit(TIGHT[model]["formula"], data, df="z") for model in MODELS}
 
 
 def at_optimum(model: str, text: str) -> str:

@@ -379,11 +379,22 @@ class TestDegreesOfFreedom:
         assert fitted.to_dict()["ML"]["df"] == [None, None]
 
     def test_wald(self):
-        assert set(fit(MODEL, rows()).df.values()) == {np.inf}
+        assert set(fit(MODEL, rows(), df="z").df.values()) == {np.inf}
+
+    def test_residual(self):
+        assert set(fit(MODEL, rows(), df="residual").df.values()) == {38}
 
     def test_unknown_rule(self):
-        with pytest.raises(ValueError, match='df = \'welch\': allowed are "z" and "between-within"'):
+        with pytest.raises(
+            ValueError, match=r"df = 'welch': allowed are z, residual, .* and kenward-roger; use one of them"
+        ):
             fit(MODEL, rows(), df="welch")
+        with pytest.raises(ValueError, match="singular_df = 'drop': allowed are lmertest and refit; use one of them"):
+            fit(MODEL, rows(), singular_df="drop")
+
+    def test_kenward_roger_needs_reml(self):
+        with pytest.raises(DataError, match=r"df = 'kenward-roger' needs REML, .*; leave out ML, or use satterthwaite"):
+            fit(MODEL, rows(), reml=False, df="kenward-roger")
 
 
 class TestSingular:
@@ -420,37 +431,37 @@ class TestSingular:
 
 class TestRemarks:
     def test_an_ordinary_fit_ends_with_its_tables(self):
-        fitted = fit("y ~ x + (1 | g)", rows(12, 8))
+        fitted = fit("y ~ x + (1 | g)", rows(12, 8), df="z")
         assert fitted.status == Status.ok
         assert fitted.summary().splitlines()[-3] == "Correlation of Fixed Effects:"
 
     def test_not_converged(self):
-        fitted = replace(fit(MODEL, rows()), status=Status.not_converged)
+        fitted = replace(fit(MODEL, rows(), df="z"), status=Status.not_converged)
         assert summary_text(fitted).splitlines()[-2:] == ["Model failed to converge", Status.not_converged.sentence]
 
     def test_data_line_only_with_a_name(self):
-        fitted = fit(MODEL, rows())
+        fitted = fit(MODEL, rows(), df="z")
         assert "   Data: " not in fitted.summary()
         assert summary_text(fitted, data="rows").splitlines()[2] == "   Data: rows"
 
     def test_many_fixed_effects_without_their_correlations(self):
         frame = rows(20, 10).assign(name=[f"n{k % 13:02}" for k in range(200)])
         assert (
-            fit("y ~ name + (1 | g)", frame)
+            fit("y ~ name + (1 | g)", frame, df="z")
             .summary()
             .endswith("Correlation matrix not shown by default, as p = 13 > 12.")
         )
 
     def test_twelve_fixed_effects_with_their_correlations(self):
         frame = rows(20, 12).assign(name=[f"n{k % 12:02}" for k in range(240)])
-        assert "Correlation of Fixed Effects:" in fit("y ~ name + (1 | g)", frame).summary()
+        assert "Correlation of Fixed Effects:" in fit("y ~ name + (1 | g)", frame, df="z").summary()
 
     def test_long_formulas_are_wrapped(self):
         frame = rows()
         names = [f"a_rather_long_name_{k}" for k in range(6)]
         for k, name in enumerate(names):
             frame[name] = np.random.default_rng(k).normal(size=40)
-        lines = fit(f"y ~ {' + '.join(names)} + (1 | g)", frame).summary().splitlines()
+        lines = fit(f"y ~ {' + '.join(names)} + (1 | g)", frame, df="z").summary().splitlines()
         assert all(len(line) <= 80 for line in lines[:4])
         assert " ".join(" ".join(lines[1:4]).split()).startswith(f"Formula: y ~ {' + '.join(names)} + (1 | g)")
 
@@ -584,16 +595,10 @@ class TestCommand:
         text = fit_command(path, MODEL, ml=False, df="z", as_json=True)
         assert json.loads(text, parse_constant=pytest.fail)["REML"]["df"] == [None, None]
 
-    @pytest.mark.parametrize("rule", ["satterthwaite", "kenward-roger"])
-    def test_rules_to_come(self, path, rule):
-        with pytest.raises(DataError) as caught:
-            fit_command(path, MODEL, ml=False, df=rule, as_json=False)
-        assert (
-            str(caught.value) == f"--df {rule} is not available yet; allowed are z and between-within; use one of them"
-        )
-
     def test_unknown_rule(self, path):
-        with pytest.raises(DataError, match="--df welch: allowed are z and between-within; use one of them"):
+        with pytest.raises(
+            DataError, match="df = 'welch': allowed are z, residual, between-within, satterthwaite and kenward-roger"
+        ):
             fit_command(path, MODEL, ml=False, df="welch", as_json=False)
 
 

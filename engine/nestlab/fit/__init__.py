@@ -16,11 +16,19 @@ if TYPE_CHECKING:
 
 
 class _CallableModule(ModuleType):
-    def __call__(self, formula: str, data: pd.DataFrame, *, reml: bool = True, df: str = "z") -> Fit:
+    def __call__(
+        self,
+        formula: str,
+        data: pd.DataFrame,
+        *,
+        reml: bool = True,
+        df: str = "satterthwaite",
+        singular_df: str = "lmertest",
+    ) -> Fit:
         """See `nestlab.fit.single.fit`."""
         from .single import fit
 
-        return fit(formula, data, reml=reml, df=df)
+        return fit(formula, data, reml=reml, df=df, singular_df=singular_df)
 
 
 sys.modules[__name__].__class__ = _CallableModule

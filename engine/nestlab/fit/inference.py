@@ -1,23 +1,269 @@
-"""Degrees of freedom and tests of fixed effects."""
+"""Tests of fixed effects: standard errors and degrees of freedom of contrasts by each rule.
+
+Rules: "z" (df infinite), "residual" (rows - p), "between-within", "satterthwaite", "kenward-roger" (with its own covariance of
+beta; it needs REML). A hypothesis is one row of weights on beta, tested by t, or several, tested jointly by F.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import fdtrc
 
-__all__ = ["between_within_df", "degrees_of_freedom"]
+from ..simulate.gram import Gram
+from ..spec.model import DF_RULES
+from .information import inform_block
+from .lmm import Fits, fit_replicates, for_lanes, pairs
+from .status import Status
+from .workspace import get_workspace, make_shape
+
+__all__ = [
+    "RULES",
+    "SINGULAR_DF",
+    "Hypotheses",
+    "Inference",
+    "Model",
+    "between_within_df",
+    "infer",
+    "variance_covariance",
+]
+
+Array = NDArray[np.float64]
+
+RULES = DF_RULES
+SINGULAR_DF = ("lmertest", "refit")
+_BY_DESIGN = ("z", "residual", "between-within")
 
 
-def degrees_of_freedom(rule: str, equation: tuple[int, ...], *, clusters: int, rows: int) -> NDArray[np.float64]:
-    """Degrees of freedom of each fixed effect (p): inf for "z", `between_within_df` for "between-within"."""
-    if rule == "z":
-        return np.full(len(equation), np.inf)
+@dataclass(frozen=True)
+class Hypotheses:
+    """H hypotheses on p fixed effects: rows (k, p) of weights; starts (H + 1): hypothesis h is rows starts[h] .. starts[h + 1]
+    - 1."""
+
+    rows: Array
+    starts: NDArray[np.int64]
+
+    @staticmethod
+    def of(p: int, contrasts: Sequence[Array] = ()) -> Hypotheses:
+        """Each coefficient, then each contrast (r, p)."""
+        blocks = [np.eye(p)[[i]] for i in range(p)] + [np.atleast_2d(c) for c in contrasts]
+        return Hypotheses(np.vstack(blocks), np.cumsum([0, *map(len, blocks)]))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, h: int) -> Array:
+        weights: Array = self.rows[self.starts[h] : self.starts[h + 1]]
+        return weights
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the rules need to know of a model: the kernel's shape and groups (see `lmm.Plan`), the number of rows, and for each
+    fixed effect the random column of which it is a cluster-constant multiple, -1 if there is none."""
+
+    shape: NDArray[np.void]
+    groups: NDArray[np.int64]
+    rows: int
+    equation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """One rule on R replicates and H hypotheses. df (R, H), nan where the rule fails; vcov (R, p(p+1)/2) of beta by pairs; scale
+    (R, H): what F is multiplied by, 1 but for joint hypotheses by Kenward and Roger."""
+
+    df: Array
+    vcov: Array
+    scale: Array
+
+    def se(self, weights: Array) -> Array:
+        """Standard error (R) of weights (p) times beta; nan where the variance is negative."""
+        return np.sqrt(_form(self.vcov, weights, weights))
+
+    def joint_p(self, h: int, weights: Array, beta: Array) -> Array:
+        """P value (R) of the F test that weights (r, p) times beta (R, p) is 0."""
+        r = len(weights)
+        covariance = np.stack([[_form(self.vcov, a, b, signed=True) for a in weights] for b in weights]).transpose(
+            2, 0, 1
+        )
+        values = beta @ weights.T
+        usable = np.isfinite(covariance).all(axis=(1, 2)) & np.isfinite(values).all(axis=1) & (self.df[:, h] > 0)
+        F = np.full(len(beta), np.nan)
+        solved = np.linalg.solve(covariance[usable], values[usable][:, :, None])[:, :, 0]
+        F[usable] = np.einsum("rk,rk->r", values[usable], solved) * self.scale[usable, h] / r
+        with np.errstate(invalid="ignore"):
+            return np.asarray(fdtrc(r, np.minimum(self.df[:, h], 1e10), F), dtype=float)
+
+
+def _form(packed: Array, left: Array, right: Array, *, signed: bool = False) -> Array:
+    """left' V right (R) for symmetric V stored by pairs; without `signed`, nan where negative."""
+    total = np.zeros(len(packed))
+    for k, (i, j) in enumerate(pairs(len(left))):
+        weight = left[i] * right[j] + (left[j] * right[i] if i != j else 0.0)
+        if weight != 0:
+            total = total + weight * packed[:, k]
+    return total if signed else np.where(total >= 0, total, np.nan)
+
+
+def infer(
+    model: Model, gram: Gram | None, fits: Fits, first: int, last: int, hypotheses: Hypotheses, rules: Sequence[str],
+    *, singular_df: str = "lmertest", terms: NDArray[np.bool_] | None = None,
+) -> dict[str, Inference]:  # fmt: skip
+    """Each rule on the fits of replicates first .. last - 1 of a Gram, which only "satterthwaite" and "kenward-roger" need.
+
+    terms: for hypotheses after the coefficients the fixed effects that they name, where their rows are written in other columns.
+
+    singular_df: what Satterthwaite's rule does at the boundary: "lmertest", derivatives along matrices of the estimate's rank;
+    "refit", the df of the model without the random columns that vanished, see `_refitted`.
+    """
+    R, H = len(fits.status), len(hypotheses)
+    ones = np.ones((R, H))
+    exact = {
+        rule: Inference(
+            np.where(np.isfinite(fits.sigma2)[:, None], _fixed_df(rule, model, hypotheses, terms), np.nan),
+            fits.vcov,
+            ones,
+        )
+        for rule in rules
+        if rule in _BY_DESIGN
+    }
+    satterthwaite, roger = "satterthwaite" in rules, "kenward-roger" in rules
+    if satterthwaite or roger:
+        assert gram is not None, "the front door refuses these rules where there are only rows"
+        df, kr, scale, vcov, _ = _inform(model, gram, fits, first, last, hypotheses, satterthwaite, roger)
+        if satterthwaite and singular_df == "refit":
+            _refitted(model, gram, fits, first, hypotheses, df)
+        exact["satterthwaite"] = Inference(df, fits.vcov, ones)
+        exact["kenward-roger"] = Inference(kr, vcov, scale)
+    return {rule: exact[rule] for rule in rules}
+
+
+def variance_covariance(model: Model, gram: Gram, fits: Fits, first: int, last: int) -> Array:
+    """Covariance (R, k(k+1)/2), by pairs, of the variance components (k = q(q+1)/2 + 1: those of `Fits.varcomp`, sigma2), from
+    the expected information (of the restricted likelihood for REML); nan where it is singular."""
+    p = len(model.equation)
+    return _inform(model, gram, fits, first, last, Hypotheses.of(p), False, False, variances=True)[4]
+
+
+def _inform(
+    model: Model, gram: Gram, fits: Fits, first: int, last: int, hypotheses: Hypotheses, satterthwaite: bool, roger: bool,
+    variances: bool = False,
+) -> tuple[Array, Array, Array, Array, Array]:  # fmt: skip
+    R, H, p = len(fits.status), len(hypotheses), len(model.equation)
+    k = fits.varcomp.shape[1] + 1
+
+    def room(wanted: bool, *size: int) -> Array:
+        return np.full((R if wanted else 0, *size), np.nan)
+
+    df, kr, scale = room(satterthwaite, H), room(roger, H), room(roger, H)
+    vcov, varcov = room(roger, p * (p + 1) // 2), room(variances, k * (k + 1) // 2)
+    dd, weights = (array if array.shape[-1] == 1 else for_lanes(array) for array in (gram.dd, gram.weights))
+    usable = np.isfinite(fits.sigma2) & (fits.sigma2 > 0) & np.isfinite(fits.varcomp).all(axis=1)
+    inform_block(
+        model.groups, model.shape, get_workspace(), dd, for_lanes(gram.dy), for_lanes(gram.yy), weights, first, last,
+        usable, fits.varcomp, fits.sigma2, hypotheses.starts, hypotheses.rows, df, kr, scale, vcov, varcov,
+    )  # fmt: skip
+    for found in (df, kr):
+        found[~((found > 0) & np.isfinite(found))] = np.nan
+    return df, kr, scale, vcov, varcov
+
+
+def _refitted(model: Model, gram: Gram, fits: Fits, first: int, hypotheses: Hypotheses, df: Array) -> None:
+    """Replace the df of singular fits by those of the model without the random columns that vanished.
+
+    In each singular random term the column of the smallest variance, times its mean square over the clusters, is left out and the
+    model fitted again, until the fit is not singular; with no column left, df = m.
+    """
+    shape = model.shape[0]
+    q = int(shape["q"])
+    pending = {(int(r), tuple(range(q))): fits.varcomp[r] for r in np.flatnonzero(fits.status == Status.singular)}
+    while pending:
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for (r, columns), varcomp in pending.items():
+            kept = tuple(c for c in columns if c not in _vanished(model, gram, first + r, columns, varcomp))
+            groups.setdefault(kept, []).append(r)
+        pending = {}
+        for kept, members in groups.items():
+            if not kept:
+                df[members] = shape["m"]
+                continue
+            smaller = _without(model, kept)
+            part = _take(gram, [first + r for r in members])
+            again = fit_replicates(smaller.shape, smaller.groups, part, 0, len(members))
+            found = _inform(smaller, part, again, 0, len(members), hypotheses, True, False)[0]
+            for k, r in enumerate(members):
+                if again.status[k] == Status.singular:
+                    pending[r, kept] = again.varcomp[k]
+                else:
+                    df[r] = found[k] if again.status[k] == Status.ok else np.nan
+
+
+def _vanished(model: Model, gram: Gram, r: int, columns: tuple[int, ...], varcomp: Array) -> set[int]:
+    """Of the random columns (their places in the full model), one of each singular term."""
+    shape = model.shape[0]
+    size = len(columns)
+    covariance = np.zeros((size, size))
+    for value, (i, k) in zip(varcomp, pairs(size), strict=True):
+        covariance[i, k] = covariance[k, i] = value
+    rd = r if gram.dd.shape[2] > 1 else 0
+    scale = np.array([np.sqrt(gram.dd[:, _diagonal(int(shape["zcols"][c])), rd].mean()) for c in columns])
+    covariance *= np.outer(scale, scale)
+    vanished, smallest = set(), (np.inf, -1)
+    for block in {int(shape["blocks"][c]) for c in columns}:
+        members = [k for k, c in enumerate(columns) if shape["blocks"][c] == block]
+        part = covariance[np.ix_(members, members)]
+        values = np.linalg.eigvalsh(part)
+        least = min(members, key=lambda k: float(covariance[k, k]))
+        smallest = min(smallest, (values[0] / max(values[-1], 1e-300), columns[least]))
+        if values[0] <= 1e-10 * values[-1]:
+            vanished.add(columns[least])
+    return vanished or {smallest[1]}
+
+
+def _diagonal(k: int) -> int:
+    return k * (k + 1) // 2 + k
+
+
+def _without(model: Model, kept: tuple[int, ...]) -> Model:
+    """The model with the random columns at these places only."""
+    shape = model.shape[0]
+    p, n = int(shape["p"]), len(kept) * (len(kept) + 1) // 2
+    blocks = np.array([shape["blocks"][c] for c in kept])
+    smaller = make_shape(
+        [int(shape["zcols"][c]) for c in kept], [int(c) for c in shape["xcols"][:p]], shape["xweights"][:p],
+        np.unique(blocks, return_inverse=True)[1].astype(np.int64), np.full(n, -1.0),
+        rows=model.rows, clusters=int(shape["J"]), reml=bool(shape["reml"]),
+    )  # fmt: skip
+    return replace(model, shape=smaller)
+
+
+def _take(gram: Gram, members: Sequence[int]) -> Gram:
+    """A Gram of some of its replicates."""
+
+    def take(array: Array) -> Array:
+        return array if array.shape[-1] == 1 else np.ascontiguousarray(array[..., members])
+
+    return Gram(dd=take(gram.dd), dy=gram.dy[..., members], yy=gram.yy[..., members], weights=take(gram.weights))
+
+
+def _fixed_df(rule: str, model: Model, hypotheses: Hypotheses, terms: NDArray[np.bool_] | None) -> Array:
+    """Degrees of freedom (H) that the design decides: of a contrast, the smallest of its effects'."""
+    p = len(model.equation)
     if rule == "between-within":
-        return between_within_df(equation, clusters=clusters, rows=rows)
-    raise ValueError(f'df = {rule!r}: allowed are "z" and "between-within"')
+        df = between_within_df(model.equation, clusters=int(model.shape["J"][0]), rows=model.rows)
+    else:
+        df = np.full(p, np.inf if rule == "z" else float(model.rows - p))
+    used = [np.abs(hypotheses[h]).sum(axis=0) > 0 for h in range(len(hypotheses))]
+    if terms is not None:
+        used[p:] = list(terms)
+    return np.array([np.min(df[members]) for members in used])
 
 
-def between_within_df(equation: tuple[int, ...], *, clusters: int, rows: int) -> NDArray[np.float64]:
+def between_within_df(equation: Sequence[int], *, clusters: int, rows: int) -> Array:
     """Between-within degrees of freedom (Schluchter & Elashoff 1990, extended to random slopes).
 
     equation: for each fixed effect the random column of which it is a cluster-constant multiple, or -1. An effect of random

@@ -17,7 +17,7 @@ from .kernel import fit_block
 from .lanes import LANES
 from .workspace import get_workspace, make_shape
 
-__all__ = ["Fits", "Plan", "compile_plan", "fit_gram", "fit_replicates", "pairs"]
+__all__ = ["Fits", "Plan", "compile_plan", "fit_gram", "fit_replicates", "for_lanes", "pairs"]
 
 Array = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ def pairs(q: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Plan:
-    """One method on one design, in the kernel's terms. p fixed effects, q random columns.
+    """One method on one design, in the kernel's terms. p fixed effects, q random columns (none: `ols` fits it).
 
     zcols (q), xcols (p): level-1 columns; xweights (p): index into `multipliers`; blocks (q): number of each column's random
     term; start (q(q+1)/2): true G relative to the residual variance. true_beta (p): added to the estimates, for the terms that
@@ -131,7 +131,7 @@ def _start(design: Design, zcols: tuple[int, ...]) -> Array:
 
 def _groups(design: Design, zcols: tuple[int, ...]) -> NDArray[np.int64]:
     """Of each cluster the first one that has the same Z'Z in all replicates: those of one size where q = 1, for example."""
-    if max(zcols) >= design.known:
+    if max(zcols, default=design.known) >= design.known:
         return np.arange(design.clusters)
     entries = [pair(a, b) for a in zcols for b in zcols]
     _, first, inverse = np.unique(design.known_gram[:, entries], axis=0, return_index=True, return_inverse=True)
@@ -152,15 +152,15 @@ def fit_replicates(shape: NDArray[np.void], groups: NDArray[np.int64], gram: Gra
         np.empty(R, dtype=np.int64), np.empty(R, dtype=np.int64), np.full(R, np.nan), np.full(R, np.nan),
         np.full((R, p), np.nan), np.full((R, p * (p + 1) // 2), np.nan), np.full((R, n), np.nan), np.full(R, np.nan),
     )  # fmt: skip
-    dd, weights = (array if array.shape[-1] == 1 else _for_lanes(array) for array in (gram.dd, gram.weights))
+    dd, weights = (array if array.shape[-1] == 1 else for_lanes(array) for array in (gram.dd, gram.weights))
     fit_block(
-        groups, shape, get_workspace(), dd, _for_lanes(gram.dy), _for_lanes(gram.yy), weights, first, last,
+        groups, shape, get_workspace(), dd, for_lanes(gram.dy), for_lanes(gram.yy), weights, first, last,
         fits.status, fits.iterations, fits.deviance, fits.residual, fits.beta, fits.vcov, fits.varcomp, fits.sigma2,
     )  # fmt: skip
     return fits
 
 
-def _for_lanes(array: Array) -> Array:
+def for_lanes(array: Array) -> Array:
     """Contiguous, the last of a few replicates repeated until they fill a vector."""
     missing = LANES - array.shape[-1]
     if missing > 0:

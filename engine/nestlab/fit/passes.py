@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .lanes import LANES, any_above, choose, fma, get, put, root, splat
 from .small import apart, helper, pair, sym
 
-__all__ = ["Clusters", "evaluate"]
+__all__ = ["Clusters", "add_products", "derive", "evaluate", "factor", "weigh"]
 
 Array = NDArray[np.float64]
 
@@ -170,7 +170,7 @@ def _weigh_any(q, p, K, clusters, work):
 
 
 @helper
-def _weigh(shape, repeats, clusters, work):
+def weigh(shape, repeats, clusters, work):
     """First pass: W, T = K^-1 B, log|K| as logdet + log(product), and S (in C)."""
     apart()
     q, p, K = shape.q, shape.p, len(repeats)
@@ -203,7 +203,7 @@ def _weigh(shape, repeats, clusters, work):
 
 
 @helper
-def _factor(shape, work):
+def factor(shape, work):
     """C, lower-triangular, S = C C'; a pivot that is not positive leaves nan or 0 on the diagonal."""
     apart()
     width = shape.p + 1
@@ -250,7 +250,7 @@ def _scores(shape, clusters, work):
 
 
 @helper
-def _derive(shape, repeats, clusters, work):
+def derive(shape, repeats, clusters, work):
     """Second pass: gradient Sg and Hessian H over pairs, E_ii = e_i e_i', E_ik = e_i e_k' + e_k e_i'.
 
     v_p, of y, is sqrt(m) times that of the formulas, so that all weights but that of D_pp^2 are 1.
@@ -411,8 +411,8 @@ def evaluate(shape, repeats, clusters, work):
             for k in range(q):
                 value = fma(get(work.F, (a, k)), get(work.F, (e, k)), value)
             put(work.G, pair(e, a), value)
-    _weigh(shape, repeats, clusters, work)
-    _factor(shape, work)
-    _derive(shape, repeats, clusters, work)
+    weigh(shape, repeats, clusters, work)
+    factor(shape, work)
+    derive(shape, repeats, clusters, work)
     _chain(shape, work)
     _newton(shape, work)

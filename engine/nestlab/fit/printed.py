@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec.model import INTERCEPT
+from .hypotheses import two_sided
 from .rformat import (
     abbreviate,
     cat_fill,
@@ -39,6 +40,7 @@ WIDTH = 80
 DIGITS = 4
 TEST_DIGITS = 3
 MOST_CORRELATIONS = 12
+_METHODS = {"satterthwaite": "Satterthwaite", "kenward-roger": "Kenward-Roger"}
 _LEGEND = "0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1"
 
 
@@ -53,9 +55,11 @@ def summary_text(fit: Fit, *, data: str | None = None) -> str:
 
 def _title(fit: Fit) -> list[str]:
     title = "Linear mixed model fit by " + ("REML" if fit.reml else "maximum likelihood ")
-    if fit.df_rule != "z":
-        title += f". t-tests use {fit.df_rule} df"
     kind = "lmerMod"
+    if fit.df_rule in _METHODS:
+        title, kind = f"{title}. t-tests use {_METHODS[fit.df_rule]}'s method", "lmerModLmerTest"
+    elif fit.df_rule != "z":
+        title += f". t-tests use {fit.df_rule} df"
     if len(title) + 5 + len(kind) <= WIDTH:
         return [f"{title} ['{kind}']"]
     wrapped = textwrap.wrap(title, WIDTH - 3, subsequent_indent="  ")
@@ -128,10 +132,8 @@ def _fixed(fit: Fit) -> list[str]:
         columns = _coefficients([estimate, se], t)
         cells = [list(row) for row in zip(*columns, strict=True)]
         return ["Fixed effects:", *matrix_lines(names, ["Estimate", "Std. Error", "t value"], cells, right=True)]
-    from scipy.stats import t as student
-
     df = np.array(list(fit.df.values()))
-    p = 2 * student.sf(np.abs(t), df)
+    p = np.array([two_sided(*each) for each in zip(t, df, strict=True)])
     columns = [*_coefficients([estimate, se, df], t), _p_values(p)]
     heads = ["Estimate", "Std. Error", "df", "t value", "Pr(>|t|)"]
     legend = []

@@ -14,7 +14,7 @@ import numpy as np
 from .small import apart, cholesky, eigen, helper, pair, sym
 from .status import Status
 
-__all__ = ["IDLE", "RANK_DEFICIENT", "advance", "begin"]
+__all__ = ["IDLE", "RANK_DEFICIENT", "SINGULAR_TOLERANCE", "advance", "begin", "column_square", "eigenframe", "spread"]
 
 OK, SINGULAR, NOT_CONVERGED, RANK_DEFICIENT, NONFINITE = (int(status) for status in list(Status)[:5])
 
@@ -72,7 +72,7 @@ def _term_size(shape, first):
 
 
 @helper
-def _square(lane, k, shape, work):
+def column_square(lane, k, shape, work):
     """Of column k of F."""
     apart()
     value = 0.0
@@ -90,7 +90,7 @@ def _copy(lane, q, source, target):
 
 
 @helper
-def _eigenframe(lane, tolerance, shape, G, work):
+def eigenframe(lane, tolerance, shape, G, work):
     """F = V sqrt(D) from G = V D V', term by term, largest first; eigenvalues below tolerance become 0. Whether there are any."""
     apart()
     q = shape.q
@@ -137,7 +137,9 @@ def _disordered(lane, shape, work):
     apart()
     blocks = shape.blocks
     for k in range(1, shape.q):
-        if blocks[k] == blocks[k - 1] and _square(lane, k, shape, work) > 2.0 * _square(lane, k - 1, shape, work):
+        if blocks[k] == blocks[k - 1] and column_square(lane, k, shape, work) > 2.0 * column_square(
+            lane, k - 1, shape, work
+        ):
             return True
     return False
 
@@ -199,7 +201,7 @@ def _weak(lane, shape, work):
     apart()
     for s in range(shape.free):
         pivot = work.M[s, s, lane] * work.M[s, s, lane]
-        size = _square(lane, shape.cols[s], shape, work)
+        size = column_square(lane, shape.cols[s], shape, work)
         if pivot * size < WEAK_TOLERANCE * shape.J or pivot < WEAK_TOLERANCE * work.HL[s, s, lane]:
             return True
     return False
@@ -234,7 +236,7 @@ def _curvature(lane, shape, work):
     while first < q:
         stop = first + _term_size(shape, first)
         null = first
-        while null < stop and _square(lane, null, shape, work) > 0.0:
+        while null < stop and column_square(lane, null, shape, work) > 0.0:
             null += 1
         for e in range(null, stop):
             for f in range(null, stop):
@@ -284,7 +286,7 @@ def _wanted_starts(shape, irregularity, firm):
 
 
 @helper
-def _spread(number, k):
+def spread(number, k):
     """Point `number` of a sequence that spreads evenly over (0, 1), one sequence for each k."""
     value = 0.5 + number * ROOTS[k]
     return value - math.floor(value)
@@ -335,11 +337,11 @@ def _from_afar(number, shape, work):
         if size == 1:
             G[pair(first, first)] = 30.0 if (number >> shape.blocks[first]) & 1 else 0.1
         else:
-            length = 100.0 ** _spread(number, 4)
-            width = 0.0225 * 100.0 ** _spread(number, 5)
+            length = 100.0 ** spread(number, 4)
+            width = 0.0225 * 100.0 ** spread(number, 5)
             square = 0.0
             for a in range(first, first + size):
-                axis[a] = 2.0 * _spread(number, a) - 1.0
+                axis[a] = 2.0 * spread(number, a) - 1.0
                 square += axis[a] * axis[a]
             for a in range(first, first + size):
                 for b in range(first, a + 1):
@@ -373,7 +375,7 @@ def _place(lane, which, shape, work):
                 work.frame[a, b, lane] = 1.0 if a == b else 0.0
         if not _disordered(lane, shape, work):
             return
-    _eigenframe(lane, 0.0, shape, work.covariance, work)
+    eigenframe(lane, 0.0, shape, work.covariance, work)
 
 
 @helper
@@ -428,7 +430,7 @@ def _set_step(lane, shape, work):
                 for k in range(shape.q):
                     value += work.F[a, k, lane] * work.F[b, k, lane]
                 work.covariance[pair(b, a)] = value
-        _eigenframe(lane, 0.0, shape, work.covariance, work)
+        eigenframe(lane, 0.0, shape, work.covariance, work)
         work.framed[lane] = 1
 
 
@@ -444,7 +446,7 @@ def _direct(lane, shape, work):
     if not definite:
         if work.framed[lane] == 0:
             _take_covariance(lane, shape, work)
-            _eigenframe(lane, 0.0, shape, work.covariance, work)
+            eigenframe(lane, 0.0, shape, work.covariance, work)
             work.framed[lane] = 1
             work.phase[lane] = REFRAMED
             return WAIT
@@ -489,7 +491,7 @@ def _land(lane, shape, work):
     """At the end of a descent: to the boundary, if it is near."""
     apart()
     _take_covariance(lane, shape, work)
-    if _eigenframe(lane, SINGULAR_TOLERANCE, shape, work.covariance, work):
+    if eigenframe(lane, SINGULAR_TOLERANCE, shape, work.covariance, work):
         work.firm[lane] = 0
         work.framed[lane] = 1
         work.phase[lane] = BOUNDARY
@@ -532,7 +534,7 @@ def _set_escape(lane, shape, work):
         for b in range(a + 1):
             s = pair(b, a)
             work.covariance[s] = work.G0[s, lane] + work.factor[lane] * work.escape[a, lane] * work.escape[b, lane]
-    _eigenframe(lane, 0.0, shape, work.covariance, work)
+    eigenframe(lane, 0.0, shape, work.covariance, work)
     work.framed[lane] = 1
     work.phase[lane] = ESCAPE
 

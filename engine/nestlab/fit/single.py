@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,17 @@ from numpy.typing import NDArray
 
 from ..simulate.gram import Gram
 from ..spec.matrices import DataError, ModelMatrices, model_matrices
-from .inference import degrees_of_freedom
+from .checks import check_data, check_rules, refuse_unusable
+from .hypotheses import Test, parse_hypotheses
+from .inference import Hypotheses, Inference, Model, infer
 from .lmm import Fits, fit_replicates, pairs
 from .status import Status
-from .workspace import MAX_FIXED, make_shape
+from .workspace import make_shape
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Fit", "fit"]
+__all__ = ["Fit", "finite", "fit", "gram_and_shape", "members_of", "term_numbers"]
 
 Array = NDArray[np.float64]
 
@@ -28,11 +31,12 @@ Array = NDArray[np.float64]
 class Fit:
     """A linear mixed model fitted to one data set. p fixed effects, q random columns, N rows, J clusters.
 
-    beta, se, df: by term, in the order of lme4's; df is inf for Wald z and nan where the rule leaves none. vcov_beta (p, p).
+    beta, se, df: by term, in the order of lme4's; df is inf for Wald z and nan where the rule leaves none. se is Kenward and
+    Roger's where df_rule is theirs; vcov_beta (p, p) is always the model's.
     theta: the free entries of the relative Cholesky factor L by columns, as lme4's; sigma: residual sd. varcomp: covariance of
     the random effects of each term, under lme4's names ("g", "g.1"). neg2loglik: -2 log likelihood, or the restricted criterion
     if reml. certificate: the largest entry of Sg G (see `kernel`), 0 at an optimum. scaled_residuals (N): conditional residuals
-    over sigma.
+    over sigma. matrices: the data as the model sees them, for `confint`.
     """
 
     formula: str
@@ -57,6 +61,29 @@ class Fit:
     iterations: int
     certificate: float
     scaled_residuals: Array
+    matrices: ModelMatrices = field(repr=False, compare=False)
+    _problem: _Problem = field(repr=False, compare=False)
+
+    def test(self, hypotheses: str) -> Test:
+        """Test linear hypotheses on beta jointly, by the rule of the fit: one by t, several by F.
+
+        hypotheses: equations with commas between them, such as "x = 0, x:z = 0" or "x + 2*x:z = 0.5"; the rule must be one that
+        has covariances for them ("z" gives a chi-square over its df as F). Raises DataError for a term that the fit does not
+        have and for equations that depend on one another.
+
+        >>> import numpy as np, pandas as pd
+        >>> g, x = np.repeat(np.arange(10), 5), np.cos(np.arange(50.0))
+        >>> frame = pd.DataFrame({"g": g, "x": x, "y": np.sin(np.arange(50)) + 0.1 * g})
+        >>> fit("y ~ x + (1 | g)", frame).test("x = 0").df
+        39.0
+        """
+        weights, values = parse_hypotheses(hypotheses, list(self.beta))
+        inference = self._problem.infer(self.df_rule, self._singular_df, [weights])
+        return self._problem.test(inference, weights, values, np.array(list(self.beta.values())), hypotheses)
+
+    @property
+    def _singular_df(self) -> str:
+        return self._problem.singular_df
 
     @property
     def singular(self) -> bool:
@@ -80,6 +107,19 @@ class Fit:
 
         return summary_text(self)
 
+    def confint(self, level: float = 0.95, method: str = "profile", *, reml: bool = False) -> pd.DataFrame:
+        """Intervals of the standard deviations, correlations, sigma and fixed effects, as lme4's confint: the profile of the ML
+        deviance, of a REML fit too.
+
+        reml: the profile of the restricted criterion, which has no fixed effects. Returns a frame of "lower" and "upper" by
+        lme4's names; nan where a limit was not found. Raises ValueError for another method or a level not between 0 and 1.
+        """
+        from .confint import profile_table
+
+        if method != "profile":
+            raise ValueError(f'method = {method!r}: allowed is "profile"')
+        return profile_table(self.matrices, level=level, reml=reml)
+
     def to_dict(self) -> dict[str, Any]:
         """What `nestlab fit --json` prints, for json.dumps: the names of the golden files; null where a number is not finite."""
         result = {
@@ -89,16 +129,24 @@ class Fit:
             "status_sentence": self.status.sentence, "df": list(self.df.values()), "df_rule": self.df_rule,
             "certificate": self.certificate, "iterations": self.iterations, "dropped": self.dropped,
         }  # fmt: skip
+        if self.df_rule == "satterthwaite":
+            result["df_satterthwaite"] = list(self.df.values())
+        if self.df_rule == "kenward-roger":
+            result["se"] = np.sqrt(np.diag(self.vcov_beta)).tolist()
+            result["kenward_roger"] = {"se": list(self.se.values()), "df": list(self.df.values())}
         top = {"formula": self.formula, "clusters": self.clusters, "rows": self.rows, "balanced": self.balanced}
-        finite: dict[str, Any] = _finite(top | {"REML" if self.reml else "ML": result})
-        return finite
+        cleaned: dict[str, Any] = finite(top | {"REML" if self.reml else "ML": result})
+        return cleaned
 
 
-def fit(formula: str, data: pd.DataFrame, *, reml: bool = True, df: str = "z") -> Fit:
+def fit(
+    formula: str, data: pd.DataFrame, *, reml: bool = True, df: str = "satterthwaite", singular_df: str = "lmertest"
+) -> Fit:
     """Fit a linear mixed model to a data frame.
 
     formula: `y ~ x + (1 + x | g)`, one grouping factor, at most 4 random columns and 12 fixed terms. reml: restricted maximum
-    likelihood, or maximum likelihood. df: "z" (Wald) or "between-within".
+    likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger" (REML only), "between-within", "residual" (rows -
+    fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary, "lmertest" or "refit" (see `inference.infer`).
 
     Raises FormulaError and DataError (both ValueError), with what was found and the repair.
 
@@ -108,82 +156,46 @@ def fit(formula: str, data: pd.DataFrame, *, reml: bool = True, df: str = "z") -
     >>> round(fit("y ~ 1 + (1 | g)", frame).beta["Intercept"], 3)
     0.453
     """
+    check_rules(df, singular_df, reml=reml)
     matrices = model_matrices(formula, data)
-    _check(matrices)
-    if reml:
-        _check_identified(matrices)
-    degrees_of_freedom(df, (), clusters=2, rows=2)
-    return _fit_matrices(matrices, " ".join(formula.split()), reml, df)
+    check_data(matrices, reml=reml)
+    return _fit_matrices(matrices, " ".join(formula.split()), reml, df, singular_df)
 
 
-def _check(m: ModelMatrices) -> None:
-    """Refuse what has no answer, in the words of the data."""
-    (rows, p), clusters = m.X.shape, len(m.group_labels)
-    if clusters < 2:
-        raise DataError(f"grouping factor {m.group} has {clusters} level; a random effect needs at least 2")
-    for names, term in zip(m.random_names, m.terms, strict=True):
-        effects = clusters * len(names)
-        if rows <= effects:
-            raise DataError(
-                f"{rows} rows are not more than the {effects} random effects of {term}: the residual variance can't be told from "
-                "theirs; use fewer random columns or more rows a cluster"
-            )
-    if p > MAX_FIXED:
-        raise DataError(f"the fixed effects have {p} columns; allowed are {MAX_FIXED}: use fewer terms or categories")
-    if rows <= p:
-        raise DataError(f"{rows} rows are not more than the {p} fixed effects; use fewer terms or more rows")
-    _check_sizes(m)
-    _check_dependence("fixed effect", m.X, m.fixed_names)
-    for Z, names in zip(m.Z, m.random_names, strict=True):
-        _check_dependence("random column", Z, names)
-    spread = m.y - m.y.mean()
-    if not np.abs(spread).max() > 1e-13 * np.abs(m.y).max():
-        raise DataError(f"response {m.response} is constant; there is nothing to fit")
+@dataclass(frozen=True)
+class _Problem:
+    """The data as the kernel saw them: orthonormal columns, y in units of `scale`; back (p, p): from its beta to the terms'."""
+
+    model: Model
+    gram: Gram
+    raw: Fits
+    back: Array
+    scale: float
+    singular_df: str
+
+    def infer(self, rule: str, singular_df: str, contrasts: Sequence[Array]) -> Inference:
+        """A rule on contrasts of the data's own beta, each (r, p)."""
+        p = len(self.back)
+        hypotheses = Hypotheses.of(p, [weights @ self.back for weights in contrasts])
+        model = self.model
+        used = np.array([[np.abs(c[:, i]).sum() > 0 for i in range(p)] for c in map(np.atleast_2d, contrasts)])
+        found = infer(model, self.gram, self.raw, 0, 1, hypotheses, [rule], singular_df=singular_df, terms=used)[rule]
+        return Inference(found.df[:, p:], found.vcov, found.scale[:, p:])
+
+    def test(self, inference: Inference, weights: Array, values: Array, beta: Array, text: str) -> Test:
+        """The test that weights (r, p) times beta (p) are the values (r)."""
+        vcov = self.back @ _symmetric(len(self.back), inference.vcov[0]) @ self.back.T * self.scale**2
+        covariance = weights @ vcov @ weights.T
+        estimates = weights @ beta - values
+        df = float(inference.df[0, 0])
+        if len(weights) == 1:
+            se = float(np.sqrt(covariance[0, 0]))
+            return Test.t(text, float(estimates[0]), se, df)
+        F = float(estimates @ np.linalg.solve(covariance, estimates)) / len(weights) * float(inference.scale[0, 0])
+        return Test.f(text, F, len(weights), df)
 
 
-def _check_sizes(m: ModelMatrices) -> None:
-    """Refuse numbers whose squares would leave the range of floating point."""
-    columns = [(m.response, m.y), *zip(m.fixed_names, m.X.T, strict=True)]
-    columns += [
-        (name, z) for names, Z in zip(m.random_names, m.Z, strict=True) for name, z in zip(names, Z.T, strict=True)
-    ]
-    for name, column in columns:
-        largest = np.abs(column).max()
-        if largest and not 1e-140 < largest < 1e140:
-            raise DataError(f"{name} has values up to {largest:.3g}; allowed are 1e-140 to 1e140: rescale it")
-
-
-def _check_dependence(what: str, X: Array, names: tuple[str, ...]) -> None:
-    """Refuse columns that are combinations of the columns before them."""
-    scaled = X / np.maximum(np.linalg.norm(X, axis=0), 1e-300)
-    diagonal = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))
-    if dependent := [name for name, d in zip(names, diagonal, strict=True) if d < 1e-9]:
-        repair = "remove it" if not any("[" in name for name in dependent) else "remove it or recode its categories"
-        raise DataError(f"{what} {', '.join(dependent)}: linearly dependent on the columns before it; {repair}")
-
-
-def _check_identified(m: ModelMatrices) -> None:
-    """Refuse a random column that lies, cluster by cluster, in the span of the fixed effects: REML is flat in its variance."""
-    Q, _ = np.linalg.qr(m.X)
-    for Z, names in zip(m.Z, m.random_names, strict=True):
-        for z, name in zip(Z.T, names, strict=True):
-            explained = sum(np.sum(np.bincount(m.groups, weights=z * q) ** 2) for q in Q.T)
-            if z @ z - explained < 1e-10 * (z @ z):
-                raise DataError(
-                    f"{len(m.group_labels)} levels of {m.group} can't tell the variance of {name} from the fixed effects that "
-                    "are constant within them: use fewer of those or more levels"
-                )
-
-
-def _refuse_unusable(status: Status, *, usable: bool, formula: str) -> None:
-    """usable: whether the variances are positive; they are not where the search ran into a residual variance of 0."""
-    if not usable and status != Status.rank_deficient:
-        status = Status.nonfinite
-    if status in (Status.rank_deficient, Status.nonfinite):
-        raise DataError(f"{formula} cannot be fitted to these data. {status.sentence}")
-
-
-def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str) -> Fit:
+def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_df: str) -> Fit:
     N, p = m.X.shape
     J = len(m.group_labels)
     sizes = np.bincount(m.groups)
@@ -198,38 +210,43 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str) -> Fit:
         )
     factored = [np.linalg.qr(Z) for Z in m.Z]
     Z = np.column_stack([columns for columns, _ in factored]) * np.sqrt(N)
-    members = _members(m.groups)
-    raw = _kernel(Z, Q * np.sqrt(N), y / scale, members, _blocks(m), reml)
+    members = members_of(m.groups)
+    gram, shape = gram_and_shape(Z, Q * np.sqrt(N), y / scale, members, term_numbers(m), reml)
+    model = Model(shape, np.arange(J), N, _equation(m))
+    raw = fit_replicates(shape, model.groups, gram, 0, 1)
     status, sigma2 = Status(int(raw.status[0])), float(raw.sigma2[0]) * scale**2
     back = np.linalg.solve(R, np.eye(p)) * np.sqrt(N)
     beta = np.linalg.solve(R, ols) + back @ raw.beta[0] * scale
     vcov = back @ _symmetric(p, raw.vcov[0]) @ back.T * scale**2
-    _refuse_unusable(status, usable=bool(sigma2 > 0 and (np.diag(vcov) > 0).all()), formula=formula)
+    refuse_unusable(status, usable=bool(sigma2 > 0 and (np.diag(vcov) > 0).all()), formula=formula)
     roots = _relative_roots(raw, [F / np.sqrt(N) for _, F in factored])
     terms = [m.group, *(f"{m.group}.{k}" for k in range(1, len(roots)))]
-    degrees = degrees_of_freedom(df, _equation(m), clusters=J, rows=N)
+    problem = _Problem(model, gram, raw, back, float(scale), singular_df)
+    inference = problem.infer(df, singular_df, list(np.eye(p)[:, None, :]))
+    adjusted = back @ _symmetric(p, inference.vcov[0]) @ back.T * scale**2
     restricted = N - p if reml else N
     determinant = 2 * np.log(np.abs(np.diag(R))).sum() - p * np.log(N) if reml else 0.0
     residuals = y / scale - Q @ raw.beta[0] * np.sqrt(N)
-    se = np.sqrt(np.diag(vcov))
     return Fit(
         formula=formula, response=m.response, group=m.group, reml=reml, rows=N, clusters=J,
         balanced=bool((sizes == sizes[0]).all()), dropped=m.dropped,
-        beta=_by_term(m, beta), se=_by_term(m, se), df=_by_term(m, degrees), df_rule=df, vcov_beta=vcov,
+        beta=_by_term(m, beta), se=_by_term(m, np.sqrt(np.diag(adjusted))), df=_by_term(m, inference.df[0]), df_rule=df,
+        vcov_beta=vcov,
         theta=np.concatenate([_relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
         varcomp={name: T @ T.T * sigma2 for name, T in zip(terms, roots, strict=True)}, random_names=m.random_names,
         neg2loglik=float(raw.deviance[0] + 2 * restricted * np.log(scale) + determinant), status=status,
         iterations=int(raw.iterations[0]), certificate=float(raw.residual[0]),
-        scaled_residuals=(residuals - _random_effects(raw, Z, residuals, members)) / np.sqrt(raw.sigma2[0]),
+        scaled_residuals=(residuals - _random_effects(raw, Z, residuals, members)) / np.sqrt(raw.sigma2[0]), matrices=m,
+        _problem=problem,
     )  # fmt: skip
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no nan and no infinity."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
@@ -237,20 +254,20 @@ def _by_term(m: ModelMatrices, values: Array) -> dict[str, float]:
     return {name: float(v) for name, v in zip(m.fixed_names, values, strict=True)}
 
 
-def _members(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def members_of(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """The rows of each cluster."""
     order = np.argsort(groups, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
 
 
-def _blocks(m: ModelMatrices) -> NDArray[np.int64]:
+def term_numbers(m: ModelMatrices) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(m.Z)), [Z.shape[1] for Z in m.Z])
 
 
-def _kernel(
+def gram_and_shape(
     Z: Array, X: Array, y: Array, members: list[NDArray[np.int64]], blocks: NDArray[np.int64], reml: bool
-) -> Fits:
-    """Run the kernel on one data set."""
+) -> tuple[Gram, NDArray[np.void]]:
+    """One data set as the kernel takes it."""
     q, p = Z.shape[1], X.shape[1]
     D = np.column_stack([Z, X])
     upper = pairs(q + p)
@@ -265,7 +282,7 @@ def _kernel(
         range(q), range(q, q + p), np.zeros(p, np.int64), blocks, np.full(q * (q + 1) // 2, -1.0),
         rows=len(y), clusters=len(members), reml=reml,
     )  # fmt: skip
-    return fit_replicates(shape, np.arange(len(members)), gram, 0, 1)
+    return gram, shape
 
 
 def _symmetric(n: int, packed: Array) -> Array:

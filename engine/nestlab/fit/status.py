@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["Status"]
+__all__ = ["InferenceStatus", "Status"]
 
 
 class Status(IntEnum):
@@ -33,4 +33,32 @@ _SENTENCES = {
     Status.rank_deficient: "Columns are linear combinations of one another, or the data can't tell the variances apart.",
     Status.nonfinite: "The data or the deviance are not finite, or the residual variance is 0 (a response without noise).",
     Status.method_error: "The method raised an error.",
+}
+
+
+class InferenceStatus(IntEnum):
+    """What became of the inference on a fit, by one rule."""
+
+    ok = 0
+    no_fit = 1
+    no_df = 2
+    no_interval = 3
+    no_test = 4
+
+    @property
+    def failed(self) -> bool:
+        """Whether there are estimates, but not all of their inference."""
+        return self >= InferenceStatus.no_df
+
+    @property
+    def sentence(self) -> str:
+        return _INFERENCE_SENTENCES[self]
+
+
+_INFERENCE_SENTENCES = {
+    InferenceStatus.ok: "Every standard error, degree of freedom, interval and test that was asked for is there.",
+    InferenceStatus.no_fit: "There are no estimates to infer from.",
+    InferenceStatus.no_df: "Standard errors or degrees of freedom are undefined: the information on the variances is singular.",
+    InferenceStatus.no_interval: "A limit of a profile or bootstrap interval was not found.",
+    InferenceStatus.no_test: "A likelihood ratio or bootstrap test has no p value: a model that it compares could not be fitted.",
 }

@@ -62,7 +62,11 @@ def _numbers() -> list[tuple[str, tuple[int, ...]]]:
         # scratch of the reduction
         ("mean", (_N, LANES)), ("rank", (LANES,)), ("diagonal", (_WIDTH, LANES)), ("row", (_X, LANES)), ("length", (_X, LANES)),
         ("sums", (_X * (_X + 1) // 2, LANES)), ("centre", (_Q, LANES)), ("product_sums", (_N, LANES)), ("noise", (_N, LANES)),
+        # Kenward and Roger: twice the inverse of the information, the adjustment
+        ("weights", (_N, _N, LANES)), ("adjusted", (_S, LANES)),
         # scratch of one lane
+        ("three", (_WIDTH, _WIDTH)), ("curvature", (_N, _N)), ("basis", (_WIDTH, _WIDTH)), ("dfs", (_WIDTH,)),
+        ("slopes", (_N,)), ("projected", (_N, MAX_FIXED * MAX_FIXED)),
         ("covariance", (_N,)), ("one", (_WIDTH, _WIDTH)), ("two", (_WIDTH, _WIDTH)), ("values", (_WIDTH,)), ("column", (_WIDTH,)),
     ]  # fmt: skip
 
@@ -72,12 +76,14 @@ def _numbers() -> list[tuple[str, tuple[int, ...]]]:
 #: the search, what became of it.
 _COUNTS = (
     "phase", "output", "which", "fallback", "wanted", "agree", "framed", "firm", "turn", "steps", "tries", "outcome",
-    "best_status", "iterations",
+    "best_status", "iterations", "ready",
 )  # fmt: skip
 
 
 _own = threading.local()
-_WORKSPACE = np.dtype([*((n, "f8", s) for n, s in _numbers()), *((n, "i8", (LANES,)) for n in _COUNTS)])
+_WORKSPACE = np.dtype(
+    [*((n, "f8", s) for n, s in _numbers()), *((n, "i8", (LANES,)) for n in _COUNTS), ("moves", "i8", (_N,))]
+)
 
 
 def get_workspace() -> NDArray[np.void]:
