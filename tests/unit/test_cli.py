@@ -163,7 +163,10 @@ def test_cli_fit(tmp_path: Path) -> None:
     golden = Path(__file__).parents[1] / "golden"
     text = nestlab("fit", golden / "04_rs.csv", "y ~ x + (1 + x | g)")
     assert text.returncode == 0, text.stderr
-    assert "Linear mixed model fit by REML ['lmerMod']" in text.stdout
+    assert "Linear mixed model fit by REML. t-tests use Satterthwaite's method" in text.stdout
+    plain = nestlab("fit", golden / "04_rs.csv", "y ~ x + (1 + x | g)", "--df", "z", "--test", "x = 0, Intercept = 2")
+    assert "Linear mixed model fit by REML ['lmerMod']" in plain.stdout
+    assert plain.stdout.splitlines()[-1].startswith("x = 0, Intercept = 2: F(2, Inf) = ")
     done = nestlab("fit", golden / "04_rs.csv", "y ~ x + (1 + x | g)", "--ml", "--json")
     reference = json.loads((golden / "04_rs.json").read_text())
     fit = json.loads(done.stdout)

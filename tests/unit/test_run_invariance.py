@@ -120,7 +120,7 @@ def test_run_interrupted_and_resumed(two_arms: dict[str, Any], tmp_path: Path, j
 STUDY = """
 name = "long"
 seed = 3
-replications = 200000
+replications = 2000000
 [design]
 clusters = 40
 cluster_size = 5

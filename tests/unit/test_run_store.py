@@ -38,7 +38,7 @@ def tree(folder: Path) -> dict[str, bytes]:
         ({"design/cluster_size": 6}, "design.cluster_size: stored 5, now 6"),
         ({"truth/fixed": {"Intercept": 3, "arm": 0.5}}, "truth.fixed.Intercept: stored 2.0, now 3.0"),
         ({"predictors/arm": {"level": 2, "distribution": "normal"}}, "predictors.arm.distribution: stored 'balanced'"),
-        ({"method": [{"name": "reml"}]}, "method.reml.df: stored 'between-within', now 'z'"),
+        ({"method": [{"name": "reml"}]}, "method.reml.df: stored 'between-within', now 'satterthwaite'"),
         ({"grid": {"icc": [0.1]}, "truth/residual_variance": 2}, "truth.residual_variance: stored 1.0, now 2.0"),
         ({"grid": {"clusters": [10, 12]}, "design": {"cluster_size": 7}}, "design.cluster_size: stored 5, now 7"),
     ],
@@ -142,7 +142,7 @@ def test_store_layout_and_schema(ran: Path) -> None:
     assert schema.names == [
         *("condition", "block", "replicate", "method", "status", "singular", "iterations", "deviance"),
         *("estimate.Intercept", "estimate.arm", "estimate.var:school:Intercept", "estimate.var:residual"),
-        *("se.Intercept", "se.arm", "df.Intercept", "df.arm"),
+        *("se.Intercept", "se.arm", "df.Intercept", "df.arm", "inference"),
     ]
     for p in (ran / "replicates").iterdir():
         assert p.suffix == ".parquet"

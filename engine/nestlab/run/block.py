@@ -13,24 +13,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..fit.inference import degrees_of_freedom
-from ..fit.lmm import Fits, Plan, compile_plan, fit_gram, pairs
-from ..fit.status import Status
-from ..simulate.gram import Draw, respond
+from ..fit.lmm import Fits, Plan
+from ..simulate.gram import Draw
 from ..simulate.layout import Design, compile_design
 from ..simulate.moments import Moments
 from ..simulate.replicate import ConditionalRows, ReplicateRows
 from ..simulate.rows import Rows
 from ..simulate.streams import block_generator, conditional_generator
-from ..spec.formula import find_term
 from ..spec.identity import data_key
 from ..spec.model import Condition, Method
+from .analysis import Analysis
+from .columns import Columns, fit_columns
 
 __all__ = ["Columns", "CompiledCondition", "compile_condition"]
 
 Array = NDArray[np.float64]
-#: Columns of replicate rows by name, all of one length; status as codes.
-Columns = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,15 @@ class CompiledCondition:
     design: Design
     sampler: Moments | Rows
     methods: tuple[Method, ...]
-    plans: tuple[Plan, ...]
-    df: tuple[Array, ...]
+
+    @cached_property
+    def analyses(self) -> tuple[Analysis, ...]:
+        """Of each method."""
+        return tuple(Analysis(method, self.design, self.key, self.condition.seed) for method in self.methods)
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        return tuple(analysis.plan for analysis in self.analyses)
 
     def draw(self, block: int) -> Draw:
         """The whole of a block (0, 1, ...), from its own stream."""
@@ -65,14 +69,20 @@ class CompiledCondition:
 
     def fit(self, draw: Draw, method: int, first: int, last: int) -> Fits:
         """Fit replicates first .. last - 1 of a block by one of the methods, from the sufficient statistics."""
-        plan = self.plans[method]
-        return fit_gram(plan, respond(draw, self.design, plan.omitted, plan.multipliers), first, last)
+        return self.analyses[method].fit(draw, first, last)
 
-    def fit_rows(self, draw: Draw, method: int, block: int, first: int, last: int) -> Fits:
-        """The same for a method that needs rows."""
+    def analyse(self, draw: Draw, method: int, block: int, first: int, last: int) -> tuple[Fits, Columns]:
+        """The same by any method, with what it infers."""
+        analysis = self.analyses[method]
+        if self.methods[method].estimator == "lmm":
+            return analysis(draw, block, first, last)
+        fits = self._fit_rows(draw, method, block, first, last)
+        return fits, analysis.rules(None, fits, first, last)
+
+    def _fit_rows(self, draw: Draw, method: int, block: int, first: int, last: int) -> Fits:
         from ..fit.reference import fit_rows
 
-        design, plan = self.design, self.plans[method]
+        design, plan = self.design, self.analyses[method].plan
         origin = block * self.condition.block_size
         data = []
         for r in range(first, last):
@@ -100,8 +110,8 @@ class CompiledCondition:
             columns["e"] = rows.e
         return pd.DataFrame(columns)
 
-    def fits(self, first: int, last: int) -> Iterator[tuple[int, list[Fits]]]:
-        """Fit replicates first .. last - 1, a block at a time: (replicates done, fits of each method)."""
+    def fits(self, first: int, last: int) -> Iterator[tuple[int, list[tuple[Fits, Columns]]]]:
+        """Fit replicates first .. last - 1, a block at a time: (replicates done, fits and inference of each method)."""
         size = self.condition.block_size
         for block in range(first // size, (last - 1) // size + 1):
             origin = block * size
@@ -109,62 +119,24 @@ class CompiledCondition:
             draw = self.draw(block)
             yield (
                 stop - start,
-                [
-                    self.fit(draw, m, start, stop)
-                    if method.estimator == "lmm"
-                    else self.fit_rows(draw, m, block, start, stop)
-                    for m, method in enumerate(self.methods)
-                ],
+                [self.analyse(draw, m, block, start, stop) for m in range(len(self.methods))],
             )
 
     def replicates(self, first: int, last: int) -> list[Columns]:
         """Rows of replicates first .. last - 1, a table a method."""
-        parts = zip(*(fits for _, fits in self.fits(first, last)), strict=True)
-        return [self.columns(m, first, Fits.concatenate(part)) for m, part in enumerate(parts)]
+        parts = zip(*(found for _, found in self.fits(first, last)), strict=True)
+        return [self.joined(m, first, part) for m, part in enumerate(parts)]
 
-    def columns(self, method: int, first: int, fits: Fits) -> Columns:
-        """The rows of a method's fits of replicates first, first + 1, ..."""
-        plan, n = self.plans[method], len(fits.status)
-        replicate = np.arange(first, first + n, dtype=np.int64)
-        columns: Columns = {
-            "block": (replicate // self.condition.block_size).astype(np.int32),
-            "replicate": replicate,
-            "status": fits.status.astype(np.int8),
-            "singular": fits.status == Status.singular,
-            "iterations": fits.iterations.astype(np.int16),
-            "deviance": fits.deviance,
-        }
-        se = fits.se
-        for i, term in enumerate(plan.formula.fixed):
-            name = find_term(self.condition.truth.formula.fixed, term) or term
-            columns[f"estimate.{name}"] = fits.beta[:, i]
-            columns[f"se.{name}"] = se[:, i]
-            columns[f"df.{name}"] = np.where(np.isfinite(se[:, i]), self.df[method][i], np.nan)
-        for name, k in _components(plan):
-            columns[f"estimate.{name}"] = fits.varcomp[:, k]
-        columns["estimate.var:residual"] = fits.sigma2
-        return columns
+    def joined(self, method: int, first: int, parts: Sequence[tuple[Fits, Columns]]) -> Columns:
+        """The rows of a method's blocks, one after the other."""
+        fits = Fits.concatenate([part for part, _ in parts])
+        found = {name: np.concatenate([columns[name] for _, columns in parts]) for name in parts[0][1]}
+        analysis = self.analyses[method]
+        return fit_columns(analysis.plan, analysis.names, fits, first, self.condition.block_size) | found
 
 
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:
     """Prepare a condition for the methods; milliseconds, unless a predictor with many rows is drawn once."""
     design = compile_design(condition)
-    plans = tuple(compile_plan(design, method) for method in methods)
-    df = tuple(
-        degrees_of_freedom(method.df, plan.equation, clusters=design.clusters, rows=plan.rows)
-        for method, plan in zip(methods, plans, strict=True)
-    )
     sampler = Rows(design) if condition.path == "rows" else Moments(design)
-    return CompiledCondition(condition, data_key(condition), design, sampler, tuple(methods), plans, df)
-
-
-def _components(plan: Plan) -> list[tuple[str, int]]:
-    """The variances and covariances that a method estimates, and where the kernel put them."""
-    columns, group = plan.formula.random_columns, plan.formula.group
-    named = []
-    for k, (a, b) in enumerate(pairs(len(columns))):
-        if a == b:
-            named.append((f"var:{group}:{columns[a]}", k))
-        elif plan.blocks[a] == plan.blocks[b]:
-            named.append((f"cov:{group}:{columns[a]}:{columns[b]}", k))
-    return named
+    return CompiledCondition(condition, data_key(condition), design, sampler, tuple(methods))

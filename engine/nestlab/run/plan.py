@@ -54,9 +54,27 @@ def method_content(method: Method) -> dict[str, Any]:
         "formula": formula_text(method.formula),
         "estimator": method.estimator,
         "reml": method.reml,
-        "df": method.df,
+        "df": method.df[0] if len(method.df) == 1 else list(method.df),
+        "singular_df": method.singular_df,
+        **_stored_inference(method),
+        "contrasts": {
+            c.name: {"weights": [dict(row) for row in c.weights], "standardise": c.standardise}
+            for c in method.contrasts
+        },
         "numerics_version": NUMERICS_VERSION,
     }
+
+
+def _stored_inference(method: Method) -> dict[str, Any]:
+    """Intervals and tests that stored rows hold."""
+    found: dict[str, Any] = {"intervals": method.intervals, "variance_intervals": method.variance_intervals}
+    if method.intervals != "t" or method.variance_intervals:
+        found["alpha"] = method.alpha
+    if method.compare is not None:
+        found |= {"compare": formula_text(method.compare), "reference": method.reference}
+    if method.random:
+        found["draws"] = method.draws
+    return found
 
 
 def match_methods(stored: Sequence[Mapping[str, Any]], methods: Sequence[Method]) -> list[dict[str, Any]]:
@@ -97,9 +115,10 @@ def match_conditions(
     numbers: list[int] = []
     free = max(rows, default=-1) + 1
     formulas = tuple(method.formula for method in methods)
+    contrasts = tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
     for condition in conditions:
         key = data_key(condition)
-        truth = estimands(condition, formulas)
+        truth = estimands(condition, formulas, contrasts)
         if key in by_key:
             number = by_key[key].number
             row = replace(by_key[key], active=True, factors=dict(condition.factors), truth=truth)

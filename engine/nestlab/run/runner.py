@@ -19,6 +19,7 @@ from typing import Any
 
 from ..spec.model import Method
 from ..spec.study import StudyFile
+from .columns import stored_columns
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
 from .store import Store
 from .summarise import Summaries
@@ -105,11 +106,12 @@ class _Manifest:
 
 
 def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
-    """Every estimate, se and df column of the study, in the order of the estimands."""
+    """Every column that replicate rows of this study have, see `columns.stored_columns`."""
     names = list(dict.fromkeys(name for row in rows if row.active for name in row.truth))
     stored = [n for n in names if n.split(":")[0] not in ("sd", "cor") and n != "icc"]
-    fixed = [n for n in stored if n.split(":")[0] not in ("var", "cov")]
-    return [f"estimate.{n}" for n in stored] + [f"se.{n}" for n in fixed] + [f"df.{n}" for n in fixed]
+    contrasts = {contrast.name for method in methods for contrast in method.contrasts}
+    fixed = [n for n in stored if n.split(":")[0] not in ("var", "cov") and n not in contrasts]
+    return stored_columns(methods, fixed, stored)
 
 
 def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, Any]]:

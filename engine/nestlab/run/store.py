@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..fit.status import Status
+from ..fit.status import InferenceStatus, Status
 
 __all__ = ["Part", "RefusedError", "Store", "StoredCondition", "missing_ranges", "write_frame"]
 
@@ -212,7 +212,11 @@ class Store:
         for name in ("singular", "iterations", "deviance"):
             arrays[name] = pa.array(columns[name])
         for name in schema:
-            arrays[name] = pa.array(columns[name]) if name in columns else pa.nulls(rows, pa.float64())
+            if name.startswith("inference"):
+                codes = columns.get(name, np.zeros(rows, dtype=np.int8))
+                arrays[name] = _coded(codes, [status.name for status in InferenceStatus], absent=name not in columns)
+            else:
+                arrays[name] = pa.array(columns[name]) if name in columns else pa.nulls(rows, pa.float64())
         entry = {"condition": condition, "method": method, "result_key": result_key, "first": first, "last": last}
         table = pa.table(arrays).replace_schema_metadata({"nestlab": json.dumps(entry)})
         file = f"c{condition:05d}-{result_key[:12]}-{first:09d}-{last:09d}.parquet"
@@ -235,17 +239,17 @@ class Store:
         return frame[frame["replicate"] < replications]
 
     def read_columns(self, condition: int, result_key: str, replications: int) -> dict[str, NDArray[Any]]:
-        """The same as arrays by column, `method` left out and `status` as codes; nothing stored: no columns."""
+        """The same as arrays by column, `method` left out and statuses as codes; nothing stored: no columns."""
         table = self._read_table(condition, result_key, replications)
         if table is None:
             return {}
-        columns = {name: table[name].to_numpy() for name in table.column_names if name not in ("method", "status")}
-        columns["status"] = np.concatenate(
-            [
-                np.array([Status[name] for name in chunk.dictionary.to_pylist()])[chunk.indices.to_numpy()]
-                for chunk in table["status"].chunks
-            ]
-        )
+        coded = {name for name in table.column_names if name == "status" or name.startswith("inference")}
+        columns = {
+            name: table[name].to_numpy() for name in table.column_names if name != "method" and name not in coded
+        }
+        for name in coded:
+            if table[name].null_count == 0:
+                columns[name] = _codes(table[name], Status if name == "status" else InferenceStatus)
         kept = columns["replicate"] < replications
         return columns if kept.all() else {name: values[kept] for name, values in columns.items()}
 
@@ -336,8 +340,20 @@ def _one_type(values: list[Any]) -> list[Any]:
     return [float(v) if isinstance(v, int) and float in kinds else v for v in values]
 
 
-def _coded(codes: NDArray[np.generic], names: Sequence[str]) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int8)), pa.array(names))
+def _coded(codes: NDArray[np.generic], names: Sequence[str], *, absent: bool = False) -> pa.DictionaryArray:
+    """Names by their codes; absent: null in every row."""
+    mask = np.ones(len(codes), dtype=bool) if absent else None
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int8), mask=mask), pa.array(names))
+
+
+def _codes(column: pa.ChunkedArray, kind: type[Status] | type[InferenceStatus]) -> NDArray[Any]:
+    """The codes of a column of names."""
+    return np.concatenate(
+        [
+            np.array([kind[name] for name in chunk.dictionary.to_pylist()])[chunk.indices.to_numpy()]
+            for chunk in column.chunks
+        ]
+    )
 
 
 def _parquet(table: pa.Table) -> bytes:

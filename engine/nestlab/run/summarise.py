@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..fit.status import Status
+from ..fit.status import InferenceStatus, Status
 from ..measure.performance import Estimates, MethodResults, Row, as_table, measure
 from ..spec.formula import find_term
 from ..spec.identity import result_key
-from ..spec.model import INTERCEPT, Method
+from ..spec.inference import tested_estimand
+from ..spec.model import INTERCEPT, Contrast, Method
 
 if TYPE_CHECKING:
     from .store import Store, StoredCondition
@@ -34,6 +36,7 @@ def derive(columns: Mapping[str, Array], names: Sequence[str]) -> dict[str, Arra
     A correlation is undefined (nan) where a variance is 0; so is an icc where both variances are.
     """
     added: dict[str, Array] = {}
+    _derive_intervals(columns, names, added)
     with np.errstate(invalid="ignore", divide="ignore"):
         for name in names:
             kind, *rest = name.split(":", 1)
@@ -44,6 +47,21 @@ def derive(columns: Mapping[str, Array], names: Sequence[str]) -> dict[str, Arra
             elif name == "icc":
                 added |= _icc(columns)
     return added
+
+
+def _derive_intervals(columns: Mapping[str, Array], names: Sequence[str], added: dict[str, Array]) -> None:
+    """Limits and standard errors of sds from those of their variances; where the variance is 0 the error is undefined."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for name in names:
+            variance = f"var:{name.removeprefix('sd:')}"
+            if not name.startswith("sd:") or f"estimate.{variance}" not in columns:
+                continue
+            for end in ("lower", "upper"):
+                if f"{end}.{variance}" in columns:
+                    added[f"{end}.{name}"] = np.sqrt(columns[f"{end}.{variance}"])
+            if f"se.{variance}" in columns:
+                sd = np.sqrt(columns[f"estimate.{variance}"])
+                added[f"se.{name}"] = np.where(sd > 0, columns[f"se.{variance}"] / (2 * sd), np.nan)
 
 
 def _correlation(columns: Mapping[str, Array], name: str) -> dict[str, Array]:
@@ -96,24 +114,62 @@ def method_estimands(method: Method, names: Sequence[str]) -> list[str]:
         }
     if INTERCEPT in formula.random_columns:
         known.add("icc")
+    known |= {contrast.name for contrast in method.contrasts if not contrast.joint}
     return [n for n in names if n in known or (n.split(":")[0] not in _KINDS and find_term(formula.fixed, n))]
 
 
-def method_results(columns: Mapping[str, Array], method: Method, names: Sequence[str]) -> MethodResults:
-    """One method's columns of one condition, derived ones included, as the measures take them."""
+def method_results(columns: Mapping[str, Array], method: Method, names: Sequence[str]) -> list[MethodResults]:
+    """One method's columns of one condition, derived ones included, as the measures take them: one table a rule of inference."""
     converged = columns["status"] <= Status.singular
-    found = {}
-    for name in method_estimands(method, names):
-        has_se = f"se.{name}" in columns
-        found[name] = Estimates(
-            estimate=columns[f"estimate.{name}"],
-            se=columns[f"se.{name}"] if has_se else None,
-            df=columns[f"df.{name}"] if has_se else None,
-        )
-    return MethodResults(
-        name=method.name, replicate=columns["replicate"], converged=converged, singular=columns["singular"],
-        failed=~converged & np.isnan(columns["estimate.var:residual"]), estimands=found, alpha=method.alpha,
-    )  # fmt: skip
+    failed = ~converged & np.isnan(columns["estimate.var:residual"])
+    contrasts = {contrast.name: contrast for contrast in method.contrasts}
+    results = []
+    for label, suffix in zip(method.labels, method.suffixes, strict=True):
+        found = {
+            name: _estimates(columns, name, suffix, method, contrasts.get(name))
+            for name in method_estimands(method, names)
+        }
+        if method.compare is not None:
+            tested = tested_estimand(method)
+            p = columns[f"p.{tested}"]
+            found[tested] = replace(found[tested], p=p) if tested in found else Estimates(p=p)
+        found |= {name: Estimates(p=columns[f"p.{name}{suffix}"]) for name, c in contrasts.items() if c.joint}
+        results.append(
+            MethodResults(
+                name=label, replicate=columns["replicate"], converged=converged, singular=columns["singular"], failed=failed,
+                estimands=found, alpha=method.alpha, inference_failed=columns[f"inference{suffix}"] >= InferenceStatus.no_df,
+            )
+        )  # fmt: skip
+    return results
+
+
+def _estimates(
+    columns: Mapping[str, Array], name: str, suffix: str, method: Method, contrast: Contrast | None
+) -> Estimates:
+    """Columns of other methods are empty here, so what there is to read is the method's to say."""
+    estimate, fixed = columns[f"estimate.{name}"], find_term(method.formula.fixed, name) is not None
+    se = df = lower = upper = None
+    if fixed or contrast is not None:
+        se, df = columns.get(f"se.{name}{suffix}", columns.get(f"se.{name}")), columns[f"df.{name}{suffix}"]
+    elif (method.variance_intervals or "").startswith("wald"):
+        se = columns.get(f"se.{name}")
+    if contrast is not None:
+        return Estimates(
+            estimate=estimate, se=se, df=df, null=contrast.null, alternative=contrast.alternative,
+            equivalence=contrast.equivalence,
+        )  # fmt: skip
+    if _has_limits(method, name, fixed=fixed):
+        lower, upper = columns[f"lower.{name}"], columns[f"upper.{name}"]
+    return Estimates(estimate=estimate, se=se, df=df, lower=lower, upper=upper)
+
+
+def _has_limits(method: Method, name: str, *, fixed: bool) -> bool:
+    """Whether a method stores interval ends of an estimand, or of what it is derived from."""
+    if fixed:
+        return method.intervals != "t"
+    kinds = {"cov": ("wald", "bootstrap"), "icc": ("bootstrap",)}
+    kind = name.split(":")[0]
+    return method.variance_intervals in kinds.get(kind, ("wald", "wald-log", "profile", "profile-reml", "bootstrap"))
 
 
 class Summaries:
@@ -139,7 +195,7 @@ class Summaries:
         for method in self._methods:
             columns = self._store.read_columns(row.number, result_key(row.data_key, method), self._replications)
             if columns:
-                results.append(method_results(columns | derive(columns, names), method, names))
+                results.extend(method_results(columns | derive(columns, names), method, names))
         truth: Mapping[str, float] = {k: v for k, v in row.truth.items() if v is not None}
         return measure(results, truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]
 

@@ -190,12 +190,12 @@ def _compute(
 ) -> list[Columns]:
     """Rows of a task, one table a method; none if it was told to stop."""
     compiled = compile_condition(task.job.condition, methods)
-    collected: list[list[Fits]] = [[] for _ in methods]
+    collected: list[list[tuple[Fits, Columns]]] = [[] for _ in methods]
     start = time.perf_counter() if pace.warm else None
     timed = 0
     for done, block in compiled.fits(task.first, task.last):
-        for fits, of_block in zip(collected, block, strict=True):
-            fits.append(of_block)
+        for parts, of_block in zip(collected, block, strict=True):
+            parts.append(of_block)
         advance(done * len(methods))
         if stop is not None and stop.is_set():
             return []
@@ -206,4 +206,4 @@ def _compute(
     pace.warm = True
     if timed and start is not None:
         pace.learn(task, timed, time.perf_counter() - start)
-    return [compiled.columns(m, task.first, Fits.concatenate(fits)) for m, fits in enumerate(collected)]
+    return [compiled.joined(m, task.first, parts) for m, parts in enumerate(collected)]

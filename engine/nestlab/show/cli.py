@@ -132,14 +132,26 @@ def fit(
     data: Annotated[Path, typer.Argument(help="CSV or Parquet file.", show_default=False)],
     formula: Annotated[str, typer.Argument(help='As in lme4: "y ~ x + (1 + x | g)".', show_default=False)],
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
-    df: Annotated[str, typer.Option(help="Degrees of freedom: z or between-within.")] = "z",
+    df: Annotated[
+        str, typer.Option(help="Degrees of freedom: satterthwaite, kenward-roger, between-within, residual or z.")
+    ] = "satterthwaite",
+    singular_df: Annotated[
+        str, typer.Option(help="Satterthwaite's at a singular fit: lmertest, or refit without what vanished.")
+    ] = "lmertest",
+    test: Annotated[
+        list[str] | None, typer.Option(help='Also test hypotheses: "x = 0, x:z = 0" (repeatable).', show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    confint: Annotated[bool, typer.Option("--confint", help="Also 95 % profile intervals, as lme4's confint.")] = False,
 ) -> None:
     """Fit one data set and print it as lmer does."""
     with _exit_codes():
         from .fit_command import fit_command
 
-        typer.echo(fit_command(data, formula, ml, df, as_json))
+        made = fit_command(
+            data, formula, ml=ml, df=df, as_json=as_json, singular_df=singular_df, tests=test or [], confint=confint
+        )
+        typer.echo(made)
 
 
 @app.command()

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 __all__ = ["fit_command"]
 
-_NOW = ("z", "between-within")
-_LATER = ("satterthwaite", "kenward-roger")
 
-
-def fit_command(data: Path, formula: str, ml: bool, df: str, as_json: bool) -> str:
+def fit_command(
+    data: Path, formula: str, *, ml: bool, df: str, as_json: bool, singular_df: str = "lmertest", tests: Sequence[str] = (),
+    confint: bool = False,
+) -> str:  # fmt: skip
     """What `nestlab fit DATA FORMULA` prints.
 
-    ml: maximum likelihood instead of REML. df: "z" or "between-within". as_json: the names of the golden files.
+    ml: maximum likelihood instead of REML. df, singular_df: see `fit.single.fit`. as_json: the names of the golden files. tests:
+    hypotheses to be tested (see `Fit.test`), a line each after the fit. confint: also 95 % profile intervals.
 
     Raises DataError and FormulaError.
     """
+    from ..fit.confint import confint_lines
     from ..fit.printed import summary_text
     from ..fit.read import read_frame
-    from ..fit.single import fit
-    from ..spec.matrices import DataError
+    from ..fit.single import finite, fit
 
-    if df not in _NOW:
-        later = " is not available yet;" if df in _LATER else ":"
-        raise DataError(f"--df {df}{later} allowed are {' and '.join(_NOW)}; use one of them")
-    fitted = fit(formula, read_frame(data), reml=not ml, df=df)
+    fitted = fit(formula, read_frame(data), reml=not ml, df=df, singular_df=singular_df)
+    results = [fitted.test(text) for text in tests]
+    intervals = fitted.confint() if confint else None
     if as_json:
-        return json.dumps(fitted.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    return summary_text(fitted, data=data.name)
+        made = fitted.to_dict()
+        if tests:
+            made["tests"] = [asdict(result) for result in results]
+        if intervals is not None:
+            made["confint"] = dict(zip(intervals.index, intervals.to_numpy().tolist(), strict=True))
+        return json.dumps(finite(made), indent=2, ensure_ascii=False, allow_nan=False)
+    parts = [[summary_text(fitted, data=data.name)]]
+    parts += [confint_lines(intervals)] if intervals is not None else []
+    parts += [[str(result) for result in results]] if tests else []
+    return "\n\n".join("\n".join(lines) for lines in parts)

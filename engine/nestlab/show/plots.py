@@ -11,10 +11,12 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["sampling_distribution"]
+__all__ = ["rates_by", "sampling_distribution"]
 
 # Okabe and Ito's palette: distinct for colour-blind readers and in grey
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
+_COLOURS = (ORANGE, "#E69F00", BLUE, "#009E73", "#CC79A7", "#56B4E9", "#000000")
+_MARKERS, _LINES = "ovsD^Px", ("-", "--", "-", "--", ":", "-.", "-")
 
 
 def sampling_distribution(
@@ -46,4 +48,34 @@ def sampling_distribution(
     for side in ("left", "right", "top"):
         ax.spines[side].set_visible(False)
     ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return ax
+
+
+def rates_by(
+    summary: pd.DataFrame,
+    *,
+    x: str,
+    series: Mapping[str, str],
+    reference: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A measure over a factor, a line a method, with bars of two MCSEs.
+
+    summary: rows of one measure, estimand and subset, one for each value of x and method; series: method -> its name in the
+    legend, in order (at most 7); reference: a horizontal line, such as the nominal level.
+    """
+    import matplotlib.pyplot as plt
+
+    ax = plt.gca() if ax is None else ax
+    if reference is not None:
+        ax.axhline(reference, color="black", linewidth=0.8)
+    for k, (method, name) in enumerate(series.items()):
+        rows = summary[summary["method"] == method].sort_values(x)
+        ax.errorbar(
+            rows[x], rows["value"], yerr=2 * rows["mcse"], label=name, color=_COLOURS[k], marker=_MARKERS[k],
+            linestyle=_LINES[k], markersize=4.5, linewidth=1.3, elinewidth=0.8,
+        )  # fmt: skip
+    ax.set_xlabel(x.replace("_", " "))
+    for side in ("right", "top"):
+        ax.spines[side].set_visible(False)
     return ax

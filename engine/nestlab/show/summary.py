@@ -45,14 +45,17 @@ def value_with_mcse(value: Any, mcse: Any) -> str:
 def overview(results: Results, width: int) -> Group:
     """One row per condition and method, with as many measures (MCSE) as fit into `width` characters.
 
-    Power, coverage and bias of one fixed effect, the last of the truth's formula; below, the extremes of the shares of
-    converged and singular fits. `nestlab summary` has them all.
+    Power, coverage and bias of one effect, the last that is tested by itself (a contrast, or a fixed effect); below, the
+    extremes of the shares of converged and singular fits, and of failed inference if there is any. `nestlab summary` has them
+    all.
     """
     summary = results.summary()
     factors = [c for c in results.conditions().columns if not c.startswith("true.") and c != "condition"]
     whole = summary[summary["subset"] == "all"]
-    effects = whole.loc[whole["measure"] == "power", "estimand"]
-    focus = effects.iloc[-1] if len(effects) else ""
+    tested, covered = (set(whole.loc[whole["measure"] == m, "estimand"]) for m in ("power", "cover"))
+    variances = ("var:", "cov:")
+    effects = [e for e in whole["estimand"].unique() if e in tested & covered and not e.startswith(variances)]
+    focus = (effects or sorted(tested) or [""])[-1]
     wanted = [(focus, m) for m in ("power", "cover", "bias") if focus]
     cells = {
         (row.condition, row.method, row.estimand, row.measure): value_with_mcse(row.value, row.mcse)
@@ -70,6 +73,9 @@ def overview(results: Results, width: int) -> Group:
     table, left_out = _fitted(columns, measured, width)
     title = Text(f"{results.manifest['name']}: {results.replications:,} replications a condition, value (MCSE)")
     notes = [Text(_extreme(whole, "converged", lowest=True)), Text(_extreme(whole, "singular", lowest=False))]
+    failed = whole[whole["measure"] == "inference_failed"]
+    if (failed["value"] > 0).any():
+        notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
     if len(keys) > MAX_ROWS or left_out:
         more = [f"{len(keys) - MAX_ROWS} more rows"] if len(keys) > MAX_ROWS else []
         notes.append(Text(f"{', '.join(more + left_out)}: nestlab summary {results.folder}"))
@@ -88,8 +94,11 @@ def _fitted(
 ) -> tuple[Table, list[str]]:
     """A table of all columns and of the measures that fit; the names of those that do not."""
 
+    whole = {"method", *(header for header, _ in measured)}  # their cells and headers are never broken
+
     def needed(column: tuple[str, list[str]]) -> int:
-        words = max((min(len(word), LONGEST_WORD) for word in column[0].split()), default=0)
+        parts = [column[0]] if column[0] in whole else [word[:LONGEST_WORD] for word in column[0].split()]
+        words = max(map(len, parts), default=0)
         return 2 + max(words, *map(len, column[1][:MAX_ROWS]), 1)
 
     room = width - sum(map(needed, columns)) - 2
@@ -101,7 +110,7 @@ def _fitted(
         shown.append(column)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for header, _ in columns + shown:
-        table.add_column(header, justify="right", overflow="fold")
+        table.add_column(header, justify="right", overflow="fold", no_wrap=header in whole)
     for row in list(zip(*(cells for _, cells in columns + shown), strict=True))[:MAX_ROWS]:
         table.add_row(*row)
     return table, [header for header, _ in measured[len(shown) :]]

@@ -1,0 +1,238 @@
+"""What a method infers from the fits of a block, rule by rule and interval by interval, as columns of replicate rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from ..fit.bootstrap import Fitted, bootstrap_intervals, bootstrap_test
+from ..fit.compare import lr_statistics, p_value
+from ..fit.inference import Hypotheses, Model, infer, variance_covariance
+from ..fit.lmm import Fits, Plan, compile_plan, fit_gram, pairs
+from ..fit.ols import fit_model
+from ..fit.profile import profile_parameters, profile_replicates
+from ..fit.rlrt import NullDistribution, eigenvalues, exact_p_values, is_fixed_design, null_distribution
+from ..fit.status import InferenceStatus
+from ..fit.wald import wald_intervals
+from ..simulate.gram import Draw, Gram, respond
+from ..simulate.layout import Design
+from ..simulate.streams import null_generator, resampling_generator
+from ..spec.comparison import Comparison, compare
+from ..spec.inference import tested_estimand
+from ..spec.model import Method
+from .columns import Columns, hypotheses_of, inference_columns, study_names
+
+__all__ = ["Analysis"]
+
+Array = NDArray[np.float64]
+
+#: Draws of a null distribution that all replicates of a condition share, over those of one replicate.
+SHARED_DRAWS = 20
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One method on one design: `analysis(draw, block, first, last)` gives fits and columns.
+
+    key: the condition's data key, seed: the study's; streams of the bootstrap and of simulated null distributions come from them.
+    """
+
+    method: Method
+    design: Design
+    key: str
+    seed: int
+
+    @cached_property
+    def plan(self) -> Plan:
+        return compile_plan(self.design, self.method)
+
+    @cached_property
+    def model(self) -> Model:
+        plan = self.plan
+        return Model(plan.shape, plan.groups, plan.rows, plan.equation)
+
+    @cached_property
+    def hypotheses(self) -> Hypotheses:
+        return hypotheses_of(self.method)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The method's fixed effects as the study calls them."""
+        return study_names(self.design.condition.truth.formula.fixed, self.plan.formula.fixed)
+
+    def gram(self, draw: Draw, plan: Plan | None = None) -> Gram:
+        """The sufficient statistics of a block as the method, or another plan, sees them."""
+        plan = self.plan if plan is None else plan
+        return respond(draw, self.design, plan.omitted, plan.multipliers)
+
+    def fit(self, draw: Draw, first: int, last: int) -> Fits:
+        """Fits of replicates first .. last - 1 of a block, without inference."""
+        return fit_gram(self.plan, self.gram(draw), first, last)
+
+    def __call__(self, draw: Draw, block: int, first: int, last: int) -> tuple[Fits, Columns]:
+        """Fits of replicates first .. last - 1 of a block, and what is inferred from them."""
+        gram = self.gram(draw)
+        fits = fit_gram(self.plan, gram, first, last)
+        columns = self.rules(gram, fits, first, last)
+        intervals = self._intervals(gram, fits, block, first, last)
+        unfinished = np.where(self._lacks_a_limit(fits, intervals), InferenceStatus.no_interval, InferenceStatus.ok)
+        columns |= intervals
+        if self.method.compare is not None:
+            p = self._test(draw, gram, fits, block, first, last)
+            unfinished[np.isnan(p)] = InferenceStatus.no_test
+            columns[f"p.{tested_estimand(self.method)}"] = p
+        for suffix in self.method.suffixes:
+            status = columns[f"inference{suffix}"]
+            status[:] = np.where(status == InferenceStatus.ok, unfinished, status)
+        return fits, columns
+
+    def rules(self, gram: Gram | None, fits: Fits, first: int, last: int) -> Columns:
+        """Standard errors, degrees of freedom and joint tests; a Gram is not needed by rules that the design decides."""
+        method = self.method
+        found = infer(self.model, gram, fits, first, last, self.hypotheses, method.df, singular_df=method.singular_df)
+        variances = None
+        if gram is not None and any(c.standardise for c in method.contrasts):
+            variances = variance_covariance(self.model, gram, fits, first, last)
+        return inference_columns(method, self.names, fits, found, variances)
+
+    # -- intervals -------------------------------------------------------------------------------------------------------
+
+    def _intervals(self, gram: Gram, fits: Fits, block: int, first: int, last: int) -> Columns:
+        """Limits that can't be derived from standard errors, and the standard errors of Wald intervals of variances."""
+        method, columns = self.method, Columns()
+        kinds = {method.intervals, method.variance_intervals}
+        if kinds & {"wald", "wald-log"}:
+            columns |= self._wald(gram, fits, first, last)
+        if "profile" in kinds:
+            columns |= self._profile(gram, first, last, reml=False)
+        if "profile-reml" in kinds:
+            columns |= self._profile(gram, first, last, reml=True)
+        if "bootstrap" in kinds:
+            columns |= self._percentiles(gram, fits, block, first, last)
+        return columns
+
+    def _wald(self, gram: Gram, fits: Fits, first: int, last: int) -> Columns:
+        method, columns = self.method, Columns()
+        covariance = variance_covariance(self.model, gram, fits, first, last)
+        log = method.variance_intervals == "wald-log"
+        for key, interval in wald_intervals(
+            fits, covariance, self.plan.blocks, level=1 - method.alpha, log=log
+        ).items():
+            name = self._named(*key)
+            columns |= {f"lower.{name}": interval.lower, f"upper.{name}": interval.upper}
+            if interval.se is not None:
+                columns[f"se.{name}"] = interval.se
+        return columns
+
+    def _profile(self, gram: Gram, first: int, last: int, *, reml: bool) -> Columns:
+        plan, method, columns = replace(self.plan, reml=reml), self.method, Columns()
+        fixed = method.intervals == "profile" and not reml
+        level = 1 - method.alpha
+        found = profile_replicates(plan.shape, plan.groups, gram, first, last, level=level, fixed=fixed)
+        parameters = profile_parameters(plan.blocks.tolist(), len(self.names) if fixed else 0)
+        wanted = method.variance_intervals == ("profile-reml" if reml else "profile")
+        for i, (kind, a, b) in enumerate(parameters):
+            limits = found.lower[:, i], found.upper[:, i]
+            if kind == "fixed":
+                self._put(columns, self.names[a], *(limit + plan.true_beta[a] for limit in limits))
+            elif wanted and kind == "cor":
+                self._put(columns, self._named(kind, a, b), *limits)
+            elif wanted:
+                self._put(columns, self._named("residual" if kind == "sigma" else "var", a, b), *(v**2 for v in limits))
+        return columns
+
+    def _percentiles(self, gram: Gram, fits: Fits, block: int, first: int, last: int) -> Columns:
+        """Of the bootstrap; of an sd they are those of its variance."""
+        method, fitted = self.method, Fitted(self.plan, gram, fits, first)
+        found = [
+            bootstrap_intervals(
+                fitted,
+                r,
+                self.design.sizes,
+                level=1 - method.alpha,
+                draws=method.draws,
+                generator=self._stream(block, r),
+            )
+            for r in range(first, last)
+        ]
+        columns = Columns()
+        for name in found[0].lower:
+            fixed = name in self.plan.formula.fixed
+            if not name.startswith("sd:") and (method.intervals if fixed else method.variance_intervals) == "bootstrap":
+                place = self.names[self.plan.formula.fixed.index(name)] if fixed else name
+                ends = (np.array([getattr(each, end)[name] for each in found]) for end in ("lower", "upper"))
+                self._put(columns, place, *ends)
+        return columns
+
+    def _put(self, columns: Columns, name: str, lower: Array, upper: Array) -> None:
+        columns[f"lower.{name}"], columns[f"upper.{name}"] = lower, upper
+
+    def _named(self, kind: str, a: int, b: int) -> str:
+        """The estimand of random columns a and b."""
+        if kind == "residual":
+            return "var:residual"
+        columns, group = self.plan.formula.random_columns, self.plan.formula.group
+        return ":".join([kind, group, *(columns[k] for k in sorted({a, b}))])
+
+    def _lacks_a_limit(self, fits: Fits, intervals: Columns) -> NDArray[np.bool_]:
+        """Whether a limit is missing where the estimate is not: a correlation is undefined where a variance is 0."""
+        missing = np.zeros(len(fits.status), dtype=bool)
+        q = len(self.plan.blocks)
+        variances = fits.varcomp[:, [k for k, (i, j) in enumerate(pairs(q)) if i == j]]
+        for name, values in intervals.items():
+            if name.startswith(("lower.", "upper.")):
+                lost = np.isnan(values)
+                if name[6:].startswith("cor:"):
+                    lost &= (variances > 0).all(axis=1)
+                missing |= lost
+        return missing
+
+    def _stream(self, block: int, replicate: int) -> Generator:
+        return resampling_generator(self.seed, self.key, block, replicate)
+
+    # -- likelihood ratio test -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _null(self) -> tuple[Comparison, Plan]:
+        assert self.method.compare is not None
+        null = replace(self.method, formula=self.method.compare, compare=None, contrasts=())
+        return compare(self.method.compare, self.method.formula), compile_plan(self.design, null)
+
+    def _test(self, draw: Draw, gram: Gram, fits: Fits, block: int, first: int, last: int) -> Array:
+        """P values; nan where a fit is no optimum or the bootstrap failed."""
+        method = self.method
+        comparison, plan = self._null
+        null_gram = self.gram(draw, plan)
+        null = fit_model(plan, null_gram, first, last)
+        statistic = lr_statistics(null, fits)
+        if method.reference == "asymptotic":
+            return p_value(comparison, statistic)
+        if method.reference == "exact":
+            return self._exact(gram, statistic, block, first)
+        models = Fitted(plan, null_gram, null, first), Fitted(self.plan, gram, fits, first)
+        return np.array(
+            [
+                bootstrap_test(*models, r, self.design.sizes, draws=method.draws, generator=self._stream(block, r)).p
+                for r in range(first, last)
+            ]
+        )
+
+    def _exact(self, gram: Gram, statistic: Array, block: int, first: int) -> Array:
+        plan, draws = self.plan, self.method.draws
+        if not is_fixed_design(self.design, plan):
+            return exact_p_values(plan, gram, statistic, first, draws=draws, stream=lambda r: self._stream(block, r))
+        if "null" not in self._kept:  # all replicates share it, so it deserves more draws
+            mu = eigenvalues(plan, gram, np.array([first]))[0]
+            generator = null_generator(self.seed, self.key)
+            self._kept["null"] = null_distribution(
+                mu, plan.rows - len(plan.xcols), draws=SHARED_DRAWS * draws, generator=generator
+            )
+        return self._kept["null"].p_value(statistic)
+
+    @cached_property
+    def _kept(self) -> dict[str, NullDistribution]:
+        return {}

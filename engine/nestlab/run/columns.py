@@ -1,0 +1,164 @@
+"""Replicate rows of a method: its fits and what each rule of inference says of them, as columns by name.
+
+One rule: `se.<term>`, `df.<term>`. Several rules share the estimates, and their columns end in "/<rule>"; a standard error that
+is the model's own is stored once, without an ending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..fit.inference import Hypotheses, Inference
+from ..fit.lmm import Fits, Plan, pairs
+from ..fit.status import InferenceStatus, Status
+from ..spec.contrasts import weights_of
+from ..spec.formula import find_term
+from ..spec.inference import tested_estimand
+from ..spec.model import INTERCEPT, Contrast, Method
+
+__all__ = [
+    "Columns",
+    "components",
+    "fit_columns",
+    "hypotheses_of",
+    "inference_columns",
+    "stored_columns",
+    "study_names",
+]
+
+Array = NDArray[np.float64]
+#: Columns of replicate rows by name, all of one length; statuses as codes.
+Columns = dict[str, NDArray[np.generic]]
+
+
+def hypotheses_of(method: Method) -> Hypotheses:
+    """The coefficients of a method, then its contrasts."""
+    fixed = method.formula.fixed
+    return Hypotheses.of(len(fixed), [weights_of(contrast, fixed) for contrast in method.contrasts])
+
+
+def components(plan: Plan) -> list[tuple[str, int]]:
+    """The variances and covariances that a method estimates, and where the kernel put them."""
+    columns, group = plan.formula.random_columns, plan.formula.group
+    named = []
+    for k, (a, b) in enumerate(pairs(len(columns))):
+        if a == b:
+            named.append((f"var:{group}:{columns[a]}", k))
+        elif plan.blocks[a] == plan.blocks[b]:
+            named.append((f"cov:{group}:{columns[a]}:{columns[b]}", k))
+    return named
+
+
+def fit_columns(plan: Plan, names: Sequence[str], fits: Fits, first: int, block_size: int) -> Columns:
+    """What the fits of replicates first, first + 1, ... say. names: the fixed effects as the study calls them."""
+    replicate = np.arange(first, first + len(fits.status), dtype=np.int64)
+    columns: Columns = {
+        "block": (replicate // block_size).astype(np.int32),
+        "replicate": replicate,
+        "status": fits.status.astype(np.int8),
+        "singular": fits.status == Status.singular,
+        "iterations": fits.iterations.astype(np.int16),
+        "deviance": fits.deviance,
+    }
+    for i, name in enumerate(names):
+        columns[f"estimate.{name}"] = fits.beta[:, i]
+    for name, k in components(plan):
+        columns[f"estimate.{name}"] = fits.varcomp[:, k]
+    columns["estimate.var:residual"] = fits.sigma2
+    return columns
+
+
+def inference_columns(
+    method: Method, names: Sequence[str], fits: Fits, found: Mapping[str, Inference], variances: Array | None
+) -> Columns:
+    """What the rules say of fixed effects and contrasts. variances (R, k(k+1)/2): see `inference.variance_covariance`, needed for
+    standardised contrasts."""
+    columns: Columns = {}
+    p = len(names)
+    for rule, suffix in zip(method.df, method.suffixes, strict=True):
+        inference = found[rule]
+        failed = np.zeros(len(fits.status), dtype=bool)
+        own = suffix if rule == "kenward-roger" else ""
+        for i, name in enumerate(names):
+            se = inference.se(np.eye(p)[i])
+            df = np.where(np.isfinite(se), inference.df[:, i], np.nan)
+            columns[f"se.{name}{own}"], columns[f"df.{name}{suffix}"] = se, df
+            failed |= np.isnan(df)
+        for h, contrast in enumerate(method.contrasts, start=p):
+            made = _contrast_columns(contrast, h, method, fits, inference, variances)
+            for kind, values in made.items():
+                place = "" if kind == "estimate" else own if kind == "se" else suffix
+                columns[f"{kind}.{contrast.name}{place}"] = values
+            failed |= np.isnan(made["p" if contrast.joint else "df"])
+        status = np.where(failed, InferenceStatus.no_df, InferenceStatus.ok)
+        status[np.isnan(fits.sigma2)] = InferenceStatus.no_fit
+        columns[f"inference{suffix}"] = status.astype(np.int8)
+    return columns
+
+
+def _contrast_columns(
+    contrast: Contrast, h: int, method: Method, fits: Fits, inference: Inference, variances: Array | None
+) -> dict[str, Array]:
+    weights = weights_of(contrast, method.formula.fixed)
+    if contrast.joint:
+        return {"p": inference.joint_p(h, weights, fits.beta)}
+    estimate, se = fits.beta @ weights[0], inference.se(weights[0])
+    if contrast.standardise is not None:
+        assert variances is not None
+        estimate, se = _standardised(estimate, se, contrast, method, fits, variances)
+    return {"estimate": estimate, "se": se, "df": np.where(np.isfinite(se), inference.df[:, h], np.nan)}
+
+
+def _standardised(
+    estimate: Array, se: Array, contrast: Contrast, method: Method, fits: Fits, variances: Array
+) -> tuple[Array, Array]:
+    """d = estimate / s and its standard error by the delta method, s2 taken as independent of the estimate (it is, for large
+    samples): sqrt(se^2 / s2 + d^2 Var(s2) / (4 s2^2))."""
+    k = fits.varcomp.shape[1] + 1
+    packed = {place: i for i, place in enumerate(pairs(k))}
+    variance, spread = fits.sigma2, variances[:, packed[k - 1, k - 1]]
+    if contrast.standardise == "total":
+        column = method.formula.random_columns.index(INTERCEPT)
+        place = pairs(len(method.formula.random_columns)).index((column, column))
+        variance = variance + fits.varcomp[:, place]
+        spread = spread + variances[:, packed[place, place]] + 2 * variances[:, packed[place, k - 1]]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        d = estimate / np.sqrt(variance)
+        return d, np.sqrt(se**2 / variance + d**2 * spread / (4 * variance**2))
+
+
+def stored_columns(methods: Sequence[Method], fixed: Sequence[str], estimands: Sequence[str]) -> list[str]:
+    """Every column of the study after `deviance`, in the order of the estimands: estimates, then what each rule makes.
+
+    fixed: the names of the fixed effects; estimands: all that are stored, contrasts included.
+    """
+    tested = {tested_estimand(method) for method in methods if method.compare is not None}
+    variances = [name for name in estimands if name.startswith(("var:", "cov:"))]
+    correlations = [name.replace("cov:", "cor:") for name in variances if name.startswith("cov:")]
+    wald = any((method.variance_intervals or "").startswith("wald") for method in methods)
+    ends = [*fixed] * any(method.intervals != "t" for method in methods)
+    ends += [*variances, *correlations] * any(method.variance_intervals is not None for method in methods)
+    ends += ["icc"] * any(method.variance_intervals == "bootstrap" for method in methods)
+    suffixes = list(dict.fromkeys(suffix for method in methods for suffix in method.suffixes))
+    joint = {c.name for method in methods for c in method.contrasts if c.joint}
+    contrasts = list(dict.fromkeys(c.name for method in methods for c in method.contrasts))
+    single = [*fixed, *(name for name in contrasts if name not in joint)]
+    errors = ["", *(s for s in suffixes if s == "/kenward-roger")]
+    return [
+        *(f"estimate.{name}" for name in estimands if name not in joint),
+        *(f"se.{name}{suffix}" for name in single for suffix in errors),
+        *(f"se.{name}" for name in [*variances, *correlations] if wald),
+        *(f"df.{name}{suffix}" for name in single for suffix in suffixes),
+        *(f"p.{name}{suffix}" for name in contrasts if name in joint for suffix in suffixes),
+        *(f"p.{name}" for name in sorted(tested)),
+        *(f"{end}.{name}" for name in ends for end in ("lower", "upper")),
+        *(f"inference{suffix}" for suffix in suffixes),
+    ]
+
+
+def study_names(fixed: Sequence[str], formula_fixed: Sequence[str]) -> list[str]:
+    """A method's fixed effects under the names that the truth gives them."""
+    return [find_term(fixed, term) or term for term in formula_fixed]
