@@ -107,8 +107,8 @@ def test_two_arm_trial_against_theory(tmp_path: Path) -> None:
         "predictors": {"arm": {"level": 2, "distribution": "balanced"}},
         "method": [
             {"name": "t", "df": "between-within"},
-            {"name": "z"},
-            {"name": "z-ml", "reml": False},
+            {"name": "z", "df": "z"},
+            {"name": "z-ml", "reml": False, "df": "z"},
         ],
     }
     summary = nl.Study.from_dict(tables).run(out=tmp_path).summary()
