@@ -3,7 +3,8 @@
 run: python tests/benchmarks/speed.py [--mcpower PYTHON] [--plot FILE.svg] [--quick]
 Prints markdown tables. One pinned core, BLAS threads at 1, medians of ROUNDS rounds after one that compiles; "stored" is the
 whole way of a replicate: draw, REML fit with standard errors and all variance components, columns, Parquet on disk. Whole studies
-are run as new processes, the last ones on two cores. --mcpower: the Python of an environment that has MCPower; lme4 is found by
+are run as new processes, the last ones on two cores. Main and growth tables have df = "z", as lmer has; the inference table says
+what each kind of inference adds. --mcpower: the Python of an environment that has MCPower; lme4 is found by
 Rscript. --quick: the first table only, without rivals.
 """
 
@@ -48,6 +49,7 @@ SLOPE: dict[str, Any] = {
         "random": {"g": {"variance": {"Intercept": 5, "x": 3}, "correlation": {"Intercept:x": 0.26}}},
     },
     "predictors": {"x": {"level": 1, "distribution": "normal"}},
+    "method": [{"name": "reml", "df": "z"}],
 }
 HUNDRED = """
 name = "hundred"
@@ -110,7 +112,7 @@ def compiled(made: dict[str, Any], path: str | None = None) -> CompiledCondition
 def store_replicates(work: CompiledCondition, blocks: int, folder: Path) -> None:
     """Draw, fit and write, as a worker does."""
     (together,) = work.replicates(0, blocks * work.condition.block_size)
-    schema = [name for name in together if name.split(".")[0] in ("estimate", "se", "df")]
+    schema = [name for name in together if name.split(".")[0] in ("estimate", "se", "df", "p", "lower", "upper")]
     store = Store(folder)
     (folder / "replicates").mkdir(exist_ok=True)
     store.write_part(
@@ -197,6 +199,64 @@ def main_table(others: dict[str, float]) -> dict[str, float]:
 
     table(["microseconds a replicate", "draw", "+ fit", "stored", "lmer (ratio)", "MCPower (ratio)"], rows())
     return stored
+
+
+#: What is added to a fit with Wald z, and the key of a rival that adds the same.
+INFERENCE: dict[str, tuple[dict[str, Any], str]] = {
+    "Wald z": ({"df": "z"}, ""),
+    "Satterthwaite": ({"df": "satterthwaite"}, "R satterthwaite_added"),
+    "Kenward-Roger": ({"df": "kenward-roger"}, "R kenward_roger_added"),
+    "z, between-within, Satterthwaite, Kenward-Roger": (
+        {"df": ["z", "between-within", "satterthwaite", "kenward-roger"]}, ""
+    ),
+    "Wald intervals of variances": ({"df": "z", "variance_intervals": "wald"}, ""),
+    "profile intervals of variances": ({"df": "z", "variance_intervals": "profile"}, ""),
+    "profile intervals of all": (
+        {"df": "z", "variance_intervals": "profile", "intervals": "profile"}, "R profile_ci_added"
+    ),
+    "likelihood ratio test of x (ML)": ({"df": "z", "reml": False, "compare": "y ~ 1 + (1 + x | g)"}, ""),
+    "likelihood ratio test of the slope": ({"df": "z", "compare": "y ~ x + (1 | g)"}, ""),
+    "exact test of the intercept, 999 draws": (
+        {"df": "z", "formula": "y ~ x + (1 | g)", "compare": "y ~ x", "reference": "exact"}, ""
+    ),
+    "bootstrap intervals of all, 999 draws": (
+        {"df": "z", "intervals": "bootstrap", "variance_intervals": "bootstrap", "draws": 999}, ""
+    ),
+    "bootstrap test of the slope, 999 draws": (
+        {"df": "z", "compare": "y ~ x + (1 | g)", "reference": "bootstrap", "draws": 999}, ""
+    ),
+}  # fmt: skip
+
+
+def inference_table(others: dict[str, float]) -> None:
+    """What inference adds to a random slope, 20 x 50."""
+
+    def rows() -> Iterator[list[str]]:
+        base: float | None = None
+        for name, (method, rival) in INFERENCE.items():
+            work = compiled(study(method=[{"name": "reml", **method}]))
+            few = 8 if "999" in name else 0
+            fitted = analysis_microseconds(work, few)
+            base = fitted if base is None else base
+            added = fitted - base
+            ratio = f"{others[rival]:,.0f} ({others[rival] / added:,.0f} x)" if rival in others else ""
+            yield [name, f"{fitted:,.2f}", "" if fitted == base else f"+{added:,.2f}", ratio]
+
+    table(["inference, random slope, 20 x 50", "us a replicate", "added", "R adds, us (ratio)"], rows())
+
+
+def analysis_microseconds(work: CompiledCondition, few: int) -> float:
+    """Draw, fit and infer; of a whole block, or of a few replicates where each takes milliseconds."""
+    last = few or work.condition.block_size
+    work.replicates(0, last)
+    times = []
+    for _ in range(ROUNDS):
+        start, made = time.perf_counter(), 0
+        while time.perf_counter() - start < SECONDS:
+            work.replicates(0, last)
+            made += last
+        times.append((time.perf_counter() - start) / made * 1e6)
+    return statistics.median(times)
 
 
 def growth() -> dict[str, dict[int, float]]:
@@ -298,6 +358,9 @@ def main() -> None:
     parser.add_argument("--mcpower", help="Python of an environment with MCPower")
     parser.add_argument("--plot", help="write the figure of the growth tables here")
     parser.add_argument("--quick", action="store_true", help="the first table only, without rivals")
+    parser.add_argument(
+        "--inference", action="store_true", help="the inference table only, with R where it is installed"
+    )
     options = parser.parse_args()
     if any(os.environ.get(name) != "1" for name in THREADS):  # libraries read these when they are loaded
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | dict.fromkeys(THREADS, "1"))
@@ -305,9 +368,13 @@ def main() -> None:
     os.sched_setaffinity(0, {min(cores)})
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     others = {} if options.quick else rivals(options.mcpower)
+    if options.inference:
+        inference_table(others)
+        return
     main_table(others)
     if options.quick:
         return
+    inference_table(others)
     table(["rivals, microseconds", ""], [[name, f"{value:,.0f}"] for name, value in others.items()])
     found = growth()
     print(f"\nmemory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most")
