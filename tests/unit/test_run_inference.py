@@ -361,3 +361,19 @@ def test_null_plans_have_no_random_terms() -> None:
     _, plan = work.analyses[0]._null
     assert plan.zcols == ()
     assert compile_plan(work.design, chosen.methods[0]).zcols == (0,)
+
+
+def test_the_readmes_tests_and_intervals_are_a_study() -> None:
+    import re
+    import tomllib
+
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = tomllib.loads(next(b for b in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "[[contrast]]" in b))
+    shown["method"][1]["compare"] = "y ~ x*z + (1 + x | school)"  # the null of the model below
+    truth = SLOPE["truth"] | {
+        "formula": "y ~ x*z + arm + (1 + x | school)",
+        "fixed": {"Intercept": 0, "x": 0.2, "z": 0.1, "x:z": 0.1, "arm": 0.3},
+    }
+    between = {name: {"level": 2, "distribution": "normal"} for name in ("z", "arm")}
+    chosen = study(shown["method"], shown["contrast"], truth=truth, predictors=SLOPE["predictors"] | between)
+    assert [len(method.contrasts) for method in chosen.methods] == [2, 2]
