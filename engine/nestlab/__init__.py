@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .fit.single import Fit, fit
     from .fit.status import Status
-    from .run.api import Results, Study
     from .run.store import RefusedError
+    from .show.api import Results, Study
     from .spec.formula import FormulaError
     from .spec.matrices import DataError
     from .spec.problems import StudyError
@@ -31,9 +31,9 @@ _HOMES = {
     "Fit": "fit.single",
     "FormulaError": "spec.formula",
     "RefusedError": "run.store",
-    "Results": "run.api",
+    "Results": "show.api",
     "Status": "fit.status",
-    "Study": "run.api",
+    "Study": "show.api",
     "StudyError": "spec.problems",
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..run.api import Study
+from .api import Study
 from .progress import progress_for
 from .summary import overview
 

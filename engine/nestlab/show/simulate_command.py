@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..run.api import Results, Study
 from ..run.store import write_frame
 from ..spec.problems import StudyError
+from .api import Results, Study
 
 __all__ = ["simulate_command"]
 

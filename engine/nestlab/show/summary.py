@@ -14,8 +14,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from ..run.api import Results
 from ..spec.problems import StudyError, nearest
+from .api import Results
 
 __all__ = ["overview", "summary_command", "value_with_mcse"]
 

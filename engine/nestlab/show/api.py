@@ -9,15 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from ..run.block import compile_condition
+from ..run.runner import RunReport, run_study
+from ..run.store import RefusedError, Store, StoredCondition, missing_ranges
+from ..run.summarise import Summaries, derive
+from ..run.workers import Progress
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.reading import read_toml
 from ..spec.study import StudyFile
-from .block import compile_condition
-from .runner import RunReport, run_study
-from .store import RefusedError, Store, StoredCondition, missing_ranges
-from .summarise import Summaries, derive
-from .workers import Progress
 
 __all__ = ["Results", "Study"]
 

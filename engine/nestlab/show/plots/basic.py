@@ -1,4 +1,4 @@
-"""Pictures of results; the only place that imports matplotlib. Functions take and return Axes."""
+"""A sampling distribution, and rates by a factor: the figures of the ready-made studies."""
 
 from __future__ import annotations
 
