@@ -5,17 +5,27 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from .axes import setting
 from .base import Base, read_base
 from .checks import Checks, Levels, block_size, layout_of
-from .covariance import correlations, held_correlations, not_semidefinite, true_covariance, variance_path
+from .covariance import (
+    correlations,
+    held_correlations,
+    not_semidefinite,
+    prior_of_correlation,
+    true_covariance,
+    variance_path,
+)
 from .grid import Grid, read_grid
 from .model import Condition, FactorValue, Method, Predictor, Truth
+from .prior import Prior
 from .problems import Problem, Problems, show
 from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, TruthTable
+from .uncertain import steps
 
 __all__ = ["Resolved", "resolve"]
 
@@ -40,6 +50,7 @@ def resolve(
     methods: Sequence[MethodTable],
     contrasts: Sequence[ContrastTable] = (),
     grid: Mapping[str, Any],
+    prior: Mapping[str, Any],
     problems: Problems,
     expand: bool = True,
 ) -> Resolved | None:
@@ -51,7 +62,7 @@ def resolve(
     if base is None:
         return None
     before = len(problems)
-    axes = read_grid(grid, base.given, problems)
+    axes = read_grid(grid, prior, base.given, problems)
     _check_required(base, axes, problems)
     if not expand or len(problems) > before or not base.sound:
         return None
@@ -76,21 +87,24 @@ def _check_required(base: Base, grid: Grid, problems: Problems) -> None:
 
 def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[Condition, ...]:
     build = _Builder(seed, base)
+    own = [(axis, prior) for name, prior in base.priors.items() if (axis := setting(name, base.truth))]
     axes = grid.in_order()
     found: dict[Problem, list[Mapping[str, FactorValue]]] = {}
     conditions: dict[Condition, Condition] = {}
     repeated: list[tuple[Condition, Condition]] = []
     for point in grid.points():
         flat = dict(base.flat)
-        for name, setting in axes:
-            setting.apply(flat, point[name])
+        given = [(each, grid.priors[name] if name in grid.priors else point[name]) for name, each in axes]
+        for each, value in given:
+            each.apply(flat, value.mean if isinstance(value, Prior) else value)
+        drawn = steps([*own, *given])
         factors = grid.factors(point)
-        trouble = build.problems(flat)
+        trouble = build.problems(flat, drawn)
         for problem in trouble:
             found.setdefault(problem, []).append(factors)
         if trouble:
             continue
-        condition = build.condition(flat, factors)
+        condition = replace(build.condition(flat, factors), priors=drawn)
         same = conditions.setdefault(condition, condition)
         if same is not condition:
             repeated.append((same, condition))
@@ -149,7 +163,7 @@ class _Builder:
         names = self.base.given.predictors
         return tuple((n, flat[f"predictors.{n}.level"], flat[f"predictors.{n}.distribution"]) for n in names)
 
-    def problems(self, flat: Flat) -> tuple[Problem, ...]:
+    def problems(self, flat: Flat, drawn: Sequence[tuple[str, Prior | float]] = ()) -> tuple[Problem, ...]:
         levels = self.levels(flat)
         found = Problems()
         found.extend(self.checks.structure(levels).problems)
@@ -158,6 +172,9 @@ class _Builder:
         truth = self.base.truth
         if text := not_semidefinite(truth, flat):
             found.add_value(f"truth.random.{truth.group}.correlation", correlations(truth, flat), text)
+        for name, value in drawn:
+            if isinstance(value, Prior) and (text := prior_of_correlation(truth, name)):
+                found.add_value(name, value.text, text)
         for path in self.variances:
             if not math.isfinite(flat[path]):
                 found.add_number(path, flat[path], "must be a finite number >= 0; lower the ratio or the variance")
