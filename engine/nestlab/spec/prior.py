@@ -167,11 +167,6 @@ class Prior:
         low, high = ndtr(a), ndtr(b)
         return np.asarray(np.clip(mean + sd * ndtri(low + u * (high - low)), *self.support))
 
-    def scores(self, values: Array) -> Array:
-        """Values on a scale on which the prior has no long tail, for regressions: logarithms of those that are positive only."""
-        positive = self.distribution == "lognormal" or (self.distribution == "pilot" and self.of != "effect")
-        return np.log(values) if positive else values
-
 
 def looks_like_prior(value: object) -> bool:
     """Whether a table means to be a prior: it has one of a prior's keys."""

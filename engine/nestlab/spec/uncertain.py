@@ -7,7 +7,7 @@ are held where variances are drawn; a short name that is a number (icc = 0.2) ho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -50,8 +50,9 @@ def prior_names(condition: Condition) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class DrawnTruth:
-    """The truths of R replicates: fixed p arrays, covariance q x q arrays (lists), residual_variance; each array (R,)."""
+    """The truths of R replicates, as `model.Truth` with arrays (R,) for numbers. values: what was drawn, by axis."""
 
+    values: Mapping[str, Array]
     formula: Formula
     fixed: tuple[Array, ...]
     covariance: tuple[tuple[Array, ...], ...]
@@ -90,6 +91,7 @@ def drawn_truth(condition: Condition, values: dict[str, Array]) -> DrawnTruth:
         rho = flat[correlation_path(formula, columns[i], columns[j])]
         covariance[i][j] = covariance[j][i] = rho * np.sqrt(variances[i]) * np.sqrt(variances[j])
     return DrawnTruth(
+        values=values,
         formula=formula,
         fixed=tuple(column_of(flat[f"truth.fixed.{term}"]) for term in formula.fixed),
         covariance=tuple(map(tuple, covariance)),
