@@ -93,8 +93,8 @@ def _over_priors(results: Results) -> str:
     if not priors:
         return ""
     return (
-        f"power (assurance), coverage and bias are averaged over the prior of {' and of '.join(priors)}; power_q10 and power_q90: "
-        "quantiles of the power given what is drawn"
+        f"power (assurance), coverage and bias are averaged over the prior of {' and of '.join(priors)}; power_q10 and "
+        "power_q90: quantiles of the power given what is drawn"
     )
 
 
