@@ -12,6 +12,7 @@ from scipy import stats
 
 from nestlab.run.plan import match_conditions
 from nestlab.run.store import RefusedError
+from nestlab.simulate.priors import draw_truths
 from nestlab.spec.identity import data_key, describe, flatten
 from nestlab.spec.prior import Domain, Prior, read_prior
 from nestlab.spec.study import StudyError, StudyFile
@@ -215,6 +216,35 @@ def test_identity() -> None:
     (other_order,) = conditions({"prior": {"truth.fixed.x": NORMAL, "truth.fixed.z": NORMAL}})
     (order,) = conditions({"prior": {"truth.fixed.z": NORMAL, "truth.fixed.x": NORMAL}})
     assert data_key(order) == data_key(other_order)
+
+
+FIRST = {
+    "truth.fixed.x": [0.3502564640854965, 0.6002203175365796],
+    "truth.fixed.z": [0.4049619621364009, 0.4999564883629298],
+    "truth.residual_variance": [0.24814557924294425, 0.1411830242101831],
+    "icc": [0.0713924799880282, 0.08838611108887702],
+    "slope_variance_ratio": [1.503783921508925, 1.388919784478997],
+    "slope_correlation": [-0.23723383970027778, -0.5586226671090271],
+}
+
+
+def test_golden_draws() -> None:
+    """A key must give the same truths for ever: first and last of block 2. Where this fails on purpose, raise DRAW_VERSION."""
+    priors = {
+        "icc": BETA,
+        "truth.fixed.x": NORMAL,
+        "truth.fixed.z": PILOT,
+        "truth.residual_variance": PILOT_VARIANCE,
+        "slope_variance_ratio": LOGNORMAL,
+        "slope_correlation": {"distribution": "uniform", "low": -1, "high": 1},
+    }
+    (condition,) = conditions({"prior": priors})
+    key = data_key(condition)
+    assert key == "553d20e9ef8a120b12c2ebbdd89333da5bab3192778ab380729004de02e5e996"
+    values = draw_truths(condition, key, 2).values
+    assert list(values) == list(FIRST)
+    for name, expected in FIRST.items():
+        np.testing.assert_allclose(values[name][[0, 511]], expected, rtol=1e-12)
 
 
 def test_round_trip() -> None:

@@ -172,7 +172,7 @@ def truth_columns(truths: DrawnTruth, varying: Sequence[str], methods: Sequence[
 
 
 def drawn_columns(conditions: Iterable[Condition], methods: Sequence[Method]) -> list[str]:
-    """The columns of `truth_columns` that some condition has; conditions with priors on the same axes are taken to be alike."""
+    """The columns of `truth_columns` that some condition has."""
     columns: dict[str, None] = {}
     formulas, contrasts = [method.formula for method in methods], contrasts_of(methods)
     for condition in conditions:

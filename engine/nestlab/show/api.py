@@ -106,8 +106,8 @@ class Study:
         """The rows of one replicate, exactly those behind its stored fit.
 
         condition: position in `conditions`, 0 or more; replicate: 0 or more. Columns: the cluster (1, 2, ...), the predictors and
-        the response under the study's names; truth adds the random effects "u:<column>" and the errors "e". IndexError for a
-        condition or replicate that cannot exist.
+        the response under the study's names; truth adds the random effects "u:<column>", the errors "e" and, with priors, the
+        replicate's own true values "true.<estimand>". IndexError for a condition or replicate that cannot exist.
         """
         if not 0 <= condition < len(self.conditions):
             raise IndexError(f"condition = {condition}: the study has conditions 0 to {len(self.conditions) - 1}")
