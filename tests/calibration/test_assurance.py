@@ -163,6 +163,7 @@ CASES: dict[str, tuple[Callable[[np.random.Generator, int], list[Array]], Callab
     "an effect": (lambda g, n: [g.normal(0.5, 0.2, n)], lambda e: two_sided(e, 0.2)),
     "either sign": (lambda g, n: [g.normal(0, 1, n)], lambda e: two_sided(e, 0.2)),
     "hardly any spread": (lambda g, n: [g.normal(0.5, 0.01, n)], lambda e: two_sided(e, 0.2)),
+    "none at all": (lambda g, n: [g.beta(3.5, 31.5, n)], lambda icc: np.full(len(icc), 0.05)),
     "uniform": (lambda g, n: [g.uniform(0, 1, n)], lambda e: two_sided(e, 0.2)),
     "nearly always": (lambda g, n: [g.normal(0.8, 0.2, n)], lambda e: two_sided(e, 0.2)),
     "effect and icc": (
@@ -202,3 +203,6 @@ def test_spread(case: str) -> None:
     # MCSEs: not too small beyond chance (20 studies: the sd of an sd is 16 %), nor useless
     assert (spread < 1.6 * mcse + 1e-3).all(), (spread, mcse)
     assert (mcse < 3 * spread + 5e-3).all(), (spread, mcse)
+    # study by study: 0.93 of them lay within 2 MCSEs when this was set (60 studies of 1,000 and of 5,000 replicates a case)
+    within = np.abs(np.array(values) - expected) < 2 * np.array(errors)
+    assert within.mean() > 0.85, within.mean(axis=0)

@@ -473,6 +473,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         f'{SCHOOL}.variance.Intercept; remove it or the prior "icc"',
     ),
     (
+        {"prior": {"truth.fixed.x": NORMAL}, "truth/fixed/x": PILOT},
+        'prior.truth.fixed.x = "normal(0.5, 0.2)": must be the only prior that sets truth.fixed.x; remove it or the one in '
+        "[truth]",
+    ),
+    (
         {"prior": {"truth.residual_sd": LOGNORMAL}},
         'prior.truth.residual_sd = {"distribution": "lognormal", "mean": 2, "sd": 0.5}: the file gives '
         "truth.residual_variance; name that, or give truth.residual_sd in the file",

@@ -11,7 +11,8 @@ by Fisher scoring. power_sd is the standard deviation of pi(d_i) over the replic
 quantiles. Noise in b widens the spread; what it adds to the variance, mean Var(pi_i) - Var(mean pi) by the delta method, is
 taken off, and the quantiles are drawn towards the mean by the same factor. MCSEs are the jackknife's over groups of replicates,
 each b without a group by one scoring step from b; for quantiles, half a replicate of the N/p that decide on one column is added
-in quadrature, as the jackknife says nothing where all tests reject. What the splines can't follow is not in the MCSE;
+in quadrature, as the jackknife says nothing where all tests reject, and where the spread is hardly above its noise the MCSE is not
+below that noise. What the splines can't follow is not in the MCSE;
 tests/calibration/test_assurance.py holds it against exact values.
 """
 
@@ -81,7 +82,9 @@ def power_spread(rejects: NDArray[np.bool_], basis: Array) -> list[Measured]:
         without.append(_spread(np.concatenate([apart[:first], apart[last:]]), noise))
     deviation = np.array(without) - np.mean(without, axis=0)
     mcse = np.sqrt((_GROUPS - 1) / _GROUPS * (deviation**2).sum(axis=0))
-    mcse[1:] = np.hypot(mcse[1:], 0.5 * len(basis) / n)
+    unseen = _unseen(ndtr(fit.eta), noise, len(basis))
+    mcse = np.hypot(mcse, [0.0, *[0.5 * len(basis) / n] * 3])
+    mcse = np.maximum(mcse, unseen) if values[0] > 0 else np.hypot(mcse, unseen)
     return [Measured(name, float(v), float(e), n) for name, v, e in zip(SPREAD, values, mcse, strict=True)]
 
 
@@ -213,6 +216,20 @@ def _noise(B: Array, fit: _Fit) -> float:
     covariance = np.linalg.inv(fit.information)
     mean = _times(B, density) / n
     return float((covariance * (_gram(B, density**2) / n - np.outer(mean, mean))).sum())
+
+
+def _unseen(power: Array, noise: float, p: int) -> Array:
+    """How far sd and quantiles may be off where the spread is hardly above the noise, and the jackknife sees it cut at 0.
+
+    The noise is roughly a chi-square's share on p - 1 df, so the variance is known to noise sqrt(2 / (p - 1)) at best.
+    """
+    variance = float(power.var())
+    if variance == 0 or p < 2:
+        return np.zeros(1 + len(_TAILS))
+    kept = max(variance - noise, 0.0)
+    sd = math.sqrt(kept + noise * math.sqrt(2 / (p - 1))) - math.sqrt(kept)
+    tails = np.abs(np.quantile(power, _TAILS) - power.mean()) / math.sqrt(variance)
+    return sd * np.array([1.0, *tails])
 
 
 def _spread(power: Array, noise: float) -> Array:

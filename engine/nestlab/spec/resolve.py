@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from .axes import setting
+from .axes import axis_paths, setting
 from .base import Base, read_base
 from .checks import Checks, Levels, block_size, layout_of
 from .covariance import (
@@ -64,6 +64,7 @@ def resolve(
     before = len(problems)
     axes = read_grid(grid, prior, base.given, problems)
     _check_required(base, axes, problems)
+    _check_priors(base, axes, problems)
     if not expand or len(problems) > before or not base.sound:
         return None
     return Resolved(_conditions(seed, base, axes, problems), base.methods)
@@ -83,6 +84,15 @@ def _check_required(base: Base, grid: Grid, problems: Problems) -> None:
             example = {"clusters": "20", "cluster_size": "50", "level": "1", "distribution": '"normal"'}[word]
             text = f"is missing; add {word} = {example} to [{table}], or an axis of the grid"
         problems.add(path, text)
+
+
+def _check_priors(base: Base, grid: Grid, problems: Problems) -> None:
+    """No value has one prior in [truth] and another in [prior]; an axis takes the place of either's number or prior."""
+    own = {path for name in base.priors for path in axis_paths(name, base.truth)}
+    for name, prior in grid.priors.items():
+        for path in own.intersection(grid.settings[name].paths):
+            text = f"must be the only prior that sets {path}; remove it or the one in [truth]"
+            problems.add_value(f"prior.{name}", prior.text, text)
 
 
 def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[Condition, ...]:
