@@ -208,6 +208,25 @@ def test_stored_columns(tmp_path: Path) -> None:
     assert bias["value"] == pytest.approx((rows["estimate.icc"] - rows["true.icc"]).mean(), rel=1e-9)
 
 
+def test_what_has_no_truth_in_any_replicate(tmp_path: Path) -> None:
+    """A correlation at a slope variance of 0 stays undefined; a condition without the prior keeps its number."""
+    tables = {**copy.deepcopy(STUDY), "prior": {}, "grid": {"icc": [0.3, PRIORS["icc"]]}}
+    tables["truth"]["random"] = {"school": {"variance": {"x": 0}}}
+    results = run(tables, tmp_path)
+    rows = results.replicates()
+    assert rows["true.var:school:Intercept"].isna().equals(rows["icc"] == "0.3")
+    assert "true.cor:school:Intercept:x" not in rows or rows["true.cor:school:Intercept:x"].isna().all()
+    found = (
+        results.summary().query("subset == 'all' and method == 'reml'").set_index(["estimand", "measure", "condition"])
+    )
+    assert ("cor:school:Intercept:x", "bias", 1) not in found.index
+    own = rows[(rows["icc"] != "0.3") & (rows["method"] == "reml")]
+    bias = (own["estimate.var:school:Intercept"] - own["true.var:school:Intercept"]).mean()
+    assert found.loc[("var:school:Intercept", "bias", 1), "value"] == pytest.approx(bias)
+    plain = rows[(rows["icc"] == "0.3") & (rows["method"] == "reml")]["estimate.icc"]
+    assert found.loc[("icc", "bias", 0), "value"] == pytest.approx(plain.mean() - 0.3)
+
+
 def test_other_methods_see_the_same_truths(tmp_path: Path) -> None:
     """Likelihood ratio tests, the bootstrap, profile limits and statsmodels work from the same Grams and rows."""
     tables = {**copy.deepcopy(STUDY), "replications": 6}

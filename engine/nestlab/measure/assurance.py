@@ -11,9 +11,9 @@ by Fisher scoring. power_sd is the standard deviation of pi(d_i) over the replic
 quantiles. Noise in b widens the spread; what it adds to the variance, mean Var(pi_i) - Var(mean pi) by the delta method, is
 taken off, and the quantiles are drawn towards the mean by the same factor. MCSEs are the jackknife's over groups of replicates,
 each b without a group by one scoring step from b; for quantiles, half a replicate of the N/p that decide on one column is added
-in quadrature, as the jackknife says nothing where all tests reject, and where the spread is hardly above its noise the MCSE is not
-below that noise. What the splines can't follow is not in the MCSE;
-tests/calibration/test_assurance.py holds it against exact values.
+in quadrature, as the jackknife says nothing where all tests reject; and where the spread is hardly above its noise, MCSEs are not
+below that noise. What the splines can't follow is not in the MCSE: tests/calibration/test_assurance.py holds it against exact
+values.
 """
 
 from __future__ import annotations

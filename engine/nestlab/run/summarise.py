@@ -66,7 +66,7 @@ def derive_truths(columns: Mapping[str, Array], truth: Mapping[str, float | None
         if name.startswith(("var:", "cov:"))
     }
     found = {name.replace("estimate.", "true.", 1): values for name, values in derive(full, list(truth)).items()}
-    return {name: values for name, values in found.items() if np.nanmax(values) > np.nanmin(values)}
+    return {name: values for name, values in found.items() if len(np.unique(values[np.isfinite(values)])) > 1}
 
 
 def _derive_intervals(columns: Mapping[str, Array], names: Sequence[str], added: dict[str, Array]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -114,7 +114,7 @@ def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[
             found.setdefault(problem, []).append(factors)
         if trouble:
             continue
-        condition = replace(build.condition(flat, factors), priors=drawn)
+        condition = build.condition(flat, factors, drawn)
         same = conditions.setdefault(condition, condition)
         if same is not condition:
             repeated.append((same, condition))
@@ -173,7 +173,7 @@ class _Builder:
         names = self.base.given.predictors
         return tuple((n, flat[f"predictors.{n}.level"], flat[f"predictors.{n}.distribution"]) for n in names)
 
-    def problems(self, flat: Flat, drawn: Sequence[tuple[str, Prior | float]] = ()) -> tuple[Problem, ...]:
+    def problems(self, flat: Flat, drawn: Sequence[tuple[str, Prior | float]]) -> tuple[Problem, ...]:
         levels = self.levels(flat)
         found = Problems()
         found.extend(self.checks.structure(levels).problems)
@@ -190,7 +190,9 @@ class _Builder:
                 found.add_number(path, flat[path], "must be a finite number >= 0; lower the ratio or the variance")
         return tuple(found)
 
-    def condition(self, flat: Flat, factors: Mapping[str, FactorValue]) -> Condition:
+    def condition(
+        self, flat: Flat, factors: Mapping[str, FactorValue], drawn: tuple[tuple[str, Prior | float], ...]
+    ) -> Condition:
         truth, levels = self.base.truth, self.levels(flat)
         structure = self.checks.structure(levels)
         layout = layout_of(flat["design.clusters"], flat["design.cluster_size"])
@@ -208,6 +210,7 @@ class _Builder:
             path=structure.path,
             block_size=block_size(layout.clusters, structure.level_1),
             held=held_correlations(truth, flat),
+            priors=drawn,
         )
 
 
