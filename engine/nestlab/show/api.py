@@ -12,7 +12,7 @@ import pandas as pd
 from ..run.block import compile_condition
 from ..run.runner import RunReport, run_study
 from ..run.store import RefusedError, Store, StoredCondition, missing_ranges
-from ..run.summarise import Summaries, derive
+from ..run.summarise import Summaries, derive, derive_truths
 from ..run.workers import Progress
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
@@ -106,8 +106,8 @@ class Study:
         """The rows of one replicate, exactly those behind its stored fit.
 
         condition: position in `conditions`, 0 or more; replicate: 0 or more. Columns: the cluster (1, 2, ...), the predictors and
-        the response under the study's names; truth adds the random effects "u:<column>" and the errors "e". IndexError for a
-        condition or replicate that cannot exist.
+        the response under the study's names; truth adds the random effects "u:<column>", the errors "e" and, with priors, the
+        replicate's own true values "true.<estimand>". IndexError for a condition or replicate that cannot exist.
         """
         if not 0 <= condition < len(self.conditions):
             raise IndexError(f"condition = {condition}: the study has conditions 0 to {len(self.conditions) - 1}")
@@ -186,6 +186,15 @@ class Results:
         frames = [self._frame(row, m) for row in rows for m in methods]
         return pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
 
+    def priors(self) -> dict[str, list[str]]:
+        """What was drawn from priors, with those of all active conditions: {"icc": ["beta(0.1, 0.05)"]}."""
+        found: dict[str, dict[str, None]] = {}
+        for row in self._active():
+            for name, value in row.spec.items():
+                if name.startswith("prior.") and isinstance(value, str):
+                    found.setdefault(name.removeprefix("prior."), {})[value] = None
+        return {name: list(texts) for name, texts in found.items()}
+
     def number(self, condition: Condition) -> int | None:
         """The number under which a condition is stored; None if it is not."""
         key = data_key(condition)
@@ -204,7 +213,9 @@ class Results:
         if frame.empty:
             return frame
         estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
-        frame = frame.assign(**derive(estimates, list(row.truth)), method=method.name)
+        truths = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith(("true.", "replicate"))}
+        added = derive(estimates, list(row.truth)) | derive_truths(truths, row.truth)
+        frame = frame.assign(**added, method=method.name)
         for position, (name, value) in enumerate(row.factors.items(), start=1):
             frame.insert(position, name, value)
         return frame
