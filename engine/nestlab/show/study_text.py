@@ -57,7 +57,7 @@ def limits(lower: float, upper: float) -> str:
     """An interval, both ends to a hundredth of its width at least.
 
     >>> limits(999.5061, 1000.4939), limits(0.0, 0.21234)
-    ('999.51 to 1000.49', '0 to 0.212')
+    ('999.5061 to 1000.494', '0 to 0.212')
     """
     digits = (
         math.floor(math.log10(max(abs(lower), abs(upper)))) - math.floor(math.log10(upper - lower))
