@@ -122,6 +122,7 @@ def test_run_and_simulate_take_a_name(tmp_path: Path):
     done = nestlab("run", "article_m0", "--replications", "5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "written to results/article_m0" in done.stdout
+    assert done.stderr.splitlines()[0] == f"study file {ready_made_path('article_m0')}"
     done = nestlab("simulate", "article_m0", "--condition", "0", "--replicate", "0", "--out", "r.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "r.csv").read_text().splitlines()) == 1001

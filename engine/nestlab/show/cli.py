@@ -103,7 +103,10 @@ def run(
         from .ready_made import study_path
         from .run_command import run_command
 
-        run_command(study_path(study), replications=replications, jobs=jobs, out=out, seed=seed)
+        path = study_path(study)
+        if str(path) != study:
+            typer.echo(f"study file {path}", err=True)
+        run_command(path, replications=replications, jobs=jobs, out=out, seed=seed)
 
 
 @app.command()

@@ -106,7 +106,7 @@ def _truth(pilot: Pilot, uncertain: bool) -> list[str]:
             "truth",
             [
                 entry("formula", pilot.formula.text),
-                entry("residual_variance", _variance(residual, uncertain), _beside(residual)),
+                entry("residual_variance", _variance(residual, uncertain), _beside(residual, uncertain)),
                 *_variance_remarks(residual, uncertain),
             ],
             "the model that makes the data",
@@ -114,7 +114,7 @@ def _truth(pilot: Pilot, uncertain: bool) -> list[str]:
     ]
     lines: list[str] = []
     for term, found in pilot.fixed.items():
-        lines += [entry(term, _effect(found, uncertain), _beside(found)), *_effect_remarks(found, uncertain)]
+        lines += [entry(term, _effect(found, uncertain), _beside(found, uncertain)), *_effect_remarks(found, uncertain)]
     parts.append(table("truth.fixed", lines))
     lines = []
     for column, found in pilot.variances.items():
@@ -144,7 +144,10 @@ def _and(words: Iterable[str]) -> str:
 
 def _random_variance(pilot: Pilot, column: str, found: Estimate, uncertain: bool) -> list[str]:
     if found.value > 0:
-        return [entry(column, _variance(found, uncertain), _beside(found)), *_variance_remarks(found, uncertain)]
+        return [
+            entry(column, _variance(found, uncertain), _beside(found, uncertain)),
+            *_variance_remarks(found, uncertain),
+        ]
     upper = number(found.upper, 3) if math.isfinite(found.upper) and found.upper > 0 else None
     if upper is None:
         return [entry(column, 0, "the pilot's estimate; not evidence of no variance")]
@@ -170,7 +173,7 @@ def _correlations(pilot: Pilot) -> list[str]:
         if isinstance(find_pair(formula, key), str):  # the key of products can be read in two ways
             text = "its random columns have correlations whose names can be read in two ways; use separate random terms"
             raise StudyError([f"{pilot.written}: {text}"])
-        lines.append(entry(key, r, _beside(pilot.correlations[pair])))
+        lines.append(entry(key, r, _beside(pilot.correlations[pair], uncertain=False)))
     return [table(header("truth", "random", group, "correlation"), lines)]
 
 
@@ -235,8 +238,9 @@ def _variance_remarks(found: Estimate, uncertain: bool) -> list[str]:
     return [remark(f"with {df} df this reaches far above the estimate; put your own in its place if you know better.")]
 
 
-def _beside(found: Estimate) -> str:
-    parts = [f"se {number(found.se, 3)}"] if found.se > 0 else []
+def _beside(found: Estimate, uncertain: bool) -> str:
+    """What stands beside an estimate; a prior shows its spread itself."""
+    parts = [f"se {number(found.se, 3)}"] if found.se > 0 and not uncertain else []
     if math.isfinite(found.lower) and math.isfinite(found.upper):
         parts.append(f"95 % {limits(found.lower, found.upper)}")
     return ", ".join(parts)
