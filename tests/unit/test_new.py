@@ -465,6 +465,14 @@ class TestPilotPredictors:
         told = " ".join(line.removeprefix("# ") for line in text.splitlines())
         assert re.search(rf"\d\d % of its variance lies between clusters .* all rows is {frame['w'].std():.4g}\.", told)
 
+    def test_share_between_that_is_certain_and_small(self):
+        random = np.random.default_rng(8)
+        g = np.repeat(np.arange(2000), 50)
+        x = 0.08 * random.normal(size=2000)[g] + random.normal(size=g.size)
+        (made,) = describe_predictors({"x": x}, g, "g")
+        assert made.notes == ()
+        assert made.sd == pytest.approx(x.std(ddof=1))
+
     def test_share_between_against_theory(self):
         """Balanced: the one-way ANOVA's estimate."""
         random = np.random.default_rng(3)
