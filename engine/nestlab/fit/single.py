@@ -14,7 +14,7 @@ from ..simulate.gram import Gram
 from ..spec.matrices import DataError, ModelMatrices, model_matrices
 from .checks import check_data, check_rules, refuse_unusable
 from .hypotheses import Test, parse_hypotheses
-from .inference import Hypotheses, Inference, Model, infer
+from .inference import Hypotheses, Inference, Model, infer, variance_covariance
 from .lmm import Fits, fit_replicates, pairs
 from .status import Status
 from .workspace import make_shape
@@ -89,6 +89,14 @@ class Fit:
     def singular(self) -> bool:
         """Whether the optimum lies on the boundary, by a rule that does not depend on units."""
         return self.status == Status.singular
+
+    @cached_property
+    def se_variances(self) -> tuple[tuple[Array, ...], float]:
+        """Standard errors of the variances of each random term's columns (q_t), and of the residual variance.
+
+        From the expected information (of the restricted likelihood for REML); nan where it is singular.
+        """
+        return self._problem.se_variances(self.matrices)
 
     @cached_property
     def is_singular_lme4(self) -> bool:
@@ -193,6 +201,23 @@ class _Problem:
             return Test.t(text, float(estimates[0]), se, df)
         F = float(estimates @ np.linalg.solve(covariance, estimates)) / len(weights) * float(inference.scale[0, 0])
         return Test.f(text, F, len(weights), df)
+
+    def se_variances(self, m: ModelMatrices) -> tuple[tuple[Array, ...], float]:
+        """See `Fit.se_variances`: G of the data's columns is T G' T' with G' that of the orthonormal ones."""
+        factors = [np.linalg.qr(Z, mode="r") / np.sqrt(len(m.y)) for Z in m.Z]
+        q = sum(map(len, factors))
+        units, start = np.zeros((q, q)), 0
+        for F in factors:
+            units[start : start + len(F), start : start + len(F)] = np.linalg.inv(F)
+            start += len(F)
+        both = list(pairs(q))
+        weights = np.array([[units[a, i] * units[a, k] * (1 + (i != k)) for i, k in both] + [0.0] for a in range(q)])
+        weights = np.vstack([weights, np.eye(len(both) + 1)[-1]])
+        covariance = _symmetric(len(both) + 1, variance_covariance(self.model, self.gram, self.raw, 0, 1)[0])
+        squares = np.einsum("ai,ij,aj->a", weights, covariance, weights)
+        ses = np.sqrt(np.where(squares > 0, squares, np.nan)) * self.scale**2
+        cuts = np.cumsum([len(F) for F in factors])
+        return tuple(np.split(ses[:q], cuts[:-1])), float(ses[q])
 
 
 def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_df: str) -> Fit:

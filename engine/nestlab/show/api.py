@@ -18,6 +18,7 @@ from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.reading import read_toml
 from ..spec.study import StudyFile
+from .ready_made import ready_made_path
 
 __all__ = ["Results", "Study"]
 
@@ -50,6 +51,11 @@ class Study:
             if value is not None:
                 text = _with_value(text, key, value)
         return cls(StudyFile.from_dict(tables, **changes), text)
+
+    @classmethod
+    def ready_made(cls, name: str, *, seed: int | None = None, replications: int | None = None) -> Study:
+        """Read a study that comes with nestlab, by its name (`nestlab studies` lists them). StudyError for another name."""
+        return cls.from_toml(ready_made_path(name), seed=seed, replications=replications)
 
     @classmethod
     def from_dict(cls, tables: Mapping[str, Any]) -> Study:

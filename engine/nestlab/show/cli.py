@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -85,7 +85,9 @@ def _fail(text: str, code: int) -> typer.Exit:
 
 @app.command()
 def run(
-    study: Annotated[Path, typer.Argument(help="The study file (TOML).", show_default=False)],
+    study: Annotated[
+        str, typer.Argument(help="The study file (TOML), or the name of a ready-made study.", show_default=False)
+    ],
     replications: Annotated[
         int | None,
         typer.Option(min=1, help="Replications per condition, instead of the file's.", show_default=False),
@@ -98,9 +100,13 @@ def run(
 ) -> None:
     """Simulate and fit a study; only what is missing is computed."""
     with _exit_codes():
+        from .ready_made import study_path
         from .run_command import run_command
 
-        run_command(study, replications=replications, jobs=jobs, out=out, seed=seed)
+        path = study_path(study)
+        if str(path) != study:
+            typer.echo(f"study file {path}", err=True)
+        run_command(path, replications=replications, jobs=jobs, out=out, seed=seed)
 
 
 @app.command()
@@ -156,7 +162,12 @@ def fit(
 
 @app.command()
 def simulate(
-    study: Annotated[Path, typer.Argument(help="A study file, or a folder of results.", show_default=False)],
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="A study file, the name of a ready-made study, or a folder of results.", show_default=False
+        ),
+    ],
     condition: Annotated[int, typer.Option(min=0, help="Number of the condition.", show_default=False)],
     replicate: Annotated[int, typer.Option(min=0, help="Number of the replicate, from 0.", show_default=False)],
     out: Annotated[Path, typer.Option(help="File to write: .csv or .parquet.", show_default=False)],
@@ -164,9 +175,72 @@ def simulate(
 ) -> None:
     """Write the rows of one replicate, exactly those behind its stored fit."""
     with _exit_codes():
+        from .ready_made import study_path
         from .simulate_command import simulate_command
 
-        typer.echo(simulate_command(study, condition=condition, replicate=replicate, out=out, truth=truth), err=True)
+        path = Path(study) if Path(study).is_dir() else study_path(study)
+        typer.echo(simulate_command(path, condition=condition, replicate=replicate, out=out, truth=truth), err=True)
+
+
+@app.command()
+def studies(
+    name: Annotated[str | None, typer.Argument(help="Print the file of this one.", show_default=False)] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Write it here, as NAME.toml, instead.")] = False,
+) -> None:
+    """List the ready-made studies; print or copy one."""
+    with _exit_codes():
+        from .studies_command import studies_command
+
+        studies_command(name, copy=copy)
+
+
+def _answer(text: str) -> Any:
+    """The option of a question of `nestlab new`."""
+    return typer.Option(help=text, show_default=False)
+
+
+@app.command()
+def new(
+    file: Annotated[Path | None, typer.Argument(help="File to write [default: NAME.toml].", show_default=False)] = None,
+    from_fit: Annotated[
+        tuple[Path, str] | None,
+        typer.Option(metavar="DATA FORMULA", help="A pilot: its data and lme4 formula.", show_default=False),
+    ] = None,
+    uncertain: Annotated[
+        bool, typer.Option("--uncertain", help="The pilot's uncertainty as priors, not its estimates alone.")
+    ] = False,
+    name: Annotated[str | None, _answer("Name of the study.")] = None,
+    outcome: Annotated[str | None, _answer("Outcome variable.")] = None,
+    cluster: Annotated[str | None, _answer("Grouping factor.")] = None,
+    predictor: Annotated[str | None, _answer("Predictor of interest.")] = None,
+    level: Annotated[str | None, _answer("Where it varies: within (1) or between (2) clusters.")] = None,
+    distribution: Annotated[str | None, _answer("balanced (0/1) or normal.")] = None,
+    effect: Annotated[str | None, _answer("Its true effect; the outcome's total sd is 1.")] = None,
+    icc: Annotated[str | None, _answer("Intraclass correlation.")] = None,
+    slope_variance: Annotated[str | None, _answer("Variance of the effect between clusters.")] = None,
+    clusters: Annotated[str | None, _answer("Numbers of clusters: 20,40")] = None,
+    cluster_size: Annotated[str | None, _answer("Rows in a cluster, one number or several.")] = None,
+    question: Annotated[str | None, _answer("power or bias.")] = None,
+    replications: Annotated[int, typer.Option(min=1, help="Replications per condition.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 1,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: defaults for what has no flag.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a study file, from a few questions or from a pilot's data."""
+    with _exit_codes():
+        from .new_command import NewOptions, new_command
+
+        flags = {
+            "name": name, "outcome": outcome, "cluster": cluster, "predictor": predictor, "level": level,
+            "distribution": distribution, "effect": effect, "icc": icc, "slope_variance": slope_variance,
+            "clusters": clusters, "cluster_size": cluster_size, "question": question,
+        }  # fmt: skip
+        given = {key: text for key, text in flags.items() if text is not None}
+        commands = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+        options = NewOptions(
+            given, seed, replications, yes=yes, force=force, uncertain=uncertain, solve="solve" in commands
+        )
+        new_command(file, options, from_fit)
 
 
 if __name__ == "__main__":
