@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Picture:
     columns: int = 1
     size: tuple[float, float] = (6.6, 3.7)
     inner: bool = True  # labels of axes only at the left and below
+    finish: Callable[[Figure, Sequence[Axes]], None] | None = None  # what panels share inside the figure: a colour bar
 
 
 def on_axes(picture: Picture, ax: Axes | None) -> Axes | np.ndarray[Any, Any]:
@@ -67,6 +68,8 @@ def on_axes(picture: Picture, ax: Axes | None) -> Axes | np.ndarray[Any, Any]:
         panel.paint(ax)
         ax.set_xlabel(panel.xlabel)
         ax.set_ylabel(panel.ylabel)
+        if picture.finish is not None:
+            picture.finish(cast("Figure", ax.figure), [ax])
         entries = [entry for _, group in picture.legend for entry in group]
         if entries:
             handles, labels = zip(*entries, strict=True)
@@ -101,6 +104,8 @@ def render(picture: Picture) -> Figure:
             ax.set_ylabel("" if beside and picture.inner else panel.ylabel)
             if picture.inner and not last:
                 ax.tick_params(labelbottom=False)
+        if picture.finish is not None:
+            picture.finish(figure, axes)
         title = picture.title
         if len(axes) == 1 and picture.panels[0].title:
             title = f"{title}: {picture.panels[0].title}"

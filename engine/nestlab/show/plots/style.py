@@ -33,7 +33,7 @@ _DASHES: tuple[Any, ...] = (
 #: Points of all small text.
 SMALL = 8.0
 
-_RC: dict[str, Any] = {
+_RC: Any = {
     "svg.hashsalt": "nestlab",
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
