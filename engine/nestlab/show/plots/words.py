@@ -1,0 +1,80 @@
+"""Names of measures for people, what they are compared with, and where their axes end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .choose import Rows
+
+__all__ = ["NAMES", "caption_of", "label_of", "largest_mcse", "references", "title_of", "uncertainty"]
+
+NAMES = {
+    "mean": "mean estimate", "median": "median estimate", "bias": "bias", "relbias": "relative bias (%)",
+    "empse": "empirical SE", "mse": "mean squared error", "rmse": "root mean squared error", "modelse": "model SE",
+    "relerror": "relative error of the model SE (%)", "cover": "coverage", "becover": "bias-eliminated coverage",
+    "below": "intervals below the truth", "above": "intervals above the truth", "width": "mean interval width", "power": "power",
+    "type_s": "type S error", "type_m": "type M error (exaggeration)", "relprec": "gain in precision (%)",
+    "converged": "converged", "singular": "singular", "failed": "failed", "inference_failed": "inference failed",
+}  # fmt: skip
+_ZERO = ("bias", "relbias", "relerror", "relprec")
+
+
+def label_of(rows: Rows, measure: str | None = None, *, bare: bool = False) -> str:
+    """ "coverage of x"; the name alone if bare, or of a method as a whole. Where all nulls are true, power is type I error."""
+    measure = rows.measures[0] if measure is None else measure
+    name = "type I error rate" if measure == "power" and rows.nulls == "all" else NAMES.get(measure, measure)
+    return name if bare or not rows.estimand else f"{name} of {rows.estimand}"
+
+
+def title_of(rows: Rows) -> str:
+    """`label_of` as a title."""
+    text = label_of(rows)
+    return text[:1].upper() + text[1:]
+
+
+def references(rows: Rows, measure: str | None = None) -> list[float]:
+    """What a measure is compared with: 0.8 and, where an effect is null, the level of the test; nominal coverage; 0; 1."""
+    measure = rows.measures[0] if measure is None else measure
+    match measure:
+        case "power":
+            return [*([] if rows.nulls == "all" else [0.8]), *(rows.alphas if rows.nulls != "none" else [])]
+        case "cover" | "becover":
+            return [round(1 - a, 12) for a in rows.alphas]
+        case "below" | "above":
+            return [a / 2 for a in rows.alphas]
+        case "type_m":
+            return [1.0]
+    return [0.0] if measure in _ZERO else []
+
+
+def caption_of(rows: Rows, *parts: str, marks: Sequence[float] = (), title: bool = False) -> str:
+    """The title (of tables), n, what the caller says, reference lines, the method if there is one, what else is to be known."""
+    head = [title_of(rows), rows.counts("a cell")] if title else [rows.counts()]
+    said = [*head, *(p for p in parts if p)]
+    if marks:
+        said.append(f"Dotted: {', '.join(f'{m:g}' for m in sorted(marks))}")
+    if "power" in rows.measures and rows.nulls == "some":
+        said.append("Where the true effect is null, power is the type I error rate")
+    if len(rows.dimensions["method"]) == 1:
+        said.append(f"Method: {rows.dimensions['method'].labels[0]}")
+    if rows.subset != "all":
+        said.append(f"Replicates: {rows.subset}")
+    return ". ".join([*said, *rows.notes]) + "."
+
+
+def uncertainty(rows: Rows) -> str:
+    """What the limits are."""
+    shares = rows.frame["lower"].notna()
+    if shares.any() and not shares.all():
+        return "Wilson's 95 % limits of shares, value ± 1.96 MCSE of others"
+    return "Wilson's 95 % limits" if shares.any() else "value ± 1.96 MCSE"
+
+
+def largest_mcse(rows: Rows) -> str:
+    """ "MCSE at most 0.012", of each measure."""
+    worst = rows.frame.groupby("measure", sort=False)["mcse"].max()
+    if len(worst) == 1:
+        return f"MCSE at most {worst.iloc[0]:.2g}"
+    return "MCSE at most " + ", ".join(f"{v:.2g} ({NAMES.get(str(m), str(m))})" for m, v in worst.items())
