@@ -234,6 +234,9 @@ def _measure(summary: pd.DataFrame, asked: Asked) -> str:
     known = list(summary["measure"].unique())
     if asked.measure is not None:
         return str(pick("measure", asked.measure, known))
+    if asked.estimand is not None:
+        pick("estimand", asked.estimand, summary["estimand"])
+        known = list(summary.loc[summary["estimand"] == asked.estimand, "measure"].unique())
     return next((m for m in ("power", "cover", "bias") if m in known), str(known[0]))
 
 

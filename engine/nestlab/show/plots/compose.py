@@ -97,7 +97,7 @@ def render(picture: Picture) -> Figure:
         for k, (panel, ax) in enumerate(zip(picture.panels, axes, strict=True)):
             last = k + picture.columns >= len(axes)
             panel.paint(ax)
-            if len(axes) > 1 and panel.title:
+            if panel.title:
                 ax.set_title(_wrapped(panel.title, _panel_width(width, picture.columns)), fontsize=style.SMALL)
             ax.set_xlabel(panel.xlabel if last or not picture.inner else "")
             beside = k % picture.columns > 0 and picture.panels[k - 1].ylabel == panel.ylabel
@@ -106,10 +106,7 @@ def render(picture: Picture) -> Figure:
                 ax.tick_params(labelbottom=False)
         if picture.finish is not None:
             picture.finish(figure, axes)
-        title = picture.title
-        if len(axes) == 1 and picture.panels[0].title:
-            title = f"{title}: {picture.panels[0].title}"
-        _frame(figure, title, picture)
+        _frame(figure, picture)
     return figure
 
 
@@ -129,14 +126,14 @@ def _wrapped(text: str, width: float, size: float = style.SMALL) -> str:
     """Text broken to a width in inches."""
     import textwrap
 
-    characters = max(int(width * 72 / (0.56 * size)), 12)
+    characters = max(int(width * 72 / (0.53 * size)), 12)
     return "\n".join(textwrap.wrap(text, characters, break_long_words=True, break_on_hyphens=False))
 
 
-def _frame(figure: Figure, title: str, picture: Picture) -> None:
+def _frame(figure: Figure, picture: Picture) -> None:
     """Put title, legends and caption around the axes, in a figure that grows by what they need."""
     width, inner = figure.get_size_inches()
-    above = [_title(figure, title, width), *_legends(figure, picture, width)]
+    above = [_title(figure, picture.title, width), *_legends(figure, picture, width)]
     below = None
     if picture.caption:
         text = _wrapped(picture.caption, width - 2 * MARGIN)

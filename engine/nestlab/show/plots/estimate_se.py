@@ -27,29 +27,42 @@ _MOST_PANELS = 12
 def estimate_se(results: Results, asked: Asked) -> Picture:
     """A panel a method: a dot a replicate, singular fits apart, the empirical and the model SE as lines."""
     chosen = choose(results, asked, measure="relerror")
-    found = [s for s in samples(results, chosen) if np.isfinite(s.se).any()]
-    ends = _ends(found)
+    found = _merged([s for s in samples(results, chosen) if np.isfinite(s.se).any()])
+    ends = _ends([s for _, s in found])
     spread = _spread(results, chosen.rows, chosen.number)
     label = chosen.rows.estimand
     panels = [
         Panel(
-            f"{s.method}: empirical SE {spread[s.method][0]:.3g}, model SE {spread[s.method][1]:.3g}, n = {len(s.se):,}",
+            f"{names}: empirical SE {spread[s.method][0]:.3g}, model SE {spread[s.method][1]:.3g}, n = {len(s.se):,}",
             _Painter(s, chosen.truth, spread[s.method], ends), f"estimate of {label}", "standard error",
         )
-        for s in found[:_MOST_PANELS]
+        for names, s in found[:_MOST_PANELS]
     ]  # fmt: skip
     columns = len(panels) if len(panels) <= 3 else 2 if len(panels) == 4 else 3 if len(panels) <= 6 else 4
     parts = [f"Condition {chosen.number}" + (f": {chosen.label}" if chosen.label else "")]
     parts += [chosen.why] if chosen.why else []
     parts += [f"Vertical line: the true value, {chosen.truth:g}"] if np.isfinite(chosen.truth) else []
-    missing = max((s.total - len(s.se) for s in found), default=0)
+    missing = max((s.total - len(s.se) for _, s in found), default=0)
     parts += [f"Up to {missing:,} replicates without a standard error are not in it"] if missing else []
-    parts += [f"The first {MOST:,} replicates are drawn"] if max(len(s.se) for s in found) > MOST else []
-    parts += [f"The first {len(panels)} of {len(found)} methods"] if len(found) > len(panels) else []
+    parts += [f"The first {MOST:,} replicates are drawn"] if max(len(s.se) for _, s in found) > MOST else []
+    parts += [f"The first {len(panels)} of {len(found)} panels"] if len(found) > len(panels) else []
     size = (5.8, 4.0) if len(panels) == 1 else (WIDTH, 3.6 if len(panels) <= 3 else 2.7)
     caption = ". ".join([*parts, *chosen.rows.notes]) + "."
-    legend = _legend(any(s.singular.any() for s in found))
+    legend = _legend(any(s.singular.any() for _, s in found))
     return Picture(f"Estimates of {label} and their standard errors", panels, legend, caption, columns, size)
+
+
+def _merged(found: list[Sample]) -> list[tuple[str, Sample]]:
+    """Methods whose estimates and standard errors are the same (rules of degrees of freedom) share a panel."""
+    made: list[tuple[list[str], Sample]] = []
+    for sample in found:
+        for names, other in made:
+            if np.array_equal(sample.estimate, other.estimate) and np.array_equal(sample.se, other.se):
+                names.append(sample.method)
+                break
+        else:
+            made.append(([sample.method], sample))
+    return [(", ".join(names), sample) for names, sample in made]
 
 
 def _spread(results: Results, rows: Rows, number: int) -> dict[str, tuple[float, float]]:

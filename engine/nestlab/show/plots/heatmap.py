@@ -40,26 +40,19 @@ def heatmap(results: Results, asked: Asked) -> Picture:
     columns = min(len(shown), 3 if len(shown) in (3, 5, 6, 9) else 4 if len(shown) > 4 else 2)
     width = (6.6 if len(shown) == 1 else WIDTH / columns) - 0.6 - max(map(text_width, up.labels)) - 0.9 / columns
     height = min(max(0.36 * len(up), 1.3 if len(shown) > 1 else 1.6), 5.0 if len(shown) == 1 else 2.6)
-    panels = [
-        Panel(
-            named(facets, c),
-            _Painter(where(rows.frame, facets, c), across, up, scale, width, height),
-            across.title,
-            up.title,
-        )
-        for c in shown
-    ]
+    paints = [_Painter(where(rows.frame, facets, c), across, up, scale, width, height) for c in shown]
+    panels = [Panel(named(facets, c), paint, across.title, up.title) for c, paint in zip(shown, paints, strict=True)]
     label = of_estimand(measure, rows.estimand)
     parts = [rows.counts(), largest_mcse(rows)]
     parts += [f"Method: {rows.dimensions['method'].labels[0]}"] if len(rows.dimensions["method"]) == 1 else []
-    if panels[0].paint.lines == 2:  # type: ignore[attr-defined]
+    if paints[0].lines == 2:
         parts.insert(1, "In brackets: MCSE")
     parts += [f"The first {len(shown)} of {len(chosen)} panels"] if len(chosen) > len(shown) else []
     size = (6.6 if len(shown) == 1 else WIDTH, height + 0.8)
 
     def bar(figure: Figure, axes: Sequence[Axes]) -> None:
         made = figure.colorbar(_mappable(scale), ax=list(axes), label=label, fraction=0.05, pad=0.02, aspect=30)
-        made.outline.set_visible(False)  # type: ignore[operator]
+        made.outline.set_visible(False)
 
     caption = ". ".join([*parts, *rows.notes]) + "."
     return Picture(label[:1].upper() + label[1:], panels, (), caption, columns, size, finish=bar)
@@ -149,7 +142,15 @@ class _Painter:
         map_ = _mappable(self.scale)
         ax.set_facecolor("#E8E8E8")
         image = np.ma.masked_invalid(values)
-        ax.imshow(image, origin="lower", aspect="auto", cmap=map_.cmap, norm=map_.norm, interpolation="nearest")
+        ax.imshow(
+            image,
+            origin="lower",
+            aspect="auto",
+            cmap=map_.cmap,
+            vmin=self.scale.low,
+            vmax=self.scale.high,
+            interpolation="nearest",
+        )
         step = category_ticks(ax, self.across.labels, self.width)
         upward = max(math.ceil(1.45 * style.SMALL / 72 / (self.height / len(self.up))), 1)
         ax.set_yticks(range(0, len(self.up), upward), list(self.up.labels[::upward]))

@@ -41,15 +41,12 @@ def nested_loop(results: Results, asked: Asked) -> Picture:
     names = ", ".join(d.title for d in order)
     xlabel = f"{len(sequence):,} conditions, by {names}" + (" (fastest)" if len(order) > 1 else "") if order else ""
     chosen = list(cells(facets))
-    panels = [
-        Panel(
-            named(facets, c),
-            _Painter(where(rows.frame, facets, c), sequence, order, color, looks, marks, limits),
-            xlabel,
-            label,
+    panels = []
+    for c in chosen[:MAX_PANELS]:
+        frame = where(rows.frame, facets, c)
+        panels.append(
+            Panel(named(facets, c), _Painter(frame, sequence, order, color, looks, marks, limits), xlabel, label)
         )
-        for c in chosen[:MAX_PANELS]
-    ]
     parts = [rows.counts(), largest_mcse(rows)]
     if len(looks) <= _MOST_BANDS:
         parts.append(f"Bands: {uncertainty(rows)}")

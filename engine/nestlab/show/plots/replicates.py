@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +56,8 @@ def choose(results: Results, asked: Asked, *, measure: str) -> Chosen:
     Raises StudyError for x, color or facet, which have no meaning here.
     """
     for role in ("x", "color", "facet"):
-        if getattr(asked, role) is not None:
-            raise StudyError(
-                [
-                    f"{role} = {show(getattr(asked, role))}: the plot is of one condition; leave {role} out, use condition"
-                ]
-            )
+        if (value := getattr(asked, role)) is not None:
+            raise StudyError([f"{role} = {show(value)}: the plot is of one condition; leave {role} out, use condition"])
     if asked.measure is not None:
         raise StudyError([f"measure = {show(asked.measure)}: the plot shows replicates; leave measure out"])
     rows = select(results, asked, [measure])
@@ -70,14 +66,11 @@ def choose(results: Results, asked: Asked, *, measure: str) -> Chosen:
         first = rows.frame[rows.frame["method"] == rows.dimensions["method"].levels[0]]
         mark = (references(measure, rows.estimand, results) or [0.0])[0]
         distance = (first["value"] - mark).abs()
-        if distance.notna().any():
-            number = int(first.loc[distance.idxmax(), "condition"])
-        else:
-            number = int(first["condition"].iloc[0])
+        number = int(first.loc[distance.fillna(-1.0).idxmax(), "condition"])
         if first["condition"].nunique() > 1:
             what = "coverage" if measure == "cover" else "relative error of the model SE"
             why = f"Of {first['condition'].nunique():,} conditions the one whose {what} is farthest from {mark:g}"
-    conditions = results.conditions().set_index("condition")
+    conditions: Any = results.conditions().set_index("condition")
     factors = [d for n, d in rows.dimensions.items() if n != "method"]
     label = ", ".join(d.named(_plain(conditions.loc[number, d.name])) for d in factors)
     truth = conditions.loc[number].get(f"true.{rows.estimand}", np.nan)
@@ -148,5 +141,7 @@ def _sample(found: Any, part: Any, *, converged: bool) -> tuple[Sample, NDArray[
 
 
 def _cut(sample: Sample, mask: NDArray[np.bool_]) -> Sample:
-    arrays = (a[mask] for a in (sample.estimate, sample.se, sample.lower, sample.upper, sample.singular))
-    return Sample(sample.method, *arrays, sample.total)
+    return replace(
+        sample, estimate=sample.estimate[mask], se=sample.se[mask], lower=sample.lower[mask], upper=sample.upper[mask],
+        singular=sample.singular[mask],
+    )  # fmt: skip

@@ -1,9 +1,9 @@
-"""Zip plot: every interval of a condition, by the fractional rank of |z| (Morris, White & Crowther 2019, Stat Med 38:2074, Fig. 5)."""
+"""Zip plot: every interval of a condition, by the rank of |z| (Morris, White & Crowther 2019, Stat Med 38:2074, Fig. 5)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +40,13 @@ def zip_plot(results: Results, asked: Asked) -> Picture:
             [f"condition = {chosen.number}: the true {chosen.rows.estimand} is undefined there; choose another"]
         )
     nominal = references("cover", chosen.rows.estimand, results)
-    by = chosen.rows.frame.set_index("method")
+    by: Any = chosen.rows.frame.set_index("method")
     ends = _ends(found)
     panels = []
     for sample in found[:_MOST_PANELS]:
         row = by.loc[sample.method]
         text = f"{sample.method}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), n = {row['n']:,}"
-        limits = (float(row["low"]), float(row["high"]))
+        limits = (row["low"], row["high"])
         panels.append(
             Panel(text, _Painter(sample, chosen.truth, limits, nominal, ends), chosen.rows.estimand, "centile of |z|")
         )
@@ -78,7 +78,7 @@ def _ends(found: list[Sample]) -> tuple[float, float]:
 def _legend() -> list[tuple[str, list[tuple[object, str]]]]:
     from matplotlib.lines import Line2D
 
-    hit = Line2D([], [], color=style.SKY, linewidth=2)
+    hit = Line2D([], [], color=style.PALE, linewidth=2)
     miss = Line2D([], [], color=style.ORANGE, linewidth=2)
     return [("", [(hit, "holds the true value"), (miss, "misses it")])]
 
@@ -113,7 +113,7 @@ class _Painter:
         misses = (sample.lower[kept] > self.truth) | (sample.upper[kept] < self.truth)
         segments = np.stack([np.column_stack([lower, centile[kept]]), np.column_stack([upper, centile[kept]])], axis=1)
         wide = float(np.clip(220 / max(len(kept), 1), 0.35, 2.0))
-        for mask, colour in ((~misses, style.SKY), (misses, style.ORANGE)):
+        for mask, colour in ((~misses, style.PALE), (misses, style.ORANGE)):
             ax.add_collection(LineCollection(list(segments[mask]), colors=colour, linewidths=wide))
         ax.axvline(self.truth, color="white", linewidth=1.2)
         for limit in self.limits:
