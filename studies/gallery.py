@@ -91,11 +91,11 @@ def how_many(results: nl.Results) -> str:
 def reml_bias(results: nl.Results) -> str:
     bias, cut = Numbers(results, "relbias", "var:school:Intercept"), Numbers(results, "singular", "")
     high, low = {"clusters": 8, "icc": 0.3}, {"clusters": 8, "icc": 0.05}
+    cut_low, cut_high = cut(**low, method="REML"), cut(**high, method="REML")
     return f"""With 8 schools of 10 pupils the bias of their variance, in percent of the truth, is {bias(**high, method="REML")}
         by REML and {bias(**high, method="ML")} by ML at an icc of 0.3, and {bias(**low, method="REML")} and
-        {bias(**low, method="ML")} at 0.05. Without its boundary REML would be unbiased here: but where the
-        unrestricted estimate is negative, in {cut(**low, method="REML")} of the data sets at 0.05 and {cut(**high, method="REML")} at 0.3,
-        it is 0."""
+        {bias(**low, method="ML")} at 0.05. Without its boundary REML would be unbiased here; but where the unrestricted estimate
+        is negative, in {cut_low} of the data sets at 0.05 and {cut_high} at 0.3, it is 0."""
 
 
 def ignored(results: nl.Results) -> str:
