@@ -81,20 +81,20 @@ class Rows:
     def noted(self, *notes: str) -> Rows:
         return replace(self, notes=(*self.notes, *(n for n in notes if n)))
 
-    def counts(self) -> str:
+    def counts(self, what: str = "a point") -> str:
         """ "n = 380 to 400 of 400 replicates", with those that have no result, and points without a value."""
         n = self.frame["n"]
         low, high = (int(n.min()), int(n.max())) if len(n) else (0, 0)
         text = (
             f"n = {low:,}"
             + (f" to {high:,}" if high > low else "")
-            + f" replicates a point ({self.replications:,} asked for)"
+            + f" replicates {what} ({self.replications:,} asked for)"
         )
         missing = self.frame["missing"].fillna(0).max() if len(n) else 0
         if missing:
             text += f", up to {int(missing):,} more without a result"
         undetermined = int(self.frame["value"].isna().sum())
-        return text + (f"; {undetermined} points have no value" if undetermined else "")
+        return text + (f"; {undetermined} have no value" if undetermined else "")
 
 
 def study_of(results: Results) -> StudyFile:

@@ -16,7 +16,7 @@ from . import style
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import MAX_PANELS, assign, cells, named, where
-from .ticks import category_ticks, text_width
+from .ticks import category_step, category_ticks, text_width
 from .words import largest_mcse, of_estimand, references
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ def heatmap(results: Results, asked: Asked) -> Picture:
     if paints[0].lines == 2:
         parts.insert(1, "In brackets: MCSE")
     parts += [f"The first {len(shown)} of {len(chosen)} panels"] if len(chosen) > len(shown) else []
-    size = (6.6 if len(shown) == 1 else WIDTH, height + 0.8)
+    names, step = category_step(across.labels, width)
+    parts += [f"One in {step} levels of {across.title} is named"] if step > 1 else []
+    below = names / math.ceil(len(shown) / columns)
+    size = (6.6 if len(shown) == 1 else WIDTH, height + 0.8 + below)
 
     def bar(figure: Figure, axes: Sequence[Axes]) -> None:
         made = figure.colorbar(_mappable(scale), ax=list(axes), label=label, fraction=0.05, pad=0.02, aspect=30)
@@ -151,7 +154,8 @@ class _Painter:
             vmax=self.scale.high,
             interpolation="nearest",
         )
-        step = category_ticks(ax, self.across.labels, self.width)
+        category_ticks(ax, self.across.labels, self.width)
+        step = category_step(self.across.labels, self.width)[1]
         upward = max(math.ceil(1.45 * style.SMALL / 72 / (self.height / len(self.up))), 1)
         ax.set_yticks(range(0, len(self.up), upward), list(self.up.labels[::upward]))
         ax.set_xlim(-0.5, len(self.across) - 0.5)

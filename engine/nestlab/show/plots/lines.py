@@ -15,7 +15,7 @@ from .choose import Asked, Dimension, Rows, measures_of, select
 from .compose import WIDTH, Panel, Picture
 from .roles import MAX_PANELS, Roles, assign, cells, named, where
 from .style import LineStyle
-from .ticks import category_ticks, number_ticks
+from .ticks import category_step, category_ticks, number_ticks
 from .words import NAMES, largest_mcse, of_estimand, references, uncertainty
 
 if TYPE_CHECKING:
@@ -110,7 +110,10 @@ def _picture(results: Results, rows: Rows, roles: Roles, title: str) -> Picture:
             )
         )  # fmt: skip
     caption = _caption(rows, roles, lines, bands, _marks(results, rows), cut=(len(shown), len(filled)))
-    size = (6.6, 3.6) if len(shown) == 1 else (WIDTH, max(min(0.72 * WIDTH / columns, 3.0), 1.7))
+    names, step = (0.0, 1) if roles.x.numeric else category_step(roles.x.labels, width)
+    caption += f" One in {step} levels of {roles.x.title} is named." if step > 1 else ""
+    below = names / math.ceil(len(shown) / columns)
+    size = (6.6, 3.6 + below) if len(shown) == 1 else (WIDTH, max(min(0.72 * WIDTH / columns, 3.0), 1.7) + below)
     return Picture(title, panels, _legend(roles, lines, shades), caption, columns, size)
 
 
@@ -223,7 +226,13 @@ class _Painter:
         if not keywords["marker"]:
             keywords["marker"] = "."
         ax.errorbar(
-            places, value, yerr=bars, label=line.label, elinewidth=1.2, capsize=2 if len(x) < 40 else 0, **keywords
+            places,
+            value,
+            yerr=bars,
+            label=line.label,
+            elinewidth=1.2 if len(x) <= 60 else 0.5,
+            capsize=2 if len(x) < 40 else 0,
+            **keywords,
         )
 
 

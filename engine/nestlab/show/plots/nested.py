@@ -48,6 +48,7 @@ def nested_loop(results: Results, asked: Asked) -> Picture:
             Panel(named(facets, c), _Painter(frame, sequence, order, color, looks, marks, limits), xlabel, label)
         )
     parts = [rows.counts(), largest_mcse(rows)]
+    parts += ["Factors whose means differ most change slowest"] if len(order) > 1 else []
     if len(looks) <= _MOST_BANDS:
         parts.append(f"Bands: {uncertainty(rows)}")
     parts += [f"Dotted: {', '.join(f'{m:g}' for m in sorted(marks))}"] if marks else []
@@ -70,7 +71,14 @@ def _roles(rows: Rows, asked: Asked) -> tuple[list[Dimension], Dimension | None,
     color = every[asked.color] if asked.color else every["method"] if several else None
     facets = [every[asked.facet]] if asked.facet else [every["method"]] if asked.color and several else []
     rest = [d for n, d in every.items() if d is not color and d not in facets and n != asked.x and len(d) > 1]
+    rest.sort(key=lambda d: -_spread(rows.frame, d))
     return [*rest, *([every[asked.x]] if asked.x else [])], color, facets
+
+
+def _spread(frame: pd.DataFrame, factor: Dimension) -> float:
+    """Standard deviation of a factor's level means; the most influential factor changes slowest."""
+    spread = frame.groupby(factor.name)["value"].mean().std()
+    return float(spread) if np.isfinite(spread) else 0.0
 
 
 def _sequence(rows: Rows, order: Sequence[Dimension]) -> list[tuple[Any, ...]]:
@@ -150,10 +158,10 @@ class _Painter:
         """The levels of one factor as steps, with their values in words above them."""
         top = share - k * height
         place = {level: i / max(len(factor) - 1, 1) for i, level in enumerate(factor.levels)}
-        y = [top - height * (0.95 - 0.45 * place[c[k]]) for c in self.sequence]
+        y = [top - height * (0.97 - 0.4 * place[c[k]]) for c in self.sequence]
         across = ax.get_xaxis_transform()
         ax.stairs(y, np.arange(len(y) + 1) - 0.5, baseline=None, color=style.GREY, linewidth=0.9, transform=across)
-        ax.text(0, top - 0.06 * height, _levels(factor), transform=ax.transAxes, fontsize=style.SMALL - 1, va="top")
+        ax.text(0, top - 0.12 * height, _levels(factor), transform=ax.transAxes, fontsize=style.SMALL - 1, va="top")
 
 
 def _levels(factor: Dimension) -> str:
