@@ -15,7 +15,7 @@ import pandas as pd
 from ..spec.problems import StudyError, show
 from .plots.choose import Asked, Dimension, Rows, pick, select
 from .plots.roles import cells
-from .plots.words import of_estimand, references
+from .plots.words import caption_of, label_of
 
 if TYPE_CHECKING:
     from .api import Results
@@ -40,6 +40,7 @@ class Table:
     """rows, columns: factors, the last fastest; row_keys, column_keys: their levels; cells: by row key, then column key."""
 
     caption: str
+    label: str
     measure: str
     estimand: str
     subset: str
@@ -112,8 +113,9 @@ def make_table(
     numbers = zip(chosen.frame["value"], chosen.frame["mcse"], chosen.frame["n"], strict=True)
     found = {key: Cell(float(v), float(m), int(n)) for key, (v, m, n) in zip(keys, numbers, strict=True)}
     there = ({k[0] for k in found}, {k[1] for k in found})
+    caption = caption_of(chosen, "Monte Carlo standard errors in parentheses", title=True)
     return Table(
-        _caption(chosen, results), chosen.measures[0], chosen.estimand, chosen.subset, down, across,
+        caption, label_of(chosen), chosen.measures[0], chosen.estimand, chosen.subset, down, across,
         tuple(c for c in cells(down) if c in there[0]), tuple(c for c in cells(across) if c in there[1]), found,
     )  # fmt: skip
 
@@ -137,21 +139,6 @@ def _roles(
     return tuple(every[n] for n in [*rows, *rest]), tuple(every[n] for n in columns)
 
 
-def _caption(chosen: Rows, results: Results) -> str:
-    measure, methods = chosen.measures[0], chosen.dimensions["method"]
-    label = of_estimand(measure, chosen.estimand)
-    parts = [label[:1].upper() + label[1:]]
-    if len(methods) == 1:
-        parts.append(f"Method: {methods.labels[0]}")
-    if chosen.subset != "all":
-        parts.append(f"Replicates: {chosen.subset}")
-    parts.append(chosen.counts("a cell"))
-    parts.append("Monte Carlo standard errors in parentheses")
-    if measure == "power" and len(references(measure, chosen.estimand, results)) > 1:
-        parts.append("Where the true effect is null, power is the type I error rate")
-    return ". ".join([*parts, *chosen.notes]) + "."
-
-
 def to_frame(table: Table) -> pd.DataFrame:
     """The cells as text; factors as index and column levels; the caption in `attrs`."""
     values = [[table.text(row, column) for column in table.column_keys] for row in table.row_keys]
@@ -161,7 +148,7 @@ def to_frame(table: Table) -> pd.DataFrame:
     if table.rows:
         frame.index = pd.MultiIndex.from_tuples(labels, names=[d.title for d in table.rows])
     frame.columns = (
-        pd.MultiIndex.from_tuples(heads, names=[d.title for d in table.columns]) if table.columns else [table.measure]
+        pd.MultiIndex.from_tuples(heads, names=[d.title for d in table.columns]) if table.columns else [table.label]
     )
     frame.attrs["caption"] = table.caption
     return frame
@@ -172,7 +159,7 @@ def _grid(table: Table, text: Callable[[str], str]) -> tuple[list[str], list[lis
     heads = [text(d.title) for d in table.rows]
     for key in table.column_keys:
         words = ", ".join(d.named(level) for d, level in zip(table.columns, key, strict=True))
-        heads.append(text(words or of_estimand(table.measure, table.estimand)))
+        heads.append(text(words or table.label))
     body = []
     for row in table.row_keys:
         labels = [text(d.label(level)) for d, level in zip(table.rows, row, strict=True)]
@@ -225,7 +212,7 @@ def to_latex(table: Table) -> str:
 def _latex_heads(table: Table) -> list[str]:
     left = [latex_escaped(d.title) for d in table.rows]
     if not table.columns:
-        return [" & ".join([*left, latex_escaped(of_estimand(table.measure, table.estimand))]) + r" \\"]
+        return [" & ".join([*left, latex_escaped(table.label)]) + r" \\"]
     lines = []
     for depth, dimension in enumerate(table.columns):
         last = depth == len(table.columns) - 1

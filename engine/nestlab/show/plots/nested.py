@@ -15,7 +15,7 @@ from . import style
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import MAX_PANELS, cells, named, where
-from .words import largest_mcse, of_estimand, references, uncertainty
+from .words import caption_of, label_of, largest_mcse, references, uncertainty
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,9 +35,9 @@ def nested_loop(results: Results, asked: Asked) -> Picture:
     order, color, facets = _roles(rows, asked)
     sequence = _sequence(rows, order)
     looks = [style.line_style(k) for k in range(len(color) if color else 1)]
-    marks = references(rows.measures[0], rows.estimand, results)
-    limits = _limits(rows.frame, marks, rows.measures[0], bands=len(looks) <= _MOST_BANDS)
-    label = of_estimand(rows.measures[0], rows.estimand)
+    marks = references(rows)
+    limits = _limits(rows, marks, bands=len(looks) <= _MOST_BANDS)
+    label = label_of(rows)
     names = ", ".join(d.title for d in order)
     xlabel = f"{len(sequence):,} conditions, by {names}" + (" (fastest)" if len(order) > 1 else "") if order else ""
     chosen = list(cells(facets))
@@ -47,15 +47,14 @@ def nested_loop(results: Results, asked: Asked) -> Picture:
         panels.append(
             Panel(named(facets, c), _Painter(frame, sequence, order, color, looks, marks, limits), xlabel, label)
         )
-    parts = [rows.counts(), largest_mcse(rows)]
-    parts += ["Factors whose means differ most change slowest"] if len(order) > 1 else []
-    if len(looks) <= _MOST_BANDS:
-        parts.append(f"Bands: {uncertainty(rows)}")
-    parts += [f"Dotted: {', '.join(f'{m:g}' for m in sorted(marks))}"] if marks else []
-    parts += [f"Method: {rows.dimensions['method'].labels[0]}"] if len(rows.dimensions["method"]) == 1 else []
-    parts += [f"The first {MAX_PANELS} of {len(chosen)} panels"] if len(chosen) > MAX_PANELS else []
+    parts = [
+        largest_mcse(rows),
+        "Factors whose means differ most change slowest" if len(order) > 1 else "",
+        f"Bands: {uncertainty(rows)}" if len(looks) <= _MOST_BANDS else "",
+        f"The first {MAX_PANELS} of {len(chosen)} panels" if len(chosen) > MAX_PANELS else "",
+    ]
     size = (WIDTH, _DATA + _STRIP * len(order) + 0.55)
-    caption = ". ".join([*parts, *rows.notes]) + "."
+    caption = caption_of(rows, *parts, marks=marks)
     return Picture(f"Nested loops: {label}", panels, _legend(color, looks), caption, 1, size)
 
 
@@ -87,9 +86,10 @@ def _sequence(rows: Rows, order: Sequence[Dimension]) -> list[tuple[Any, ...]]:
     return [c for c in cells(order) if c in there]
 
 
-def _limits(frame: pd.DataFrame, marks: Sequence[float], measure: str, *, bands: bool) -> tuple[float, float]:
-    if measure == "power":
-        return 0.0, 1.0
+def _limits(rows: Rows, marks: Sequence[float], *, bands: bool) -> tuple[float, float]:
+    frame = rows.frame
+    if rows.measures[0] == "power" and rows.nulls != "all":
+        return 0.0, 1.02
     columns = ("low", "high") if bands else ("value",)
     values = np.concatenate([*(frame[c].to_numpy(float) for c in columns), np.asarray(marks, dtype=float)])
     values = values[np.isfinite(values)]
