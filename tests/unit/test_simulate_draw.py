@@ -1,5 +1,6 @@
 """Draws of both paths and the response against ten-line twins in NumPy, which work on rows or dense matrices."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
@@ -291,7 +292,7 @@ def test_weights_that_are_not_redrawn_have_width_1():
 def test_a_draw_does_not_change_when_it_is_used():
     d = design("known")
     draw = Moments(d)(generator(), R)
-    before = Draw(*(getattr(draw, field).copy() for field in Draw.__dataclass_fields__))
+    before = copy.deepcopy(draw)
     respond(draw, d, {"f:s": 2.0, "Intercept": 1.0}, [(), ("s",)])
     Moments(d)(generator(1), R)
     Rows(d)(generator(1), R)

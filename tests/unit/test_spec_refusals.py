@@ -68,7 +68,7 @@ def test_the_base_is_good() -> None:
 
 
 R = "truth/random/school"
-TOP = "name, title, seed, replications, mcse, design, grid, truth, predictors, method, contrast"
+TOP = "name, title, seed, replications, mcse, design, grid, prior, truth, predictors, method, contrast"
 DF = 'must be "z" or "residual" or "between-within" or "satterthwaite" or "kenward-roger", or a list of them'
 NAMES = "must be letters, digits, - _ . (at most 100, no . or - first, no . last)"
 CLUSTERS = "must be a whole number from 2 to 1000000"

@@ -59,30 +59,47 @@ class Measured(NamedTuple):
     successes: float = NAN
 
 
-def estimate_measures(x: Array, truth: float, *, mcse: Mcse) -> list[Measured]:
+def estimate_measures(x: Array, truth: float | Array, *, mcse: Mcse) -> list[Measured]:
     """mean, median, empse of N estimates; bias, relbias, mse, rmse where the truth is finite.
 
-    relbias = 100 bias/truth, absent at truth 0. Morris et al. (2019), Table 6; relbias and rmse by the delta method.
+    relbias = 100 bias/truth, absent at truth 0. Morris et al. (2019), Table 6; relbias and rmse by the delta method. Where each
+    replicate has a truth of its own (N,), finite, bias and empse are those of the errors x - truth, relbias is in percent of
+    the mean truth.
     """
     sample = _Sample.of(x)
     n, mean_mcse = sample.n, _standard_error(sample.deviation)
-    empse = math.sqrt(sample.variance)
+    measures = [Measured("mean", sample.mean, mean_mcse, n), _median(x)]
+    spread = _Sample.of(x - truth) if isinstance(truth, np.ndarray) else sample
+    empse = math.sqrt(spread.variance)
     if mcse == "morris":
         empse_mcse = empse / math.sqrt(2 * (n - 1)) if n > 1 else NAN
     else:
-        empse_mcse = _ratio(_standard_error(sample.variance_influence()), 2 * empse)
-    measures = [Measured("mean", sample.mean, mean_mcse, n), _median(x), Measured("empse", empse, empse_mcse, n)]
-    if not math.isfinite(truth):
+        empse_mcse = _ratio(_standard_error(spread.variance_influence()), 2 * empse)
+    measures.append(Measured("empse", empse, empse_mcse, n))
+    if isinstance(truth, np.ndarray):
+        measures += _own_bias(spread, _Sample.of(truth))
+    elif not math.isfinite(truth):
         return measures
-    measures.append(Measured("bias", sample.mean - truth, mean_mcse, n))
-    if truth != 0:
-        percent = 100 / abs(truth)
-        measures.append(Measured("relbias", 100 * (sample.mean - truth) / truth, percent * mean_mcse, n))
+    else:
+        measures.append(Measured("bias", sample.mean - truth, mean_mcse, n))
+        if truth != 0:
+            percent = 100 / abs(truth)
+            measures.append(Measured("relbias", 100 * (sample.mean - truth) / truth, percent * mean_mcse, n))
     error = x - truth
     square = _Sample.of(error * error)
     rmse, mse_mcse = math.sqrt(square.mean), _standard_error(square.deviation)
     measures.append(Measured("mse", square.mean, mse_mcse, n))
     measures.append(Measured("rmse", rmse, _ratio(mse_mcse, 2 * rmse), n))
+    return measures
+
+
+def _own_bias(error: _Sample, truth: _Sample) -> list[Measured]:
+    """bias and relbias of errors about truths of their own; both means are random, so both are in the MCSE of relbias."""
+    measures = [Measured("bias", error.mean, _standard_error(error.deviation), error.n)]
+    if truth.n and truth.mean != 0:
+        ratio = error.mean / truth.mean
+        relative = _standard_error(error.deviation - ratio * truth.deviation) / abs(truth.mean)
+        measures.append(Measured("relbias", 100 * ratio, 100 * relative, error.n))
     return measures
 
 
@@ -145,15 +162,20 @@ def _of_intervals(
     return measures
 
 
-def rejection_measures(rejects: NDArray[np.bool_], x: Array | None, truth: float, null: float) -> list[Measured]:
+def rejection_measures(
+    rejects: NDArray[np.bool_], x: Array | None, truth: float | Array, null: float
+) -> list[Measured]:
     """power of N tests; type_s and type_m of the rejections among them, where x holds the estimates.
 
     type_s: the share of rejections whose estimate lies on the wrong side of the null, (x - null)(truth - null) < 0.
     type_m: the mean of |x - null| / |truth - null| over rejections, the exaggeration ratio. Their n is the number of
     rejections (with a finite estimate); they are absent where the truth is not finite or equals the null. Gelman and
-    Carlin (2014, Perspect Psychol Sci 9:641).
+    Carlin (2014, Perspect Psychol Sci 9:641). Where each replicate has a truth of its own (N,), signs are compared one by
+    one, and type_m is mean |x - null| / mean |truth - null| over rejections: the mean of ratios need not exist.
     """
     measures = [proportion("power", rejects)]
+    if isinstance(truth, np.ndarray):
+        return measures if x is None else measures + _own_types(rejects, x - null, truth - null)
     effect = truth - null
     if x is None or effect == 0 or not math.isfinite(effect):
         return measures
@@ -162,6 +184,14 @@ def rejection_measures(rejects: NDArray[np.bool_], x: Array | None, truth: float
     measures.append(proportion("type_s", found < 0))
     measures.append(Measured("type_m", size.mean, _standard_error(size.deviation), size.n))
     return measures
+
+
+def _own_types(rejects: NDArray[np.bool_], found: Array, effect: Array) -> list[Measured]:
+    kept = rejects & np.isfinite(found) & np.isfinite(effect)
+    size, true_size = _Sample.of(np.abs(found[kept])), _Sample.of(np.abs(effect[kept]))
+    ratio = _ratio(size.mean, true_size.mean)
+    error = _ratio(_standard_error(size.deviation - ratio * true_size.deviation), true_size.mean)
+    return [proportion("type_s", found[kept] * effect[kept] < 0), Measured("type_m", ratio, error, size.n)]
 
 
 def relative_precision(x: Array, reference: Array, *, mcse: Mcse) -> Measured:

@@ -15,6 +15,10 @@ has a result. Measures of a method as a whole, estimand "", are shares of all it
 included), singular, failed (no estimates); what is neither converged nor failed stopped short; inference_failed
 (estimates, but not all inference) where the method tells. In subset "converged" singular is the share of converged
 fits.
+
+Where each replicate has a truth of its own (`Estimates.truth`), x_i - truth_i takes the place of x_i in all measures but mean
+and median, and the replicate's truth that of the condition; power is then the average over the prior, and its spread stands
+beside it (`assurance.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .assurance import SPREAD, Drawn, power_spread
 from .decisions import decide
 from .intervals import critical_values, wilson
 from .measures import (
@@ -52,7 +57,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 SUBSETS = ("all", "converged", "common")
 MEASURES = (
     *("mean", "median", "bias", "relbias", "empse", "mse", "rmse", "modelse", "relerror"),
-    *("cover", "becover", "below", "above", "width", "power", "type_s", "type_m", "relprec"),
+    *("cover", "becover", "below", "above", "width", "power", *SPREAD, "type_s", "type_m", "relprec"),
     *("converged", "singular", "failed", "inference_failed"),
 )
 COLUMNS = (
@@ -141,7 +146,7 @@ def _on(union: NDArray[np.integer[Any]], method: MethodResults) -> _Run:
         out[places] = values
         return out
 
-    columns = ("estimate", "se", "df", "lower", "upper", "p")
+    columns = ("estimate", "se", "df", "lower", "upper", "p", "truth")
     estimands = {
         name: replace(part, **{column: numbers(getattr(part, column)) for column in columns})
         for name, part in method.estimands.items()
@@ -155,6 +160,7 @@ def _on(union: NDArray[np.integer[Any]], method: MethodResults) -> _Run:
         failed=flags(method.failed),
         estimands=estimands,
         inference_failed=None if unsure is None else flags(unsure),
+        drawn=None if method.drawn is None else Drawn([numbers(values) for values in method.drawn.values]),
     )
     return _Run(whole, flags(np.ones(places.size, dtype=bool)))
 
@@ -172,14 +178,15 @@ def _whole(run: _Run) -> Iterator[Row]:
 class _Target:
     """One method's columns for one estimand, None for what it has not.
 
-    half: half-widths of the intervals, unless `ends` holds both their ends. rejects: decisions of the tests. has: per
-    kind of measure ("estimate", "error", "interval", "test"), where it has a result; "pair" where the reference of
-    relprec, with estimates `reference`, has one too.
+    error: the estimates less each replicate's own truth, where it has one. half: half-widths of the intervals, unless `ends`
+    holds both their ends, less the same. rejects: decisions of the tests. has: per kind of measure ("estimate", "error",
+    "interval", "test"), where it has a result; "pair" where the reference of relprec, with errors `reference`, has one too.
     """
 
     run: _Run
     part: Estimates
     x: Array | None
+    error: Array | None
     se: Array | None
     half: Array | None
     ends: tuple[Array, Array] | None
@@ -189,15 +196,16 @@ class _Target:
 
     @staticmethod
     def of(run: _Run, part: Estimates) -> _Target:
-        x, se, lower, upper = map(_floats, (part.estimate, part.se, part.lower, part.upper))
+        x, se, lower, upper, truth = map(_floats, (part.estimate, part.se, part.lower, part.upper, part.truth))
+        error = x if x is None or truth is None else x - truth
         alpha, fitted = run.method.alpha, ~run.method.failed
         has, half, ends = {}, None, None
         if x is not None:
-            has["estimate"] = np.isfinite(x) & fitted
+            has["estimate"] = np.isfinite(x if error is None else error) & fitted
         if se is not None:
             has["error"] = has["estimate"] & np.isfinite(se) & (se >= 0)
         if lower is not None and upper is not None:
-            ends = (lower, upper)
+            ends = (lower, upper) if truth is None else (lower - truth, upper - truth)
             has["interval"] = has["estimate"] & (lower <= upper)
         elif se is not None and part.df is not None:
             half = critical_values(part.df, alpha) * se
@@ -205,13 +213,13 @@ class _Target:
         decided = decide(part, half, alpha)
         if decided is not None:
             has["test"] = decided.known & (fitted if part.p is not None else has["error"])
-        return _Target(run, part, x, se, half, ends, None if decided is None else decided.rejects, None, has)
+        return _Target(run, part, x, error, se, half, ends, None if decided is None else decided.rejects, None, has)
 
     def against(self, other: _Target) -> _Target:
         if self.x is None or other.x is None:
             return self
         pair = self.has["estimate"] & other.has["estimate"]
-        return replace(self, reference=other.x, has={**self.has, "pair": pair})
+        return replace(self, reference=other.error, has={**self.has, "pair": pair})
 
 
 def _of_estimand(estimand: str, runs: Sequence[_Run], truth: float, mcse: Mcse) -> Iterator[Row]:
@@ -257,20 +265,25 @@ def _of_subsets(
 
 
 def _measures(target: _Target, masks: Mapping[str, Mask], truth: float, mcse: Mcse) -> list[Measured]:
-    part, x = target.part, target.x
+    part, x, error = target.part, target.x, target.error
+    own, drawn = _floats(part.truth), target.run.method.drawn
     measures = []
-    if x is not None:
-        measures += estimate_measures(_at(masks["estimate"], x), truth, mcse=mcse)
-        measures += _inference(target, x, masks, truth, mcse)
+    if x is not None and error is not None:
+        mask = masks["estimate"]
+        measures += estimate_measures(_at(mask, x), truth if own is None else _at(mask, own), mcse=mcse)
+        measures += _inference(target, error, masks, truth if own is None else 0.0, mcse)
     if target.rejects is not None:
         mask = masks["test"]
         tested = None if x is None or part.equivalence is not None else _at(mask, x)
-        measures += rejection_measures(_at(mask, target.rejects), tested, truth, part.null)
+        rejects = _at(mask, target.rejects)
+        measures += rejection_measures(rejects, tested, truth if own is None else _at(mask, own), part.null)
+        if drawn is not None:
+            measures += power_spread(rejects, drawn.basis(mask))
     return sorted(measures, key=lambda measured: MEASURES.index(measured.measure))
 
 
 def _inference(target: _Target, x: Array, masks: Mapping[str, Mask], truth: float, mcse: Mcse) -> Iterator[Measured]:
-    """The measures of standard errors and intervals, and relprec."""
+    """The measures of standard errors and intervals, and relprec; x: estimates, or errors about a truth of 0."""
     if target.se is not None:
         mask = masks["error"]
         yield from error_measures(_at(mask, x), _at(mask, target.se), mcse=mcse)

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from .assurance import Drawn
+
 __all__ = ["Alternative", "Estimates", "MethodResults"]
 
 Array: TypeAlias = NDArray[np.float64]
@@ -33,6 +35,8 @@ class Estimates:
     or "less" with null margin. equivalence: (low, high), margins with low < high; the test is then two one-sided tests
     at alpha, which reject if estimate - t_{1 - alpha} se > low and estimate + t_{1 - alpha} se < high, and null plays
     no part (Schuirmann 1987, J Pharmacokinet Biopharm 15:657).
+
+    truth: the true value of each replicate, where they differ (draws from a prior); it stands in for the condition's.
     """
 
     estimate: Array | None = None
@@ -44,6 +48,7 @@ class Estimates:
     p: Array | None = None
     alternative: Alternative = "two-sided"
     equivalence: tuple[float, float] | None = None
+    truth: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,8 @@ class MethodResults:
     replicate: (R,) distinct numbers, by which methods are paired. converged: (R,) status ok or singular; singular:
     (R,) a part of converged; failed: (R,) the fit gave no estimates, disjoint from converged. alpha in (0, 1): the
     level of tests, and 1 - that of intervals. inference_failed: (R,) the fit has estimates and its inference failed,
-    disjoint from failed; it is counted, and what has no result for it is nan in its column. ValueError where these do
-    not hold.
+    disjoint from failed; it is counted, and what has no result for it is nan in its column. drawn: what replicates drew
+    from priors, if they did. ValueError where these do not hold.
     """
 
     name: str
@@ -65,6 +70,7 @@ class MethodResults:
     estimands: Mapping[str, Estimates]
     alpha: float = 0.05
     inference_failed: Mask | None = None
+    drawn: Drawn | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
@@ -76,6 +82,8 @@ class MethodResults:
             if getattr(self, flag) is not None:
                 object.__setattr__(self, flag, np.asarray(getattr(self, flag), dtype=bool))
                 _require_shape(self, flag, getattr(self, flag))
+        for number, values in enumerate(() if self.drawn is None else self.drawn.values):
+            _require_shape(self, f"drawn[{number}]", values)
         for estimand, part in self.estimands.items():
             _require_columns(self, estimand, part)
             _require_test(self, estimand, part)
@@ -112,7 +120,7 @@ def _require_columns(method: MethodResults, estimand: str, part: Estimates) -> N
                 f"method {method.name!r}: {column}.{estimand} comes without {needed}.{estimand}; give it, "
                 f"or leave {column} out"
             )
-    for column in ("estimate", "se", "df", "lower", "upper", "p"):
+    for column in ("estimate", "se", "df", "lower", "upper", "p", "truth"):
         values = getattr(part, column)
         if values is not None and not (column == "df" and np.ndim(values) == 0):
             _require_shape(method, f"{column}.{estimand}", values)

@@ -6,7 +6,7 @@ Nothing here reads or writes files; a call's result depends on its arguments onl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,13 +17,15 @@ from ..fit.lmm import Fits, Plan
 from ..simulate.gram import Draw
 from ..simulate.layout import Design, compile_design
 from ..simulate.moments import Moments
+from ..simulate.priors import draw_truths, unit_design, with_truths, with_truths_of
 from ..simulate.replicate import ConditionalRows, ReplicateRows
 from ..simulate.rows import Rows
 from ..simulate.streams import block_generator, conditional_generator
+from ..spec.estimands import varying_estimands
 from ..spec.identity import data_key
 from ..spec.model import Condition, Method
 from .analysis import Analysis
-from .columns import Columns, fit_columns
+from .columns import Columns, contrasts_of, fit_columns, truth_columns
 
 __all__ = ["Columns", "CompiledCondition", "compile_condition"]
 
@@ -32,7 +34,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CompiledCondition:
-    """A condition's sampler and its methods' plans: `condition.block(number)`, then `condition.fit(...)`."""
+    """A condition's sampler and its methods' plans: `condition.block(number)`, then `condition.fit(...)`.
+
+    sampler: of the condition, or of its unit design where replicates have truths of their own.
+    """
 
     condition: Condition
     key: str
@@ -52,16 +57,20 @@ class CompiledCondition:
     def draw(self, block: int) -> Draw:
         """The whole of a block (0, 1, ...), from its own stream."""
         generator = block_generator(self.condition.seed, self.key, block)
-        return self.sampler(generator, self.condition.block_size)
+        draw = self.sampler(generator, self.condition.block_size)
+        return with_truths(draw, draw_truths(self.condition, self.key, block)) if self.condition.priors else draw
 
     def rows(self, replicate: int, draw: Draw | None = None) -> ReplicateRows:
         """The rows of one replicate (0, 1, ...); draw: its block, where that is at hand."""
         condition = self.condition
         block, r = divmod(replicate, condition.block_size)
+        truths = draw_truths(condition, self.key, block) if condition.priors else None
         if isinstance(self.sampler, Rows):
-            return self.sampler.replicate(block_generator(condition.seed, self.key, block), condition.block_size, r)
+            rows = self.sampler.replicate(block_generator(condition.seed, self.key, block), condition.block_size, r)
+            return rows if truths is None else with_truths_of(rows, truths, r)
         stream = conditional_generator(condition.seed, self.key, block, r)
-        return self._conditional(self.draw(block) if draw is None else draw, r, stream)
+        rows = self._conditional(self.draw(block) if draw is None else draw, r, stream)
+        return rows if truths is None else replace(rows, fixed=tuple(float(value[r]) for value in truths.fixed))
 
     @cached_property
     def _conditional(self) -> ConditionalRows:
@@ -94,7 +103,8 @@ class CompiledCondition:
     def frame(self, replicate: int, *, truth: bool = False) -> pd.DataFrame:
         """One replicate's rows under the study's names: the cluster (1, 2, ...), the predictors, the response.
 
-        truth: also the random effects, "u:<column>", and the errors, "e".
+        truth: also the random effects, "u:<column>", the errors, "e", and, of estimands with a truth of each replicate's own,
+        that truth, "true.<estimand>".
         """
         design, rows = self.design, self.rows(replicate)
         formula = self.condition.truth.formula
@@ -108,7 +118,23 @@ class CompiledCondition:
             for k, name in enumerate(formula.random_columns):
                 columns[f"u:{name}"] = np.repeat(rows.u[:, k], design.sizes)
             columns["e"] = rows.e
+            for name, value in self._truths_of(replicate).items():
+                columns[name] = np.full(design.rows, value)
         return pd.DataFrame(columns)
+
+    @cached_property
+    def _varying(self) -> list[str]:
+        """Estimands with a truth of each replicate's own."""
+        formulas = [method.formula for method in self.methods]
+        return varying_estimands(self.condition, formulas, contrasts_of(self.methods))
+
+    def _truths_of(self, replicate: int) -> dict[str, float]:
+        """The replicate's own true values, by column."""
+        block, r = divmod(replicate, self.condition.block_size)
+        if not self.condition.priors:
+            return {}
+        found = truth_columns(draw_truths(self.condition, self.key, block), self._varying, self.methods)
+        return {name: float(values[r]) for name, values in found.items() if name.startswith("true.")}
 
     def fits(self, first: int, last: int) -> Iterator[tuple[int, list[tuple[Fits, Columns]]]]:
         """Fit replicates first .. last - 1, a block at a time: (replicates done, fits and inference of each method)."""
@@ -117,10 +143,12 @@ class CompiledCondition:
             origin = block * size
             start, stop = max(first, origin) - origin, min(last - origin, size)
             draw = self.draw(block)
-            yield (
-                stop - start,
-                [self.analyse(draw, m, block, start, stop) for m in range(len(self.methods))],
-            )
+            found = [self.analyse(draw, m, block, start, stop) for m in range(len(self.methods))]
+            if draw.truths is not None:
+                known = truth_columns(draw.truths, self._varying, self.methods)
+                for _, columns in found:
+                    columns |= {name: values[start:stop] for name, values in known.items()}
+            yield stop - start, found
 
     def replicates(self, first: int, last: int) -> list[Columns]:
         """Rows of replicates first .. last - 1, a table a method."""
@@ -138,5 +166,6 @@ class CompiledCondition:
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:
     """Prepare a condition for the methods; milliseconds, unless a predictor with many rows is drawn once."""
     design = compile_design(condition)
-    sampler = Rows(design) if condition.path == "rows" else Moments(design)
+    drawn = unit_design(design) if condition.priors else design
+    sampler = Rows(drawn) if condition.path == "rows" else Moments(drawn)
     return CompiledCondition(condition, data_key(condition), design, sampler, tuple(methods))

@@ -6,7 +6,7 @@ is the model's own is stored once, without an ending.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,23 @@ from ..fit.inference import Hypotheses, Inference
 from ..fit.lmm import Fits, Plan, pairs
 from ..fit.status import InferenceStatus, Status
 from ..spec.contrasts import weights_of
+from ..spec.estimands import drawn_estimands, varying_estimands
 from ..spec.formula import find_term
 from ..spec.inference import tested_estimand
-from ..spec.model import INTERCEPT, Contrast, Method
+from ..spec.model import INTERCEPT, Condition, Contrast, Method
+from ..spec.uncertain import DrawnTruth, prior_names
 
 __all__ = [
     "Columns",
     "components",
+    "contrasts_of",
+    "drawn_columns",
     "fit_columns",
     "hypotheses_of",
     "inference_columns",
     "stored_columns",
     "study_names",
+    "truth_columns",
 ]
 
 Array = NDArray[np.float64]
@@ -157,6 +162,29 @@ def stored_columns(methods: Sequence[Method], fixed: Sequence[str], estimands: S
         *(f"{end}.{name}" for name in ends for end in ("lower", "upper")),
         *(f"inference{suffix}" for suffix in suffixes),
     ]
+
+
+def truth_columns(truths: DrawnTruth, varying: Sequence[str], methods: Sequence[Method]) -> Columns:
+    """What each replicate's truth is: `prior.<axis>`, the values drawn, and `true.<estimand>` of those that they change."""
+    found = drawn_estimands(truths, [method.formula for method in methods], contrasts_of(methods))
+    columns: Columns = {f"prior.{name}": values for name, values in truths.values.items()}
+    return columns | {f"true.{name}": found[name] for name in varying}
+
+
+def drawn_columns(conditions: Iterable[Condition], methods: Sequence[Method]) -> list[str]:
+    """The columns of `truth_columns` that some condition has."""
+    columns: dict[str, None] = {}
+    formulas, contrasts = [method.formula for method in methods], contrasts_of(methods)
+    for condition in conditions:
+        if condition.priors:
+            columns |= dict.fromkeys(f"prior.{name}" for name in prior_names(condition))
+            columns |= dict.fromkeys(f"true.{name}" for name in varying_estimands(condition, formulas, contrasts))
+    return sorted(columns)
+
+
+def contrasts_of(methods: Sequence[Method]) -> tuple[Contrast, ...]:
+    """Those of all methods, each once."""
+    return tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
 
 
 def study_names(fixed: Sequence[str], formula_fixed: Sequence[str]) -> list[str]:

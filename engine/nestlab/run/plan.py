@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..spec.axes import axis_paths
+from ..spec.axes import axis_paths, setting
 from ..spec.estimands import estimands
 from ..spec.formula import formula_text
 from ..spec.identity import DERIVED_PATHS, NUMERICS_VERSION, data_key, describe, flatten, result_key
@@ -139,6 +139,12 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
     before = stored[-1]
     formula = condition.truth.formula
     free = {path for name in {*before.factors, *condition.factors} for path in axis_paths(name, formula)}
+    free |= {
+        f"prior.{found.name}" for name in {*before.factors, *condition.factors} if (found := setting(name, formula))
+    }
+    free |= {
+        path for name, _ in condition.priors for path in axis_paths(name, formula)
+    }  # at the means of priors, compared above
     changed = [p for p in sorted({*spec, *before.spec}) if p not in free and spec.get(p) != before.spec.get(p)]
     own = [p for p in changed if p not in DERIVED_PATHS]
     if not free:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..spec.model import Method
 from ..spec.study import StudyFile
-from .columns import stored_columns
+from .columns import drawn_columns, stored_columns
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
 from .store import Store
 from .summarise import Summaries
@@ -74,7 +74,7 @@ def run_study(
             name=study.name, seed=study.seed, replications=replications, mcse=study.mcse, methods=listed,
             software=_software(), machine=_machine(), runs=runs,
         )  # fmt: skip
-        schema = _schema(rows, methods)
+        schema = [*_schema(rows, methods), *drawn_columns(conditions, methods)]
         progress.start(made, len(conditions))
         try:
             summaries = Summaries(store, rows, methods, replications, study.mcse)

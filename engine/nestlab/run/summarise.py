@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..fit.status import InferenceStatus, Status
+from ..measure.assurance import Drawn
 from ..measure.performance import Estimates, MethodResults, Row, as_table, measure
 from ..spec.formula import find_term
 from ..spec.identity import result_key
@@ -22,7 +23,7 @@ from ..spec.model import INTERCEPT, Contrast, Method
 if TYPE_CHECKING:
     from .store import Store, StoredCondition
 
-__all__ = ["Summaries", "derive", "method_estimands", "method_results"]
+__all__ = ["Summaries", "derive", "derive_truths", "method_estimands", "method_results"]
 
 Array = NDArray[Any]
 #: Replications of a condition above which conditions are read one at a time.
@@ -47,6 +48,25 @@ def derive(columns: Mapping[str, Array], names: Sequence[str]) -> dict[str, Arra
             elif name == "icc":
                 added |= _icc(columns)
     return added
+
+
+def derive_truths(columns: Mapping[str, Array], truth: Mapping[str, float | None]) -> dict[str, Array]:
+    """The true values of derived estimands that differ between replicates: `true.<estimand>`, from those that are stored.
+
+    truth: the condition's values of all estimands, which hold where none is stored.
+    """
+    stored = {name for name in columns if name.startswith("true.") and np.isfinite(columns[name]).any()}
+    if not stored:
+        return {}
+    full = {
+        f"estimate.{name}": columns[f"true.{name}"]
+        if f"true.{name}" in stored
+        else np.full(len(columns["replicate"]), np.nan if value is None else value)
+        for name, value in truth.items()
+        if name.startswith(("var:", "cov:"))
+    }
+    found = {name.replace("estimate.", "true.", 1): values for name, values in derive(full, list(truth)).items()}
+    return {name: values for name, values in found.items() if len(np.unique(values[np.isfinite(values)])) > 1}
 
 
 def _derive_intervals(columns: Mapping[str, Array], names: Sequence[str], added: dict[str, Array]) -> None:
@@ -120,6 +140,9 @@ def method_estimands(method: Method, names: Sequence[str]) -> list[str]:
 
 def method_results(columns: Mapping[str, Array], method: Method, names: Sequence[str]) -> list[MethodResults]:
     """One method's columns of one condition, derived ones included, as the measures take them: one table a rule of inference."""
+    values = [columns[name] for name in columns if name.startswith("prior.")]
+    values = [value for value in values if np.isfinite(value).all()]
+    drawn = Drawn(values) if values else None
     converged = columns["status"] <= Status.singular
     failed = ~converged & np.isnan(columns["estimate.var:residual"])
     contrasts = {contrast.name: contrast for contrast in method.contrasts}
@@ -138,6 +161,7 @@ def method_results(columns: Mapping[str, Array], method: Method, names: Sequence
             MethodResults(
                 name=label, replicate=columns["replicate"], converged=converged, singular=columns["singular"], failed=failed,
                 estimands=found, alpha=method.alpha, inference_failed=columns[f"inference{suffix}"] >= InferenceStatus.no_df,
+                drawn=drawn,
             )
         )  # fmt: skip
     return results
@@ -149,6 +173,9 @@ def _estimates(
     """Columns of other methods are empty here, so what there is to read is the method's to say."""
     estimate, fixed = columns[f"estimate.{name}"], find_term(method.formula.fixed, name) is not None
     se = df = lower = upper = None
+    truth = columns.get(f"true.{name}")
+    if truth is not None and not np.isfinite(truth).any():  # other conditions draw it
+        truth = None
     if fixed or contrast is not None:
         se, df = columns.get(f"se.{name}{suffix}", columns.get(f"se.{name}")), columns[f"df.{name}{suffix}"]
     elif (method.variance_intervals or "").startswith("wald"):
@@ -156,11 +183,11 @@ def _estimates(
     if contrast is not None:
         return Estimates(
             estimate=estimate, se=se, df=df, null=contrast.null, alternative=contrast.alternative,
-            equivalence=contrast.equivalence,
+            equivalence=contrast.equivalence, truth=truth,
         )  # fmt: skip
     if _has_limits(method, name, fixed=fixed):
         lower, upper = columns[f"lower.{name}"], columns[f"upper.{name}"]
-    return Estimates(estimate=estimate, se=se, df=df, lower=lower, upper=upper)
+    return Estimates(estimate=estimate, se=se, df=df, lower=lower, upper=upper, truth=truth)
 
 
 def _has_limits(method: Method, name: str, *, fixed: bool) -> bool:
@@ -195,6 +222,7 @@ class Summaries:
         for method in self._methods:
             columns = self._store.read_columns(row.number, result_key(row.data_key, method), self._replications)
             if columns:
+                columns |= derive_truths(columns, row.truth)
                 results.extend(method_results(columns | derive(columns, names), method, names))
         truth: Mapping[str, float] = {k: v for k, v in row.truth.items() if v is not None}
         return measure(results, truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import pandas as pd
 from ..run.block import compile_condition
 from ..run.runner import RunReport, run_study
 from ..run.store import RefusedError, Store, StoredCondition, missing_ranges
-from ..run.summarise import Summaries, derive
+from ..run.summarise import Summaries, derive, derive_truths
 from ..run.workers import Progress
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
@@ -120,8 +120,8 @@ class Study:
         """The rows of one replicate, exactly those behind its stored fit.
 
         condition: position in `conditions`, 0 or more; replicate: 0 or more. Columns: the cluster (1, 2, ...), the predictors and
-        the response under the study's names; truth adds the random effects "u:<column>" and the errors "e". IndexError for a
-        condition or replicate that cannot exist.
+        the response under the study's names; truth adds the random effects "u:<column>", the errors "e" and, with priors, the
+        replicate's own true values "true.<estimand>". IndexError for a condition or replicate that cannot exist.
         """
         if not 0 <= condition < len(self.conditions):
             raise IndexError(f"condition = {condition}: the study has conditions 0 to {len(self.conditions) - 1}")
@@ -227,14 +227,23 @@ class Results:
         """One measure (power) as journals print it, "0.812 (0.006)": text by factors, or "method", on rows and columns.
 
         measure, estimand, method, subset: as in the summary. rows, columns: names of factors; those that vary and are not named
-        stand on the rows. The caption is in `attrs`. Raises StudyError for what does not
-        exist. `nestlab table` writes the same as Markdown, LaTeX and CSV.
+        stand on the rows. The caption is in `attrs`. Raises StudyError for what does not exist. `nestlab table` writes the same
+        as Markdown, LaTeX and CSV.
         """
         from .tables import make_table, to_frame
 
         down, across = ([names] if isinstance(names, str) else list(names) for names in (rows, columns))
         made = make_table(self, measure, rows=down, columns=across, estimand=estimand, method=method, subset=subset)
         return to_frame(made)
+
+    def priors(self) -> dict[str, list[str]]:
+        """What was drawn from priors, with those of all active conditions: {"icc": ["beta(0.1, 0.05)"]}."""
+        found: dict[str, dict[str, None]] = {}
+        for row in self._active():
+            for name, value in row.spec.items():
+                if name.startswith("prior.") and isinstance(value, str):
+                    found.setdefault(name.removeprefix("prior."), {})[value] = None
+        return {name: list(texts) for name, texts in found.items()}
 
     def number(self, condition: Condition) -> int | None:
         """The number under which a condition is stored; None if it is not."""
@@ -257,7 +266,9 @@ class Results:
         if frame.empty:
             return frame
         estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
-        frame = frame.assign(**derive(estimates, list(row.truth)), method=method.name)
+        truths = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith(("true.", "replicate"))}
+        added = derive(estimates, list(row.truth)) | derive_truths(truths, row.truth)
+        frame = frame.assign(**added, method=method.name)
         for position, (name, value) in enumerate(row.factors.items(), start=1):
             frame.insert(position, name, value)
         return frame

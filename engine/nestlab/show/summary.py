@@ -56,7 +56,10 @@ def overview(results: Results, width: int) -> Group:
     variances = ("var:", "cov:")
     effects = [e for e in whole["estimand"].unique() if e in tested & covered and not e.startswith(variances)]
     focus = (effects or sorted(tested) or [""])[-1]
-    wanted = [(focus, m) for m in ("power", "cover", "bias") if focus]
+    measures = ["power", "cover", "bias"]
+    if results.priors():
+        measures[1:1] = ["power_q10", "power_q90"]
+    wanted = [(focus, m) for m in measures if focus]
     cells = {
         (row.condition, row.method, row.estimand, row.measure): value_with_mcse(row.value, row.mcse)
         for row in whole[whole["estimand"] == focus].itertuples()
@@ -76,10 +79,23 @@ def overview(results: Results, width: int) -> Group:
     failed = whole[whole["measure"] == "inference_failed"]
     if (failed["value"] > 0).any():
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
+    if note := _over_priors(results):
+        notes.insert(0, Text(note))
     if len(keys) > MAX_ROWS or left_out:
         more = [f"{len(keys) - MAX_ROWS} more rows"] if len(keys) > MAX_ROWS else []
         notes.append(Text(f"{', '.join(more + left_out)}: nestlab summary {results.folder}"))
     return Group(title, table, *notes)
+
+
+def _over_priors(results: Results) -> str:
+    """What measures are averages over; "" without priors."""
+    priors = [f"{name} ({' or '.join(texts)})" for name, texts in results.priors().items()]
+    if not priors:
+        return ""
+    return (
+        f"power (assurance), coverage and bias are averaged over the prior of {' and of '.join(priors)}; power_q10 and "
+        "power_q90: quantiles of the power given what is drawn"
+    )
 
 
 def _extreme(whole: pd.DataFrame, measure: str, *, lowest: bool) -> str:
@@ -137,6 +153,8 @@ def summary_command(
         Console().print(_measures(frame))
     else:
         Console().print(_rows(frame))
+        if note := _over_priors(results):
+            Console().print(Text(note))
     if missing:
         typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
     return missing == 0

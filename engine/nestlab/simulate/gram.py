@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec.uncertain import DrawnTruth
 from .compiled import compiled
 from .layout import Array, Design
 
@@ -23,7 +24,7 @@ class Draw:
 
     dd (J, d(d+1)/2, R or 1): D'D by pairs (`layout.pair`); 1 where no level-1 predictor is redrawn. de (J, d, R): D'e.
     ee (J, R): e'e. u (J, q, R). z (m, J, R or 1): 1 where no level-2 predictor is redrawn. To be read only: what replicates
-    share may be the design's own.
+    share may be the design's own. truths: of each replicate, where the condition has priors.
     """
 
     dd: Array
@@ -31,6 +32,7 @@ class Draw:
     ee: Array
     u: Array
     z: Array
+    truths: DrawnTruth | None = None
 
     @property
     def replicates(self) -> int:
@@ -52,7 +54,8 @@ def respond(draw: Draw, design: Design, omitted: dict[str, float], multipliers: 
 
     Estimates are equivariant, so the true values of those terms are added to the estimates instead: a mean of 1e6 with unit
     variance would lose its digits in y'y. omitted: true values of the fixed effects that the analysis leaves out. multipliers:
-    the level-2 predictors of each product that the analysis needs; () is the constant 1.
+    the level-2 predictors of each product that the analysis needs; () is the constant 1. What is never added is the condition's
+    truth: where a replicate has its own, the difference is part of y.
     """
     columns, w = _coefficients(draw, design, omitted)
     dy, yy = response(draw.dd, draw.de, draw.ee, columns, w)
@@ -70,8 +73,14 @@ def response(dd: Array, de: Array, ee: Array, columns: Sequence[int], w: Array) 
 
 
 def _coefficients(draw: Draw, design: Design, omitted: dict[str, float]) -> tuple[list[int], Array]:
-    """Columns of D and their coefficients (J, columns, R): random effects and omitted fixed effects."""
+    """Columns of D and their coefficients (J, columns, R): random effects, omitted fixed effects, and what drawn ones differ."""
+    terms: list[tuple[int, tuple[str, ...], float | Array]]
     terms = [(*design.split(term), value) for term, value in omitted.items()]
+    if draw.truths is not None:
+        truth = design.condition.truth
+        for term, central, drawn in zip(truth.formula.fixed, truth.fixed, draw.truths.fixed, strict=True):
+            if (drawn != central).any():
+                terms.append((*design.split(term), drawn - central))
     columns = list(dict.fromkeys([*design.random, *(column for column, _, _ in terms)]))
     if not terms:
         return columns, draw.u

@@ -30,12 +30,16 @@ RANK = 1e-10
 
 @dataclass(frozen=True)
 class ReplicateRows:
-    """N rows: D (N, d) the design's level-1 columns, z (m, J) the level-2 predictors, u (J, q) random effects, e (N) errors."""
+    """N rows: D (N, d) the design's level-1 columns, z (m, J) the level-2 predictors, u (J, q) random effects, e (N) errors.
+
+    fixed: the true fixed effects, where they are the replicate's own.
+    """
 
     D: Array
     z: Array
     u: Array
     e: Array
+    fixed: tuple[float, ...] | None = None
 
     def term(self, design: Design, name: str) -> Array:
         """(N): the values of a term, as "x:z"."""
@@ -49,7 +53,8 @@ class ReplicateRows:
         """(N): y = X beta + Z u + e of the truth."""
         truth = design.condition.truth
         y = self.e.copy()
-        for name, value in zip(truth.formula.fixed, truth.fixed, strict=True):
+        fixed = truth.fixed if self.fixed is None else self.fixed
+        for name, value in zip(truth.formula.fixed, fixed, strict=True):
             if value != 0.0:
                 y += value * self.term(design, name)
         for k, column in enumerate(design.random):

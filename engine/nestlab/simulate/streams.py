@@ -11,10 +11,17 @@ from numpy.random import SFC64, Generator, SeedSequence
 
 from ..spec.identity import key_words
 
-__all__ = ["block_generator", "conditional_generator", "fixed_generator", "null_generator", "resampling_generator"]
+__all__ = [
+    "block_generator",
+    "conditional_generator",
+    "fixed_generator",
+    "null_generator",
+    "prior_generator",
+    "resampling_generator",
+]
 
-#: Last words of the names of streams that draw anew from a fit: other streams' names are shorter.
-_RESAMPLING, _NULL = 1, 2
+#: Last words of the names of streams that draw anew from a fit, or from priors: other streams' names are shorter.
+_RESAMPLING, _NULL, _PRIOR = 1, 2, 3
 
 
 def block_generator(seed: int, data_key: str, block: int) -> Generator:
@@ -40,6 +47,11 @@ def resampling_generator(seed: int, key: str, block: int, replicate: int) -> Gen
 def null_generator(seed: int, key: str) -> Generator:
     """The stream of a null distribution that all replicates of a condition share."""
     return _generator(seed, key, 0, 0, _NULL)
+
+
+def prior_generator(seed: int, data_key: str, block: int) -> Generator:
+    """The stream of the truths of a block's replicates."""
+    return _generator(seed, data_key, block, 0, _PRIOR)
 
 
 def _generator(seed: int, key: str, *index: int) -> Generator:

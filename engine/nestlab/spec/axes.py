@@ -46,12 +46,17 @@ Flat = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What one axis sets: the keys, the kind of its values, and how (rank 0 first, then short names in their order)."""
+    """What one axis sets: the keys, the kind of its values, and how (rank 0 first, then short names in their order).
 
+    name: with terms named as in the formula. reads: keys whose values decide what is set. apply takes arrays as well.
+    """
+
+    name: str
     paths: tuple[str, ...]
     kind: Kind
     apply: Callable[[Flat, Any], None]
     rank: int = 0
+    reads: tuple[str, ...] = ()
 
 
 def axis_paths(name: str, truth: Formula) -> tuple[str, ...]:
@@ -73,46 +78,46 @@ def setting(name: str, truth: Formula) -> Setting | None:
         case ["design", "clusters" | "cluster_size" as key]:
             return _plain(name, SIZE_KINDS[key])
         case ["truth", "residual_variance"]:
-            return _plain(name, values.POSITIVE)
+            return _plain(name, values.RESIDUAL_VARIANCE)
         case ["truth", "residual_sd"]:
-            return Setting(("truth.residual_variance",), values.POSITIVE_SD, _square("truth.residual_variance"))
+            return _squared(name, "truth.residual_variance", values.RESIDUAL_SD)
         case ["truth", "fixed", term]:
             found = find_term(truth.fixed, term)
-            return _plain(f"truth.fixed.{found}", values.NUMBER) if found else None
+            return _plain(f"truth.fixed.{found}", values.EFFECT) if found else None
         case ["truth", "random", group, *rest] if group == truth.group:
             return _random(rest, truth)
         case ["predictors", predictor, "distribution"]:
             plain = _plain(name, values.DISTRIBUTION)
             # What else a predictor has depends on its distribution.
             others = tuple(f"predictors.{predictor}.{key}" for key in ("mean", "sd", "redraw"))
-            return Setting((name, *others), plain.kind, plain.apply)
+            return Setting(name, (name, *others), plain.kind, plain.apply)
         case ["predictors", _, key] if key in PREDICTOR_KINDS:
             return _plain(name, PREDICTOR_KINDS[key])
     return None
 
 
-def _plain(path: str, kind: Kind, rank: int = 0) -> Setting:
+def _plain(path: str, kind: Kind, rank: int = 0, name: str = "") -> Setting:
     def assign(flat: Flat, value: Any) -> None:
         flat[path] = value
 
-    return Setting((path,), kind, assign, rank)
+    return Setting(name or path, (path,), kind, assign, rank)
 
 
-def _square(path: str) -> Callable[[Flat, float], None]:
-    def assign(flat: Flat, value: float) -> None:
+def _squared(name: str, path: str, kind: Kind) -> Setting:
+    def assign(flat: Flat, value: Any) -> None:
         flat[path] = value * value
 
-    return assign
+    return Setting(name, (path,), kind, assign)
 
 
 def _random(rest: Sequence[str], truth: Formula) -> Setting | None:
     columns = truth.random_columns
     match rest:
         case ["variance", column] if found := find_term(columns, column):
-            return _plain(variance_path(truth, found), values.NONNEGATIVE)
+            return _plain(variance_path(truth, found), values.VARIANCE)
         case ["sd", column] if found := find_term(columns, column):
             path = variance_path(truth, found)
-            return Setting((path,), values.NONNEGATIVE_SD, _square(path))
+            return _squared(path.replace(".variance.", ".sd.", 1), path, values.RANDOM_SD)
         case ["correlation", key] if not isinstance(pair := find_pair(truth, key), str):
             return _plain(correlation_path(truth, columns[pair[0]], columns[pair[1]]), values.CORRELATION)
         case ["covariance"]:
@@ -130,7 +135,8 @@ def _whole_covariance(truth: Formula) -> Setting:
     def assign(flat: Flat, value: Any) -> None:
         flat.update(decompose(truth, value))
 
-    return Setting(covariance_paths(truth), Kind(values.MATRIX.allowed, values.MATRIX.repair, accept), assign)
+    kind = Kind(values.MATRIX.allowed, values.MATRIX.repair, accept)
+    return Setting(f"truth.random.{truth.group}.covariance", covariance_paths(truth), kind, assign)
 
 
 def _short(name: str, truth: Formula) -> Setting | None:
@@ -141,22 +147,23 @@ def _short(name: str, truth: Formula) -> Setting | None:
     residual = "truth.residual_variance"
     match name:
         case "clusters" | "cluster_size":
-            return _plain(f"design.{name}", SIZE_KINDS[name], rank)
+            return _plain(f"design.{name}", SIZE_KINDS[name], rank, name)
         case "icc" if intercept:
-            return _scaled(intercept, residual, values.ICC, lambda icc: icc / (1 - icc), rank)
+            return _scaled(name, (intercept, residual), values.ICC, lambda icc: icc / (1 - icc), rank)
         case "variance_ratio" if intercept:
-            return _scaled(intercept, residual, values.NONNEGATIVE, lambda ratio: ratio, rank)
+            return _scaled(name, (intercept, residual), values.RATIO, lambda ratio: ratio, rank)
         case "slope_variance_ratio" if slope and intercept:
-            return _scaled(slope, intercept, values.NONNEGATIVE, lambda ratio: ratio, rank)
+            return _scaled(name, (slope, intercept), values.RATIO, lambda ratio: ratio, rank)
         case "slope_correlation" if slope and list(pairs(truth)):
-            return _plain(correlation_path(truth, *columns), values.CORRELATION, rank)
+            return _plain(correlation_path(truth, *columns), values.CORRELATION, rank, name)
     return None
 
 
-def _scaled(path: str, base: str, kind: Kind, ratio: Callable[[float], float], rank: int) -> Setting:
-    """A variance as a multiple of another."""
+def _scaled(name: str, paths: tuple[str, str], kind: Kind, ratio: Callable[[Any], Any], rank: int) -> Setting:
+    """A variance, the first path, as a multiple of another."""
+    path, base = paths
 
-    def assign(flat: Flat, value: float) -> None:
+    def assign(flat: Flat, value: Any) -> None:
         flat[path] = flat[base] * ratio(value)
 
-    return Setting((path,), kind, assign, rank)
+    return Setting(name, (path,), kind, assign, rank, (base,))

@@ -17,6 +17,7 @@ from .formula import FormulaError, find_term, parse_formula, random_term_text
 from .grid import Given
 from .inference import check_inference, df_rules
 from .model import Formula, Method, term_variables
+from .prior import Prior
 from .problems import Problems, close_match
 from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
 
@@ -32,10 +33,12 @@ DEFAULT_METHOD = MethodTable(name="reml")
 class Base:
     """A study without its grid.
 
-    flat: {dotted path: value}; required: the paths that every condition needs; sound: whether conditions can be made.
+    flat: {dotted path: value}, of a prior its mean; priors: those that the file has in place of numbers, by their paths;
+    required: the paths that every condition needs; sound: whether conditions can be made.
     """
 
     flat: dict[str, Any]
+    priors: dict[str, Prior]
     required: tuple[str, ...]
     given: Given
     methods: tuple[Method, ...]
@@ -61,20 +64,29 @@ def read_base(
         return None
     read_methods = read_contrasts(contrasts, formula, read_methods, problems)
     known = _check_names(formula, predictors, read_methods, problems)
-    random = _random(truth.random, formula, problems)
+    priors: dict[str, Prior] = {}
+    random = _random(truth.random, formula, priors, problems)
     # A stand-in for values that cannot be used, so that none of them counts as missing too.
     scale, random_flat = random or ("", dict.fromkeys(covariance_paths(formula), 0.0))
-    residual, residual_flat = _residual(truth, problems)
+    residual, residual_flat = _residual(truth, priors, problems)
     flat = {
         **{f"design.{key}": value for key, value in _set_values(design)},
-        **_fixed(truth.fixed, formula, problems),
+        **_fixed(truth.fixed, formula, priors, problems),
         **random_flat,
         **residual_flat,
         **{f"predictors.{name}.{key}": v for name, table in predictors.items() for key, v in _set_values(table)},
     }
     given = Given(formula, tuple(sorted(predictors)), scale, residual)
     sound = known and random is not None
-    return Base(flat, _required(given), given, read_methods, sound)
+    return Base(flat, priors, _required(given), given, read_methods, sound)
+
+
+def _certain(value: float | Prior, path: str, priors: dict[str, Prior]) -> float:
+    """The value, or the mean of a prior, which is kept under its path."""
+    if not isinstance(value, Prior):
+        return value
+    priors[path] = value
+    return value.mean
 
 
 def _or_guess(word: str, known: Iterable[str]) -> str:
@@ -180,7 +192,9 @@ def _check_names(truth: Formula, predictors: Mapping[str, Any], methods: Sequenc
     return used <= set(predictors)
 
 
-def _fixed(fixed: Mapping[str, float], formula: Formula, problems: Problems) -> dict[str, Any]:
+def _fixed(
+    fixed: Mapping[str, float | Prior], formula: Formula, priors: dict[str, Prior], problems: Problems
+) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in fixed.items():
         key, term = f"truth.fixed.{name}", find_term(formula.fixed, name)
@@ -190,23 +204,25 @@ def _fixed(fixed: Mapping[str, float], formula: Formula, problems: Problems) -> 
         elif f"truth.fixed.{term}" in flat:
             problems.add_number(key, value, f"must be given once, and the term {term} is given twice; remove one")
         else:
-            flat[f"truth.fixed.{term}"] = value
+            flat[f"truth.fixed.{term}"] = _certain(value, f"truth.fixed.{term}", priors)
     return flat
 
 
-def _residual(truth: TruthTable, problems: Problems) -> tuple[str, dict[str, Any]]:
+def _residual(truth: TruthTable, priors: dict[str, Prior], problems: Problems) -> tuple[str, dict[str, Any]]:
     if truth.residual_variance is not None and truth.residual_sd is not None:
         text = "must not stand beside truth.residual_variance; remove one of the two"
         problems.add_number("truth.residual_sd", truth.residual_sd, text)
     if truth.residual_variance is not None:
-        return "residual_variance", {"truth.residual_variance": truth.residual_variance}
+        variance = _certain(truth.residual_variance, "truth.residual_variance", priors)
+        return "residual_variance", {"truth.residual_variance": variance}
     if truth.residual_sd is not None:
-        return "residual_sd", {"truth.residual_variance": truth.residual_sd * truth.residual_sd}
+        sd = _certain(truth.residual_sd, "truth.residual_sd", priors)
+        return "residual_sd", {"truth.residual_variance": sd * sd}
     return "", {}
 
 
 def _random(
-    tables: Mapping[str, RandomTable], formula: Formula, problems: Problems
+    tables: Mapping[str, RandomTable], formula: Formula, priors: dict[str, Prior], problems: Problems
 ) -> tuple[str, dict[str, Any]] | None:
     """The scale that the random effects are given on, and their values; None if they cannot be used."""
     for group in tables:
@@ -226,12 +242,12 @@ def _random(
             problems.add_number(f"{key}.covariance", table.covariance, problem)
             return None
         return "covariance", decompose(formula, table.covariance)
-    flat = _variances(table, formula, problems)
-    flat.update(_correlations(table.correlation or {}, formula, problems))
+    flat = _variances(table, formula, priors, problems)
+    flat.update(_correlations(table.correlation or {}, formula, priors, problems))
     return (scales[0] if scales else ""), flat
 
 
-def _variances(table: RandomTable, formula: Formula, problems: Problems) -> dict[str, Any]:
+def _variances(table: RandomTable, formula: Formula, priors: dict[str, Prior], problems: Problems) -> dict[str, Any]:
     scale, given = ("sd", table.sd) if table.sd is not None else ("variance", table.variance or {})
     terms = " + ".join(map(random_term_text, formula.random))
     flat: dict[str, Any] = {}
@@ -243,11 +259,14 @@ def _variances(table: RandomTable, formula: Formula, problems: Problems) -> dict
         elif variance_path(formula, column) in flat:
             problems.add_number(key, value, f"must be given once, and {column} is given twice; remove one")
         else:
-            flat[variance_path(formula, column)] = value * value if scale == "sd" else value
+            number = _certain(value, f"truth.random.{formula.group}.{scale}.{column}", priors)
+            flat[variance_path(formula, column)] = number * number if scale == "sd" else number
     return flat
 
 
-def _correlations(given: Mapping[str, float], formula: Formula, problems: Problems) -> dict[str, Any]:
+def _correlations(
+    given: Mapping[str, float | Prior], formula: Formula, priors: dict[str, Prior], problems: Problems
+) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in given.items():
         key, pair = f"truth.random.{formula.group}.correlation.{name}", find_pair(formula, name)
@@ -257,5 +276,5 @@ def _correlations(given: Mapping[str, float], formula: Formula, problems: Proble
         path = correlation_path(formula, *(formula.random_columns[i] for i in pair))
         if path in flat:
             problems.add_number(key, value, "must be given once, and this pair is given twice; remove one")
-        flat[path] = value
+        flat[path] = _certain(value, path, priors)
     return flat

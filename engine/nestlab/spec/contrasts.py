@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from .formula import canonical_term, find_term
 from .model import INTERCEPT, Contrast, Formula, Method, Truth
 from .problems import Problems, nearest
 from .tables import ContrastTable
+from .uncertain import DrawnTruth
 
 __all__ = ["read_contrasts", "true_contrast", "weights_of"]
 
@@ -133,18 +135,18 @@ def weights_of(contrast: Contrast, fixed: Sequence[str]) -> np.ndarray[tuple[int
     return matrix
 
 
-def true_contrast(contrast: Contrast, truth: Truth) -> float:
-    """The true value; nan for a joint hypothesis."""
+def true_contrast(contrast: Contrast, truth: Truth | DrawnTruth) -> Any:
+    """The true value, an array for drawn truths; nan for a joint hypothesis."""
     if contrast.joint:
         return math.nan
-    value = 0.0
+    value: Any = 0.0
     for term, weight in contrast.weights[0]:
         name = find_term(truth.formula.fixed, term)
-        value += weight * (truth.fixed[truth.formula.fixed.index(name)] if name is not None else 0.0)
+        value = value + weight * (truth.fixed[truth.formula.fixed.index(name)] if name is not None else 0.0)
     if contrast.standardise is None:
-        return float(value)
-    variance = truth.residual_variance
+        return value
+    variance: Any = truth.residual_variance
     if contrast.standardise == "total" and INTERCEPT in truth.formula.random_columns:
         place = truth.formula.random_columns.index(INTERCEPT)
-        variance += truth.covariance[place][place]
-    return float(value / math.sqrt(variance))
+        variance = variance + truth.covariance[place][place]
+    return value / np.sqrt(variance)

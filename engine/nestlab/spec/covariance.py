@@ -27,6 +27,7 @@ __all__ = [
     "held_correlations",
     "not_semidefinite",
     "pairs",
+    "prior_of_correlation",
     "true_covariance",
     "variance_path",
 ]
@@ -183,6 +184,21 @@ def not_semidefinite(formula: Formula, flat: Flat) -> str | None:
     return (
         f"must be a positive semi-definite matrix (its smallest eigenvalue is {smallest:.3g}); "
         f"bring the correlations nearer 0, times {factor:g} say"
+    )
+
+
+def prior_of_correlation(formula: Formula, name: str) -> str | None:
+    """What to do about a prior on a correlation of which not every draw is possible; None if it is no such one."""
+    key = name.partition(f"truth.random.{formula.group}.correlation.")[2]
+    found = find_pair(formula, key) if key else ""
+    if isinstance(found, str):
+        return None
+    columns = next(term.columns for term in formula.random if formula.random_columns[found[0]] in term.columns)
+    if len(columns) <= 2:
+        return None
+    return (
+        f"must be a number, as {len(columns)} columns share a random term and some draws would make their correlations no "
+        "positive semi-definite matrix; write the number, or a prior on the variances"
     )
 
 

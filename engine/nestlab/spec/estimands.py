@@ -8,14 +8,20 @@ icc = intercept variance / (intercept variance + residual variance), the other s
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
 
 from .contrasts import true_contrast
 from .formula import canonical_term, find_term, same_term
 from .model import INTERCEPT, Condition, Contrast, Formula, Truth
+from .uncertain import DrawnTruth, drawn_truth, drawn_values, prior_names
 
-__all__ = ["estimands", "find_estimand", "is_derived"]
+__all__ = ["drawn_estimands", "estimands", "find_estimand", "is_derived", "varying_estimands"]
+
+#: Draws by which it is seen what varies.
+_PROBES = 4
 
 
 def estimands(
@@ -23,26 +29,54 @@ def estimands(
 ) -> dict[str, float]:
     """The true value of each estimand, in order: fixed, contrasts, variances, covariances, residual, then the derived ones.
 
-    Terms and random columns that only a method has stand after those of the truth, with a true value of 0.
+    Terms and random columns that only a method has stand after those of the truth, with a true value of 0. Where values have
+    priors, those at their means.
     """
-    truth, formulas = condition.truth, [condition.truth.formula, *method_formulas]
+    found = _values(condition.truth, method_formulas, contrasts)
+    return {name: float(value) for name, value in found.items()}
+
+
+def drawn_estimands(
+    truths: DrawnTruth, method_formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()
+) -> dict[str, Any]:
+    """The same of each replicate, (R,) or a number where no draw can change it, without the derived ones."""
+    found = _values(truths, method_formulas, contrasts)
+    return {name: value for name, value in found.items() if not is_derived(name)}
+
+
+def varying_estimands(
+    condition: Condition, method_formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()
+) -> list[str]:
+    """The names of those that differ between replicates."""
+    priors = len(prior_names(condition))
+    probes = np.arange(1.0, priors * _PROBES + 1).reshape(priors, _PROBES) * 0.6180339887498949 % 1
+    truths = drawn_truth(condition, drawn_values(condition, probes))
+    found = drawn_estimands(truths, method_formulas, contrasts)
+    return [name for name, value in found.items() if np.ndim(value) and np.ptp(value) > 0]
+
+
+def _values(
+    truth: Truth | DrawnTruth, method_formulas: Sequence[Formula], contrasts: Iterable[Contrast]
+) -> dict[str, Any]:
+    formulas = [truth.formula, *method_formulas]
     group = truth.formula.group or next((formula.group for formula in formulas if formula.random), "")
     columns = _distinct(column for formula in formulas for column in formula.random_columns)
     couples = _couples(formulas, columns)
     variances = {column: _covariance(truth, column, column) for column in columns}
     covariances = {(a, b): _covariance(truth, a, b) for a, b in couples}
-    residual = float(truth.residual_variance)
+    residual = truth.residual_variance
     fixed = _distinct(term for formula in formulas for term in formula.fixed)
-    values = {term: _fixed(truth, term) for term in fixed}
+    values: dict[str, Any] = {term: _fixed(truth, term) for term in fixed}
     values |= {contrast.name: true_contrast(contrast, truth) for contrast in contrasts}
     values |= {f"var:{group}:{column}": variance for column, variance in variances.items()}
     values |= {f"cov:{group}:{a}:{b}": covariance for (a, b), covariance in covariances.items()}
     values["var:residual"] = residual
-    values |= {f"sd:{group}:{column}": math.sqrt(variance) for column, variance in variances.items()}
-    values["sd:residual"] = math.sqrt(residual)
+    values |= {f"sd:{group}:{column}": np.sqrt(variance) for column, variance in variances.items()}
+    values["sd:residual"] = np.sqrt(residual)
     for (a, b), covariance in covariances.items():
-        scale = math.sqrt(variances[a]) * math.sqrt(variances[b])
-        values[f"cor:{group}:{a}:{b}"] = covariance / scale if scale > 0 else math.nan
+        scale = np.sqrt(variances[a]) * np.sqrt(variances[b])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values[f"cor:{group}:{a}:{b}"] = np.where(scale > 0, np.divide(covariance, scale), np.nan)
     if INTERCEPT in variances:
         values["icc"] = variances[INTERCEPT] / (variances[INTERCEPT] + residual)
     return values
@@ -96,14 +130,14 @@ def _couples(formulas: Iterable[Formula], columns: Sequence[str]) -> list[tuple[
     return list(found.values())
 
 
-def _fixed(truth: Truth, term: str) -> float:
+def _fixed(truth: Truth | DrawnTruth, term: str) -> Any:
     name = find_term(truth.formula.fixed, term)
-    return 0.0 if name is None else float(truth.fixed[truth.formula.fixed.index(name)])
+    return 0.0 if name is None else truth.fixed[truth.formula.fixed.index(name)]
 
 
-def _covariance(truth: Truth, a: str, b: str) -> float:
+def _covariance(truth: Truth | DrawnTruth, a: str, b: str) -> Any:
     columns = truth.formula.random_columns
     found = [find_term(columns, column) for column in (a, b)]
     if found[0] is None or found[1] is None:
         return 0.0
-    return float(truth.covariance[columns.index(found[0])][columns.index(found[1])])
+    return truth.covariance[columns.index(found[0])][columns.index(found[1])]

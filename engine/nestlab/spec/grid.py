@@ -12,6 +12,7 @@ from .axes import PREDICTOR_KINDS, SHORT_NAMES, SIZE_KINDS, Setting, setting
 from .covariance import correlation_path, pairs, variance_path
 from .formula import formula_text
 from .model import FactorValue, Formula
+from .prior import Prior, looks_like_prior
 from .problems import Problems, close_path, show
 
 __all__ = ["MOST_CONDITIONS", "Given", "Grid", "read_grid"]
@@ -19,7 +20,7 @@ __all__ = ["MOST_CONDITIONS", "Given", "Grid", "read_grid"]
 MOST_CONDITIONS = 100_000
 
 # What says what the study is, not what a condition is.
-_NO_AXES = ("name", "title", "seed", "replications", "mcse", "method", "grid")
+_NO_AXES = ("name", "title", "seed", "replications", "mcse", "method", "grid", "prior")
 
 Point = dict[str, Any]
 
@@ -43,10 +44,12 @@ class Grid:
     """Axes in the order of the file.
 
     Each dimension lists points {axis: value}: a plain axis is one dimension, all cases together are one. listed: the
-    axes that have a list among their values. sets: all keys that an axis names, refused axes included.
+    axes that have a list or a prior among their values. sets: all keys that an axis names, refused axes included. priors: of
+    [prior], which act like axes of one level and are no factors.
     """
 
     settings: Mapping[str, Setting]
+    priors: Mapping[str, Prior]
     sets: frozenset[str]
     listed: frozenset[str]
     dimensions: tuple[tuple[Point, ...], ...]
@@ -63,16 +66,22 @@ class Grid:
         return count
 
     def factors(self, point: Point) -> dict[str, FactorValue]:
-        """A point for people and tables: the levels of an axis that has a list among them become JSON text."""
-        return {name: json.dumps(value) if name in self.listed else value for name, value in point.items()}
+        """A point for people and tables: the levels of an axis that has a list or a prior among them become text."""
+        return {name: _level_text(value) if name in self.listed else value for name, value in point.items()}
 
     def in_order(self) -> list[tuple[str, Setting]]:
         """The axes in the order in which they are applied."""
         return sorted(self.settings.items(), key=lambda item: item[1].rank)
 
 
-def read_grid(raw: Mapping[str, Any], given: Given, problems: Problems) -> Grid:
-    """The grid of a study file's [grid]. Adds all that is wrong with it to `problems`."""
+def _level_text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return json.dumps(int(value))
+    return value.text if isinstance(value, Prior) else json.dumps(value)
+
+
+def read_grid(raw: Mapping[str, Any], prior: Mapping[str, Any], given: Given, problems: Problems) -> Grid:
+    """The grid of a study file's [grid] and [prior]. Adds all that is wrong with them to `problems`."""
     reader = _Reader(given, problems)
     dimensions: list[tuple[Point, ...]] = []
     for key, value in raw.items():
@@ -82,20 +91,32 @@ def read_grid(raw: Mapping[str, Any], given: Given, problems: Problems) -> Grid:
             dimensions.extend(reader.axis(name, levels) for name, levels in _leaves({key: value}))
     dimensions = [dimension for dimension in dimensions if dimension]
     points = [point for dimension in dimensions for point in dimension]
-    listed = frozenset(name for point in points for name, value in point.items() if isinstance(value, tuple))
-    grid = Grid(reader.settings, frozenset(reader.sets), listed, tuple(dimensions))
+    listed = frozenset(name for point in points for name, value in point.items() if isinstance(value, tuple | Prior))
+    priors = reader.priors(prior)
+    grid = Grid(reader.settings, priors, frozenset(reader.sets), listed, tuple(dimensions))
     if len(grid) > MOST_CONDITIONS:
         problems.add("grid", f"has {len(grid)} conditions: at most {MOST_CONDITIONS} are possible; split the study")
     return grid
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, value) for all that is not a table; an empty table is a leaf."""
+    """(dotted path, value) for all that is not a table; an empty table is a leaf, and so is a prior."""
     for key, value in table.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value and not _is_value(path, value):
+            yield from _leaves(value, f"{path}.")
         else:
-            yield f"{prefix}{key}", value
+            yield path, value
+
+
+def _is_value(path: str, table: Mapping[str, Any]) -> bool:
+    """Whether a table is a prior of the value at `path` rather than a table of paths below it."""
+    match path.split("."):
+        case ["design" | "predictors" | "truth"] | ["predictors", _] | ["truth", "fixed" | "random"]:
+            return False
+        case ["truth", "random", _] | ["truth", "random", _, "variance" | "sd" | "correlation"]:
+            return False
+    return path in SHORT_NAMES or looks_like_prior(table)
 
 
 class _Reader:
@@ -113,6 +134,8 @@ class _Reader:
         claimed = None if raw == {} else self.claim(name, raw, key)
         if not isinstance(raw, list) or not raw:
             repair = f"write [{show(raw)}]" if not isinstance(raw, list | Mapping) else "list values or remove it"
+            if isinstance(raw, Mapping) and looks_like_prior(raw):
+                repair = "write [ ] around it, or move it to [prior]"
             self.problems.add_value(key, raw, f"must be a list of at least one value; {repair}")
             return ()
         if claimed is None:
@@ -164,8 +187,21 @@ class _Reader:
             self.problems.add_value(key, raw, str(refused))
             return raw
 
-    def claim(self, name: str, raw: object, key: str) -> Setting | None:
-        """The axis's setting, if it names something that no other axis sets."""
+    def priors(self, tables: Mapping[str, Any]) -> dict[str, Prior]:
+        found: dict[str, Prior] = {}
+        for name, raw in _leaves(tables):
+            key = f"prior.{name}"
+            claimed = self.claim(name, raw, key, kind="prior")
+            if claimed is None:
+                continue
+            try:
+                found[name] = claimed.kind.check_prior(raw)
+            except ValueError as refused:
+                self.problems.add_value(key, raw, str(refused))
+        return found
+
+    def claim(self, name: str, raw: object, key: str, kind: str = "axis") -> Setting | None:
+        """The axis's or prior's setting, if it names something that no other one sets."""
         found = setting(name, self.given.truth)
         self.sets.update(found.paths if found else ())
         refusal = _refusal(name, found, self.given)
@@ -173,11 +209,10 @@ class _Reader:
             self.problems.add_value(key, raw, refusal or "")
             return None
         for path in found.paths:
-            owner = self.owner.setdefault(path, name)
-            if name in self.settings or owner != name:
-                self.problems.add_value(
-                    key, raw, f'must be the only axis that sets {path}; remove it or the axis "{owner}"'
-                )
+            owner = self.owner.setdefault(path, f'{kind} "{name}"')
+            if name in self.settings or owner != f'{kind} "{name}"':
+                text = f"must be the only {kind} that sets {path}; remove it or the {owner}"
+                self.problems.add_value(key, raw, text)
                 return None
         self.settings[name] = found
         return found

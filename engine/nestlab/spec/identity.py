@@ -18,6 +18,7 @@ from typing import Any
 from .covariance import pairs
 from .formula import formula_text
 from .model import Condition, Contrast, Formula, Layout, Method, Predictor, Truth
+from .prior import Prior
 
 __all__ = [
     "DERIVED_PATHS",
@@ -59,7 +60,7 @@ def _canonical(obj: Any) -> Any:
 
 def data_key(condition: Condition) -> str:
     """The sha256, in hex, of all that decides which data a condition draws."""
-    identity = {
+    identity: dict[str, Any] = {
         "draw_version": DRAW_VERSION,
         "seed": condition.seed,
         "block_size": condition.block_size,
@@ -68,7 +69,13 @@ def data_key(condition: Condition) -> str:
         "truth": _truth(condition.truth),
         "predictors": {predictor.name: _predictor(predictor) for predictor in condition.predictors},
     }
+    if condition.priors:
+        identity["priors"] = [[name, _drawn(value)] for name, value in condition.priors]
     return _sha256(identity)
+
+
+def _drawn(value: Prior | float) -> dict[str, Any] | float:
+    return value.table() if isinstance(value, Prior) else float(value)
 
 
 def layout_key(condition: Condition, name: str) -> str:
@@ -158,10 +165,12 @@ def describe(condition: Condition) -> dict[str, Any]:
     """The condition as nested tables in the study file's own words; `flatten` gives the dotted paths of `axis_paths`.
 
     Variances and correlations whatever the file gave, cluster_size a list only where sizes differ, and the formula
-    written out, so that equal conditions have equal descriptions.
+    written out, so that equal conditions have equal descriptions. prior: by the axis's name, only where there is one; the
+    truth beside it is at the means.
     """
     sizes = condition.layout.sizes
     truth = condition.truth
+    priors = {name: value.text if isinstance(value, Prior) else float(value) for name, value in condition.priors}
     return {
         "seed": condition.seed,
         "path": condition.path,
@@ -178,6 +187,7 @@ def describe(condition: Condition) -> dict[str, Any]:
             "residual_variance": float(truth.residual_variance),
         },
         "predictors": {predictor.name: _predictor(predictor) for predictor in condition.predictors},
+        **({"prior": priors} if priors else {}),
     }
 
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .prior import Prior
+
 __all__ = [
     "DF_RULES",
     "INTERCEPT",
@@ -197,7 +199,9 @@ class Condition:
     factors: the grid's axes and their values here, for people; they are not part of the identity.
     path: "moments" draws sufficient statistics, "rows" draws rows and streams them into the same statistics.
     predictors: in order of name. block_size: replicates that share one random stream. held: correlations "a:b" that the
-    covariance cannot show, because a variance is 0 here; for descriptions only.
+    covariance cannot show, because a variance is 0 here; for descriptions only. priors: (axis, prior) of each value of the
+    truth that every replicate draws anew, in the order in which they act (`uncertain`); the truth then holds their means.
+    A number instead of a prior is a short name (icc = 0.2) that is held while what it multiplies is drawn.
     """
 
     factors: Mapping[str, FactorValue] = field(compare=False)
@@ -208,6 +212,7 @@ class Condition:
     path: Path
     block_size: int
     held: Mapping[str, float] = field(default_factory=dict, compare=False)
+    priors: tuple[tuple[str, Prior | float], ...] = ()
 
     def predictor(self, name: str) -> Predictor:
         return next(p for p in self.predictors if p.name == name)

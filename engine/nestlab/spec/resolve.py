@@ -9,13 +9,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from .axes import axis_paths, setting
 from .base import Base, read_base
 from .checks import Checks, Levels, block_size, layout_of
-from .covariance import correlations, held_correlations, not_semidefinite, true_covariance, variance_path
+from .covariance import (
+    correlations,
+    held_correlations,
+    not_semidefinite,
+    prior_of_correlation,
+    true_covariance,
+    variance_path,
+)
 from .grid import Grid, read_grid
 from .model import Condition, FactorValue, Method, Predictor, Truth
+from .prior import Prior
 from .problems import Problem, Problems, show
 from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, TruthTable
+from .uncertain import steps
 
 __all__ = ["Resolved", "resolve"]
 
@@ -40,6 +50,7 @@ def resolve(
     methods: Sequence[MethodTable],
     contrasts: Sequence[ContrastTable] = (),
     grid: Mapping[str, Any],
+    prior: Mapping[str, Any],
     problems: Problems,
     expand: bool = True,
 ) -> Resolved | None:
@@ -51,8 +62,9 @@ def resolve(
     if base is None:
         return None
     before = len(problems)
-    axes = read_grid(grid, base.given, problems)
+    axes = read_grid(grid, prior, base.given, problems)
     _check_required(base, axes, problems)
+    _check_priors(base, axes, problems)
     if not expand or len(problems) > before or not base.sound:
         return None
     return Resolved(_conditions(seed, base, axes, problems), base.methods)
@@ -74,23 +86,35 @@ def _check_required(base: Base, grid: Grid, problems: Problems) -> None:
         problems.add(path, text)
 
 
+def _check_priors(base: Base, grid: Grid, problems: Problems) -> None:
+    """No value has one prior in [truth] and another in [prior]; an axis takes the place of either's number or prior."""
+    own = {path for name in base.priors for path in axis_paths(name, base.truth)}
+    for name, prior in grid.priors.items():
+        for path in own.intersection(grid.settings[name].paths):
+            text = f"must be the only prior that sets {path}; remove it or the one in [truth]"
+            problems.add_value(f"prior.{name}", prior.text, text)
+
+
 def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[Condition, ...]:
     build = _Builder(seed, base)
+    own = [(axis, prior) for name, prior in base.priors.items() if (axis := setting(name, base.truth))]
     axes = grid.in_order()
     found: dict[Problem, list[Mapping[str, FactorValue]]] = {}
     conditions: dict[Condition, Condition] = {}
     repeated: list[tuple[Condition, Condition]] = []
     for point in grid.points():
         flat = dict(base.flat)
-        for name, setting in axes:
-            setting.apply(flat, point[name])
+        given = [(each, grid.priors[name] if name in grid.priors else point[name]) for name, each in axes]
+        for each, value in given:
+            each.apply(flat, value.mean if isinstance(value, Prior) else value)
+        drawn = steps([*own, *given])
         factors = grid.factors(point)
-        trouble = build.problems(flat)
+        trouble = build.problems(flat, drawn)
         for problem in trouble:
             found.setdefault(problem, []).append(factors)
         if trouble:
             continue
-        condition = build.condition(flat, factors)
+        condition = build.condition(flat, factors, drawn)
         same = conditions.setdefault(condition, condition)
         if same is not condition:
             repeated.append((same, condition))
@@ -149,7 +173,7 @@ class _Builder:
         names = self.base.given.predictors
         return tuple((n, flat[f"predictors.{n}.level"], flat[f"predictors.{n}.distribution"]) for n in names)
 
-    def problems(self, flat: Flat) -> tuple[Problem, ...]:
+    def problems(self, flat: Flat, drawn: Sequence[tuple[str, Prior | float]]) -> tuple[Problem, ...]:
         levels = self.levels(flat)
         found = Problems()
         found.extend(self.checks.structure(levels).problems)
@@ -158,12 +182,17 @@ class _Builder:
         truth = self.base.truth
         if text := not_semidefinite(truth, flat):
             found.add_value(f"truth.random.{truth.group}.correlation", correlations(truth, flat), text)
+        for name, value in drawn:
+            if isinstance(value, Prior) and (text := prior_of_correlation(truth, name)):
+                found.add_value(name, value.text, text)
         for path in self.variances:
             if not math.isfinite(flat[path]):
                 found.add_number(path, flat[path], "must be a finite number >= 0; lower the ratio or the variance")
         return tuple(found)
 
-    def condition(self, flat: Flat, factors: Mapping[str, FactorValue]) -> Condition:
+    def condition(
+        self, flat: Flat, factors: Mapping[str, FactorValue], drawn: tuple[tuple[str, Prior | float], ...]
+    ) -> Condition:
         truth, levels = self.base.truth, self.levels(flat)
         structure = self.checks.structure(levels)
         layout = layout_of(flat["design.clusters"], flat["design.cluster_size"])
@@ -181,6 +210,7 @@ class _Builder:
             path=structure.path,
             block_size=block_size(layout.clusters, structure.level_1),
             held=held_correlations(truth, flat),
+            priors=drawn,
         )
 
 

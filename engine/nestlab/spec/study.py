@@ -30,7 +30,7 @@ class StudyFile(Table):
     """A study as asked for. Make it by `from_toml` or `from_dict`, which check all of it, the grid's points included.
 
     name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more. mcse: how the Monte
-    Carlo standard errors are computed. grid: the axes as in the file.
+    Carlo standard errors are computed. grid: the axes as in the file. prior: priors by axis, for all conditions.
     """
 
     name: Annotated[str, PlainValidator(values.NAME.check)]
@@ -40,6 +40,7 @@ class StudyFile(Table):
     mcse: Annotated[Literal["distribution-free", "morris"], PlainValidator(values.MCSE.check)] = "distribution-free"
     design: DesignTable = DesignTable()
     grid: dict[str, Any] = Field(default_factory=dict)
+    prior: dict[str, Any] = Field(default_factory=dict)
     truth: TruthTable
     predictors: dict[str, PredictorTable] = Field(default_factory=dict)
     method: list[MethodTable] = Field(default_factory=list)
@@ -113,6 +114,7 @@ class StudyFile(Table):
             methods=self.method,
             contrasts=self.contrast,
             grid=self.grid,
+            prior=self.prior,
             problems=problems,
             expand=expand,
         )

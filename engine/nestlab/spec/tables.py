@@ -5,24 +5,35 @@ What several values must be together is in `base` and `checks`.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, PlainValidator
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from . import values
+from .prior import Prior
 
 __all__ = ["ContrastTable", "DesignTable", "MethodTable", "PredictorTable", "RandomTable", "Table", "TruthTable"]
 
 Number: TypeAlias = Annotated[float, PlainValidator(values.NUMBER.check)]
-Positive: TypeAlias = Annotated[float, PlainValidator(values.POSITIVE.check)]
-NonNegative: TypeAlias = Annotated[float, PlainValidator(values.NONNEGATIVE.check)]
 PositiveSd: TypeAlias = Annotated[float, PlainValidator(values.POSITIVE_SD.check)]
-NonNegativeSd: TypeAlias = Annotated[float, PlainValidator(values.NONNEGATIVE_SD.check)]
-Correlation: TypeAlias = Annotated[float, PlainValidator(values.CORRELATION.check)]
 Matrix: TypeAlias = Annotated[tuple[tuple[float, ...], ...], PlainValidator(values.MATRIX.check)]
 FormulaText: TypeAlias = Annotated[str, PlainValidator(values.FORMULA.check)]
 MethodName: TypeAlias = Annotated[str, PlainValidator(values.METHOD_NAME.check)]
 Flag: TypeAlias = Annotated[bool, PlainValidator(values.FLAG.check)]
+
+
+def _as_written(value: float | Prior) -> float | dict[str, Any]:
+    return value.table() if isinstance(value, Prior) else value
+
+
+Written = PlainSerializer(_as_written)
+# Numbers of the truth, or priors in their place.
+Effect: TypeAlias = Annotated[float | Prior, PlainValidator(values.EFFECT.check), Written]
+Variance: TypeAlias = Annotated[float | Prior, PlainValidator(values.VARIANCE.check), Written]
+Sd: TypeAlias = Annotated[float | Prior, PlainValidator(values.RANDOM_SD.check), Written]
+Correlation: TypeAlias = Annotated[float | Prior, PlainValidator(values.CORRELATION.check), Written]
+ResidualVariance: TypeAlias = Annotated[float | Prior | None, PlainValidator(values.RESIDUAL_VARIANCE.check), Written]
+ResidualSd: TypeAlias = Annotated[float | Prior | None, PlainValidator(values.RESIDUAL_SD.check), Written]
 
 
 class Table(BaseModel):
@@ -41,8 +52,8 @@ class DesignTable(Table):
 class RandomTable(Table):
     """[truth.random.<group>]: variance or sd by column, with correlation by "a:b"; or covariance."""
 
-    variance: dict[str, NonNegative] | None = None
-    sd: dict[str, NonNegativeSd] | None = None
+    variance: dict[str, Variance] | None = None
+    sd: dict[str, Sd] | None = None
     correlation: dict[str, Correlation] | None = None
     covariance: Matrix | None = None
 
@@ -51,9 +62,9 @@ class TruthTable(Table):
     """[truth]: the data-generating model."""
 
     formula: FormulaText
-    fixed: dict[str, Number] = {}
-    residual_variance: Positive | None = None
-    residual_sd: PositiveSd | None = None
+    fixed: dict[str, Effect] = {}
+    residual_variance: ResidualVariance = None
+    residual_sd: ResidualSd = None
     random: dict[str, RandomTable] = {}
 
 

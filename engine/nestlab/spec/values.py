@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .model import DF_RULES
+from .prior import Domain, Prior, looks_like_prior, read_prior
 from .problems import close_match
 
 __all__ = ["Kind"]
@@ -17,24 +18,44 @@ __all__ = ["Kind"]
 _MOST_CLUSTERS = 1_000_000
 _MOST_ROWS = 1_000_000_000
 
+_LIKE = ' such as { distribution = "beta", mean = 0.1, sd = 0.05 }'
+_NO_PRIOR = "a prior may stand for numbers of the truth only: write a value, or several as an axis of the grid"
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of value: `accept` gives the value as stored, or None if it is not one of the kind."""
+    """One kind of value: `accept` gives the value as stored, or None if it is not one of the kind.
+
+    domain: of a number for which a prior may stand.
+    """
 
     allowed: str
     repair: str
     accept: Callable[[Any], Any]
     words: tuple[str, ...] = ()
+    domain: Domain | None = None
 
     def check(self, value: object) -> Any:
         """The value as stored. ValueError, with what is allowed and the repair, if it is not of this kind."""
+        if self.domain is not None and (isinstance(value, Prior) or looks_like_prior(value)):
+            return self.check_prior(value)
         accepted = self.accept(value)
         if accepted is None:
             raise ValueError(f"must be {self.allowed}; {self._repair(value)}")
         return accepted
 
+    def check_prior(self, value: object) -> Prior:
+        """The prior that a table describes; ValueError if none may stand here, or it is none."""
+        if self.domain is None:
+            raise ValueError(f"must be {self.allowed}; {_NO_PRIOR}")
+        table = value.table() if isinstance(value, Prior) else value
+        if not isinstance(table, Mapping):
+            raise ValueError(f"must be a prior{_LIKE}; a number is a level of the grid, or stands in [truth]")
+        return read_prior(table, self.domain, self.allowed)
+
     def _repair(self, value: object) -> str:
+        if isinstance(value, Mapping) and "distribution" in value:
+            return _NO_PRIOR
         if isinstance(value, str):
             number = _number(value)
             if number is not None and self.accept(number) is not None:
@@ -186,8 +207,20 @@ POSITIVE = Kind("a finite number > 0", "write a number such as 1.0", _above_zero
 NONNEGATIVE = Kind("a finite number >= 0", "write 0 or more", lambda value: _float(value, low=0.0))
 POSITIVE_SD = Kind("a finite number > 0", "write a number such as 1.0", lambda value: _sd(value, zero=False))
 NONNEGATIVE_SD = Kind("a finite number >= 0", "write 0 or more", lambda value: _sd(value, zero=True))
-CORRELATION = Kind("a number in [-1, 1]", "write a number such as 0.3", lambda value: _float(value, -1.0, 1.0))
-ICC = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc)
+CORRELATION = Kind(
+    "a number in [-1, 1]",
+    "write a number such as 0.3",
+    lambda value: _float(value, -1.0, 1.0),
+    domain=Domain(-1.0, 1.0, "share"),
+)
+ICC = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc, domain=Domain(0.0, 1.0, "share"))
+# What the truth may have; a continuous prior never takes the end of an open range.
+EFFECT = replace(NUMBER, domain=Domain(-math.inf, math.inf, "effect"))
+RATIO = replace(NONNEGATIVE, domain=Domain(0.0, math.inf, "share"))
+VARIANCE = replace(NONNEGATIVE, domain=Domain(0.0, math.inf, "variance"))
+RESIDUAL_VARIANCE = replace(POSITIVE, domain=Domain(0.0, math.inf, "variance"))
+RANDOM_SD = replace(NONNEGATIVE_SD, domain=Domain(0.0, math.inf, "sd"))
+RESIDUAL_SD = replace(POSITIVE_SD, domain=Domain(0.0, math.inf, "sd"))
 ALPHA = Kind("a number between 0 and 1, neither included", "write a level such as 0.05", _open_unit)
 SEED = Kind("a whole number >= 0 and < 2**64", "write a seed such as 707", lambda value: _int(value, 0, 2**64 - 1))
 REPLICATIONS = Kind("a whole number >= 1", "write a number such as 2000", lambda value: _int(value, 1, 2**53))
