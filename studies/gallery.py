@@ -11,18 +11,15 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import df_methods_figure
 import pandas as pd
 import published_table
+from matplotlib.figure import Figure
 
 import nestlab as nl
-from nestlab.show.plots import draw, save
+from nestlab.show.plots import draw, rates_by, save
 from nestlab.show.summary import value_with_mcse
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 WITH_SOLVE = False  # set where the command `nestlab solve` exists; then run this file again
@@ -120,6 +117,47 @@ def degrees(results: nl.Results) -> str:
         {uneven(clusters=6, method=satterthwaite)} and Kenward and Roger's in {uneven(clusters=6, method=kenward_roger)}."""
 
 
+def icc_unsure(results: nl.Results) -> str:
+    power, least, most = (Numbers(results, measure, "arm") for measure in ("power", "power_q10", "power_q90"))
+    roughly, hardly = ({"clusters": 40, "icc": f"beta(0.1, {sd})"} for sd in ("0.03", "0.08"))
+    return f"""With 40 schools and an icc of 0.1, power is {power(clusters=40, icc="0.1")}; if 0.1 is only the mean of what the
+        icc may be, the mean power hardly tells: {power(**roughly)} with an sd of 0.03, {power(**hardly)} with one of 0.08. But
+        then a tenth of what the icc may be has a power below {least(**roughly)}, or below {least(**hardly)}, and another tenth
+        one above {most(**roughly)}, or above {most(**hardly)}."""
+
+
+def icc_figure(results: nl.Results) -> Figure:
+    """Power at a known icc, the mean over an uncertain one, and what a tenth of it stays below."""
+    lines = {
+        ("0.1", "power"): "icc 0.1",
+        ("beta(0.1, 0.03)", "power"): "mean 0.1, sd 0.03",
+        ("beta(0.1, 0.08)", "power"): "mean 0.1, sd 0.08",
+        ("beta(0.1, 0.03)", "power_q10"): "sd 0.03: lowest tenth",
+        ("beta(0.1, 0.08)", "power_q10"): "sd 0.08: lowest tenth",
+    }
+    found = results.summary()
+    found = found[(found["estimand"] == "arm") & (found["subset"] == "all")]
+    found = found.assign(method=[lines.get(key) for key in zip(found["icc"], found["measure"], strict=True)])
+    made = Figure(figsize=(7.6, 3.8), layout="constrained")
+    ax = made.subplots()
+    rates_by(found, x="clusters", series={name: name for name in lines.values()}, reference=0.8, ax=ax)
+    ax.set_ylabel("power")
+    ax.set_ylim(0, 1)
+    ax.set_xticks(sorted(found["clusters"].unique()))
+    made.legend(loc="outside right center", frameon=False)
+    return made
+
+
+def pilot(results: nl.Results) -> str:
+    power, effect = Numbers(results, "power", "arm"), "truth.fixed.arm"
+    power.rows = power.rows[power.rows["method"] == "reml/satterthwaite"]
+    uncertain = next(level for level in power.rows[effect].unique() if level.startswith("pilot"))
+    averaged, taken = ([power(clusters=n, **{effect: level}) for n in (40, 80)] for level in (uncertain, "0.42"))
+    return f"""A pilot's effect of 0.42 with a standard error of 0.16 leaves open what the effect is. Taken as the truth it
+        promises a power of {taken[0]} with 40 schools and {taken[1]} with 80; averaged over what the pilot leaves open, power is
+        {averaged[0]} and {averaged[1]}."""
+
+
 def published(results: nl.Results) -> str:
     found = published_table.averages(published_table.noncoverage(results.summary()))
     name, rates = published_table.PUBLISHED["var:group:Intercept"]
@@ -174,6 +212,14 @@ SECTIONS = (
         ignored,
         "ignored_slope.svg",
     ),
+    Section("How sure must I be of the icc?", "icc_unsure", icc_figure, icc_unsure, "icc_unsure.svg"),
+    Section(
+        "Is a pilot's estimate enough?",
+        "assurance",
+        line("power", x="clusters", color="truth.fixed.arm", estimand="arm", method="reml/satterthwaite"),
+        pilot,
+        "assurance.svg",
+    ),
     Section("Which degrees of freedom?", "df_methods", df_methods_figure.figure, degrees, "df_methods.svg"),
     Section(
         "Do Wald intervals of variances hold? (Maas and Hox 2005)",
@@ -226,7 +272,8 @@ def make(folder: Path, *, results: Path, replications: int | None = None) -> Pat
     replications: of every study, instead of its own number.
     """
     intro = """Questions that people ask before they collect nested data, each with a study, its picture and an answer. Numbers in
-        brackets are Monte Carlo standard errors; pictures show 95 % limits. `python studies/gallery.py` makes this page."""
+        brackets are Monte Carlo standard errors; pictures show limits of about 95 %. `python studies/gallery.py` makes this
+        page."""
     lines = ["# A gallery of studies", "", filled(intro), ""]
     for section in SECTIONS:
         study = nl.Study.from_toml(HERE / f"{section.study}.toml")

@@ -33,9 +33,9 @@ COMMITTED = (STUDIES / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole gallery of 40 replications a design; its results are in made/results."""
+    """The whole gallery of 300 replications a design; its results are in made/results."""
     folder = tmp_path_factory.mktemp("gallery")
-    gallery.make(folder, results=folder / "results", replications=40)
+    gallery.make(folder, results=folder / "results", replications=300)
     return folder
 
 
