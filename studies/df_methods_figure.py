@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 import nestlab as nl
-from nestlab.show.plots import rates_by
+from nestlab.show.plots import rates_by, save
 
 EFFECTS = {"z": "z, between clusters", "x": "x, with a random slope", "x:z": "x:z, across levels"}
 RULES = {
@@ -33,13 +33,12 @@ def rates(summary: pd.DataFrame, effect: str) -> pd.DataFrame:
     return chosen
 
 
-def main() -> None:
-    plt.switch_backend("svg")
-    plt.rcParams["svg.hashsalt"] = "nestlab"  # the same file from the same numbers
-    results = nl.Results("results/df_methods")
+def figure(results: nl.Results) -> Figure:
+    """Rates of each effect over clusters, a line a test; a row of panels for equal clusters, one for unequal ones."""
     summary = results.summary()
     equal = set(results.conditions().query("cluster_size == '20'")["condition"])
-    figure, axes = plt.subplots(2, 3, figsize=(9.5, 5.4), sharex=True, sharey=True, layout="constrained")
+    made = Figure(figsize=(9.5, 5.4), layout="constrained")
+    axes = made.subplots(2, 3, sharex=True, sharey=True)
     for row, (sizes, label) in zip(axes, ((True, "20 rows each"), (False, "4 and 36 rows")), strict=True):
         for ax, (effect, title) in zip(row, EFFECTS.items(), strict=True):
             chosen = rates(summary, effect)
@@ -53,8 +52,12 @@ def main() -> None:
                 ax.set_title(title, fontsize=10)
                 ax.set_xlabel("")
         row[0].set_ylabel(f"type I error\nclusters of {label}")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
-    figure.savefig(Path(__file__).with_name("df_methods.svg"), metadata={"Date": None})
+    made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
+    return made
+
+
+def main() -> None:
+    save(figure(nl.Results("results/df_methods")), Path(__file__).with_name("df_methods.svg"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,17 @@
 """Data to estimates: linear mixed models from sufficient statistics, and their inference.
 
-The room shares its name with the function `nestlab.fit`, so the module can be called: `nl.fit("y ~ x + (1 | g)", frame)`.
+The room shares its name with the function `nestlab.fit`, so the module can be called, `nl.fit(formula, data)`:
+
+formula: `y ~ x + (1 + x | g)`, one grouping factor, at most 4 random columns and 12 fixed terms. data: a data frame with a column
+a name of the formula. reml: restricted maximum likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger" (REML
+only), "between-within", "residual" (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary, "lmertest"
+or "refit". Returns a `Fit`. Raises FormulaError and DataError (both ValueError), with what was found and the repair.
+
+>>> import numpy as np, pandas as pd, nestlab as nl
+>>> g = np.repeat(np.arange(10), 5)
+>>> frame = pd.DataFrame({"g": g, "y": np.sin(np.arange(50)) + 0.1 * g})
+>>> round(nl.fit("y ~ 1 + (1 | g)", frame).beta["Intercept"], 3)
+0.453
 """
 
 from __future__ import annotations
@@ -25,7 +36,7 @@ class _CallableModule(ModuleType):
         df: str = "satterthwaite",
         singular_df: str = "lmertest",
     ) -> Fit:
-        """See `nestlab.fit.single.fit`."""
+        """Fit a linear mixed model to a data frame; see the module, or `nestlab.fit.single.fit`."""
         from .single import fit
 
         return fit(formula, data, reml=reml, df=df, singular_df=singular_df)

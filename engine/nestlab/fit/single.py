@@ -29,14 +29,28 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Fit:
-    """A linear mixed model fitted to one data set. p fixed effects, q random columns, N rows, J clusters.
+    """A linear mixed model fitted to one data set.
 
+    It has p fixed effects, q random columns, N rows, J clusters. formula, response, group: what was fitted, the name of y and
+    that of the clusters' column. reml: by REML, or by ML. rows, clusters: N and J; balanced: clusters of one size; dropped:
+    rows left out for missing values.
     beta, se, df: by term, in the order of lme4's; df is inf for Wald z and nan where the rule leaves none. se is Kenward and
     Roger's where df_rule is theirs; vcov_beta (p, p) is always the model's.
-    theta: the free entries of the relative Cholesky factor L by columns, as lme4's; sigma: residual sd. varcomp: covariance of
-    the random effects of each term, under lme4's names ("g", "g.1"). neg2loglik: -2 log likelihood, or the restricted criterion
-    if reml. certificate: the largest entry of Sg G (see `kernel`), 0 at an optimum. scaled_residuals (N): conditional residuals
-    over sigma. matrices: the data as the model sees them, for `confint`.
+    theta: the free entries of the relative Cholesky factor L by columns, as lme4's; sigma: residual sd. varcomp: covariance
+    of the random effects of each term, under lme4's names ("g", "g.1"); random_names: their columns. neg2loglik: -2 log
+    likelihood, or the restricted criterion if reml. status: a `Status`; only ok and singular fits should be used. iterations:
+    Newton steps; certificate: the largest entry of Sg G (see `kernel`), 0 at an optimum. scaled_residuals (N): conditional
+    residuals over sigma. matrices: the data as the model sees them, for `confint`.
+
+    >>> import numpy as np, pandas as pd
+    >>> rng, school = np.random.default_rng(1), np.repeat(np.arange(12), 10)
+    >>> x = rng.normal(size=120)
+    >>> y = 1 + 0.5 * x + rng.normal(size=12)[school] + rng.normal(size=120)
+    >>> found = fit("y ~ x + (1 | school)", pd.DataFrame({"y": y, "x": x, "school": school}))
+    >>> round(found.beta["x"], 3), round(found.se["x"], 3), round(found.df["x"], 1), found.status.name
+    (0.482, 0.106, 107.4, 'ok')
+    >>> print(found.test("x = 0"))
+    x = 0: t(107.4) = 4.564, p = 1.339e-05
     """
 
     formula: str
@@ -74,8 +88,8 @@ class Fit:
         >>> import numpy as np, pandas as pd
         >>> g, x = np.repeat(np.arange(10), 5), np.cos(np.arange(50.0))
         >>> frame = pd.DataFrame({"g": g, "x": x, "y": np.sin(np.arange(50)) + 0.1 * g})
-        >>> fit("y ~ x + (1 | g)", frame).test("x = 0").df
-        39.0
+        >>> fit("y ~ x + (1 | g)", frame).test("x = 0").df  # singular: no variance between clusters
+        48.0
         """
         weights, values = parse_hypotheses(hypotheses, list(self.beta))
         inference = self._problem.infer(self.df_rule, self._singular_df, [weights])
@@ -116,11 +130,11 @@ class Fit:
         return summary_text(self)
 
     def confint(self, level: float = 0.95, method: str = "profile", *, reml: bool = False) -> pd.DataFrame:
-        """Intervals of the standard deviations, correlations, sigma and fixed effects, as lme4's confint: the profile of the ML
-        deviance, of a REML fit too.
+        """Profile intervals of standard deviations, correlations, sigma and fixed effects, as lme4's confint.
 
-        reml: the profile of the restricted criterion, which has no fixed effects. Returns a frame of "lower" and "upper" by
-        lme4's names; nan where a limit was not found. Raises ValueError for another method or a level not between 0 and 1.
+        level: in (0, 1). method: "profile", of the ML deviance, for a REML fit too; reml: of the restricted criterion instead,
+        which has no fixed effects. Returns a frame of "lower" and "upper" by lme4's names; nan where a limit was not found.
+        Raises ValueError for another method or a level not between 0 and 1.
         """
         from .confint import profile_table
 
@@ -152,9 +166,11 @@ def fit(
 ) -> Fit:
     """Fit a linear mixed model to a data frame.
 
-    formula: `y ~ x + (1 + x | g)`, one grouping factor, at most 4 random columns and 12 fixed terms. reml: restricted maximum
-    likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger" (REML only), "between-within", "residual" (rows -
-    fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary, "lmertest" or "refit" (see `inference.infer`).
+    formula: `y ~ x + (1 + x | g)`, one grouping factor, at most 4 random columns and 12 fixed terms. data: a row an
+    observation, a column a variable; text and categories are factors, rows with missing values are dropped. reml: restricted
+    maximum likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger" (REML only), "between-within", "residual"
+    (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary, "lmertest" or "refit" (see
+    `inference.infer`).
 
     Raises FormulaError and DataError (both ValueError), with what was found and the repair.
 

@@ -8,7 +8,11 @@ __all__ = ["InferenceStatus", "Status"]
 
 
 class Status(IntEnum):
-    """Status of a fit. `converged` means ok or singular: the fit holds the certificate of an optimum."""
+    """Status of a fit, with a sentence for people.
+
+    ok and singular (on the boundary: a variance is 0, or a correlation -1 or 1) hold the certificate of an optimum;
+    not_converged, rank_deficient, nonfinite and method_error do not, and have no estimates to use.
+    """
 
     ok = 0
     singular = 1
@@ -19,10 +23,12 @@ class Status(IntEnum):
 
     @property
     def converged(self) -> bool:
+        """Whether the fit holds the certificate of an optimum: ok or singular."""
         return self <= Status.singular
 
     @property
     def sentence(self) -> str:
+        """What became of the fit, for people."""
         return _SENTENCES[self]
 
 

@@ -96,7 +96,9 @@ def cross(tried: Sequence[Tried], target: float, *, kind: Kind, scale: Scale) ->
 
     It may lie outside the designs: there the line through the nearest of them leads to it.
     """
-    known = [t for t in tried if math.isfinite(t.value) and t.n > 1 and t.mcse >= 0 and (kind != "positive" or t.value > 0)]
+    known = [
+        t for t in tried if math.isfinite(t.value) and t.n > 1 and t.mcse >= 0 and (kind != "positive" or t.value > 0)
+    ]
     if len({t.x for t in known}) < 2:
         return None
     h, (y, se) = to_axis([t.x for t in known], scale), to_link(known, kind)
@@ -113,7 +115,9 @@ def cross(tried: Sequence[Tried], target: float, *, kind: Kind, scale: Scale) ->
         return None
     lower, upper = _limits(fit, float(np.ptp(h)))
     x, low, high = (float(v) for v in from_axis([fit.place, max(lower, -700), min(upper, 700)], scale))
-    return Crossing(x, low if math.isfinite(lower) else -math.inf, high if math.isfinite(upper) else math.inf, fit.slope)
+    return Crossing(
+        x, low if math.isfinite(lower) else -math.inf, high if math.isfinite(upper) else math.inf, fit.slope
+    )
 
 
 class _Fit(NamedTuple):

@@ -34,7 +34,10 @@ SCHEMA_VERSION = 1
 
 
 class RefusedError(Exception):
-    """Results that must not be used or mixed: stale, altered, or of another study. The message says what and how to go on."""
+    """Results that must not be used or mixed.
+
+    They are stale, altered, or of another study; the message says which, and how to go on.
+    """
 
 
 @dataclass(frozen=True, slots=True)

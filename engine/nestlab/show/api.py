@@ -29,6 +29,8 @@ __all__ = ["Results", "Study"]
 class Study:
     """A study: its conditions and methods, and the way to run it.
 
+    Made by `from_toml` or `from_dict`; file: the study as checked, text: as a study file has it.
+
     >>> study = Study.from_dict({
     ...     "name": "two-arms", "seed": 1, "replications": 100,
     ...     "design": {"clusters": 10, "cluster_size": 5},
@@ -38,6 +40,9 @@ class Study:
     ... })
     >>> len(study.conditions), study.methods[0].name
     (1, 'reml')
+    >>> summary = study.run(out="results/two-arms").summary()
+    >>> summary.query("measure == 'power' and subset == 'all'")[["estimand", "n"]].values.tolist()
+    [['Intercept', 100], ['arm', 100]]
     """
 
     def __init__(self, file: StudyFile, text: str) -> None:
@@ -46,7 +51,7 @@ class Study:
 
     @classmethod
     def from_toml(cls, path: str | Path, *, seed: int | None = None, replications: int | None = None) -> Study:
-        """Read a study file; `seed` and `replications` replace the file's. Raises StudyError with all that is wrong."""
+        """Read the study file at path; `seed` and `replications` replace the file's. Raises StudyError with all that is wrong."""
         tables = read_toml(path)
         text = Path(path).read_text(encoding="utf-8-sig")
         changes = {"seed": seed, "replications": replications}
@@ -68,6 +73,7 @@ class Study:
 
     @property
     def name(self) -> str:
+        """The study's name, which is that of its folder in results/ too."""
         return self.file.name
 
     @property
@@ -77,6 +83,7 @@ class Study:
 
     @property
     def methods(self) -> tuple[Method, ...]:
+        """The ways to analyse, in the order of the file."""
         return self.file.methods()
 
     def run(
@@ -90,7 +97,8 @@ class Study:
         """Run what is missing and return the results.
 
         replications: per condition, instead of the study's; out: folder, instead of results/<name>; jobs: threads, -1 for all
-        cores. Raises RefusedError where stored results do not fit the study.
+        cores; progress: told what goes on (`run.workers.Progress`). Raises RefusedError where stored results do not fit the
+        study, ValueError for fewer than 1 replication.
         """
         return self.execute(replications=replications, out=out, jobs=jobs, progress=progress)[0]
 
@@ -102,7 +110,10 @@ class Study:
         jobs: int = -1,
         progress: Progress | None = None,
     ) -> tuple[Results, RunReport]:
-        """`run`, with the report of what was done."""
+        """The same as `run`, with the report of what was done: fits made, fits found stored, seconds.
+
+        replications, out, jobs, progress: see `run`.
+        """
         wanted = self.file.replications if replications is None else replications
         text = self.text if replications is None else _with_value(self.text, "replications", wanted)
         if wanted < 1:
@@ -126,7 +137,19 @@ class Study:
 
 
 class Results:
-    """What a run left in its folder. Raises RefusedError if the folder holds none, or what it holds was altered."""
+    """What a run left in its folder. Raises RefusedError if the folder holds none, or what it holds was altered.
+
+    >>> study = Study.from_dict({
+    ...     "name": "one-mean", "seed": 1, "replications": 50, "design": {"clusters": 10, "cluster_size": 5},
+    ...     "truth": {"formula": "y ~ 1 + (1 | school)", "fixed": {"Intercept": 0}, "residual_variance": 1,
+    ...               "random": {"school": {"variance": {"Intercept": 0.2}}}},
+    ... })
+    >>> results = study.run(out="results/one-mean")
+    >>> results.missing(), len(results.replicates(condition=0))
+    (0, 50)
+    >>> results.conditions()[["condition", "true.icc"]].round(3).values.tolist()
+    [[0.0, 0.167]]
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -223,8 +246,9 @@ class Results:
     ) -> pd.DataFrame:
         """One measure (power) as journals print it, "0.812 (0.006)": text by factors, or "method", on rows and columns.
 
-        Factors that vary and are not named stand on the rows. The caption is in `attrs`. Raises StudyError for what does not
-        exist. `nestlab table` writes the same as Markdown, LaTeX and CSV.
+        measure, estimand, method, subset: as in the summary. rows, columns: names of factors; those that vary and are not named
+        stand on the rows. The caption is in `attrs`. Raises StudyError for what does not exist. `nestlab table` writes the same
+        as Markdown, LaTeX and CSV.
         """
         from .tables import make_table, to_frame
 
@@ -238,7 +262,10 @@ class Results:
         return next((row.number for row in self._rows if row.data_key == key), None)
 
     def data(self, condition: int, replicate: int, *, truth: bool = False) -> pd.DataFrame:
-        """The rows of one replicate by its condition's number; see `Study.data`. KeyError for a number that is not active."""
+        """The rows of one replicate by its condition's number. KeyError for a number that is not active.
+
+        replicate, truth: as in `Study.data`.
+        """
         keys = {row.number: row.data_key for row in self._active()}
         if condition not in keys:
             raise KeyError(f"condition {condition}: the study has {', '.join(map(str, keys))}")

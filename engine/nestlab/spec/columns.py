@@ -31,7 +31,12 @@ TOKEN = re.compile(
 
 
 class DataError(ValueError):
-    """Data that cannot be read, or that a formula cannot be fitted to; the message names what, what was found and the repair."""
+    """Data that cannot be read, or that a formula cannot be fitted to; the message names what, what was found and the repair.
+
+    >>> raise DataError("formula names x, which the data do not have; columns: y, school")
+    Traceback (most recent call last):
+    nestlab.spec.columns.DataError: formula names x, which the data do not have; columns: y, school
+    """
 
 
 def _log(x: Array, base: float | None = None) -> Array:

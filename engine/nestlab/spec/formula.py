@@ -49,7 +49,16 @@ _ALLOWED = "a formula may hold names, 0, 1, +, - 1, *, :, parentheses and random
 
 
 class FormulaError(ValueError):
-    """A formula that cannot be used. `text` is the formula, `reason` says what is allowed and how to repair it."""
+    """A formula that cannot be used.
+
+    text: the formula; reason: what is allowed and how to repair it. str() has both.
+
+    >>> try:
+    ...     parse_formula("y ~ (1 | a) + (1 | b)")
+    ... except FormulaError as error:
+    ...     print(error.reason)
+    has the grouping factors a, b; one is possible: keep one of them
+    """
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(text, reason)

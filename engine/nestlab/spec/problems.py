@@ -14,7 +14,14 @@ _LONGEST = 80
 
 
 class StudyError(ValueError):
-    """A study that cannot be used. `problems` has one line each; str() joins them."""
+    """A study that cannot be used.
+
+    problems: a line each, with the key, the value received, what is allowed and the repair; str() joins them.
+
+    >>> raise StudyError(["replications = 0: must be a whole number, 1 or more; write one"])
+    Traceback (most recent call last):
+    nestlab.spec.problems.StudyError: replications = 0: must be a whole number, 1 or more; write one
+    """
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems: list[str] = list(problems)
