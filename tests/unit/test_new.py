@@ -614,7 +614,6 @@ class TestUncertain:
         assert "df are too few for a scaled chi-square with a mean: lognormal instead" in text
 
     def test_study_reads_and_runs(self, here: Path):
-        pytest.importorskip("nestlab.spec.prior")
         for case, formula in (("13_cross", "y ~ z * x + (1 + x | g)"), ("16_rs2", "y ~ x + w + (1 + x + w | g)")):
             new(f"{case}.toml", (str(GOLDEN / f"{case}.csv"), formula), uncertain=True)
             results = nl.Study.from_toml(f"{case}.toml").run(replications=20, out=here / case)

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import ndtr, ndtri
 
-__all__ = ["Crossing", "Kind", "Scale", "Tried", "cross", "from_axis", "monotone", "to_axis"]
+__all__ = ["BANDWIDTH", "Crossing", "Kind", "Scale", "Tried", "cross", "from_axis", "link_of", "monotone", "to_axis", "to_link"]
 
 Array: TypeAlias = NDArray[np.float64]
 #: Of a measure: a proportion is fitted by its probit, a positive one by its logarithm.

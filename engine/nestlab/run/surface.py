@@ -1,0 +1,216 @@
+"""The cheapest pair of clusters and cluster size that reaches a target, and which designs to simulate to find it.
+
+In a two-level model the variance of an estimated fixed effect is nearly (a + b / m) / J for J clusters of m rows, so that
+
+    probit(power) = sqrt(J / (a + b / m)) - c,     log(width) = log(2) + log((a + b / m) / J) / 2
+
+in units that a and b absorb (Raudenbush 1997, Psychol Methods 2:173; c is near the critical value). The three parameters are fitted to
+the designs tried, those near the target counting most. The cheapest design on the curve "target reached" is simulated, with designs
+along the curve and to both sides of it; limits of its cost and of its numbers come from draws of the parameters' sampling
+distribution. How many clusters the chosen cluster size needs is then settled by the designs of that size alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from ..measure.crossing import BANDWIDTH, Tried, cross, link_of, to_link
+from ..spec.cost import Cost
+from .line import Axis, Goal
+
+__all__ = ["Cheapest", "SurfaceSearch"]
+
+Array = NDArray[np.float64]
+Pair = tuple[int, int]
+
+#: Draws of the parameters behind the limits of an answer.
+DRAWS = 1000
+#: Rounds after which a search ends, whatever is known.
+MOST_ROUNDS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Cheapest:
+    """clusters, cluster_size and cost of the cheapest design that reaches the target, each with a 95 % interval.
+
+    reached: False where no allowed design reaches it, or none within the budget; the design is then the best one. sure: whether
+    the interval of the cost is as narrow as was asked for.
+    """
+
+    clusters: int
+    cluster_size: int
+    cost: float
+    intervals: dict[str, tuple[float, float]]
+    reached: bool
+    sure: bool
+
+
+@dataclass
+class SurfaceSearch:
+    """The state of a search over clusters (J) and cluster size (m), as `line.LineSearch`; designs are pairs (J, m).
+
+    budget: designs may not cost more. Where the goal is None, the best design within the budget is looked for: the highest power.
+    """
+
+    clusters: Axis
+    sizes: Axis
+    goal: Goal
+    cost: Cost
+    budget: float = math.inf
+    maximise: bool = False
+    tried: dict[Pair, Tried] = field(default_factory=dict)
+    rung: int = 0
+    rounds: int = 0
+
+    def tell(self, found: Iterable[tuple[Pair, Tried]]) -> None:
+        """What the simulations gave; a design that is told again replaces itself."""
+        self.tried.update(found)
+
+    def propose(self) -> dict[Pair, int]:
+        """Designs with their replications in all; empty when the search is over."""
+        if not self.tried:
+            return self._first()
+        self.rounds += 1
+        answer = self._answer()
+        self.rung = min(max(2 * self.rung, self.goal.first), self.goal.most)
+        pair = answer.clusters, answer.cluster_size
+        done = answer.sure and pair in self.tried and self.tried[pair].n >= self.rung / 2
+        if done or self.rounds > MOST_ROUNDS:
+            return {} if pair in self.tried else {pair: self.rung}
+        wanted = {near: self.rung for near in self._around(answer)} | {pair: 2 * self.rung}
+        return {p: n for p, n in wanted.items() if p not in self.tried or self.tried[p].n < 0.9 * n}
+
+    def answer(self) -> Cheapest:
+        """The cheapest design, once `propose` has nothing more to ask for; before that, what is known so far."""
+        return self._answer()
+
+    # -- designs ---------------------------------------------------------------------------------------------------------
+
+    def _first(self) -> dict[Pair, int]:
+        J, m = self.clusters.start, self.sizes.start
+        pairs = [(J, m), (J / 2, m), (2 * J, m), (J, m / 2.5), (J, 2.5 * m)]
+        return dict.fromkeys((self._pair(*pair) for pair in pairs), self.goal.first)
+
+    def _pair(self, J: float, m: float) -> Pair:
+        return int(self.clusters.snap(J)), int(self.sizes.snap(m))
+
+    def _around(self, answer: Cheapest) -> list[Pair]:
+        """On both sides of the curve at the answer, and along it at half and twice the cluster size."""
+        a, b, c = self._fit()[0]
+        J, m = answer.clusters, answer.cluster_size
+        beside = [self._pair(0.8 * J, m), self._pair(1.25 * J, m)]
+        along = [self._pair(float(self._needed(a, b, c, np.array([n]))[0]), n) for n in (m / 2, 2 * m)]
+        return [p for p in dict.fromkeys([*beside, *along]) if p != (J, m)]
+
+    # -- curve -----------------------------------------------------------------------------------------------------------
+
+    def _fit(self) -> tuple[Array, Array]:
+        """(log a, log b, c) and their covariance."""
+        pairs, tried = list(self.tried), list(self.tried.values())
+        J, m = (np.array([pair[k] for pair in pairs], dtype=np.float64) for k in (0, 1))
+        y, se = to_link(tried, self.goal.kind)
+        se = np.maximum(se, 1e-9)
+        level = np.median(y) if self.maximise else link_of(self.goal.value, self.goal.kind)
+        start = np.array([math.log(0.5 * self.clusters.start / 8), math.log(0.5 * self.clusters.start * self.sizes.start / 8), 1.96])
+        near = np.ones_like(y)
+        for _ in range(4):
+            weight = np.sqrt(near) / se
+
+            def residuals(theta: Array, weight: Array = weight) -> Array:
+                own = weight * (y - self._link(theta, J, m))
+                prior = [(theta[2] - 1.96) / 0.3, (theta[0] - start[0]) / 6, (theta[1] - start[1]) / 6]
+                return np.append(own, prior)
+
+            found = least_squares(residuals, start, x_scale="jac", max_nfev=200)
+            away = np.abs(self._link(found.x, J, m) - level) / (2 * BANDWIDTH[self.goal.kind])
+            least = np.sort(away)[: min(5, len(away))][-1]
+            near = np.clip(1 - (away / max(1.0, 1.5 * float(least))) ** 3, 0.0, None) ** 3
+        covariance = np.linalg.pinv(found.jac.T @ found.jac)
+        free = near.sum() - 3
+        scatter = float(np.sum(found.fun[:-3] ** 2)) / free if free > 1 else 1.0
+        return found.x, covariance * max(1.0, scatter)
+
+    def _link(self, theta: Array, J: Array, m: Array) -> Array:
+        variance = (np.exp(theta[0]) + np.exp(theta[1]) / m) / J
+        if self.goal.kind == "positive":
+            return np.asarray(0.5 * np.log(variance) + theta[2])
+        return np.asarray(1 / np.sqrt(variance) - theta[2])
+
+    def _needed(self, log_a: float, log_b: float, c: float, m: Array) -> Array:
+        """Clusters, not rounded, with which sizes m reach the target."""
+        aim = link_of(self.goal.value, self.goal.kind)
+        scale = np.exp(log_a) + np.exp(log_b) / m
+        if self.goal.kind == "positive":
+            return np.asarray(scale * np.exp(2 * (c - aim)))
+        return np.asarray(scale * max(aim + c, 1e-6) ** 2)
+
+    # -- answer ----------------------------------------------------------------------------------------------------------
+
+    def _sizes(self) -> Array:
+        """Cluster sizes to choose from: all up to 200, then by steps of 1 %."""
+        axis = self.sizes
+        step = axis.step or 1.0
+        few = np.arange(axis.low, min(axis.high, 200.0) + 0.5 * step, step)
+        many = np.unique(np.round(np.geomspace(200, axis.high, 400) / step) * step) if axis.high > 200 else few[:0]
+        return np.unique(np.concatenate([few, many[many <= axis.high]]))
+
+    def _round_up(self, J: Array) -> Array:
+        step = self.clusters.step or 1.0
+        return np.asarray(np.maximum(np.ceil(np.round(J / step, 9)) * step, self.clusters.low))
+
+    def _choose(self, theta: Array) -> tuple[float, float, float, bool]:
+        """(clusters, size, cost, whether the target is reached) of the best design for one curve."""
+        m = self._sizes()
+        if self.maximise:
+            return (*self._within_budget(theta, m), True)
+        J = self._round_up(self._needed(theta[0], theta[1], theta[2], m))
+        price = np.where(self.clusters.high >= J, self.cost(clusters=np.minimum(J, self.clusters.high), cluster_size=m), np.inf)
+        k = int(np.argmin(price))
+        if not price[k] <= self.budget:
+            return (*self._within_budget(theta, m), False)
+        return float(J[k]), float(m[k]), float(price[k]), True
+
+    def _within_budget(self, theta: Array, m: Array) -> tuple[float, float, float]:
+        """The best design that the budget allows: most clusters of each size, then the best size."""
+        step = self.clusters.step or 1.0
+        J = np.arange(self.clusters.low, self.clusters.high + 0.5 * step, step)
+        J = J if len(J) <= 4000 else np.unique(np.round(np.geomspace(J[0], J[-1], 4000) / step) * step)
+        price = self.cost(clusters=J[:, None], cluster_size=m[None, :])
+        sign = -1.0 if self.goal.kind == "positive" else 1.0
+        worth = np.where(price <= self.budget, sign * self._link(theta, J[:, None], m[None, :]), -np.inf)
+        i, k = np.unravel_index(int(np.argmax(worth)), worth.shape)
+        return float(J[i]), float(m[k]), float(price[i, k])
+
+    def _answer(self) -> Cheapest:
+        theta, covariance = self._fit()
+        J, m, price, reached = self._choose(theta)
+        generator = np.random.Generator(np.random.SFC64(1))  # of the limits only: the same from the same designs
+        draws = [self._choose(row) for row in generator.multivariate_normal(theta, covariance, DRAWS if reached else 100)]
+        limits = np.quantile(np.array([d[:3] for d in draws]), [0.025, 0.975], axis=0, method="nearest")
+        intervals = {
+            name: (float(limits[0, k]), float(limits[1, k])) for k, name in enumerate(("clusters", "cluster_size", "cost"))
+        }
+        if reached and not self.maximise:
+            J, intervals["clusters"] = self._settle(J, m, intervals["clusters"])
+            price = float(self.cost(clusters=J, cluster_size=m))
+            reached = price <= self.budget
+        low, high = intervals["cost"]
+        enough = max(2 * self.goal.precision * price, float(self.cost(clusters=J + self.clusters.step, cluster_size=m)) - price)
+        return Cheapest(int(J), int(m), price, intervals, reached, self.maximise or high - low <= enough)
+
+    def _settle(self, J: float, m: float, limits: tuple[float, float]) -> tuple[float, tuple[float, float]]:
+        """The clusters that size m needs, by the designs of that size, where there are three."""
+        own = [Tried(float(pair[0]), t.value, t.mcse, t.n) for pair, t in self.tried.items() if pair[1] == m]
+        if len(own) < 3:
+            return J, limits
+        found = cross(own, self.goal.value, kind=self.goal.kind, scale="sqrt" if self.goal.kind == "proportion" else "log")
+        if found is None or not min(t.x for t in own) <= found.x <= max(t.x for t in own):
+            return J, limits
+        x, low, high = (float(self._round_up(np.array(v))) for v in (found.x, max(found.lower, 1.0), min(found.upper, 1e9)))
+        return x, (low, high)
