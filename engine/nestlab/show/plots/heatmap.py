@@ -17,7 +17,7 @@ from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import MAX_PANELS, assign, cells, named, where
 from .ticks import category_step, category_ticks, text_width
-from .words import caption_of, label_of, largest_mcse, references, title_of
+from .words import caption_of, fixed, label_of, largest_mcse, references, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,7 +180,7 @@ class _Painter:
         for i, j in zip(*np.nonzero(np.isfinite(values)), strict=True):
             red, green, blue, _ = map_.to_rgba(values[i, j])
             ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-            text = f"{values[i, j] + 0.0:.{decimals}f}"
+            text = fixed(values[i, j], decimals)
             if self.lines == 2 and np.isfinite(mcse[i, j]):
                 text += f"\n({mcse[i, j]:.{decimals}f})"
             ax.text(
