@@ -15,7 +15,7 @@ from ...spec.problems import StudyError
 from . import style
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
-from .roles import MAX_PANELS, assign, cells, named, where
+from .roles import MAX_PANELS, assign, existing, named, where
 from .ticks import category_step, category_ticks, text_width
 from .words import caption_of, fixed, label_of, largest_mcse, references, title_of
 
@@ -35,7 +35,7 @@ def heatmap(results: Results, asked: Asked) -> Picture:
     across, up, facets = _roles(rows, asked)
     measure = rows.measures[0]
     scale = _scale(rows, references(rows), unit=measure == "power" and rows.nulls != "all")
-    chosen = [c for c in cells(facets) if not where(rows.frame, facets, c).empty]
+    chosen = existing(rows.frame, facets)
     shown = chosen[:MAX_PANELS]
     columns = min(len(shown), 3 if len(shown) in (3, 5, 6, 9) else 4 if len(shown) > 4 else 2)
     width = ((6.6 if len(shown) == 1 else WIDTH) - max(map(text_width, up.labels)) - 1.4) / columns - 0.15
