@@ -19,6 +19,7 @@ import nestlab as nl
 from nestlab.show.cli import app
 from nestlab.show.plots import KINDS
 from nestlab.show.plots.choose import Dimension
+from nestlab.show.plots.words import fixed
 from nestlab.show.tables import Cell, Table, decimals_for, make_table, to_csv, to_frame, to_latex, to_markdown
 
 STUDY: dict[str, Any] = {
@@ -134,6 +135,10 @@ clusters & true arm & reml/z & reml/satterthwaite & reml/z & reml/satterthwaite 
 )
 def test_decimals(mcses: list[float], decimals: int) -> None:
     assert decimals_for(mcses) == decimals
+
+
+def test_no_negative_zero() -> None:
+    assert [fixed(v, 2) for v in (-0.001, -0.009, 0.0, -1.005)] == ["0.00", "-0.01", "0.00", "-1.00"]
 
 
 def test_cells_are_the_summary(results: nl.Results) -> None:

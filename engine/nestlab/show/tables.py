@@ -15,7 +15,7 @@ import pandas as pd
 from ..spec.problems import StudyError, show
 from .plots.choose import Asked, Dimension, Rows, pick, select
 from .plots.roles import cells
-from .plots.words import caption_of, label_of
+from .plots.words import caption_of, fixed, label_of
 
 if TYPE_CHECKING:
     from .api import Results
@@ -81,7 +81,7 @@ def cell_text(cell: Cell, decimals: int) -> str:
     """
     if not math.isfinite(cell.value):
         return "-"
-    value = f"{round(cell.value, decimals) + 0.0:.{decimals}f}"
+    value = fixed(cell.value, decimals)
     if not math.isfinite(cell.mcse):
         return f"{value} (-)"
     least = 10.0**-decimals

@@ -17,7 +17,8 @@ class Plots:
     """Pictures of results, a method a kind.
 
     Each takes x, color, facet (factors, or "method"), estimand, method, measure, subset and condition as `plots.draw` does, and
-    ax where there is one panel; each returns the Axes, or an array of them (rows, columns). `.figure` of one is the picture.
+    ax where there is one panel; each returns the Axes, or an array of them (rows, columns). `.figure` of one is the picture, with
+    title and caption (n, limits, what was left out); axes that are given get neither.
     Raises StudyError for what does not exist, naming what there is.
     """
 

@@ -125,27 +125,30 @@ def _panel_width(width: float, columns: int) -> float:
 
 
 def _wrapped(figure: Figure, text: str, width: float, size: float = style.SMALL) -> str:
-    """Text broken to a width in inches, as the renderer measures it."""
-    lines = [""]
+    """Text broken to a width in inches, as the renderer measures its words."""
+    lines, room, space = [""], width, _inches(figure, "x x", size) - 2 * _inches(figure, "x", size)
     for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if _fits(figure, longer, width, size):
-            lines[-1] = longer
+        wide = _inches(figure, word, size)
+        if wide + space > room and lines[-1]:
+            lines.append("")
+            room = width
+        if wide <= room:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+            room -= wide + space
             continue
-        lines += [] if lines == [""] else [""]
-        for character in word:  # a word alone may be too long: it is broken where it must be
-            if not _fits(figure, lines[-1] + character, width, size) and lines[-1]:
+        for character in word:  # a word alone is too long: it is broken where it must be
+            if _inches(figure, lines[-1] + character, size) > width:
                 lines.append("")
             lines[-1] += character
+        room = width - _inches(figure, lines[-1], size) - space
     return "\n".join(lines)
 
 
-def _fits(figure: Figure, text: str, width: float, size: float) -> bool:
+def _inches(figure: Figure, text: str, size: float) -> float:
     from matplotlib.font_manager import FontProperties
 
     renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    pixels = renderer.get_text_width_height_descent(text, FontProperties(size=size), False)[0]
-    return bool(pixels <= width * figure.dpi)
+    return float(renderer.get_text_width_height_descent(text, FontProperties(size=size), False)[0] / figure.dpi)
 
 
 def _frame(figure: Figure, picture: Picture) -> None:

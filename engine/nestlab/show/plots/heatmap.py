@@ -15,9 +15,9 @@ from ...spec.problems import StudyError
 from . import style
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
-from .roles import MAX_PANELS, assign, cells, named, where
+from .roles import MAX_PANELS, assign, existing, named, where
 from .ticks import category_step, category_ticks, text_width
-from .words import caption_of, label_of, largest_mcse, references, title_of
+from .words import caption_of, fixed, label_of, largest_mcse, references, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def heatmap(results: Results, asked: Asked) -> Picture:
     across, up, facets = _roles(rows, asked)
     measure = rows.measures[0]
     scale = _scale(rows, references(rows), unit=measure == "power" and rows.nulls != "all")
-    chosen = [c for c in cells(facets) if not where(rows.frame, facets, c).empty]
+    chosen = existing(rows.frame, facets)
     shown = chosen[:MAX_PANELS]
     columns = min(len(shown), 3 if len(shown) in (3, 5, 6, 9) else 4 if len(shown) > 4 else 2)
     width = ((6.6 if len(shown) == 1 else WIDTH) - max(map(text_width, up.labels)) - 1.4) / columns - 0.15
@@ -180,7 +180,7 @@ class _Painter:
         for i, j in zip(*np.nonzero(np.isfinite(values)), strict=True):
             red, green, blue, _ = map_.to_rgba(values[i, j])
             ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-            text = f"{values[i, j] + 0.0:.{decimals}f}"
+            text = fixed(values[i, j], decimals)
             if self.lines == 2 and np.isfinite(mcse[i, j]):
                 text += f"\n({mcse[i, j]:.{decimals}f})"
             ax.text(

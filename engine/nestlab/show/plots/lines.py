@@ -13,7 +13,7 @@ import pandas as pd
 from . import style
 from .choose import Asked, Dimension, Rows, measures_of, select
 from .compose import WIDTH, Panel, Picture
-from .roles import MAX_PANELS, Roles, assign, cells, named, where
+from .roles import MAX_PANELS, Roles, assign, cells, existing, named, where
 from .style import LineStyle
 from .ticks import category_step, category_ticks, number_ticks
 from .words import caption_of, label_of, largest_mcse, references, title_of, uncertainty
@@ -89,8 +89,7 @@ def _several(rows: Rows, asked: Asked, title: str, first: Sequence[str]) -> Pict
 
 def _picture(rows: Rows, roles: Roles, title: str) -> Picture:
     lines, shades = _lines(roles)
-    chosen = list(cells(roles.facets))
-    filled = [c for c in chosen if not where(rows.frame, roles.facets, c).empty]
+    filled = existing(rows.frame, roles.facets)
     shown = filled[:MAX_PANELS]
     columns = _columns(roles.facets, len(shown))
     bands = len(lines) <= MOST_BANDS and roles.x.numeric and len(roles.x) > 1

@@ -14,7 +14,7 @@ from ..summary import value_with_mcse
 from . import style
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
-from .roles import cells, named, where
+from .roles import cells, existing, named, where
 from .words import caption_of, label_of, references, title_of, uncertainty
 
 if TYPE_CHECKING:
@@ -95,9 +95,7 @@ def _rows(
     """All rows in the order of the factors, or the lowest and highest of the first line, with a note."""
     if not order:
         return [_Row((), "")], []
-    there = rows.frame[[d.name for d in order]].drop_duplicates().itertuples(index=False, name=None)
-    known = set(there)
-    made = [_Row(c, named(order, c)) for c in cells(order) if c in known]
+    made = [_Row(c, named(order, c)) for c in existing(rows.frame, order)]
     if len(made) <= most:
         return made, []
     lead = [*([color] if color else []), *facets]

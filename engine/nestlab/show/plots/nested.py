@@ -14,7 +14,7 @@ from ...spec.problems import StudyError, show
 from . import style
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
-from .roles import MAX_PANELS, cells, named, where
+from .roles import MAX_PANELS, existing, named, where
 from .words import caption_of, label_of, largest_mcse, references, uncertainty
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def nested_loop(results: Results, asked: Asked) -> Picture:
     label = label_of(rows)
     names = ", ".join(d.title for d in order)
     xlabel = f"{len(sequence):,} conditions, by {names}" + (" (fastest)" if len(order) > 1 else "") if order else ""
-    chosen = list(cells(facets))
+    chosen = existing(rows.frame, facets)
     panels = []
     for c in chosen[:MAX_PANELS]:
         frame = where(rows.frame, facets, c)
@@ -82,8 +82,7 @@ def _spread(frame: pd.DataFrame, factor: Dimension) -> float:
 
 def _sequence(rows: Rows, order: Sequence[Dimension]) -> list[tuple[Any, ...]]:
     """The combinations of levels that exist, the last factor fastest."""
-    there = set(zip(*(rows.frame[d.name] for d in order), strict=True)) if order else {()}
-    return [c for c in cells(order) if c in there]
+    return existing(rows.frame, order)
 
 
 def _limits(rows: Rows, marks: Sequence[float], *, bands: bool) -> tuple[float, float]:

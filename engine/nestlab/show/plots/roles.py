@@ -13,7 +13,7 @@ import pandas as pd
 from ...spec.problems import StudyError, show
 from .choose import Asked, Dimension, Rows, pick
 
-__all__ = ["MAX_PANELS", "Roles", "assign", "cells", "named", "where"]
+__all__ = ["MAX_PANELS", "Roles", "assign", "cells", "existing", "named", "where"]
 
 #: Lines of a panel before a factor that was not asked for makes panels instead.
 MAX_LINES = 8
@@ -69,6 +69,14 @@ def _longest(free: Mapping[str, Dimension], every: Mapping[str, Dimension]) -> D
 def cells(dimensions: Sequence[Dimension]) -> Iterator[tuple[Any, ...]]:
     """Every combination of levels, the last dimension fastest."""
     yield from itertools.product(*(d.levels for d in dimensions))
+
+
+def existing(frame: pd.DataFrame, dimensions: Sequence[Dimension]) -> list[tuple[Any, ...]]:
+    """Those combinations of levels that have rows, in the order of `cells`."""
+    if not dimensions:
+        return [()]
+    there = set(frame[[d.name for d in dimensions]].drop_duplicates().itertuples(index=False, name=None))
+    return [c for c in cells(dimensions) if c in there]
 
 
 def where(frame: pd.DataFrame, dimensions: Sequence[Dimension], levels: Sequence[Any]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .choose import Rows
 
-__all__ = ["NAMES", "caption_of", "label_of", "largest_mcse", "references", "title_of", "uncertainty"]
+__all__ = ["NAMES", "caption_of", "fixed", "label_of", "largest_mcse", "references", "title_of", "uncertainty"]
 
 NAMES = {
     "mean": "mean estimate", "median": "median estimate", "bias": "bias", "relbias": "relative bias (%)",
@@ -62,6 +62,15 @@ def caption_of(rows: Rows, *parts: str, marks: Sequence[float] = (), title: bool
     if rows.subset != "all":
         said.append(f"Replicates: {rows.subset}")
     return ". ".join([*said, *rows.notes]) + "."
+
+
+def fixed(value: float, decimals: int) -> str:
+    """A number with these decimals, never "-0.00".
+
+    >>> fixed(-0.001, 2), fixed(-0.009, 2)
+    ('0.00', '-0.01')
+    """
+    return f"{round(float(value), decimals) + 0.0:.{decimals}f}"
 
 
 def uncertainty(rows: Rows) -> str:
