@@ -1,0 +1,190 @@
+"""What a report is made from: the study, its stored conditions, its measures, and words for values and places."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+
+from ...run.store import Store, StoredCondition
+from ...spec.model import Method
+from ...spec.study import StudyFile
+from ..api import Results
+from ..summary import value_with_mcse
+
+__all__ = ["Block", "Code", "Material", "Paragraph", "Section", "Table", "levels_text", "measured", "plural", "value_text"]
+
+#: Levels of a factor or a true value that are listed; of more, the smallest and the largest.
+MOST_LEVELS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Text that is shown as it is written, folded away."""
+
+    caption: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells of text. folded: behind its caption until somebody opens it."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    folded: bool = False
+
+
+Block = Paragraph | Code | Table
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    title: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def anchor(self) -> str:
+        return "".join(c if c.isalnum() else "-" for c in self.title.lower())
+
+
+@dataclass(frozen=True)
+class Material:
+    """A results folder as the report reads it.
+
+    conditions: the active ones; summary: all measures; missing: fits that were asked for and are not stored.
+    """
+
+    results: Results
+    study: StudyFile
+    conditions: tuple[StoredCondition, ...]
+    summary: pd.DataFrame
+    missing: int
+
+    @classmethod
+    def read(cls, results: Results) -> Material:
+        """Raises RefusedError where the folder holds no results, or altered ones."""
+        study = StudyFile.from_toml(results.folder / "study.toml")
+        stored = tuple(row for row in Store(results.folder).read_conditions() if row.active)
+        return cls(results, study, stored, results.summary(), results.missing())
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        return self.results.manifest
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return self.study.methods()
+
+    @property
+    def labels(self) -> dict[str, Method]:
+        """What the summary calls each method and rule -> the method."""
+        return {label: method for method in self.methods for label in method.labels}
+
+    @property
+    def first_labels(self) -> dict[str, str]:
+        """One label a method: rules of one method share their estimates, so what those say is said once."""
+        return {method.labels[0]: method.name for method in self.methods}
+
+    @property
+    def whole(self) -> pd.DataFrame:
+        """The measures over every replicate with a result."""
+        found: pd.DataFrame = self.summary[self.summary["subset"] == "all"] if len(self.summary) else self.summary
+        return found
+
+    @property
+    def factors(self) -> dict[str, list[Any]]:
+        """Every factor with its levels, sorted."""
+        names = dict.fromkeys(name for row in self.conditions for name in row.factors)
+        return {name: _distinct(row.factors.get(name) for row in self.conditions) for name in names}
+
+    @property
+    def estimands(self) -> dict[str, list[float]]:
+        """Every estimand with its distinct true values, sorted; none where it has no true value."""
+        measured_too = [e for e in self.summary["estimand"].unique() if e] if len(self.summary) else []
+        names = dict.fromkeys([*(name for row in self.conditions for name in row.truth), *measured_too])
+        return {name: _distinct(row.truth.get(name) for row in self.conditions) for name in names}
+
+    def replications(self) -> tuple[int, int]:
+        """The least and the largest number of replicates that a condition has by one method; (0, 0) if nothing is stored."""
+        whole = self.whole
+        n = whole.loc[whole["measure"] == "failed", "n"] if len(whole) else pd.Series(dtype=int)
+        return (int(n.min()), int(n.max())) if len(n) else (0, 0)
+
+    def place(self, row: Any, *, without: Sequence[str] = ()) -> str:
+        """Where in the grid a row of the summary lies: "clusters = 8, icc = 0.1"; "" if there is one condition."""
+        condition = next(c for c in self.conditions if c.number == row["condition"])
+        varying = [name for name, levels in self.factors.items() if len(levels) > 1 and name not in without]
+        named = ", ".join(f"{name} = {value_text(condition.factors.get(name))}" for name in varying)
+        if not named and len(self.conditions) > 1 and not without:
+            return f"condition {condition.number}"
+        return named
+
+
+def _distinct(values: Any) -> list[Any]:
+    """Values once each: numbers in order, else as they come; nothing for what is missing."""
+    seen = {json.dumps(v, default=str): v for v in values if v is not None and not _is_nan(v)}
+    found = list(seen.values())
+    if all(isinstance(v, int | float) for v in found):
+        return sorted(found)
+    return found
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def value_text(value: object) -> str:
+    """A value as people write it: 0.5, 20, text as it is, equal neighbours of a list counted."""
+    if value is None or _is_nan(value):
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        runs = [(value_text(item), len(list(run))) for item, run in groupby(value)]
+        return "[" + ", ".join(text if count == 1 else f"{count} x {text}" for text, count in runs) + "]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {value_text(item)}" for key, item in value.items()) + " }"
+    return str(value)
+
+
+def levels_text(levels: Sequence[Any]) -> str:
+    """A few values listed, many by their ends."""
+    if len(levels) <= MOST_LEVELS:
+        return ", ".join(map(value_text, levels)) or "none"
+    if all(isinstance(v, int | float) for v in levels):
+        return f"{len(levels)} values from {value_text(levels[0])} to {value_text(levels[-1])}"
+    return f"{len(levels)} values: {', '.join(map(value_text, levels[: MOST_LEVELS - 1]))}, ..."
+
+
+def measured(row: Any, *, unit: str = "") -> str:
+    """A measure with its MCSE and the number of replicates, "0.812 (0.006), n = 4,000".
+
+    Where the MCSE of a proportion is 0 Wilson's limits stand too.
+    """
+    text = value_with_mcse(row["value"], row["mcse"]) + unit
+    if row["mcse"] == 0 and pd.notna(row["lower"]):
+        text += f", 95 % limits {row['lower']:.2g} to {row['upper']:.4g}"
+    return f"{text}, n = {int(row['n']):,}"
+
+
+def plural(count: int, word: str) -> str:
+    """1 condition, 2 conditions.
+
+    >>> plural(1, "condition"), plural(1200, "fit")
+    ('1 condition', '1,200 fits')
+    """
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
