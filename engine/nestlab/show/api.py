@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,6 +18,9 @@ from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.reading import read_toml
 from ..spec.study import StudyFile
+
+if TYPE_CHECKING:
+    from .plots.accessor import Plots
 
 __all__ = ["Results", "Study"]
 
@@ -180,6 +183,13 @@ class Results:
             raise KeyError(f"method {method!r}: the study has {', '.join(m.name for m in self._study.methods())}")
         frames = [self._frame(row, m) for row in rows for m in methods]
         return pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures: `results.plot.power(x="clusters")`; see `nestlab.show.plots`."""
+        from .plots.accessor import Plots
+
+        return Plots(self)
 
     def number(self, condition: Condition) -> int | None:
         """The number under which a condition is stored; None if it is not."""

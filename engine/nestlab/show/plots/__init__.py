@@ -1,5 +1,7 @@
-"""Pictures of results; the only place that imports matplotlib. Functions take tables and return Axes."""
+"""Pictures of results; the only place that imports matplotlib. Figures stand by themselves: no pyplot, no display."""
 
 from .basic import rates_by, sampling_distribution
+from .files import as_svg, save
+from .kinds import KINDS, applicable, draw, draw_on
 
-__all__ = ["rates_by", "sampling_distribution"]
+__all__ = ["KINDS", "applicable", "as_svg", "draw", "draw_on", "rates_by", "sampling_distribution", "save"]

@@ -1,0 +1,263 @@
+"""What a picture or a table shows: rows of the summary, and what the factors stand for. Knows nothing of matplotlib.
+
+No factor is ever averaged over: those that are left when x, colour and facet are chosen make lines or panels of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ...spec.problems import StudyError, nearest, show
+from ...spec.study import StudyFile
+
+if TYPE_CHECKING:
+    from ..api import Results
+
+__all__ = ["Asked", "Dimension", "Rows", "dimensions", "factor_names", "measures_of", "pick", "select", "study_of"]
+
+#: Measures of a method as a whole.
+WHOLE = ("converged", "singular", "failed", "inference_failed")
+_LONG = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the caller said; None: choose."""
+
+    x: str | None = None
+    color: str | None = None
+    facet: str | None = None
+    estimand: str | None = None
+    method: str | None = None
+    measure: str | None = None
+    subset: str = "all"
+    condition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A factor, the methods, or the measures: levels in order and their labels."""
+
+    name: str
+    title: str
+    levels: tuple[Any, ...]
+    labels: tuple[str, ...]
+    numeric: bool
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def label(self, level: Any) -> str:
+        return self.labels[self.levels.index(level)]
+
+    def named(self, level: Any) -> str:
+        """ "icc 0.1"; methods and measures by their names alone."""
+        text = self.label(level)
+        return text if self.name in ("method", "measure") else f"{self.title} {text}"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of the summary (value, mcse, n, low, high, missing; a column a dimension) of one estimand and subset.
+
+    low, high: Wilson's limits of proportions, value -/+ 1.96 MCSE of others. dimensions: all that varies, methods last.
+    """
+
+    frame: pd.DataFrame
+    dimensions: dict[str, Dimension]
+    estimand: str
+    measures: tuple[str, ...]
+    subset: str
+    replications: int
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def proportion(self) -> bool:
+        return bool(self.frame["lower"].notna().any())
+
+    def noted(self, *notes: str) -> Rows:
+        return replace(self, notes=(*self.notes, *(n for n in notes if n)))
+
+    def counts(self) -> str:
+        """ "n = 380 to 400 of 400 replicates", with those that have no result, and points without a value."""
+        n = self.frame["n"]
+        low, high = (int(n.min()), int(n.max())) if len(n) else (0, 0)
+        text = (
+            f"n = {low:,}"
+            + (f" to {high:,}" if high > low else "")
+            + f" replicates a point ({self.replications:,} asked for)"
+        )
+        missing = self.frame["missing"].fillna(0).max() if len(n) else 0
+        if missing:
+            text += f", up to {int(missing):,} more without a result"
+        undetermined = int(self.frame["value"].isna().sum())
+        return text + (f"; {undetermined} points have no value" if undetermined else "")
+
+
+def study_of(results: Results) -> StudyFile:
+    """The study as run."""
+    return StudyFile.from_toml(results.folder / "study.toml")
+
+
+def factor_names(results: Results) -> list[str]:
+    """The factors of the grid, in its order."""
+    return [c for c in map(str, results.conditions().columns) if not c.startswith("true.") and c != "condition"]
+
+
+def dimensions(results: Results, *, constant: bool = False) -> dict[str, Dimension]:
+    """The factors that vary over the conditions (constant: also those of one level)."""
+    table = results.conditions()
+    made = {name: _dimension(name, table[name]) for name in factor_names(results)}
+    titles = [d.title for d in made.values()]
+    made = {k: replace(d, title=k) if titles.count(d.title) > 1 else d for k, d in made.items()}
+    return {name: d for name, d in made.items() if len(d) > 1 or constant}
+
+
+def _dimension(name: str, column: pd.Series[Any]) -> Dimension:
+    levels = [v.item() if isinstance(v, np.generic) else v for v in column.dropna().unique()]
+    numeric = bool(levels) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
+    levels = sorted(levels) if numeric else levels
+    return Dimension(name, title_of(name), tuple(levels), _labels(levels), numeric)
+
+
+def title_of(name: str) -> str:
+    """A factor's name for people.
+
+    >>> title_of("cluster_size"), title_of("truth.fixed.arm"), title_of("truth.random.g.variance.x")
+    ('cluster size', 'true arm', 'variance of x')
+    """
+    match name.split("."):
+        case ["truth", "fixed", term]:
+            return f"true {term}"
+        case ["truth", "random", _, kind, column]:
+            return f"{kind} of {column}"
+        case ["predictors", predictor, key]:
+            return f"{key} of {predictor}"
+        case [*_, last]:
+            return last.replace("_", " ")
+    return name
+
+
+def _labels(levels: Sequence[Any]) -> tuple[str, ...]:
+    """Short and distinct: lists are cut, with their length."""
+    labels = [_label(v) for v in levels]
+    if len(set(labels)) < len(labels):
+        labels = [f"{t} #{labels[: i + 1].count(t)}" if labels.count(t) > 1 else t for i, t in enumerate(labels)]
+    return tuple(labels)
+
+
+def _label(level: Any) -> str:
+    if isinstance(level, float):
+        return f"{level:.6g}"
+    text = str(level)
+    if len(text) <= _LONG:
+        return text
+    try:
+        items = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(items, list):
+        return text
+    head = ", ".join(json.dumps(item) for item in items[:4])
+    return f"[{head[: _LONG - 6]}, ...] of {len(items)}"
+
+
+def measures_of(results: Results) -> pd.DataFrame:
+    """The pairs of estimand and measure that have a value anywhere."""
+    summary = _summary(results)
+    return summary.loc[summary["value"].notna(), ["estimand", "measure"]].drop_duplicates()
+
+
+def _summary(results: Results) -> pd.DataFrame:
+    summary = results.summary()
+    if summary.empty:
+        raise StudyError([f"{results.folder}: nothing is stored yet; run the study first: nestlab run STUDY"])
+    return summary
+
+
+def pick(name: str, value: Any, known: Iterable[Any], *, what: str = "the results have") -> Any:
+    """A value that exists. Raises StudyError naming what there is."""
+    words = list(dict.fromkeys(known))
+    if value in words:
+        return value
+    listed = ", ".join(str(w) for w in words[:20] if w != "") + (
+        f" and {len(words) - 20} more" if len(words) > 20 else ""
+    )
+    repair = nearest(value, [w for w in words if w]) if isinstance(value, str) and words else ""
+    hint = f"; {repair}" if repair.startswith("did you") else ""
+    raise StudyError([f"{name} = {show(value)}: {what} {listed or 'none'}{hint}"])
+
+
+def select(results: Results, asked: Asked, measures: Sequence[str] | None = None) -> Rows:
+    """The rows asked for. measures: all that are shown, or the one of `asked`, or power, or the first there is.
+
+    Raises StudyError for an estimand, measure, method, subset or condition that does not exist.
+    """
+    summary = _summary(results)
+    pick("subset", asked.subset, summary["subset"])
+    summary = summary[summary["subset"] == asked.subset]
+    if asked.condition is not None:
+        pick("condition", asked.condition, [int(c) for c in results.conditions()["condition"]])
+        summary = summary[summary["condition"] == asked.condition]
+    if asked.method is not None:
+        pick("method", asked.method, summary["method"])
+        summary = summary[summary["method"] == asked.method]
+    wanted = list(measures) if measures else [_measure(summary, asked)]
+    estimand = _estimand(summary, asked, wanted)
+    frame = summary[(summary["estimand"] == estimand) & summary["measure"].isin(wanted)]
+    lacking = [m for m in summary["method"].unique() if m not in set(frame["method"])]
+    found = _varying(results, frame, asked)
+    order = {c: i for i, c in enumerate(results.conditions()["condition"])}
+    frame = frame.assign(**_limits(frame)).sort_values("condition", key=lambda c: c.map(order), kind="stable")
+    notes = [f"Without {wanted[0]}{f' of {estimand}' if estimand else ''}: {', '.join(lacking)}"] if lacking else []
+    return Rows(
+        frame.reset_index(drop=True), found, estimand, tuple(m for m in wanted if m in set(frame["measure"])), asked.subset,
+        results.replications, tuple(notes),
+    )  # fmt: skip
+
+
+def _varying(results: Results, frame: pd.DataFrame, asked: Asked) -> dict[str, Dimension]:
+    named = {asked.x, asked.color, asked.facet}
+    every = dimensions(results, constant=True)
+    if asked.condition is not None:
+        every = {k: _dimension(k, frame[k]) for k in every}
+    found = {k: d for k, d in every.items() if len(d) > 1 or k in named}
+    methods = tuple(frame["method"].unique())
+    found["method"] = Dimension("method", "method", methods, tuple(map(str, methods)), numeric=False)
+    return found
+
+
+def _measure(summary: pd.DataFrame, asked: Asked) -> str:
+    known = list(summary["measure"].unique())
+    if asked.measure is not None:
+        return str(pick("measure", asked.measure, known))
+    return next((m for m in ("power", "cover", "bias") if m in known), str(known[0]))
+
+
+def _estimand(summary: pd.DataFrame, asked: Asked, measures: Sequence[str]) -> str:
+    """The one asked for; or the last effect that has all the measures (a contrast, or a fixed effect)."""
+    rows = summary[summary["measure"].isin(measures)]
+    if rows.empty:
+        known = ", ".join(summary["measure"].unique())
+        raise StudyError([f"measure = {show(measures[0])}: the results have {known}"])
+    known = [str(e) for e in rows["estimand"].unique()]
+    if asked.estimand is not None:
+        pick("estimand", asked.estimand, summary["estimand"])
+        return str(pick("estimand", asked.estimand, known, what=f"with {measures[0]} there are"))
+    complete = [e for e in known if set(measures) <= set(rows.loc[rows["estimand"] == e, "measure"])] or known
+    plain = [e for e in complete if ":" not in e or e.split(":")[0] not in ("var", "cov", "sd", "cor")]
+    effects = [e for e in plain if e not in ("Intercept", "icc")]
+    return (effects or plain[:1] or complete)[-1]
+
+
+def _limits(frame: pd.DataFrame) -> dict[str, pd.Series[Any]]:
+    half = 1.96 * frame["mcse"]
+    low, high = frame["lower"].fillna(frame["value"] - half), frame["upper"].fillna(frame["value"] + half)
+    return {"low": low.where(frame["value"].notna(), math.nan), "high": high.where(frame["value"].notna(), math.nan)}

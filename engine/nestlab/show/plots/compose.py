@@ -1,0 +1,192 @@
+"""From panels to a figure: title and legend above the axes, caption below, everything measured so that nothing overlaps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...spec.problems import StudyError
+from . import style
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Panel", "Picture", "on_axes", "render"]
+
+#: Inches.
+WIDTH, MARGIN, GAP = 9.0, 0.1, 0.08
+_LINE = 1.35 * style.SMALL / 72
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes: what stands above it, and how to draw on it."""
+
+    title: str
+    paint: Callable[[Axes], None]
+    xlabel: str = ""
+    ylabel: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Panels in reading order, with what they share. size: inches of a single panel; legend: (handle, label) by title."""
+
+    title: str
+    panels: Sequence[Panel]
+    legend: Sequence[tuple[str, Sequence[tuple[Any, str]]]] = ()
+    caption: str = ""
+    columns: int = 1
+    size: tuple[float, float] = (6.6, 3.7)
+    inner: bool = True  # labels of axes only at the left and below
+
+
+def on_axes(picture: Picture, ax: Axes | None) -> Axes | np.ndarray[Any, Any]:
+    """Draw on the axes given (one panel), or on those of a new figure, and return them: one, or an array (rows, columns).
+
+    Raises StudyError where axes are given and the picture has several panels.
+    """
+    if ax is None:
+        figure = render(picture)
+        axes = figure.get_axes()[: len(picture.panels)]
+        return axes[0] if len(axes) == 1 else _array(axes, picture.columns)
+    if len(picture.panels) > 1:
+        names = "; ".join(p.title for p in picture.panels[:6])
+        raise StudyError(
+            [f"ax = one pair of axes: the plot has {len(picture.panels)} panels ({names}); leave ax out, or choose fewer by "
+             "method, condition, measure or color"]
+        )  # fmt: skip
+    panel = picture.panels[0]
+    with style.context():
+        panel.paint(ax)
+        ax.set_xlabel(panel.xlabel)
+        ax.set_ylabel(panel.ylabel)
+        entries = [entry for _, group in picture.legend for entry in group]
+        if entries:
+            handles, labels = zip(*entries, strict=True)
+            title = ", ".join(t for t, _ in picture.legend if t)
+            ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(labels), 4), title=title)
+    return ax
+
+
+def _array(axes: Sequence[Axes], columns: int) -> np.ndarray[Any, Any]:
+    made = np.full((math.ceil(len(axes) / columns), columns), None, dtype=object)
+    made.flat[: len(axes)] = axes
+    return made
+
+
+def render(picture: Picture) -> Figure:
+    """A figure of its own, independent of pyplot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with style.context():
+        width, height, rows = _extent(picture)
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        axes = [figure.add_subplot(rows, picture.columns, k + 1) for k in range(len(picture.panels))]
+        for k, (panel, ax) in enumerate(zip(picture.panels, axes, strict=True)):
+            last = k + picture.columns >= len(axes)
+            panel.paint(ax)
+            if len(axes) > 1 and panel.title:
+                ax.set_title(_wrapped(panel.title, _panel_width(width, picture.columns)), fontsize=style.SMALL)
+            ax.set_xlabel(panel.xlabel if last or not picture.inner else "")
+            beside = k % picture.columns > 0 and picture.panels[k - 1].ylabel == panel.ylabel
+            ax.set_ylabel("" if beside and picture.inner else panel.ylabel)
+            if picture.inner and not last:
+                ax.tick_params(labelbottom=False)
+        title = picture.title
+        if len(axes) == 1 and picture.panels[0].title:
+            title = f"{title}: {picture.panels[0].title}"
+        _frame(figure, title, picture)
+    return figure
+
+
+def _extent(picture: Picture) -> tuple[float, float, int]:
+    rows = math.ceil(len(picture.panels) / picture.columns)
+    width, height = picture.size
+    if len(picture.panels) == 1:
+        return width, height, rows
+    return max(width, min(WIDTH, 3.6 * picture.columns)), height * rows, rows
+
+
+def _panel_width(width: float, columns: int) -> float:
+    return width / columns - 0.5
+
+
+def _wrapped(text: str, width: float, size: float = style.SMALL) -> str:
+    """Text broken to a width in inches."""
+    import textwrap
+
+    characters = max(int(width * 72 / (0.56 * size)), 12)
+    return "\n".join(textwrap.wrap(text, characters, break_long_words=True, break_on_hyphens=False))
+
+
+def _frame(figure: Figure, title: str, picture: Picture) -> None:
+    """Put title, legends and caption around the axes, in a figure that grows by what they need."""
+    width, inner = figure.get_size_inches()
+    above = [_title(figure, title, width), *_legends(figure, picture, width)]
+    below = None
+    if picture.caption:
+        text = _wrapped(picture.caption, width - 2 * MARGIN)
+        below = figure.text(0, 0, text, fontsize=style.SMALL, color="#444444", va="bottom", linespacing=1.3)
+    heights = [_height(figure, artist) for artist in above]
+    foot = _height(figure, below) + 2 * GAP if below is not None else GAP
+    total = inner + sum(heights) + GAP * (len(above) + 1) + foot
+    figure.set_size_inches(width, total)
+    position = total - GAP
+    for artist, height in zip(above, heights, strict=True):
+        _place(artist, MARGIN / width, position / total)
+        position -= height + GAP
+    if below is not None:
+        below.set_position((MARGIN / width, GAP / total))
+    left = 0.02 / width
+    rect = (left, foot / total, 1 - 2 * left, (position - foot) / total)
+    figure.set_layout_engine("constrained", rect=rect, w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.03)
+
+
+def _title(figure: Figure, title: str, width: float) -> Artist:
+    text = _wrapped(title, width - 2 * MARGIN, size=11.0)
+    return figure.text(0, 1, text, fontsize=11.0, va="top")
+
+
+def _legends(figure: Figure, picture: Picture, width: float) -> list[Artist]:
+    """One legend a group, each with as many columns as fit."""
+    made: list[Artist] = []
+    for title, entries in picture.legend:
+        handles, labels = zip(*entries, strict=True)
+        labels = tuple(_wrapped(label, width - 1) for label in labels)
+        columns = min(len(labels), 8)
+        while True:
+            legend = figure.legend(
+                handles, labels, loc="upper left", bbox_to_anchor=(0, 1), ncols=columns, title=title or None, alignment="left",
+                borderaxespad=0, borderpad=0, handlelength=3.0, columnspacing=1.6,
+            )  # fmt: skip
+            legend.set_in_layout(False)
+            if columns == 1 or _width(figure, legend) <= width - 2 * MARGIN:
+                break
+            legend.remove()
+            columns -= 1
+        made.append(legend)
+    return made
+
+
+def _place(artist: Artist, x: float, y: float) -> None:
+    if hasattr(artist, "set_bbox_to_anchor"):
+        artist.set_bbox_to_anchor((x, y))
+    else:
+        artist.set_position((x, y))  # type: ignore[attr-defined]
+
+
+def _height(figure: Figure, artist: Artist) -> float:
+    return float(artist.get_window_extent(figure.canvas.get_renderer()).height / figure.dpi)  # type: ignore[attr-defined]
+
+
+def _width(figure: Figure, artist: Artist) -> float:
+    return float(artist.get_window_extent(figure.canvas.get_renderer()).width / figure.dpi)  # type: ignore[attr-defined]

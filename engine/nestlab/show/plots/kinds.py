@@ -1,0 +1,96 @@
+"""The kinds of pictures, which of them results allow, and the one call that draws any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ...spec.problems import StudyError, show
+from .choose import Asked, dimensions, measures_of, pick
+from .compose import Picture, on_axes, render
+from .lines import by_factor, compare_methods, convergence
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..api import Results
+
+__all__ = ["KINDS", "applicable", "draw", "draw_on"]
+
+#: kind -> what it shows
+KINDS: dict[str, str] = {
+    "power": "power (where the true effect is null: the type I error rate) by a factor, with limits",
+    "coverage": "coverage of the intervals by a factor, with limits",
+    "bias": "bias of the estimates by a factor, with limits",
+    "measure": "any measure by a factor, with limits",
+    "convergence": "shares of converged and of singular fits",
+    "methods": "methods side by side: bias, empirical SE, coverage, power",
+}
+_MEASURE = {"power": "power", "coverage": "cover", "bias": "bias"}
+_MAKERS: dict[str, Callable[[Results, Asked], Picture]] = {
+    "power": by_factor,
+    "coverage": by_factor,
+    "bias": by_factor,
+    "measure": by_factor,
+    "convergence": convergence,
+    "methods": compare_methods,
+}
+
+
+def draw(
+    results: Results,
+    kind: str,
+    *,
+    x: str | None = None,
+    color: str | None = None,
+    facet: str | None = None,
+    estimand: str | None = None,
+    method: str | None = None,
+    measure: str | None = None,
+    subset: str = "all",
+    condition: int | None = None,
+) -> Figure:
+    """A picture of results, of a kind in `KINDS`.
+
+    x, color, facet: factors, or "method"; None: the numeric factor with most levels, then the next. No factor is averaged over:
+    the others make lines or panels. estimand, method, measure, subset, condition: as in the summary; None: all methods and
+    conditions, and the last effect that is tested. Raises StudyError for what does not exist, naming what there is.
+    """
+    return render(_picture(results, kind, Asked(x, color, facet, estimand, method, measure, subset, condition)))
+
+
+def draw_on(results: Results, kind: str, ax: Axes | None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
+    """The axes of the same picture: those given (one panel), or new ones, several as an array."""
+    return on_axes(_picture(results, kind, Asked(**asked)), ax)
+
+
+def _picture(results: Results, kind: str, asked: Asked) -> Picture:
+    pick("kind", kind, KINDS, what="the kinds are")
+    fixed = _MEASURE.get(kind)
+    if fixed is not None:
+        if asked.measure not in (None, fixed):
+            raise StudyError([f'measure = {show(asked.measure)}: kind {kind} shows {fixed}; use kind "measure"'])
+        asked = replace(asked, measure=fixed)
+    return _MAKERS[kind](results, asked)
+
+
+def applicable(results: Results) -> list[str]:
+    """The kinds that make sense for these results, in the order of `KINDS`."""
+    found = measures_of(results)
+    measures = set(found["measure"])
+    methods = results.summary()["method"].nunique()
+    factors = len(dimensions(results))
+    needs = {
+        "power": "power" in measures,
+        "coverage": "cover" in measures,
+        "bias": "bias" in measures,
+        "methods": methods > 1,
+        "nested-loop": factors > 1,
+        "heatmap": factors > 1,
+        "zip": "cover" in measures,
+        "estimate-se": "modelse" in measures,
+    }
+    return [kind for kind in KINDS if needs.get(kind, True)]

@@ -1,0 +1,249 @@
+"""A measure by a factor: lines with bands of Monte Carlo uncertainty. Power, coverage, bias, convergence, methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from . import style
+from .choose import Asked, Dimension, Rows, measures_of, select
+from .compose import WIDTH, Panel, Picture
+from .roles import MAX_PANELS, Roles, assign, cells, named, where
+from .style import LineStyle
+from .ticks import category_ticks, number_ticks
+from .words import NAMES, of_estimand, references, uncertainty
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..api import Results
+
+__all__ = ["by_factor", "compare_methods", "convergence"]
+
+#: Lines of a panel that still have bands; more would hide one another.
+MOST_BANDS = 8
+#: Levels of a numeric factor in colours of their own; more are shades.
+MOST_COLOURS = 8
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of every panel: its levels, style and name."""
+
+    levels: tuple[Any, ...]
+    style: LineStyle
+    label: str
+
+
+def by_factor(results: Results, asked: Asked) -> Picture:
+    """One measure by a factor."""
+    rows = select(results, asked)
+    measure = rows.measures[0]
+    title = of_estimand(measure, rows.estimand)
+    return _picture(results, rows, assign(rows, asked), title[:1].upper() + title[1:])
+
+
+def convergence(results: Results, asked: Asked) -> Picture:
+    """Shares of fits that converged, and that are singular; failures where there are any."""
+    if asked.measure is not None:
+        return by_factor(results, asked)
+    summary = results.summary()
+    anywhere = set(summary.loc[(summary["estimand"] == "") & (summary["value"] > 0), "measure"])
+    wanted = ["converged", "singular", *(m for m in ("failed", "inference_failed") if m in anywhere)]
+    rows = select(results, asked, wanted)
+    return _several(results, rows, asked, "Convergence and singular fits", first=())
+
+
+def compare_methods(results: Results, asked: Asked) -> Picture:
+    """Bias, empirical SE, coverage and power of every method, those that there are; or one measure."""
+    if asked.measure is not None:
+        rows = select(results, asked)
+        title = f"Methods: {of_estimand(rows.measures[0], rows.estimand)}"
+        return _picture(results, rows, assign(rows, asked, first=["method"]), title)
+    focus = select(results, asked).estimand
+    there = set(measures_of(results).query("estimand == @focus")["measure"])
+    wanted = [m for m in ("bias", "empse", "cover", "power") if m in there]
+    rows = select(results, _with_estimand(asked, focus), wanted)
+    return _several(results, rows, asked, f"Methods: {focus}", first=["method"])
+
+
+def _with_estimand(asked: Asked, estimand: str) -> Asked:
+    from dataclasses import replace
+
+    return replace(asked, estimand=estimand)
+
+
+def _several(results: Results, rows: Rows, asked: Asked, title: str, first: Sequence[str]) -> Picture:
+    """A row of panels a measure; one measure alone where other factors need the panels."""
+    names = tuple(NAMES[m] for m in rows.measures)
+    measures = Dimension("measure", "measure", rows.measures, names, numeric=False)
+    roles = assign(rows, asked, first=first, facets=[measures])
+    return _picture(results, rows, roles, title)
+
+
+def _picture(results: Results, rows: Rows, roles: Roles, title: str) -> Picture:
+    lines, shades = _lines(roles)
+    chosen = list(cells(roles.facets))
+    filled = [c for c in chosen if not where(rows.frame, roles.facets, c).empty]
+    shown = filled[:MAX_PANELS]
+    columns = _columns(roles.facets, len(shown))
+    bands = len(lines) <= MOST_BANDS and roles.x.numeric and len(roles.x) > 1
+    width = (6.6 if len(shown) == 1 else WIDTH / columns) - 0.9
+    several = any(d.name == "measure" for d in roles.facets)
+    panels = []
+    for cell in shown:
+        measure = cell[0] if several else rows.measures[0]
+        of_measure = rows.frame[rows.frame["measure"] == measure]
+        marks = references(measure, rows.estimand, results)
+        limits = _limits(of_measure, marks, measure)
+        estimand = rows.estimand if len(shown) == 1 else ""
+        panels.append(
+            Panel(
+                named(roles.facets, cell),
+                _Painter(where(of_measure, roles.facets, cell), roles, lines, bands, marks, limits, width),
+                roles.x.title, of_estimand(measure, estimand),
+            )
+        )  # fmt: skip
+    caption = _caption(rows, roles, lines, bands, _marks(results, rows), cut=(len(shown), len(filled)))
+    size = (6.6, 3.6) if len(shown) == 1 else (WIDTH, max(min(0.72 * WIDTH / columns, 3.0), 1.7))
+    return Picture(title, panels, _legend(roles, lines, shades), caption, columns, size)
+
+
+def _marks(results: Results, rows: Rows) -> list[float]:
+    return sorted({mark for measure in rows.measures for mark in references(measure, rows.estimand, results)})
+
+
+def _columns(facets: Sequence[Dimension], count: int) -> int:
+    if count <= 1:
+        return 1
+    last = len(facets[-1])
+    if len(facets) > 1 and 2 <= last <= 5 and count % last == 0:
+        return last
+    return count if count <= 3 else 2 if count == 4 else 3 if count <= 6 else 4
+
+
+def _lines(roles: Roles) -> tuple[list[Line], bool]:
+    """The lines of a panel; whether they are shades of a numeric factor with many levels."""
+    if roles.color is None:
+        return [Line((), style.line_style(0), "")], False
+    dimensions = (roles.color, *roles.lines)
+    shades = roles.color.numeric and len(roles.color) > MOST_COLOURS and not roles.lines
+    rest = list(cells(roles.lines))
+    made = []
+    for i, level in enumerate(roles.color.levels):
+        for j, others in enumerate(rest):
+            look = style.shade(i, len(roles.color)) if shades else style.line_style(i, j if roles.lines else None)
+            made.append(Line((level, *others), look, named(dimensions, (level, *others))))
+    return made, shades
+
+
+def _legend(roles: Roles, lines: Sequence[Line], shades: bool) -> list[tuple[str, list[tuple[Any, str]]]]:
+    from matplotlib.lines import Line2D
+
+    if roles.color is None:
+        return []
+    if roles.lines:
+        return [("", [(Line2D([], [], **line.style.keywords), line.label) for line in lines])]
+    kept = range(len(lines))
+    title = roles.color.title
+    if shades:
+        kept = sorted({round(k * (len(lines) - 1) / 4) for k in range(5)})  # type: ignore[assignment]
+        title = f"{title} ({len(lines)} levels, from dark to light)"
+    labels = roles.color.labels
+    return [(title, [(Line2D([], [], **lines[k].style.keywords), labels[k]) for k in kept])]
+
+
+def _limits(frame: pd.DataFrame, marks: Sequence[float], measure: str) -> tuple[float, float]:
+    """Ends of the y axis, shared by the panels of a measure."""
+    if measure == "power":
+        return -0.03, 1.03
+    if frame["lower"].notna().any():
+        low, high = min(*frame["low"].fillna(1), *marks, 1.0), max(*frame["high"].fillna(0), *marks, 0.0)
+        low, high = min(low, max(high - 0.1, 0.0)), max(high, min(low + 0.1, 1.0))
+        return low - 0.05 * (high - low), high + 0.05 * (high - low)
+    values = [v for v in (*frame["low"], *frame["high"], *frame["value"], *marks) if math.isfinite(v)] or [0.0, 1.0]
+    low, high = min(values), max(values)
+    pad = 0.05 * (high - low) or max(abs(high), 1.0) * 0.05
+    return low - pad, high + pad
+
+
+@dataclass(frozen=True)
+class _Painter:
+    """Draws one panel."""
+
+    frame: pd.DataFrame
+    roles: Roles
+    lines: Sequence[Line]
+    bands: bool
+    marks: Sequence[float]
+    limits: tuple[float, float]
+    width: float
+
+    def __call__(self, ax: Axes) -> None:
+        for mark in self.marks:
+            ax.axhline(mark, color=style.INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.5)
+        x = self.roles.x
+        if x.numeric:
+            number_ticks(ax, x, self.width)
+        else:
+            category_ticks(ax, x.labels, self.width)
+        dimensions = () if self.roles.color is None else (self.roles.color, *self.roles.lines)
+        for k, line in enumerate(self.lines):
+            rows = where(self.frame, dimensions, line.levels)
+            if not rows.empty:
+                self._line(ax, line, rows, k)
+        ax.set_ylim(*self.limits)
+
+    def _line(self, ax: Axes, line: Line, rows: pd.DataFrame, k: int) -> None:
+        x = self.roles.x
+        if x.numeric and len(rows) > 1:
+            rows = rows.set_index(x.name).reindex(list(x.levels)).reset_index()
+            keywords = line.style.keywords | ({"marker": ""} if len(rows) > 30 else {})
+            ax.plot(rows[x.name], rows["value"], label=line.label, **keywords)
+            if self.bands:
+                ax.fill_between(
+                    rows[x.name].to_numpy(float), rows["low"].to_numpy(float), rows["high"].to_numpy(float),
+                    color=line.style.color, alpha=0.18, linewidth=0,
+                )  # fmt: skip
+            return
+        keywords = line.style.keywords | {"linestyle": ""}
+        if x.numeric:
+            places = rows[x.name].to_numpy(float)
+        else:
+            step = min(0.7 / len(self.lines), 0.18)
+            offset = (k - (len(self.lines) - 1) / 2) * step
+            places = np.array([x.levels.index(v) for v in rows[x.name]], dtype=float) + offset
+        value = rows["value"].to_numpy(float)
+        bars = np.abs(np.vstack([value - rows["low"], rows["high"] - value]))
+        if not keywords["marker"]:
+            keywords["marker"] = "."
+        ax.errorbar(
+            places, value, yerr=bars, label=line.label, elinewidth=1.2, capsize=2 if len(x) < 40 else 0, **keywords
+        )
+
+
+def _caption(
+    rows: Rows, roles: Roles, lines: Sequence[Line], bands: bool, marks: Sequence[float], *, cut: tuple[int, int]
+) -> str:
+    parts = [rows.counts()]
+    if not bands and roles.x.numeric and len(roles.x) > 1:
+        parts.append(f"{len(lines)} lines a panel, too many for bands: MCSE at most {rows.frame['mcse'].max():.2g}")
+    else:
+        parts.append(f"{'Bands' if bands else 'Bars'}: {uncertainty(rows)}")
+    if marks:
+        parts.append(f"Dotted: {', '.join(f'{m:g}' for m in marks)}")
+    if rows.measures[0] == "power" and len(marks) > 1:
+        parts.append("Where the true effect is null, power is the type I error rate")
+    methods = rows.dimensions["method"]
+    if len(methods) == 1:
+        parts.append(f"Method: {methods.labels[0]}")
+    if rows.subset != "all":
+        parts.append(f"Replicates: {rows.subset}")
+    if cut[1] > cut[0]:
+        parts.append(f"The first {cut[0]} of {cut[1]} panels; choose others by condition, method or facet")
+    return ". ".join([*parts, *rows.notes]) + "."
