@@ -7,14 +7,21 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..plots import KINDS, applicable, draw, save
+from ...spec.model import INTERCEPT
+from ..plots import KINDS, applicable, as_svg, draw, save
 from .material import Material
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Picture", "pictures"]
 
 #: Bytes of an SVG above which a PNG is taken if that is smaller.
 LARGE = 400_000
+#: Tested effects that are drawn.
+MOST_ESTIMANDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +41,36 @@ def pictures(material: Material) -> Iterator[Picture]:
     if material.summary.empty:
         return
     for kind in applicable(material.results):
-        yield Picture(kind, KINDS[kind], _image(material, kind))
+        for asked, words in _asked(material, kind):
+            yield Picture(kind, f"{KINDS[kind]}{words}", _image(draw(material.results, kind, **asked)))
 
 
-def _image(material: Material, kind: str) -> str:
-    figure = draw(material.results, kind)
+def _asked(material: Material, kind: str) -> Iterator[tuple[dict[str, str], str]]:
+    """What to draw of a kind: of power, coverage and bias every effect that is tested, of any measure the relative error."""
+    whole = material.whole
+    whole = whole[whole["value"].notna()]
+    measure = {"power": "power", "coverage": "cover", "bias": "bias"}.get(kind)
+    if measure is not None:
+        tested = whole.loc[whole["measure"] == "power", "estimand"]
+        there = set(whole.loc[whole["measure"] == measure, "estimand"])
+        wanted = [e for e in tested.unique() if e in there and e != INTERCEPT][-MOST_ESTIMANDS:]
+        if wanted:
+            yield from (({"estimand": e}, f": {e}") for e in wanted)
+            return
+    if kind == "measure" and (whole["measure"] == "relerror").any():
+        yield {"measure": "relerror"}, ": relative error of the model's standard errors, in percent"
+        return
+    yield {}, ""
+
+
+def _image(figure: Figure) -> str:
+    """A data URI of the SVG; of a PNG where that is smaller than a large SVG."""
+    vector = as_svg(figure).encode()
+    if len(vector) <= LARGE:
+        return _uri(vector, "svg+xml")
     with tempfile.TemporaryDirectory() as folder:
-        vector = _saved(figure, Path(folder) / "plot.svg")
-        if len(vector) > LARGE:
-            raster = _saved(figure, Path(folder) / "plot.png")
-            if len(raster) < len(vector):
-                return _uri(raster, "png")
-    return _uri(vector, "svg+xml")
-
-
-def _saved(figure: object, path: Path) -> bytes:
-    save(figure, path)
-    return path.read_bytes()
+        raster = save(figure, Path(folder) / "plot.png").read_bytes()
+    return _uri(raster, "png") if len(raster) < len(vector) else _uri(vector, "svg+xml")
 
 
 def _uri(data: bytes, kind: str) -> str:

@@ -17,7 +17,20 @@ from ...spec.study import StudyFile
 from ..api import Results
 from ..summary import value_with_mcse
 
-__all__ = ["Block", "Code", "Material", "Paragraph", "Section", "Table", "levels_text", "measured", "plural", "value_text"]
+__all__ = [
+    "Block",
+    "Code",
+    "Material",
+    "Paragraph",
+    "Section",
+    "Table",
+    "at",
+    "levels_text",
+    "measured",
+    "plural",
+    "span",
+    "value_text",
+]
 
 #: Levels of a factor or a true value that are listed; of more, the smallest and the largest.
 MOST_LEVELS = 8
@@ -122,14 +135,16 @@ class Material:
         n = whole.loc[whole["measure"] == "failed", "n"] if len(whole) else pd.Series(dtype=int)
         return (int(n.min()), int(n.max())) if len(n) else (0, 0)
 
-    def place(self, row: Any, *, without: Sequence[str] = ()) -> str:
-        """Where in the grid a row of the summary lies: "clusters = 8, icc = 0.1"; "" if there is one condition."""
+    def place(self, row: Any, *, among: pd.DataFrame | None = None, without: Sequence[str] = ()) -> str:
+        """Where in the grid a row of the summary lies: "clusters = 8, icc = 0.1"; "" if there is one condition.
+
+        among: rows of which this is one; factors that are the same in all of them are left out.
+        """
         condition = next(c for c in self.conditions if c.number == row["condition"])
-        varying = [name for name, levels in self.factors.items() if len(levels) > 1 and name not in without]
-        named = ", ".join(f"{name} = {value_text(condition.factors.get(name))}" for name in varying)
-        if not named and len(self.conditions) > 1 and not without:
-            return f"condition {condition.number}"
-        return named
+        names = [name for name, levels in self.factors.items() if len(levels) > 1 and name not in without]
+        if among is not None:
+            names = [name for name in names if among[name].nunique(dropna=False) > 1]
+        return ", ".join(f"{name} = {value_text(condition.factors.get(name))}" for name in names)
 
 
 def _distinct(values: Any) -> list[Any]:
@@ -170,15 +185,38 @@ def levels_text(levels: Sequence[Any]) -> str:
     return f"{len(levels)} values: {', '.join(map(value_text, levels[: MOST_LEVELS - 1]))}, ..."
 
 
-def measured(row: Any, *, unit: str = "") -> str:
+def measured(row: Any, *, unit: str = "", n: bool = True) -> str:
     """A measure with its MCSE and the number of replicates, "0.812 (0.006), n = 4,000".
 
     Where the MCSE of a proportion is 0 Wilson's limits stand too.
     """
     text = value_with_mcse(row["value"], row["mcse"]) + unit
     if row["mcse"] == 0 and pd.notna(row["lower"]):
-        text += f", 95 % limits {row['lower']:.2g} to {row['upper']:.4g}"
-    return f"{text}, n = {int(row['n']):,}"
+        text += f", 95 % limits {row['lower']:.4g} to {row['upper']:.4g}"
+    return f"{text}, n = {int(row['n']):,}" if n else text
+
+
+def at(material: Material, row: Any, *, among: pd.DataFrame | None = None, unit: str = "", n: bool = True) -> str:
+    """A measure with the place in the grid where it was found."""
+    place = material.place(row, among=among)
+    return measured(row, unit=unit, n=n) + (f" at {place}" if place else "")
+
+
+def span(material: Material, rows: pd.DataFrame) -> str:
+    """The range of a measure: "0.34 (0.02) at clusters = 8 to 0.85 (0.02) at clusters = 40, n = 400 each"."""
+    ordered = rows.sort_values("value", kind="stable")
+    first, last = ordered.iloc[0], ordered.iloc[-1]
+    if len(rows) == 1:
+        return at(material, first)
+    same = rows["n"].nunique() == 1
+    end = f", n = {int(first['n']):,} each" if same else ""
+    if first["value"] == last["value"]:
+        return f"{measured(first, n=same)} in all {len(rows)} conditions" + ("" if same else f", n = {_ends(rows['n'])}")
+    return f"{at(material, first, among=rows, n=not same)} to {at(material, last, among=rows, n=not same)}{end}"
+
+
+def _ends(counts: pd.Series[int]) -> str:
+    return f"{counts.min():,} to {counts.max():,}"
 
 
 def plural(count: int, word: str) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
-from ..summary import value_with_mcse
-from .material import Material, levels_text, measured, plural, value_text
+from .material import Material, levels_text, measured, plural, span, value_text
 
-__all__ = ["power_sentence"]
+__all__ = ["power_text", "truth_text"]
 
 #: The power that studies are planned for.
 GOAL = 0.8
@@ -18,30 +16,19 @@ GOAL = 0.8
 MOST_SLICES = 3
 
 
-def power_sentence(material: Material, estimand: str, label: str, rows: pd.DataFrame) -> Iterator[str]:
-    """Nothing where there is no effect to find; else one text on power of one estimand by one method.
-
-    rows: of power, one a condition.
-    """
-    if rows.empty:
-        return
-    ordered = rows.sort_values("value", kind="stable")
-    low, high = ordered.iloc[0], ordered.iloc[-1]
-    text = f"{estimand}{_truth(material, estimand, rows)}, {label}: power is {_at(material, low)}"
-    if len(rows) > 1:
-        text = text.replace("power is", "power ranges from") + f", to {_at(material, high)}"
-    yield f"{text}. {_where(rows)}{_passing(material, rows)}"
-
-
-def _truth(material: Material, estimand: str, rows: pd.DataFrame) -> str:
+def truth_text(material: Material, estimand: str, rows: pd.DataFrame) -> str:
+    """The true values that rows of an estimand have: " (truth 0.5)"."""
     numbers = set(rows["condition"])
-    values = {c.truth[estimand] for c in material.conditions if c.number in numbers and estimand in c.truth}
-    return f" (true value {levels_text(sorted(values))})" if values else ""
+    values = {c.truth[estimand] for c in material.conditions if c.number in numbers and c.truth.get(estimand) is not None}
+    return f" (truth {levels_text(sorted(values))})" if values else ""
 
 
-def _at(material: Material, row: Any) -> str:
-    place = material.place(row)
-    return measured(row) + (f" ({place})" if place else "")
+def power_text(material: Material, rows: pd.DataFrame) -> str:
+    """The range of power, where it is above .8, and where along an axis it passes that.
+
+    rows: of power, one a condition; at least one.
+    """
+    return f"{span(material, rows)}. {_where(rows)}{_passing(material, rows)}"
 
 
 def _where(rows: pd.DataFrame) -> str:
@@ -51,10 +38,8 @@ def _where(rows: pd.DataFrame) -> str:
     if len(rows) == 1:
         word = "above" if above else "below" if below else "not told apart from"
         return f"That is {word} {GOAL} (Wilson's 95 % limits {rows['lower'].iloc[0]:.3f} to {rows['upper'].iloc[0]:.3f})."
-    return (
-        f"By Wilson's 95 % limits it is above {GOAL} in {above} of {plural(len(rows), 'condition')}, below in {below}, and not told "
-        f"apart from it in {unsure}."
-    )
+    rest = f"; in {unsure} they hold {GOAL}" if unsure else ""
+    return f"Wilson's 95 % limits lie above {GOAL} in {above} of {plural(len(rows), 'condition')}, below in {below}{rest}."
 
 
 def _axis(material: Material, rows: pd.DataFrame) -> str | None:
@@ -62,7 +47,7 @@ def _axis(material: Material, rows: pd.DataFrame) -> str | None:
     names = [
         name
         for name, levels in material.factors.items()
-        if all(isinstance(v, int | float) for v in levels) and name in rows and rows[name].nunique() > 1
+        if all(isinstance(v, int | float) for v in levels) and rows[name].nunique() > 1
     ]
     preferred = [name for wanted in ("clusters", "cluster_size") for name in names if name.split(".")[-1] == wanted]
     return next(iter(preferred + names), None)
@@ -74,19 +59,16 @@ def _passing(material: Material, rows: pd.DataFrame) -> str:
         return ""
     others = [name for name in material.factors if name != axis]
     slices = [part for _, part in rows.groupby(others, sort=False, dropna=False)] if others else [rows]
-    slices = [part.sort_values(axis) for part in slices if len(part) > 1]
-    if not slices:
+    crossed = [(part.sort_values(axis), _crossing(part.sort_values(axis))) for part in slices if len(part) > 1]
+    if not crossed:
         return ""
-    crossed = [(part, _crossing(part)) for part in slices]
-    if len(slices) <= MOST_SLICES:
-        told = [_told(material, axis, part, place) for part, place in crossed]
-        return f" Along {axis} its estimate passes {GOAL} {'; '.join(told)}."
+    if len(crossed) <= MOST_SLICES:
+        return f" Along {axis} it passes {GOAL} {'; '.join(_told(material, axis, rows, *each) for each in crossed)}."
     inside = sum(0 < place < len(part) for part, place in crossed)
     never = sum(place == len(part) for part, place in crossed)
     return (
-        f" Along {axis}, over {len(slices)} combinations of the other factors, its estimate passes {GOAL} between two levels in "
-        f"{inside}, is at least {GOAL} from the smallest level on in {len(slices) - inside - never}, and does not stay there up to "
-        f"the largest level in {never}."
+        f" Along {axis}, over {len(crossed)} combinations of the other factors, it passes {GOAL} between two levels in {inside}, is at "
+        f"least {GOAL} from the smallest level on in {len(crossed) - inside - never}, and is below {GOAL} at the largest level in {never}."
     )
 
 
@@ -99,20 +81,19 @@ def _crossing(part: pd.DataFrame) -> int:
     return place
 
 
-def _told(material: Material, axis: str, part: pd.DataFrame, place: int) -> str:
-    where = material.place(part.iloc[0], without=[axis])
-    where = f"at {where}: " if where else ""
+def _told(material: Material, axis: str, rows: pd.DataFrame, part: pd.DataFrame, place: int) -> str:
+    where = material.place(part.iloc[0], among=rows, without=[axis])
+    end = f" (at {where})" if where else ""
+    if bool((part["value"].iloc[:place] >= GOAL).any()):
+        end = f" for good, after reaching it at a smaller level{end}"
+    same = rows["n"].nunique() == 1
 
-    def cell(position: int) -> str:
-        row = part.iloc[position]
-        return f"{value_text(row[axis])} ({_short(row)})"
+    def level(position: int) -> str:
+        row: Any = part.iloc[position]
+        return f"{value_text(row[axis])}, where it is {measured(row, n=not same)}"
 
     if place == 0:
-        return f"{where}at the smallest level already, {cell(0)}"
+        return f"at or below its smallest level, {level(0)}{end}"
     if place == len(part):
-        return f"{where}at none of its levels for good (largest: {cell(len(part) - 1)})"
-    return f"{where}between {cell(place - 1)} and {cell(place)}"
-
-
-def _short(row: Any) -> str:
-    return f"power {value_with_mcse(row['value'], row['mcse'])}, n = {int(row['n']):,}"
+        return f"at none of its levels, up to {level(place - 1)}{end}"
+    return f"between {level(place - 1)}, and {level(place)}{end}"

@@ -137,7 +137,7 @@
       let total = 0;
       this.columns.forEach((column, c) => {
         const longest = column.texts ? column.texts.reduce((most, text) => Math.max(most, text.length), 0) : 9;
-        const width = Math.round(Math.min(Math.max(longest * 7.4 + 20, Math.min(column.name.length, 12) * 8 + 36), 300));
+        const width = Math.round(Math.min(Math.max(longest * 7.4 + 20, Math.min(column.name.length, 22) * 8 + 34), 300));
         const col = make("col");
         col.style.width = `${width}px`;
         total += width;
