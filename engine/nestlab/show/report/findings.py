@@ -97,7 +97,7 @@ def _against(rows: pd.DataFrame, nominal: float) -> str:
     if len(rows) == 1:
         return f"That is {'below' if low else 'above' if high else 'not told apart from'} {nominal:g} (exact binomial test at 5 %)."
     return (
-        f"{low} of {len(rows)} rates {_lie(low)} below {nominal:g} and {high} above it beyond Monte Carlo error "
+        f"{low} of {len(rows):,} rates {_lie(low)} below {nominal:g} and {high} above it beyond Monte Carlo error "
         f"({_by_chance(len(rows))})."
     )
 
@@ -175,7 +175,7 @@ def _precision(material: Material) -> Told:
             ends = _extremes(material, clear, np.sign(clear["value"]), ("largest loss", "largest gain"), " %")
             yield (
                 f"precision of {name} against {first[1]}, paired by replicate",
-                f"{len(clear)} of {len(rows)} gains (estimands x conditions) differ from 0 by more than 1.96 MCSEs{ends}.",
+                f"{len(clear)} of {len(rows):,} gains (estimands x conditions) differ from 0 by more than 1.96 MCSEs{ends}.",
             )
 
 
@@ -218,7 +218,7 @@ def _bias(material: Material) -> Told:
             continue
         clear = rows[rows["value"].abs() > Z * rows["mcse"]]
         text = (
-            f"{len(clear)} of {len(rows)} biases (estimands x conditions) exceed 1.96 MCSEs (about {0.05 * len(rows):.3g} would by chance "
+            f"{len(clear)} of {len(rows):,} biases (estimands x conditions) exceed 1.96 MCSEs (about {0.05 * len(rows):.3g} would by chance "
             "if there were none)"
         )
         keys = [k for k in zip(clear["condition"], clear["method"], clear["estimand"], strict=True) if k in relative.index]
@@ -241,7 +241,7 @@ def _standard_errors(material: Material) -> Told:
         ends = _extremes(material, clear, np.sign(clear["value"]), ("too small by most", "too large by most"), " %")
         yield (
             f"{group}, {label}",
-            f"against the spread of the estimates {len(clear)} of {len(rows)} model standard errors (estimands x conditions) are off by "
+            f"against the spread of the estimates {len(clear)} of {len(rows):,} model standard errors (estimands x conditions) are off by "
             f"more than 1.96 MCSEs (about {0.05 * len(rows):.3g} would be by chance){ends}.",
         )
 

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const ROW = 28, TALLEST = 15e6, PRINTED = 300, BUFFER = 12;
+  const ROW = 28, TALLEST = 15e6, PRINTED = 100, LONG = 60, BUFFER = 12;
   const by = (id) => document.getElementById(id);
   const make = (tag, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
@@ -44,7 +44,7 @@
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
   };
 
-  // -- columns: {name, kind, levels?, at(row) -> number, text(row), plain(row)}
+  // -- columns: {name, kind, numeric, texts?, codes?}, at(row): what it is sorted by, text(row): as shown, plain(row): as in the CSV
   const columnsOf = (data, numbers) => {
     const columns = data.columns.map((column) => {
       const codes = Uint32Array.from(numbers[column.name]);
@@ -67,15 +67,15 @@
         ends[3][i] = (k + missing[i]) / (n[i] + missing[i]);
       }
     }
-    const number = (label, values, text) => ({ name: label, kind: "number", numeric: true, at: (i) => values[i], text: (i) => Number.isNaN(values[i]) ? "" : text(i), plain: (i) => Number.isNaN(values[i]) ? "" : String(values[i]) });
-    const limit = (label, values) => number(label, values, (i) => values[i].toFixed(4));
+    const number = (label, values, text, kind = "number") => ({ name: label, kind, numeric: true, at: (i) => values[i], text: (i) => Number.isNaN(values[i]) ? "" : text(i), plain: (i) => Number.isNaN(values[i]) ? "" : String(values[i]) });
+    const limit = (label, values, kind) => number(label, values, (i) => values[i].toFixed(4), kind);
     return columns.concat([
       number("value", value, (i) => shown(value[i], mcse[i])),
       number("mcse", mcse, (i) => mcse[i] === 0 ? "0" : shown(mcse[i], mcse[i])),
       number("n", n, (i) => n[i].toLocaleString("en")),
       limit("lower", ends[0]), limit("upper", ends[1]),
-      number("missing", missing, (i) => missing[i].toLocaleString("en")),
-      limit("bound_lower", ends[2]), limit("bound_upper", ends[3]),
+      number("missing", missing, (i) => missing[i].toLocaleString("en"), "extra"),
+      limit("bound_lower", ends[2], "extra"), limit("bound_upper", ends[3], "extra"),
     ]);
   };
   const ranks = (texts) => {
@@ -104,6 +104,7 @@
     return (i) => column.text(i).toLowerCase().includes(text);
   };
 
+  const look = (column) => `${column.numeric ? "number" : ""}${column.kind === "extra" ? " extra" : ""}`;
   const CHOSEN = ["measure", "estimand", "method", "subset"];
 
   class Grid {
@@ -143,7 +144,7 @@
         total += width;
         group.append(col);
         const button = make("button", { type: "button", textContent: column.name });
-        const th = make("th", { scope: "col", className: column.numeric ? "number" : "" }, button);
+        const th = make("th", { scope: "col", className: look(column) }, button);
         th.setAttribute("aria-sort", "none");
         button.addEventListener("click", () => this.sort(c));
         titles.append(th);
@@ -210,7 +211,7 @@
       tr.setAttribute("aria-rowindex", String(k + 3));
       for (const column of this.columns) {
         const text = column.text(i);
-        const td = make("td", { className: column.numeric ? "number" : "", textContent: text });
+        const td = make("td", { className: look(column), textContent: text });
         if (text.length > 30) td.title = text;
         tr.append(td);
       }
@@ -241,7 +242,7 @@
     print(on) {
       this.printing = on;
       document.querySelectorAll("details").forEach((each) => {
-        if (on && !each.open) { each.open = true; each.dataset.opened = "1"; }
+        if (on && !each.open && each.querySelectorAll("tr").length <= LONG) { each.open = true; each.dataset.opened = "1"; }
         if (!on && each.dataset.opened) { each.open = false; delete each.dataset.opened; }
       });
       const count = Math.min(this.shown.length, PRINTED), cut = by("cut");
