@@ -78,10 +78,6 @@ class Rows:
     replications: int
     notes: tuple[str, ...] = field(default=())
 
-    @property
-    def proportion(self) -> bool:
-        return bool(self.frame["lower"].notna().any())
-
     def noted(self, *notes: str) -> Rows:
         return replace(self, notes=(*self.notes, *(n for n in notes if n)))
 
@@ -238,6 +234,9 @@ def _measure(summary: pd.DataFrame, asked: Asked) -> str:
     known = list(summary["measure"].unique())
     if asked.measure is not None:
         return str(pick("measure", asked.measure, known))
+    if asked.estimand is not None:
+        pick("estimand", asked.estimand, summary["estimand"])
+        known = list(summary.loc[summary["estimand"] == asked.estimand, "measure"].unique())
     return next((m for m in ("power", "cover", "bias") if m in known), str(known[0]))
 
 
@@ -245,9 +244,13 @@ def _estimand(summary: pd.DataFrame, asked: Asked, measures: Sequence[str]) -> s
     """The one asked for; or the last effect that has all the measures (a contrast, or a fixed effect)."""
     rows = summary[summary["measure"].isin(measures)]
     if rows.empty:
-        known = ", ".join(summary["measure"].unique())
-        raise StudyError([f"measure = {show(measures[0])}: the results have {known}"])
+        there = ", ".join(summary["measure"].unique())
+        raise StudyError([f"measure = {show(measures[0])}: the results have {there}"])
     known = [str(e) for e in rows["estimand"].unique()]
+    if asked.estimand is not None and known == [""]:
+        raise StudyError(
+            [f"estimand = {show(asked.estimand)}: {measures[0]} is of a method as a whole; leave estimand out"]
+        )
     if asked.estimand is not None:
         pick("estimand", asked.estimand, summary["estimand"])
         return str(pick("estimand", asked.estimand, known, what=f"with {measures[0]} there are"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Picture:
     columns: int = 1
     size: tuple[float, float] = (6.6, 3.7)
     inner: bool = True  # labels of axes only at the left and below
+    finish: Callable[[Figure, Sequence[Axes]], None] | None = None  # what panels share inside the figure: a colour bar
 
 
 def on_axes(picture: Picture, ax: Axes | None) -> Axes | np.ndarray[Any, Any]:
@@ -67,6 +68,8 @@ def on_axes(picture: Picture, ax: Axes | None) -> Axes | np.ndarray[Any, Any]:
         panel.paint(ax)
         ax.set_xlabel(panel.xlabel)
         ax.set_ylabel(panel.ylabel)
+        if picture.finish is not None:
+            picture.finish(cast("Figure", ax.figure), [ax])
         entries = [entry for _, group in picture.legend for entry in group]
         if entries:
             handles, labels = zip(*entries, strict=True)
@@ -94,17 +97,16 @@ def render(picture: Picture) -> Figure:
         for k, (panel, ax) in enumerate(zip(picture.panels, axes, strict=True)):
             last = k + picture.columns >= len(axes)
             panel.paint(ax)
-            if len(axes) > 1 and panel.title:
+            if panel.title:
                 ax.set_title(_wrapped(panel.title, _panel_width(width, picture.columns)), fontsize=style.SMALL)
             ax.set_xlabel(panel.xlabel if last or not picture.inner else "")
             beside = k % picture.columns > 0 and picture.panels[k - 1].ylabel == panel.ylabel
             ax.set_ylabel("" if beside and picture.inner else panel.ylabel)
             if picture.inner and not last:
                 ax.tick_params(labelbottom=False)
-        title = picture.title
-        if len(axes) == 1 and picture.panels[0].title:
-            title = f"{title}: {picture.panels[0].title}"
-        _frame(figure, title, picture)
+        if picture.finish is not None:
+            picture.finish(figure, axes)
+        _frame(figure, picture)
     return figure
 
 
@@ -124,14 +126,14 @@ def _wrapped(text: str, width: float, size: float = style.SMALL) -> str:
     """Text broken to a width in inches."""
     import textwrap
 
-    characters = max(int(width * 72 / (0.56 * size)), 12)
+    characters = max(int(width * 72 / (0.53 * size)), 12)
     return "\n".join(textwrap.wrap(text, characters, break_long_words=True, break_on_hyphens=False))
 
 
-def _frame(figure: Figure, title: str, picture: Picture) -> None:
+def _frame(figure: Figure, picture: Picture) -> None:
     """Put title, legends and caption around the axes, in a figure that grows by what they need."""
     width, inner = figure.get_size_inches()
-    above = [_title(figure, title, width), *_legends(figure, picture, width)]
+    above = [_title(figure, picture.title, width), *_legends(figure, picture, width)]
     below = None
     if picture.caption:
         text = _wrapped(picture.caption, width - 2 * MARGIN)

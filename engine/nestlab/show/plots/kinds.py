@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ...spec.problems import StudyError, show
 from .choose import Asked, dimensions, measures_of, pick
 from .compose import Picture, on_axes, render
+from .estimate_se import estimate_se
+from .heatmap import heatmap
 from .lines import by_factor, compare_methods, convergence
+from .lollipop import lollipop
+from .nested import nested_loop
+from .zip import zip_plot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +31,11 @@ KINDS: dict[str, str] = {
     "coverage": "coverage of the intervals by a factor, with limits",
     "bias": "bias of the estimates by a factor, with limits",
     "measure": "any measure by a factor, with limits",
+    "nested-loop": "a measure over all conditions in order, the factors' levels as steps below",
+    "lollipop": "a measure of every condition, with the numbers",
+    "zip": "the intervals of one condition by the rank of |z|, those that miss the truth apart",
+    "heatmap": "a measure by two factors",
+    "estimate-se": "estimates against their standard errors in one condition",
     "convergence": "shares of converged and of singular fits",
     "methods": "methods side by side: bias, empirical SE, coverage, power",
 }
@@ -35,6 +45,11 @@ _MAKERS: dict[str, Callable[[Results, Asked], Picture]] = {
     "coverage": by_factor,
     "bias": by_factor,
     "measure": by_factor,
+    "nested-loop": nested_loop,
+    "lollipop": lollipop,
+    "zip": zip_plot,
+    "heatmap": heatmap,
+    "estimate-se": estimate_se,
     "convergence": convergence,
     "methods": compare_methods,
 }

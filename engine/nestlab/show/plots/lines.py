@@ -16,7 +16,7 @@ from .compose import WIDTH, Panel, Picture
 from .roles import MAX_PANELS, Roles, assign, cells, named, where
 from .style import LineStyle
 from .ticks import category_ticks, number_ticks
-from .words import NAMES, of_estimand, references, uncertainty
+from .words import NAMES, largest_mcse, of_estimand, references, uncertainty
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -203,7 +203,7 @@ class _Painter:
         x = self.roles.x
         if x.numeric and len(rows) > 1:
             rows = rows.set_index(x.name).reindex(list(x.levels)).reset_index()
-            keywords = line.style.keywords | ({"marker": ""} if len(rows) > 30 else {})
+            keywords = line.style.keywords | ({"marker": "", "linewidth": 1.0} if len(rows) > 30 else {})
             ax.plot(rows[x.name], rows["value"], label=line.label, **keywords)
             if self.bands:
                 ax.fill_between(
@@ -232,7 +232,7 @@ def _caption(
 ) -> str:
     parts = [rows.counts()]
     if not bands and roles.x.numeric and len(roles.x) > 1:
-        parts.append(f"{len(lines)} lines a panel, too many for bands: MCSE at most {rows.frame['mcse'].max():.2g}")
+        parts.append(f"{len(lines)} lines a panel, too many for bands: {largest_mcse(rows)}")
     else:
         parts.append(f"{'Bands' if bands else 'Bars'}: {uncertainty(rows)}")
     if marks:

@@ -15,11 +15,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["BLUE", "COLOURS", "GREY", "INK", "ORANGE", "SMALL", "LineStyle", "bare", "context", "line_style", "shade"]
+__all__ = [
+    "BLUE",
+    "COLOURS",
+    "GREY",
+    "INK",
+    "ORANGE",
+    "PALE",
+    "SMALL",
+    "LineStyle",
+    "bare",
+    "context",
+    "line_style",
+    "shade",
+]
 
 # Okabe and Ito (2008); in this order neighbours differ in grey too
 BLUE, ORANGE, GREEN, PINK, AMBER, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-INK, GREY = "#222222", "#767676"
+INK, GREY, PALE = "#222222", "#767676", "#A6CEE6"
 COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY, "#000000")
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 _DASHES: tuple[Any, ...] = (
@@ -33,7 +46,7 @@ _DASHES: tuple[Any, ...] = (
 #: Points of all small text.
 SMALL = 8.0
 
-_RC: dict[str, Any] = {
+_RC: Any = {
     "svg.hashsalt": "nestlab",
     "svg.fonttype": "path",
     "pdf.fonttype": 42,

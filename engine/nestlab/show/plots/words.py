@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..api import Results
     from .choose import Rows
 
-__all__ = ["NAMES", "of_estimand", "references", "uncertainty"]
+__all__ = ["NAMES", "largest_mcse", "of_estimand", "references", "uncertainty"]
 
 NAMES = {
     "mean": "mean estimate", "median": "median estimate", "bias": "bias", "relbias": "relative bias (%)",
@@ -56,4 +56,15 @@ def _somewhere_null(estimand: str, results: Results) -> bool:
 
 def uncertainty(rows: Rows) -> str:
     """What the limits are."""
-    return "Wilson's 95 % limits" if rows.proportion else "value ± 1.96 MCSE"
+    shares = rows.frame["lower"].notna()
+    if shares.any() and not shares.all():
+        return "Wilson's 95 % limits of shares, value ± 1.96 MCSE of others"
+    return "Wilson's 95 % limits" if shares.any() else "value ± 1.96 MCSE"
+
+
+def largest_mcse(rows: Rows) -> str:
+    """ "MCSE at most 0.012", of each measure."""
+    worst = rows.frame.groupby("measure", sort=False)["mcse"].max()
+    if len(worst) == 1:
+        return f"MCSE at most {worst.iloc[0]:.2g}"
+    return "MCSE at most " + ", ".join(f"{v:.2g} ({NAMES.get(str(m), str(m))})" for m, v in worst.items())

@@ -1,0 +1,179 @@
+"""Heat map: a measure by two factors, with the numbers where there is room."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ...spec.problems import StudyError
+from . import style
+from .choose import Asked, Dimension, Rows, pick, select
+from .compose import WIDTH, Panel, Picture
+from .roles import MAX_PANELS, assign, cells, named, where
+from .ticks import category_ticks, text_width
+from .words import largest_mcse, of_estimand, references
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+    from ..api import Results
+
+__all__ = ["heatmap"]
+
+
+def heatmap(results: Results, asked: Asked) -> Picture:
+    """x: the factor along; color: the factor upwards; every further one has panels. Raises StudyError where there is one only."""
+    rows = select(results, asked)
+    across, up, facets = _roles(rows, asked)
+    measure = rows.measures[0]
+    scale = _scale(rows, references(measure, rows.estimand, results), measure)
+    chosen = [c for c in cells(facets) if not where(rows.frame, facets, c).empty]
+    shown = chosen[:MAX_PANELS]
+    columns = min(len(shown), 3 if len(shown) in (3, 5, 6, 9) else 4 if len(shown) > 4 else 2)
+    width = (6.6 if len(shown) == 1 else WIDTH / columns) - 0.6 - max(map(text_width, up.labels)) - 0.9 / columns
+    height = min(max(0.36 * len(up), 1.3 if len(shown) > 1 else 1.6), 5.0 if len(shown) == 1 else 2.6)
+    paints = [_Painter(where(rows.frame, facets, c), across, up, scale, width, height) for c in shown]
+    panels = [Panel(named(facets, c), paint, across.title, up.title) for c, paint in zip(shown, paints, strict=True)]
+    label = of_estimand(measure, rows.estimand)
+    parts = [rows.counts(), largest_mcse(rows)]
+    parts += [f"Method: {rows.dimensions['method'].labels[0]}"] if len(rows.dimensions["method"]) == 1 else []
+    if paints[0].lines == 2:
+        parts.insert(1, "In brackets: MCSE")
+    parts += [f"The first {len(shown)} of {len(chosen)} panels"] if len(chosen) > len(shown) else []
+    size = (6.6 if len(shown) == 1 else WIDTH, height + 0.8)
+
+    def bar(figure: Figure, axes: Sequence[Axes]) -> None:
+        made = figure.colorbar(_mappable(scale), ax=list(axes), label=label, fraction=0.05, pad=0.02, aspect=30)
+        made.outline.set_visible(False)
+
+    caption = ". ".join([*parts, *rows.notes]) + "."
+    return Picture(label[:1].upper() + label[1:], panels, (), caption, columns, size, finish=bar)
+
+
+def _roles(rows: Rows, asked: Asked) -> tuple[Dimension, Dimension, tuple[Dimension, ...]]:
+    roles = assign(rows, asked)
+    every = {n: d for n, d in rows.dimensions.items() if len(d) > 1}
+    if len(every) < 2:
+        raise StudyError(
+            [f'kind = "heatmap": needs two factors that vary, there is {", ".join(every) or "none"}; use measure']
+        )
+    taken = {asked.facet, roles.x.name}
+    queue = sorted(
+        (d for n, d in every.items() if n not in taken), key=lambda d: (d.name == "method", not d.numeric, -len(d))
+    )
+    up = pick("color", asked.color, rows.dimensions) if asked.color else (queue[0].name if queue else None)
+    if up is None:
+        raise StudyError([f'facet = "{asked.facet}": leaves one factor for a heat map; leave facet out'])
+    rest = [d for d in (*roles.facets, *roles.lines, *([roles.color] if roles.color else [])) if d.name != up]
+    return roles.x, rows.dimensions[up], tuple(rest)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    colours: str
+    low: float
+    high: float
+
+
+def _scale(rows: Rows, marks: Sequence[float], measure: str) -> _Scale:
+    """Shades from dark to light; two-sided about 0 where that is the reference."""
+    values = rows.frame["value"].to_numpy(float)
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    if marks == [0.0]:
+        largest = max(abs(low), abs(high)) or 1.0
+        return _Scale("PuOr", -largest, largest)
+    if measure == "power":
+        return _Scale("cividis", 0.0, 1.0)
+    pad = 0.0 if high > low else 0.5 * abs(high) or 0.5
+    return _Scale("cividis", low - pad, high + pad)
+
+
+def _mappable(scale: _Scale) -> ScalarMappable:
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    return ScalarMappable(Normalize(scale.low, scale.high), colormaps[scale.colours])
+
+
+@dataclass(frozen=True)
+class _Painter:
+    frame: pd.DataFrame
+    across: Dimension
+    up: Dimension
+    scale: _Scale
+    width: float
+    height: float
+
+    @property
+    def lines(self) -> int:
+        """Lines of text in a cell: none, the value, or the value and its MCSE."""
+        wide, tall = self.width / len(self.across), self.height / len(self.up)
+        if wide < self._text_width() + 0.04 or tall < 0.17:
+            return 0
+        return 2 if tall > 0.34 else 1
+
+    def _decimals(self) -> int:
+        mcse = float(self.frame["mcse"].max())
+        return int(np.clip(math.ceil(-math.log10(mcse)), 0, 6)) if mcse > 0 else 2
+
+    def _text_width(self) -> float:
+        decimals = self._decimals()
+        largest = self.frame["value"].abs().max()
+        return text_width(
+            f"-{largest:.{decimals}f}" if self.scale.low < 0 else f"{largest:.{decimals}f}", style.SMALL - 1
+        )
+
+    def _table(self, column: str) -> NDArray[np.float64]:
+        table = self.frame.pivot(index=self.up.name, columns=self.across.name, values=column)
+        return table.reindex(index=list(self.up.levels), columns=list(self.across.levels)).to_numpy(float)
+
+    def __call__(self, ax: Axes) -> None:
+        values, mcse = self._table("value"), self._table("mcse")
+        map_ = _mappable(self.scale)
+        ax.set_facecolor("#E8E8E8")
+        image = np.ma.masked_invalid(values)
+        ax.imshow(
+            image,
+            origin="lower",
+            aspect="auto",
+            cmap=map_.cmap,
+            vmin=self.scale.low,
+            vmax=self.scale.high,
+            interpolation="nearest",
+        )
+        step = category_ticks(ax, self.across.labels, self.width)
+        upward = max(math.ceil(1.45 * style.SMALL / 72 / (self.height / len(self.up))), 1)
+        ax.set_yticks(range(0, len(self.up), upward), list(self.up.labels[::upward]))
+        ax.set_xlim(-0.5, len(self.across) - 0.5)
+        ax.grid(visible=False)
+        if max(step, upward) == 1:
+            ax.set_xticks(np.arange(1, len(self.across)) - 0.5, minor=True)
+            ax.set_yticks(np.arange(1, len(self.up)) - 0.5, minor=True)
+            ax.grid(which="minor", color="white", linewidth=1, visible=True)
+        ax.tick_params(which="both", length=0)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+        if self.lines:
+            self._numbers(ax, values, mcse, map_)
+
+    def _numbers(self, ax: Axes, values: NDArray[np.float64], mcse: NDArray[np.float64], map_: Any) -> None:
+        decimals = self._decimals()
+        for i, j in zip(*np.nonzero(np.isfinite(values)), strict=True):
+            red, green, blue, _ = map_.to_rgba(values[i, j])
+            ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+            text = f"{values[i, j] + 0.0:.{decimals}f}"
+            if self.lines == 2 and np.isfinite(mcse[i, j]):
+                text += f"\n({mcse[i, j]:.{decimals}f})"
+            ax.text(
+                int(j), int(i), text, ha="center", va="center", fontsize=style.SMALL - 1, color=ink, linespacing=1.05
+            )

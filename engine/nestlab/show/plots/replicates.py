@@ -1,0 +1,147 @@
+"""Single replicates of one condition: estimates, standard errors and interval ends, as the measures take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ...fit.status import InferenceStatus, Status
+from ...measure.intervals import critical_values
+from ...run.summarise import method_results
+from ...spec.problems import StudyError, show
+from .choose import Asked, Rows, select, study_of
+from .words import references
+
+if TYPE_CHECKING:
+    from ..api import Results
+
+__all__ = ["Chosen", "Sample", "choose", "samples"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Replicates of one method that have an estimate and a standard error or an interval; arrays of one length.
+
+    lower, upper, se: nan where there is none. total: replicates stored, with or without a result.
+    """
+
+    method: str
+    estimate: NDArray[np.float64]
+    se: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    singular: NDArray[np.bool_]
+    total: int
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One condition, its true value, and its rows of the summary. why: how it was chosen, if not by the caller."""
+
+    number: int
+    label: str
+    truth: float
+    rows: Rows
+    why: str
+
+
+def choose(results: Results, asked: Asked, *, measure: str) -> Chosen:
+    """The condition asked for, or the one whose measure lies farthest from its reference for the first method.
+
+    Raises StudyError for x, color or facet, which have no meaning here.
+    """
+    for role in ("x", "color", "facet"):
+        if (value := getattr(asked, role)) is not None:
+            raise StudyError([f"{role} = {show(value)}: the plot is of one condition; leave {role} out, use condition"])
+    if asked.measure is not None:
+        raise StudyError([f"measure = {show(asked.measure)}: the plot shows replicates; leave measure out"])
+    rows = select(results, asked, [measure])
+    number, why = asked.condition, ""
+    if number is None:
+        first = rows.frame[rows.frame["method"] == rows.dimensions["method"].levels[0]]
+        mark = (references(measure, rows.estimand, results) or [0.0])[0]
+        distance = (first["value"] - mark).abs()
+        number = int(first.loc[distance.fillna(-1.0).idxmax(), "condition"])
+        if first["condition"].nunique() > 1:
+            what = "coverage" if measure == "cover" else "relative error of the model SE"
+            why = f"Of {first['condition'].nunique():,} conditions the one whose {what} is farthest from {mark:g}"
+    conditions: Any = results.conditions().set_index("condition")
+    factors = [d for n, d in rows.dimensions.items() if n != "method"]
+    label = ", ".join(d.named(_plain(conditions.loc[number, d.name])) for d in factors)
+    truth = conditions.loc[number].get(f"true.{rows.estimand}", np.nan)
+    frame = rows.frame[rows.frame["condition"] == number]
+    chosen = Rows(
+        frame.reset_index(drop=True),
+        rows.dimensions,
+        rows.estimand,
+        rows.measures,
+        rows.subset,
+        rows.replications,
+        rows.notes,
+    )
+    return Chosen(number, label, float(truth), chosen, why)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def samples(results: Results, chosen: Chosen) -> list[Sample]:
+    """The replicates of every method of the chosen rows, in their order, in the subset of the rows."""
+    wanted = list(chosen.rows.frame["method"])
+    name = chosen.rows.estimand
+    made: dict[str, tuple[Sample, NDArray[np.bool_]]] = {}
+    for method in study_of(results).methods():
+        if not set(method.labels) & set(wanted):
+            continue
+        columns = _columns(results.replicates(chosen.number, method.name))
+        for found in method_results(columns, method, [name]):
+            part = found.estimands.get(name)
+            if part is None or part.estimate is None:
+                continue
+            made[found.name] = _sample(found, part, converged=chosen.rows.subset == "converged")
+    kept = [made[m] for m in wanted if m in made]
+    if chosen.rows.subset == "common" and kept:
+        common = reduce(np.logical_and, [mask for _, mask in kept])
+        return [_cut(sample, common) for sample, _ in kept]
+    return [_cut(sample, mask) for sample, mask in kept]
+
+
+def _columns(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """A frame of replicates as `method_results` takes it: statuses as codes."""
+    columns = {str(c): frame[c].to_numpy() for c in frame.columns}
+    for name in columns:
+        if name == "status" or name.startswith("inference"):
+            kind = Status if name == "status" else InferenceStatus
+            codes = {status.name: int(status) for status in kind}
+            columns[name] = frame[name].astype(object).map(lambda v, codes=codes: codes.get(v, 0)).to_numpy(np.int8)
+    return columns
+
+
+def _sample(found: Any, part: Any, *, converged: bool) -> tuple[Sample, NDArray[np.bool_]]:
+    x = np.asarray(part.estimate, dtype=float)
+    absent = np.full(len(x), np.nan)
+    se = absent if part.se is None else np.asarray(part.se, dtype=float)
+    if part.lower is not None:
+        lower, upper = np.asarray(part.lower, dtype=float), np.asarray(part.upper, dtype=float)
+    elif part.df is not None:
+        half = critical_values(part.df, found.alpha) * se
+        lower, upper = x - half, x + half
+    else:
+        lower = upper = absent
+    has = np.isfinite(x) & ~found.failed & ((lower <= upper) if np.isfinite(lower).any() else np.isfinite(se))
+    if converged:
+        has &= found.converged
+    return Sample(found.name, x, se, lower, upper, np.asarray(found.singular, dtype=bool), len(x)), has
+
+
+def _cut(sample: Sample, mask: NDArray[np.bool_]) -> Sample:
+    return replace(
+        sample, estimate=sample.estimate[mask], se=sample.se[mask], lower=sample.lower[mask], upper=sample.upper[mask],
+        singular=sample.singular[mask],
+    )  # fmt: skip
