@@ -10,8 +10,6 @@ import html
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +19,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binom
+from typer.testing import CliRunner
 
 import nestlab as nl
 from nestlab.measure.performance import MEASURES
+from nestlab.show.cli import app
 from nestlab.show.report import write_report
 from nestlab.show.report.ademp import ademp
 from nestlab.show.report.effects import departures, effect_kind
@@ -67,6 +67,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def material(folder: Path) -> Material:
     return Material.read(nl.Results(folder))
+
+
+@pytest.fixture
+def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kinds of plots: drawing all takes seconds."""
+    monkeypatch.setattr("nestlab.show.report.figures.applicable", lambda results: ["estimate-se", "convergence"])
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +248,7 @@ def test_a_truth_without_a_single_value_has_no_power_against_it(material: Materi
     assert next(row for row in estimands.rows if row[0] == "arm")[2] == "no single value"
 
 
+@pytest.mark.usefixtures("few_plots")
 def test_the_answer_of_solve_comes_first(folder: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(folder, tmp_path / "arms")
     manifest = json.loads((copied / "manifest.json").read_text())
@@ -281,7 +288,12 @@ def test_the_data_generating_model_is_stated_with_every_parameter(material: Mate
 
 
 def test_listed_cases_are_not_called_crossed(material: Material) -> None:
-    some = replace(material, conditions=material.conditions[:4] + material.conditions[5:])
+    left = [c for c in range(6) if c != 4]
+    some = replace(
+        material,
+        conditions=tuple(material.conditions[c] for c in left),
+        summary=material.summary[material.summary["condition"].isin(left)],
+    )
     assert "5 conditions of 3 x 2 = 6 possible ones" in words(ademp(some), "Data-generating mechanism")
 
 
@@ -403,6 +415,7 @@ def test_every_plot_stands_in_the_page(page: str, material: Material) -> None:
     assert kinds == set(applicable(material.results))
 
 
+@pytest.mark.usefixtures("few_plots")
 def test_two_reports_are_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     first, second = (write_report(nl.Results(folder), tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
     assert first == second
@@ -420,7 +433,7 @@ def test_the_payload_holds_every_row(material: Material) -> None:
     assert numbers["n"] == material.summary["n"].tolist()
 
 
-def test_different_numbers_of_replicates_are_told(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_different_numbers_of_replicates_are_told(material: Material) -> None:
     from nestlab.show import report
 
     summary = material.summary.copy()
@@ -432,21 +445,30 @@ def test_different_numbers_of_replicates_are_told(material: Material, monkeypatc
 # -- the command -----------------------------------------------------------------------------------------------------------
 
 
-def nestlab(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "nestlab", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
+@pytest.mark.usefixtures("few_plots")
 def test_report_of_an_incomplete_run(folder: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(folder, tmp_path / "arms")
     sorted((copied / "replicates").glob("c00003-*.parquet"))[0].unlink()
-    done = nestlab("report", copied, "--out", tmp_path / "page.html", "--title", "Some <i>title</i>")
-    assert done.returncode == 4, done.stderr
-    assert "incomplete: 120 fits are missing" in done.stderr
+    arguments = ["report", copied, "--out", tmp_path / "page.html", "--title", "Some <i>title</i>"]
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == 4
+    assert "incomplete: 120 fits are missing, nestlab run goes on from there" in done.stderr
     text = (tmp_path / "page.html").read_text()
     assert text.index("Incomplete: 120 fits that the study asks for are not stored") < text.index("Main findings")
     assert "<title>Some &lt;i&gt;title&lt;/i&gt;</title>" in text
     assert "none stored" in text
+
+
+def test_report_of_a_run_that_stored_nothing(folder: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(folder, tmp_path / "arms")
+    for part in (copied / "replicates").glob("*.parquet"):
+        part.unlink()
+    done = CliRunner().invoke(app, ["report", str(copied)])
+    assert done.exit_code == 4, done.stderr
+    text = (copied / "report.html").read_text()
+    assert "No condition has replicates, so there is nothing to report." in text
+    assert "Incomplete: 1,440 fits" in text
+    assert "Every parameter of the data-generating model" in text
 
 
 def test_report_command_refuses_a_folder_and_a_missing_one(folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,12 +66,18 @@ def _asked(material: Material, kind: str) -> Iterator[tuple[dict[str, str], str]
 
 def _image(figure: Figure) -> str:
     """A data URI of the SVG; of a PNG where that is smaller than a large SVG."""
-    vector = as_svg(figure).encode()
+    vector = _numbered(as_svg(figure)).encode()
     if len(vector) <= LARGE:
         return _uri(vector, "svg+xml")
     with tempfile.TemporaryDirectory() as folder:
         raster = save(figure, Path(folder) / "plot.png").read_bytes()
     return _uri(raster, "png") if len(raster) < len(vector) else _uri(vector, "svg+xml")
+
+
+def _numbered(svg: str) -> str:
+    """Clip paths named in order: matplotlib's own names of some depend on addresses in memory."""
+    names = {name: f"clip{k}" for k, name in enumerate(dict.fromkeys(re.findall(r'<clipPath id="([^"]+)"', svg)))}
+    return re.sub(r'(id="|url\(#)(p[0-9a-f]+)(?=["\)])', lambda m: m[1] + names.get(m[2], m[2]), svg)
 
 
 def _uri(data: bytes, kind: str) -> str:

@@ -140,11 +140,11 @@ class Material:
 
         among: rows of which this is one; factors that are the same in all of them are left out.
         """
-        condition = next(c for c in self.conditions if c.number == row["condition"])
+        factors = next((c.factors for c in self.conditions if c.number == row["condition"]), {})
         names = [name for name, levels in self.factors.items() if len(levels) > 1 and name not in without]
         if among is not None:
             names = [name for name in names if among[name].nunique(dropna=False) > 1]
-        return ", ".join(f"{name} = {value_text(condition.factors.get(name))}" for name in names)
+        return ", ".join(f"{name} = {value_text(factors.get(name))}" for name in names)
 
 
 def _distinct(values: Any) -> list[Any]:
