@@ -33,7 +33,7 @@ from nestlab.show.report.payload import in_script, table_payload
 from nestlab.show.report.provenance import provenance_section
 from nestlab.show.summary import value_with_mcse
 
-EVIL = "</script><script>window.hacked = 1</script><img src=x onerror=\"window.hacked = 1\"> & 'two' \"arms\" \u2028 été"
+EVIL = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1"> & \'two\' "arms" \u2028 été'
 ARMS: dict[str, Any] = {
     "name": "arms",
     "title": EVIL,
@@ -129,9 +129,9 @@ def test_power_range_places_and_crossing(material: Material) -> None:
     some = set_values(material, estimand="arm", method="reml/z", measure="power", values=values, limits=limits)
     text = told(some, "Power", "arm (truth 1.2), reml/z")
     assert text == (
-        "0.30 (0.05), n = 100 at clusters = 8 to 0.900 (0.015), n = 400 at clusters = 40. Wilson's 95 % limits lie above 0.8 in 1 of 3 "
-        "conditions, below in 2. Along clusters it passes 0.8 between 20, where it is 0.70 (0.02), n = 400, and 40, where it is "
-        "0.900 (0.015), n = 400."
+        "0.30 (0.05), n = 100 at clusters = 8 to 0.900 (0.015), n = 400 at clusters = 40. Wilson's 95 % limits lie "
+        "above 0.8 in 1 of 3 conditions, below in 2. Along clusters it passes 0.8 between 20, where it is 0.70 "
+        "(0.02), n = 400, and 40, where it is 0.900 (0.015), n = 400."
     )
 
 
@@ -161,7 +161,9 @@ def test_coverage_names_the_farthest(material: Material) -> None:
     values = dict.fromkeys(range(6), (0.95, 1000)) | {2: (0.90, 1000), 3: (0.91, 1000)}
     some = material
     for estimand in ("Intercept", "arm", "no worse", "alike"):
-        some = set_values(some, estimand=estimand, method="ml", measure="cover", values=dict.fromkeys(range(6), (0.95, 1000)))
+        some = set_values(
+            some, estimand=estimand, method="ml", measure="cover", values=dict.fromkeys(range(6), (0.95, 1000))
+        )
     some = set_values(some, estimand="arm", method="ml", measure="cover", values=values)
     text = told(some, "Coverage", "fixed effects and contrasts, ml")
     assert "of 24 rates of coverage (estimands x conditions) 2 lie below 0.95 and 0 above it" in text
@@ -172,7 +174,7 @@ def test_bias_counts_what_exceeds_its_mcse(material: Material) -> None:
     some = material
     names = [e for e in material.estimands if ":" not in e and e not in ("icc", "all")]
     for estimand in names:
-        far = {c: (0.0, 100) for c in range(6)} | ({5: (0.3, 100)} if estimand == "arm" else {})
+        far = dict.fromkeys(range(6), (0.0, 100)) | ({5: (0.3, 100)} if estimand == "arm" else {})
         some = set_values(some, estimand=estimand, method="ml", measure="bias", values=far, mcse=0.1)
     some = set_values(some, estimand="arm", method="ml", measure="relbias", values={5: (25.0, 100)}, mcse=8.0)
     text = told(some, "Bias", "fixed effects and contrasts, ml")
@@ -187,8 +189,8 @@ def test_methods_are_compared_by_means_with_their_mcse(material: Material) -> No
         some = set_values(some, estimand="arm", method=method, measure="power", values=values)
     # sqrt(3 x .24/400)/3 = .0141, sqrt(3 x .25/400)/3 = .0144, sqrt(3 x .21/400)/3 = .0132
     assert told(some, "Comparison of methods", "arm, power") == (
-        "mean over the 3 conditions where there is an effect: ml 0.700 (0.013), reml/z 0.600 (0.014), reml/satterthwaite 0.500 (0.014); "
-        "n = 1,200 each."
+        "mean over the 3 conditions where there is an effect: ml 0.700 (0.013), reml/z 0.600 (0.014), "
+        "reml/satterthwaite 0.500 (0.014); n = 1,200 each."
     )
 
 
@@ -200,9 +202,21 @@ def test_failures_are_counted(material: Material) -> None:
     assert "0.75 (0.04), n = 120 at clusters = 8, truth.fixed.arm = 1.2" in text
 
 
+def test_failed_inference_is_told_of_its_own_method(material: Material) -> None:
+    values = {1: (0.1, 120), 2: (0.3, 120)}
+    some = set_values(material, estimand="", method="reml/satterthwaite", measure="inference_failed", values=values)
+    text = told(some, "Singular and failed fits", "reml/satterthwaite")
+    assert "in 2 conditions, at most at a rate of 0.30 (0.04), n = 120 at clusters = 20, truth.fixed.arm = 0." in text
+
+
 def test_missing_tests_are_told_with_bounds(material: Material) -> None:
     summary = material.summary.copy()
-    rows = (summary["condition"] == 3) & (summary["estimand"] == "arm") & (summary["method"] == "ml") & (summary["measure"] == "power")
+    rows = (
+        (summary["condition"] == 3)
+        & (summary["estimand"] == "arm")
+        & (summary["method"] == "ml")
+        & (summary["measure"] == "power")
+    )
     summary.loc[rows, ["n", "missing", "bound_lower", "bound_upper"]] = 100, 20, 0.5, 0.66
     text = told(replace(material, summary=summary), "Singular and failed fits", "ml, missing tests")
     assert "20 replicates are missing. Counted as 0 and as 1 they bound it by 0.5 and 0.66" in text
@@ -233,7 +247,10 @@ def test_effect_kind_of_every_test(material: Material) -> None:
 
 
 def test_effect_kind_beyond_the_null(material: Material) -> None:
-    low = replace(material.conditions[0], truth={**material.conditions[0].truth, "no worse": -0.5, "alike": -2.0, "Intercept": 0.0})
+    low = replace(
+        material.conditions[0],
+        truth={**material.conditions[0].truth, "no worse": -0.5, "alike": -2.0, "Intercept": 0.0},
+    )
     some = replace(material, conditions=(low, *material.conditions[1:]))
     kinds = {name: effect_kind(some, 0, name) for name in ("no worse", "alike", "all", "arm, Intercept")}
     assert kinds == {"no worse": "beyond", "alike": "beyond", "all": "null", "arm, Intercept": "null"}
@@ -371,7 +388,9 @@ def test_value_text(value: object, text: str) -> None:
 def test_a_prior_in_a_condition_is_printed_as_it_is(material: Material) -> None:
     prior: Mapping[str, Any] = {"distribution": "normal", "mean": 0.4, "sd": 0.1}
     vague = tuple(replace(c, spec={**c.spec, "truth.fixed.arm": prior}) for c in material.conditions)
-    values = dict(table(ademp(replace(material, conditions=vague)), "Data-generating mechanism", "Every parameter").rows)
+    values = dict(
+        table(ademp(replace(material, conditions=vague)), "Data-generating mechanism", "Every parameter").rows
+    )
     assert values["truth.fixed.arm"] == "{ distribution = normal, mean = 0.4, sd = 0.1 }"
 
 
@@ -401,7 +420,8 @@ def test_the_policy_lets_through_what_stands_in_the_page_and_nothing_else(page: 
     script = re.search(r"<script>(.*?)</script>", page, re.S)[1]  # type: ignore[index]
     hashes = ["sha256-" + base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in (style, script)]
     assert policy == (
-        f"default-src 'none'; style-src '{hashes[0]}'; script-src '{hashes[1]}'; img-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src '{hashes[0]}'; script-src '{hashes[1]}'; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
     )
     assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
     assert "@import" not in page
@@ -439,7 +459,9 @@ def test_different_numbers_of_replicates_are_told(material: Material) -> None:
     summary = material.summary.copy()
     summary.loc[summary["condition"] == 2, "n"] = 60
     notices = report._notices(replace(material, summary=summary))
-    assert notices == ["Conditions have different numbers of replicates, 60 to 120; the n beside each measure tells how many."]
+    assert notices == [
+        "Conditions have different numbers of replicates, 60 to 120; the n beside each measure tells how many."
+    ]
 
 
 # -- the command -----------------------------------------------------------------------------------------------------------
@@ -476,7 +498,10 @@ def test_report_command_refuses_a_folder_and_a_missing_one(folder: Path, tmp_pat
 
     with pytest.raises(nl.StudyError) as folder_given:
         report_command(folder, out=tmp_path, title=None)
-    assert str(folder_given.value) == f"--out {tmp_path}: is a folder, and must be a file; write {tmp_path / 'report.html'}"
+    assert (
+        str(folder_given.value)
+        == f"--out {tmp_path}: is a folder, and must be a file; write {tmp_path / 'report.html'}"
+    )
     missing = tmp_path / "no" / "page.html"
     with pytest.raises(nl.StudyError) as no_folder:
         report_command(folder, out=missing, title=None)

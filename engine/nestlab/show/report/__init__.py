@@ -67,12 +67,14 @@ def _notices(material: Material) -> list[str]:
     found = []
     if material.missing:
         found.append(
-            f"Incomplete: {plural(material.missing, 'fit')} that the study asks for {'is' if material.missing == 1 else 'are'} not "
-            "stored. Everything here is computed from what is; nestlab run goes on from there."
+            f"Incomplete: {plural(material.missing, 'fit')} that the study asks for "
+            f"{'is' if material.missing == 1 else 'are'} not stored. Everything here is computed from what is; "
+            "nestlab run goes on from there."
         )
     if low != high:
         found.append(
-            f"Conditions have different numbers of replicates, {low:,} to {high:,}; the n beside each measure tells how many."
+            f"Conditions have different numbers of replicates, {low:,} to {high:,}; the n beside each measure tells "
+            "how many."
         )
     return found
 

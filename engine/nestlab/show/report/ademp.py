@@ -1,5 +1,5 @@
-"""What a report of a simulation study must state: aim, data-generating mechanism, estimands, methods, measures (ADEMP), the number
-of replications, failures, software (Morris, White & Crowther 2019; Siepe et al. 2024). Filled in from the study and the manifest.
+"""What a report of a simulation study must state: aim, data-generating mechanism, estimands, methods, measures (ADEMP), the
+number of replications, failures, software (Morris, White & Crowther 2019; Siepe et al. 2024), from the study and the manifest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ...spec.model import Predictor
 from .analyses import methods_section
 from .definitions import FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_formula
 from .failures import failures_section
-from .material import Block, Material, Paragraph, Section, Table, levels_text, plural, value_text
+from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, value_text
 from .provenance import software_section
 
 __all__ = ["ademp"]
@@ -44,8 +44,8 @@ def _aim(material: Material) -> Iterator[Block]:
     wanted = [e for e in material.estimands if not e.startswith(("sd:", "cov:"))]
     over = ", ".join(name for name, levels in material.factors.items() if len(levels) > 1)
     text = (
-        f"To measure the bias, the precision, the coverage of intervals, the power and type I error rate of tests, and the failures of "
-        f"{names} for {levels_text(wanted)}"
+        "To measure the bias, the precision, the coverage of intervals, the power and type I error rate of tests, "
+        f"and the failures of {names} for {levels_text(wanted)}"
     )
     yield Paragraph(f"{text}, over {over}." if over else f"{text}, in one condition.")
 
@@ -57,12 +57,15 @@ def _mechanism(material: Material) -> Iterator[Block]:
     spec = material.conditions[0].spec
     formula = str(spec.get("truth.formula", ""))
     yield Paragraph(
-        f"Model: {formula}. Row i of cluster j is y_ij = x_ij' beta + z_ij' u_j + e_ij with random effects u_j ~ N(0, G), one "
-        "draw a cluster, and errors e_ij ~ N(0, sigma^2), all independent, unless a value below says otherwise."
+        f"Model: {formula}. Row i of cluster j is y_ij = x_ij' beta + z_ij' u_j + e_ij with random effects u_j ~ "
+        "N(0, G), one draw a cluster, and errors e_ij ~ N(0, sigma^2), all independent, unless a value below says "
+        "otherwise."
     )
     predictors = material.study.resolve().conditions[0].predictors
     if predictors:
-        yield Paragraph("Predictors, at their values in the first condition: " + "; ".join(map(_predictor, predictors)) + ".")
+        yield Paragraph(
+            "Predictors, at their values in the first condition: " + "; ".join(map(_predictor, predictors)) + "."
+        )
     yield from _factors(material)
     yield _parameters(material)
     yield _conditions(material)
@@ -93,8 +96,8 @@ def _factors(material: Material) -> Iterator[Block]:
         yield Paragraph(f"The factors are fully crossed: {crossed} = {plural(count, 'condition')}.")
     else:
         yield Paragraph(
-            f"The combinations are listed (grid.cases), not fully crossed: {plural(count, 'condition')} of {crossed} = {product:,} "
-            "possible ones."
+            f"The combinations are listed (grid.cases), not fully crossed: {plural(count, 'condition')} of {crossed} "
+            f"= {product:,} possible ones."
         )
 
 
@@ -112,7 +115,9 @@ def _parameters(material: Material) -> Table:
         else:
             values = sorted({row.spec[key] for row in material.conditions}) if _numbers(material, key) else list(texts)
             rows.append((key, f"varies: {levels_text(values)}"))
-    return Table("Every parameter of the data-generating model", ("parameter", "value"), tuple(rows), len(rows) > OPEN_ROWS)
+    return Table(
+        "Every parameter of the data-generating model", ("parameter", "value"), tuple(rows), len(rows) > OPEN_ROWS
+    )
 
 
 def _numbers(material: Material, key: str) -> bool:
@@ -123,7 +128,11 @@ def _conditions(material: Material) -> Table:
     """A row a condition: factors, replicates, true values."""
     factors, estimands = list(material.factors), [e for e, values in material.estimands.items() if len(values) != 1]
     whole = material.whole
-    done = {} if whole.empty else whole[whole["measure"] == "failed"].groupby("condition")["n"].agg(["min", "max"]).to_dict("index")
+    done = (
+        {}
+        if whole.empty
+        else whole[whole["measure"] == "failed"].groupby("condition")["n"].agg(["min", "max"]).to_dict("index")
+    )
     rows = []
     for row in material.conditions:
         ends = done.get(row.number, {"min": 0, "max": 0})
@@ -142,19 +151,23 @@ def _estimands(material: Material) -> Iterator[Block]:
     contrasts = {c.name: c for method in material.methods for c in method.contrasts}
     rows = []
     for name, values in material.estimands.items():
-        true = levels_text(values) if values else "tested only" if name in contrasts or ", " in name else "no single value"
+        true = (
+            levels_text(values) if values else "tested only" if name in contrasts or ", " in name else "no single value"
+        )
         rows.append((name, _meaning(name, contrasts), true))
     yield Table("Estimands and their true values", ("estimand", "what it is", "true value"), tuple(rows))
     yield Paragraph(
-        "Correlations are undefined where a variance is 0, of the truth or of an estimate; such replicates have no result for them and "
-        "are not in their n."
+        "Correlations are undefined where a variance is 0, of the truth or of an estimate; such replicates have no "
+        "result for them and are not in their n."
     )
 
 
 def _meaning(name: str, contrasts: Mapping[str, Any]) -> str:
     if name in contrasts:
         rows = [" + ".join(f"{value_text(w)} {term}" for term, w in row) for row in contrasts[name].weights]
-        scale = {None: "", "residual": ", over the residual sd", "total": ", over the total sd"}[contrasts[name].standardise]
+        scale = {None: "", "residual": ", over the residual sd", "total": ", over the total sd"}[
+            contrasts[name].standardise
+        ]
         return f"joint hypothesis: {' = 0, '.join(rows)} = 0" if len(rows) > 1 else f"contrast {rows[0]}{scale}"
     if name == "icc":
         return "intercept variance / (intercept variance + residual variance), at 0 of predictors with a random slope; derived"
@@ -162,7 +175,11 @@ def _meaning(name: str, contrasts: Mapping[str, Any]) -> str:
     kinds = {"var": "variance", "sd": "standard deviation", "cov": "covariance", "cor": "correlation"}
     if kind not in kinds:
         return "joint test of all of these" if ", " in name else "fixed effect"
-    what = "of the errors" if rest == "residual" else f"of random effects: {' and '.join(rest.split(':')[1:])} by {rest.split(':')[0]}"
+    what = (
+        "of the errors"
+        if rest == "residual"
+        else f"of random effects: {' and '.join(rest.split(':')[1:])} by {rest.split(':')[0]}"
+    )
     return f"{kinds[kind]} {what}" + ("; derived" if kind in ("sd", "cor") else "")
 
 
@@ -172,11 +189,12 @@ def _measures(material: Material) -> Iterator[Block]:
     rows = tuple((m, FORMULAS[m], mcse_formula(m, kind)) for m in MEASURES if m in present)
     yield Table("Measures and their Monte Carlo standard errors", ("measure", "definition", "MCSE"), rows)
     yield Paragraph(
-        f"{MCSE_NOTES[kind]} est and se are a replicate's estimate and standard error, p a proportion, N the number of replicates with "
-        "a result, the n beside each measure; whatever has no result is in no measure, and n shows it. Of proportions the table also "
-        "has Wilson's 95 % limits, since their MCSE is 0 at 0 and 1. Of power and coverage it has the number of replicates without a "
-        "result and the bounds that count those as 0 and as 1. Subsets: all replicates with a result; converged fits only; those on "
-        "which all methods have a result (common)."
+        f"{MCSE_NOTES[kind]} est and se are a replicate's estimate and standard error, p a proportion, N the number "
+        "of replicates with a result, the n beside each measure; whatever has no result is in no measure, and n "
+        "shows it. Of proportions the table also has Wilson's 95 % limits, since their MCSE is 0 at 0 and 1. Of "
+        "power and coverage it has the number of replicates without a result and the bounds that count those as 0 "
+        "and as 1. Subsets: all replicates with a result; converged fits only; those on which all methods have a "
+        "result (common)."
     )
 
 
@@ -191,7 +209,11 @@ def _replications(material: Material) -> Iterator[Block]:
     )
     reason = material.manifest.get("replications_reason")
     yield Paragraph(
-        (f"Why that many: {reason} " if reason else "Why that many: the study file gives no reason; this is what the number buys. ")
+        (
+            f"Why that many: {reason} "
+            if reason
+            else "Why that many: the study file gives no reason; this is what the number buys. "
+        )
         + _precision_bought(material, low or asked)
     )
     largest = _largest_mcse(material)
@@ -204,9 +226,9 @@ def _precision_bought(material: Material, n: int) -> str:
         return f"{math.sqrt(p * (1 - p) / n):.2g}"
 
     return (
-        f"With {n:,} replicates the MCSE of a proportion is at most {mcse(0.5)}; it is {mcse(0.8)} at a power of 0.8, {mcse(0.95)} at a "
-        f"coverage of 0.95 or a type I error rate of 0.05, and the MCSE of a bias is {1 / math.sqrt(n):.2g} of the estimate's standard "
-        "deviation."
+        f"With {n:,} replicates the MCSE of a proportion is at most {mcse(0.5)}; it is {mcse(0.8)} at a power of "
+        f"0.8, {mcse(0.95)} at a coverage of 0.95 or a type I error rate of 0.05, and the MCSE of a bias is "
+        f"{1 / math.sqrt(n):.2g} of the estimate's standard deviation."
     )
 
 
@@ -216,7 +238,8 @@ def _largest_mcse(material: Material) -> Iterator[tuple[str, ...]]:
         return
     rows = whole[whole["measure"].isin([*PROPORTIONS, "relbias", "relerror"]) & whole["mcse"].notna()]
     for measure in [m for m in MEASURES if m in set(rows["measure"])]:
-        row = rows.loc[rows.loc[rows["measure"] == measure, "mcse"].idxmax()]
+        some = rows[rows["measure"] == measure]
+        row = largest(some, some["mcse"])
         unit = "" if measure in PROPORTIONS else " %"
         where = ", ".join(part for part in (row["estimand"], row["method"], material.place(row)) if part)
         yield measure, f"{row['mcse']:.2g}{unit}", f"{int(row['n']):,}", where

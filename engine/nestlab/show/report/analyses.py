@@ -36,12 +36,19 @@ def methods_section(material: Material) -> Section:
 def _items(method: Method) -> Iterator[tuple[str, str]]:
     yield "formula", formula_text(method.formula)
     criterion = "REML (restricted maximum likelihood)" if method.reml else "ML (maximum likelihood)"
-    yield "estimator", f"linear mixed model by {criterion}" + (", statsmodels' MixedLM" * (method.estimator == "statsmodels"))
+    yield (
+        "estimator",
+        f"linear mixed model by {criterion}" + (", statsmodels' MixedLM" * (method.estimator == "statsmodels")),
+    )
     if len(method.df) > 1:
         yield "in the summary", f"one fit, {plural(len(method.df), 'rule')}: {', '.join(method.labels)}"
     yield "degrees of freedom", "; ".join(_RULES.get(rule, rule) for rule in method.df)
     if "satterthwaite" in method.df:
-        at = "as lmerTest gives them" if method.singular_df == "lmertest" else "those of the model without what vanished (refit)"
+        at = (
+            "as lmerTest gives them"
+            if method.singular_df == "lmertest"
+            else "those of the model without what vanished (refit)"
+        )
         yield "df at a singular fit", at
     level = f"level alpha = {method.alpha:g}"
     yield "tests", f"two-sided t tests of every fixed effect against 0, {level}"
@@ -77,11 +84,12 @@ def _tolerances(material: Material) -> str:
     text = ""
     if any(method.estimator == "lmm" for method in material.methods):
         text = (
-            f"Tolerances: Newton steps with exact derivatives, at most {MAX_ITERATIONS} from one start, until the Newton decrement is below "
-            f"{DECREMENT_TOLERANCE:g} units of deviance or rounding stops it; a fit counts as converged where the scale-free gradient of the "
-            f"deviance is at most {RESIDUAL_TOLERANCE:g} and, on the boundary, points outwards; as singular where an eigenvalue of the "
-            f"whitened covariance of the random effects is below {SINGULAR_TOLERANCE:g}. Irregular or unfinished searches are made from "
-            "several starts and the lowest deviance is kept."
+            f"Tolerances: Newton steps with exact derivatives, at most {MAX_ITERATIONS} from one start, until the "
+            f"Newton decrement is below {DECREMENT_TOLERANCE:g} units of deviance or rounding stops it; a fit counts "
+            f"as converged where the scale-free gradient of the deviance is at most {RESIDUAL_TOLERANCE:g} and, on "
+            "the boundary, points outwards; as singular where an eigenvalue of the whitened covariance of the "
+            f"random effects is below {SINGULAR_TOLERANCE:g}. Irregular or unfinished searches are made from several "
+            "starts and the lowest deviance is kept."
         )
     if any(method.estimator == "statsmodels" for method in material.methods):
         text += " statsmodels' MixedLM runs at its own tolerances."

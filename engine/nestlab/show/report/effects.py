@@ -22,8 +22,9 @@ ROUNDING = 1e-12
 def effect_kind(material: Material, condition: int, estimand: str) -> str:
     """What a test of an estimand meets in a condition.
 
-    "null": the value under test is true, so that rejections are type I errors at the nominal rate; "beyond": the truth lies on the
-    null's side of it, where at most that rate is allowed; "effect": there is something to find; "unknown": no single true value.
+    "null": the value under test is true, so that rejections are type I errors at the nominal rate; "beyond": the truth lies on
+    the null's side of it, where at most that rate is allowed; "effect": there is something to find; "unknown": no single true
+    value.
     """
     truth = next(c for c in material.conditions if c.number == condition).truth
     contrasts = {c.name: c for method in material.methods for c in method.contrasts}

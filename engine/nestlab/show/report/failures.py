@@ -27,10 +27,11 @@ def failures_section(material: Material) -> Section:
             Table("Statuses of a fit", ("status", "converged", "meaning"), fits),
             Table("Statuses of the inference on a fit", ("status", "failed", "meaning"), inference),
             Paragraph(
-                "Every replicate is kept with its status; none is drawn again or dropped. A fit without estimates is in no measure of an "
-                "estimand; a singular fit counts like any other, and so do the estimates of a fit that did not converge in the subset "
-                "all, while the subset converged leaves them out. A missing test is not a non-rejection and a missing interval not a "
-                "miss: they are missing from n, and the bounds of power and coverage count them both ways."
+                "Every replicate is kept with its status; none is drawn again or dropped. A fit without estimates "
+                "is in no measure of an estimand; a singular fit counts like any other, and so do the estimates of "
+                "a fit that did not converge in the subset all, while the subset converged leaves them out. A "
+                "missing test is not a non-rejection and a missing interval not a miss: they are missing from n, "
+                "and the bounds of power and coverage count them both ways."
             ),
             _counts(material),
             *_statuses(material),
@@ -50,9 +51,21 @@ def _counts(material: Material) -> Table:
                 counts = ["0", *["none stored"] * 4]
             else:
                 n = found["converged"][1]
-                counts = [f"{n:,}", *(_count(found.get(m)) for m in ("converged", "singular", "failed", "inference_failed"))]
+                counts = [
+                    f"{n:,}",
+                    *(_count(found.get(m)) for m in ("converged", "singular", "failed", "inference_failed")),
+                ]
             rows.append((str(row.number), *(value_text(row.factors.get(f)) for f in factors), label, *counts))
-    header = ("condition", *factors, "method", "replicates", "converged", "singular", "no estimates", "inference failed")
+    header = (
+        "condition",
+        *factors,
+        "method",
+        "replicates",
+        "converged",
+        "singular",
+        "no estimates",
+        "inference failed",
+    )
     return Table("Fits by condition and method", header, tuple(rows), len(rows) > OPEN_ROWS)
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...spec.model import INTERCEPT
 from ..plots import KINDS, applicable, as_svg, draw, save
@@ -46,7 +46,7 @@ def pictures(material: Material) -> Iterator[Picture]:
             yield Picture(kind, f"{KINDS[kind]}{words}", _image(draw(material.results, kind, **asked)))
 
 
-def _asked(material: Material, kind: str) -> Iterator[tuple[dict[str, str], str]]:
+def _asked(material: Material, kind: str) -> Iterator[tuple[dict[str, Any], str]]:
     """What to draw of a kind: of power, coverage and bias every effect that is tested, of any measure the relative error."""
     whole = material.whole
     whole = whole[whole["value"].notna()]

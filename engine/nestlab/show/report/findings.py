@@ -16,7 +16,7 @@ from scipy.special import ndtri
 
 from ..summary import value_with_mcse
 from .effects import departures, tests_of
-from .material import Material, at, levels_text, plural, span
+from .material import Material, at, largest, levels_text, plural, span
 from .powers import power_text, truth_text
 
 __all__ = ["Finding", "findings"]
@@ -40,7 +40,10 @@ def findings(material: Material) -> list[Finding]:
     """All findings; first what `nestlab solve` answered, if it did."""
     found = list(_solved(material.manifest))
     if material.whole.empty:
-        return [*found, Finding("Nothing is stored yet", "", "No condition has replicates, so there is nothing to report.")]
+        return [
+            *found,
+            Finding("Nothing is stored yet", "", "No condition has replicates, so there is nothing to report."),
+        ]
     for topic, make in (
         ("Power", _power), ("Type I error", _type_one), ("Comparison of methods", _comparison), ("Coverage", _coverage),
         ("Bias", _bias), ("Standard errors", _standard_errors), ("Singular and failed fits", _fits),
@@ -58,12 +61,18 @@ def _solved(manifest: Mapping[str, Any]) -> Iterator[Finding]:
 Told = Iterator[tuple[str, str]]
 
 
+def _split(rows: pd.DataFrame, first: str, second: str) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    """Rows by two columns of names, in the order in which they come."""
+    for (a, b), some in rows.groupby([first, second], sort=False):
+        yield (str(a), str(b)), some
+
+
 # -- tests -----------------------------------------------------------------------------------------------------------------
 
 
 def _power(material: Material) -> Told:
     tests = tests_of(material)
-    for (estimand, label), rows in tests.groupby(["estimand", "method"], sort=False):
+    for (estimand, label), rows in _split(tests, "estimand", "method"):
         some = rows[rows["kind"].isin(["effect", "unknown"])]
         if len(some):
             yield f"{estimand}{truth_text(material, estimand, some)}, {label}", power_text(material, some)
@@ -71,21 +80,21 @@ def _power(material: Material) -> Told:
 
 def _type_one(material: Material) -> Told:
     tests = tests_of(material)
-    for (estimand, label), rows in tests.groupby(["estimand", "method"], sort=False):
+    for (estimand, label), rows in _split(tests, "estimand", "method"):
         alpha = material.labels[label].alpha
         exact, beyond = rows[rows["kind"] == "null"], rows[rows["kind"] == "beyond"]
         if len(exact):
             yield (
                 f"{estimand}, {label}",
-                f"where what is tested is true, the test at level {alpha:g} rejects at a rate of {span(material, exact)}. "
-                f"{_against(exact, alpha)}",
+                f"where what is tested is true, the test at level {alpha:g} rejects at a rate of "
+                f"{span(material, exact)}. {_against(exact, alpha)}",
             )
         if len(beyond):
             above = int((departures(beyond, alpha) > 0).sum())
             yield (
                 f"{estimand}, {label}",
-                f"where the truth lies beyond the value under test, on the null's side, the test at level {alpha:g} rejects at a rate "
-                f"of {span(material, beyond)}; {above} of {plural(len(beyond), 'rate')} "
+                f"where the truth lies beyond the value under test, on the null's side, the test at level {alpha:g} "
+                f"rejects at a rate of {span(material, beyond)}; {above} of {plural(len(beyond), 'rate')} "
                 f"{'is' if above == 1 else 'are'} above the level beyond Monte Carlo error.",
             )
 
@@ -95,7 +104,8 @@ def _against(rows: pd.DataFrame, nominal: float) -> str:
     signs = departures(rows, nominal)
     low, high = int((signs < 0).sum()), int((signs > 0).sum())
     if len(rows) == 1:
-        return f"That is {'below' if low else 'above' if high else 'not told apart from'} {nominal:g} (exact binomial test at 5 %)."
+        word = "below" if low else "above" if high else "not told apart from"
+        return f"That is {word} {nominal:g} (exact binomial test at 5 %)."
     return (
         f"{low} of {len(rows):,} rates {_lie(low)} below {nominal:g} and {high} above it beyond Monte Carlo error "
         f"({_by_chance(len(rows))})."
@@ -110,15 +120,13 @@ def _by_chance(count: int) -> str:
     return f"at most {0.05 * count:.3g} would by chance"
 
 
-def _extremes(
-    material: Material, clear: pd.DataFrame, signs: Any, words: tuple[str, str], unit: str = "", score: str = "value"
-) -> str:
+def _extremes(material: Material, clear: pd.DataFrame, signs: Any, words: tuple[str, str], unit: str = "") -> str:
     """The farthest below and above among rows that depart, each with its estimand: "; lowest: x, 0.9 (0.01), n = ..."."""
     text = ""
     for sign, word in zip((-1, 1), words, strict=True):
         some = clear[signs == sign]
         if len(some):
-            row = some.loc[(some[score] * sign).idxmax()]
+            row = largest(some, some["value"] * sign)
             text += f"; {word}: {row['estimand']}, {at(material, row, unit=unit)}"
     return text
 
@@ -137,9 +145,12 @@ def _comparison(material: Material) -> Told:
                     compared = True
                     yield f"{estimand}, {word}", told
     if compared:
-        yield "", (
-            "All methods saw the same data, so that a difference between two is as a rule less uncertain than their MCSEs suggest. Power is "
-            "comparable only between tests that keep their level."
+        yield (
+            "",
+            (
+                "All methods saw the same data, so that a difference between two is as a rule less uncertain than "
+                "their MCSEs suggest. Power is comparable only between tests that keep their level."
+            ),
         )
     yield from _precision(material)
 
@@ -175,16 +186,15 @@ def _precision(material: Material) -> Told:
             ends = _extremes(material, clear, np.sign(clear["value"]), ("largest loss", "largest gain"), " %")
             yield (
                 f"precision of {name} against {first[1]}, paired by replicate",
-                f"{len(clear)} of {len(rows):,} gains (estimands x conditions) differ from 0 by more than 1.96 MCSEs{ends}.",
+                f"{len(clear)} of {len(rows):,} gains (estimands x conditions) differ from 0 by more than 1.96 "
+                f"MCSEs{ends}.",
             )
 
 
 # -- intervals, bias, standard errors --------------------------------------------------------------------------------------
 
 
-def _grouped(
-    material: Material, measure: str, labels: Iterable[str]
-) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def _grouped(material: Material, measure: str, labels: Iterable[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """The rows of a measure by label and kind of estimand."""
     whole = material.whole
     rows = whole[(whole["measure"] == measure) & whole["value"].notna()]
@@ -204,8 +214,8 @@ def _coverage(material: Material) -> Told:
         ends = _extremes(material, rows, signs, ("lowest", "highest"))
         yield (
             f"{group}, {label}",
-            f"of {plural(len(rows), 'rate')} of coverage (estimands x conditions) {low} {_lie(low)} below {nominal:g} and {high} above it "
-            f"beyond Monte Carlo error ({_by_chance(len(rows))}){ends}.",
+            f"of {plural(len(rows), 'rate')} of coverage (estimands x conditions) {low} {_lie(low)} below "
+            f"{nominal:g} and {high} above it beyond Monte Carlo error ({_by_chance(len(rows))}){ends}.",
         )
 
 
@@ -218,16 +228,18 @@ def _bias(material: Material) -> Told:
             continue
         clear = rows[rows["value"].abs() > Z * rows["mcse"]]
         text = (
-            f"{len(clear)} of {len(rows):,} biases (estimands x conditions) exceed 1.96 MCSEs (about {0.05 * len(rows):.3g} would by chance "
-            "if there were none)"
+            f"{len(clear)} of {len(rows):,} biases (estimands x conditions) exceed 1.96 MCSEs (about "
+            f"{0.05 * len(rows):.3g} would by chance if there were none)"
         )
-        keys = [k for k in zip(clear["condition"], clear["method"], clear["estimand"], strict=True) if k in relative.index]
+        keys = [
+            k for k in zip(clear["condition"], clear["method"], clear["estimand"], strict=True) if k in relative.index
+        ]
         if keys:
             some = relative.loc[keys].reset_index()
-            row = some.loc[some["value"].abs().idxmax()]
+            row = largest(some, some["value"].abs())
             text += f"; the largest of these relative to its truth: {row['estimand']}, {at(material, row, unit=' %')}"
         elif len(clear):
-            row = clear.loc[(clear["value"] / clear["mcse"]).abs().idxmax()]
+            row = largest(clear, (clear["value"] / clear["mcse"]).abs())
             text += f"; the clearest of these: {row['estimand']}, {at(material, row)}"
         yield f"{group}, {material.first_labels[label]}", f"{text}."
 
@@ -241,8 +253,8 @@ def _standard_errors(material: Material) -> Told:
         ends = _extremes(material, clear, np.sign(clear["value"]), ("too small by most", "too large by most"), " %")
         yield (
             f"{group}, {label}",
-            f"against the spread of the estimates {len(clear)} of {len(rows):,} model standard errors (estimands x conditions) are off by "
-            f"more than 1.96 MCSEs (about {0.05 * len(rows):.3g} would be by chance){ends}.",
+            f"against the spread of the estimates {len(clear)} of {len(rows):,} model standard errors (estimands x "
+            f"conditions) are off by more than 1.96 MCSEs (about {0.05 * len(rows):.3g} would be by chance){ends}.",
         )
 
 
@@ -262,16 +274,24 @@ def _fits(material: Material) -> Told:
         if counts["converged"] < total:
             worst = share["converged"].sort_values("value").iloc[0]
             text += (
-                f"; {total - counts['converged']:,} did not, of which {counts['failed']:,} have no estimates; the lowest rate of convergence "
-                f"is {at(material, worst)}"
+                f"; {total - counts['converged']:,} did not, of which {counts['failed']:,} have no estimates; the "
+                f"lowest rate of convergence is {at(material, worst)}"
             )
-        text += f". {counts['singular']:,} are singular: {span(material, share['singular'])}" if counts["singular"] else ". None is singular"
+        text += (
+            f". {counts['singular']:,} are singular: {span(material, share['singular'])}"
+            if counts["singular"]
+            else ". None is singular"
+        )
         yield name, f"{text}."
     lost = whole[(whole["measure"] == "inference_failed") & (whole["value"] > 0)]
-    for label, rows in lost.groupby("method", sort=False):
+    for named, rows in lost.groupby("method", sort=False):
         worst = rows.sort_values("value", ascending=False).iloc[0]
-        yield str(label), (
-            f"inference failed on fits with estimates in {plural(len(rows), 'condition')}, at most at a rate of {at(material, worst)}."
+        yield (
+            str(named),
+            (
+                f"inference failed on fits with estimates in {plural(len(rows), 'condition')}, at most at a rate of "
+                f"{at(material, worst)}."
+            ),
         )
     yield from _missing(material)
 
@@ -280,12 +300,15 @@ def _missing(material: Material) -> Told:
     """Replicates without a test or interval, with the bounds of what they could have said."""
     whole = material.whole
     rows = whole[whole["measure"].isin(["power", "cover"]) & (whole["missing"].fillna(0) > 0)]
-    for (label, measure), some in rows.groupby(["method", "measure"], sort=False):
-        row = some.loc[some["missing"].astype(int).idxmax()]
+    for (label, measure), some in _split(rows, "method", "measure"):
+        row = largest(some, some["missing"])
         what = ("test", "power") if measure == "power" else ("interval", "coverage")
-        yield f"{label}, missing {what[0]}s", (
-            f"{len(some)} rates of {what[1]} ({levels_text(list(some['estimand'].unique()))}) have replicates without {what[0]}; most has "
-            f"{row['estimand']}: {at(material, row)}, where {plural(int(row['missing']), 'replicate')} "
-            f"{'is' if row['missing'] == 1 else 'are'} missing. Counted as 0 and as 1 they bound it by {row['bound_lower']:.4g} and "
-            f"{row['bound_upper']:.4g}."
+        yield (
+            f"{label}, missing {what[0]}s",
+            (
+                f"{len(some)} rates of {what[1]} ({levels_text(list(some['estimand'].unique()))}) have replicates "
+                f"without {what[0]}; most has {row['estimand']}: {at(material, row)}, where "
+                f"{plural(int(row['missing']), 'replicate')} {'is' if row['missing'] == 1 else 'are'} missing. "
+                f"Counted as 0 and as 1 they bound it by {row['bound_lower']:.4g} and {row['bound_upper']:.4g}."
+            ),
         )

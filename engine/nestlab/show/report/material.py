@@ -25,6 +25,7 @@ __all__ = [
     "Section",
     "Table",
     "at",
+    "largest",
     "levels_text",
     "measured",
     "plural",
@@ -211,8 +212,15 @@ def span(material: Material, rows: pd.DataFrame) -> str:
     same = rows["n"].nunique() == 1
     end = f", n = {int(first['n']):,} each" if same else ""
     if first["value"] == last["value"]:
-        return f"{measured(first, n=same)} in all {len(rows)} conditions" + ("" if same else f", n = {_ends(rows['n'])}")
+        return f"{measured(first, n=same)} in all {len(rows)} conditions" + (
+            "" if same else f", n = {_ends(rows['n'])}"
+        )
     return f"{at(material, first, among=rows, n=not same)} to {at(material, last, among=rows, n=not same)}{end}"
+
+
+def largest(rows: pd.DataFrame, scores: pd.Series[Any]) -> Any:
+    """The row with the largest score, the first of equals; scores: one a row, none missing."""
+    return rows.iloc[int(scores.to_numpy(dtype=float).argmax())]
 
 
 def _ends(counts: pd.Series[int]) -> str:

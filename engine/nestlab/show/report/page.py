@@ -44,7 +44,8 @@ def render(page: Page) -> str:
     """The page as HTML text."""
     style, script = _asset("report.css"), _asset("report.js")
     policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
     )
     environment = Environment(
         loader=PackageLoader("nestlab.show.report", "."),

@@ -25,7 +25,8 @@ DIGITS = 6
 
 def table_payload(summary: pd.DataFrame, factors: list[str], *, name: str) -> dict[str, Any]:
     """The summary as the page's table. factors: the columns that stand after the condition; name: of the CSV file."""
-    columns, numbers = [], {}
+    columns: list[dict[str, Any]] = []
+    numbers: dict[str, list[Any]] = {}
     for column in ("condition", *factors, "method", "estimand", "measure", "subset"):
         if column in summary:
             codes, levels = pd.factorize(summary[column].astype(object), sort=False, use_na_sentinel=False)
@@ -61,7 +62,9 @@ def _plain(level: object) -> Any:
     """A level as JSON has it."""
     if level is None or (isinstance(level, float) and not np.isfinite(level)):
         return None
-    return level.item() if isinstance(level, np.generic) else level if isinstance(level, str | int | float) else str(level)
+    return (
+        level.item() if isinstance(level, np.generic) else level if isinstance(level, str | int | float) else str(level)
+    )
 
 
 def _rounded(value: float) -> float | None:

@@ -19,7 +19,9 @@ MOST_SLICES = 3
 def truth_text(material: Material, estimand: str, rows: pd.DataFrame) -> str:
     """The true values that rows of an estimand have: " (truth 0.5)"."""
     numbers = set(rows["condition"])
-    values = {c.truth[estimand] for c in material.conditions if c.number in numbers and c.truth.get(estimand) is not None}
+    values = {
+        c.truth[estimand] for c in material.conditions if c.number in numbers and c.truth.get(estimand) is not None
+    }
     return f" (truth {levels_text(sorted(values))})" if values else ""
 
 
@@ -37,9 +39,13 @@ def _where(rows: pd.DataFrame) -> str:
     unsure = len(rows) - above - below
     if len(rows) == 1:
         word = "above" if above else "below" if below else "not told apart from"
-        return f"That is {word} {GOAL} (Wilson's 95 % limits {rows['lower'].iloc[0]:.3f} to {rows['upper'].iloc[0]:.3f})."
+        return (
+            f"That is {word} {GOAL} (Wilson's 95 % limits {rows['lower'].iloc[0]:.3f} to {rows['upper'].iloc[0]:.3f})."
+        )
     rest = f"; in {unsure} they hold {GOAL}" if unsure else ""
-    return f"Wilson's 95 % limits lie above {GOAL} in {above} of {plural(len(rows), 'condition')}, below in {below}{rest}."
+    return (
+        f"Wilson's 95 % limits lie above {GOAL} in {above} of {plural(len(rows), 'condition')}, below in {below}{rest}."
+    )
 
 
 def _axis(material: Material, rows: pd.DataFrame) -> str | None:
@@ -67,8 +73,9 @@ def _passing(material: Material, rows: pd.DataFrame) -> str:
     inside = sum(0 < place < len(part) for part, place in crossed)
     never = sum(place == len(part) for part, place in crossed)
     return (
-        f" Along {axis}, over {len(crossed)} combinations of the other factors, it passes {GOAL} between two levels in {inside}, is at "
-        f"least {GOAL} from the smallest level on in {len(crossed) - inside - never}, and is below {GOAL} at the largest level in {never}."
+        f" Along {axis}, over {len(crossed)} combinations of the other factors, it passes {GOAL} between two levels "
+        f"in {inside}, is at least {GOAL} from the smallest level on in {len(crossed) - inside - never}, and is "
+        f"below {GOAL} at the largest level in {never}."
     )
 
 

@@ -17,7 +17,9 @@ def software_section(material: Material) -> Section:
     """Versions, machine, run time, seed and the rule of random streams."""
     manifest = material.manifest
     software = tuple((name, str(number)) for name, number in _mapping(manifest.get("software")).items())
-    machine = tuple((name, value_text(value)) for name, value in _mapping(manifest.get("machine")).items() if value != "")
+    machine = tuple(
+        (name, value_text(value)) for name, value in _mapping(manifest.get("machine")).items() if value != ""
+    )
     return Section(
         "Software, machine and random numbers",
         (
@@ -25,10 +27,11 @@ def software_section(material: Material) -> Section:
             Table("Machine, at the last run", ("item", "value"), machine),
             _runs(manifest),
             Paragraph(
-                f"Seed {material.study.seed}. Replicates are drawn in blocks; the stream of a block is NumPy's SFC64, seeded by "
-                "SeedSequence from the seed, the condition's data key (a SHA-256 of all that decides which data are drawn) and the "
-                "block's number. So all methods see the same data, and results are the same for any number of workers, any order, "
-                "interruption and extension. One replicate's rows: nestlab simulate FOLDER --condition C --replicate R --out rows.csv."
+                f"Seed {material.study.seed}. Replicates are drawn in blocks; the stream of a block is NumPy's "
+                "SFC64, seeded by SeedSequence from the seed, the condition's data key (a SHA-256 of all that "
+                "decides which data are drawn) and the block's number. So all methods see the same data, and "
+                "results are the same for any number of workers, any order, interruption and extension. One "
+                "replicate's rows: nestlab simulate FOLDER --condition C --replicate R --out rows.csv."
             ),
         ),
     )
@@ -41,7 +44,12 @@ def _mapping(value: object) -> Mapping[str, Any]:
 def _runs(manifest: Mapping[str, Any]) -> Table:
     runs = manifest.get("runs") or []
     rows = tuple(
-        (str(run.get("started") or "?"), str(run.get("ended") or "not finished"), _seconds(run), f"{run.get('fits', 0):,}")
+        (
+            str(run.get("started") or "?"),
+            str(run.get("ended") or "not finished"),
+            _seconds(run),
+            f"{run.get('fits', 0):,}",
+        )
         for run in runs
     )
     return Table(f"{plural(len(rows), 'run')} (UTC)", ("started", "ended", "seconds", "fits"), rows, len(rows) > 8)
@@ -65,7 +73,10 @@ def provenance_section(material: Material) -> Section:
         ("study", f"{manifest.get('name', material.study.name)}, study.toml with SHA-256 {_sha256(material)}"),
         ("seed", str(material.study.seed)),
         ("replications asked for", f"{int(manifest['replications']):,} a condition"),
-        ("parts", f"{plural(len(parts), 'Parquet file')}, {sum(map(_known_sum, sums)):,} with a SHA-256 in manifest.json"),
+        (
+            "parts",
+            f"{plural(len(parts), 'Parquet file')}, {sum(map(_known_sum, sums)):,} with a SHA-256 in manifest.json",
+        ),
         ("digest of all parts", f"{digest} (SHA-256 of their sorted SHA-256s, a line each)"),
         ("versions", f"draws {DRAW_VERSION}, numerics {NUMERICS_VERSION}, schema {manifest.get('schema_version')}"),
         ("nestlab", str(_mapping(manifest.get("software")).get("nestlab", "version not recorded"))),
