@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +190,27 @@ class Results:
         from .plots.accessor import Plots
 
         return Plots(self)
+
+    def table(
+        self,
+        measure: str | None = None,
+        *,
+        rows: str | Sequence[str] = (),
+        columns: str | Sequence[str] = (),
+        estimand: str | None = None,
+        method: str | None = None,
+        subset: str = "all",
+    ) -> pd.DataFrame:
+        """One measure (power) as journals print it, "0.812 (0.006)": text by factors, or "method", on rows and columns.
+
+        Factors that vary and are not named stand on the rows. The caption is in `attrs`. Raises StudyError for what does not
+        exist. `nestlab table` writes the same as Markdown, LaTeX and CSV.
+        """
+        from .tables import make_table, to_frame
+
+        down, across = ([names] if isinstance(names, str) else list(names) for names in (rows, columns))
+        made = make_table(self, measure, rows=down, columns=across, estimand=estimand, method=method, subset=subset)
+        return to_frame(made)
 
     def number(self, condition: Condition) -> int | None:
         """The number under which a condition is stored; None if it is not."""

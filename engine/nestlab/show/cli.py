@@ -170,6 +170,69 @@ def simulate(
 
 
 @app.command()
+def plot(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="power, coverage, bias, measure, nested-loop, lollipop, zip, heatmap, estimate-se, convergence or methods."
+        ),
+    ] = "power",
+    x: Annotated[str | None, typer.Option(help="Factor along the axis, or method.", show_default=False)] = None,
+    color: Annotated[str | None, typer.Option(help="Factor of the colours.", show_default=False)] = None,
+    facet: Annotated[str | None, typer.Option(help="Factor of the panels.", show_default=False)] = None,
+    estimand: Annotated[str | None, typer.Option(help="Instead of the last effect tested.", show_default=False)] = None,
+    measure: Annotated[str | None, typer.Option(help="Instead of power.", show_default=False)] = None,
+    method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
+    subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
+    condition: Annotated[int | None, typer.Option(help="Only this condition.", show_default=False)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File: .svg, .pdf, .png [default: <results>/plots/<kind>.svg, .png].", show_default=False),
+    ] = None,
+) -> None:
+    """Draw results with their Monte Carlo uncertainty; factors that are not named are chosen, none is averaged over."""
+    with _exit_codes():
+        from .plot_command import plot_command
+
+        missing = plot_command(
+            results, kind, out=out, x=x, color=color, facet=facet, estimand=estimand, measure=measure, method=method,
+            subset=subset, condition=condition,
+        )  # fmt: skip
+        if missing:
+            raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
+
+
+@app.command()
+def table(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    measure: Annotated[str | None, typer.Option(help="The measure [default: power].", show_default=False)] = None,
+    rows: Annotated[list[str] | None, typer.Option(help="Factors on the rows (a,b).", show_default=False)] = None,
+    columns: Annotated[list[str] | None, typer.Option(help="Factors on the columns (a,b).", show_default=False)] = None,
+    estimand: Annotated[str | None, typer.Option(help="Instead of the last effect tested.", show_default=False)] = None,
+    method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
+    subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="markdown, latex or csv [default: markdown].", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File instead of the terminal: .md, .tex, .csv.", show_default=False)
+    ] = None,
+) -> None:
+    """Print one measure as a table of value (MCSE)."""
+    with _exit_codes():
+        from .table_command import table_command
+
+        missing = table_command(
+            results, measure=measure, rows=rows or [], columns=columns or [], estimand=estimand, method=method,
+            subset=subset, form=form, out=out,
+        )  # fmt: skip
+        if missing:
+            raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
+
+
+@app.command()
 def report(
     results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
     out: Annotated[

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -67,7 +67,8 @@ class Dimension:
 class Rows:
     """Rows of the summary (value, mcse, n, low, high, missing; a column a dimension) of one estimand and subset.
 
-    low, high: Wilson's limits of proportions, value -/+ 1.96 MCSE of others. dimensions: all that varies, methods last.
+    low, high: Wilson's limits of proportions, value -/+ 1.96 MCSE of others. dimensions: all that varies, methods last. alphas:
+    levels of the methods; nulls: in which conditions the value under test is true, so that power is the type I error rate.
     """
 
     frame: pd.DataFrame
@@ -76,25 +77,24 @@ class Rows:
     measures: tuple[str, ...]
     subset: str
     replications: int
+    alphas: tuple[float, ...] = (0.05,)
+    nulls: Literal["none", "some", "all"] = "none"
     notes: tuple[str, ...] = field(default=())
 
-    def noted(self, *notes: str) -> Rows:
-        return replace(self, notes=(*self.notes, *(n for n in notes if n)))
-
-    def counts(self) -> str:
+    def counts(self, what: str = "a point") -> str:
         """ "n = 380 to 400 of 400 replicates", with those that have no result, and points without a value."""
         n = self.frame["n"]
         low, high = (int(n.min()), int(n.max())) if len(n) else (0, 0)
         text = (
             f"n = {low:,}"
             + (f" to {high:,}" if high > low else "")
-            + f" replicates a point ({self.replications:,} asked for)"
+            + f" replicates {what} ({self.replications:,} asked for)"
         )
         missing = self.frame["missing"].fillna(0).max() if len(n) else 0
         if missing:
             text += f", up to {int(missing):,} more without a result"
         undetermined = int(self.frame["value"].isna().sum())
-        return text + (f"; {undetermined} points have no value" if undetermined else "")
+        return text + (f"; {undetermined} have no value" if undetermined else "")
 
 
 def study_of(results: Results) -> StudyFile:
@@ -215,8 +215,21 @@ def select(results: Results, asked: Asked, measures: Sequence[str] | None = None
     notes = [f"Without {wanted[0]}{f' of {estimand}' if estimand else ''}: {', '.join(lacking)}"] if lacking else []
     return Rows(
         frame.reset_index(drop=True), found, estimand, tuple(m for m in wanted if m in set(frame["measure"])), asked.subset,
-        results.replications, tuple(notes),
+        results.replications, tuple(sorted({m.alpha for m in study_of(results).methods()})),
+        _nulls(results, estimand, set(frame["condition"])), tuple(notes),
     )  # fmt: skip
+
+
+def _nulls(results: Results, estimand: str, numbers: set[int]) -> Literal["none", "some", "all"]:
+    """Where a test of no effect has a true null hypothesis."""
+    contrasts = {c.name: c for m in study_of(results).methods() for c in m.contrasts}
+    contrast = contrasts.get(estimand)
+    conditions = results.conditions()
+    truth = conditions.loc[conditions["condition"].isin(numbers)].get(f"true.{estimand}")
+    if truth is None or (contrast is not None and contrast.equivalence is not None):
+        return "none"
+    null = truth == (contrast.null if contrast is not None else 0.0)
+    return "all" if len(null) and null.all() else "some" if null.any() else "none"
 
 
 def _varying(results: Results, frame: pd.DataFrame, asked: Asked) -> dict[str, Dimension]:

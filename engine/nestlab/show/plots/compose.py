@@ -102,6 +102,8 @@ def render(picture: Picture) -> Figure:
             ax.set_xlabel(panel.xlabel if last or not picture.inner else "")
             beside = k % picture.columns > 0 and picture.panels[k - 1].ylabel == panel.ylabel
             ax.set_ylabel("" if beside and picture.inner else panel.ylabel)
+            if beside and picture.inner:
+                ax.tick_params(labelleft=False)
             if picture.inner and not last:
                 ax.tick_params(labelbottom=False)
         if picture.finish is not None:

@@ -16,8 +16,8 @@ from . import style
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import MAX_PANELS, assign, cells, named, where
-from .ticks import category_ticks, text_width
-from .words import largest_mcse, of_estimand, references
+from .ticks import category_step, category_ticks, text_width
+from .words import caption_of, label_of, largest_mcse, references, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,28 +34,29 @@ def heatmap(results: Results, asked: Asked) -> Picture:
     rows = select(results, asked)
     across, up, facets = _roles(rows, asked)
     measure = rows.measures[0]
-    scale = _scale(rows, references(measure, rows.estimand, results), measure)
+    scale = _scale(rows, references(rows), unit=measure == "power" and rows.nulls != "all")
     chosen = [c for c in cells(facets) if not where(rows.frame, facets, c).empty]
     shown = chosen[:MAX_PANELS]
     columns = min(len(shown), 3 if len(shown) in (3, 5, 6, 9) else 4 if len(shown) > 4 else 2)
-    width = (6.6 if len(shown) == 1 else WIDTH / columns) - 0.6 - max(map(text_width, up.labels)) - 0.9 / columns
+    width = ((6.6 if len(shown) == 1 else WIDTH) - max(map(text_width, up.labels)) - 1.4) / columns - 0.15
     height = min(max(0.36 * len(up), 1.3 if len(shown) > 1 else 1.6), 5.0 if len(shown) == 1 else 2.6)
     paints = [_Painter(where(rows.frame, facets, c), across, up, scale, width, height) for c in shown]
     panels = [Panel(named(facets, c), paint, across.title, up.title) for c, paint in zip(shown, paints, strict=True)]
-    label = of_estimand(measure, rows.estimand)
-    parts = [rows.counts(), largest_mcse(rows)]
-    parts += [f"Method: {rows.dimensions['method'].labels[0]}"] if len(rows.dimensions["method"]) == 1 else []
-    if paints[0].lines == 2:
-        parts.insert(1, "In brackets: MCSE")
-    parts += [f"The first {len(shown)} of {len(chosen)} panels"] if len(chosen) > len(shown) else []
-    size = (6.6 if len(shown) == 1 else WIDTH, height + 0.8)
+    label = label_of(rows)
+    parts = [
+        "In brackets: MCSE" if paints[0].lines == 2 else largest_mcse(rows),
+        f"The first {len(shown)} of {len(chosen)} panels" if len(chosen) > len(shown) else "",
+    ]
+    names, step = category_step(across.labels, width)
+    parts += [f"One in {step} levels of {across.title} is named"] if step > 1 else []
+    below = names / math.ceil(len(shown) / columns)
+    size = (6.6 if len(shown) == 1 else WIDTH, height + 0.8 + below)
 
     def bar(figure: Figure, axes: Sequence[Axes]) -> None:
         made = figure.colorbar(_mappable(scale), ax=list(axes), label=label, fraction=0.05, pad=0.02, aspect=30)
         made.outline.set_visible(False)
 
-    caption = ". ".join([*parts, *rows.notes]) + "."
-    return Picture(label[:1].upper() + label[1:], panels, (), caption, columns, size, finish=bar)
+    return Picture(title_of(rows), panels, (), caption_of(rows, *parts), columns, size, finish=bar)
 
 
 def _roles(rows: Rows, asked: Asked) -> tuple[Dimension, Dimension, tuple[Dimension, ...]]:
@@ -83,7 +84,7 @@ class _Scale:
     high: float
 
 
-def _scale(rows: Rows, marks: Sequence[float], measure: str) -> _Scale:
+def _scale(rows: Rows, marks: Sequence[float], *, unit: bool) -> _Scale:
     """Shades from dark to light; two-sided about 0 where that is the reference."""
     values = rows.frame["value"].to_numpy(float)
     values = values[np.isfinite(values)]
@@ -91,7 +92,7 @@ def _scale(rows: Rows, marks: Sequence[float], measure: str) -> _Scale:
     if marks == [0.0]:
         largest = max(abs(low), abs(high)) or 1.0
         return _Scale("PuOr", -largest, largest)
-    if measure == "power":
+    if unit:
         return _Scale("cividis", 0.0, 1.0)
     pad = 0.0 if high > low else 0.5 * abs(high) or 0.5
     return _Scale("cividis", low - pad, high + pad)
@@ -151,7 +152,8 @@ class _Painter:
             vmax=self.scale.high,
             interpolation="nearest",
         )
-        step = category_ticks(ax, self.across.labels, self.width)
+        category_ticks(ax, self.across.labels, self.width)
+        step = category_step(self.across.labels, self.width)[1]
         upward = max(math.ceil(1.45 * style.SMALL / 72 / (self.height / len(self.up))), 1)
         ax.set_yticks(range(0, len(self.up), upward), list(self.up.labels[::upward]))
         ax.set_xlim(-0.5, len(self.across) - 0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from .choose import Asked, Dimension, Rows, measures_of, select
 from .compose import WIDTH, Panel, Picture
 from .roles import MAX_PANELS, Roles, assign, cells, named, where
 from .style import LineStyle
-from .ticks import category_ticks, number_ticks
-from .words import NAMES, largest_mcse, of_estimand, references, uncertainty
+from .ticks import category_step, category_ticks, number_ticks
+from .words import caption_of, label_of, largest_mcse, references, title_of, uncertainty
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,9 +43,7 @@ class Line:
 def by_factor(results: Results, asked: Asked) -> Picture:
     """One measure by a factor."""
     rows = select(results, asked)
-    measure = rows.measures[0]
-    title = of_estimand(measure, rows.estimand)
-    return _picture(results, rows, assign(rows, asked), title[:1].upper() + title[1:])
+    return _picture(rows, assign(rows, asked), title_of(rows))
 
 
 def convergence(results: Results, asked: Asked) -> Picture:
@@ -54,39 +52,42 @@ def convergence(results: Results, asked: Asked) -> Picture:
         return by_factor(results, asked)
     summary = results.summary()
     anywhere = set(summary.loc[(summary["estimand"] == "") & (summary["value"] > 0), "measure"])
-    wanted = ["converged", "singular", *(m for m in ("failed", "inference_failed") if m in anywhere)]
+    wanted = ["singular", "converged", *(m for m in ("failed", "inference_failed") if m in anywhere)]
     rows = select(results, asked, wanted)
-    return _several(results, rows, asked, "Convergence and singular fits", first=())
+    rates = rows.frame[rows.frame["measure"] == "converged"]["value"]
+    if (rates == 1).all():
+        rows = replace(rows, notes=("All fits converged", *rows.notes))
+    return _several(rows, asked, "Convergence and singular fits", first=())
 
 
 def compare_methods(results: Results, asked: Asked) -> Picture:
     """Bias, empirical SE, coverage and power of every method, those that there are; or one measure."""
     if asked.measure is not None:
         rows = select(results, asked)
-        title = f"Methods: {of_estimand(rows.measures[0], rows.estimand)}"
-        return _picture(results, rows, assign(rows, asked, first=["method"]), title)
+        return _picture(rows, assign(rows, asked, first=["method"]), f"Methods: {label_of(rows)}")
     focus = select(results, asked).estimand
     there = set(measures_of(results).query("estimand == @focus")["measure"])
-    wanted = [m for m in ("bias", "empse", "cover", "power") if m in there]
-    rows = select(results, _with_estimand(asked, focus), wanted)
-    return _several(results, rows, asked, f"Methods: {focus}", first=["method"])
+    wanted = [m for m in ("power", "cover", "bias", "empse") if m in there]
+    rows = select(results, replace(asked, estimand=focus), wanted)
+    return _several(rows, asked, f"Methods: {focus}", first=["method"])
 
 
-def _with_estimand(asked: Asked, estimand: str) -> Asked:
-    from dataclasses import replace
-
-    return replace(asked, estimand=estimand)
-
-
-def _several(results: Results, rows: Rows, asked: Asked, title: str, first: Sequence[str]) -> Picture:
-    """A row of panels a measure; one measure alone where other factors need the panels."""
-    names = tuple(NAMES[m] for m in rows.measures)
+def _several(rows: Rows, asked: Asked, title: str, first: Sequence[str]) -> Picture:
+    """A row of panels a measure; the first measure alone where other factors need the panels."""
+    names = tuple(label_of(rows, m, bare=True) for m in rows.measures)
     measures = Dimension("measure", "measure", rows.measures, names, numeric=False)
     roles = assign(rows, asked, first=first, facets=[measures])
-    return _picture(results, rows, roles, title)
+    if math.prod(map(len, roles.facets)) <= MAX_PANELS:
+        return _picture(rows, roles, title)
+    alone, *others = rows.measures
+    kept = replace(
+        rows, frame=rows.frame[rows.frame["measure"] == alone], measures=(alone,),
+        notes=(*rows.notes, f"Not shown: {', '.join(others)} (choose by measure)"),
+    )  # fmt: skip
+    return _picture(kept, assign(kept, asked, first=first), f"{title}: {label_of(kept, bare=True)}")
 
 
-def _picture(results: Results, rows: Rows, roles: Roles, title: str) -> Picture:
+def _picture(rows: Rows, roles: Roles, title: str) -> Picture:
     lines, shades = _lines(roles)
     chosen = list(cells(roles.facets))
     filled = [c for c in chosen if not where(rows.frame, roles.facets, c).empty]
@@ -99,23 +100,21 @@ def _picture(results: Results, rows: Rows, roles: Roles, title: str) -> Picture:
     for cell in shown:
         measure = cell[0] if several else rows.measures[0]
         of_measure = rows.frame[rows.frame["measure"] == measure]
-        marks = references(measure, rows.estimand, results)
-        limits = _limits(of_measure, marks, measure)
-        estimand = rows.estimand if len(shown) == 1 else ""
+        marks = references(rows, measure)
+        limits = _limits(of_measure, marks, whole=measure == "power" and rows.nulls != "all")
         panels.append(
             Panel(
                 named(roles.facets, cell),
                 _Painter(where(of_measure, roles.facets, cell), roles, lines, bands, marks, limits, width),
-                roles.x.title, of_estimand(measure, estimand),
+                roles.x.title, label_of(rows, measure, bare=len(shown) > 1),
             )
         )  # fmt: skip
-    caption = _caption(rows, roles, lines, bands, _marks(results, rows), cut=(len(shown), len(filled)))
-    size = (6.6, 3.6) if len(shown) == 1 else (WIDTH, max(min(0.72 * WIDTH / columns, 3.0), 1.7))
+    caption = _caption(rows, roles, lines, bands, cut=(len(shown), len(filled)))
+    names, step = (0.0, 1) if roles.x.numeric else category_step(roles.x.labels, width)
+    caption += f" One in {step} levels of {roles.x.title} is named." if step > 1 else ""
+    below = names / math.ceil(len(shown) / columns)
+    size = (6.6, 3.6 + below) if len(shown) == 1 else (WIDTH, max(min(0.72 * WIDTH / columns, 3.0), 1.7) + below)
     return Picture(title, panels, _legend(roles, lines, shades), caption, columns, size)
-
-
-def _marks(results: Results, rows: Rows) -> list[float]:
-    return sorted({mark for measure in rows.measures for mark in references(measure, rows.estimand, results)})
 
 
 def _columns(facets: Sequence[Dimension], count: int) -> int:
@@ -158,9 +157,9 @@ def _legend(roles: Roles, lines: Sequence[Line], shades: bool) -> list[tuple[str
     return [(title, [(Line2D([], [], **lines[k].style.keywords), labels[k]) for k in kept])]
 
 
-def _limits(frame: pd.DataFrame, marks: Sequence[float], measure: str) -> tuple[float, float]:
+def _limits(frame: pd.DataFrame, marks: Sequence[float], *, whole: bool) -> tuple[float, float]:
     """Ends of the y axis, shared by the panels of a measure."""
-    if measure == "power":
+    if whole:
         return -0.03, 1.03
     if frame["lower"].notna().any():
         low, high = min(*frame["low"].fillna(1), *marks, 1.0), max(*frame["high"].fillna(0), *marks, 0.0)
@@ -223,27 +222,24 @@ class _Painter:
         if not keywords["marker"]:
             keywords["marker"] = "."
         ax.errorbar(
-            places, value, yerr=bars, label=line.label, elinewidth=1.2, capsize=2 if len(x) < 40 else 0, **keywords
+            places,
+            value,
+            yerr=bars,
+            label=line.label,
+            elinewidth=1.2 if len(x) <= 60 else 0.5,
+            capsize=2 if len(x) < 40 else 0,
+            **keywords,
         )
 
 
-def _caption(
-    rows: Rows, roles: Roles, lines: Sequence[Line], bands: bool, marks: Sequence[float], *, cut: tuple[int, int]
-) -> str:
-    parts = [rows.counts()]
-    if not bands and roles.x.numeric and len(roles.x) > 1:
-        parts.append(f"{len(lines)} lines a panel, too many for bands: {largest_mcse(rows)}")
-    else:
-        parts.append(f"{'Bands' if bands else 'Bars'}: {uncertainty(rows)}")
-    if marks:
-        parts.append(f"Dotted: {', '.join(f'{m:g}' for m in marks)}")
-    if rows.measures[0] == "power" and len(marks) > 1:
-        parts.append("Where the true effect is null, power is the type I error rate")
-    methods = rows.dimensions["method"]
-    if len(methods) == 1:
-        parts.append(f"Method: {methods.labels[0]}")
-    if rows.subset != "all":
-        parts.append(f"Replicates: {rows.subset}")
-    if cut[1] > cut[0]:
-        parts.append(f"The first {cut[0]} of {cut[1]} panels; choose others by condition, method or facet")
-    return ". ".join([*parts, *rows.notes]) + "."
+def _caption(rows: Rows, roles: Roles, lines: Sequence[Line], bands: bool, *, cut: tuple[int, int]) -> str:
+    crowded = not bands and roles.x.numeric and len(roles.x) > 1
+    return caption_of(
+        rows,
+        f"{len(lines)} lines a panel, too many for bands: {largest_mcse(rows)}" if crowded else "",
+        "" if crowded else f"{'Bands' if bands else 'Bars'}: {uncertainty(rows)}",
+        f"The first {cut[0]} of {cut[1]} panels; choose others by condition, method or facet"
+        if cut[1] > cut[0]
+        else "",
+        marks=sorted({mark for measure in rows.measures for mark in references(rows, measure)}),
+    )

@@ -15,7 +15,7 @@ from . import style
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import cells, named, where
-from .words import of_estimand, references, uncertainty
+from .words import caption_of, label_of, references, title_of, uncertainty
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,26 +46,26 @@ def lollipop(results: Results, asked: Asked) -> Picture:
     height = _STEP * lines + 0.06
     made, note = _rows(rows, order, color, facets, most=max(int(_TALL / height), 4))
     looks = [style.line_style(k) for k in range(lines)]
-    marks = references(rows.measures[0], rows.estimand, results)
+    marks = references(rows)
     base = _base(rows.measures[0], marks)
     chosen = list(cells(facets))[:_MOST_PANELS]
-    label = of_estimand(rows.measures[0], rows.estimand)
+    label = label_of(rows)
     limits = _limits(rows, order, made, marks, base)
     panels = [
         Panel(
             named(facets, c),
-            _Painter(where(rows.frame, facets, c), made, order, color, looks, base, marks, limits, first=k == 0), label,
+            _Painter(where(rows.frame, facets, c), made, order, color, looks, base, marks, limits), label,
         )
-        for k, c in enumerate(chosen)
+        for c in chosen
     ]  # fmt: skip
-    parts = [rows.counts(), f"Whiskers: {uncertainty(rows)}; numbers: value (MCSE)", *note]
-    parts += [f"Dotted: {', '.join(f'{m:g}' for m in sorted(marks))}"] if marks else []
-    parts += [f"Method: {rows.dimensions['method'].labels[0]}"] if len(rows.dimensions["method"]) == 1 else []
-    if facets and len(facets[0]) > _MOST_PANELS:
-        parts.append(f"The first {_MOST_PANELS} of {len(facets[0])} panels")
+    parts = [
+        f"Whiskers: {uncertainty(rows)}; numbers: value (MCSE)",
+        *note,
+        f"The first {_MOST_PANELS} of {len(facets[0])} panels" if facets and len(facets[0]) > _MOST_PANELS else "",
+    ]
     size = (7.0 if len(panels) == 1 else WIDTH, height * len(made) + 0.7)
-    title = label[:1].upper() + label[1:]
-    return Picture(title, panels, _legend(color, looks), ". ".join([*parts, *rows.notes]) + ".", len(panels), size)
+    caption = caption_of(rows, *parts, marks=marks)
+    return Picture(title_of(rows), panels, _legend(color, looks), caption, len(panels), size)
 
 
 def _roles(rows: Rows, asked: Asked) -> tuple[list[Dimension], Dimension | None, list[Dimension]]:
@@ -119,7 +119,7 @@ def _base(measure: str, marks: Sequence[float]) -> float | None:
     """Where sticks begin: the reference, or 0; nowhere for estimates."""
     if measure in ("mean", "median"):
         return None
-    return 0.0 if measure == "power" or not marks else marks[0]
+    return marks[0] if marks and measure != "power" else 0.0
 
 
 def _limits(
@@ -154,7 +154,6 @@ class _Painter:
     base: float | None
     marks: Sequence[float]
     limits: tuple[float, float]
-    first: bool
 
     def __call__(self, ax: Axes) -> None:
         for mark in self.marks:
@@ -172,7 +171,7 @@ class _Painter:
                 if found is not None and len(found):
                     self._stick(ax, i + (k - (count - 1) / 2) * 0.86 / count, found.iloc[0], look)
         ax.set_ylim(len(self.rows) - 0.4, -0.6)
-        ax.set_yticks(range(len(self.rows)), [r.label for r in self.rows] if self.first else [""] * len(self.rows))
+        ax.set_yticks(range(len(self.rows)), [r.label for r in self.rows])
         ax.set_xlim(*self.limits)
         ax.grid(axis="y", visible=False)
         ax.grid(axis="x", visible=True)

@@ -15,7 +15,7 @@ from . import style
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import MAX_PANELS, cells, named, where
-from .words import largest_mcse, of_estimand, references, uncertainty
+from .words import caption_of, label_of, largest_mcse, references, uncertainty
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,9 +35,9 @@ def nested_loop(results: Results, asked: Asked) -> Picture:
     order, color, facets = _roles(rows, asked)
     sequence = _sequence(rows, order)
     looks = [style.line_style(k) for k in range(len(color) if color else 1)]
-    marks = references(rows.measures[0], rows.estimand, results)
-    limits = _limits(rows.frame, marks, rows.measures[0], bands=len(looks) <= _MOST_BANDS)
-    label = of_estimand(rows.measures[0], rows.estimand)
+    marks = references(rows)
+    limits = _limits(rows, marks, bands=len(looks) <= _MOST_BANDS)
+    label = label_of(rows)
     names = ", ".join(d.title for d in order)
     xlabel = f"{len(sequence):,} conditions, by {names}" + (" (fastest)" if len(order) > 1 else "") if order else ""
     chosen = list(cells(facets))
@@ -47,14 +47,14 @@ def nested_loop(results: Results, asked: Asked) -> Picture:
         panels.append(
             Panel(named(facets, c), _Painter(frame, sequence, order, color, looks, marks, limits), xlabel, label)
         )
-    parts = [rows.counts(), largest_mcse(rows)]
-    if len(looks) <= _MOST_BANDS:
-        parts.append(f"Bands: {uncertainty(rows)}")
-    parts += [f"Dotted: {', '.join(f'{m:g}' for m in sorted(marks))}"] if marks else []
-    parts += [f"Method: {rows.dimensions['method'].labels[0]}"] if len(rows.dimensions["method"]) == 1 else []
-    parts += [f"The first {MAX_PANELS} of {len(chosen)} panels"] if len(chosen) > MAX_PANELS else []
+    parts = [
+        largest_mcse(rows),
+        "Factors whose means differ most change slowest" if len(order) > 1 else "",
+        f"Bands: {uncertainty(rows)}" if len(looks) <= _MOST_BANDS else "",
+        f"The first {MAX_PANELS} of {len(chosen)} panels" if len(chosen) > MAX_PANELS else "",
+    ]
     size = (WIDTH, _DATA + _STRIP * len(order) + 0.55)
-    caption = ". ".join([*parts, *rows.notes]) + "."
+    caption = caption_of(rows, *parts, marks=marks)
     return Picture(f"Nested loops: {label}", panels, _legend(color, looks), caption, 1, size)
 
 
@@ -70,7 +70,14 @@ def _roles(rows: Rows, asked: Asked) -> tuple[list[Dimension], Dimension | None,
     color = every[asked.color] if asked.color else every["method"] if several else None
     facets = [every[asked.facet]] if asked.facet else [every["method"]] if asked.color and several else []
     rest = [d for n, d in every.items() if d is not color and d not in facets and n != asked.x and len(d) > 1]
+    rest.sort(key=lambda d: -_spread(rows.frame, d))
     return [*rest, *([every[asked.x]] if asked.x else [])], color, facets
+
+
+def _spread(frame: pd.DataFrame, factor: Dimension) -> float:
+    """Standard deviation of a factor's level means; the most influential factor changes slowest."""
+    spread = frame.groupby(factor.name)["value"].mean().std()
+    return float(spread) if np.isfinite(spread) else 0.0
 
 
 def _sequence(rows: Rows, order: Sequence[Dimension]) -> list[tuple[Any, ...]]:
@@ -79,9 +86,10 @@ def _sequence(rows: Rows, order: Sequence[Dimension]) -> list[tuple[Any, ...]]:
     return [c for c in cells(order) if c in there]
 
 
-def _limits(frame: pd.DataFrame, marks: Sequence[float], measure: str, *, bands: bool) -> tuple[float, float]:
-    if measure == "power":
-        return 0.0, 1.0
+def _limits(rows: Rows, marks: Sequence[float], *, bands: bool) -> tuple[float, float]:
+    frame = rows.frame
+    if rows.measures[0] == "power" and rows.nulls != "all":
+        return 0.0, 1.02
     columns = ("low", "high") if bands else ("value",)
     values = np.concatenate([*(frame[c].to_numpy(float) for c in columns), np.asarray(marks, dtype=float)])
     values = values[np.isfinite(values)]
@@ -150,10 +158,10 @@ class _Painter:
         """The levels of one factor as steps, with their values in words above them."""
         top = share - k * height
         place = {level: i / max(len(factor) - 1, 1) for i, level in enumerate(factor.levels)}
-        y = [top - height * (0.95 - 0.45 * place[c[k]]) for c in self.sequence]
+        y = [top - height * (0.97 - 0.4 * place[c[k]]) for c in self.sequence]
         across = ax.get_xaxis_transform()
         ax.stairs(y, np.arange(len(y) + 1) - 0.5, baseline=None, color=style.GREY, linewidth=0.9, transform=across)
-        ax.text(0, top - 0.06 * height, _levels(factor), transform=ax.transAxes, fontsize=style.SMALL - 1, va="top")
+        ax.text(0, top - 0.12 * height, _levels(factor), transform=ax.transAxes, fontsize=style.SMALL - 1, va="top")
 
 
 def _levels(factor: Dimension) -> str:

@@ -64,7 +64,7 @@ def choose(results: Results, asked: Asked, *, measure: str) -> Chosen:
     number, why = asked.condition, ""
     if number is None:
         first = rows.frame[rows.frame["method"] == rows.dimensions["method"].levels[0]]
-        mark = (references(measure, rows.estimand, results) or [0.0])[0]
+        mark = (references(rows) or [0.0])[0]
         distance = (first["value"] - mark).abs()
         number = int(first.loc[distance.fillna(-1.0).idxmax(), "condition"])
         if first["condition"].nunique() > 1:
@@ -75,15 +75,7 @@ def choose(results: Results, asked: Asked, *, measure: str) -> Chosen:
     label = ", ".join(d.named(_plain(conditions.loc[number, d.name])) for d in factors)
     truth = conditions.loc[number].get(f"true.{rows.estimand}", np.nan)
     frame = rows.frame[rows.frame["condition"] == number]
-    chosen = Rows(
-        frame.reset_index(drop=True),
-        rows.dimensions,
-        rows.estimand,
-        rows.measures,
-        rows.subset,
-        rows.replications,
-        rows.notes,
-    )
+    chosen = replace(rows, frame=frame.reset_index(drop=True))
     return Chosen(number, label, float(truth), chosen, why)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .choose import Dimension
 
-__all__ = ["apart", "category_ticks", "is_log", "number_ticks", "text_width"]
+__all__ = ["apart", "category_step", "category_ticks", "is_log", "number_ticks", "text_width"]
 
 
 def text_width(text: str, size: float = style.SMALL) -> float:
@@ -70,12 +70,21 @@ def apart(places: Any, widths: Sequence[float]) -> list[int]:
     return kept if last == 0 else [*kept, last]
 
 
-def category_ticks(ax: Axes, labels: Sequence[str], width: float) -> int:
-    """Names at 0, 1, ...: level if they fit, else upright, every k-th where even those meet. Returns k."""
-    room = width / max(len(labels), 1)
-    wide = max(map(text_width, labels))
-    upright = wide + 0.08 > room
-    step = 1 if not upright else max(int(np.ceil(1.45 * style.SMALL / 72 / room)), 1)
+def category_ticks(ax: Axes, labels: Sequence[str], width: float) -> None:
+    """Names at 0, 1, ... on axes of `width` inches: level if they fit, else upright, every k-th where even those meet."""
+    upright, step = category_step(labels, width)
     ax.set_xticks(range(0, len(labels), step), list(labels[::step]), rotation=90 if upright else 0)
     ax.set_xlim(-0.6, len(labels) - 0.4)
-    return step
+
+
+def category_step(labels: Sequence[str], width: float) -> tuple[float, int]:
+    """Inches that upright names need below the axis (0: they are level), and every how many-th is named.
+
+    >>> category_step(["a", "b"], 3.0), category_step(["x" * 20] * 90, 3.0)[1]
+    ((0.0, 1), 5)
+    """
+    room = width / max(len(labels), 1)
+    longest = max(map(text_width, labels), default=0.0)
+    if longest + 0.08 <= room:
+        return 0.0, 1
+    return longest, max(int(np.ceil(1.45 * style.SMALL / 72 / room)), 1)

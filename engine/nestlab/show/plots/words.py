@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .choose import study_of
-
 if TYPE_CHECKING:
-    from ..api import Results
     from .choose import Rows
 
-__all__ = ["NAMES", "largest_mcse", "of_estimand", "references", "uncertainty"]
+__all__ = ["NAMES", "caption_of", "label_of", "largest_mcse", "references", "title_of", "uncertainty"]
 
 NAMES = {
     "mean": "mean estimate", "median": "median estimate", "bias": "bias", "relbias": "relative bias (%)",
@@ -23,35 +21,47 @@ NAMES = {
 _ZERO = ("bias", "relbias", "relerror", "relprec")
 
 
-def of_estimand(measure: str, estimand: str) -> str:
-    """ "coverage of x"; measures of a method as a whole by their names."""
-    name = NAMES.get(measure, measure)
-    return f"{name} of {estimand}" if estimand else name
+def label_of(rows: Rows, measure: str | None = None, *, bare: bool = False) -> str:
+    """ "coverage of x"; the name alone if bare, or of a method as a whole. Where all nulls are true, power is type I error."""
+    measure = rows.measures[0] if measure is None else measure
+    name = "type I error rate" if measure == "power" and rows.nulls == "all" else NAMES.get(measure, measure)
+    return name if bare or not rows.estimand else f"{name} of {rows.estimand}"
 
 
-def references(measure: str, estimand: str, results: Results) -> list[float]:
-    """What a measure is compared with: 0.8 and, where an effect is null somewhere, the level; nominal coverage; 0; 1."""
-    if measure in _ZERO:
-        return [0.0]
-    alphas = sorted({m.alpha for m in study_of(results).methods()})
+def title_of(rows: Rows) -> str:
+    """`label_of` as a title."""
+    text = label_of(rows)
+    return text[:1].upper() + text[1:]
+
+
+def references(rows: Rows, measure: str | None = None) -> list[float]:
+    """What a measure is compared with: 0.8 and, where an effect is null, the level of the test; nominal coverage; 0; 1."""
+    measure = rows.measures[0] if measure is None else measure
     match measure:
         case "power":
-            return [0.8, *(alphas if _somewhere_null(estimand, results) else [])]
+            return [*([] if rows.nulls == "all" else [0.8]), *(rows.alphas if rows.nulls != "none" else [])]
         case "cover" | "becover":
-            return [round(1 - a, 12) for a in alphas]
+            return [round(1 - a, 12) for a in rows.alphas]
         case "below" | "above":
-            return [a / 2 for a in alphas]
-    return [1.0] if measure == "type_m" else []
+            return [a / 2 for a in rows.alphas]
+        case "type_m":
+            return [1.0]
+    return [0.0] if measure in _ZERO else []
 
 
-def _somewhere_null(estimand: str, results: Results) -> bool:
-    """Whether some condition's true value is the one under a test of no effect."""
-    contrasts = {c.name: c for m in study_of(results).methods() for c in m.contrasts}
-    contrast = contrasts.get(estimand)
-    if contrast is not None and contrast.equivalence is not None:
-        return False
-    truth = results.conditions().get(f"true.{estimand}")
-    return truth is not None and bool((truth == (contrast.null if contrast is not None else 0.0)).any())
+def caption_of(rows: Rows, *parts: str, marks: Sequence[float] = (), title: bool = False) -> str:
+    """The title (of tables), n, what the caller says, reference lines, the method if there is one, what else is to be known."""
+    head = [title_of(rows), rows.counts("a cell")] if title else [rows.counts()]
+    said = [*head, *(p for p in parts if p)]
+    if marks:
+        said.append(f"Dotted: {', '.join(f'{m:g}' for m in sorted(marks))}")
+    if "power" in rows.measures and rows.nulls == "some":
+        said.append("Where the true effect is null, power is the type I error rate")
+    if len(rows.dimensions["method"]) == 1:
+        said.append(f"Method: {rows.dimensions['method'].labels[0]}")
+    if rows.subset != "all":
+        said.append(f"Replicates: {rows.subset}")
+    return ". ".join([*said, *rows.notes]) + "."
 
 
 def uncertainty(rows: Rows) -> str:

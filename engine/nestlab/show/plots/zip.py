@@ -39,7 +39,7 @@ def zip_plot(results: Results, asked: Asked) -> Picture:
         raise StudyError(
             [f"condition = {chosen.number}: the true {chosen.rows.estimand} is undefined there; choose another"]
         )
-    nominal = references("cover", chosen.rows.estimand, results)
+    nominal = references(chosen.rows)
     by: Any = chosen.rows.frame.set_index("method")
     ends = _ends(found)
     panels = []

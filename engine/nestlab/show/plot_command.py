@@ -1,0 +1,29 @@
+"""`nestlab plot`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..spec.problems import StudyError
+from .api import Results
+from .plots import draw, save
+from .plots.choose import pick
+from .plots.files import ENDINGS
+from .plots.kinds import KINDS
+
+__all__ = ["plot_command"]
+
+
+def plot_command(folder: Path, kind: str, *, out: Path | None, **asked: Any) -> int:
+    """Draw one picture and write it; the number of fits that are missing from it."""
+    pick("kind", kind, KINDS, what="the kinds are")
+    if out is not None and out.suffix.lower() not in ENDINGS:
+        raise StudyError([f'out = "{out}": the name must end in {", ".join(ENDINGS)}; choose one of them'])
+    results = Results(folder)
+    figure = draw(results, kind, **asked)
+    paths = [out] if out is not None else [folder / "plots" / f"{kind}{ending}" for ending in (".svg", ".png")]
+    for path in paths:
+        print(f"written to {save(figure, path)}", file=sys.stderr)
+    return results.missing()

@@ -1,0 +1,51 @@
+"""`nestlab table`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..spec.problems import StudyError, show
+from .api import Results
+from .tables import FORMATS, make_table
+
+__all__ = ["table_command"]
+
+_ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
+
+
+def table_command(
+    folder: Path,
+    *,
+    measure: str | None,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    estimand: str | None,
+    method: str | None,
+    subset: str,
+    form: str | None,
+    out: Path | None,
+) -> int:
+    """Print a table, or write it to a file; the number of fits that are missing from it."""
+    if form is None:
+        form = _ENDINGS.get(out.suffix.lower(), "markdown") if out is not None else "markdown"
+    if form not in FORMATS:
+        raise StudyError([f"format = {show(form)}: must be one of {', '.join(FORMATS)}; leave it out for markdown"])
+    results = Results(folder)
+    table = make_table(
+        results, measure, rows=_split(rows), columns=_split(columns), estimand=estimand, method=method, subset=subset
+    )
+    text = FORMATS[form](table)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8", newline="\n")
+        print(f"written to {out}", file=sys.stderr)
+    return results.missing()
+
+
+def _split(names: Sequence[str]) -> list[str]:
+    """Names from repeated options, each of which may hold several, with commas between."""
+    return [name.strip() for part in names for name in part.split(",") if name.strip()]
