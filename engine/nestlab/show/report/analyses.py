@@ -51,7 +51,7 @@ def _items(method: Method) -> Iterator[tuple[str, str]]:
         )
         yield "df at a singular fit", at
     level = f"level alpha = {method.alpha:g}"
-    yield "tests", f"two-sided t tests of every fixed effect against 0, {level}"
+    yield "tests", f"two-sided t tests (z where df are infinite) of every fixed effect against 0, {level}"
     if method.compare is not None:
         reference = {
             "asymptotic": "chi-square, or its mixture where a variance is tested at 0",
