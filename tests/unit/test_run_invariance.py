@@ -16,7 +16,9 @@ from pandas.testing import assert_frame_equal
 
 import nestlab as nl
 from nestlab.run.block import compile_condition
+from nestlab.run.runner import run_study
 from nestlab.run.workers import Quiet
+from nestlab.spec.identity import data_key
 
 
 def rows(results: nl.Results, **wanted: Any) -> pd.DataFrame:
@@ -165,3 +167,18 @@ def test_run_stopped_by_a_signal(tmp_path: Path, name: str) -> None:
     assert report.stored > 0
     assert report.made + report.stored == 4 * 200_000
     assert before == {p: p.read_bytes() for p in before}
+
+
+def test_conditions_may_have_different_numbers_of_replications(two_arms: dict[str, Any], tmp_path: Path) -> None:
+    study = nl.Study.from_dict(two_arms)
+    asked = {data_key(condition): 40 + 30 * k for k, condition in enumerate(study.conditions)}
+    assert len(asked) > 1
+    run_study(study.file, tmp_path / "own", text=study.text, replications=asked)
+    own, whole = nl.Results(tmp_path / "own"), study.run(out=tmp_path / "whole", replications=max(asked.values()))
+    found, every = own.replicates(), whole.replicates()
+    assert list(found[found["method"] == found["method"][0]].groupby("condition").size()) == list(asked.values())
+    kept = every[every["replicate"] < every["condition"].map(dict(enumerate(asked.values())))].reset_index(drop=True)
+    assert_frame_equal(found, kept, check_exact=True)
+    assert own.missing() == 0
+    assert own.replications == max(asked.values())
+    assert set(own.summary().query("measure == 'mean'")["n"]) == set(asked.values())

@@ -23,11 +23,12 @@ FIRST_PACE = 2e-7
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One condition of the study with its number in the store and its methods' result keys."""
+    """One condition of the study with its number in the store, its methods' result keys and the replications asked for."""
 
     number: int
     condition: Condition
     result_keys: tuple[str, ...]
+    replications: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +153,13 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
         )
 
 
-def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method], replications: int) -> Iterator[Task]:
+def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> Iterator[Task]:
     """What is missing, a task a range of replicates; methods that miss the same replicates share their draws."""
     needs_rows = [method.estimator != "lmm" for method in methods]
     for job in jobs:
         wanting: dict[tuple[bool, tuple[tuple[int, int], ...]], list[int]] = {}
         for method, key in enumerate(job.result_keys):
-            ranges = tuple(missing_ranges(store.covered(job.number, key), replications))
+            ranges = tuple(missing_ranges(store.covered(job.number, key), job.replications))
             wanting.setdefault((needs_rows[method], ranges), []).append(method)
         for (by_rows, ranges), chosen in wanting.items():
             for first, last in ranges:
@@ -200,9 +201,13 @@ def cut(tasks: Iterable[Task], pace: Pace) -> Iterator[Task]:
             first = last
 
 
-def make_jobs(conditions: Sequence[Condition], numbers: Sequence[int], methods: Sequence[Method]) -> list[Job]:
+def make_jobs(
+    conditions: Sequence[Condition], numbers: Sequence[int], methods: Sequence[Method], replications: Mapping[int, int]
+) -> list[Job]:
+    """replications: by the condition's number."""
     jobs = []
     for condition, number in zip(conditions, numbers, strict=True):
         key = data_key(condition)
-        jobs.append(Job(number, condition, tuple(result_key(key, method) for method in methods)))
+        keys = tuple(result_key(key, method) for method in methods)
+        jobs.append(Job(number, condition, keys, replications[number]))
     return jobs

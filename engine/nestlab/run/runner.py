@@ -10,8 +10,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..spec.model import Method
 from ..spec.study import StudyFile
 from .columns import stored_columns
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
-from .store import Store
+from .store import Store, StoredCondition
 from .summarise import Summaries
 from .workers import Progress, Quiet, Work
 
@@ -42,12 +42,14 @@ class RunReport:
 
 
 def run_study(
-    study: StudyFile, folder: Path, *, text: str, replications: int, jobs: int = -1, progress: Progress | None = None
-) -> RunReport:
+    study: StudyFile, folder: Path, *, text: str, replications: int | Mapping[str, int], jobs: int = -1,
+    progress: Progress | None = None, entries: Mapping[str, Any] | None = None,
+) -> RunReport:  # fmt: skip
     """Do what is missing of `replications` replicates of every condition, and write the summary.
 
-    jobs: worker threads, -1 for all cores. Raises RefusedError where stored results don't fit the study; KeyboardInterrupt
-    passes through after finished parts and the manifest are safe.
+    replications: of all conditions, or of each by its data key. entries: what else the manifest shall say. jobs: worker
+    threads, -1 for all cores. Raises RefusedError where stored results don't fit the study; KeyboardInterrupt passes through
+    after finished parts and the manifest are safe.
     """
     progress = progress or Quiet()
     conditions, methods = study.conditions(), study.methods()
@@ -55,14 +57,15 @@ def run_study(
     store = Store(folder)
     stored = store.read_conditions()
     rows, numbers = match_conditions(stored, conditions, methods)
+    rows = [_asked(row, replications) for row in rows]
     listed = match_methods(store.manifest.get("methods", []), methods)
-    todo = make_jobs(conditions, numbers, methods)
+    todo = make_jobs(conditions, numbers, methods, {row.number: row.replications for row in rows})
     with store.locked():
         store.forget_missing()
         store.adopt_unlisted()
-        tasks = list(plan_tasks(store, todo, methods, replications))
+        tasks = list(plan_tasks(store, todo, methods))
         made = sum(task.fits for task in tasks)
-        total = len(conditions) * len(methods) * replications
+        total = len(methods) * sum(job.replications for job in todo)
         active = {c.number: c for c in rows}
         runs = [
             *store.manifest.get("runs", []),
@@ -71,13 +74,13 @@ def run_study(
         store.write_conditions(rows, _derived(todo, active))
         store.write_study(text)
         store.write_manifest(
-            name=study.name, seed=study.seed, replications=replications, mcse=study.mcse, methods=listed,
-            software=_software(), machine=_machine(), runs=runs,
+            name=study.name, seed=study.seed, replications=max(job.replications for job in todo), mcse=study.mcse,
+            methods=listed, software=_software(), machine=_machine(), runs=runs, **(entries or {}),
         )  # fmt: skip
         schema = _schema(rows, methods)
         progress.start(made, len(conditions))
         try:
-            summaries = Summaries(store, rows, methods, replications, study.mcse)
+            summaries = Summaries(store, rows, methods, study.mcse)
             Work(store, methods, schema, jobs, progress, _Manifest(store), summaries.make).run(tasks)
             progress.stage("measuring")
             store.write_summary(summaries.table())
@@ -90,6 +93,13 @@ def run_study(
         finally:
             progress.stop()
     return RunReport(folder, made, total - made, (datetime.now(UTC) - started).total_seconds())
+
+
+def _asked(row: StoredCondition, replications: int | Mapping[str, int]) -> StoredCondition:
+    """The row with the replications asked for; one that is not active keeps what it had."""
+    if not row.active:
+        return row
+    return replace(row, replications=replications if isinstance(replications, int) else replications[row.data_key])
 
 
 class _Manifest:

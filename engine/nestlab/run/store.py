@@ -52,7 +52,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class StoredCondition:
-    """A row of conditions.parquet. spec: the resolved condition, flat, in the study file's words; truth: by estimand."""
+    """A row of conditions.parquet. spec: the resolved condition, flat, in the study file's words; truth: by estimand.
+
+    replications: how many were asked for when the condition was last active.
+    """
 
     number: int
     data_key: str
@@ -60,6 +63,7 @@ class StoredCondition:
     factors: Mapping[str, Any]
     spec: Mapping[str, Any]
     truth: Mapping[str, float]
+    replications: int = 0
 
 
 class Store:
@@ -157,7 +161,10 @@ class Store:
             truth = {k.removeprefix("true."): v for k, v in row.items() if k.startswith("true.") and v is not None}
             spec = json.loads(row["spec"])
             kept = {name: row[name] for name in factors if row[name] is not None}
-            stored.append(StoredCondition(row["condition"], row["data_key"], row["active"], kept, spec, truth))
+            asked = row.get("replications") or int(
+                self.manifest.get("replications", 0)
+            )  # older tables have no such column
+            stored.append(StoredCondition(row["condition"], row["data_key"], row["active"], kept, spec, truth, asked))
         return stored
 
     def write_conditions(self, conditions: Sequence[StoredCondition], derived: Mapping[int, Mapping[str, Any]]) -> None:
@@ -168,6 +175,7 @@ class Store:
             "condition": [c.number for c in conditions],
             "active": [c.active for c in conditions],
             "data_key": [c.data_key for c in conditions],
+            "replications": [c.replications for c in conditions],
         }
         for name in factors:
             columns[name] = _one_type([c.factors.get(name) for c in conditions])

@@ -175,10 +175,8 @@ def _has_limits(method: Method, name: str, *, fixed: bool) -> bool:
 class Summaries:
     """Makes summary.parquet condition by condition: `make(number)` as each is complete, in any thread, then `table()`."""
 
-    def __init__(
-        self, store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method], replications: int, mcse: str
-    ) -> None:
-        self._store, self._methods, self._replications, self._mcse = store, methods, replications, mcse
+    def __init__(self, store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method], mcse: str) -> None:
+        self._store, self._methods, self._mcse = store, methods, mcse
         self._rows = {row.number: row for row in rows if row.active}
         self._factors = list(dict.fromkeys(name for row in self._rows.values() for name in row.factors))
         self._made: dict[int, list[Row]] = {}
@@ -186,14 +184,15 @@ class Summaries:
 
     def make(self, number: int) -> None:
         """Measure one condition from what is stored."""
-        with self._guard if self._replications > LARGE else contextlib.nullcontext():
-            self._made[number] = self._measure(self._rows[number])
+        row = self._rows[number]
+        with self._guard if row.replications > LARGE else contextlib.nullcontext():
+            self._made[number] = self._measure(row)
 
     def _measure(self, row: StoredCondition) -> list[Row]:
         names = list(row.truth)
         results = []
         for method in self._methods:
-            columns = self._store.read_columns(row.number, result_key(row.data_key, method), self._replications)
+            columns = self._store.read_columns(row.number, result_key(row.data_key, method), row.replications)
             if columns:
                 results.extend(method_results(columns | derive(columns, names), method, names))
         truth: Mapping[str, float] = {k: v for k, v in row.truth.items() if v is not None}

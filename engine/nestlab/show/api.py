@@ -141,8 +141,13 @@ class Results:
 
     @property
     def replications(self) -> int:
-        """Replications per condition that were asked for."""
+        """Replications per condition that were asked for; where conditions differ, the most."""
         return int(self._store.manifest["replications"])
+
+    @property
+    def factors(self) -> list[str]:
+        """The names of the grid's axes, in their order."""
+        return list(dict.fromkeys(name for row in self._active() for name in row.factors))
 
     def missing(self) -> int:
         """Fits that were asked for and are not stored; 0 when the run is complete."""
@@ -150,7 +155,7 @@ class Results:
         for row in self._active():
             for method in self._study.methods():
                 covered = self._store.covered(row.number, result_key(row.data_key, method))
-                total += sum(last - first for first, last in missing_ranges(covered, self.replications))
+                total += sum(last - first for first, last in missing_ranges(covered, row.replications))
         return total
 
     def conditions(self) -> pd.DataFrame:
@@ -167,7 +172,7 @@ class Results:
         """
         if self.missing() or not (self.folder / "summary.parquet").exists():
             methods, mcse = self._study.methods(), self._study.mcse
-            return Summaries(self._store, self._rows, methods, self.replications, mcse).table()
+            return Summaries(self._store, self._rows, methods, mcse).table()
         return self._store.read_summary()
 
     def replicates(self, condition: int | None = None, method: str | None = None) -> pd.DataFrame:
@@ -232,7 +237,7 @@ class Results:
         return write_report(self, path, title=title)
 
     def _frame(self, row: StoredCondition, method: Method) -> pd.DataFrame:
-        frame = self._store.read(row.number, result_key(row.data_key, method), self.replications)
+        frame = self._store.read(row.number, result_key(row.data_key, method), row.replications)
         if frame.empty:
             return frame
         estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
