@@ -26,6 +26,7 @@ from nestlab.measure.performance import MEASURES
 from nestlab.show.cli import app
 from nestlab.show.report import write_report
 from nestlab.show.report.ademp import ademp
+from nestlab.show.report.definitions import FORMULAS, PROPORTIONS
 from nestlab.show.report.effects import departures, effect_kind
 from nestlab.show.report.findings import findings
 from nestlab.show.report.material import Material, Section, Table, levels_text, value_text
@@ -266,6 +267,34 @@ def test_a_truth_without_a_single_value_has_no_power_against_it(material: Materi
 
 
 @pytest.mark.usefixtures("few_plots")
+def test_a_truth_drawn_from_a_prior_is_neither_null_nor_fixed(material: Material) -> None:
+    drawn = tuple(
+        replace(c, spec={**c.spec, "prior.truth.fixed.arm": "normal(0, 0.2)"}) for c in material.conditions[:2]
+    )
+    some = replace(material, conditions=(*drawn, *material.conditions[2:]))
+    kinds = {name: effect_kind(some, 0, name) for name in ("arm", "no worse", "all", "arm, Intercept", "Intercept")}
+    assert kinds == dict.fromkeys(("arm", "no worse", "all", "arm, Intercept"), "unknown") | {"Intercept": "effect"}
+    lead = "arm (truth 1.2; truth drawn from normal(0, 0.2), power averaged over it), reml/z"
+    assert [f.lead for f in findings(some) if f.topic == "Power"][0] == lead
+    assert "Each replicate draws its own truth: truth.fixed.arm from normal(0, 0.2)." in words(
+        ademp(some), "Data-generating mechanism"
+    )
+    rows = {row[0]: row[2] for row in table(ademp(some), "Estimands", "Estimands").rows}
+    assert rows["arm"] == "0, 1.2; the mean, where it is drawn from a prior"
+    assert rows["var:residual"] == "1"
+    shared = tuple(
+        replace(c, spec={**c.spec, "prior.icc": "beta(0.1, 0.05)", "prior.x": 0.2}) for c in material.conditions
+    )
+    some = replace(material, conditions=shared)
+    assert effect_kind(some, 0, "arm") == "null"
+    assert effect_kind(some, 0, "var:school:Intercept") == "unknown"
+
+
+def test_every_measure_has_a_definition() -> None:
+    assert set(MEASURES) <= set(FORMULAS)
+    assert set(PROPORTIONS) <= set(MEASURES)
+
+
 def test_the_answer_of_solve_comes_first(folder: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(folder, tmp_path / "arms")
     manifest = json.loads((copied / "manifest.json").read_text())

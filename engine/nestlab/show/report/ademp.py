@@ -13,14 +13,17 @@ from ...spec.identity import DERIVED_PATHS
 from ...spec.model import Predictor
 from .analyses import methods_section
 from .definitions import FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_formula
+from .effects import drawn_from
 from .failures import failures_section
-from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, value_text
+from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, priors_of, value_text
 from .provenance import software_section
 
 __all__ = ["ademp"]
 
 #: Rows of a table that stand open; longer ones are folded.
 OPEN_ROWS = 16
+#: Estimands that the aim names.
+MOST_NAMED = 12
 
 
 def ademp(material: Material) -> tuple[Section, ...]:
@@ -43,9 +46,12 @@ def _aim(material: Material) -> Iterator[Block]:
     names = ", ".join(material.labels)
     wanted = [e for e in material.estimands if not e.startswith(("sd:", "cov:"))]
     over = ", ".join(name for name, levels in material.factors.items() if len(levels) > 1)
+    shown = ", ".join(wanted[:MOST_NAMED]) + (
+        f" and {len(wanted) - MOST_NAMED} more" if len(wanted) > MOST_NAMED else ""
+    )
     text = (
         "To measure the bias, the precision, the coverage of intervals, the power and type I error rate of tests, "
-        f"and the failures of {names} for {levels_text(wanted)}"
+        f"and the failures of {names} for {shown}"
     )
     yield Paragraph(f"{text}, over {over}." if over else f"{text}, in one condition.")
 
@@ -66,9 +72,23 @@ def _mechanism(material: Material) -> Iterator[Block]:
         yield Paragraph(
             "Predictors, at their values in the first condition: " + "; ".join(map(_predictor, predictors)) + "."
         )
+    yield from _priors(material)
     yield from _factors(material)
     yield _parameters(material)
     yield _conditions(material)
+
+
+def _priors(material: Material) -> Iterator[Block]:
+    drawn: dict[str, dict[str, None]] = {}
+    for stored in material.conditions:
+        for axis, text in priors_of(stored).items():
+            drawn.setdefault(axis, {})[text] = None
+    if drawn:
+        each = "; ".join(f"{axis} from {' or '.join(texts)}" for axis, texts in drawn.items())
+        yield Paragraph(
+            f"Each replicate draws its own truth: {each}. The error of an estimate is about that truth, and measures are "
+            "averages over the prior; power is then the assurance. The true values below are those at the means of the priors."
+        )
 
 
 def _predictor(predictor: Predictor) -> str:
@@ -154,6 +174,8 @@ def _estimands(material: Material) -> Iterator[Block]:
         true = (
             levels_text(values) if values else "tested only" if name in contrasts or ", " in name else "no single value"
         )
+        if any(drawn_from(material, stored, name) for stored in material.conditions):
+            true += "; the mean, where it is drawn from a prior"
         rows.append((name, _meaning(name, contrasts), true))
     yield Table("Estimands and their true values", ("estimand", "what it is", "true value"), tuple(rows))
     yield Paragraph(
@@ -186,7 +208,7 @@ def _meaning(name: str, contrasts: Mapping[str, Any]) -> str:
 def _measures(material: Material) -> Iterator[Block]:
     kind = material.study.mcse
     present = set(material.summary["measure"]) if len(material.summary) else set()
-    rows = tuple((m, FORMULAS[m], mcse_formula(m, kind)) for m in MEASURES if m in present)
+    rows = tuple((m, FORMULAS.get(m, "see results/README.md"), mcse_formula(m, kind)) for m in MEASURES if m in present)
     yield Table("Measures and their Monte Carlo standard errors", ("measure", "definition", "MCSE"), rows)
     yield Paragraph(
         f"{MCSE_NOTES[kind]} est and se are a replicate's estimate and standard error, p a proportion, N the number "
@@ -200,12 +222,10 @@ def _measures(material: Material) -> Iterator[Block]:
 
 def _replications(material: Material) -> Iterator[Block]:
     low, high = material.replications()
-    asked = int(material.manifest["replications"])
+    asked = material.asked()
+    differ = "" if low == high else " Conditions differ in their number of replicates: the column n tells."
     yield Paragraph(
-        f"{asked:,} replications a condition were asked for; stored are {low:,}"
-        + (f" to {high:,}" if high != low else "")
-        + " a condition and method."
-        + (" Conditions differ in their number of replicates: the column n tells." if high != low else "")
+        f"Replications a condition: {_to(*asked)} were asked for; stored are {_to(low, high)} a condition and method.{differ}"
     )
     reason = material.manifest.get("replications_reason")
     yield Paragraph(
@@ -214,14 +234,18 @@ def _replications(material: Material) -> Iterator[Block]:
             if reason
             else "Why that many: the study file gives no reason; this is what the number buys. "
         )
-        + _precision_bought(material, low or asked)
+        + _precision_bought(low or asked[0])
     )
     largest = _largest_mcse(material)
     if largest:
         yield Table("The largest MCSE of each measure", ("measure", "largest MCSE", "n", "of"), tuple(largest))
 
 
-def _precision_bought(material: Material, n: int) -> str:
+def _to(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _precision_bought(n: int) -> str:
     def mcse(p: float) -> str:
         return f"{math.sqrt(p * (1 - p) / n):.2g}"
 

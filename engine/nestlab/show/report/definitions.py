@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ...measure.performance import MEASURES
-
 __all__ = ["FORMULAS", "MCSE_NOTES", "PROPORTIONS", "mcse_formula"]
 
 #: Measures that are shares of replicates: they have Wilson's limits.
@@ -28,6 +26,10 @@ FORMULAS = {
     "above": "share of intervals wholly above the truth",
     "width": "mean width of the intervals",
     "power": "share of tests that reject; where what is tested is true this is the type I error rate",
+    "power_sd": "standard deviation, over the prior, of the power given the values drawn",
+    "power_q10": "10 % quantile, over the prior, of the power given the values drawn",
+    "power_q50": "median, over the prior, of the power given the values drawn",
+    "power_q90": "90 % quantile, over the prior, of the power given the values drawn",
     "type_s": "share of rejections whose estimate is on the wrong side of the null; N counts rejections",
     "type_m": "mean of |est - null| / |truth - null| over rejections; N counts rejections",
     "relprec": "100 ( (empse of the first method / empse)^2 - 1 ), in percent, paired by replicate",
@@ -36,7 +38,6 @@ FORMULAS = {
     "failed": "share of all replicates without any estimates",
     "inference_failed": "share of all replicates with estimates whose inference failed",
 }
-assert set(FORMULAS) == set(MEASURES)
 
 _FREE = "influence function psi of the measure: sqrt( sum psi^2 / (N (N - 1)) )"
 _DISTRIBUTION_FREE = {

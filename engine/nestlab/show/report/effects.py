@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr, bdtrc
 
+from ...run.store import StoredCondition
 from ...spec.estimands import find_estimand
 from ...spec.model import INTERCEPT, Contrast
-from .material import Material
+from .material import VARIANCE_LIKE, Material, priors_of
 
-__all__ = ["departures", "effect_kind", "tests_of"]
+__all__ = ["departures", "drawn_from", "effect_kind", "tests_of"]
 
 #: Distance of a true value from the one under test that is rounding.
 ROUNDING = 1e-12
@@ -26,7 +27,10 @@ def effect_kind(material: Material, condition: int, estimand: str) -> str:
     the null's side of it, where at most that rate is allowed; "effect": there is something to find; "unknown": no single true
     value.
     """
-    truth = next(c for c in material.conditions if c.number == condition).truth
+    stored = next(c for c in material.conditions if c.number == condition)
+    truth = stored.truth
+    if drawn_from(material, stored, estimand):
+        return "unknown"
     contrasts = {c.name: c for method in material.methods for c in method.contrasts}
     if estimand in contrasts:
         return _contrast_kind(contrasts[estimand], truth)
@@ -35,6 +39,23 @@ def effect_kind(material: Material, condition: int, estimand: str) -> str:
     if any(value is None or not np.isfinite(value) for value in values):
         return "unknown"
     return "effect" if any(value != 0 for value in values) else "null"
+
+
+def drawn_from(material: Material, stored: StoredCondition, estimand: str) -> list[str]:
+    """The priors that a condition draws an estimand's true value from, as text: "normal(0.5, 0.2)"; none where it is fixed."""
+    contrasts = {c.name: c for method in material.methods for c in method.contrasts}
+    texts = []
+    for axis, text in priors_of(stored).items():
+        term = axis.removeprefix("truth.fixed.") if axis.startswith("truth.fixed.") else None
+        contrast = contrasts.get(estimand)
+        if contrast is not None:
+            hit = find_estimand(contrast.terms, term) is not None if term else contrast.standardise is not None
+        else:
+            parts = estimand.split(", ")
+            hit = find_estimand(parts, term) is not None if term else any(p.startswith(VARIANCE_LIKE) for p in parts)
+        if hit:
+            texts.append(text)
+    return texts
 
 
 def _contrast_kind(contrast: Contrast, truth: Mapping[str, float]) -> str:

@@ -16,14 +16,13 @@ from scipy.special import ndtri
 
 from ..summary import value_with_mcse
 from .effects import departures, tests_of
-from .material import Material, at, largest, levels_text, plural, span
+from .material import VARIANCE_LIKE, Material, at, largest, levels_text, plural, span
 from .powers import power_text, truth_text
 
 __all__ = ["Finding", "findings"]
 
 #: 1.96: a bias farther from 0 than this many MCSEs departs from it.
 Z = float(ndtri(0.975))
-_VARIANCE_LIKE = ("var:", "sd:", "cov:", "cor:", "icc")
 _GROUPS = {False: "fixed effects and contrasts", True: "variances and what derives from them"}
 
 
@@ -198,7 +197,7 @@ def _grouped(material: Material, measure: str, labels: Iterable[str]) -> Iterato
     """The rows of a measure by label and kind of estimand."""
     whole = material.whole
     rows = whole[(whole["measure"] == measure) & whole["value"].notna()]
-    variances = rows["estimand"].str.startswith(_VARIANCE_LIKE)
+    variances = rows["estimand"].str.startswith(VARIANCE_LIKE)
     for label in labels:
         for flag, group in _GROUPS.items():
             some = rows[(rows["method"] == label) & (variances == flag)]

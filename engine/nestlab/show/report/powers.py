@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from .effects import drawn_from
 from .material import Material, levels_text, measured, plural, span, value_text
 
 __all__ = ["power_text", "truth_text"]
@@ -17,12 +18,17 @@ MOST_SLICES = 3
 
 
 def truth_text(material: Material, estimand: str, rows: pd.DataFrame) -> str:
-    """The true values that rows of an estimand have: " (truth 0.5)"."""
+    """The true values that rows of an estimand have: " (truth 0.5)", or the priors that they are drawn from."""
     numbers = set(rows["condition"])
-    values = {
-        c.truth[estimand] for c in material.conditions if c.number in numbers and c.truth.get(estimand) is not None
+    stored = [condition for condition in material.conditions if condition.number in numbers]
+    drawn = [drawn_from(material, condition, estimand) for condition in stored]
+    fixed = {
+        c.truth[estimand] for c, d in zip(stored, drawn, strict=True) if not d and c.truth.get(estimand) is not None
     }
-    return f" (truth {levels_text(sorted(values))})" if values else ""
+    priors = list(dict.fromkeys(text for texts in drawn for text in texts))
+    told = [f"truth {levels_text(sorted(fixed))}"] if fixed else []
+    told += [f"truth drawn from {' and '.join(priors)}, power averaged over it"] if priors else []
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def power_text(material: Material, rows: pd.DataFrame) -> str:

@@ -72,7 +72,7 @@ def provenance_section(material: Material) -> Section:
     items = (
         ("study", f"{manifest.get('name', material.study.name)}, study.toml with SHA-256 {_sha256(material)}"),
         ("seed", str(material.study.seed)),
-        ("replications asked for", f"{int(manifest['replications']):,} a condition"),
+        ("replications asked for", " to ".join(f"{n:,}" for n in sorted(set(material.asked()))) + " a condition"),
         (
             "parts",
             f"{plural(len(parts), 'Parquet file')}, {sum(map(_known_sum, sums)):,} with a SHA-256 in manifest.json",
