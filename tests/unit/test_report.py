@@ -275,7 +275,7 @@ def test_a_truth_drawn_from_a_prior_is_neither_null_nor_fixed(material: Material
     kinds = {name: effect_kind(some, 0, name) for name in ("arm", "no worse", "all", "arm, Intercept", "Intercept")}
     assert kinds == dict.fromkeys(("arm", "no worse", "all", "arm, Intercept"), "unknown") | {"Intercept": "effect"}
     lead = "arm (truth 1.2; truth drawn from normal(0, 0.2), power averaged over it), reml/z"
-    assert [f.lead for f in findings(some) if f.topic == "Power"][0] == lead
+    assert next(f.lead for f in findings(some) if f.topic == "Power") == lead
     assert "Each replicate draws its own truth: truth.fixed.arm from normal(0, 0.2)." in words(
         ademp(some), "Data-generating mechanism"
     )
@@ -370,7 +370,9 @@ def test_every_measure_of_the_summary_is_defined(material: Material) -> None:
 
 def test_replications_software_seed_and_streams(material: Material) -> None:
     sections = ademp(material)
-    assert "120 replications a condition were asked for; stored are 120" in words(sections, "Replications")
+    assert "Replications a condition: 120 were asked for; stored are 120 a condition and method." in words(
+        sections, "Replications"
+    )
     # sqrt(.25/120) = .0456
     assert "With 120 replicates the MCSE of a proportion is at most 0.046" in words(sections, "Replications")
     software = dict(table(sections, "Software, machine and random numbers", "Software").rows)
