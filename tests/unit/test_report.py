@@ -288,6 +288,16 @@ def test_a_truth_drawn_from_a_prior_is_neither_null_nor_fixed(material: Material
     some = replace(material, conditions=shared)
     assert effect_kind(some, 0, "arm") == "null"
     assert effect_kind(some, 0, "var:school:Intercept") == "unknown"
+    assert effect_kind(some, 0, "var:residual") == "effect"
+
+
+def test_how_low_power_may_be_is_told_with_its_place(material: Material) -> None:
+    power = material.summary.query("measure == 'power' and estimand == 'arm' and method == 'ml' and subset == 'all'")
+    low = power.assign(measure="power_q10", value=0.4, mcse=0.03, lower=np.nan, upper=np.nan)
+    low.loc[low["condition"] == 5, "value"] = 0.7
+    some = replace(material, summary=pd.concat([material.summary, low], ignore_index=True))
+    words = "with probability 0.1 less than 0.40 (0.03) at clusters = 8 to 0.70 (0.03) at clusters = 40, n = 120 each."
+    assert told(some, "Power", "arm (truth 1.2), ml").endswith(words)
 
 
 def test_every_measure_has_a_definition() -> None:
@@ -462,7 +472,7 @@ def test_the_policy_lets_through_what_stands_in_the_page_and_nothing_else(page: 
 def test_every_plot_stands_in_the_page(page: str, material: Material) -> None:
     from nestlab.show.plots import applicable
 
-    kinds = set(re.findall(r'<figure id="plot-([^"]+)"', page))
+    kinds = set(re.findall(r'<figure data-kind="([^"]+)"', page))
     assert kinds == set(applicable(material.results))
 
 

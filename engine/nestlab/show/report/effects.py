@@ -52,10 +52,19 @@ def drawn_from(material: Material, stored: StoredCondition, estimand: str) -> li
             hit = find_estimand(contrast.terms, term) is not None if term else contrast.standardise is not None
         else:
             parts = estimand.split(", ")
-            hit = find_estimand(parts, term) is not None if term else any(p.startswith(VARIANCE_LIKE) for p in parts)
+            hit = find_estimand(parts, term) is not None if term else any(_moves(axis, part) for part in parts)
         if hit:
             texts.append(text)
     return texts
+
+
+def _moves(axis: str, estimand: str) -> bool:
+    """Whether an axis of the covariances can change an estimand; rather too often than too seldom."""
+    if estimand in ("var:residual", "sd:residual"):
+        return axis.startswith("truth.residual")
+    if estimand.startswith("cor:"):  # held when a variance varies
+        return "correlation" in axis
+    return estimand.startswith(VARIANCE_LIKE)
 
 
 def _contrast_kind(contrast: Contrast, truth: Mapping[str, float]) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from ..summary import value_with_mcse
-from .effects import departures, tests_of
+from .effects import departures, effect_kind, tests_of
 from .material import VARIANCE_LIKE, Material, at, largest, levels_text, plural, span
 from .powers import power_text, truth_text
 
@@ -74,7 +74,19 @@ def _power(material: Material) -> Told:
     for (estimand, label), rows in _split(tests, "estimand", "method"):
         some = rows[rows["kind"].isin(["effect", "unknown"])]
         if len(some):
-            yield f"{estimand}{truth_text(material, estimand, some)}, {label}", power_text(material, some)
+            text = power_text(material, some) + _below_average(material, estimand, label)
+            yield f"{estimand}{truth_text(material, estimand, some)}, {label}", text
+
+
+def _below_average(material: Material, estimand: str, label: str) -> str:
+    """How low power may be where its truth is drawn from a prior."""
+    whole = material.whole
+    rows = whole[(whole["measure"] == "power_q10") & (whole["estimand"] == estimand) & (whole["method"] == label)]
+    kinds = [effect_kind(material, int(condition), estimand) for condition in rows["condition"]]
+    rows = rows[rows["value"].notna() & np.array([kind != "null" for kind in kinds], dtype=bool)]
+    if rows.empty:
+        return ""
+    return f" Over the priors the power given what is drawn is with probability 0.1 less than {span(material, rows)}."
 
 
 def _type_one(material: Material) -> Told:
