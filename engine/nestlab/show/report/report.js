@@ -138,7 +138,7 @@
       let total = 0;
       this.columns.forEach((column, c) => {
         const longest = column.texts ? column.texts.reduce((most, text) => Math.max(most, text.length), 0) : 9;
-        const width = Math.round(Math.min(Math.max(longest * 7.4 + 20, Math.min(column.name.length, 22) * 8 + 34), 300));
+        const width = Math.round(Math.min(Math.max(longest * 7.4 + 20, Math.min(column.name.length, 22) * 8 + 46), 300));
         const col = make("col");
         col.style.width = `${width}px`;
         total += width;
@@ -189,7 +189,7 @@
       by("count").textContent = `${count.toLocaleString("en")} of ${this.rows.toLocaleString("en")} rows`;
       by("grid").setAttribute("aria-rowcount", String(count + 2));
       this.scroller.scrollTop = 0;
-      this.draw();
+      this.draw(true);
     }
 
     sort(c) {
@@ -226,13 +226,15 @@
       return tr;
     }
 
-    draw() {
+    draw(anew = false) {
       if (this.printing) return;
       const count = this.shown.length, view = this.scroller.clientHeight, fits = Math.ceil(view / ROW);
       const full = count * ROW, height = Math.min(full, TALLEST);
       const share = height < full ? Math.min(this.scroller.scrollTop / Math.max(height - view, 1), 1) : 0;
       const top = height < full ? Math.floor(share * Math.max(count - fits, 0)) : Math.floor(this.scroller.scrollTop / ROW);
-      const first = Math.max(0, Math.min(top, count) - BUFFER), last = Math.min(count, top + fits + BUFFER);
+      const near = top >= this.first && Math.min(top + fits, count) <= this.last;
+      if (!anew && near && height === full) return;  // what is drawn reaches beyond what is seen
+      const first = this.first = Math.max(0, Math.min(top, count) - BUFFER), last = this.last = Math.min(count, top + fits + BUFFER);
       const above = height < full ? Math.max(this.scroller.scrollTop - (top - first) * ROW, 0) : first * ROW;
       const rows = [];
       for (let k = first; k < last; k += 1) rows.push(this.row(k));
@@ -249,7 +251,7 @@
       cut.hidden = !(on && this.shown.length > count);
       cut.textContent = `The first ${count.toLocaleString("en")} of ${this.shown.length.toLocaleString("en")} rows; the page itself and its CSV hold all.`;
       if (on) this.body.replaceChildren(...Array.from({ length: count }, (_, k) => this.row(k)));
-      else this.draw();
+      else this.draw(true);
     }
 
     clear() {
