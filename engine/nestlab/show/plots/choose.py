@@ -258,7 +258,7 @@ def _estimand(summary: pd.DataFrame, asked: Asked, measures: Sequence[str]) -> s
     rows = summary[summary["measure"].isin(measures)]
     if rows.empty:
         there = ", ".join(summary["measure"].unique())
-        raise StudyError([f"measure = {show(measures[0])}: the results have {there}"])
+        raise StudyError([f"measure = {show(measures[0])}: subset {asked.subset} has {there}"])
     known = [str(e) for e in rows["estimand"].unique()]
     if asked.estimand is not None and known == [""]:
         raise StudyError(

@@ -98,7 +98,7 @@ def render(picture: Picture) -> Figure:
             last = k + picture.columns >= len(axes)
             panel.paint(ax)
             if panel.title:
-                ax.set_title(_wrapped(panel.title, _panel_width(width, picture.columns)), fontsize=style.SMALL)
+                ax.set_title(_wrapped(figure, panel.title, _panel_width(width, picture.columns)), fontsize=style.SMALL)
             ax.set_xlabel(panel.xlabel if last or not picture.inner else "")
             beside = k % picture.columns > 0 and picture.panels[k - 1].ylabel == panel.ylabel
             ax.set_ylabel("" if beside and picture.inner else panel.ylabel)
@@ -121,15 +121,31 @@ def _extent(picture: Picture) -> tuple[float, float, int]:
 
 
 def _panel_width(width: float, columns: int) -> float:
-    return width / columns - 0.5
+    return width / columns - 0.55
 
 
-def _wrapped(text: str, width: float, size: float = style.SMALL) -> str:
-    """Text broken to a width in inches."""
-    import textwrap
+def _wrapped(figure: Figure, text: str, width: float, size: float = style.SMALL) -> str:
+    """Text broken to a width in inches, as the renderer measures it."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if _fits(figure, longer, width, size):
+            lines[-1] = longer
+            continue
+        lines += [] if lines == [""] else [""]
+        for character in word:  # a word alone may be too long: it is broken where it must be
+            if not _fits(figure, lines[-1] + character, width, size) and lines[-1]:
+                lines.append("")
+            lines[-1] += character
+    return "\n".join(lines)
 
-    characters = max(int(width * 72 / (0.53 * size)), 12)
-    return "\n".join(textwrap.wrap(text, characters, break_long_words=True, break_on_hyphens=False))
+
+def _fits(figure: Figure, text: str, width: float, size: float) -> bool:
+    from matplotlib.font_manager import FontProperties
+
+    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    pixels = renderer.get_text_width_height_descent(text, FontProperties(size=size), False)[0]
+    return bool(pixels <= width * figure.dpi)
 
 
 def _frame(figure: Figure, picture: Picture) -> None:
@@ -138,7 +154,7 @@ def _frame(figure: Figure, picture: Picture) -> None:
     above = [_title(figure, picture.title, width), *_legends(figure, picture, width)]
     below = None
     if picture.caption:
-        text = _wrapped(picture.caption, width - 2 * MARGIN)
+        text = _wrapped(figure, picture.caption, width - 2 * MARGIN)
         below = figure.text(0, 0, text, fontsize=style.SMALL, color="#444444", va="bottom", linespacing=1.3)
     heights = [_height(figure, artist) for artist in above]
     foot = _height(figure, below) + 2 * GAP if below is not None else GAP
@@ -156,7 +172,7 @@ def _frame(figure: Figure, picture: Picture) -> None:
 
 
 def _title(figure: Figure, title: str, width: float) -> Artist:
-    text = _wrapped(title, width - 2 * MARGIN, size=11.0)
+    text = _wrapped(figure, title, width - 2 * MARGIN, size=11.0)
     return figure.text(0, 1, text, fontsize=11.0, va="top")
 
 
@@ -165,7 +181,7 @@ def _legends(figure: Figure, picture: Picture, width: float) -> list[Artist]:
     made: list[Artist] = []
     for title, entries in picture.legend:
         handles, labels = zip(*entries, strict=True)
-        labels = tuple(_wrapped(label, width - 1) for label in labels)
+        labels = tuple(_wrapped(figure, label, width - 1) for label in labels)
         columns = min(len(labels), 8)
         while True:
             legend = figure.legend(

@@ -40,7 +40,7 @@ def heatmap(results: Results, asked: Asked) -> Picture:
     columns = min(len(shown), 3 if len(shown) in (3, 5, 6, 9) else 4 if len(shown) > 4 else 2)
     width = ((6.6 if len(shown) == 1 else WIDTH) - max(map(text_width, up.labels)) - 1.4) / columns - 0.15
     height = min(max(0.36 * len(up), 1.3 if len(shown) > 1 else 1.6), 5.0 if len(shown) == 1 else 2.6)
-    paints = [_Painter(where(rows.frame, facets, c), across, up, scale, width, height) for c in shown]
+    paints = [_Painter(where(rows.frame, facets, c), across, up, scale, width, height, _decimals(rows)) for c in shown]
     panels = [Panel(named(facets, c), paint, across.title, up.title) for c, paint in zip(shown, paints, strict=True)]
     label = label_of(rows)
     parts = [
@@ -52,8 +52,12 @@ def heatmap(results: Results, asked: Asked) -> Picture:
     below = names / math.ceil(len(shown) / columns)
     size = (6.6 if len(shown) == 1 else WIDTH, height + 0.8 + below)
 
+    tall = height * math.ceil(len(shown) / columns)
+
     def bar(figure: Figure, axes: Sequence[Axes]) -> None:
-        made = figure.colorbar(_mappable(scale), ax=list(axes), label=label, fraction=0.05, pad=0.02, aspect=30)
+        made = figure.colorbar(
+            _mappable(scale), ax=list(axes), label=label, fraction=0.05, pad=0.02, aspect=max(tall / 0.14, 4)
+        )
         made.outline.set_visible(False)
 
     return Picture(title_of(rows), panels, (), caption_of(rows, *parts), columns, size, finish=bar)
@@ -75,6 +79,12 @@ def _roles(rows: Rows, asked: Asked) -> tuple[Dimension, Dimension, tuple[Dimens
         raise StudyError([f'facet = "{asked.facet}": leaves one factor for a heat map; leave facet out'])
     rest = [d for d in (*roles.facets, *roles.lines, *([roles.color] if roles.color else [])) if d.name != up]
     return roles.x, rows.dimensions[up], tuple(rest)
+
+
+def _decimals(rows: Rows) -> int:
+    """Decimals that show the first digit of the largest MCSE: cells have little room."""
+    mcse = float(rows.frame["mcse"].max())
+    return int(np.clip(-math.floor(math.log10(mcse)), 0, 6)) if mcse > 0 else 2
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,7 @@ class _Painter:
     scale: _Scale
     width: float
     height: float
+    decimals: int
 
     @property
     def lines(self) -> int:
@@ -123,12 +134,8 @@ class _Painter:
             return 0
         return 2 if tall > 0.34 else 1
 
-    def _decimals(self) -> int:
-        mcse = float(self.frame["mcse"].max())
-        return int(np.clip(math.ceil(-math.log10(mcse)), 0, 6)) if mcse > 0 else 2
-
     def _text_width(self) -> float:
-        decimals = self._decimals()
+        decimals = self.decimals
         largest = self.frame["value"].abs().max()
         return text_width(
             f"-{largest:.{decimals}f}" if self.scale.low < 0 else f"{largest:.{decimals}f}", style.SMALL - 1
@@ -169,7 +176,7 @@ class _Painter:
             self._numbers(ax, values, mcse, map_)
 
     def _numbers(self, ax: Axes, values: NDArray[np.float64], mcse: NDArray[np.float64], map_: Any) -> None:
-        decimals = self._decimals()
+        decimals = self.decimals
         for i, j in zip(*np.nonzero(np.isfinite(values)), strict=True):
             red, green, blue, _ = map_.to_rgba(values[i, j])
             ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"

@@ -55,7 +55,7 @@ def convergence(results: Results, asked: Asked) -> Picture:
     wanted = ["singular", "converged", *(m for m in ("failed", "inference_failed") if m in anywhere)]
     rows = select(results, asked, wanted)
     rates = rows.frame[rows.frame["measure"] == "converged"]["value"]
-    if (rates == 1).all():
+    if len(rates) and (rates == 1).all():
         rows = replace(rows, notes=("All fits converged", *rows.notes))
     return _several(rows, asked, "Convergence and singular fits", first=())
 
@@ -219,8 +219,8 @@ class _Painter:
             places = np.array([x.levels.index(v) for v in rows[x.name]], dtype=float) + offset
         value = rows["value"].to_numpy(float)
         bars = np.abs(np.vstack([value - rows["low"], rows["high"] - value]))
-        if not keywords["marker"]:
-            keywords["marker"] = "."
+        if not keywords["marker"] or len(x) > 60:
+            keywords |= {"marker": ".", "markersize": 3}
         ax.errorbar(
             places,
             value,

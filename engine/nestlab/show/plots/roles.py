@@ -17,7 +17,7 @@ __all__ = ["MAX_PANELS", "Roles", "assign", "cells", "named", "where"]
 
 #: Lines of a panel before a factor that was not asked for makes panels instead.
 MAX_LINES = 8
-MAX_PANELS = 24
+MAX_PANELS = 25
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,15 @@ def text_width(text: str, size: float = style.SMALL) -> float:
 
 
 def is_log(levels: Sequence[float]) -> bool:
-    """Whether levels are more even on a log scale: all positive, over a factor of 4 at least."""
+    """Whether levels are more even on a log scale: all positive, over a factor of 4 at least; always over one of 50.
+
+    >>> is_log([5, 10, 20, 40]), is_log([10, 20, 30, 40]), is_log([4, 8, 1000]), is_log([0, 0.1, 10])
+    (True, False, True, False)
+    """
     if len(levels) < 3 or min(levels) <= 0 or max(levels) < 4 * min(levels):
         return False
+    if max(levels) >= 50 * min(levels):
+        return True
     plain, logs = np.diff(levels), np.diff(np.log(levels))
     return bool(logs.std() / logs.mean() < 0.75 * plain.std() / plain.mean())
 
