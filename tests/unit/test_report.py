@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import copy
+import doctest
 import gzip
 import hashlib
 import html
+import importlib
 import json
 import re
 import shutil
@@ -79,7 +81,9 @@ def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "page.html"
-    assert nl.Results(folder).report(path) == path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nestlab.show.report.figures.MOST_ESTIMANDS", 1)
+        assert nl.Results(folder).report(path) == path
     return path.read_text(encoding="utf-8")
 
 
@@ -179,7 +183,7 @@ def test_bias_counts_what_exceeds_its_mcse(material: Material) -> None:
         some = set_values(some, estimand=estimand, method="ml", measure="bias", values=far, mcse=0.1)
     some = set_values(some, estimand="arm", method="ml", measure="relbias", values={5: (25.0, 100)}, mcse=8.0)
     text = told(some, "Bias", "fixed effects and contrasts, ml")
-    assert text.startswith(f"1 of {6 * len(names)} biases (estimands x conditions) exceed 1.96 MCSEs")
+    assert text.startswith(f"1 of {6 * len(names)} biases (estimands x conditions) exceeds 1.96 MCSEs")
     assert text.endswith("arm, 25 (8) %, n = 100 at clusters = 40, truth.fixed.arm = 1.2.")
 
 
@@ -418,6 +422,9 @@ def words(sections: tuple[Section, ...], title: str) -> str:
         (None, "none"),
         (float("nan"), "none"),
         ([5, 5, 8], "[2 x 5, 8]"),
+        ("[4, 36, 4, 36, 4, 36, 4, 36, 4, 36, 20]", "[5 x (4, 36), 20]"),
+        (list(range(3, 30)), "[3, 4, 5, ..., 29 (27 values)]"),
+        ("[no list", "[no list"),
         ({"distribution": "normal", "mean": 0.5}, "{ distribution = normal, mean = 0.5 }"),
         (True, "true"),
     ],
@@ -433,6 +440,13 @@ def test_a_prior_in_a_condition_is_printed_as_it_is(material: Material) -> None:
         table(ademp(replace(material, conditions=vague)), "Data-generating mechanism", "Every parameter").rows
     )
     assert values["truth.fixed.arm"] == "{ distribution = normal, mean = 0.4, sd = 0.1 }"
+
+
+@pytest.mark.parametrize("module", ["definitions", "material", "payload"])
+def test_examples_in_docstrings(module: str) -> None:
+    found = doctest.testmod(importlib.import_module(f"nestlab.show.report.{module}"))
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_many_levels_are_given_by_their_ends() -> None:

@@ -106,7 +106,7 @@ def _type_one(material: Material) -> Told:
                 f"{estimand}, {label}",
                 f"where the truth lies beyond the value under test, on the null's side, the test at level {alpha:g} "
                 f"rejects at a rate of {span(material, beyond)}; {above} of {plural(len(beyond), 'rate')} "
-                f"{'is' if above == 1 else 'are'} above the level beyond Monte Carlo error.",
+                f"{_verb(above, 'is', 'are')} above the level beyond Monte Carlo error.",
             )
 
 
@@ -118,13 +118,13 @@ def _against(rows: pd.DataFrame, nominal: float) -> str:
         word = "below" if low else "above" if high else "not told apart from"
         return f"That is {word} {nominal:g} (exact binomial test at 5 %)."
     return (
-        f"{low} of {len(rows):,} rates {_lie(low)} below {nominal:g} and {high} above it beyond Monte Carlo error "
-        f"({_by_chance(len(rows))})."
+        f"{low} of {len(rows):,} rates {_verb(low, 'lies', 'lie')} below {nominal:g} and {high} above it beyond "
+        f"Monte Carlo error ({_by_chance(len(rows))})."
     )
 
 
-def _lie(count: int) -> str:
-    return "lies" if count == 1 else "lie"
+def _verb(count: int, one: str, more: str) -> str:
+    return one if count == 1 else more
 
 
 def _by_chance(count: int) -> str:
@@ -197,8 +197,8 @@ def _precision(material: Material) -> Told:
             ends = _extremes(material, clear, np.sign(clear["value"]), ("largest loss", "largest gain"), " %")
             yield (
                 f"precision of {name} against {first[1]}, paired by replicate",
-                f"{len(clear)} of {len(rows):,} gains (estimands x conditions) differ from 0 by more than 1.96 "
-                f"MCSEs{ends}.",
+                f"{len(clear)} of {len(rows):,} gains (estimands x conditions) "
+                f"{_verb(len(clear), 'differs', 'differ')} from 0 by more than 1.96 MCSEs{ends}.",
             )
 
 
@@ -225,8 +225,8 @@ def _coverage(material: Material) -> Told:
         ends = _extremes(material, rows, signs, ("lowest", "highest"))
         yield (
             f"{group}, {label}",
-            f"of {plural(len(rows), 'rate')} of coverage (estimands x conditions) {low} {_lie(low)} below "
-            f"{nominal:g} and {high} above it beyond Monte Carlo error ({_by_chance(len(rows))}){ends}.",
+            f"of {plural(len(rows), 'rate')} of coverage (estimands x conditions) {low} {_verb(low, 'lies', 'lie')} "
+            f"below {nominal:g} and {high} above it beyond Monte Carlo error ({_by_chance(len(rows))}){ends}.",
         )
 
 
@@ -239,8 +239,8 @@ def _bias(material: Material) -> Told:
             continue
         clear = rows[rows["value"].abs() > Z * rows["mcse"]]
         text = (
-            f"{len(clear)} of {len(rows):,} biases (estimands x conditions) exceed 1.96 MCSEs (about "
-            f"{0.05 * len(rows):.3g} would by chance if there were none)"
+            f"{len(clear)} of {len(rows):,} biases (estimands x conditions) {_verb(len(clear), 'exceeds', 'exceed')} "
+            f"1.96 MCSEs (about {0.05 * len(rows):.3g} would by chance if there were none)"
         )
         keys = [
             k for k in zip(clear["condition"], clear["method"], clear["estimand"], strict=True) if k in relative.index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -177,19 +178,37 @@ def _is_nan(value: object) -> bool:
 
 
 def value_text(value: object) -> str:
-    """A value as people write it: 0.5, 20, text as it is, equal neighbours of a list counted."""
+    """A value as people write it: 0.5, 20, text as it is, lists in short."""
     if value is None or _is_nan(value):
         return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, str) and value.startswith("["):  # a list where a table holds text
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
     if isinstance(value, list | tuple):
-        runs = [(value_text(item), len(list(run))) for item, run in groupby(value)]
-        return "[" + ", ".join(text if count == 1 else f"{count} x {text}" for text, count in runs) + "]"
+        return f"[{_list_text([value_text(item) for item in value])}]"
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {value_text(item)}" for key, item in value.items()) + " }"
     return str(value)
+
+
+def _list_text(items: list[str]) -> str:
+    """Equal neighbours and patterns that come again are counted, what is still long is cut.
+
+    >>> _list_text(["5", "5", "8"]), _list_text(["4", "36"] * 7 + ["20"])
+    ('2 x 5, 8', '7 x (4, 36), 20')
+    """
+    runs = [(text, len(list(run))) for text, run in groupby(items)]
+    if len(runs) <= MOST_LEVELS:
+        return ", ".join(text if count == 1 else f"{count} x {text}" for text, count in runs)
+    for period in range(2, MOST_LEVELS):
+        times = len(items) // period
+        if times > 1 and items[: times * period] == items[:period] * times:
+            return ", ".join([f"{times} x ({', '.join(items[:period])})", *items[times * period :]])
+    return f"{', '.join(items[:3])}, ..., {items[-1]} ({len(items)} values)"
 
 
 def levels_text(levels: Sequence[Any]) -> str:
