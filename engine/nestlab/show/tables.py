@@ -184,6 +184,7 @@ def to_markdown(table: Table) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$",
+    "|": r"\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}",  # the last three would be arguments of the line end before them
 }  # fmt: skip
 
 
