@@ -265,7 +265,8 @@ def _standard_errors(material: Material) -> Told:
         yield (
             f"{group}, {label}",
             f"against the spread of the estimates {len(clear)} of {len(rows):,} model standard errors (estimands x "
-            f"conditions) are off by more than 1.96 MCSEs (about {0.05 * len(rows):.3g} would be by chance){ends}.",
+            f"conditions) {_verb(len(clear), 'is', 'are')} off by more than 1.96 MCSEs (about {0.05 * len(rows):.3g} "
+            f"would be by chance){ends}.",
         )
 
 
