@@ -272,6 +272,12 @@ class Results:
         found = next(c for c in self._study.conditions() if data_key(c) == keys[condition])
         return compile_condition(found, self._study.methods()).frame(replicate, truth=truth)
 
+    def report(self, path: str | Path | None = None, *, title: str | None = None) -> Path:
+        """Write the report as one HTML file, report.html in the folder or `path`, and return where it is."""
+        from .report import write_report
+
+        return write_report(self, path, title=title)
+
     def _frame(self, row: StoredCondition, method: Method) -> pd.DataFrame:
         frame = self._store.read(row.number, result_key(row.data_key, method), row.replications)
         if frame.empty:

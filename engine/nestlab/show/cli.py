@@ -306,5 +306,23 @@ def table(
             raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
 
 
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write [default: report.html in that folder].", show_default=False)
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title, instead of the study's.", show_default=False)] = None,
+) -> None:
+    """Write one self-contained HTML file: findings, plots, all measures, and how the study was done."""
+    with _exit_codes():
+        from .report_command import report_command
+
+        line, complete = report_command(results, out=out, title=title)
+        typer.echo(line, err=True)
+        if not complete:
+            raise typer.Exit(INCOMPLETE)
+
+
 if __name__ == "__main__":
     main()

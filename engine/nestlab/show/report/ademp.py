@@ -1,0 +1,269 @@
+"""What a report of a simulation study must state: aim, data-generating mechanism, estimands, methods, measures (ADEMP), the
+number of replications, failures, software (Morris, White & Crowther 2019; Siepe et al. 2024), from the study and the manifest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...measure.performance import MEASURES
+from ...spec.identity import DERIVED_PATHS
+from ...spec.model import Predictor
+from .analyses import methods_section
+from .definitions import FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_formula
+from .effects import drawn_from
+from .failures import failures_section
+from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, priors_of, value_text
+from .provenance import software_section
+
+__all__ = ["ademp"]
+
+#: Rows of a table that stand open; longer ones are folded.
+OPEN_ROWS = 16
+#: Estimands that the aim names.
+MOST_NAMED = 12
+
+
+def ademp(material: Material) -> tuple[Section, ...]:
+    """The sections of the report's second half, in the order of the acronym."""
+    return (
+        Section("Aim", tuple(_aim(material))),
+        Section("Data-generating mechanism", tuple(_mechanism(material))),
+        Section("Estimands", tuple(_estimands(material))),
+        methods_section(material),
+        Section("Performance measures", tuple(_measures(material))),
+        Section("Replications", tuple(_replications(material))),
+        failures_section(material),
+        software_section(material),
+    )
+
+
+def _aim(material: Material) -> Iterator[Block]:
+    if material.study.title:
+        yield Paragraph(material.study.title)
+    names = ", ".join(material.labels)
+    wanted = [e for e in material.estimands if not e.startswith(("sd:", "cov:"))]
+    over = ", ".join(name for name, levels in material.factors.items() if len(levels) > 1)
+    shown = ", ".join(wanted[:MOST_NAMED]) + (
+        f" and {len(wanted) - MOST_NAMED} more" if len(wanted) > MOST_NAMED else ""
+    )
+    text = (
+        "To measure the bias, the precision, the coverage of intervals, the power and type I error rate of tests, "
+        f"and the failures of {names} for {shown}"
+    )
+    yield Paragraph(f"{text}, over {over}." if over else f"{text}, in one condition.")
+
+
+# -- data ------------------------------------------------------------------------------------------------------------------
+
+
+def _mechanism(material: Material) -> Iterator[Block]:
+    spec = material.conditions[0].spec
+    formula = str(spec.get("truth.formula", ""))
+    yield Paragraph(
+        f"Model: {formula}. Row i of cluster j is y_ij = x_ij' beta + z_ij' u_j + e_ij with random effects u_j ~ "
+        "N(0, G), one draw a cluster, and errors e_ij ~ N(0, sigma^2), all independent, unless a value below says "
+        "otherwise."
+    )
+    predictors = material.study.resolve().conditions[0].predictors
+    if predictors:
+        yield Paragraph(
+            "Predictors, at their values in the first condition: " + "; ".join(map(_predictor, predictors)) + "."
+        )
+    yield from _priors(material)
+    yield from _factors(material)
+    yield _parameters(material)
+    yield _conditions(material)
+
+
+def _priors(material: Material) -> Iterator[Block]:
+    drawn: dict[str, dict[str, None]] = {}
+    for stored in material.conditions:
+        for axis, text in priors_of(stored).items():
+            drawn.setdefault(axis, {})[text] = None
+    if drawn:
+        each = "; ".join(f"{axis} from {' or '.join(texts)}" for axis, texts in drawn.items())
+        yield Paragraph(
+            f"Each replicate draws its own truth: {each}. The error of an estimate is about that truth, and measures are "
+            "averages over the prior; power is then the assurance. The true values below are those at the means of the priors."
+        )
+
+
+def _predictor(predictor: Predictor) -> str:
+    place = "varies within clusters" if predictor.level == 1 else "varies between clusters only"
+    if predictor.distribution == "balanced":
+        share = "rows of each cluster" if predictor.level == 1 else "clusters"
+        return f"{predictor.name} {place} and is 0 or 1, 1 in half of the {share} (the odd one out is a 0)"
+    if predictor.distribution != "normal":
+        return f"{predictor.name} {place}: {predictor.distribution}"
+    again = "drawn anew in each replicate" if predictor.redraw else "drawn once and kept over replicates"
+    mean, sd = value_text(predictor.mean), value_text(predictor.sd)
+    return f"{predictor.name} {place} and is normal (mean {mean}, sd {sd}), {again}"
+
+
+def _factors(material: Material) -> Iterator[Block]:
+    factors, count = material.factors, len(material.conditions)
+    if not factors:
+        yield Paragraph("The study has no grid: one condition.")
+        return
+    rows = tuple((name, str(len(levels)), levels_text(levels)) for name, levels in factors.items())
+    yield Table("Factors and their levels", ("factor", "levels", "values"), rows)
+    product = math.prod(len(levels) for levels in factors.values())
+    crossed = " x ".join(str(len(levels)) for levels in factors.values())
+    if product == count:
+        yield Paragraph(f"The factors are fully crossed: {crossed} = {plural(count, 'condition')}.")
+    else:
+        yield Paragraph(
+            f"The combinations are listed (grid.cases), not fully crossed: {plural(count, 'condition')} of {crossed} "
+            f"= {product:,} possible ones."
+        )
+
+
+def _parameters(material: Material) -> Table:
+    """Every value of the conditions: one value, or that it varies. Whatever a condition's spec holds is printed."""
+    keys = dict.fromkeys(key for row in material.conditions for key in row.spec)
+    hidden = {"seed", "truth.formula", *DERIVED_PATHS}
+    rows = []
+    for key in keys:
+        if key in hidden:
+            continue
+        texts = dict.fromkeys(value_text(row.spec.get(key)) for row in material.conditions)
+        if len(texts) == 1:
+            rows.append((key, next(iter(texts))))
+        else:
+            values = sorted({row.spec[key] for row in material.conditions}) if _numbers(material, key) else list(texts)
+            rows.append((key, f"varies: {levels_text(values)}"))
+    return Table(
+        "Every parameter of the data-generating model", ("parameter", "value"), tuple(rows), len(rows) > OPEN_ROWS
+    )
+
+
+def _numbers(material: Material, key: str) -> bool:
+    return all(isinstance(row.spec.get(key), int | float) for row in material.conditions)
+
+
+def _conditions(material: Material) -> Table:
+    """A row a condition: factors, replicates, true values."""
+    factors, estimands = list(material.factors), [e for e, values in material.estimands.items() if len(values) != 1]
+    whole = material.whole
+    done = (
+        {}
+        if whole.empty
+        else whole[whole["measure"] == "failed"].groupby("condition")["n"].agg(["min", "max"]).to_dict("index")
+    )
+    rows = []
+    for row in material.conditions:
+        ends = done.get(row.number, {"min": 0, "max": 0})
+        n = f"{ends['min']:,}" if ends["min"] == ends["max"] else f"{ends['min']:,} to {ends['max']:,}"
+        cells = [str(row.number), *(value_text(row.factors.get(f)) for f in factors), n]
+        rows.append((*cells, *(value_text(row.truth.get(e)) for e in estimands)))
+    header = ("condition", *factors, "replicates", *(f"true {e}" for e in estimands))
+    caption = f"The {plural(len(rows), 'condition')}, with the true values that vary"
+    return Table(caption, header, tuple(rows), len(rows) > OPEN_ROWS)
+
+
+# -- estimands, measures ---------------------------------------------------------------------------------------------------
+
+
+def _estimands(material: Material) -> Iterator[Block]:
+    contrasts = {c.name: c for method in material.methods for c in method.contrasts}
+    rows = []
+    for name, values in material.estimands.items():
+        true = (
+            levels_text(values) if values else "tested only" if name in contrasts or ", " in name else "no single value"
+        )
+        if any(drawn_from(material, stored, name) for stored in material.conditions):
+            true += "; the mean, where it is drawn from a prior"
+        rows.append((name, _meaning(name, contrasts), true))
+    yield Table("Estimands and their true values", ("estimand", "what it is", "true value"), tuple(rows))
+    yield Paragraph(
+        "Correlations are undefined where a variance is 0, of the truth or of an estimate; such replicates have no "
+        "result for them and are not in their n."
+    )
+
+
+def _meaning(name: str, contrasts: Mapping[str, Any]) -> str:
+    if name in contrasts:
+        rows = [" + ".join(f"{value_text(w)} {term}" for term, w in row) for row in contrasts[name].weights]
+        scale = {None: "", "residual": ", over the residual sd", "total": ", over the total sd"}[
+            contrasts[name].standardise
+        ]
+        return f"joint hypothesis: {' = 0, '.join(rows)} = 0" if len(rows) > 1 else f"contrast {rows[0]}{scale}"
+    if name == "icc":
+        return "intercept variance / (intercept variance + residual variance), at 0 of predictors with a random slope; derived"
+    kind, _, rest = name.partition(":")
+    kinds = {"var": "variance", "sd": "standard deviation", "cov": "covariance", "cor": "correlation"}
+    if kind not in kinds:
+        return "joint test of all of these" if ", " in name else "fixed effect"
+    what = (
+        "of the errors"
+        if rest == "residual"
+        else f"of random effects: {' and '.join(rest.split(':')[1:])} by {rest.split(':')[0]}"
+    )
+    return f"{kinds[kind]} {what}" + ("; derived" if kind in ("sd", "cor") else "")
+
+
+def _measures(material: Material) -> Iterator[Block]:
+    kind = material.study.mcse
+    present = set(material.summary["measure"]) if len(material.summary) else set()
+    rows = tuple((m, FORMULAS.get(m, "see results/README.md"), mcse_formula(m, kind)) for m in MEASURES if m in present)
+    yield Table("Measures and their Monte Carlo standard errors", ("measure", "definition", "MCSE"), rows)
+    yield Paragraph(
+        f"{MCSE_NOTES[kind]} est and se are a replicate's estimate and standard error, p a proportion, N the number "
+        "of replicates with a result, the n beside each measure; whatever has no result is in no measure, and n "
+        "shows it. Of proportions the table also has Wilson's 95 % limits, since their MCSE is 0 at 0 and 1. Of "
+        "power and coverage it has the number of replicates without a result and the bounds that count those as 0 "
+        "and as 1. Subsets: all replicates with a result; converged fits only; those on which all methods have a "
+        "result (common)."
+    )
+
+
+def _replications(material: Material) -> Iterator[Block]:
+    low, high = material.replications()
+    asked = material.asked()
+    differ = "" if low == high else " Conditions differ in their number of replicates: the column n tells."
+    yield Paragraph(
+        f"Replications a condition: {_to(*asked)} were asked for; stored are {_to(low, high)} a condition and method.{differ}"
+    )
+    reason = material.manifest.get("replications_reason")
+    yield Paragraph(
+        (
+            f"Why that many: {reason} "
+            if reason
+            else "Why that many: the study file gives no reason; this is what the number buys. "
+        )
+        + _precision_bought(low or asked[0])
+    )
+    largest = _largest_mcse(material)
+    if largest:
+        yield Table("The largest MCSE of each measure", ("measure", "largest MCSE", "n", "of"), tuple(largest))
+
+
+def _to(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _precision_bought(n: int) -> str:
+    def mcse(p: float) -> str:
+        return f"{math.sqrt(p * (1 - p) / n):.2g}"
+
+    return (
+        f"With {n:,} replicates the MCSE of a proportion is at most {mcse(0.5)}; it is {mcse(0.8)} at a power of "
+        f"0.8, {mcse(0.95)} at a coverage of 0.95 or a type I error rate of 0.05, and the MCSE of a bias is "
+        f"{1 / math.sqrt(n):.2g} of the estimate's standard deviation."
+    )
+
+
+def _largest_mcse(material: Material) -> Iterator[tuple[str, ...]]:
+    whole = material.whole
+    if whole.empty:
+        return
+    rows = whole[whole["measure"].isin([*PROPORTIONS, "relbias", "relerror"]) & whole["mcse"].notna()]
+    for measure in [m for m in MEASURES if m in set(rows["measure"])]:
+        some = rows[rows["measure"] == measure]
+        row = largest(some, some["mcse"])
+        unit = "" if measure in PROPORTIONS else " %"
+        where = ", ".join(part for part in (row["estimand"], row["method"], material.place(row)) if part)
+        yield measure, f"{row['mcse']:.2g}{unit}", f"{int(row['n']):,}", where

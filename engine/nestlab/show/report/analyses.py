@@ -1,0 +1,96 @@
+"""The methods of a study in words: formula, criterion, tolerances, degrees of freedom, tests, intervals, alpha."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...fit.search import DECREMENT_TOLERANCE, MAX_ITERATIONS, RESIDUAL_TOLERANCE, SINGULAR_TOLERANCE
+from ...spec.formula import formula_text
+from ...spec.model import Contrast, Method
+from .material import Material, Paragraph, Section, Table, plural, value_text
+
+__all__ = ["methods_section"]
+
+_RULES = {
+    "z": "z (infinite df)",
+    "residual": "residual df (rows - fixed effects)",
+    "between-within": "between-within df",
+    "satterthwaite": "Satterthwaite's df, as lmerTest computes them",
+    "kenward-roger": "Kenward and Roger's covariance and df, as pbkrtest computes them",
+}
+_INTERVALS = {
+    "profile": "profile likelihood (of the ML deviance)",
+    "profile-reml": "profile of the restricted deviance",
+    "bootstrap": "parametric bootstrap, percentiles",
+    "wald": "Wald, from the expected information",
+    "wald-log": "Wald on the log scale (Fisher's z of correlations), from the expected information",
+}
+
+
+def methods_section(material: Material) -> Section:
+    """What each method does."""
+    blocks = [Table(f"Method {m.name}", ("item", "value"), tuple(_items(m))) for m in material.methods]
+    return Section("Methods", (*blocks, Paragraph(_tolerances(material))))
+
+
+def _items(method: Method) -> Iterator[tuple[str, str]]:
+    yield "formula", formula_text(method.formula)
+    criterion = "REML (restricted maximum likelihood)" if method.reml else "ML (maximum likelihood)"
+    yield (
+        "estimator",
+        f"linear mixed model by {criterion}" + (", statsmodels' MixedLM" * (method.estimator == "statsmodels")),
+    )
+    if len(method.df) > 1:
+        yield "in the summary", f"one fit, {plural(len(method.df), 'rule')}: {', '.join(method.labels)}"
+    yield "degrees of freedom", "; ".join(_RULES.get(rule, rule) for rule in method.df)
+    if "satterthwaite" in method.df:
+        at = (
+            "as lmerTest gives them"
+            if method.singular_df == "lmertest"
+            else "those of the model without what vanished (refit)"
+        )
+        yield "df at a singular fit", at
+    level = f"level alpha = {method.alpha:g}"
+    yield "tests", f"two-sided t tests (z where df are infinite) of every fixed effect against 0, {level}"
+    if method.compare is not None:
+        reference = {
+            "asymptotic": "chi-square, or its mixture where a variance is tested at 0",
+            "exact": f"exact restricted distribution (Crainiceanu and Ruppert 2004), {method.draws:,} draws",
+            "bootstrap": f"parametric bootstrap, {method.draws:,} draws",
+        }[method.reference]
+        yield "likelihood ratio test", f"against {formula_text(method.compare)}; reference: {reference}; {level}"
+    for contrast in method.contrasts:
+        yield f"contrast {contrast.name}", f"{_contrast(contrast)}; {level}"
+    share = f"{100 * (1 - method.alpha):g} %"
+    t = "estimate -/+ t quantile x standard error, by the rule of df"
+    yield f"{share} intervals of fixed effects", t if method.intervals == "t" else _INTERVALS[method.intervals]
+    yield f"{share} intervals of variances", _INTERVALS.get(method.variance_intervals or "", "none")
+    if "bootstrap" in (method.intervals, method.variance_intervals):
+        yield "draws of the bootstrap", f"{method.draws:,}"
+
+
+def _contrast(contrast: Contrast) -> str:
+    if contrast.joint:
+        return "joint F test"
+    weights = " + ".join(f"{value_text(weight)} {term}" for term, weight in contrast.weights[0])
+    if contrast.equivalence is not None:
+        low, high = map(value_text, contrast.equivalence)
+        return f"{weights}: equivalence within {low} and {high}, by two one-sided tests"
+    sides = {"two-sided": "different from", "greater": "greater than", "less": "less than"}[contrast.alternative]
+    return f"{weights}: t test, is it {sides} {value_text(contrast.null)}"
+
+
+def _tolerances(material: Material) -> str:
+    text = ""
+    if any(method.estimator == "lmm" for method in material.methods):
+        text = (
+            f"Tolerances: Newton steps with exact derivatives, at most {MAX_ITERATIONS} from one start, until the "
+            f"Newton decrement is below {DECREMENT_TOLERANCE:g} units of deviance or rounding stops it; a fit counts "
+            f"as converged where the scale-free gradient of the deviance is at most {RESIDUAL_TOLERANCE:g} and, on "
+            "the boundary, points outwards; as singular where an eigenvalue of the whitened covariance of the "
+            f"random effects is below {SINGULAR_TOLERANCE:g}. Irregular or unfinished searches are made from several "
+            "starts and the lowest deviance is kept."
+        )
+    if any(method.estimator == "statsmodels" for method in material.methods):
+        text += " statsmodels' MixedLM runs at its own tolerances."
+    return text.strip()

@@ -1,0 +1,110 @@
+"""What a test meets in a condition, and whether a rate departs from its nominal value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import bdtr, bdtrc
+
+from ...run.store import StoredCondition
+from ...spec.estimands import find_estimand
+from ...spec.model import INTERCEPT, Contrast
+from .material import VARIANCE_LIKE, Material, priors_of
+
+__all__ = ["departures", "drawn_from", "effect_kind", "tests_of"]
+
+#: Distance of a true value from the one under test that is rounding.
+ROUNDING = 1e-12
+
+
+def effect_kind(material: Material, condition: int, estimand: str) -> str:
+    """What a test of an estimand meets in a condition.
+
+    "null": the value under test is true, so that rejections are type I errors at the nominal rate; "beyond": the truth lies on
+    the null's side of it, where at most that rate is allowed; "effect": there is something to find; "unknown": no single true
+    value.
+    """
+    stored = next(c for c in material.conditions if c.number == condition)
+    truth = stored.truth
+    if drawn_from(material, stored, estimand):
+        return "unknown"
+    contrasts = {c.name: c for method in material.methods for c in method.contrasts}
+    if estimand in contrasts:
+        return _contrast_kind(contrasts[estimand], truth)
+    parts = [estimand] if find_estimand(truth, estimand) else estimand.split(", ")
+    values = [truth.get(find_estimand(truth, part) or part) for part in parts]
+    if any(value is None or not np.isfinite(value) for value in values):
+        return "unknown"
+    return "effect" if any(value != 0 for value in values) else "null"
+
+
+def drawn_from(material: Material, stored: StoredCondition, estimand: str) -> list[str]:
+    """The priors that a condition draws an estimand's true value from, as text: "normal(0.5, 0.2)"; none where it is fixed."""
+    contrasts = {c.name: c for method in material.methods for c in method.contrasts}
+    texts = []
+    for axis, text in priors_of(stored).items():
+        term = axis.removeprefix("truth.fixed.") if axis.startswith("truth.fixed.") else None
+        contrast = contrasts.get(estimand)
+        if contrast is not None:
+            hit = find_estimand(contrast.terms, term) is not None if term else contrast.standardise is not None
+        else:
+            parts = estimand.split(", ")
+            hit = find_estimand(parts, term) is not None if term else any(_moves(axis, part) for part in parts)
+        if hit:
+            texts.append(text)
+    return texts
+
+
+def _moves(axis: str, estimand: str) -> bool:
+    """Whether an axis of the covariances can change an estimand; rather too often than too seldom."""
+    if estimand in ("var:residual", "sd:residual"):
+        return axis.startswith("truth.residual")
+    if estimand.startswith("cor:"):  # held when a variance varies
+        return "correlation" in axis
+    return estimand.startswith(VARIANCE_LIKE)
+
+
+def _contrast_kind(contrast: Contrast, truth: Mapping[str, float]) -> str:
+    if contrast.joint:
+        rows = [
+            sum(weight * truth.get(find_estimand(truth, term) or term, np.nan) for term, weight in row)
+            for row in contrast.weights
+        ]
+        if not np.isfinite(rows).all():
+            return "unknown"
+        return "effect" if any(abs(value) > ROUNDING for value in rows) else "null"
+    value = truth.get(contrast.name)
+    if value is None or not np.isfinite(value):
+        return "unknown"
+    if contrast.equivalence is not None:
+        inside = min(value - contrast.equivalence[0], contrast.equivalence[1] - value)
+        return "effect" if inside > ROUNDING else "null" if inside > -ROUNDING else "beyond"
+    distance = value - contrast.null
+    if abs(distance) <= ROUNDING:
+        return "null"
+    wrong_side = {"two-sided": False, "greater": distance < 0, "less": distance > 0}[contrast.alternative]
+    return "beyond" if wrong_side else "effect"
+
+
+def tests_of(material: Material) -> pd.DataFrame:
+    """The rows of power, with what each test meets in `kind`; of the intercept only if nothing else is tested."""
+    whole = material.whole
+    rows = whole[(whole["measure"] == "power") & whole["value"].notna()]
+    if (rows["estimand"] != INTERCEPT).any():
+        rows = rows[rows["estimand"] != INTERCEPT]
+    keys = list(zip(rows["condition"], rows["estimand"], strict=True))
+    kinds = {(c, e): effect_kind(material, int(c), str(e)) for c, e in dict.fromkeys(keys)}
+    return rows.assign(kind=pd.Series([kinds[key] for key in keys], index=rows.index, dtype=object))
+
+
+def departures(rows: pd.DataFrame, nominal: float) -> Any:
+    """-1, 0 or 1 a row: a rate significantly below, not significantly off, significantly above `nominal`, by an exact
+    two-sided binomial test at 5 %."""
+    n = rows["n"].to_numpy(dtype=np.int64)
+    k = np.round(rows["value"].to_numpy(dtype=float) * n)
+    below = bdtr(k, n, nominal) <= 0.025
+    above = np.where(k > 0, bdtrc(k - 1, n, nominal), 1.0) <= 0.025
+    return above.astype(int) - below.astype(int)

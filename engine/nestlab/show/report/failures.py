@@ -1,0 +1,103 @@
+"""Non-convergence and singular fits: defined, counted by method and condition, and how they were handled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ...fit.status import InferenceStatus, Status
+from ...run.store import Store
+from ...spec.identity import result_key
+from .material import Material, Paragraph, Section, Table, value_text
+
+__all__ = ["failures_section"]
+
+#: Rows of counts that stand open; longer tables are folded.
+OPEN_ROWS = 16
+
+
+def failures_section(material: Material) -> Section:
+    """Definitions, counts, and what became of the replicates."""
+    fits = tuple((status.name, "yes" if status.converged else "no", status.sentence) for status in Status)
+    inference = tuple((status.name, "yes" if status.failed else "no", status.sentence) for status in InferenceStatus)
+    return Section(
+        "Non-convergence and singular fits",
+        (
+            Table("Statuses of a fit", ("status", "converged", "meaning"), fits),
+            Table("Statuses of the inference on a fit", ("status", "failed", "meaning"), inference),
+            Paragraph(
+                "Every replicate is kept with its status; none is drawn again or dropped. A fit without estimates "
+                "is in no measure of an estimand; a singular fit counts like any other, and so do the estimates of "
+                "a fit that did not converge in the subset all, while the subset converged leaves them out. A "
+                "missing test is not a non-rejection and a missing interval not a miss: they are missing from n, "
+                "and the bounds of power and coverage count them both ways."
+            ),
+            _counts(material),
+            *_statuses(material),
+        ),
+    )
+
+
+def _counts(material: Material) -> Table:
+    """A row a condition and method (one label a rule of inference)."""
+    shares = _shares(material)
+    factors = [name for name, levels in material.factors.items() if len(levels) > 1]
+    rows = []
+    for row in material.conditions:
+        for label in material.labels:
+            found = shares.get((row.number, label))
+            if found is None:
+                counts = ["0", *["none stored"] * 4]
+            else:
+                n = found["converged"][1]
+                counts = [
+                    f"{n:,}",
+                    *(_count(found.get(m)) for m in ("converged", "singular", "failed", "inference_failed")),
+                ]
+            rows.append((str(row.number), *(value_text(row.factors.get(f)) for f in factors), label, *counts))
+    header = (
+        "condition",
+        *factors,
+        "method",
+        "replicates",
+        "converged",
+        "singular",
+        "no estimates",
+        "inference failed",
+    )
+    return Table("Fits by condition and method", header, tuple(rows), len(rows) > OPEN_ROWS)
+
+
+def _shares(material: Material) -> dict[tuple[int, str], dict[str, tuple[float, int]]]:
+    whole = material.whole
+    found: dict[tuple[int, str], dict[str, tuple[float, int]]] = {}
+    if not whole.empty:
+        some = whole[whole["estimand"] == ""]
+        for c, m, measure, value, n in some[["condition", "method", "measure", "value", "n"]].itertuples(index=False):
+            found.setdefault((int(c), str(m)), {})[str(measure)] = (float(value), int(n))
+    return found
+
+
+def _count(share: tuple[float, int] | None) -> str:
+    return "not told" if share is None else f"{round(share[0] * share[1]):,}"
+
+
+def _statuses(material: Material) -> list[Table]:
+    """What kind the fits were that did not converge; read from the replicates of the conditions that have any."""
+    shares = _shares(material)
+    store, rows = Store(material.results.folder), []
+    store.forget_missing()
+    store.adopt_unlisted()
+    for stored in material.conditions:
+        for method in material.methods:
+            found: Mapping[str, Any] = shares.get((stored.number, method.labels[0]), {})
+            value, n = found.get("converged", (1.0, 0))
+            if round(value * n) == n:
+                continue
+            columns = store.read_columns(stored.number, result_key(stored.data_key, method), n)
+            counts = Counter(Status(int(code)).name for code in columns["status"])
+            rows.append((str(stored.number), method.name, *(f"{counts[status.name]:,}" for status in Status)))
+    header = ("condition", "method", *(status.name for status in Status))
+    caption = "Statuses where a fit did not converge"
+    return [Table(caption, header, tuple(rows), len(rows) > OPEN_ROWS)] if rows else []
