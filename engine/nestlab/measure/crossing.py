@@ -1,15 +1,15 @@
 """Where a curve of measures reaches a target, with an interval for the place.
 
-Designs x_i (clusters, rows of a cluster, an effect, an icc) were tried by simulation: values v_i with Monte Carlo standard errors.
-On a scale y on which the curve is nearly straight (the probit of a proportion, the logarithm of a width), against an axis h (the
-root or the logarithm of x, or x), a parabola about the place where it reaches the target y*,
+Designs x_i (clusters, rows of a cluster, an effect, an icc) were tried by simulation: values v_i with Monte Carlo standard
+errors. On a scale y on which the curve is nearly straight (the probit of a proportion, the logarithm of a width), against an
+axis h (the root or the logarithm of x, or x), a parabola about the place where it reaches the target y*,
 
     y - y* = a + b d + c d^2,   d = h - h0,
 
 is fitted by weighted least squares to the designs near the target: precisions of the values times tricube weights of the
-distance from y* (Cleveland 1979, J Am Stat Assoc 74:829), with a normal prior of mean 0 for c, so that few designs are enough. The
-interval holds the x about h0 at which the curve's distance from y* is within 1.96 of its standard errors (Fieller 1954, J R Stat
-Soc B 16:175); designs that scatter more than their errors say make it wider.
+distance from y* (Cleveland 1979, J Am Stat Assoc 74:829), with a normal prior of mean 0 for c, so that few designs are enough.
+The interval holds the x about h0 at which the curve's distance from y* is within 1.96 of its standard errors (Fieller 1954, J R
+Stat Soc B 16:175); designs that scatter more than their errors say make it wider.
 """
 
 from __future__ import annotations
@@ -24,7 +24,19 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import ndtr, ndtri
 
-__all__ = ["BANDWIDTH", "Crossing", "Kind", "Scale", "Tried", "cross", "from_axis", "link_of", "monotone", "to_axis", "to_link"]
+__all__ = [
+    "BANDWIDTH",
+    "Crossing",
+    "Kind",
+    "Scale",
+    "Tried",
+    "cross",
+    "from_axis",
+    "link_of",
+    "monotone",
+    "to_axis",
+    "to_link",
+]
 
 Array: TypeAlias = NDArray[np.float64]
 #: Of a measure: a proportion is fitted by its probit, a positive one by its logarithm.
@@ -167,14 +179,14 @@ def _parabola(h: Array, gap: Array, precision: Array, fit: _Fit, bandwidth: floa
     A = X.T @ (w[:, None] * X)
     A[2, 2] += 1 / max(curvature * fit.slope**2, 1e-300) ** 2
     try:
-        V = np.linalg.inv(A)
+        V = np.asarray(np.linalg.inv(A), dtype=np.float64)
     except np.linalg.LinAlgError:
         return None
-    a, b, c = V @ (X.T @ (w * gap))
+    a, b, c = (float(v) for v in V @ (X.T @ (w * gap)))
     free = near.sum() - 2
     if free > 1:
         scatter = float(np.sum(w * (gap - X @ np.array([a, b, c])) ** 2)) / free
-        V = V * max(1.0, scatter)
+        V = np.asarray(V * max(1.0, scatter), dtype=np.float64)
     if b == 0 or not np.isfinite([a, b, c]).all() or (b > 0) != (fit.slope > 0):
         return None
     inside = b * b - 4 * a * c

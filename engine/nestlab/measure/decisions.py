@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .intervals import critical_values
-from .results import Estimates
+from .results import Estimates, MethodResults
 
-__all__ = ["Decisions", "decide"]
+__all__ = ["Decisions", "decide", "reject_all"]
 
 Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -21,6 +22,21 @@ class Decisions(NamedTuple):
 
     rejects: Mask
     known: Mask
+
+
+def reject_all(method: MethodResults, estimands: Sequence[str]) -> Decisions:
+    """Whether the tests of all the estimands reject, replicate by replicate; known where all of them are.
+
+    Raises KeyError for an estimand that the method does not test.
+    """
+    rejects, known = np.ones(len(method.replicate), dtype=bool), ~method.failed
+    for name in estimands:
+        decided = decide(method.estimands[name], None, method.alpha)
+        if decided is None:
+            raise KeyError(name)
+        rejects &= decided.rejects
+        known &= decided.known
+    return Decisions(rejects & known, known)
 
 
 def decide(part: Estimates, half: Array | None, alpha: float) -> Decisions | None:

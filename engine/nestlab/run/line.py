@@ -5,9 +5,10 @@
         search.tell(simulate(wanted))
     search.answer()
 
-First the target is bracketed, by few replications a design and steps as long as the curve so far allows. Then replications go where
-they inform: to the fitted place and to both its sides, a third of a probit away, where the curve's slope and level are told best; as
-many as the interval still lacks. Nothing here simulates; what is proposed depends on what was told, and on nothing else.
+First the target is bracketed, by few replications a design and steps as long as the curve so far allows. Then replications go
+where they inform: to the fitted place and to both its sides, a third of a probit away, where the curve's slope and level are
+told best; as many as the interval still lacks. Nothing here simulates; what is proposed depends on what was told, and on
+nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..measure.crossing import Crossing, Kind, Scale, Tried, cross, from_axis, to_axis
+from ..measure.crossing import Crossing, Kind, Scale, Tried, cross, from_axis, monotone, to_axis
 
 __all__ = ["Answer", "Axis", "Goal", "LineSearch"]
 
@@ -46,7 +47,7 @@ class Axis:
         """The nearest allowed value, or the next one up or down, within the ends; three digits where there are no steps."""
         if math.isfinite(x) and x:
             step = self.step or 10.0 ** (math.floor(math.log10(abs(x))) - 2)
-            rounded = {"near": round, "up": math.ceil, "down": math.floor}[side]
+            rounded = math.ceil if side == "up" else math.floor if side == "down" else round
             x = float(f"{rounded(round(x / step, 9)) * step:.12g}")
         return min(max(x, self.low), self.high)
 
@@ -73,11 +74,8 @@ class Goal:
     def short(self, tried: Tried) -> float:
         """By how many standard errors a design misses the target; negative where it reaches it."""
         gap = self.value - tried.value if self.side == "above" else tried.value - self.value
-        if self.kind == "proportion":
-            error = math.sqrt(self.value * (1 - self.value) / tried.n)
-        else:
-            error = max(tried.mcse, 1e-300)
-        return gap / error
+        proportion = self.kind == "proportion"
+        return gap / (math.sqrt(self.value * (1 - self.value) / tried.n) if proportion else max(tried.mcse, 1e-300))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +170,7 @@ class LineSearch:
         points = sorted(self.tried.values(), key=lambda t: t.x)
         if not self.goal.absolute:
             return points
-        weights = [1 / max(t.mcse, 1e-300) ** 2 for t in points]
-        sign = math.copysign(1.0, sum(w * t.value for w, t in zip(weights, points, strict=True)))
+        sign = math.copysign(1.0, sum(t.value * abs(t.value) / max(t.mcse, 1e-300) ** 2 for t in points))
         return [Tried(t.x, sign * t.value, t.mcse, t.n) for t in points]
 
     def _outward(self) -> dict[float, int]:
@@ -236,7 +233,10 @@ class LineSearch:
 
     def _lacking(self, crossing: Crossing) -> float:
         """The interval's width over what is enough; at most 8."""
-        enough = max(self.axis.step, self.goal.precision * abs(crossing.x), 1e-12)
+        axis = self.axis
+        # an icc of 0.01 need not be known to 0.0002
+        least = 0.1 * (axis.high - axis.low) if axis.scale == "linear" else 0.0
+        enough = max(axis.step, self.goal.precision * max(abs(crossing.x), least), 1e-12)
         return min((crossing.upper - crossing.lower) / enough, 8.0)
 
     def _informative(self, crossing: Crossing) -> list[float]:
@@ -283,6 +283,9 @@ class LineSearch:
         return Answer(at.x, at.x, at.x, True, sure, smallest, None)
 
     def _best(self, points: list[Tried]) -> Tried:
-        """The design that comes nearest to the target, chance left out: by its value two standard errors worse."""
-        sign = 1 if self.goal.side == "above" else -1
-        return max(points, key=lambda t: sign * t.value - 2 * t.mcse)
+        """The design nearest to the target by the monotone curve, which leaves chance out; of equals the one tried most."""
+        _, curve = monotone(points, kind=self.goal.kind, scale=self.axis.scale)
+        sign = 1.0 if self.goal.side == "above" else -1.0
+        top = float(np.max(sign * curve))
+        alike = [t for t, value in zip(points, curve, strict=True) if sign * value >= top - 1e-12]
+        return max(alike, key=lambda t: t.n)

@@ -22,7 +22,7 @@ from ..spec.study import StudyFile
 from .columns import drawn_columns, stored_columns
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
 from .store import Store, StoredCondition
-from .summarise import Summaries
+from .summarise import Known, Summaries
 from .workers import Progress, Quiet, Work
 
 __all__ = ["RunReport", "run_study"]
@@ -43,13 +43,13 @@ class RunReport:
 
 def run_study(
     study: StudyFile, folder: Path, *, text: str, replications: int | Mapping[str, int], jobs: int = -1,
-    progress: Progress | None = None, entries: Mapping[str, Any] | None = None,
+    progress: Progress | None = None, entries: Mapping[str, Any] | None = None, known: Known | None = None,
 ) -> RunReport:  # fmt: skip
     """Do what is missing of `replications` replicates of every condition, and write the summary.
 
-    replications: of all conditions, or of each by its data key. entries: what else the manifest shall say. jobs: worker
-    threads, -1 for all cores. Raises RefusedError where stored results don't fit the study; KeyboardInterrupt passes through
-    after finished parts and the manifest are safe.
+    replications: of all conditions, or of each by its data key. entries: what else the manifest shall say. known: measures that
+    a run of the same study made, not to be made again. jobs: worker threads, -1 for all cores. Raises RefusedError where stored
+    results don't fit the study; KeyboardInterrupt passes through after finished parts and the manifest are safe.
     """
     progress = progress or Quiet()
     conditions, methods = study.conditions(), study.methods()
@@ -80,7 +80,7 @@ def run_study(
         schema = [*_schema(rows, methods), *drawn_columns(conditions, methods)]
         progress.start(made, len(conditions))
         try:
-            summaries = Summaries(store, rows, methods, study.mcse)
+            summaries = Summaries(store, rows, methods, study.mcse, known)
             Work(store, methods, schema, jobs, progress, _Manifest(store), summaries.make).run(tasks)
             progress.stage("measuring")
             store.write_summary(summaries.table())

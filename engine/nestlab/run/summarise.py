@@ -23,9 +23,11 @@ from ..spec.model import INTERCEPT, Contrast, Method
 if TYPE_CHECKING:
     from .store import Store, StoredCondition
 
-__all__ = ["Summaries", "derive", "derive_truths", "method_estimands", "method_results"]
+__all__ = ["Known", "Summaries", "derive", "derive_truths", "method_estimands", "method_results"]
 
 Array = NDArray[Any]
+#: The measures of a condition, by its data key and its replications.
+Known = dict[tuple[str, int], list[Row]]
 #: Replications of a condition above which conditions are read one at a time.
 LARGE = 200_000
 _KINDS = {"var", "sd", "cov", "cor"}
@@ -202,8 +204,17 @@ def _has_limits(method: Method, name: str, *, fixed: bool) -> bool:
 class Summaries:
     """Makes summary.parquet condition by condition: `make(number)` as each is complete, in any thread, then `table()`."""
 
-    def __init__(self, store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method], mcse: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rows: Sequence[StoredCondition],
+        methods: Sequence[Method],
+        mcse: str,
+        known: Known | None = None,
+    ) -> None:
+        """known: measures of conditions as they were made before, which are used again and added to."""
         self._store, self._methods, self._mcse = store, methods, mcse
+        self._known = {} if known is None else known
         self._rows = {row.number: row for row in rows if row.active}
         self._factors = list(dict.fromkeys(name for row in self._rows.values() for name in row.factors))
         self._made: dict[int, list[Row]] = {}
@@ -213,9 +224,13 @@ class Summaries:
         """Measure one condition from what is stored."""
         row = self._rows[number]
         with self._guard if row.replications > LARGE else contextlib.nullcontext():
-            self._made[number] = self._measure(row)
+            key = (row.data_key, row.replications)
+            if key not in self._known:
+                self._known[key] = self._measure(row)
+            self._made[number] = self._known[key]
 
-    def _measure(self, row: StoredCondition) -> list[Row]:
+    def results(self, row: StoredCondition) -> list[MethodResults]:
+        """What is stored of one condition, as the measures take it."""
         names = list(row.truth)
         results = []
         for method in self._methods:
@@ -223,6 +238,10 @@ class Summaries:
             if columns:
                 columns |= derive_truths(columns, row.truth)
                 results.extend(method_results(columns | derive(columns, names), method, names))
+        return results
+
+    def _measure(self, row: StoredCondition) -> list[Row]:
+        results = self.results(row)
         truth: Mapping[str, float] = {k: v for k, v in row.truth.items() if v is not None}
         return measure(results, truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]
 

@@ -4,10 +4,11 @@ In a two-level model the variance of an estimated fixed effect is nearly (a + b 
 
     probit(power) = sqrt(J / (a + b / m)) - c,     log(width) = log(2) + log((a + b / m) / J) / 2
 
-in units that a and b absorb (Raudenbush 1997, Psychol Methods 2:173; c is near the critical value). The three parameters are fitted to
-the designs tried, those near the target counting most. The cheapest design on the curve "target reached" is simulated, with designs
-along the curve and to both sides of it; limits of its cost and of its numbers come from draws of the parameters' sampling
-distribution. How many clusters the chosen cluster size needs is then settled by the designs of that size alone.
+in units that a and b absorb (Raudenbush 1997, Psychol Methods 2:173; c is near the critical value). The three parameters are
+fitted to the designs tried, those near the target counting most. The cheapest design on the curve "target reached" is
+simulated, with designs along the curve and to both sides of it; limits of its cost and of its numbers come from draws of the
+parameters' sampling distribution. How many clusters the chosen cluster size needs is then settled by the designs of that size
+alone.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
+from scipy.special import ndtri
 
 from ..measure.crossing import BANDWIDTH, Tried, cross, link_of, to_link
 from ..spec.cost import Cost
+from ..spec.problems import StudyError
 from .line import Axis, Goal
 
 __all__ = ["Cheapest", "SurfaceSearch"]
@@ -33,6 +37,14 @@ Pair = tuple[int, int]
 DRAWS = 1000
 #: Rounds after which a search ends, whatever is known.
 MOST_ROUNDS = 12
+
+
+@cache
+def _scores(count: int) -> Array:
+    """(count, 3): normal scores of Halton's sequence (1960, Numer Math 2:84), so that limits do not hang on chance."""
+    from scipy.stats.qmc import Halton
+
+    return np.asarray(ndtri(Halton(3, scramble=False).random(count + 1)[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,7 @@ class SurfaceSearch:
         done = answer.sure and pair in self.tried and self.tried[pair].n >= self.rung / 2
         if done or self.rounds > MOST_ROUNDS:
             return {} if pair in self.tried else {pair: self.rung}
-        wanted = {near: self.rung for near in self._around(answer)} | {pair: 2 * self.rung}
+        wanted = dict.fromkeys(self._around(answer), self.rung) | {pair: 2 * self.rung}
         return {p: n for p, n in wanted.items() if p not in self.tried or self.tried[p].n < 0.9 * n}
 
     def answer(self) -> Cheapest:
@@ -117,7 +129,9 @@ class SurfaceSearch:
         y, se = to_link(tried, self.goal.kind)
         se = np.maximum(se, 1e-9)
         level = np.median(y) if self.maximise else link_of(self.goal.value, self.goal.kind)
-        start = np.array([math.log(0.5 * self.clusters.start / 8), math.log(0.5 * self.clusters.start * self.sizes.start / 8), 1.96])
+        start = np.array(
+            [math.log(0.5 * self.clusters.start / 8), math.log(0.5 * self.clusters.start * self.sizes.start / 8), 1.96]
+        )
         near = np.ones_like(y)
         for _ in range(4):
             weight = np.sqrt(near) / se
@@ -170,38 +184,51 @@ class SurfaceSearch:
         if self.maximise:
             return (*self._within_budget(theta, m), True)
         J = self._round_up(self._needed(theta[0], theta[1], theta[2], m))
-        price = np.where(self.clusters.high >= J, self.cost(clusters=np.minimum(J, self.clusters.high), cluster_size=m), np.inf)
+        price = np.where(
+            self.clusters.high >= J, self.cost(clusters=np.minimum(J, self.clusters.high), cluster_size=m), np.inf
+        )
         k = int(np.argmin(price))
-        if not price[k] <= self.budget:
+        if not price[k] <= self.budget or not np.isfinite(price[k]):
             return (*self._within_budget(theta, m), False)
         return float(J[k]), float(m[k]), float(price[k]), True
 
-    def _within_budget(self, theta: Array, m: Array) -> tuple[float, float, float]:
-        """The best design that the budget allows: most clusters of each size, then the best size."""
+    @cached_property
+    def _affordable(self) -> Array:
+        """The most clusters that the budget allows of each size; nan where it allows none."""
         step = self.clusters.step or 1.0
         J = np.arange(self.clusters.low, self.clusters.high + 0.5 * step, step)
-        J = J if len(J) <= 4000 else np.unique(np.round(np.geomspace(J[0], J[-1], 4000) / step) * step)
-        price = self.cost(clusters=J[:, None], cluster_size=m[None, :])
+        price = self.cost(clusters=J[:, None], cluster_size=self._sizes()[None, :])
+        most = np.where(price <= self.budget, J[:, None], -np.inf).max(axis=0)
+        return np.where(np.isfinite(most), most, np.nan)
+
+    def _within_budget(self, theta: Array, m: Array) -> tuple[float, float, float]:
+        """The best design that the budget allows: most clusters of each size, then the best size."""
+        J = self._affordable
+        if np.isnan(J).all():
+            raise StudyError([f"--budget {self.budget:g}: even the smallest design costs more; raise it"])
         sign = -1.0 if self.goal.kind == "positive" else 1.0
-        worth = np.where(price <= self.budget, sign * self._link(theta, J[:, None], m[None, :]), -np.inf)
-        i, k = np.unravel_index(int(np.argmax(worth)), worth.shape)
-        return float(J[i]), float(m[k]), float(price[i, k])
+        k = int(np.nanargmax(sign * self._link(theta, J, m)))
+        return float(J[k]), float(m[k]), float(self.cost(clusters=J[k], cluster_size=m[k]))
 
     def _answer(self) -> Cheapest:
         theta, covariance = self._fit()
         J, m, price, reached = self._choose(theta)
-        generator = np.random.Generator(np.random.SFC64(1))  # of the limits only: the same from the same designs
-        draws = [self._choose(row) for row in generator.multivariate_normal(theta, covariance, DRAWS if reached else 100)]
+        values, vectors = np.linalg.eigh(covariance)
+        spread = _scores(DRAWS if reached else 100) * np.sqrt(np.maximum(values, 0.0))
+        draws = [self._choose(theta + vectors @ row) for row in spread]
         limits = np.quantile(np.array([d[:3] for d in draws]), [0.025, 0.975], axis=0, method="nearest")
         intervals = {
-            name: (float(limits[0, k]), float(limits[1, k])) for k, name in enumerate(("clusters", "cluster_size", "cost"))
+            name: (float(limits[0, k]), float(limits[1, k]))
+            for k, name in enumerate(("clusters", "cluster_size", "cost"))
         }
         if reached and not self.maximise:
             J, intervals["clusters"] = self._settle(J, m, intervals["clusters"])
             price = float(self.cost(clusters=J, cluster_size=m))
             reached = price <= self.budget
         low, high = intervals["cost"]
-        enough = max(2 * self.goal.precision * price, float(self.cost(clusters=J + self.clusters.step, cluster_size=m)) - price)
+        enough = max(
+            2 * self.goal.precision * price, float(self.cost(clusters=J + self.clusters.step, cluster_size=m)) - price
+        )
         return Cheapest(int(J), int(m), price, intervals, reached, self.maximise or high - low <= enough)
 
     def _settle(self, J: float, m: float, limits: tuple[float, float]) -> tuple[float, tuple[float, float]]:
@@ -209,8 +236,12 @@ class SurfaceSearch:
         own = [Tried(float(pair[0]), t.value, t.mcse, t.n) for pair, t in self.tried.items() if pair[1] == m]
         if len(own) < 3:
             return J, limits
-        found = cross(own, self.goal.value, kind=self.goal.kind, scale="sqrt" if self.goal.kind == "proportion" else "log")
+        found = cross(
+            own, self.goal.value, kind=self.goal.kind, scale="sqrt" if self.goal.kind == "proportion" else "log"
+        )
         if found is None or not min(t.x for t in own) <= found.x <= max(t.x for t in own):
             return J, limits
-        x, low, high = (float(self._round_up(np.array(v))) for v in (found.x, max(found.lower, 1.0), min(found.upper, 1e9)))
+        x, low, high = (
+            float(self._round_up(np.array(v))) for v in (found.x, max(found.lower, 1.0), min(found.upper, 1e9))
+        )
         return x, (low, high)

@@ -21,6 +21,7 @@ from ..spec.study import StudyFile
 from .ready_made import ready_made_path
 
 if TYPE_CHECKING:
+    from ..run.solve import Solved
     from .plots.accessor import Plots
 
 __all__ = ["Results", "Study"]
@@ -62,7 +63,10 @@ class Study:
 
     @classmethod
     def ready_made(cls, name: str, *, seed: int | None = None, replications: int | None = None) -> Study:
-        """Read a study that comes with nestlab, by its name (`nestlab studies` lists them). StudyError for another name."""
+        """Read a study that comes with nestlab, by its name (`nestlab studies` lists them).
+
+        seed and replications replace the file's. StudyError for another name.
+        """
         return cls.from_toml(ready_made_path(name), seed=seed, replications=replications)
 
     @classmethod
@@ -121,6 +125,60 @@ class Study:
         folder = Path(out) if out is not None else Path("results") / self.name
         report = run_study(self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress)
         return Results(folder), report
+
+    def solve(
+        self,
+        *,
+        over: str | Sequence[str],
+        estimand: str | Sequence[str] = (),
+        power: float | None = None,
+        joint_power: float | None = None,
+        width: float | None = None,
+        coverage: float | None = None,
+        bias: float | None = None,
+        relbias: float | None = None,
+        method: str | None = None,
+        between: Sequence[tuple[float, float] | None] = (),
+        cost: str | None = None,
+        budget: float | None = None,
+        precision: float = 0.02,
+        max_replications: int = 200_000,
+        step: float | None = None,
+        out: str | Path | None = None,
+        jobs: int = -1,
+    ) -> Solved:
+        """The smallest design that reaches a target, with a 95 % interval; see `nestlab solve`.
+
+        over: "clusters", "cluster_size", "effect" (the smallest that is detected), "icc" (the largest that does no harm), a dotted
+        path, or both of the first two at the least cost. One target: power, joint_power (all estimands rejected) or coverage, to
+        be reached, or width of the interval, bias or relbias (percent), in size, not to be exceeded. estimand: whose; method: by
+        which, the first if None. between: ends for each axis. cost: a formula such as "300*clusters +
+        20*clusters*cluster_size"; budget: the most it may be. precision: the interval's width that is enough, relative to the
+        answer; max_replications: of any design; step: only multiples of it. out: folder of the designs tried, instead of
+        results/<name>-over-<axis>; jobs: threads, -1 for all cores. The result's `solutions` hold values, intervals, reached and
+        tried, one for each point of the other axes. Raises StudyError for what the study does not have.
+        """
+        from .solve_command import Options, solve_study
+
+        def several(names: str | Sequence[str]) -> list[str]:
+            return [names] if isinstance(names, str) else list(names)
+
+        targets = {
+            "power": power, "joint_power": joint_power, "width": width, "coverage": coverage, "bias": bias, "relbias": relbias,
+        }  # fmt: skip
+        options = Options(
+            targets,
+            several(estimand),
+            method,
+            several(over),
+            tuple(between),
+            cost,
+            budget,
+            precision,
+            max_replications,
+            step,
+        )
+        return solve_study(self.file, options, out=None if out is None else Path(out), jobs=jobs)
 
     def data(self, condition: int, replicate: int, *, truth: bool = False) -> pd.DataFrame:
         """The rows of one replicate, exactly those behind its stored fit.
@@ -273,7 +331,10 @@ class Results:
         return compile_condition(found, self._study.methods()).frame(replicate, truth=truth)
 
     def report(self, path: str | Path | None = None, *, title: str | None = None) -> Path:
-        """Write the report as one HTML file, report.html in the folder or `path`, and return where it is."""
+        """Write the report as one HTML file and return where it is.
+
+        path: the file, instead of report.html in the folder; title: its heading, instead of the study's.
+        """
         from .report import write_report
 
         return write_report(self, path, title=title)

@@ -324,5 +324,80 @@ def report(
             raise typer.Exit(INCOMPLETE)
 
 
+@app.command("solve")
+def solve_(
+    study: Annotated[str, typer.Argument(help="The study file (TOML), or a ready-made study.", show_default=False)],
+    power: Annotated[
+        float | None, typer.Option(help="Target: power of --estimand, at least.", show_default=False)
+    ] = None,
+    joint_power: Annotated[
+        float | None, typer.Option(help="Target: all --estimand (repeated) are rejected.", show_default=False)
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option(help="Target: mean width of the interval, at most.", show_default=False)
+    ] = None,
+    coverage: Annotated[float | None, typer.Option(help="Target: coverage, at least.", show_default=False)] = None,
+    bias: Annotated[float | None, typer.Option(help="Target: |bias|, at most.", show_default=False)] = None,
+    relbias: Annotated[
+        float | None, typer.Option(help="Target: |bias| in percent of the truth, at most.", show_default=False)
+    ] = None,
+    estimand: Annotated[list[str] | None, typer.Option(help="Of which estimand.", show_default=False)] = None,
+    method: Annotated[
+        str | None, typer.Option(help="By which method [default: the first].", show_default=False)
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="clusters, cluster_size, effect, icc or a dotted path; both of the first two with a --cost.",
+            show_default=False,
+        ),
+    ] = None,
+    between: Annotated[
+        tuple[float, float] | None, typer.Option(help="Ends of the search.", show_default=False, metavar="LOW HIGH")
+    ] = None,
+    between_second: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="The same of the second --over.", show_default=False, metavar="LOW HIGH"),
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(help='Such as "300*clusters + 20*clusters*cluster_size".', show_default=False)
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="The most that a design may cost.", show_default=False)] = None,
+    precision: Annotated[
+        float, typer.Option(help="Width of the answer's interval that is enough, relative to it.")
+    ] = 0.02,
+    max_replications: Annotated[int, typer.Option(min=500, help="Of any design.")] = 200_000,
+    step: Annotated[float | None, typer.Option(help="Only multiples of this.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    jobs: Annotated[int, typer.Option(min=-1, help="Worker threads; -1: one a core.")] = -1,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the designs tried [default: results/<name>-over-<axis>].", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find the smallest design that reaches a target, with an interval."""
+    with _exit_codes():
+        from .ready_made import study_path
+        from .solve_command import Options, solve_command
+
+        targets = {
+            "power": power, "joint_power": joint_power, "width": width, "coverage": coverage, "bias": bias, "relbias": relbias,
+        }  # fmt: skip
+        options = Options(
+            targets,
+            estimand or (),
+            method,
+            over or (),
+            (between, between_second),
+            cost,
+            budget,
+            precision,
+            max_replications,
+            step,
+        )
+        solve_command(study_path(study), options, seed=seed, jobs=jobs, out=out, json_wanted=as_json)
+
+
 if __name__ == "__main__":
     main()

@@ -40,7 +40,9 @@ class Cost:
         with np.errstate(all="ignore"):
             found = np.asarray(_evaluate(self.tree, arrays, self.text), dtype=np.float64)
         if not (np.isfinite(found) & (found >= 0)).all():
-            raise StudyError([f'cost = "{self.text}": must be a finite number >= 0 for every design; correct the formula'])
+            raise StudyError(
+                [f'cost = "{self.text}": must be a finite number >= 0 for every design; correct the formula']
+            )
         shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
         return np.broadcast_to(found, shape) if found.shape != shape else found
 
@@ -56,11 +58,15 @@ def parse_cost(text: str) -> Cost:
             raise ValueError
         tree = ast.parse(text.strip().replace("^", "**"), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise _refusal(text, 'must be a formula such as "300*clusters + 20*clusters*cluster_size"; correct it') from None
+        raise _refusal(
+            text, 'must be a formula such as "300*clusters + 20*clusters*cluster_size"; correct it'
+        ) from None
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
     if unknown := sorted(names - set(NAMES)):
-        raise _refusal(text, f"depends on clusters and cluster_size only, not on {unknown[0]}; {nearest(unknown[0], NAMES)}")
+        raise _refusal(
+            text, f"depends on clusters and cluster_size only, not on {unknown[0]}; {nearest(unknown[0], NAMES)}"
+        )
     if not names:
         raise _refusal(text, "must depend on clusters or cluster_size; name one of them")
     cost = Cost(text.strip(), tree, frozenset(names))
@@ -80,7 +86,9 @@ def _evaluate(node: ast.AST, values: Mapping[str, Any], text: str) -> Any:
             return _OPERATORS[type(op)](_evaluate(left, values, text), _evaluate(right, values, text))
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
             if len(arguments) != (2 if name in ("min", "max") else 1):
-                raise _refusal(text, f"{name} takes {'two numbers' if name in ('min', 'max') else 'one number'}; correct it")
+                raise _refusal(
+                    text, f"{name} takes {'two numbers' if name in ('min', 'max') else 'one number'}; correct it"
+                )
             return _FUNCTIONS[name](*(_evaluate(argument, values, text) for argument in arguments))
     allowed = f"numbers, clusters, cluster_size, + - * / **, {', '.join(_FUNCTIONS)}"
     raise _refusal(text, f"{ast.unparse(node)[:40]} is not possible; allowed are {allowed}")

@@ -15,7 +15,7 @@ from .model import FactorValue, Formula
 from .prior import Prior, looks_like_prior
 from .problems import Problems, close_path, show
 
-__all__ = ["MOST_CONDITIONS", "Given", "Grid", "read_grid"]
+__all__ = ["MOST_CONDITIONS", "Given", "Grid", "raw_points", "read_grid"]
 
 MOST_CONDITIONS = 100_000
 
@@ -97,6 +97,24 @@ def read_grid(raw: Mapping[str, Any], prior: Mapping[str, Any], given: Given, pr
     if len(grid) > MOST_CONDITIONS:
         problems.add("grid", f"has {len(grid)} conditions: at most {MOST_CONDITIONS} are possible; split the study")
     return grid
+
+
+def raw_points(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The points of a study file's [grid] as {axis: value}, values as in the file; one empty point where there is no grid.
+
+    >>> raw_points({"icc": [0.1, 0.2], "cases": [{"clusters": 8}]})
+    [{'icc': 0.1, 'clusters': 8}, {'icc': 0.2, 'clusters': 8}]
+    """
+    dimensions: list[list[dict[str, Any]]] = []
+    for key, value in raw.items():
+        if key == "cases":
+            dimensions.append([dict(_leaves(case)) for case in value])
+        else:
+            dimensions.extend([{name: level} for level in levels] for name, levels in _leaves({key: value}))
+    return [
+        {name: value for point in combination for name, value in point.items()}
+        for combination in itertools.product(*dimensions)
+    ]
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,226 @@
+"""Simulates the designs of a search: each is a condition of one results folder, with replications of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..measure.crossing import Scale
+from ..measure.decisions import reject_all
+from ..measure.performance import Row
+from ..spec.axes import setting
+from ..spec.grid import raw_points
+from ..spec.identity import data_key
+from ..spec.problems import StudyError
+from ..spec.study import StudyFile
+from .line import Axis
+from .question import Question, Trial, Values
+from .runner import run_study
+from .store import Store
+from .summarise import Known, Summaries
+
+__all__ = ["Bench", "as_number"]
+
+#: Largest designs that are tried unless `between` says more.
+MOST = {"clusters": 2000, "cluster_size": 1000}
+
+
+@dataclass
+class Bench:
+    """Simulates designs: the study's tables, the points of its other axes, and what was asked for and found so far."""
+
+    study: StudyFile
+    question: Question
+    folder: Path
+    jobs: int
+    asked: dict[tuple[int, Values], int] = field(default_factory=dict)
+    found: dict[tuple[int, Values], Trial] = field(default_factory=dict)
+    known: Known = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        tables = self.study.to_dict()
+        points = raw_points(tables.pop("grid", {}))
+        kept = [{name: v for name, v in point.items() if not self._is_over(name)} for point in points]
+        self.tables = tables
+        self.points = [point for k, point in enumerate(kept) if point not in kept[:k]]
+        self.over = _sorted_over(self.question.over)
+
+    def _is_over(self, name: str) -> bool:
+        """Whether an axis of the file sets what is searched over, under whatever name."""
+        truth = self.study.conditions()[0].truth.formula
+        own = {path for axis in self.question.over if (s := setting(axis, truth)) for path in s.paths}
+        found = setting(name, truth)
+        return found is not None and bool(own & set(found.paths))
+
+    @property
+    def replications(self) -> int:
+        """Replications of all designs together."""
+        return sum(self.asked.values())
+
+    def _study(self, cases: Sequence[tuple[int, Values]], replications: int) -> StudyFile:
+        listed = [
+            {**self.points[k], **{n: as_number(n, v) for n, v in zip(self.over, values, strict=True)}}
+            for k, values in cases
+        ]
+        try:
+            return StudyFile.from_dict({**self.tables, "replications": replications, "grid": {"cases": listed}})
+        except StudyError as error:
+            raise StudyError([_of_option(line, self.over) for line in error.problems]) from None
+
+    def axis(self, name: str, between: tuple[float, float] | None, point: Mapping[str, Any]) -> Axis:
+        """The axis with its ends, steps and start."""
+        whole = name in ("clusters", "cluster_size")
+        if between is None:
+            between = self._ends(name)
+        low, high = between
+        step = self.question.step or (self._step(name) if whole else 0.0)
+        if step:
+            low, high = math.ceil(low / step) * step, math.floor(high / step) * step
+        if whole and len(self.over) == 1:
+            low = self._least(name, low, high, step, point)
+            high = self._affordable(name, low, high, step)
+        scale: Scale = "linear"
+        if name == "clusters" and self.question.target.kind == "proportion" and self.question.target.measure != "cover":
+            scale = "sqrt"
+        elif whole:
+            scale = "log"
+        axis = Axis(low, high, step, low, scale)
+        return replace(axis, start=axis.snap(self._start(name, low, high)))
+
+    def _start(self, name: str, low: float, high: float) -> float:
+        conditions = self.study.conditions()
+        middle = conditions[len(conditions) // 2]
+        if name == "clusters":
+            return middle.layout.clusters
+        if name == "cluster_size":
+            return max(2.0, middle.layout.rows / middle.layout.clusters)
+        return low + 0.25 * (high - low) if low >= 0 or high <= 0 else 0.5 * (low + high)
+
+    def _ends(self, name: str) -> tuple[float, float]:
+        """What is searched where nobody says between what."""
+        if name in MOST:
+            return 2 if name == "clusters" else 1, MOST[name]
+        condition = self.study.conditions()[0]
+        if name == "icc":
+            return 0.0, 0.95
+        if name.startswith("truth.fixed."):
+            total = condition.truth.residual_variance + float(np.trace(np.array(condition.truth.covariance or [[0.0]])))
+            now = condition.truth.fixed[condition.truth.formula.fixed.index(name.removeprefix("truth.fixed."))]
+            most = max(3 * math.sqrt(total), 4 * abs(now))
+            return (-most, 0.0) if now < 0 else (0.0, most)
+        raise StudyError([f"--between: is missing: nestlab does not know the range of {name}; add --between LOW HIGH"])
+
+    def _step(self, name: str) -> float:
+        """Multiples for which balanced predictors are exactly balanced."""
+        level = 2 if name == "clusters" else 1
+        balanced = [
+            p for p in self.study.conditions()[0].predictors if p.distribution == "balanced" and p.level == level
+        ]
+        return float(2 ** min(len(balanced), 3))
+
+    def _least(self, name: str, low: float, high: float, step: float, point: Mapping[str, Any]) -> float:
+        """The smallest value that the study allows; StudyError if that is none of the first 100."""
+        refused: StudyError | None = None
+        for k in range(100):
+            value = low + k * step
+            if value > high:
+                break
+            try:
+                self._study([(self.points.index(dict(point)), (value,))], 1)
+            except StudyError as error:
+                refused = refused or error
+                continue
+            return value
+        raise refused or StudyError(
+            [f"--between: no value of {name} between {low:g} and {high:g} is possible; widen it"]
+        )
+
+    def price(self, values: Values) -> float | None:
+        """What a design costs, the study's own numbers standing for what is not searched; None where no cost is given."""
+        cost, layout = self.question.cost, self.study.conditions()[0].layout
+        if cost is None:
+            return None
+        own = {"clusters": float(layout.clusters), "cluster_size": layout.rows / layout.clusters}
+        return float(cost(**(own | dict(zip(self.over, values, strict=True)))))
+
+    def _affordable(self, name: str, low: float, high: float, step: float) -> float:
+        """The largest value within the budget. StudyError if there is none."""
+        if not math.isfinite(self.question.budget):
+            return high
+        values = np.arange(low, high + 0.5 * step, step)
+        within = [v for v in values if (self.price((float(v),)) or 0.0) <= self.question.budget]
+        if not within:
+            raise StudyError([f"--budget {self.question.budget:g}: even {low:g} {name} cost more; raise it"])
+        return float(max(within))
+
+    def simulate(self, wanted: Mapping[tuple[int, Values], int]) -> dict[tuple[int, Values], Trial]:
+        """Run designs, each up to its replications, and read the target's measure off them."""
+        for key, n in wanted.items():
+            self.asked[key] = max(n, self.asked.get(key, 0))
+        cases = sorted(self.asked)
+        study = self._study(cases, max(self.asked.values()))
+        conditions = study.conditions()
+        keys = {key: data_key(condition) for key, condition in zip(cases, conditions, strict=True)}
+        replications = {keys[key]: self.asked[key] for key in cases}
+        run_study(
+            study, self.folder, text=study.to_toml(), replications=replications, jobs=self.jobs, known=self.known,
+            entries={"solve": self._entry()},
+        )  # fmt: skip
+        store = Store(self.folder)
+        rows = {row.data_key: row for row in store.read_conditions() if row.active}
+        summaries = Summaries(store, list(rows.values()), study.methods(), study.mcse, self.known)
+        trials = {}
+        for key in wanted:
+            row = rows[keys[key]]
+            measured = self.known[(row.data_key, row.replications)]
+            joint = self.question.target.measure == "joint power"
+            value, mcse, n, missing = self._joint(summaries, row) if joint else self._measured(measured)
+            values = dict(zip(self.over, key[1], strict=True))
+            trials[key] = Trial(values, value, mcse, n, missing, row.number)
+        self.found |= trials
+        return trials
+
+    def _entry(self) -> dict[str, Any]:
+        """What the manifest says of an unfinished search."""
+        return {"target": asdict(self.question.target), "over": list(self.over), "solution": None}
+
+    def _measured(self, rows: Sequence[Row]) -> tuple[float, float, int, int]:
+        target = self.question.target
+        for row in rows:
+            own = (row.method, row.estimand, row.subset) == (target.method, target.estimands[0], "all")
+            if own and row.measured.measure == target.measure:
+                return row.measured.value, row.measured.mcse, row.measured.n, row.missing or 0
+        measures = {r.measured.measure for r in rows if (r.method, r.estimand) == (target.method, target.estimands[0])}
+        has = ", ".join(sorted(measures)) or "no measure"
+        raise StudyError(
+            [f"--estimand {target.estimands[0]}: method {target.method} has no {target.measure} of it; it has {has}"]
+        )
+
+    def _joint(self, summaries: Summaries, row: Any) -> tuple[float, float, int, int]:
+        target = self.question.target
+        method = next(m for m in summaries.results(row) if m.name == target.method)
+        decided = reject_all(method, target.estimands)
+        n = int(decided.known.sum())
+        p = float(decided.rejects.sum()) / n if n else math.nan
+        return p, math.sqrt(p * (1 - p) / n) if n else math.nan, n, len(decided.known) - n
+
+
+def _sorted_over(over: tuple[str, ...]) -> tuple[str, ...]:
+    return over if len(over) == 1 else ("clusters", "cluster_size")
+
+
+def as_number(name: str, value: float) -> float | int:
+    return int(value) if name in ("clusters", "cluster_size") else float(value)
+
+
+def _of_option(line: str, over: Sequence[str]) -> str:
+    """A complaint about a case of the grid that the search made, in words of the command line."""
+    for name in over:
+        for k in range(1, 10):
+            line = line.replace(f"grid.cases.{k}.{name}", f"--over {name}")
+    return line

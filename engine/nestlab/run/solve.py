@@ -1,0 +1,145 @@
+"""Which design reaches a target: rounds of simulation, each where it tells most, until the answer's interval is narrow enough.
+
+A study with one point of its grid left open, clusters say, is searched along that axis (`line`), or over clusters and cluster
+size at the least cost (`surface`); points of its other axes are searched side by side. Every design tried is a condition of one
+results folder, with as many replications as it was given. What is tried depends on the study and the target alone: a search
+that is repeated, or was interrupted, finds its replicates stored.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..measure.crossing import Scale, Tried
+from ..spec.study import StudyFile
+from .bench import Bench, as_number
+from .line import Goal, LineSearch
+from .question import Question, Trial, Values
+from .surface import SurfaceSearch
+
+__all__ = ["Solution", "Solved", "solve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The answer at one point of the other axes (factors).
+
+    values: the design by axis; intervals: 95 %, by axis (and "cost"), absent where the target is not reached. reached: whether
+    any allowed design reaches the target; otherwise the design is the best one tried. sure: whether the interval is as narrow
+    as asked for. smallest: whether smaller values fail, not larger ones. trial: the simulation of that very design, if there is
+    one. cost: what it costs, where a cost was given.
+    """
+
+    factors: Mapping[str, Any]
+    values: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    reached: bool
+    sure: bool
+    smallest: bool
+    trial: Trial | None
+    tried: tuple[Trial, ...]
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """Answers, one for each point of the other axes, with the folder of all that was tried."""
+
+    question: Question
+    solutions: tuple[Solution, ...]
+    folder: Path
+    scale: Scale
+    seconds: float
+    replications: int
+
+
+def solve(
+    study: StudyFile,
+    question: Question,
+    folder: Path,
+    *,
+    jobs: int = -1,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Solved:
+    """Search for the design that reaches the target; every design tried is kept in `folder`.
+
+    tell: called before each round with a line about it. Raises StudyError for what the study does not have, RefusedError where
+    the folder holds other results.
+    """
+    start = time.perf_counter()
+    bench = Bench(study, question, folder, jobs)
+    searches = [_search(bench, point) for point in bench.points]
+    rounds = 0
+    while any(proposals := [search.propose() for search in searches]):
+        wanted = {(k, values): n for k, proposal in enumerate(proposals) for values, n in _as_tuples(proposal).items()}
+        rounds += 1
+        tell(_line(rounds, question, wanted))
+        found = bench.simulate(wanted)
+        for k, search in enumerate(searches):
+            search.tell(_told(search, {values: trial for (j, values), trial in found.items() if j == k}))
+    solutions = tuple(_solution(bench, k, search) for k, search in enumerate(searches))
+    scale = searches[0].axis.scale if isinstance(searches[0], LineSearch) else "sqrt"
+    return Solved(question, solutions, folder, scale, time.perf_counter() - start, bench.replications)
+
+
+def _line(number: int, question: Question, wanted: Mapping[tuple[int, Values], int]) -> str:
+    designs = sorted({values for _, values in wanted})
+    shown = ", ".join(" x ".join(f"{v:g}" for v in values) for values in designs[:6]) + (
+        ", ..." if len(designs) > 6 else ""
+    )
+    return f"round {number}: {' x '.join(question.over)} {shown}; {max(wanted.values()):,} replications"
+
+
+# -- axes ------------------------------------------------------------------------------------------------------------------
+
+
+def _search(bench: Bench, point: Mapping[str, Any]) -> LineSearch | SurfaceSearch:
+    question = bench.question
+    target = question.target
+    goal = Goal(
+        target.value, target.side, target.kind, absolute=target.kind == "real", precision=question.precision,
+        most=question.most,
+    )  # fmt: skip
+    axes = [bench.axis(name, between, point) for name, between in zip(question.over, question.between, strict=True)]
+    if len(axes) == 1:
+        return LineSearch(axes[0], goal)
+    assert question.cost is not None
+    clusters, sizes = (axes[question.over.index(name)] for name in ("clusters", "cluster_size"))
+    return SurfaceSearch(clusters, sizes, goal, question.cost, budget=question.budget, maximise=question.maximise)
+
+
+def _as_tuples(proposal: Mapping[Any, int]) -> dict[Values, int]:
+    return {key if isinstance(key, tuple) else (key,): n for key, n in proposal.items()}
+
+
+def _told(search: LineSearch | SurfaceSearch, trials: Mapping[Values, Trial]) -> Iterable[Any]:
+    found = {values: Tried(values[0], t.value, t.mcse, t.n) for values, t in trials.items() if math.isfinite(t.value)}
+    return list(found.values()) if isinstance(search, LineSearch) else list(found.items())
+
+
+# -- answers ---------------------------------------------------------------------------------------------------------------
+
+
+def _solution(bench: Bench, k: int, search: LineSearch | SurfaceSearch) -> Solution:
+    tried = {values: trial for (j, values), trial in sorted(bench.found.items()) if j == k}
+    found = search.answer()
+    if isinstance(search, SurfaceSearch):
+        best = search.answer()
+        values: Values = (best.clusters, best.cluster_size)
+        intervals, smallest = dict(best.intervals), True
+    else:
+        line = search.answer()
+        values, smallest = (line.x,), line.smallest
+        intervals = {bench.over[0]: (line.lower, line.upper)} if line.reached else {}
+    price = bench.price(values)
+    reached = found.reached and (price is None or price <= bench.question.budget)
+    plain = {name: as_number(name, value) for name, value in zip(bench.over, values, strict=True)}
+    return Solution(
+        bench.points[k], plain, intervals if reached else {}, reached, found.sure, smallest, tried.get(values),
+        tuple(tried.values()), price,
+    )  # fmt: skip

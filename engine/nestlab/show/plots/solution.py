@@ -1,0 +1,188 @@
+"""The designs that a search tried, the curve through them, and the answer with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...measure.crossing import Tried, from_axis, monotone, to_axis
+from ...measure.intervals import wilson
+from ...run.question import Trial
+from ...run.solve import Solution, Solved
+from . import style
+from .compose import Panel, Picture, render
+from .ticks import text_width
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_solution"]
+
+#: Solutions that one panel shows; more stand in panels of their own.
+MOST_LINES = 6
+
+
+def draw_solution(solved: Solved, *, title: str, measure: str) -> Figure:
+    """One axis: the measure at every design tried, with 95 % limits, a monotone curve, and each answer with its interval. Two
+    axes: the designs on the plane, coloured by the measure, with the cheapest.
+    """
+    question = solved.question
+    with style.context():
+        if len(question.over) == 2:
+            return render(_plane(solved, title, measure))
+        groups = [solved.solutions[k : k + MOST_LINES] for k in range(0, len(solved.solutions), MOST_LINES)]
+        panels = [
+            Panel("", _line_painter(solved, group), question.over[0].replace("_", " "), measure) for group in groups
+        ]
+        legend = [_legend(group) for group in groups if len(solved.solutions) > 1]
+        counts = [trial.n for solution in solved.solutions for trial in solution.tried]
+        span = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{counts[0]:,}"
+        caption = (
+            f"Points: designs tried, {span} replications each, with 95 % limits. Curve: monotone through the points. "
+            "Shaded: 95 % interval of the answer. Dotted: the target."
+        )
+        merged = [("", [entry for _, entries in legend for entry in entries])] if legend else []
+        return render(Picture(title, panels, merged, caption, columns=1))
+
+
+def _name(solution: Solution) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in solution.factors.items())
+
+
+def _legend(group: Sequence[Solution]) -> tuple[str, list[tuple[Any, str]]]:
+    from matplotlib.lines import Line2D
+
+    return "", [(Line2D([], [], **style.line_style(k).keywords), _name(s)) for k, s in enumerate(group)]
+
+
+def _limits(solved: Solved, trials: Sequence[Trial]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    value, mcse, n = (np.array([getattr(t, name) for t in trials], dtype=float) for name in ("value", "mcse", "n"))
+    if solved.question.target.kind == "proportion":
+        return wilson(value * n, n)
+    return value - 1.96 * mcse, value + 1.96 * mcse
+
+
+def _line_painter(solved: Solved, group: Sequence[Solution]) -> Any:
+    def paint(ax: Axes) -> None:
+        name, target = solved.question.over[0], solved.question.target
+        ends: list[float] = []
+        for k, solution in enumerate(group):
+            trials = sorted((t for t in solution.tried if np.isfinite(t.value)), key=lambda t: t.values[name])
+            look = style.line_style(k)
+            x, value = (np.array(v, dtype=float) for v in ([t.values[name] for t in trials], [t.value for t in trials]))
+            low, high = _limits(solved, trials)
+            ax.vlines(x, low, high, color=look.color, linewidth=1.0)
+            ax.plot(x, value, linestyle="", marker=look.marker, markersize=4.5, color=look.color)
+            _curve(ax, solved, trials, look.color)
+            if name in solution.intervals:
+                ax.axvspan(*solution.intervals[name], color=look.color, alpha=0.15, linewidth=0)
+                ax.axvline(solution.values[name], color=look.color, linewidth=1.0)
+            ends += list(x)
+        ax.axhline(target.value, color=style.INK, linewidth=0.9, linestyle=(0, (1.2, 1.6)))
+        if target.kind == "real" and target.side == "below":
+            ax.axhline(-target.value, color=style.INK, linewidth=0.9, linestyle=(0, (1.2, 1.6)))
+        if target.kind == "proportion" and target.measure != "cover":
+            ax.set_ylim(0, 1.02)
+        if min(ends) > 0 and max(ends) / min(ends) > 12:
+            _log_ticks(ax, min(ends), max(ends))
+
+    return paint
+
+
+def _curve(ax: Axes, solved: Solved, trials: Sequence[Trial], color: str) -> None:
+    """The monotone fit, smooth between its points."""
+    from scipy.interpolate import PchipInterpolator
+
+    name, kind = solved.question.over[0], solved.question.target.kind
+    tried = [Tried(t.values[name], t.value, t.mcse, t.n) for t in trials]
+    if len({t.x for t in tried}) < 2 or (kind == "positive" and min(t.value for t in tried) <= 0):
+        return
+    x, y = monotone(tried, kind=kind, scale=solved.scale)
+    h = to_axis(x, solved.scale)
+    fine = np.linspace(h[0], h[-1], 300)
+    ax.plot(from_axis(fine, solved.scale), PchipInterpolator(h, y)(fine), color=color, linewidth=1.4)
+
+
+def _log_ticks(ax: Axes, low: float, high: float) -> None:
+    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+
+    ax.set_xscale("log")
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    ticks = [m * d for d in decades for m in (1, 2, 5) if low / 1.1 <= m * d <= high * 1.1]
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _plane(solved: Solved, title: str, measure: str) -> Picture:
+    panels = [
+        Panel(_name(solution), _plane_painter(solution, measure), "cluster size", "clusters")
+        for solution in solved.solutions
+    ]
+    caption = (
+        f"Points: designs tried, with their {measure}; larger points had more replications. Cross: the design chosen, with the "
+        "95 % intervals of its numbers."
+    )
+    return Picture(title, panels, [], caption, columns=min(2, len(panels)), size=(6.6, 4.2))
+
+
+def _plane_painter(solution: Solution, measure: str) -> Any:
+    def paint(ax: Axes) -> None:
+        x, y = (
+            np.array([t.values[name] for t in solution.tried], dtype=float) for name in ("cluster_size", "clusters")
+        )
+        n = np.array([t.n for t in solution.tried], dtype=float)
+        size = 18 + 60 * np.sqrt(n / n.max())
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.scatter(x, y, s=size, color=style.BLUE, alpha=0.35, linewidth=0)
+        at = (solution.values["cluster_size"], solution.values["clusters"])
+        _labels(ax, solution, at)
+        if "clusters" in solution.intervals:
+            ax.hlines(at[1], *solution.intervals["cluster_size"], color=style.ORANGE, linewidth=1.6)
+            ax.vlines(at[0], *solution.intervals["clusters"], color=style.ORANGE, linewidth=1.6)
+        ax.plot(*at, marker="P", color=style.ORANGE, markersize=9)
+        _both_ticks(ax, x, y)
+
+    return paint
+
+
+def _labels(ax: Axes, solution: Solution, at: tuple[float, float]) -> None:
+    """The value beside each point; those that would lie on another label are left out, the answer's first."""
+    width, height = ax.get_window_extent().width, ax.get_window_extent().height
+    lx = np.log([t.values["cluster_size"] for t in solution.tried])
+    ly = np.log([t.values["clusters"] for t in solution.tried])
+    px = (lx - lx.min()) / max(np.ptp(lx), 1e-9) * width * 0.8
+    py = (ly - ly.min()) / max(np.ptp(ly), 1e-9) * height * 0.8
+    order = sorted(range(len(lx)), key=lambda i: (lx[i] - np.log(at[0])) ** 2 + (ly[i] - np.log(at[1])) ** 2)
+    taken: list[tuple[float, float]] = []
+    for i in order:
+        trial = solution.tried[i]
+        text = f"{trial.value:.3f}" if abs(trial.value) < 10 else f"{trial.value:.1f}"
+        wide = text_width(text) * ax.get_figure(root=True).dpi + 8  # type: ignore[union-attr]
+        if any(abs(px[i] - a) < wide and abs(py[i] - b) < 16 for a, b in taken):
+            continue
+        taken.append((float(px[i]), float(py[i])))
+        ax.annotate(
+            text, (trial.values["cluster_size"], trial.values["clusters"]), xytext=(6, 5), textcoords="offset points",
+            fontsize=style.SMALL,
+        )  # fmt: skip
+
+
+def _both_ticks(ax: Axes, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> None:
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    for axis, values in ((ax.xaxis, x), (ax.yaxis, y)):
+        low, high = float(values.min()), float(values.max())
+        decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        axis.set_major_locator(
+            FixedLocator([m * d for d in decades for m in (1, 2, 5) if low / 1.6 <= m * d <= high * 1.6])
+        )
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_locator(NullLocator())
+    ax.set_xlim(float(x.min()) / 1.5, float(x.max()) * 1.7)
+    ax.set_ylim(float(y.min()) / 1.4, float(y.max()) * 1.5)

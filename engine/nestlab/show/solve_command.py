@@ -1,0 +1,363 @@
+"""`nestlab solve`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, Question, Target, Trial
+from ..run.solve import Solution, Solved, solve
+from ..run.store import Store
+from ..spec.axes import SHORT_NAMES, setting
+from ..spec.cost import parse_cost
+from ..spec.estimands import estimands, find_estimand
+from ..spec.model import INTERCEPT, Condition, Method
+from ..spec.problems import StudyError, nearest
+from ..spec.study import StudyFile
+from .summary import value_with_mcse
+
+__all__ = ["Options", "as_json", "question_of", "sentence", "solve_command", "solve_study"]
+
+_MEASURES = {
+    "power": "power", "joint_power": "joint power", "width": "width", "coverage": "cover", "bias": "bias", "relbias": "relbias",
+}  # fmt: skip
+_WORDS = {
+    "power": "power", "joint power": "joint power", "width": "width of the interval", "cover": "coverage", "bias": "|bias|",
+    "relbias": "|relative bias|, in percent,",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line may say; targets: by the option's name, None where it was not given."""
+
+    targets: Mapping[str, float | None]
+    estimand: Sequence[str] = ()
+    method: str | None = None
+    over: Sequence[str] = ()
+    between: Sequence[tuple[float, float] | None] = ()
+    cost: str | None = None
+    budget: float | None = None
+    precision: float = DEFAULT_PRECISION
+    most: int = DEFAULT_MOST
+    step: float | None = None
+
+
+def solve_command(
+    path: Path, options: Options, *, seed: int | None, jobs: int, out: Path | None, json_wanted: bool
+) -> None:
+    """Search, write solve.svg and solve.json beside the designs, and print the answer."""
+    study = StudyFile.from_toml(path, seed=seed)
+    console = Console(stderr=True)
+    quiet = json_wanted or not console.is_terminal
+    solved = solve_study(
+        study, options, out=out, jobs=jobs, tell=None if quiet else lambda text: console.print(text, style="dim")
+    )
+    if json_wanted:
+        print(json.dumps(as_json(solved), indent=1))
+    else:
+        _print(solved)
+
+
+def solve_study(
+    study: StudyFile, options: Options, *, out: Path | None = None, jobs: int = -1, tell: Any = None
+) -> Solved:
+    """Search as the options ask, and leave solve.svg, solve.json and the manifest's "solve" in the folder."""
+    question = question_of(study, options)
+    folder = out if out is not None else Path("results") / f"{study.name}-over-{'-'.join(map(_slug, question.over))}"
+    solved = solve(study, question, folder, jobs=jobs, tell=tell or (lambda text: None))
+    from .plots.files import save
+    from .plots.solution import draw_solution
+
+    figure = draw_solution(solved, title=_title(solved), measure=_WORDS[question.target.measure].strip(","))
+    for ending in ("svg", "png"):
+        save(figure, folder / f"solve.{ending}")
+    made = as_json(solved)
+    (folder / "solve.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    sentences = " ".join(sentence(question, solution) for solution in solved.solutions)
+    store = Store(folder)
+    with store.locked():
+        kept = {key: made[key] for key in ("target", "estimand", "method", "over") if key in made}
+        answer = made.get("solution", [s["solution"] for s in made.get("solutions", [])])
+        store.write_manifest(
+            solve={**kept, "solution": answer, "interval": made.get("interval"), "sentence": sentences, "figure": "solve.svg"},
+            replications_reason="chosen design by design until the interval of the answer was narrow enough",
+        )  # fmt: skip
+    return solved
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "_.-" else "_" for c in name)
+
+
+# -- the question ----------------------------------------------------------------------------------------------------------
+
+
+def question_of(study: StudyFile, options: Options) -> Question:
+    """The question that the options ask of a study. Raises StudyError for what it does not have."""
+    conditions, methods = study.conditions(), study.methods()
+    target, maximise = _target(conditions[0], methods, options)
+    over = _over(conditions[0], options, target)
+    given = [*options.between, None, None]
+    if any(given[len(over) :]):
+        _refuse("--between-second", given[1], "needs a second --over; remove it")
+    between = tuple(None if pair is None else _between(pair) for pair in given[: len(over)])
+    cost = None if options.cost is None else parse_cost(options.cost)
+    if len(over) == 2 and cost is None:
+        _refuse(
+            "--over", ", ".join(over), 'two axes need a cost; add --cost "300*clusters + 20*clusters*cluster_size", say'
+        )
+    if len(over) == 2 and target.measure in ("cover", "bias", "relbias"):
+        _refuse("--over", ", ".join(over), f"{target.measure} is solved over one axis; give one --over")
+    if options.budget is not None and (cost is None or not options.budget > 0):
+        _refuse("--budget", options.budget, "must be a number > 0, with a --cost; add --cost")
+    if cost is not None and len(over) == 1 and over[0] not in ("clusters", "cluster_size"):
+        _refuse("--cost", cost.text, "needs --over clusters, --over cluster_size or both; remove it")
+    if not 1e-4 <= options.precision <= 1:
+        _refuse("--precision", options.precision, "must be a number from 0.0001 to 1; write 0.02, say")
+    if options.step is not None and not options.step > 0:
+        _refuse("--step", options.step, "must be a number > 0; write 2, say")
+    budget = math.inf if options.budget is None else float(options.budget)
+    return Question(target, over, between, cost, budget, maximise, options.precision, options.most, options.step)
+
+
+def _refuse(option: str, value: object, text: str) -> None:
+    raise StudyError([f"{option} {value}: {text}"])
+
+
+def _target(condition: Condition, methods: Sequence[Method], options: Options) -> tuple[Target, bool]:
+    """The target, and whether the best within a budget is asked for instead."""
+    given = {name: value for name, value in options.targets.items() if value is not None}
+    names = ", ".join(f"--{name.replace('_', '-')}" for name in _MEASURES)
+    if len(given) > 1:
+        _refuse(
+            " ".join(f"--{n.replace('_', '-')}" for n in given),
+            "",
+            f"only one target can be solved for; keep one of {names}",
+        )
+    maximise = not given
+    if maximise and (options.budget is None or len(set(options.over)) != 2):
+        raise StudyError([f"target: is missing; add --power 0.8, or another of {names}"])
+    name, value = next(iter(given.items()), ("power", 0.8))
+    measure = _MEASURES[name]
+    proportion = measure in ("power", "joint power", "cover")
+    if not (0 < value < 1 if proportion else 0 < value < math.inf):
+        allowed = "between 0 and 1, neither included" if proportion else "> 0"
+        _refuse(
+            f"--{name.replace('_', '-')}",
+            value,
+            f"must be a number {allowed}; write {'0.8' if proportion else '0.1'}, say",
+        )
+    labels = [label for method in methods for label in method.labels]
+    label = options.method or labels[0]
+    if label not in labels:
+        _refuse("--method", label, f"the study has {', '.join(labels)}; {nearest(label, labels)}")
+    method = next(m for m in methods if label in m.labels)
+    return Target(measure, value, _estimands(condition, methods, method, options, measure), label), maximise  # type: ignore[arg-type]
+
+
+def _estimands(
+    condition: Condition, methods: Sequence[Method], method: Method, options: Options, measure: str
+) -> tuple[str, ...]:
+    contrasts = tuple(dict.fromkeys(c for m in methods for c in m.contrasts))
+    known = list(estimands(condition, tuple(m.formula for m in methods), contrasts))
+    tested = [*(t for t in method.formula.fixed if t != INTERCEPT), *(c.name for c in method.contrasts)]
+    if not options.estimand:
+        if len(tested) != 1 and measure != "joint power":
+            raise StudyError([f"--estimand: is missing; add one of {', '.join(tested or known)}"])
+        return tuple(tested)
+    found = []
+    for name in options.estimand:
+        own = find_estimand([*known, *(c.name for c in contrasts)], name)
+        if own is None:
+            _refuse("--estimand", name, f"the study has {', '.join(known)}; {nearest(name, known)}")
+        found.append(str(own))
+    if len(found) > 1 and measure != "joint power":
+        _refuse("--estimand", ", ".join(found), "only --joint-power takes several; give one, or --joint-power")
+    return tuple(found)
+
+
+def _over(condition: Condition, options: Options, target: Target) -> tuple[str, ...]:
+    formula = condition.truth.formula
+    if not options.over:
+        raise StudyError(["--over: is missing; add --over clusters, cluster_size, effect, icc or a dotted path"])
+    found = []
+    for name in options.over:
+        own = f"truth.fixed.{target.estimands[0]}" if name == "effect" else name
+        if name == "effect" and target.estimands[0] not in formula.fixed:
+            _refuse(
+                "--over", name, f"{target.estimands[0]} is no fixed effect of the truth; name a dotted path instead"
+            )
+        if own.startswith(("method", "predictors")) or setting(own, formula) is None:
+            known = ["effect", *(n for n in SHORT_NAMES if setting(n, formula))]
+            _refuse(
+                "--over", name, f"names nothing that can vary; {nearest(name, known)}, or a path such as truth.fixed.x"
+            )
+        found.append(own.removeprefix("design."))
+    if (
+        len(found) > 2
+        or len(set(found)) != len(found)
+        or (len(found) == 2 and set(found) != {"clusters", "cluster_size"})
+    ):
+        _refuse("--over", ", ".join(found), "must be one axis, or clusters and cluster_size; remove the others")
+    sizes = condition.layout.sizes
+    if "clusters" in found and len(found) == 1 and len(set(sizes)) > 1:
+        mean = round(sum(sizes) / len(sizes))
+        _refuse(
+            "--over",
+            "clusters",
+            f"needs one cluster_size, not a list; write cluster_size = {mean}, their mean, in [design]",
+        )
+    return tuple(found)
+
+
+def _between(pair: tuple[float, float]) -> tuple[float, float]:
+    low, high = pair
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        _refuse("--between", f"{low:g} {high:g}", "must be two numbers, the lower one first; exchange or correct them")
+    return low, high
+
+
+# -- the answer ------------------------------------------------------------------------------------------------------------
+
+
+def sentence(question: Question, solution: Solution) -> str:
+    """The answer for people."""
+    target = question.target
+    of = " and ".join(target.estimands)
+    what = f"{_WORDS[target.measure]} of {of}"
+    where = f"With {_factors(solution)}: " if solution.factors else ""
+    goal = f"{'at least' if target.side == 'above' else 'at most'} {target.value:g}"
+    if question.maximise:
+        text = f"{where}the best design within {question.budget:,.0f} is {_design(solution)}"
+    elif not solution.reached:
+        text = f"{where}{what} of {goal} is not reached{_range(question)}; the best is {_design(solution)}"
+        if solution.cost is not None and solution.cost > question.budget:
+            text = f"{where}{what} of {goal} costs more than {question.budget:,.0f}: {_design(solution)}"
+    elif solution.smallest:
+        text = f"{where}{what} of {goal} needs {_design(solution)}"
+    else:
+        text = f"{where}{what} stays {goal} up to {_design(solution)}"
+    if solution.cost is not None:
+        text += f", at a cost of {solution.cost:,.6g}{_interval(solution, 'cost')}"
+    if solution.trial is not None:
+        value = value_with_mcse(solution.trial.value, solution.trial.mcse)
+        text += f"; there it is {value}, n = {solution.trial.n:,}"
+        if solution.trial.missing:
+            text += f" ({solution.trial.missing:,} replicates without a result)"
+    if not solution.sure:
+        text += (
+            "; the interval is wider than was asked for (--max-replications)"
+            if solution.reached
+            else "; more replications may change this"
+        )
+    return text[:1].upper() + text[1:] + "."
+
+
+def _factors(solution: Solution) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in solution.factors.items())
+
+
+def _range(question: Question) -> str:
+    pair = question.between[0] if len(question.over) == 1 else None
+    return f" between {pair[0]:g} and {pair[1]:g} {question.over[0].replace('_', ' ')}" if pair else ""
+
+
+def _design(solution: Solution) -> str:
+    words = []
+    for name, value in solution.values.items():
+        text = {"clusters": f"{value:,} clusters", "cluster_size": f"cluster size {value:,}"}.get(
+            name, f"{name} = {value:g}"
+        )
+        words.append(text + _interval(solution, name))
+    return " with ".join(words)
+
+
+def _interval(solution: Solution, name: str) -> str:
+    if name not in solution.intervals:
+        return ""
+    low, high = solution.intervals[name]
+    return f" (95 % interval {low:,.6g} to {high:,.6g})"
+
+
+def _title(solved: Solved) -> str:
+    target = solved.question.target
+    return f"{_WORDS[target.measure].strip(',')} of {' and '.join(target.estimands)}, {target.method}".capitalize()
+
+
+def as_json(solved: Solved) -> dict[str, Any]:
+    """What `nestlab solve --json` prints: solution (a number, an object for two axes, null if there is none), interval, target,
+    tried; with points of other axes, one such object each under "solutions".
+    """
+    question = solved.question
+    target = question.target
+    head = {
+        "target": {target.measure.replace(" ", "_"): target.value}, "estimand": _one(target.estimands), "method": target.method,
+        "over": _one(question.over),
+    }  # fmt: skip
+    answers = [_answer(question, solution) for solution in solved.solutions]
+    tail = {"folder": str(solved.folder), "replications": solved.replications}
+    if len(answers) == 1 and not solved.solutions[0].factors:
+        return head | answers[0] | tail
+    found = [{"factors": dict(s.factors), **a} for s, a in zip(solved.solutions, answers, strict=True)]
+    return head | {"solutions": found} | tail
+
+
+def _one(values: Sequence[str]) -> str | list[str]:
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _answer(question: Question, solution: Solution) -> dict[str, Any]:
+    single = len(solution.values) == 1
+    design: Any = next(iter(solution.values.values())) if single else dict(solution.values)
+    intervals = {name: [_finite(v) for v in ends] for name, ends in solution.intervals.items()}
+    found: dict[str, Any] = {
+        "solution": design if solution.reached else None,
+        "interval": None if not solution.reached else next(iter(intervals.values())) if single else intervals,
+        "reached": solution.reached,
+        "sure": solution.sure,
+        "best": design,
+    }
+    if solution.cost is not None:
+        found["cost"] = solution.cost
+    found["at_best"] = None if solution.trial is None else _trial(solution.trial)
+    found["sentence"] = sentence(question, solution)
+    found["tried"] = [_trial(trial) for trial in solution.tried]
+    return found
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    numbers = {"value": _finite(trial.value), "mcse": _finite(trial.mcse), "n": trial.n, "missing": trial.missing}
+    return {**trial.values, **numbers, "condition": trial.condition}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _print(solved: Solved) -> None:
+    console = Console()
+    question = solved.question
+    for solution in solved.solutions:
+        console.print(sentence(question, solution), highlight=False, soft_wrap=True)
+    if len(solved.solutions) == 1:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+        for header in (*solved.solutions[0].values, f"{question.target.measure} (MCSE)", "n"):
+            table.add_column(header.replace("_", " "), justify="right")
+        for trial in sorted(solved.solutions[0].tried, key=lambda t: tuple(t.values.values())):
+            cells = [f"{value:g}" for value in trial.values.values()]
+            table.add_row(*cells, value_with_mcse(trial.value, trial.mcse), f"{trial.n:,}")
+        console.print(table)
+    designs = sum(len(solution.tried) for solution in solved.solutions)
+    console.print(
+        f"{designs} designs, {solved.replications:,} replications in {solved.seconds:.1f} s; written to {solved.folder}: "
+        "solve.svg, solve.png, solve.json, summary.parquet, replicates/", highlight=False, soft_wrap=True,
+    )  # fmt: skip
