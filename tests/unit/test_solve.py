@@ -1,0 +1,384 @@
+"""`nestlab solve`: the search by itself, against exact curves; then through studies, the command and its files."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import nct, t
+from typer.testing import CliRunner
+
+import nestlab as nl
+from nestlab.measure.crossing import Tried
+from nestlab.run.line import Axis, Goal, LineSearch
+from nestlab.run.surface import SurfaceSearch
+from nestlab.show.cli import app
+from nestlab.spec.cost import parse_cost
+from nestlab.spec.problems import StudyError
+
+PLAN: dict[str, Any] = {
+    "name": "plan", "seed": 1, "replications": 1000, "design": {"clusters": 20, "cluster_size": 20},
+    "truth": {
+        "formula": "y ~ 1 + arm + (1 | school)", "fixed": {"Intercept": 0, "arm": 0.4}, "residual_variance": 0.9,
+        "random": {"school": {"variance": {"Intercept": 0.1}}},
+    },
+    "predictors": {"arm": {"level": 2, "distribution": "balanced"}},
+    "method": [{"name": "reml", "df": "between-within"}],
+}  # fmt: skip
+COST = "300*clusters + 20*clusters*cluster_size"
+
+
+def exact_power(clusters: float, effect: float = 0.4, icc: float = 0.1, size: float = 20) -> float:
+    """Of the two-arm trial with total variance 1, by t with clusters - 2 df, interior fits."""
+    ncp = effect / math.sqrt(4 * (1 - icc + size * icc) / (clusters * size))
+    critical = t.ppf(0.975, clusters - 2)
+    return float(1 - nct.cdf(critical, clusters - 2, ncp) + np.nan_to_num(nct.cdf(-critical, clusters - 2, ncp)))
+
+
+def exact_clusters(**trial: float) -> int:
+    return next(J for J in range(4, 2000, 2) if exact_power(J, **trial) >= 0.8)
+
+
+def plan(**changes: Any) -> nl.Study:
+    tables = copy.deepcopy(PLAN)
+    tables.update(changes)
+    return nl.Study.from_dict(tables)
+
+
+class Simulated:
+    """Binomial draws from an exact curve, each design's first replicates staying the same when it is extended."""
+
+    def __init__(self, curve: Callable[..., float], seed: int) -> None:
+        self.curve, self.seed = curve, seed
+
+    def __call__(self, x: Any, n: int) -> Tried:
+        place = x if isinstance(x, tuple) else (x,)
+        generator = np.random.default_rng([self.seed, *(int(1000 * v) for v in place)])
+        rate = float((generator.random(n) < self.curve(*place)).mean())
+        return Tried(float(place[0]), rate, math.sqrt(rate * (1 - rate) / n), n)
+
+
+def search_line(curve: Callable[..., float], axis: Axis, goal: Goal, seed: int) -> LineSearch:
+    search, draw = LineSearch(axis, goal), Simulated(curve, seed)
+    for _ in range(40):
+        wanted = search.propose()
+        if not wanted:
+            return search
+        search.tell([draw(x, n) for x, n in wanted.items()])
+    raise AssertionError(f"the search does not end: {wanted}")
+
+
+POWER = Goal(0.8, "above", "proportion")
+
+
+@pytest.mark.parametrize("start", [8, 20, 300])
+@pytest.mark.parametrize("effect", [0.3, 0.6, 1.2])
+def test_line_clusters_against_theory(effect: float, start: int) -> None:
+    exact = exact_clusters(effect=effect)
+    for seed in range(5):
+        answer = search_line(lambda J: exact_power(J, effect), Axis(4, 2000, 2, start, "sqrt"), POWER, seed).answer()
+        assert answer.reached
+        assert answer.sure
+        assert abs(answer.x - exact) <= 2
+        assert answer.lower - 2 <= exact <= answer.upper + 2
+
+
+def test_line_falling_is_the_largest() -> None:
+    search = search_line(lambda icc: exact_power(20, 0.6, icc), Axis(0, 0.9, 0, 0.1, "linear"), POWER, 1)
+    answer = search.answer()
+    assert not answer.smallest
+    assert exact_power(20, 0.6, answer.x) == pytest.approx(0.8, abs=0.02)
+    assert answer.lower < answer.x < answer.upper
+
+
+def test_line_unreachable_gives_the_best() -> None:
+    answer = search_line(lambda m: exact_power(14, 0.5, size=m), Axis(2, 1000, 1, 20, "log"), POWER, 1).answer()
+    assert (answer.reached, answer.sure) == (False, True)
+    assert exact_power(14, 0.5, size=answer.x) > 0.75
+
+
+def test_line_already_reached_at_the_end() -> None:
+    answer = search_line(lambda J: exact_power(J, 2.0), Axis(8, 400, 2, 20, "sqrt"), POWER, 1).answer()
+    assert (answer.x, answer.lower, answer.upper, answer.reached) == (8, 8, 8, True)
+
+
+def test_line_flat_ends_unreached() -> None:
+    answer = search_line(lambda J: 0.05, Axis(8, 400, 2, 20, "sqrt"), POWER, 1).answer()
+    assert not answer.reached
+
+
+def test_line_bias_in_size() -> None:
+    goal = Goal(0.1, "below", "real", absolute=True)
+    search = LineSearch(Axis(4, 400, 1, 20, "log"), goal)
+    while wanted := search.propose():
+        search.tell([Tried(x, -2 / x, 1 / math.sqrt(n * x), n) for x, n in wanted.items()])
+    assert search.answer().x == pytest.approx(20, abs=2)
+
+
+def test_surface_against_enumeration() -> None:
+    cost = parse_cost(COST)
+    cheapest = min(
+        (float(cost(clusters=J, cluster_size=m)), J, m)
+        for m in range(2, 60)
+        for J in [next(J for J in range(4, 400, 2) if exact_power(J, size=m) >= 0.8)]
+    )
+    for seed in range(3):
+        draw = Simulated(lambda J, m: exact_power(J, size=m), seed)
+        search = SurfaceSearch(Axis(6, 400, 2, 20, "sqrt"), Axis(2, 500, 1, 20, "log"), POWER, cost)
+        while wanted := search.propose():
+            search.tell([(pair, draw(pair, n)) for pair, n in wanted.items()])
+        found = search.answer()
+        assert found.reached
+        assert found.cost == pytest.approx(cheapest[0], rel=0.05)
+        assert found.intervals["cost"][0] <= cheapest[0] * 1.02
+        assert found.intervals["cost"][1] >= cheapest[0] * 0.98
+        assert exact_power(found.clusters, size=found.cluster_size) == pytest.approx(0.8, abs=0.025)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_solve_two_arm_trial_against_noncentral_t(seed: int, tmp_path: Path) -> None:
+    solved = plan(seed=seed).solve(over="clusters", power=0.8, out=tmp_path / "s")
+    (solution,) = solved.solutions
+    exact = exact_clusters()
+    assert abs(solution.values["clusters"] - exact) <= 2
+    low, high = solution.intervals["clusters"]
+    assert low - 2 <= exact <= high + 2
+    assert solution.trial is not None
+    assert solution.trial.value == pytest.approx(exact_power(solution.values["clusters"]), abs=5 * solution.trial.mcse)
+
+
+def test_solve_keeps_every_design(tmp_path: Path) -> None:
+    solved = plan().solve(over="clusters", power=0.8, out=tmp_path / "s", jobs=1)
+    results = nl.Results(tmp_path / "s")
+    (solution,) = solved.solutions
+    assert results.missing() == 0
+    power = (
+        results.summary().query("measure == 'power' and estimand == 'arm' and subset == 'all'").set_index("clusters")
+    )
+    assert {t.values["clusters"]: (t.value, t.n) for t in solution.tried} == {
+        J: (row["value"], row["n"]) for J, row in power.iterrows()
+    }
+    for name in ("solve.svg", "solve.png", "solve.json"):
+        assert (tmp_path / "s" / name).stat().st_size > 1000
+    assert results.manifest["solve"]["sentence"].startswith("Power of arm of at least 0.8 needs")
+    parts = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "s" / "replicates").iterdir()}
+    again = plan().solve(over="clusters", power=0.8, out=tmp_path / "s", jobs=2)
+    assert again.solutions == solved.solutions, "the same designs, found stored"
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "s" / "replicates").iterdir()} == parts
+    elsewhere = plan().solve(over="clusters", power=0.8, out=tmp_path / "t", jobs=2)
+    assert elsewhere.solutions == solved.solutions, "whatever the number of workers"
+
+
+def test_solve_grid_gives_an_answer_for_each_point(tmp_path: Path) -> None:
+    study = plan(grid={"icc": [0.02, 0.2], "clusters": [10, 20]})
+    solved = study.solve(over="clusters", power=0.8, precision=0.1, out=tmp_path / "s")
+    assert [dict(s.factors) for s in solved.solutions] == [{"icc": 0.02}, {"icc": 0.2}]
+    few, many = (s.values["clusters"] for s in solved.solutions)
+    assert few == pytest.approx(exact_clusters(effect=0.4 / math.sqrt(0.9 / 0.98), icc=0.02), abs=4)
+    assert many > 2 * few
+
+
+def test_solve_effect_icc_and_width(tmp_path: Path) -> None:
+    effect = plan().solve(over="effect", power=0.8, precision=0.05, out=tmp_path / "e").solutions[0]
+    assert exact_power(20, effect.values["truth.fixed.arm"]) == pytest.approx(0.8, abs=0.04)
+    icc = plan(truth={**PLAN["truth"], "fixed": {"Intercept": 0, "arm": 0.6}}).solve(
+        over="icc", power=0.8, precision=0.1, out=tmp_path / "i"
+    ).solutions[0]  # fmt: skip
+    assert not icc.smallest
+    x = icc.values["icc"]  # the residual variance stays 0.9
+    assert exact_power(20, 0.6 * math.sqrt((1 - x) / 0.9), x) == pytest.approx(0.8, abs=0.04)
+    width = plan().solve(over="clusters", width=0.5, out=tmp_path / "w").solutions[0]
+    assert width.trial is not None
+    assert width.trial.value <= 0.5 + 3 * width.trial.mcse
+    half = 2 * t.ppf(0.975, width.values["clusters"] - 2) * math.sqrt(4 * 2.9 / (20 * width.values["clusters"]))
+    assert half == pytest.approx(0.5, rel=0.05)
+
+
+def test_solve_negative_effect(tmp_path: Path) -> None:
+    study = plan(truth={**PLAN["truth"], "fixed": {"Intercept": 0, "arm": -0.4}})
+    found = study.solve(over="effect", power=0.8, precision=0.1, out=tmp_path / "e").solutions[0]
+    assert exact_power(20, found.values["truth.fixed.arm"]) + exact_power(20, -found.values["truth.fixed.arm"]) > 0.75
+    assert found.values["truth.fixed.arm"] < 0
+
+
+def test_solve_joint_power(tmp_path: Path) -> None:
+    tables = copy.deepcopy(PLAN)
+    tables["truth"]["formula"] = "y ~ 1 + arm + x + (1 | school)"
+    tables["truth"]["fixed"]["x"] = 0.15
+    tables["predictors"]["x"] = {"level": 1, "distribution": "normal"}
+    study = nl.Study.from_dict(tables)
+    joint = study.solve(over="clusters", joint_power=0.8, estimand=["arm", "x"], precision=0.1, out=tmp_path / "j")
+    trial = joint.solutions[0].trial
+    assert trial is not None
+    results = nl.Results(tmp_path / "j")
+    rows = results.replicates(condition=trial.condition)
+    reject = np.ones(len(rows), dtype=bool)
+    for name in ("arm", "x"):
+        reject &= np.abs(rows[f"estimate.{name}"] / rows[f"se.{name}"]) > t.ppf(0.975, rows[f"df.{name}"])
+    assert trial.value == pytest.approx(reject.mean(), abs=1e-12)
+    assert joint.solutions[0].values["clusters"] >= exact_clusters() - 2
+
+
+def test_solve_unreachable_says_so(tmp_path: Path) -> None:
+    found = plan(design={"clusters": 14, "cluster_size": 20}).solve(over="cluster_size", power=0.9, out=tmp_path / "s")
+    (solution,) = found.solutions
+    assert not solution.reached
+    assert solution.intervals == {}
+    sentence = nl.Results(tmp_path / "s").manifest["solve"]["sentence"]
+    assert "is not reached" in sentence
+    assert "the best is cluster size" in sentence
+
+
+def test_solve_prior_is_assurance(tmp_path: Path) -> None:
+    prior = {"distribution": "normal", "mean": 0.4, "sd": 0.1}
+    truth = {**PLAN["truth"], "fixed": {"Intercept": 0, "arm": prior}}
+    unsure = plan(truth=truth).solve(over="clusters", power=0.8, precision=0.1, out=tmp_path / "a").solutions[0]
+    assert unsure.values["clusters"] > exact_clusters() + 2
+
+
+def write(folder: Path, tables: dict[str, Any] = PLAN) -> Path:
+    path = folder / "plan.toml"
+    path.write_text(nl.Study.from_dict(tables).text, encoding="utf-8")
+    return path
+
+
+def invoke(*arguments: str | Path) -> tuple[int, str, str]:
+    found = CliRunner().invoke(app, ["solve", *map(str, arguments)])
+    return found.exit_code, found.stdout, found.stderr
+
+
+def test_cli_solve_two_axes_json(tmp_path: Path) -> None:
+    code, out, err = invoke(
+        write(tmp_path), "--power", "0.8", "--over", "clusters", "--over", "cluster_size", "--cost", COST, "--precision", "0.1",
+        "--out", tmp_path / "s", "--json",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert set(found["solution"]) == {"clusters", "cluster_size"}
+    assert set(found["interval"]) == {"clusters", "cluster_size", "cost"}
+    assert found["target"] == {"power": 0.8}
+    cost = 300 * found["solution"]["clusters"] + 20 * found["solution"]["clusters"] * found["solution"]["cluster_size"]
+    assert found["cost"] == cost
+    assert exact_power(found["solution"]["clusters"], size=found["solution"]["cluster_size"]) == pytest.approx(
+        0.8, abs=0.05
+    )
+    assert {"clusters", "cluster_size", "value", "mcse", "n", "missing", "condition"} == set(found["tried"][0])
+    assert json.loads((tmp_path / "s" / "solve.json").read_text())["solution"] == found["solution"]
+
+
+def test_cli_solve_prints(tmp_path: Path) -> None:
+    code, out, err = invoke(
+        write(tmp_path), "--power", "0.8", "--over", "clusters", "--between", "8", "100", "--out", tmp_path / "s"
+    )
+    assert (code, err) == (0, "")
+    assert re.search(
+        r"needs \d+ clusters \(95 % interval \d+ to \d+\); there it is 0\.\d+ \(0\.\d+\), n = [\d,]+\.", out
+    )
+    assert "power (MCSE)" in out
+
+
+def test_cli_solve_budget(tmp_path: Path) -> None:
+    study = write(tmp_path)
+    common = [
+        "--over",
+        "clusters",
+        "--over",
+        "cluster_size",
+        "--cost",
+        COST,
+        "--budget",
+        "12000",
+        "--precision",
+        "0.1",
+        "--json",
+    ]
+    code, out, _ = invoke(study, *common, "--out", tmp_path / "m")
+    found = json.loads(out)
+    assert code == 0
+    assert found["cost"] <= 12000
+    best = max(exact_power(J, size=m) for J in range(4, 40, 2) for m in range(2, 100) if 300 * J + 20 * J * m <= 12000)
+    assert exact_power(found["best"]["clusters"], size=found["best"]["cluster_size"]) == pytest.approx(best, abs=0.02)
+    code, out, _ = invoke(study, "--power", "0.8", *common, "--out", tmp_path / "p")
+    found = json.loads(out)
+    assert (code, found["solution"], found["reached"]) == (0, None, False)
+    assert found["cost"] <= 12000
+    code, out, _ = invoke(
+        study,
+        "--power",
+        "0.8",
+        "--over",
+        "clusters",
+        "--cost",
+        COST,
+        "--budget",
+        "12000",
+        "--json",
+        "--out",
+        tmp_path / "q",
+    )
+    found = json.loads(out)
+    assert (found["solution"], found["best"], found["cost"]) == (None, 16, 11200)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--power", "0.8"], "--over: is missing"),
+        ([], "target: is missing; add --power 0.8"),
+        (["--over", "clusters"], "target: is missing; add --power 0.8"),
+        (["--power", "0.8", "--width", "1", "--over", "clusters"], "only one target can be solved for"),
+        (["--power", "1.2", "--over", "clusters"], "--power 1.2: must be a number between 0 and 1"),
+        (["--bias", "0", "--over", "clusters"], "--bias 0.0: must be a number > 0"),
+        (["--power", "0.8", "--over", "clutsers"], 'names nothing that can vary; did you mean "clusters"?'),
+        (["--power", "0.8", "--over", "clusters", "--estimand", "amr"], 'the study has Intercept, arm'),
+        (["--power", "0.8", "--over", "clusters", "--estimand", "arm", "--estimand", "Intercept"], "only --joint-power takes"),
+        (["--power", "0.8", "--over", "clusters", "--method", "ml"], "the study has reml"),
+        (["--power", "0.8", "--over", "clusters", "--over", "cluster_size"], "two axes need a cost"),
+        (["--power", "0.8", "--over", "clusters", "--over", "icc", "--cost", COST], "must be one axis, or clusters and"),
+        (["--coverage", "0.9", "--over", "clusters", "--over", "cluster_size", "--cost", COST], "cover is solved over one axis"),
+        (["--power", "0.8", "--over", "clusters", "--budget", "100"], "must be a number > 0, with a --cost"),
+        (["--power", "0.8", "--over", "icc", "--cost", COST], "needs --over clusters, --over cluster_size or both"),
+        (["--power", "0.8", "--over", "clusters", "--between", "40", "10"], "must be two numbers, the lower one first"),
+        (["--power", "0.8", "--over", "clusters", "--between-second", "4", "10"], "needs a second --over"),
+        (["--power", "0.8", "--over", "clusters", "--precision", "0"], "must be a number from 0.0001 to 1"),
+        (["--power", "0.8", "--over", "clusters", "--step", "0"], "must be a number > 0"),
+        (["--power", "0.8", "--over", "truth.residual_variance"], "does not know the range of truth.residual_variance"),
+        (["--power", "0.8", "--over", "clusters", "--cost", "300*schools"], "depends on clusters and cluster_size only"),
+        (["--power", "0.8", "--over", "clusters", "--cost", "300"], "must depend on clusters or cluster_size"),
+        (["--power", "0.8", "--over", "clusters", "--cost", "__import__('os')*clusters"], "is not possible; allowed are numbers"),
+        (["--power", "0.8", "--over", "clusters", "--cost", "clusters**"], "must be a formula such as"),
+        (["--power", "0.8", "--over", "clusters", "--cost", "100*clusters", "--budget", "10"], "even 4 clusters cost more"),
+        (["--power", "0.8", "--over", "clusters", "--between", "1.2", "1.8"], "no value of clusters between"),
+    ],
+)  # fmt: skip
+def test_cli_solve_refusals(arguments: list[str], message: str, tmp_path: Path) -> None:
+    code, out, err = invoke(write(tmp_path), *arguments, "--out", tmp_path / "s")
+    assert (code, out) == (2, "")
+    assert message in err
+    assert all(line.startswith("error: ") for line in err.splitlines())
+    assert not (tmp_path / "s").exists()
+
+
+def test_solve_list_of_sizes_is_refused(tmp_path: Path) -> None:
+    study = plan(design={"clusters": 4, "cluster_size": [10, 20, 30, 40]})
+    with pytest.raises(StudyError, match="needs one cluster_size, not a list; write cluster_size = 25"):
+        study.solve(over="clusters", power=0.8, out=tmp_path / "s")
+
+
+def test_solve_measure_that_the_method_has_not(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="method reml has no power of it; it has"):
+        plan().solve(over="clusters", power=0.8, estimand="icc", out=tmp_path / "s")
+
+
+def test_cost_values() -> None:
+    cost = parse_cost("max(1000, 300*clusters) + ceil(cluster_size / 10)^2")
+    assert cost(clusters=np.array([2, 10]), cluster_size=25).tolist() == [1009, 3009]
+    with pytest.raises(StudyError, match="finite number >= 0"):
+        parse_cost("100 - clusters")(clusters=200)
