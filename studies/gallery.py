@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
 
 import df_methods_figure
 import pandas as pd
@@ -19,10 +20,10 @@ from matplotlib.figure import Figure
 
 import nestlab as nl
 from nestlab.show.plots import draw, rates_by, save
+from nestlab.show.solve_command import sentence
 from nestlab.show.summary import value_with_mcse
 
 HERE = Path(__file__).parent
-WITH_SOLVE = False  # set where the command `nestlab solve` exists; then run this file again
 
 
 @dataclass(frozen=True)
@@ -247,10 +248,33 @@ SECTIONS = (
 )
 
 
-def solve_section() -> list[str]:
-    """How to ask for the number of schools itself; only where the command exists."""
+SOLVE = "Which is the smallest, and which the cheapest, trial of 80 % power?"
+COST = "300*clusters + 20*clusters*cluster_size"
+
+
+def solve_section(folder: Path, results: Path) -> list[str]:
+    """The designs themselves, searched for: by schools at each icc, then by schools and pupils at the least cost."""
+    study = nl.Study.from_toml(HERE / "how_many_schools.toml")
+    tables = study.file.to_dict()
+    del tables["grid"]  # the file's own icc, 0.1 / 1.1
+    plan = nl.Study.from_dict({**tables, "design": {**tables["design"], "clusters": 30}, "name": "cheapest"})
+    by_schools = study.solve(over="clusters", power=0.8, estimand="arm", out=results / "solve_schools")
+    cheapest = plan.solve(
+        over=["clusters", "cluster_size"], power=0.8, estimand="arm", cost=COST, out=results / "solve_cost"
+    )
+    copyfile(results / "solve_schools" / "solve.svg", folder / "solve.svg")
     command = "nestlab solve studies/how_many_schools.toml --power 0.8 --estimand arm --over clusters"
-    return ["The same question asked directly, at each icc:", "", "```sh", command, "```", ""] if WITH_SOLVE else []
+    lines = [
+        f"## {SOLVE}",
+        "",
+        f"[how_many_schools.toml](how_many_schools.toml), {by_schools.replications:,} replications in all:",
+        "",
+    ]
+    lines += ["```sh", command, "```", "", f"![{SOLVE}](solve.svg)", ""]
+    lines += [filled(f"- {sentence(by_schools.question, solution)}") for solution in by_schools.solutions]
+    words = f"""With `--over cluster_size --cost "{COST}"` besides, and one icc of 0.09, {cheapest.replications:,} replications:
+        {sentence(cheapest.question, cheapest.solutions[0])}"""
+    return [*lines, "", filled(words), ""]
 
 
 def written(section: Section, results: nl.Results) -> list[str]:
@@ -259,7 +283,7 @@ def written(section: Section, results: nl.Results) -> list[str]:
     lines = [f"## {section.question}", "", f"[{file}]({file}), {results.replications:,} replications a design:", ""]
     lines += ["```sh", *section.commands, "```", "", f"![{section.question}]({section.picture})", ""]
     lines += [filled(section.answer(results)), ""]
-    return lines + (solve_section() if section.study == "how_many_schools" else [])
+    return lines
 
 
 def filled(text: str) -> str:
@@ -280,6 +304,7 @@ def make(folder: Path, *, results: Path, replications: int | None = None) -> Pat
         found = study.run(out=results / section.study, replications=replications)
         save(section.figure(found), folder / section.picture)
         lines += written(section, found)
+    lines += solve_section(folder, results)
     lines += ["## The others", "", *others(), ""]
     page = folder / "README.md"
     page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
