@@ -20,7 +20,8 @@ CLASSES = [getattr(nl, name) for name in nl.__all__ if inspect.isclass(getattr(n
 
 def members(owner: type) -> Iterator[tuple[str, Any]]:
     """Public methods and properties that nestlab defines, as (name, attribute)."""
-    for name, attribute in vars(owner).items():
+    own = [owner, *(base for base in owner.__mro__[1:] if base.__module__.startswith("nestlab."))]
+    for name, attribute in {n: a for base in reversed(own) for n, a in vars(base).items()}.items():
         if name.startswith("_"):
             continue
         if isinstance(attribute, classmethod | staticmethod):
@@ -53,7 +54,7 @@ def parameters(thing: Any) -> list[str]:
     if inspect.isclass(thing):
         if dataclasses.is_dataclass(thing):
             return [f.name for f in dataclasses.fields(thing) if not f.name.startswith("_")]
-        own = vars(thing).get("__init__")
+        own = next((vars(base)["__init__"] for base in thing.__mro__[:-1] if "__init__" in vars(base)), None)
         return [] if own is None else parameters(own)
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     found = inspect.signature(thing).parameters.values()

@@ -14,8 +14,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from ..run.results import StoredResults
 from ..spec.problems import StudyError, nearest
-from .api import Results
 
 __all__ = ["overview", "summary_command", "value_with_mcse"]
 
@@ -42,7 +42,7 @@ def value_with_mcse(value: Any, mcse: Any) -> str:
     return f"{round(float(value), decimals) + 0.0:.{decimals}f} ({mcse:.{decimals}f})"
 
 
-def overview(results: Results, width: int) -> Group:
+def overview(results: StoredResults, width: int) -> Group:
     """One row per condition and method, with as many measures (MCSE) as fit into `width` characters.
 
     Power, coverage and bias of one effect, the last that is tested by itself (a contrast, or a fixed effect); below, the
@@ -87,7 +87,7 @@ def overview(results: Results, width: int) -> Group:
     return Group(title, table, *notes)
 
 
-def _over_priors(results: Results) -> str:
+def _over_priors(results: StoredResults) -> str:
     """What measures are averages over; "" without priors."""
     priors = [f"{name} ({' or '.join(texts)})" for name, texts in results.priors().items()]
     if not priors:
@@ -136,7 +136,7 @@ def summary_command(
     folder: Path, *, estimands: Sequence[str], measures: Sequence[str], methods: Sequence[str], subset: str, csv: bool
 ) -> bool:
     """Print the rows asked for; True if the run is complete."""
-    results = Results(folder)
+    results = StoredResults(folder)
     frame = results.summary()
     missing = results.missing()
     if frame.empty:

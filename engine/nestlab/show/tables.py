@@ -18,7 +18,7 @@ from .plots.roles import cells
 from .plots.words import caption_of, fixed, label_of
 
 if TYPE_CHECKING:
-    from .api import Results
+    from ..run.results import StoredResults
 
 __all__ = ["FORMATS", "Cell", "Table", "decimals_for", "make_table", "to_csv", "to_frame", "to_latex", "to_markdown"]
 
@@ -90,7 +90,7 @@ def cell_text(cell: Cell, decimals: int) -> str:
 
 
 def make_table(
-    results: Results,
+    results: StoredResults,
     measure: str | None = None,
     *,
     rows: Sequence[str] = (),

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from ..api import Results
+    from ...run.results import StoredResults
 
 __all__ = ["Plots"]
 
@@ -22,7 +22,7 @@ class Plots:
     Raises StudyError for what does not exist, naming what there is.
     """
 
-    def __init__(self, results: Results) -> None:
+    def __init__(self, results: StoredResults) -> None:
         self._results = results
 
     def __call__(self, kind: str, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:

@@ -18,7 +18,7 @@ from ...spec.problems import StudyError, nearest, show
 from ...spec.study import StudyFile
 
 if TYPE_CHECKING:
-    from ..api import Results
+    from ...run.results import StoredResults
 
 __all__ = ["Asked", "Dimension", "Rows", "dimensions", "factor_names", "measures_of", "pick", "select", "study_of"]
 
@@ -97,17 +97,17 @@ class Rows:
         return text + (f"; {undetermined} have no value" if undetermined else "")
 
 
-def study_of(results: Results) -> StudyFile:
+def study_of(results: StoredResults) -> StudyFile:
     """The study as run."""
     return StudyFile.from_toml(results.folder / "study.toml")
 
 
-def factor_names(results: Results) -> list[str]:
+def factor_names(results: StoredResults) -> list[str]:
     """The factors of the grid, in its order."""
     return [c for c in map(str, results.conditions().columns) if not c.startswith("true.") and c != "condition"]
 
 
-def dimensions(results: Results, *, constant: bool = False) -> dict[str, Dimension]:
+def dimensions(results: StoredResults, *, constant: bool = False) -> dict[str, Dimension]:
     """The factors that vary over the conditions (constant: also those of one level)."""
     table = results.conditions()
     made = {name: _dimension(name, table[name]) for name in factor_names(results)}
@@ -165,13 +165,13 @@ def _label(level: Any) -> str:
     return f"[{head[: _LONG - 6]}, ...] of {len(items)}"
 
 
-def measures_of(results: Results) -> pd.DataFrame:
+def measures_of(results: StoredResults) -> pd.DataFrame:
     """The pairs of estimand and measure that have a value anywhere."""
     summary = _summary(results)
     return summary.loc[summary["value"].notna(), ["estimand", "measure"]].drop_duplicates()
 
 
-def _summary(results: Results) -> pd.DataFrame:
+def _summary(results: StoredResults) -> pd.DataFrame:
     summary = results.summary()
     if summary.empty:
         raise StudyError([f"{results.folder}: nothing is stored yet; run the study first: nestlab run STUDY"])
@@ -191,7 +191,7 @@ def pick(name: str, value: Any, known: Iterable[Any], *, what: str = "the result
     raise StudyError([f"{name} = {show(value)}: {what} {listed or 'none'}{hint}"])
 
 
-def select(results: Results, asked: Asked, measures: Sequence[str] | None = None) -> Rows:
+def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None = None) -> Rows:
     """The rows asked for. measures: all that are shown, or the one of `asked`, or power, or the first there is.
 
     Raises StudyError for an estimand, measure, method, subset or condition that does not exist.
@@ -220,7 +220,7 @@ def select(results: Results, asked: Asked, measures: Sequence[str] | None = None
     )  # fmt: skip
 
 
-def _nulls(results: Results, estimand: str, numbers: set[int]) -> Literal["none", "some", "all"]:
+def _nulls(results: StoredResults, estimand: str, numbers: set[int]) -> Literal["none", "some", "all"]:
     """Where a test of no effect has a true null hypothesis."""
     contrasts = {c.name: c for m in study_of(results).methods() for c in m.contrasts}
     contrast = contrasts.get(estimand)
@@ -232,7 +232,7 @@ def _nulls(results: Results, estimand: str, numbers: set[int]) -> Literal["none"
     return "all" if len(null) and null.all() else "some" if null.any() else "none"
 
 
-def _varying(results: Results, frame: pd.DataFrame, asked: Asked) -> dict[str, Dimension]:
+def _varying(results: StoredResults, frame: pd.DataFrame, asked: Asked) -> dict[str, Dimension]:
     named = {asked.x, asked.color, asked.facet}
     every = dimensions(results, constant=True)
     if asked.condition is not None:

@@ -15,7 +15,7 @@ from .replicates import Sample, choose, samples
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..api import Results
+    from ...run.results import StoredResults
 
 __all__ = ["estimate_se"]
 
@@ -24,7 +24,7 @@ MOST = 2000
 _MOST_PANELS = 12
 
 
-def estimate_se(results: Results, asked: Asked) -> Picture:
+def estimate_se(results: StoredResults, asked: Asked) -> Picture:
     """A panel a method: a dot a replicate, singular fits apart, the empirical and the model SE as lines."""
     chosen = choose(results, asked, measure="relerror")
     found = _merged([s for s in samples(results, chosen) if np.isfinite(s.se).any()])
@@ -65,7 +65,7 @@ def _merged(found: list[Sample]) -> list[tuple[str, Sample]]:
     return [(", ".join(names), sample) for names, sample in made]
 
 
-def _spread(results: Results, rows: Rows, number: int) -> dict[str, tuple[float, float]]:
+def _spread(results: StoredResults, rows: Rows, number: int) -> dict[str, tuple[float, float]]:
     """Empirical and model SE by method, from the summary."""
     summary = results.summary()
     own = summary[

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-    from ..api import Results
+    from ...run.results import StoredResults
 
 __all__ = ["heatmap"]
 
 
-def heatmap(results: Results, asked: Asked) -> Picture:
+def heatmap(results: StoredResults, asked: Asked) -> Picture:
     """x: the factor along; color: the factor upwards; every further one has panels. Raises StudyError where there is one only."""
     rows = select(results, asked)
     across, up, facets = _roles(rows, asked)

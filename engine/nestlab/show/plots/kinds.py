@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..api import Results
+    from ...run.results import StoredResults
 
 __all__ = ["KINDS", "applicable", "draw", "draw_on"]
 
@@ -40,7 +40,7 @@ KINDS: dict[str, str] = {
     "methods": "methods side by side: bias, empirical SE, coverage, power",
 }
 _MEASURE = {"power": "power", "coverage": "cover", "bias": "bias"}
-_MAKERS: dict[str, Callable[[Results, Asked], Picture]] = {
+_MAKERS: dict[str, Callable[[StoredResults, Asked], Picture]] = {
     "power": by_factor,
     "coverage": by_factor,
     "bias": by_factor,
@@ -56,7 +56,7 @@ _MAKERS: dict[str, Callable[[Results, Asked], Picture]] = {
 
 
 def draw(
-    results: Results,
+    results: StoredResults,
     kind: str,
     *,
     x: str | None = None,
@@ -77,12 +77,12 @@ def draw(
     return render(_picture(results, kind, Asked(x, color, facet, estimand, method, measure, subset, condition)))
 
 
-def draw_on(results: Results, kind: str, ax: Axes | None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
+def draw_on(results: StoredResults, kind: str, ax: Axes | None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
     """The axes of the same picture: those given (one panel), or new ones, several as an array."""
     return on_axes(_picture(results, kind, Asked(**asked)), ax)
 
 
-def _picture(results: Results, kind: str, asked: Asked) -> Picture:
+def _picture(results: StoredResults, kind: str, asked: Asked) -> Picture:
     pick("kind", kind, KINDS, what="the kinds are")
     fixed = _MEASURE.get(kind)
     if fixed is not None:
@@ -92,7 +92,7 @@ def _picture(results: Results, kind: str, asked: Asked) -> Picture:
     return _MAKERS[kind](results, asked)
 
 
-def applicable(results: Results) -> list[str]:
+def applicable(results: StoredResults) -> list[str]:
     """The kinds that make sense for these results, in the order of `KINDS`."""
     found = measures_of(results)
     measures = set(found["measure"])

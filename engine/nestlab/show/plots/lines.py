@@ -21,7 +21,7 @@ from .words import caption_of, label_of, largest_mcse, references, title_of, unc
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..api import Results
+    from ...run.results import StoredResults
 
 __all__ = ["by_factor", "compare_methods", "convergence"]
 
@@ -40,13 +40,13 @@ class Line:
     label: str
 
 
-def by_factor(results: Results, asked: Asked) -> Picture:
+def by_factor(results: StoredResults, asked: Asked) -> Picture:
     """One measure by a factor."""
     rows = select(results, asked)
     return _picture(rows, assign(rows, asked), title_of(rows))
 
 
-def convergence(results: Results, asked: Asked) -> Picture:
+def convergence(results: StoredResults, asked: Asked) -> Picture:
     """Shares of fits that converged, and that are singular; failures where there are any."""
     if asked.measure is not None:
         return by_factor(results, asked)
@@ -60,7 +60,7 @@ def convergence(results: Results, asked: Asked) -> Picture:
     return _several(rows, asked, "Convergence and singular fits", first=())
 
 
-def compare_methods(results: Results, asked: Asked) -> Picture:
+def compare_methods(results: StoredResults, asked: Asked) -> Picture:
     """Bias, empirical SE, coverage and power of every method, those that there are; or one measure."""
     if asked.measure is not None:
         rows = select(results, asked)

@@ -20,7 +20,7 @@ from .words import caption_of, label_of, references, title_of, uncertainty
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..api import Results
+    from ...run.results import StoredResults
 
 __all__ = ["lollipop"]
 
@@ -35,7 +35,7 @@ class _Row:
     label: str
 
 
-def lollipop(results: Results, asked: Asked) -> Picture:
+def lollipop(results: StoredResults, asked: Asked) -> Picture:
     """x: none, a row is a condition; color: what is side by side within a row (the methods); facet: what has a panel a level.
 
     Where there are more rows than a page holds, the lowest and the highest of the first line are shown, in order.

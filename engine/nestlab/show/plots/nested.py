@@ -20,7 +20,7 @@ from .words import caption_of, label_of, largest_mcse, references, uncertainty
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..api import Results
+    from ...run.results import StoredResults
 
 __all__ = ["nested_loop"]
 
@@ -29,7 +29,7 @@ _DATA, _STRIP = 2.6, 0.38
 _MOST_BANDS, _LONG = 3, 70
 
 
-def nested_loop(results: Results, asked: Asked) -> Picture:
+def nested_loop(results: StoredResults, asked: Asked) -> Picture:
     """x: the factor that changes fastest; color: what has a line a level (the methods); facet: what has a panel a level."""
     rows = select(results, asked)
     order, color, facets = _roles(rows, asked)

@@ -18,7 +18,7 @@ from .choose import Asked, Rows, select, study_of
 from .words import references
 
 if TYPE_CHECKING:
-    from ..api import Results
+    from ...run.results import StoredResults
 
 __all__ = ["Chosen", "Sample", "choose", "samples"]
 
@@ -50,7 +50,7 @@ class Chosen:
     why: str
 
 
-def choose(results: Results, asked: Asked, *, measure: str) -> Chosen:
+def choose(results: StoredResults, asked: Asked, *, measure: str) -> Chosen:
     """The condition asked for, or the one whose measure lies farthest from its reference for the first method.
 
     Raises StudyError for x, color or facet, which have no meaning here.
@@ -83,7 +83,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def samples(results: Results, chosen: Chosen) -> list[Sample]:
+def samples(results: StoredResults, chosen: Chosen) -> list[Sample]:
     """The replicates of every method of the chosen rows, in their order, in the subset of the rows."""
     wanted = list(chosen.rows.frame["method"])
     name = chosen.rows.estimand

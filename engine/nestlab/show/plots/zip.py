@@ -18,7 +18,7 @@ from .words import references
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..api import Results
+    from ...run.results import StoredResults
 
 __all__ = ["zip_plot"]
 
@@ -27,7 +27,7 @@ MOST = 1000
 _MOST_PANELS = 12
 
 
-def zip_plot(results: Results, asked: Asked) -> Picture:
+def zip_plot(results: StoredResults, asked: Asked) -> Picture:
     """A panel a method: intervals ordered by |z| = |estimate - truth| / se, those that miss the truth in another colour.
 
     Where limits are not symmetric (profile, bootstrap) the rank is by the distance from the truth in units of the interval's

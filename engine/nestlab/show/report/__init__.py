@@ -7,7 +7,7 @@ import tempfile
 from itertools import groupby
 from pathlib import Path
 
-from ..api import Results
+from ...run.results import StoredResults
 from .ademp import ademp
 from .figures import pictures
 from .findings import findings
@@ -19,7 +19,7 @@ from .provenance import provenance_section
 __all__ = ["write_report"]
 
 
-def write_report(results: Results, path: str | Path | None = None, *, title: str | None = None) -> Path:
+def write_report(results: StoredResults, path: str | Path | None = None, *, title: str | None = None) -> Path:
     """Write the report and return its path.
 
     path: the file [default: report.html in the results' folder]; title: instead of the study's. OSError where the file cannot be

@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
+from ...run.results import StoredResults
 from ...run.store import Store, StoredCondition
 from ...spec.model import Method
 from ...spec.study import StudyFile
-from ..api import Results
 from ..summary import value_with_mcse
 
 __all__ = [
@@ -85,14 +85,14 @@ class Material:
     conditions: the active ones; summary: all measures; missing: fits that were asked for and are not stored.
     """
 
-    results: Results
+    results: StoredResults
     study: StudyFile
     conditions: tuple[StoredCondition, ...]
     summary: pd.DataFrame
     missing: int
 
     @classmethod
-    def read(cls, results: Results) -> Material:
+    def read(cls, results: StoredResults) -> Material:
         """Raises RefusedError where the folder holds no results, or altered ones."""
         study = StudyFile.from_toml(results.folder / "study.toml")
         stored = tuple(row for row in Store(results.folder).read_conditions() if row.active)

@@ -1,0 +1,128 @@
+"""Reading what a run left: conditions, replicates, measures, and the rows behind any replicate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..spec.identity import data_key, result_key
+from ..spec.model import Condition, Method
+from ..spec.study import StudyFile
+from .block import compile_condition
+from .store import RefusedError, Store, StoredCondition, missing_ranges
+from .summarise import Summaries, derive, derive_truths
+
+__all__ = ["StoredResults"]
+
+
+class StoredResults:
+    """What a run left in its folder. Raises RefusedError if the folder holds none, or what it holds was altered."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._store = Store(self.folder)
+        if not self._store.exists:
+            raise RefusedError(
+                f"{self.folder} holds no results (no manifest.json); run the study first: nestlab run STUDY"
+            )
+        self._study = StudyFile.from_toml(self.folder / "study.toml")
+        self._rows = self._store.read_conditions()
+        self._store.forget_missing()
+        self._store.adopt_unlisted()
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """manifest.json: software, machine, seed, methods, parts with their checksums."""
+        return self._store.manifest
+
+    @property
+    def replications(self) -> int:
+        """Replications per condition that were asked for; where conditions differ, the most."""
+        return int(self._store.manifest["replications"])
+
+    @property
+    def factors(self) -> list[str]:
+        """The names of the grid's axes, in their order."""
+        return list(dict.fromkeys(name for row in self._active() for name in row.factors))
+
+    def missing(self) -> int:
+        """Fits that were asked for and are not stored; 0 when the run is complete."""
+        total = 0
+        for row in self._active():
+            for method in self._study.methods():
+                covered = self._store.covered(row.number, result_key(row.data_key, method))
+                total += sum(last - first for first, last in missing_ranges(covered, row.replications))
+        return total
+
+    def conditions(self) -> pd.DataFrame:
+        """The active conditions: number, factors and true values."""
+        rows = [
+            {"condition": r.number, **r.factors, **{f"true.{k}": v for k, v in r.truth.items()}} for r in self._active()
+        ]
+        return pd.DataFrame(rows)
+
+    def summary(self) -> pd.DataFrame:
+        """The tidy table of measures: a row per condition x method x estimand x measure x subset (see results/README.md).
+
+        Computed from what is stored if the run is not complete.
+        """
+        if self.missing() or not (self.folder / "summary.parquet").exists():
+            methods, mcse = self._study.methods(), self._study.mcse
+            return Summaries(self._store, self._rows, methods, mcse).table()
+        return self._store.read_summary()
+
+    def replicates(self, condition: int | None = None, method: str | None = None) -> pd.DataFrame:
+        """Replicate rows with the factors' values and derived estimands (sd, cor, icc).
+
+        condition: a condition's number, or all; method: a method's name, or all. KeyError for one that does not exist.
+        """
+        rows = [r for r in self._active() if condition is None or r.number == condition]
+        methods = [m for m in self._study.methods() if method is None or m.name == method]
+        if not rows:
+            raise KeyError(f"condition {condition}: the study has {', '.join(str(r.number) for r in self._active())}")
+        if not methods:
+            raise KeyError(f"method {method!r}: the study has {', '.join(m.name for m in self._study.methods())}")
+        frames = [self._frame(row, m) for row in rows for m in methods]
+        return pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
+
+    def priors(self) -> dict[str, list[str]]:
+        """What was drawn from priors, with those of all active conditions: {"icc": ["beta(0.1, 0.05)"]}."""
+        found: dict[str, dict[str, None]] = {}
+        for row in self._active():
+            for name, value in row.spec.items():
+                if name.startswith("prior.") and isinstance(value, str):
+                    found.setdefault(name.removeprefix("prior."), {})[value] = None
+        return {name: list(texts) for name, texts in found.items()}
+
+    def number(self, condition: Condition) -> int | None:
+        """The number under which a condition is stored; None if it is not."""
+        key = data_key(condition)
+        return next((row.number for row in self._rows if row.data_key == key), None)
+
+    def data(self, condition: int, replicate: int, *, truth: bool = False) -> pd.DataFrame:
+        """The rows of one replicate by its condition's number. KeyError for a number that is not active.
+
+        replicate, truth: as in `Study.data`.
+        """
+        keys = {row.number: row.data_key for row in self._active()}
+        if condition not in keys:
+            raise KeyError(f"condition {condition}: the study has {', '.join(map(str, keys))}")
+        found = next(c for c in self._study.conditions() if data_key(c) == keys[condition])
+        return compile_condition(found, self._study.methods()).frame(replicate, truth=truth)
+
+    def _frame(self, row: StoredCondition, method: Method) -> pd.DataFrame:
+        frame = self._store.read(row.number, result_key(row.data_key, method), row.replications)
+        if frame.empty:
+            return frame
+        estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
+        truths = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith(("true.", "replicate"))}
+        added = derive(estimates, list(row.truth)) | derive_truths(truths, row.truth)
+        frame = frame.assign(**added, method=method.name)
+        for position, (name, value) in enumerate(row.factors.items(), start=1):
+            frame.insert(position, name, value)
+        return frame
+
+    def _active(self) -> list[StoredCondition]:
+        return [row for row in self._rows if row.active]
