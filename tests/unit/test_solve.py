@@ -20,6 +20,8 @@ from nestlab.measure.crossing import Tried
 from nestlab.run.line import Axis, Goal, LineSearch
 from nestlab.run.surface import SurfaceSearch
 from nestlab.show.cli import app
+from nestlab.show.plots import as_svg
+from nestlab.show.plots.solution import draw_solution
 from nestlab.spec.cost import parse_cost
 from nestlab.spec.problems import StudyError
 
@@ -241,6 +243,25 @@ def test_solve_prior_is_assurance(tmp_path: Path) -> None:
     truth = {**PLAN["truth"], "fixed": {"Intercept": 0, "arm": prior}}
     unsure = plan(truth=truth).solve(over="clusters", power=0.8, precision=0.1, out=tmp_path / "a").solutions[0]
     assert unsure.values["clusters"] > exact_clusters() + 2
+
+
+def test_figure_of_a_grid(tmp_path: Path) -> None:
+    """A line of designs for each answer, with its interval; panels by the first factors, one legend by the others."""
+    grid = {"cluster_size": [10, 40], "icc": [0.02, 0.1, 0.2, 0.3]}
+    solved = plan(grid=grid).solve(over="clusters", power=0.8, precision=0.3, out=tmp_path / "s")
+    figure = draw_solution(solved, title="Power", measure="power")
+    axes = figure.axes
+    assert [ax.get_title(loc="left") for ax in axes] == ["cluster size 10", "cluster size 40"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"icc {icc}" for icc in grid["icc"]]
+    for ax, solutions in zip(axes, (solved.solutions[:4], solved.solutions[4:]), strict=True):
+        drawn = [sorted(line.get_xdata()) for line in ax.get_lines() if line.get_linestyle() == "None"]
+        assert drawn == [sorted(t.values["clusters"] for t in s.tried) for s in solutions]
+        marks = [line.get_xdata()[0] for line in ax.get_lines() if len(set(line.get_xdata())) == 1]
+        assert set(marks) >= {s.values["clusters"] for s in solutions}
+    assert (tmp_path / "s" / "solve.svg").read_text() == as_svg(
+        draw_solution(solved, title="Power of arm, reml", measure="power")
+    )
 
 
 def write(folder: Path, tables: dict[str, Any] = PLAN) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_solution"]
 
-#: Solutions that one panel shows; more stand in panels of their own.
+#: Lines of one panel.
 MOST_LINES = 6
 
 
@@ -33,29 +33,47 @@ def draw_solution(solved: Solved, *, title: str, measure: str) -> Figure:
     with style.context():
         if len(question.over) == 2:
             return render(_plane(solved, title, measure))
-        groups = [solved.solutions[k : k + MOST_LINES] for k in range(0, len(solved.solutions), MOST_LINES)]
-        panels = [
-            Panel("", _line_painter(solved, group), question.over[0].replace("_", " "), measure) for group in groups
+        split = _split(solved.solutions)
+        panels, lines = _by(solved.solutions, slice(None, split)), _by(solved.solutions, slice(split, None))
+        looks = {id(solution): k for k, group in enumerate(lines.values()) for solution in group}
+        made = [
+            Panel(name, _line_painter(solved, group, looks), question.over[0].replace("_", " "), measure)
+            for name, group in panels.items()
         ]
-        legend = [_legend(group) for group in groups if len(solved.solutions) > 1]
+        legend = [("", _legend(list(lines)))] if len(lines) > 1 else []
         counts = [trial.n for solution in solved.solutions for trial in solution.tried]
         span = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{counts[0]:,}"
         caption = (
             f"Points: designs tried, {span} replications each, with 95 % limits. Curve: monotone through the points. "
             "Shaded: 95 % interval of the answer. Dotted: the target."
         )
-        merged = [("", [entry for _, entries in legend for entry in entries])] if legend else []
-        return render(Picture(title, panels, merged, caption, columns=1))
+        columns, size = (1, (6.6, 3.7)) if len(made) == 1 else (2, (3.6, 2.8))
+        return render(Picture(title, made, legend, caption, columns=columns, size=size))
+
+
+def _split(solutions: Sequence[Solution]) -> int:
+    """How many of the factors make panels, so that a panel has few lines and all panels the same ones."""
+    factors = len(solutions[0].factors)
+    return next((k for k in range(factors) if len(_by(solutions, slice(k, None))) <= MOST_LINES), factors)
+
+
+def _by(solutions: Sequence[Solution], chosen: slice) -> dict[str, list[Solution]]:
+    """Solutions by the values of some of their factors."""
+    found: dict[str, list[Solution]] = {}
+    for solution in solutions:
+        words = [f"{name.replace('_', ' ')} {value}" for name, value in list(solution.factors.items())[chosen]]
+        found.setdefault(", ".join(words), []).append(solution)
+    return found
 
 
 def _name(solution: Solution) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in solution.factors.items())
 
 
-def _legend(group: Sequence[Solution]) -> tuple[str, list[tuple[Any, str]]]:
+def _legend(names: Sequence[str]) -> list[tuple[Any, str]]:
     from matplotlib.lines import Line2D
 
-    return "", [(Line2D([], [], **style.line_style(k).keywords), _name(s)) for k, s in enumerate(group)]
+    return [(Line2D([], [], **style.line_style(k).keywords), name) for k, name in enumerate(names)]
 
 
 def _limits(solved: Solved, trials: Sequence[Trial]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -65,18 +83,18 @@ def _limits(solved: Solved, trials: Sequence[Trial]) -> tuple[np.ndarray[Any, An
     return value - 1.96 * mcse, value + 1.96 * mcse
 
 
-def _line_painter(solved: Solved, group: Sequence[Solution]) -> Any:
+def _line_painter(solved: Solved, group: Sequence[Solution], looks: Mapping[int, int]) -> Any:
     def paint(ax: Axes) -> None:
         name, target = solved.question.over[0], solved.question.target
         ends: list[float] = []
-        for k, solution in enumerate(group):
+        for solution in group:
             trials = sorted((t for t in solution.tried if np.isfinite(t.value)), key=lambda t: t.values[name])
-            look = style.line_style(k)
+            look = style.line_style(looks[id(solution)])
             x, value = (np.array(v, dtype=float) for v in ([t.values[name] for t in trials], [t.value for t in trials]))
             low, high = _limits(solved, trials)
             ax.vlines(x, low, high, color=look.color, linewidth=1.0)
             ax.plot(x, value, linestyle="", marker=look.marker, markersize=4.5, color=look.color)
-            _curve(ax, solved, trials, look.color)
+            _curve(ax, solved, trials, look)
             if name in solution.intervals:
                 ax.axvspan(*solution.intervals[name], color=look.color, alpha=0.15, linewidth=0)
                 ax.axvline(solution.values[name], color=look.color, linewidth=1.0)
@@ -92,7 +110,7 @@ def _line_painter(solved: Solved, group: Sequence[Solution]) -> Any:
     return paint
 
 
-def _curve(ax: Axes, solved: Solved, trials: Sequence[Trial], color: str) -> None:
+def _curve(ax: Axes, solved: Solved, trials: Sequence[Trial], look: style.LineStyle) -> None:
     """The monotone fit, smooth between its points."""
     from scipy.interpolate import PchipInterpolator
 
@@ -103,7 +121,13 @@ def _curve(ax: Axes, solved: Solved, trials: Sequence[Trial], color: str) -> Non
     x, y = monotone(tried, kind=kind, scale=solved.scale)
     h = to_axis(x, solved.scale)
     fine = np.linspace(h[0], h[-1], 300)
-    ax.plot(from_axis(fine, solved.scale), PchipInterpolator(h, y)(fine), color=color, linewidth=1.4)
+    ax.plot(
+        from_axis(fine, solved.scale),
+        PchipInterpolator(h, y)(fine),
+        color=look.color,
+        linestyle=look.dashes,
+        linewidth=1.4,
+    )
 
 
 def _log_ticks(ax: Axes, low: float, high: float) -> None:
