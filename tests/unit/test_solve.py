@@ -98,6 +98,16 @@ def test_line_falling_is_the_largest() -> None:
     assert not answer.smallest
     assert exact_power(20, 0.6, answer.x) == pytest.approx(0.8, abs=0.02)
     assert answer.lower < answer.x < answer.upper
+    assert answer.crossing is not None
+    assert answer.lower <= answer.crossing.lower < answer.crossing.upper <= answer.upper, "rounded outwards"
+
+
+@pytest.mark.parametrize("precision", [1e-4, 0.5])
+def test_line_ends_whatever_the_precision(precision: float) -> None:
+    goal = Goal(0.8, "above", "proportion", precision=precision, most=20_000)
+    answer = search_line(lambda e: exact_power(20, e), Axis(0, 3, 0, 0.5, "linear"), goal, 1).answer()
+    assert answer.reached
+    assert answer.sure == (precision > 0.1)
 
 
 def test_line_unreachable_gives_the_best() -> None:

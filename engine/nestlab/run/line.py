@@ -28,6 +28,8 @@ __all__ = ["Answer", "Axis", "Goal", "LineSearch"]
 ASIDE = {"proportion": 0.35, "positive": 0.15, "real": 0.4}
 #: Standard errors that a design must lie on the wrong side of the target to be taken for out of reach.
 SURE = 3.0
+#: Rounds after which a search ends, whatever is known; a dozen is usual.
+MOST_ROUNDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class LineSearch:
     goal: Goal
     tried: dict[float, Tried] = field(default_factory=dict)
     rung: int = 0
+    rounds: int = 0
 
     def tell(self, found: Iterable[Tried]) -> None:
         """What the simulations gave; a design that is told again replaces itself."""
@@ -114,6 +117,9 @@ class LineSearch:
 
     def propose(self) -> dict[float, int]:
         """Designs with their replications in all, earlier ones included; empty when the search is over."""
+        self.rounds += 1
+        if self.rounds > MOST_ROUNDS:
+            return {}
         if not self.tried:
             return dict.fromkeys(self._around(self.axis.start), self.goal.first)
         if outward := self._outward():
@@ -138,7 +144,7 @@ class LineSearch:
 
     def _tried_well(self, crossing: Crossing, last: float) -> bool:
         """Whether the answer itself was tried, or, where there are no steps, a value that can't be told from it."""
-        if self.axis.step:
+        if self.axis.step or self._has(last, self.rung):
             return self._has(last, self.rung)
         return any(crossing.lower <= x <= crossing.upper and self._has(x, self.rung) for x in self.tried)
 
@@ -271,6 +277,8 @@ class LineSearch:
         if crossing is not None:
             side = self._rounding(crossing)
             x, lower, upper = (axis.snap(v, side) for v in (crossing.x, crossing.lower, crossing.upper))
+            if not axis.step:  # ends are rounded outwards
+                lower, upper = axis.snap(crossing.lower, "down"), axis.snap(crossing.upper, "up")
             return Answer(x, lower, upper, True, self._lacking(crossing) <= 1, side == "up", crossing)
         rising = points[-1].value >= points[0].value
         smallest = rising == (self.goal.side == "above")
