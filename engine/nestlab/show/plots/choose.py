@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from ...run.store import Store
 from ...spec.problems import StudyError, nearest, show
 from ...spec.study import StudyFile
+from ..drawn import drawn_by
 
 if TYPE_CHECKING:
     from ..api import Results
@@ -224,11 +226,13 @@ def _nulls(results: Results, estimand: str, numbers: set[int]) -> Literal["none"
     """Where a test of no effect has a true null hypothesis."""
     contrasts = {c.name: c for m in study_of(results).methods() for c in m.contrasts}
     contrast = contrasts.get(estimand)
-    conditions = results.conditions()
-    truth = conditions.loc[conditions["condition"].isin(numbers)].get(f"true.{estimand}")
-    if truth is None or (contrast is not None and contrast.equivalence is not None):
+    table = results.conditions()
+    table = table[table["condition"].isin(numbers)]
+    if f"true.{estimand}" not in table or (contrast is not None and contrast.equivalence is not None):
         return "none"
-    null = truth == (contrast.null if contrast is not None else 0.0)
+    stored = {row.number: row for row in Store(results.folder).read_conditions()}
+    fixed = [not drawn_by(stored[int(number)], estimand, contrast) for number in table["condition"]]
+    null = (table[f"true.{estimand}"] == (contrast.null if contrast is not None else 0.0)) & np.array(fixed, dtype=bool)
     return "all" if len(null) and null.all() else "some" if null.any() else "none"
 
 

@@ -11,11 +11,12 @@ from typing import Any
 from ...measure.performance import MEASURES
 from ...spec.identity import DERIVED_PATHS
 from ...spec.model import Predictor
+from ..drawn import priors_of
 from .analyses import methods_section
 from .definitions import FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_formula
 from .effects import drawn_from
 from .failures import failures_section
-from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, priors_of, value_text
+from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, value_text
 from .provenance import software_section
 
 __all__ = ["ademp"]
