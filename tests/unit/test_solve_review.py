@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from scipy import stats
 from scipy.optimize import brentq
 
@@ -17,8 +19,10 @@ from nestlab.run.bench import Bench
 from nestlab.run.line import Axis, Goal, LineSearch
 from nestlab.run.question import Question, Target, Trial
 from nestlab.run.solve import Solved
-from nestlab.show.api import Study
+from nestlab.show.api import Results, Study
 from nestlab.show.solve_command import sentence
+from nestlab.show.summary import overview
+from nestlab.show.tables import make_table
 from nestlab.spec.problems import StudyError
 from nestlab.spec.study import StudyFile
 
@@ -216,6 +220,23 @@ def test_a_design_without_a_value_ends_the_search_with_a_repair(
     assert str(caught.value) == (
         "--between: at clusters = 8 no replicate of 500 tells power of arm by reml; search elsewhere, or by another --method"
     )
+
+
+def test_results_of_a_search_say_what_each_design_had_until_they_are_run_otherwise(solved: Solve) -> None:
+    found = solved(ARMS, over="clusters", power=0.8, precision=0.02)
+    counts = [trial.n for trial in found.solutions[0].tried]
+    results = Results(found.folder)
+    ends = f"{min(counts):,} to {max(counts):,}"
+    assert min(counts) < max(counts)
+    assert results.asked == (min(counts), max(counts))
+    assert f"({ends} asked for)" in make_table(results).caption
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(overview(results, 100))
+    assert f"arms: {ends} replications a condition" in console.export_text()
+    assert results.manifest["solve"]["solution"] == found.solutions[0].values["clusters"]
+    later = Study.from_toml(found.folder / "study.toml").run(out=found.folder)
+    assert later.asked == (max(counts), max(counts))
+    assert not {"solve", "replications_reason"} & set(later.manifest)
 
 
 def test_ends_of_one_axis_may_be_a_plain_pair(solved: Solve) -> None:

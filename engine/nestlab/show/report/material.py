@@ -141,8 +141,7 @@ class Material:
 
     def asked(self) -> tuple[int, int]:
         """The least and the largest number of replications that were asked for."""
-        numbers = [row.replications for row in self.conditions]
-        return min(numbers), max(numbers)
+        return self.results.asked
 
     def place(self, row: Any, *, among: pd.DataFrame | None = None, without: Sequence[str] = ()) -> str:
         """Where in the grid a row of the summary lies: "clusters = 8, icc = 0.1"; "" if there is one condition.
