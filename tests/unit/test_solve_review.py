@@ -13,7 +13,7 @@ from rich.console import Console
 from scipy import stats
 from scipy.optimize import brentq
 
-from nestlab.measure.crossing import Tried
+from nestlab.measure.crossing import Tried, cross
 from nestlab.run import solve as solving
 from nestlab.run.bench import Bench
 from nestlab.run.line import Axis, Goal, LineSearch
@@ -244,3 +244,15 @@ def test_ends_of_one_axis_may_be_a_plain_pair(solved: Solve) -> None:
     assert sentence(found.question, found.solutions[0]).startswith(
         "Power of arm of at least 0.8 is not reached between 10 and 14 clusters; the best is 14 clusters"
     )
+
+
+def test_a_design_far_beyond_the_target_does_not_pull_the_curve_back() -> None:
+    """Power falls along a variance, ever more slowly: a parabola through designs near the target turns before the last one."""
+    exact = brentq(lambda tau2: power(20, 20, 0.9, tau2) - 0.8, 0.2, 0.6)
+    designs = {0.28: 8_000, 0.303: 200_000, 0.411: 200_000, 0.5: 500, 0.542: 200_000, 1.0: 500}
+    values = {tau2: power(20, 20, 0.9, tau2) for tau2 in designs}
+    tried = [Tried(x, values[x], math.sqrt(values[x] * (1 - values[x]) / n), n) for x, n in designs.items()]
+    found = cross(tried, 0.8, kind="proportion", scale="linear")
+    assert found is not None
+    assert found.x == pytest.approx(exact, abs=0.001)
+    assert found.lower < exact < found.upper < found.lower + 0.005

@@ -136,7 +136,7 @@ def question_of(study: StudyFile, options: Options) -> Question:
 
 
 def _refuse(option: str, value: object, text: str) -> NoReturn:
-    raise StudyError([f"{option} {value}: {text}"])
+    raise StudyError([f"{f'{option} {value}'.strip()}: {text}"])
 
 
 def _target(condition: Condition, methods: Sequence[Method], options: Options) -> tuple[Target, bool]:
