@@ -145,6 +145,12 @@ def test_power_range_places_and_crossing(material: Material) -> None:
     [
         ((0.85, 0.9, 0.95), "at or below its smallest level, 8, where it is"),
         ((0.1, 0.2, 0.3), "at none of its levels, up to 40, where it is"),
+        ((0.95, 0.9, 0.85), "at none of its levels, down to 40, where it is 0.850 (0.018)."),
+        (
+            (0.9, 0.85, 0.7),
+            "passes 0.8 downwards between 20, where it is 0.850 (0.018), and 40, where it is 0.70 (0.02).",
+        ),
+        ((0.7, 0.9, 0.75), "passes 0.8 2 times, last downwards between 20, where it is 0.900 (0.015), and 40, where"),
         ((0.9, 0.7, 0.85), "and 40, where it is 0.850 (0.018) for good, after reaching it at a smaller level"),
     ],
 )

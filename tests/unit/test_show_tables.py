@@ -276,3 +276,17 @@ def test_cli_incomplete_results_say_so(folder: Path, results: nl.Results, tmp_pa
         made = nestlab(arguments[0], tmp_path / "cut", *arguments[1:])
         assert made.exit_code == 4
         assert made.stderr.endswith("error: incomplete: 50 fits are missing; nestlab run goes on from here\n")
+
+
+def test_power_over_a_prior_is_no_type_one_error_rate(tmp_path: Path) -> None:
+    """A prior of mean 0 on an effect: no replicate's null hypothesis is true, of the effect or of a contrast of it."""
+    study = copy.deepcopy(STUDY) | {"grid": {"clusters": [6, 12]}}
+    study["prior"] = {"truth.fixed.arm": {"distribution": "normal", "mean": 0, "sd": 0.5}}
+    study["contrast"] = [{"name": "twice", "weights": {"arm": 2}}]
+    over = nl.Study.from_dict(study).run(out=tmp_path / "over")
+    assert make_table(over, "power", estimand="arm").caption.startswith("Power of arm. ")
+    assert make_table(over, "power", estimand="twice").caption.startswith("Power of twice. ")
+    study["prior"] = {"icc": {"distribution": "beta", "mean": 0.1, "sd": 0.05}}
+    study["truth"]["fixed"]["arm"] = 0
+    null = nl.Study.from_dict(study).run(out=tmp_path / "null")
+    assert make_table(null, "power", estimand="twice").caption.startswith("Type I error rate of twice. ")

@@ -170,7 +170,8 @@ def _start(h: Array, gap: Array, precision: Array) -> _Fit | None:
 
 def _parabola(h: Array, gap: Array, precision: Array, fit: _Fit, bandwidth: float, curvature: float) -> _Fit | None:
     """One weighted fit about the last one's place; None where the designs near the target show no slope."""
-    distance = np.abs(fit.gap(h))
+    # a parabola comes back to the target beyond its turn, its tangent does not
+    distance = np.maximum(np.abs(fit.gap(h)), np.abs(fit.slope * (h - fit.place)))
     least = np.unique(distance)[: max(2, min(3, len(np.unique(h))))][-1]  # at least two places, three where there are
     near = _tricube(distance / max(bandwidth, 1.5 * float(least)))
     d = h - fit.place

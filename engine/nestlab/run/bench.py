@@ -26,6 +26,8 @@ from .summarise import Known, Summaries
 
 __all__ = ["Bench", "as_number"]
 
+#: Axes of whole numbers.
+WHOLE = ("clusters", "cluster_size")
 #: Largest designs that are tried unless `between` says more.
 MOST = {"clusters": 2000, "cluster_size": 1000}
 
@@ -46,8 +48,10 @@ class Bench:
         tables = self.study.to_dict()
         points = raw_points(tables.pop("grid", {}))
         kept = [{name: v for name, v in point.items() if not self._is_over(name)} for point in points]
+        own = zip(kept, self.study.conditions(), strict=True)
         self.tables = tables
         self.points = [point for k, point in enumerate(kept) if point not in kept[:k]]
+        self.layouts = [condition.layout for k, (point, condition) in enumerate(own) if point not in kept[:k]]
         self.over = _sorted_over(self.question.over)
 
     def _is_over(self, name: str) -> bool:
@@ -74,16 +78,15 @@ class Bench:
 
     def axis(self, name: str, between: tuple[float, float] | None, point: Mapping[str, Any]) -> Axis:
         """The axis with its ends, steps and start."""
-        whole = name in ("clusters", "cluster_size")
+        whole = name in WHOLE
         if between is None:
             between = self._ends(name)
-        low, high = between
         step = self.question.step or (self._step(name) if whole else 0.0)
-        if step:
-            low, high = math.ceil(low / step) * step, math.floor(high / step) * step
-        if whole and len(self.over) == 1:
+        low, high = _multiples(name, between, step)
+        if whole:
             low = self._least(name, low, high, step, point)
-            high = self._affordable(name, low, high, step)
+        if whole and len(self.over) == 1:
+            high = self._affordable(name, low, high, step, point)
         scale: Scale = "linear"
         if name == "clusters" and self.question.target.kind == "proportion" and self.question.target.measure != "cover":
             scale = "sqrt"
@@ -106,13 +109,16 @@ class Bench:
         if name in MOST:
             return 2 if name == "clusters" else 1, MOST[name]
         condition = self.study.conditions()[0]
+        least = 0.01 if self.question.target.measure == "relbias" else 0.0  # at a truth of 0 it does not exist
         if name == "icc":
-            return 0.0, 0.95
+            return least, 0.95
         if name.startswith("truth.fixed."):
             total = condition.truth.residual_variance + float(np.trace(np.array(condition.truth.covariance or [[0.0]])))
-            now = condition.truth.fixed[condition.truth.formula.fixed.index(name.removeprefix("truth.fixed."))]
+            now = dict(zip(condition.truth.formula.fixed, condition.truth.fixed, strict=True))[
+                name.removeprefix("truth.fixed.")
+            ]
             most = max(3 * math.sqrt(total), 4 * abs(now))
-            return (-most, 0.0) if now < 0 else (0.0, most)
+            return (-most, -least * most) if now < 0 else (least * most, most)
         raise StudyError([f"--between: is missing: nestlab does not know the range of {name}; add --between LOW HIGH"])
 
     def _step(self, name: str) -> float:
@@ -131,7 +137,8 @@ class Bench:
             if value > high:
                 break
             try:
-                self._study([(self.points.index(dict(point)), (value,))], 1)
+                values = tuple(value if n == name else self._start(n, *self._ends(n)) for n in self.over)
+                self._study([(self.points.index(dict(point)), values)], 1)
             except StudyError as error:
                 refused = refused or error
                 continue
@@ -140,20 +147,20 @@ class Bench:
             [f"--between: no value of {name} between {low:g} and {high:g} is possible; widen it"]
         )
 
-    def price(self, values: Values) -> float | None:
-        """What a design costs, the study's own numbers standing for what is not searched; None where no cost is given."""
-        cost, layout = self.question.cost, self.study.conditions()[0].layout
+    def price(self, point: Mapping[str, Any], values: Values) -> float | None:
+        """What a design costs, the point's own numbers standing for what is not searched; None where no cost is given."""
+        cost, layout = self.question.cost, self.layouts[self.points.index(dict(point))]
         if cost is None:
             return None
         own = {"clusters": float(layout.clusters), "cluster_size": layout.rows / layout.clusters}
         return float(cost(**(own | dict(zip(self.over, values, strict=True)))))
 
-    def _affordable(self, name: str, low: float, high: float, step: float) -> float:
+    def _affordable(self, name: str, low: float, high: float, step: float, point: Mapping[str, Any]) -> float:
         """The largest value within the budget. StudyError if there is none."""
         if not math.isfinite(self.question.budget):
             return high
         values = np.arange(low, high + 0.5 * step, step)
-        within = [v for v in values if (self.price((float(v),)) or 0.0) <= self.question.budget]
+        within = [v for v in values if (self.price(point, (float(v),)) or 0.0) <= self.question.budget]
         if not within:
             raise StudyError([f"--budget {self.question.budget:g}: even {low:g} {name} cost more; raise it"])
         return float(max(within))
@@ -204,7 +211,14 @@ class Bench:
     def _joint(self, summaries: Summaries, row: Any) -> tuple[float, float, int, int]:
         target = self.question.target
         method = next(m for m in summaries.results(row) if m.name == target.method)
-        decided = reject_all(method, target.estimands)
+        try:
+            decided = reject_all(method, target.estimands)
+        except KeyError as missing:
+            raise StudyError(
+                [
+                    f"--estimand {missing.args[0]}: method {target.method} has no test of it; remove it, or use another --method"
+                ]
+            ) from None
         n = int(decided.known.sum())
         p = float(decided.rejects.sum()) / n if n else math.nan
         return p, math.sqrt(p * (1 - p) / n) if n else math.nan, n, len(decided.known) - n
@@ -214,8 +228,22 @@ def _sorted_over(over: tuple[str, ...]) -> tuple[str, ...]:
     return over if len(over) == 1 else ("clusters", "cluster_size")
 
 
+def _multiples(name: str, between: tuple[float, float], step: float) -> tuple[float, float]:
+    """The ends of an axis as multiples of its step, of counts at least 1. StudyError if there is none between them."""
+    low, high = between
+    if not step:
+        return low, high
+    first, last = math.ceil(round(low / step, 9)), math.floor(round(high / step, 9))
+    first = max(first, 1) if name in WHOLE else first
+    if first > last:
+        raise StudyError(
+            [f"--between {low:g} {high:g}: holds no multiple of {step:g} for {name}; widen it, or give another --step"]
+        )
+    return first * step, last * step
+
+
 def as_number(name: str, value: float) -> float | int:
-    return int(value) if name in ("clusters", "cluster_size") else float(value)
+    return int(value) if name in WHOLE else float(value)
 
 
 def _of_option(line: str, over: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ nothing else.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import Literal
 import numpy as np
 
 from ..measure.crossing import Crossing, Kind, Scale, Tried, cross, from_axis, monotone, to_axis
+from .question import DEFAULT_MOST, FIRST
 
 __all__ = ["Answer", "Axis", "Goal", "LineSearch"]
 
@@ -47,7 +49,7 @@ class Axis:
 
     def snap(self, x: float, side: Literal["near", "up", "down"] = "near") -> float:
         """The nearest allowed value, or the next one up or down, within the ends; three digits where there are no steps."""
-        if math.isfinite(x) and x:
+        if self.low < x < self.high and x:
             step = self.step or 10.0 ** (math.floor(math.log10(abs(x))) - 2)
             rounded = math.ceil if side == "up" else math.floor if side == "down" else round
             x = float(f"{rounded(round(x / step, 9)) * step:.12g}")
@@ -67,8 +69,8 @@ class Goal:
     kind: Kind
     absolute: bool = False
     precision: float = 0.02
-    first: int = 500
-    most: int = 1_000_000
+    first: int = FIRST
+    most: int = DEFAULT_MOST
 
     def reached(self, value: float) -> bool:
         return value >= self.value if self.side == "above" else value <= self.value
@@ -128,7 +130,7 @@ class LineSearch:
             return {}
         crossing = self._inside()
         if crossing is None:
-            return self._doubtful()
+            return self._halfway() or self._doubtful()
         lacking = self._lacking(crossing)
         last = self.axis.snap(crossing.x, self._rounding(crossing))
         if lacking <= 1 or self.rung >= self.goal.most:
@@ -153,14 +155,25 @@ class LineSearch:
         missed = [self.goal.short(t) for t in self._points()]
         return min(missed) < 0 < max(missed)
 
+    def _halfway(self) -> dict[float, int]:
+        """Between neighbours that lie clearly on different sides of the target, while they are far apart."""
+        axis, points = self.axis, self._points()
+        for a, b in itertools.pairwise(points):
+            short = self.goal.short(a), self.goal.short(b)
+            if min(short) < -SURE and max(short) > SURE and b.x - a.x > self._enough(b.x):
+                middle = axis.snap(float(from_axis(np.mean(to_axis([a.x, b.x], axis.scale)), axis.scale)))
+                if middle not in self.tried:
+                    return {middle: min(4 * self.goal.first, self.goal.most)}
+        return {}
+
     def _doubtful(self) -> dict[float, int]:
         """Four times the replications of the designs that come nearest to the target from either side, which show no slope."""
         goal = self.goal
-        few = [t for t in self._points() if t.n < 64 * goal.first]
+        few = [t for t in self._points() if t.n < min(64 * goal.first, goal.most)]
         below = [t for t in few if goal.short(t) > 0]
         above = [t for t in few if goal.short(t) <= 0]
         nearest = [min(side, key=lambda t: abs(goal.short(t))) for side in (below, above) if side]
-        return {t.x: 4 * t.n for t in nearest}
+        return {t.x: min(4 * t.n, goal.most) for t in nearest}
 
     def _around(self, x: float) -> list[float]:
         """The place, with one below and one above it."""
@@ -190,8 +203,8 @@ class LineSearch:
         wanted: dict[float, int] = {}
         for end, at, short in ((axis.low, points[0], missed[0]), (axis.high, points[-1], missed[-1])):
             if at.x == end:
-                if abs(short) < SURE and at.n < 16 * goal.first:
-                    wanted[end] = 4 * at.n
+                if abs(short) < SURE and at.n < min(16 * goal.first, goal.most):
+                    wanted[end] = min(4 * at.n, goal.most)
                 continue
             if self._is_wrong_way(end, fails=fails):
                 continue
@@ -239,11 +252,14 @@ class LineSearch:
 
     def _lacking(self, crossing: Crossing) -> float:
         """The interval's width over what is enough; at most 8."""
+        return min((crossing.upper - crossing.lower) / self._enough(crossing.x), 8.0)
+
+    def _enough(self, x: float) -> float:
+        """The width of an interval about x that is asked for."""
         axis = self.axis
         # an icc of 0.01 need not be known to 0.0002
         least = 0.1 * (axis.high - axis.low) if axis.scale == "linear" else 0.0
-        enough = max(axis.step, self.goal.precision * max(abs(crossing.x), least), 1e-12)
-        return min((crossing.upper - crossing.lower) / enough, 8.0)
+        return max(axis.step, self.goal.precision * max(abs(x), least), 1e-12)
 
     def _informative(self, crossing: Crossing) -> list[float]:
         """The place and both its sides; designs that were tried nearby are used again."""
@@ -280,15 +296,18 @@ class LineSearch:
             if not axis.step:  # ends are rounded outwards
                 lower, upper = axis.snap(crossing.lower, "down"), axis.snap(crossing.upper, "up")
             return Answer(x, lower, upper, True, self._lacking(crossing) <= 1, side == "up", crossing)
-        rising = points[-1].value >= points[0].value
-        smallest = rising == (self.goal.side == "above")
+        rise = points[-1].value - points[0].value
+        clear = abs(rise) > SURE * math.hypot(points[0].mcse, points[-1].mcse)
+        smallest = (rise >= 0) == (self.goal.side == "above") or (self.axis.step > 0 and not clear)
         reached = [t for t in points if self.goal.reached(t.value)]
         if not reached:
             best = self._best(points)
             return Answer(best.x, math.nan, math.nan, False, self.goal.short(best) > SURE, smallest, None)
         at = (min if smallest else max)(reached, key=lambda t: t.x)
         sure = len(reached) == len(points) and abs(self.goal.short(at)) > SURE
-        return Answer(at.x, at.x, at.x, True, sure, smallest, None)
+        beside = [t.x for t in points if t not in reached and (t.x < at.x) == smallest]
+        ends = sorted((at.x, (max if smallest else min)(beside, default=at.x)))
+        return Answer(at.x, ends[0], ends[1], True, sure, smallest, None)
 
     def _best(self, points: list[Tried]) -> Tried:
         """The design nearest to the target by the monotone curve, which leaves chance out; of equals the one tried most."""

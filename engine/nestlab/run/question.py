@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from ..measure.crossing import Kind
 from ..spec.cost import Cost
 
-__all__ = ["DEFAULT_MOST", "DEFAULT_PRECISION", "Measure", "Question", "Target", "Trial", "Values"]
+__all__ = ["DEFAULT_MOST", "DEFAULT_PRECISION", "FIRST", "Measure", "Question", "Target", "Trial", "Values"]
 
 Values: TypeAlias = tuple[float, ...]
 Measure: TypeAlias = Literal["power", "joint power", "width", "cover", "bias", "relbias"]
@@ -20,6 +20,8 @@ _KINDS: dict[str, tuple[Literal["above", "below"], Kind]] = {
     "width": ("below", "positive"), "bias": ("below", "real"), "relbias": ("below", "real"),
 }  # fmt: skip
 DEFAULT_PRECISION, DEFAULT_MOST = 0.02, 200_000
+#: Replications of the first designs.
+FIRST = 500
 
 
 @dataclass(frozen=True, slots=True)

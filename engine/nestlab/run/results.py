@@ -43,6 +43,12 @@ class StoredResults:
         return int(self._store.manifest["replications"])
 
     @property
+    def asked(self) -> tuple[int, int]:
+        """The least and the most replications of a condition that were asked for."""
+        numbers = [row.replications for row in self._active()]
+        return min(numbers), max(numbers)
+
+    @property
     def factors(self) -> list[str]:
         """The names of the grid's axes, in their order."""
         return list(dict.fromkeys(name for row in self._active() for name in row.factors))

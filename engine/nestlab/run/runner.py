@@ -27,6 +27,8 @@ from .workers import Progress, Quiet, Work
 
 __all__ = ["RunReport", "run_study"]
 
+#: What the manifest says of a search for a design, and no longer when the folder is run in another way.
+_OF_A_SEARCH = ("solve", "replications_reason")
 #: Seconds between rewrites of the manifest while a run goes on.
 MANIFEST_INTERVAL = 10.0
 
@@ -71,6 +73,8 @@ def run_study(
             *store.manifest.get("runs", []),
             {"started": started.isoformat(), "ended": None, "fits": made, "jobs": jobs},
         ]
+        for key in set(_OF_A_SEARCH) - set(entries or {}):
+            store.manifest.pop(key, None)
         store.write_conditions(rows, _derived(todo, active))
         store.write_study(text)
         store.write_manifest(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..measure.crossing import Scale, Tried
+from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .bench import Bench, as_number
 from .line import Goal, LineSearch
@@ -77,14 +78,28 @@ def solve(
     rounds = 0
     while any(proposals := [search.propose() for search in searches]):
         wanted = {(k, values): n for k, proposal in enumerate(proposals) for values, n in _as_tuples(proposal).items()}
+        if all(n <= bench.asked.get(key, 0) for key, n in wanted.items()):
+            break
         rounds += 1
         tell(_line(rounds, question, wanted))
         found = bench.simulate(wanted)
+        _check(question, found)
         for k, search in enumerate(searches):
             search.tell(_told(search, {values: trial for (j, values), trial in found.items() if j == k}))
     solutions = tuple(_solution(bench, k, search) for k, search in enumerate(searches))
     scale = searches[0].axis.scale if isinstance(searches[0], LineSearch) else "sqrt"
     return Solved(question, solutions, folder, scale, time.perf_counter() - start, bench.replications)
+
+
+def _check(question: Question, found: Mapping[tuple[int, Values], Trial]) -> None:
+    """StudyError where a design has no value of the measure: without it the search cannot go on."""
+    for trial in found.values():
+        if not math.isfinite(trial.value):
+            target, design = question.target, ", ".join(f"{name} = {value:g}" for name, value in trial.values.items())
+            raise StudyError(
+                [f"--between: at {design} no replicate of {trial.n + trial.missing:,} tells {target.measure} of "
+                 f"{' and '.join(target.estimands)} by {target.method}; search elsewhere, or by another --method"]
+            )  # fmt: skip
 
 
 def _line(number: int, question: Question, wanted: Mapping[tuple[int, Values], int]) -> str:
@@ -118,7 +133,7 @@ def _as_tuples(proposal: Mapping[Any, int]) -> dict[Values, int]:
 
 
 def _told(search: LineSearch | SurfaceSearch, trials: Mapping[Values, Trial]) -> Iterable[Any]:
-    found = {values: Tried(values[0], t.value, t.mcse, t.n) for values, t in trials.items() if math.isfinite(t.value)}
+    found = {values: Tried(values[0], t.value, t.mcse, t.n) for values, t in trials.items()}
     return list(found.values()) if isinstance(search, LineSearch) else list(found.items())
 
 
@@ -136,7 +151,7 @@ def _solution(bench: Bench, k: int, search: LineSearch | SurfaceSearch) -> Solut
         line = search.answer()
         values, smallest = (line.x,), line.smallest
         intervals = {bench.over[0]: (line.lower, line.upper)} if line.reached else {}
-    price = bench.price(values)
+    price = bench.price(bench.points[k], values)
     reached = found.reached and (price is None or price <= bench.question.budget)
     plain = {name: as_number(name, value) for name, value in zip(bench.over, values, strict=True)}
     return Solution(

@@ -95,7 +95,7 @@ class SurfaceSearch:
         done = answer.sure and pair in self.tried and self.tried[pair].n >= self.rung / 2
         if done or self.rounds > MOST_ROUNDS:
             return {} if pair in self.tried else {pair: self.rung}
-        wanted = dict.fromkeys(self._around(answer), self.rung) | {pair: 2 * self.rung}
+        wanted = dict.fromkeys(self._around(answer), self.rung) | {pair: min(2 * self.rung, self.goal.most)}
         return {p: n for p, n in wanted.items() if p not in self.tried or self.tried[p].n < 0.9 * n}
 
     def answer(self) -> Cheapest:
@@ -156,6 +156,10 @@ class SurfaceSearch:
             return np.asarray(0.5 * np.log(variance) + theta[2])
         return np.asarray(1 / np.sqrt(variance) - theta[2])
 
+    @property
+    def _sign(self) -> float:
+        return -1.0 if self.goal.kind == "positive" else 1.0
+
     def _needed(self, log_a: float, log_b: float, c: float, m: Array) -> Array:
         """Clusters, not rounded, with which sizes m reach the target."""
         aim = link_of(self.goal.value, self.goal.kind)
@@ -187,7 +191,8 @@ class SurfaceSearch:
         price = np.where(
             self.clusters.high >= J, self.cost(clusters=np.minimum(J, self.clusters.high), cluster_size=m), np.inf
         )
-        k = int(np.argmin(price))
+        cheap = np.where(price <= np.min(price) * (1 + 1e-12), self._sign * self._link(theta, J, m), -np.inf)
+        k = int(np.argmax(cheap))  # of equally cheap ones the best
         if not price[k] <= self.budget or not np.isfinite(price[k]):
             return (*self._within_budget(theta, m), False)
         return float(J[k]), float(m[k]), float(price[k]), True
@@ -206,8 +211,7 @@ class SurfaceSearch:
         J = self._affordable
         if np.isnan(J).all():
             raise StudyError([f"--budget {self.budget:g}: even the smallest design costs more; raise it"])
-        sign = -1.0 if self.goal.kind == "positive" else 1.0
-        k = int(np.nanargmax(sign * self._link(theta, J, m)))
+        k = int(np.nanargmax(self._sign * self._link(theta, J, m)))
         return float(J[k]), float(m[k]), float(self.cost(clusters=J[k], cluster_size=m[k]))
 
     def _answer(self) -> Cheapest:
@@ -224,6 +228,10 @@ class SurfaceSearch:
         if reached and not self.maximise:
             J, intervals["clusters"] = self._settle(J, m, intervals["clusters"])
             price = float(self.cost(clusters=J, cluster_size=m))
+            intervals = {
+                name: (min(low, at), max(high, at))
+                for (name, (low, high)), at in zip(intervals.items(), (J, m, price), strict=True)
+            }
             reached = price <= self.budget
         low, high = intervals["cost"]
         enough = max(

@@ -136,7 +136,7 @@ class Study:
         bias: float | None = None,
         relbias: float | None = None,
         method: str | None = None,
-        between: Sequence[tuple[float, float] | None] = (),
+        between: Sequence[float] | Sequence[Sequence[float] | None] = (),
         cost: str | None = None,
         budget: float | None = None,
         precision: float = 0.02,
@@ -150,11 +150,11 @@ class Study:
         over: "clusters", "cluster_size", "effect" (the smallest that is detected), "icc" (the largest that does no harm), a
         dotted path, or both of the first two at the least cost. One target: power, joint_power (all estimands rejected) or
         coverage, to be reached, or width of the interval, bias or relbias (percent), in size, not to be exceeded. estimand:
-        whose; method: by which, the first if None. between: ends for each axis. cost: a formula such as "300*clusters +
-        20*clusters*cluster_size"; budget: the most it may be. precision: the interval's width that is enough, relative to the
-        answer; max_replications: of any design; step: only multiples of it. out: folder of the designs tried, instead of
-        results/<name>-over-<axis>; jobs: threads, -1 for all cores. The result's `solutions` hold values, intervals, reached
-        and tried, one for each point of the other axes. Raises StudyError for what the study does not have.
+        whose; method: by which, the first if None. between: ends of the axis, or a pair for each. cost: a formula such as
+        "300*clusters + 20*clusters*cluster_size"; budget: the most it may be. precision: the interval's width that is enough,
+        relative to the answer; max_replications: of any design; step: only multiples of it. out: folder of the designs tried,
+        instead of results/<name>-over-<axis>; jobs: threads, -1 for all cores. The result's `solutions` hold values, intervals,
+        reached and tried, one for each point of the other axes. Raises StudyError for what the study does not have.
         """
         from .solve_command import Options, solve_study
 
@@ -164,12 +164,14 @@ class Study:
         targets = {
             "power": power, "joint_power": joint_power, "width": width, "coverage": coverage, "bias": bias, "relbias": relbias,
         }  # fmt: skip
+        one = len(between) == 2 and all(isinstance(end, int | float) for end in between)
+        pairs: Any = (tuple(between),) if one else tuple(between)
         options = Options(
             targets,
             several(estimand),
             method,
             several(over),
-            tuple(between),
+            pairs,
             cost,
             budget,
             precision,

@@ -7,18 +7,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, Question, Target, Trial
+from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target, Trial
 from ..run.solve import Solution, Solved, solve
 from ..run.store import Store
 from ..spec.axes import SHORT_NAMES, setting
 from ..spec.cost import parse_cost
 from ..spec.estimands import estimands, find_estimand
+from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Condition, Method
 from ..spec.problems import StudyError, nearest
 from ..spec.study import StudyFile
@@ -123,14 +124,19 @@ def question_of(study: StudyFile, options: Options) -> Question:
         _refuse("--cost", cost.text, "needs --over clusters, --over cluster_size or both; remove it")
     if not 1e-4 <= options.precision <= 1:
         _refuse("--precision", options.precision, "must be a number from 0.0001 to 1; write 0.02, say")
-    if options.step is not None and not options.step > 0:
-        _refuse("--step", options.step, "must be a number > 0; write 2, say")
+    whole = bool({"clusters", "cluster_size"} & set(over))
+    if options.step is not None and not (
+        0 < options.step < math.inf and (options.step == round(options.step) or not whole)
+    ):
+        _refuse("--step", options.step, f"must be a {'whole ' if whole else ''}number > 0; write 2, say")
+    if options.most < FIRST:
+        _refuse("--max-replications", options.most, f"must be at least {FIRST}; raise it")
     budget = math.inf if options.budget is None else float(options.budget)
     return Question(target, over, between, cost, budget, maximise, options.precision, options.most, options.step)
 
 
-def _refuse(option: str, value: object, text: str) -> None:
-    raise StudyError([f"{option} {value}: {text}"])
+def _refuse(option: str, value: object, text: str) -> NoReturn:
+    raise StudyError([f"{f'{option} {value}'.strip()}: {text}"])
 
 
 def _target(condition: Condition, methods: Sequence[Method], options: Options) -> tuple[Target, bool]:
@@ -170,16 +176,19 @@ def _estimands(
     contrasts = tuple(dict.fromkeys(c for m in methods for c in m.contrasts))
     known = list(estimands(condition, tuple(m.formula for m in methods), contrasts))
     tested = [*(t for t in method.formula.fixed if t != INTERCEPT), *(c.name for c in method.contrasts)]
+    if method.compare is not None and measure == "power":
+        tested = [tested_estimand(method)]
     if not options.estimand:
-        if len(tested) != 1 and measure != "joint power":
+        if not tested or (len(tested) > 1 and measure != "joint power"):
             raise StudyError([f"--estimand: is missing; add one of {', '.join(tested or known)}"])
         return tuple(tested)
     found = []
     for name in options.estimand:
-        own = find_estimand([*known, *(c.name for c in contrasts)], name)
+        own = find_estimand([*known, *(c.name for c in contrasts), *tested], name)
         if own is None:
             _refuse("--estimand", name, f"the study has {', '.join(known)}; {nearest(name, known)}")
-        found.append(str(own))
+        if own not in found:
+            found.append(str(own))
     if len(found) > 1 and measure != "joint power":
         _refuse("--estimand", ", ".join(found), "only --joint-power takes several; give one, or --joint-power")
     return tuple(found)
@@ -196,12 +205,13 @@ def _over(condition: Condition, options: Options, target: Target) -> tuple[str, 
             _refuse(
                 "--over", name, f"{target.estimands[0]} is no fixed effect of the truth; name a dotted path instead"
             )
-        if own.startswith(("method", "predictors")) or setting(own, formula) is None:
+        named = None if own.startswith(("method", "predictors")) else setting(own, formula)
+        if named is None:
             known = ["effect", *(n for n in SHORT_NAMES if setting(n, formula))]
             _refuse(
                 "--over", name, f"names nothing that can vary; {nearest(name, known)}, or a path such as truth.fixed.x"
             )
-        found.append(own.removeprefix("design."))
+        found.append(named.name.removeprefix("design."))
     if (
         len(found) > 2
         or len(set(found)) != len(found)

@@ -17,12 +17,17 @@ from rich.text import Text
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, nearest
 
-__all__ = ["overview", "summary_command", "value_with_mcse"]
+__all__ = ["ends_text", "overview", "summary_command", "value_with_mcse"]
 
 #: Rows of the overview before it is cut.
 MAX_ROWS = 24
 #: Characters of a header word before it is folded.
 LONGEST_WORD = 8
+
+
+def ends_text(low: int, high: int) -> str:
+    """Counts of least and most, "500 to 3,246"; one number where they are equal."""
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def value_with_mcse(value: Any, mcse: Any) -> str:
@@ -74,7 +79,7 @@ def overview(results: StoredResults, width: int) -> Group:
         for e, m in wanted
     ]
     table, left_out = _fitted(columns, measured, width)
-    title = Text(f"{results.manifest['name']}: {results.replications:,} replications a condition, value (MCSE)")
+    title = Text(f"{results.manifest['name']}: {ends_text(*results.asked)} replications a condition, value (MCSE)")
     notes = [Text(_extreme(whole, "converged", lowest=True)), Text(_extreme(whole, "singular", lowest=False))]
     failed = whole[whole["measure"] == "inference_failed"]
     if (failed["value"] > 0).any():

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from ...run.store import Store
 from ...spec.problems import StudyError, nearest, show
 from ...spec.study import StudyFile
+from ..drawn import drawn_by
+from ..summary import ends_text
 
 if TYPE_CHECKING:
     from ...run.results import StoredResults
@@ -67,8 +70,9 @@ class Dimension:
 class Rows:
     """Rows of the summary (value, mcse, n, low, high, missing; a column a dimension) of one estimand and subset.
 
-    low, high: Wilson's limits of proportions, value -/+ 1.96 MCSE of others. dimensions: all that varies, methods last. alphas:
-    levels of the methods; nulls: in which conditions the value under test is true, so that power is the type I error rate.
+    low, high: Wilson's limits of proportions, value -/+ 1.96 MCSE of others. dimensions: all that varies, methods last. asked:
+    the least and the most replications of a condition; alphas: levels of the methods; nulls: in which conditions the value under
+    test is true, so that power is the type I error rate.
     """
 
     frame: pd.DataFrame
@@ -76,7 +80,7 @@ class Rows:
     estimand: str
     measures: tuple[str, ...]
     subset: str
-    replications: int
+    asked: tuple[int, int]
     alphas: tuple[float, ...] = (0.05,)
     nulls: Literal["none", "some", "all"] = "none"
     notes: tuple[str, ...] = field(default=())
@@ -85,11 +89,7 @@ class Rows:
         """ "n = 380 to 400 of 400 replicates", with those that have no result, and points without a value."""
         n = self.frame["n"]
         low, high = (int(n.min()), int(n.max())) if len(n) else (0, 0)
-        text = (
-            f"n = {low:,}"
-            + (f" to {high:,}" if high > low else "")
-            + f" replicates {what} ({self.replications:,} asked for)"
-        )
+        text = f"n = {ends_text(low, high)}" + f" replicates {what} ({ends_text(*self.asked)} asked for)"
         missing = self.frame["missing"].fillna(0).max() if len(n) else 0
         if missing:
             text += f", up to {int(missing):,} more without a result"
@@ -215,7 +215,7 @@ def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None 
     notes = [f"Without {wanted[0]}{f' of {estimand}' if estimand else ''}: {', '.join(lacking)}"] if lacking else []
     return Rows(
         frame.reset_index(drop=True), found, estimand, tuple(m for m in wanted if m in set(frame["measure"])), asked.subset,
-        results.replications, tuple(sorted({m.alpha for m in study_of(results).methods()})),
+        results.asked, tuple(sorted({m.alpha for m in study_of(results).methods()})),
         _nulls(results, estimand, set(frame["condition"])), tuple(notes),
     )  # fmt: skip
 
@@ -224,11 +224,13 @@ def _nulls(results: StoredResults, estimand: str, numbers: set[int]) -> Literal[
     """Where a test of no effect has a true null hypothesis."""
     contrasts = {c.name: c for m in study_of(results).methods() for c in m.contrasts}
     contrast = contrasts.get(estimand)
-    conditions = results.conditions()
-    truth = conditions.loc[conditions["condition"].isin(numbers)].get(f"true.{estimand}")
-    if truth is None or (contrast is not None and contrast.equivalence is not None):
+    table = results.conditions()
+    table = table[table["condition"].isin(numbers)]
+    if f"true.{estimand}" not in table or (contrast is not None and contrast.equivalence is not None):
         return "none"
-    null = truth == (contrast.null if contrast is not None else 0.0)
+    stored = {row.number: row for row in Store(results.folder).read_conditions()}
+    fixed = [not drawn_by(stored[int(number)], estimand, contrast) for number in table["condition"]]
+    null = (table[f"true.{estimand}"] == (contrast.null if contrast is not None else 0.0)) & np.array(fixed, dtype=bool)
     return "all" if len(null) and null.all() else "some" if null.any() else "none"
 
 

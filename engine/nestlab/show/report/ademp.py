@@ -11,11 +11,13 @@ from typing import Any
 from ...measure.performance import MEASURES
 from ...spec.identity import DERIVED_PATHS
 from ...spec.model import Predictor
+from ..drawn import priors_of
+from ..summary import ends_text
 from .analyses import methods_section
 from .definitions import FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_formula
 from .effects import drawn_from
 from .failures import failures_section
-from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, priors_of, value_text
+from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, value_text
 from .provenance import software_section
 
 __all__ = ["ademp"]
@@ -225,12 +227,13 @@ def _replications(material: Material) -> Iterator[Block]:
     asked = material.asked()
     differ = "" if low == high else " Conditions differ in their number of replicates: the column n tells."
     yield Paragraph(
-        f"Replications a condition: {_to(*asked)} were asked for; stored are {_to(low, high)} a condition and method.{differ}"
+        f"Replications a condition: {ends_text(*asked)} were asked for; stored are {ends_text(low, high)} a condition and "
+        f"method.{differ}"
     )
     reason = material.manifest.get("replications_reason")
     yield Paragraph(
         (
-            f"Why that many: {reason} "
+            f"Why that many: {reason}. "
             if reason
             else "Why that many: the study file gives no reason; this is what the number buys. "
         )
@@ -239,10 +242,6 @@ def _replications(material: Material) -> Iterator[Block]:
     largest = _largest_mcse(material)
     if largest:
         yield Table("The largest MCSE of each measure", ("measure", "largest MCSE", "n", "of"), tuple(largest))
-
-
-def _to(low: int, high: int) -> str:
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _precision_bought(n: int) -> str:

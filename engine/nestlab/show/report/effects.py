@@ -12,7 +12,8 @@ from scipy.special import bdtr, bdtrc
 from ...run.store import StoredCondition
 from ...spec.estimands import find_estimand
 from ...spec.model import INTERCEPT, Contrast
-from .material import VARIANCE_LIKE, Material, priors_of
+from ..drawn import drawn_by
+from .material import Material
 
 __all__ = ["departures", "drawn_from", "effect_kind", "tests_of"]
 
@@ -44,27 +45,7 @@ def effect_kind(material: Material, condition: int, estimand: str) -> str:
 def drawn_from(material: Material, stored: StoredCondition, estimand: str) -> list[str]:
     """The priors that a condition draws an estimand's true value from, as text: "normal(0.5, 0.2)"; none where it is fixed."""
     contrasts = {c.name: c for method in material.methods for c in method.contrasts}
-    texts = []
-    for axis, text in priors_of(stored).items():
-        term = axis.removeprefix("truth.fixed.") if axis.startswith("truth.fixed.") else None
-        contrast = contrasts.get(estimand)
-        if contrast is not None:
-            hit = find_estimand(contrast.terms, term) is not None if term else contrast.standardise is not None
-        else:
-            parts = estimand.split(", ")
-            hit = find_estimand(parts, term) is not None if term else any(_moves(axis, part) for part in parts)
-        if hit:
-            texts.append(text)
-    return texts
-
-
-def _moves(axis: str, estimand: str) -> bool:
-    """Whether an axis of the covariances can change an estimand; rather too often than too seldom."""
-    if estimand in ("var:residual", "sd:residual"):
-        return axis.startswith("truth.residual")
-    if estimand.startswith("cor:"):  # held when a variance varies
-        return "correlation" in axis
-    return estimand.startswith(VARIANCE_LIKE)
+    return drawn_by(stored, estimand, contrasts.get(estimand))
 
 
 def _contrast_kind(contrast: Contrast, truth: Mapping[str, float]) -> str:

@@ -23,6 +23,8 @@ __all__ = ["Finding", "findings"]
 
 #: 1.96: a bias farther from 0 than this many MCSEs departs from it.
 Z = float(ndtri(0.975))
+#: MCSE of a gain in precision, in percent, below which the two methods' estimates differ by rounding.
+ROUNDING = 1e-6
 _GROUPS = {False: "fixed effects and contrasts", True: "variances and what derives from them"}
 
 
@@ -191,7 +193,7 @@ def _precision(material: Material) -> Told:
     whole = material.whole
     first, *others = material.first_labels.items()
     for label, name in others:
-        rows = whole[(whole["measure"] == "relprec") & (whole["method"] == label) & whole["mcse"].gt(0)]
+        rows = whole[(whole["measure"] == "relprec") & (whole["method"] == label) & whole["mcse"].gt(ROUNDING)]
         if len(rows):
             clear = rows[rows["value"].abs() > Z * rows["mcse"]]
             ends = _extremes(material, clear, np.sign(clear["value"]), ("largest loss", "largest gain"), " %")

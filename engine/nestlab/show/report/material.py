@@ -16,6 +16,7 @@ from ...run.results import StoredResults
 from ...run.store import Store, StoredCondition
 from ...spec.model import Method
 from ...spec.study import StudyFile
+from ..drawn import VARIANCE_LIKE
 from ..summary import value_with_mcse
 
 __all__ = [
@@ -31,13 +32,10 @@ __all__ = [
     "levels_text",
     "measured",
     "plural",
-    "priors_of",
     "span",
     "value_text",
 ]
 
-#: How the names of variances, and of what derives from them, begin.
-VARIANCE_LIKE = ("var:", "sd:", "cov:", "cor:", "icc")
 #: Levels of a factor or a true value that are listed; of more, the smallest and the largest.
 MOST_LEVELS = 8
 
@@ -143,8 +141,7 @@ class Material:
 
     def asked(self) -> tuple[int, int]:
         """The least and the largest number of replications that were asked for."""
-        numbers = [row.replications for row in self.conditions]
-        return min(numbers), max(numbers)
+        return self.results.asked
 
     def place(self, row: Any, *, among: pd.DataFrame | None = None, without: Sequence[str] = ()) -> str:
         """Where in the grid a row of the summary lies: "clusters = 8, icc = 0.1"; "" if there is one condition.
@@ -156,12 +153,6 @@ class Material:
         if among is not None:
             names = [name for name in names if among[name].nunique(dropna=False) > 1]
         return ", ".join(f"{name} = {value_text(factors.get(name))}" for name in names)
-
-
-def priors_of(stored: StoredCondition) -> dict[str, str]:
-    """The axes of which each replicate of a condition draws a value, with their priors as text."""
-    drawn = {key.removeprefix("prior."): value for key, value in stored.spec.items() if key.startswith("prior.")}
-    return {axis: value for axis, value in drawn.items() if isinstance(value, str)}
 
 
 def _distinct(values: Any) -> list[Any]:

@@ -97,14 +97,22 @@ def _crossing(part: pd.DataFrame) -> int:
 def _told(material: Material, axis: str, rows: pd.DataFrame, part: pd.DataFrame, place: int) -> str:
     where = material.place(part.iloc[0], among=rows, without=[axis])
     end = f" (at {where})" if where else ""
-    if bool((part["value"].iloc[:place] >= GOAL).any()):
-        end = f" for good, after reaching it at a smaller level{end}"
     same = rows["n"].nunique() == 1
 
     def level(position: int) -> str:
         row: Any = part.iloc[position]
         return f"{value_text(row[axis])}, where it is {measured(row, n=not same)}"
 
+    reached = (part["value"] >= GOAL).to_list()
+    changes = [k for k in range(1, len(part)) if reached[k] != reached[k - 1]]
+    if place == len(part) and changes:  # below it at the largest level, not at all smaller ones
+        k = changes[-1]
+        text = f"downwards between {level(k - 1)}, and {level(k)}{end}"
+        return text if len(changes) == 1 else f"{len(changes)} times, last {text}"
+    if any(reached[:place]):
+        end = f" for good, after reaching it at a smaller level{end}"
+    if place == 0 and part["value"].iloc[-1] < part["value"].iloc[0]:
+        return f"at none of its levels, down to {level(len(part) - 1)}{end}"
     if place == 0:
         return f"at or below its smallest level, {level(0)}{end}"
     if place == len(part):
