@@ -22,6 +22,7 @@ from ..spec.estimands import estimands, find_estimand
 from ..spec.model import INTERCEPT, Condition, Method
 from ..spec.problems import StudyError, nearest
 from ..spec.study import StudyFile
+from .progress import compiling_said
 from .summary import value_with_mcse
 
 __all__ = ["Options", "as_json", "question_of", "sentence", "solve_command", "solve_study"]
@@ -58,9 +59,10 @@ def solve_command(
     study = StudyFile.from_toml(path, seed=seed)
     console = Console(stderr=True)
     quiet = json_wanted or not console.is_terminal
-    solved = solve_study(
-        study, options, out=out, jobs=jobs, tell=None if quiet else lambda text: console.print(text, style="dim")
-    )
+    with compiling_said():
+        solved = solve_study(
+            study, options, out=out, jobs=jobs, tell=None if quiet else lambda text: console.print(text, style="dim")
+        )
     if json_wanted:
         print(json.dumps(as_json(solved), indent=1))
     else:
@@ -199,7 +201,9 @@ def _over(condition: Condition, options: Options, target: Target) -> tuple[str, 
         if own.startswith(("method", "predictors")) or setting(own, formula) is None:
             known = ["effect", *(n for n in SHORT_NAMES if setting(n, formula))]
             _refuse(
-                "--over", name, f"names nothing that can vary; {nearest(name, known)}, or a path such as truth.fixed.x"
+                "--over",
+                name,
+                f"names nothing that can vary; {nearest(name, [*known, 'a path such as truth.fixed.x'])}",
             )
         found.append(own.removeprefix("design."))
     if (
