@@ -143,11 +143,23 @@ def test_cli_summary_of_nothing_is_exit_3(tmp_path: Path) -> None:
     assert "holds no results" in done.stderr
 
 
+def test_cli_a_study_s_name_for_its_folder_is_met_with_the_folder(study: Path, tmp_path: Path) -> None:
+    nestlab("run", study, "--out", tmp_path / "results" / "two", "--replications", "20")
+    done = nestlab("summary", "two", cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stderr == 'error: two holds no results (no manifest.json); did you mean "results/two"?\n'
+
+
+def test_cli_help_has_a_whole_line_for_each_command() -> None:
+    assert "...\n" not in nestlab("--help").stdout.partition("Commands:")[2]
+
+
 def test_cli_summary_names_the_known_estimands(study: Path, tmp_path: Path) -> None:
     nestlab("run", study, "--out", tmp_path / "o")
     done = nestlab("summary", tmp_path / "o", "--estimand", "amr")
     assert done.returncode == 2
-    assert "--estimand 'amr'" in done.stderr
+    assert '--estimand "amr": the results have Intercept, arm' in done.stderr
+    assert '; did you mean "arm"?' in done.stderr
     assert "arm" in done.stderr
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from numba import njit
 from rich.console import Console
 
 import nestlab as nl
-from nestlab.show.summary import overview, value_with_mcse
+from nestlab.show.progress import COMPILING, compiling_said
+from nestlab.show.summary import overview, summary_command, value_with_mcse
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,41 @@ def test_overview_fits_the_terminal(two_arms: dict[str, Any], tmp_path: Path, wi
     assert "converged: at least" in text
     for measure in ("cover", "bias"):
         assert measure in text, "shown, or named among what is left out"
+
+
+def test_overview_says_how_to_see_what_it_leaves_out_and_summary_shows_all_rows(
+    two_arms: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_arms["grid"], two_arms["method"] = {"clusters": [2 * k for k in range(2, 29)]}, two_arms["method"][:1]
+    results = nl.Study.from_dict(two_arms).run(out=tmp_path, replications=5)
+    console = Console(width=400, record=True, file=io.StringIO())
+    console.print(overview(results, 40))
+    text = console.export_text()
+    assert f"3 more rows: nestlab summary {tmp_path}\n" in text
+    assert f"cover, bias: nestlab summary {tmp_path} --estimand arm\n" in text
+    assert len(re.findall(r"^ +\d+ ", text, re.MULTILINE)) == 24
+    summary_command(tmp_path, estimands=[], measures=[], methods=[], subset="all", csv=False)
+    shown = capsys.readouterr().out
+    assert "more rows" not in shown
+    assert len(re.findall(r"^ +\d+ ", shown, re.MULTILINE)) == 27
+
+
+def test_study_and_results_say_what_they_are(two_arms: dict[str, Any], tmp_path: Path) -> None:
+    study = nl.Study.from_dict(two_arms)
+    results = study.run(out=tmp_path, replications=20)
+    assert repr(study).startswith("<Study two-arms: ")
+    assert repr(results) == f"<Results in {tmp_path}: {len(study.conditions)} conditions x 20 replications>"
+
+
+def test_compiling_is_said_once_and_only_where_it_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    @njit
+    def twice(x: float) -> float:
+        return 2 * x
+
+    with compiling_said():
+        assert (twice(1), twice(1.5)) == (2, 3)
+    assert capsys.readouterr().err == f"{COMPILING}\n"
+    with compiling_said():
+        assert twice(2) == 4
+    twice(1j)
+    assert capsys.readouterr().err == ""

@@ -24,13 +24,17 @@ class StoredResults:
         self.folder = Path(folder)
         self._store = Store(self.folder)
         if not self._store.exists:
-            raise RefusedError(
-                f"{self.folder} holds no results (no manifest.json); run the study first: nestlab run STUDY"
-            )
+            named = Path("results") / self.folder
+            repair = f'did you mean "{named}"?' if Store(named).exists else "run the study first: nestlab run STUDY"
+            raise RefusedError(f"{self.folder} holds no results (no manifest.json); {repair}")
         self._study = StudyFile.from_toml(self.folder / "study.toml")
         self._rows = self._store.read_conditions()
         self._store.forget_missing()
         self._store.adopt_unlisted()
+
+    def __repr__(self) -> str:
+        missing = f", {n:,} fits missing" if (n := self.missing()) else ""
+        return f"<Results in {self.folder}: {len(self._active()):,} conditions x {self.replications:,} replications{missing}>"
 
     @property
     def manifest(self) -> dict[str, Any]:

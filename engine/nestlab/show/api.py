@@ -73,6 +73,12 @@ class Study:
         file = StudyFile.from_dict(tables)
         return cls(file, file.to_toml())
 
+    def __repr__(self) -> str:
+        return (
+            f"<Study {self.name}: {len(self.conditions):,} conditions x {self.file.replications:,} replications, "
+            f"methods {', '.join(m.name for m in self.methods)}>"
+        )
+
     @property
     def name(self) -> str:
         """The study's name, which is that of its folder in results/ too."""

@@ -122,7 +122,7 @@ def summary(
     subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
     csv: Annotated[bool, typer.Option("--csv", help="Write the rows as CSV.")] = False,
 ) -> None:
-    """Print the measures of a run, each with its Monte Carlo standard error."""
+    """Print the measures of a run, each with its MCSE."""
     with _exit_codes():
         from .summary import summary_command
 
@@ -173,7 +173,7 @@ def simulate(
     out: Annotated[Path, typer.Option(help="File to write: .csv or .parquet.", show_default=False)],
     truth: Annotated[bool, typer.Option("--truth", help="Also the random effects and the errors.")] = False,
 ) -> None:
-    """Write the rows of one replicate, exactly those behind its stored fit."""
+    """Write the rows behind one stored fit."""
     with _exit_codes():
         from .ready_made import study_path
         from .simulate_command import simulate_command
@@ -265,7 +265,10 @@ def plot(
         typer.Option(help="File: .svg, .pdf, .png [default: <results>/plots/<kind>.svg, .png].", show_default=False),
     ] = None,
 ) -> None:
-    """Draw results with their Monte Carlo uncertainty; factors that are not named are chosen, none is averaged over."""
+    """Draw results with their Monte Carlo uncertainty.
+
+    Factors that are not named are chosen, none is averaged over.
+    """
     with _exit_codes():
         from .plot_command import plot_command
 
@@ -314,7 +317,10 @@ def report(
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title, instead of the study's.", show_default=False)] = None,
 ) -> None:
-    """Write one self-contained HTML file: findings, plots, all measures, and how the study was done."""
+    """Write one self-contained HTML file.
+
+    It has the findings, plots, all measures, and how the study was done.
+    """
     with _exit_codes():
         from .report_command import report_command
 
@@ -376,7 +382,7 @@ def solve_(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find the smallest design that reaches a target, with an interval."""
+    """Find the smallest design that reaches a target."""
     with _exit_codes():
         from .ready_made import study_path
         from .solve_command import Options, solve_command

@@ -25,10 +25,13 @@ def fit_command(
     from ..fit.printed import summary_text
     from ..fit.read import read_frame
     from ..fit.single import finite, fit
+    from .progress import compiling_said
 
-    fitted = fit(formula, read_frame(data), reml=not ml, df=df, singular_df=singular_df)
-    results = [fitted.test(text) for text in tests]
-    intervals = fitted.confint() if confint else None
+    frame = read_frame(data)
+    with compiling_said():
+        fitted = fit(formula, frame, reml=not ml, df=df, singular_df=singular_df)
+        results = [fitted.test(text) for text in tests]
+        intervals = fitted.confint() if confint else None
     if as_json:
         made = fitted.to_dict()
         if tests:

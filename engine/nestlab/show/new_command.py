@@ -169,6 +169,7 @@ def _answer(
 def _from_fit(file: Path | None, options: NewOptions, data: Path, formula: str) -> None:
     from .from_fit import read_pilot
     from .pilot_text import pilot_text
+    from .progress import compiling_said
 
     for key, text in options.flags.items():
         if key not in _OF_PILOTS:
@@ -179,7 +180,8 @@ def _from_fit(file: Path | None, options: NewOptions, data: Path, formula: str) 
     answers = _from_flags(options.flags)
     path = file or Path(f"{_as_name(data.stem)}.toml")
     refuse_existing(path, force=options.force)
-    pilot = read_pilot(data, formula)
+    with compiling_said():
+        pilot = read_pilot(data, formula)
     name = answers.get("name") or _as_name(path.stem)
     text = pilot_text(
         pilot, name=name, file=_shown(path), seed=options.seed, replications=options.replications,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TaskID as _TaskID
 
-__all__ = ["BarProgress", "LineProgress", "progress_for"]
+__all__ = ["BarProgress", "LineProgress", "compiling_said", "progress_for"]
 
 #: Seconds between plain lines.
 INTERVAL = 5.0
@@ -22,6 +25,25 @@ COMPILING = "compiling the kernels (once: they are kept on disk)"
 def progress_for(console: Console) -> BarProgress | LineProgress:
     """A bar if the console is a terminal, plain lines otherwise. Both write to standard error."""
     return BarProgress(console) if console.is_terminal else LineProgress()
+
+
+@contextmanager
+def compiling_said() -> Iterator[None]:
+    """Say once, on standard error, that kernels are compiled, if within the block any are (and not found on disk)."""
+    from numba.core import event
+
+    class Said(event.Listener):
+        said = False
+
+        def on_start(self, event: Any) -> None:
+            if not self.said:
+                self.said = True
+                print(COMPILING, file=sys.stderr, flush=True)
+
+        def on_end(self, event: Any) -> None: ...
+
+    with event.install_listener("numba:compile", Said()):
+        yield
 
 
 def _rate(done: int, total: int, seconds: float) -> str:

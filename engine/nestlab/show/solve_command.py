@@ -23,6 +23,7 @@ from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Condition, Method
 from ..spec.problems import StudyError, nearest
 from ..spec.study import StudyFile
+from .progress import compiling_said
 from .summary import value_with_mcse
 
 __all__ = ["Options", "as_json", "question_of", "sentence", "solve_command", "solve_study"]
@@ -59,9 +60,10 @@ def solve_command(
     study = StudyFile.from_toml(path, seed=seed)
     console = Console(stderr=True)
     quiet = json_wanted or not console.is_terminal
-    solved = solve_study(
-        study, options, out=out, jobs=jobs, tell=None if quiet else lambda text: console.print(text, style="dim")
-    )
+    with compiling_said():
+        solved = solve_study(
+            study, options, out=out, jobs=jobs, tell=None if quiet else lambda text: console.print(text, style="dim")
+        )
     if json_wanted:
         print(json.dumps(as_json(solved), indent=1))
     else:
@@ -209,7 +211,9 @@ def _over(condition: Condition, options: Options, target: Target) -> tuple[str, 
         if named is None:
             known = ["effect", *(n for n in SHORT_NAMES if setting(n, formula))]
             _refuse(
-                "--over", name, f"names nothing that can vary; {nearest(name, known)}, or a path such as truth.fixed.x"
+                "--over",
+                name,
+                f"names nothing that can vary; {nearest(name, [*known, 'a path such as truth.fixed.x'])}",
             )
         found.append(named.name.removeprefix("design."))
     if (

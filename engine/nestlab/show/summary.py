@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..run.results import StoredResults
-from ..spec.problems import StudyError, nearest
+from ..spec.problems import StudyError, close_match, show
 
 __all__ = ["ends_text", "overview", "summary_command", "value_with_mcse"]
 
@@ -47,8 +48,10 @@ def value_with_mcse(value: Any, mcse: Any) -> str:
     return f"{round(float(value), decimals) + 0.0:.{decimals}f} ({mcse:.{decimals}f})"
 
 
-def overview(results: StoredResults, width: int) -> Group:
+def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS) -> Group:
     """One row per condition and method, with as many measures (MCSE) as fit into `width` characters.
+
+    rows: the first so many, None for all.
 
     Power, coverage and bias of one effect, the last that is tested by itself (a contrast, or a fixed effect); below, the
     extremes of the shares of converged and singular fits, and of failed inference if there is any. `nestlab summary` has them
@@ -78,7 +81,7 @@ def overview(results: StoredResults, width: int) -> Group:
         (f"{m} {e}".strip(), [cells.get((c, name, e, m), "-") for c, name in keys[["condition", "method"]].to_numpy()])
         for e, m in wanted
     ]
-    table, left_out = _fitted(columns, measured, width)
+    table, shown = _fitted(columns, measured, width, rows)
     title = Text(f"{results.manifest['name']}: {ends_text(*results.asked)} replications a condition, value (MCSE)")
     notes = [Text(_extreme(whole, "converged", lowest=True)), Text(_extreme(whole, "singular", lowest=False))]
     failed = whole[whole["measure"] == "inference_failed"]
@@ -86,10 +89,18 @@ def overview(results: StoredResults, width: int) -> Group:
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
     if note := _over_priors(results):
         notes.insert(0, Text(note))
-    if len(keys) > MAX_ROWS or left_out:
-        more = [f"{len(keys) - MAX_ROWS} more rows"] if len(keys) > MAX_ROWS else []
-        notes.append(Text(f"{', '.join(more + left_out)}: nestlab summary {results.folder}"))
+    notes += [Text(line) for line in _more(results.folder, focus, len(keys) - (rows or len(keys)), measures[shown:])]
     return Group(title, table, *notes)
+
+
+def _more(folder: Path, focus: str, rows: int, left_out: Sequence[str]) -> list[str]:
+    """The commands that print the rows and the measures of `focus` that the overview has no room for."""
+    command = f"nestlab summary {shlex.quote(str(folder))}"
+    lines = [f"{rows:,} more rows: {command}"] if rows > 0 else []
+    if left_out:
+        own = f" --measure {left_out[0]}" if len(left_out) == 1 else ""
+        lines.append(f"{', '.join(left_out)}: {command} --estimand {shlex.quote(focus)}{own}")
+    return lines
 
 
 def _over_priors(results: StoredResults) -> str:
@@ -111,16 +122,16 @@ def _extreme(whole: pd.DataFrame, measure: str, *, lowest: bool) -> str:
 
 
 def _fitted(
-    columns: list[tuple[str, list[str]]], measured: list[tuple[str, list[str]]], width: int
-) -> tuple[Table, list[str]]:
-    """A table of all columns and of the measures that fit; the names of those that do not."""
+    columns: list[tuple[str, list[str]]], measured: list[tuple[str, list[str]]], width: int, rows: int | None
+) -> tuple[Table, int]:
+    """A table of all columns and of the measures that fit; how many of those it shows."""
 
     whole = {"method", *(header for header, _ in measured)}  # their cells and headers are never broken
 
     def needed(column: tuple[str, list[str]]) -> int:
         parts = [column[0]] if column[0] in whole else [word[:LONGEST_WORD] for word in column[0].split()]
         words = max(map(len, parts), default=0)
-        return 2 + max(words, *map(len, column[1][:MAX_ROWS]), 1)
+        return 2 + max(words, *map(len, column[1][:rows]), 1)
 
     room = width - sum(map(needed, columns)) - 2
     shown: list[tuple[str, list[str]]] = []
@@ -132,9 +143,9 @@ def _fitted(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for header, _ in columns + shown:
         table.add_column(header, justify="right", overflow="fold", no_wrap=header in whole)
-    for row in list(zip(*(cells for _, cells in columns + shown), strict=True))[:MAX_ROWS]:
+    for row in list(zip(*(cells for _, cells in columns + shown), strict=True))[:rows]:
         table.add_row(*row)
-    return table, [header for header, _ in measured[len(shown) :]]
+    return table, len(shown)
 
 
 def summary_command(
@@ -154,7 +165,7 @@ def summary_command(
     if csv:
         sys.stdout.write(frame.to_csv(index=False))
     elif not (estimands or measures or methods):
-        Console().print(overview(results, Console().width))
+        Console().print(overview(results, Console().width, rows=None))
         Console().print(_measures(frame))
     else:
         Console().print(_rows(frame))
@@ -172,9 +183,9 @@ def typer_note(text: str) -> None:
 def _known(column: str, value: str, frame: pd.DataFrame) -> str:
     known = [str(v) for v in frame[column].unique()]
     if value not in known:
-        raise StudyError(
-            [f"--{column} {value!r}: the results have {', '.join(k for k in known if k)}{nearest(value, known)}"]
-        )
+        guess = close_match(value, known)
+        repair = f'did you mean "{guess}"?' if guess else "use one of them"
+        raise StudyError([f"--{column} {show(value)}: the results have {', '.join(k for k in known if k)}; {repair}"])
     return value
 
 

@@ -26,12 +26,13 @@ _LINE = 1.35 * style.SMALL / 72
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: what stands above it, and how to draw on it."""
+    """One pair of axes: what stands above it, and how to draw on it. middle: height of the ylabel, as a share of the axes'."""
 
     title: str
     paint: Callable[[Axes], None]
     xlabel: str = ""
     ylabel: str = ""
+    middle: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def on_axes(picture: Picture, ax: Axes | None) -> Axes | np.ndarray[Any, Any]:
     with style.context():
         panel.paint(ax)
         ax.set_xlabel(panel.xlabel)
-        ax.set_ylabel(panel.ylabel)
+        ax.set_ylabel(panel.ylabel, y=panel.middle)
         if picture.finish is not None:
             picture.finish(cast("Figure", ax.figure), [ax])
         entries = [entry for _, group in picture.legend for entry in group]
@@ -86,6 +87,7 @@ def _array(axes: Sequence[Axes], columns: int) -> np.ndarray[Any, Any]:
 
 def render(picture: Picture) -> Figure:
     """A figure of its own, independent of pyplot."""
+    from matplotlib import rcParams
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -101,7 +103,8 @@ def render(picture: Picture) -> Figure:
                 ax.set_title(_wrapped(figure, panel.title, _panel_width(width, picture.columns)), fontsize=style.SMALL)
             ax.set_xlabel(panel.xlabel if last or not picture.inner else "")
             beside = k % picture.columns > 0 and picture.panels[k - 1].ylabel == panel.ylabel
-            ax.set_ylabel("" if beside and picture.inner else panel.ylabel)
+            upright = _wrapped(figure, panel.ylabel, picture.size[1] - 0.5, rcParams["axes.labelsize"])
+            ax.set_ylabel("" if beside and picture.inner else upright, y=panel.middle)
             if beside and picture.inner:
                 ax.tick_params(labelleft=False)
             if picture.inner and not last:

@@ -44,9 +44,8 @@ def nested_loop(results: StoredResults, asked: Asked) -> Picture:
     panels = []
     for c in chosen[:MAX_PANELS]:
         frame = where(rows.frame, facets, c)
-        panels.append(
-            Panel(named(facets, c), _Painter(frame, sequence, order, color, looks, marks, limits), xlabel, label)
-        )
+        paint = _Painter(frame, sequence, order, color, looks, marks, limits)
+        panels.append(Panel(named(facets, c), paint, xlabel, label, middle=(1 + _strips(order)) / 2))
     parts = [
         largest_mcse(rows),
         "Factors whose means differ most change slowest" if len(order) > 1 else "",
@@ -56,6 +55,11 @@ def nested_loop(results: StoredResults, asked: Asked) -> Picture:
     size = (WIDTH, _DATA + _STRIP * len(order) + 0.55)
     caption = caption_of(rows, *parts, marks=marks)
     return Picture(f"Nested loops: {label}", panels, _legend(color, looks), caption, 1, size)
+
+
+def _strips(order: Sequence[Dimension]) -> float:
+    """The share of the axes' height that the factors' steps take, below."""
+    return _STRIP * len(order) / (_DATA + _STRIP * len(order))
 
 
 def _roles(rows: Rows, asked: Asked) -> tuple[list[Dimension], Dimension | None, list[Dimension]]:
@@ -123,7 +127,7 @@ class _Painter:
 
     def __call__(self, ax: Axes) -> None:
         low, high = self.limits
-        share = _STRIP * len(self.order) / (_DATA + _STRIP * len(self.order))
+        share = _strips(self.order)
         for mark in self.marks:
             ax.axhline(mark, color=style.INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.5)
         for k, look in enumerate(self.looks):

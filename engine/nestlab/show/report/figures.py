@@ -21,17 +21,20 @@ __all__ = ["Picture", "pictures"]
 
 #: Bytes of an SVG above which a PNG is taken if that is smaller.
 LARGE = 400_000
+#: Inches of a figure that has the whole width of a page.
+WIDE = 8.0
 #: Tested effects that are drawn.
 MOST_ESTIMANDS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """uri: data: of the image, in which nothing can run and whose ids meet no others."""
+    """uri: data: of the image, in which nothing can run and whose ids meet no others; wide: its text is small in half a page."""
 
     kind: str
     text: str
     uri: str
+    wide: bool = False
 
 
 def pictures(material: Material) -> Iterator[Picture]:
@@ -43,7 +46,8 @@ def pictures(material: Material) -> Iterator[Picture]:
         return
     for kind in applicable(material.results):
         for asked, words in _asked(material, kind):
-            yield Picture(kind, f"{KINDS[kind]}{words}", _image(draw(material.results, kind, **asked)))
+            figure = draw(material.results, kind, **asked)
+            yield Picture(kind, f"{KINDS[kind]}{words}", _image(figure), bool(figure.get_figwidth() >= WIDE))
 
 
 def _asked(material: Material, kind: str) -> Iterator[tuple[dict[str, Any], str]]:

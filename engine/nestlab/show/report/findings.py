@@ -268,7 +268,7 @@ def _standard_errors(material: Material) -> Told:
             f"{group}, {label}",
             f"against the spread of the estimates {len(clear)} of {len(rows):,} model standard errors (estimands x "
             f"conditions) {_verb(len(clear), 'is', 'are')} off by more than 1.96 MCSEs (about {0.05 * len(rows):.3g} "
-            f"would be by chance){ends}.",
+            f"would by chance){ends}.",
         )
 
 
