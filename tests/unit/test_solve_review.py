@@ -149,12 +149,15 @@ def test_joint_power_needs_tests(solved: Solve) -> None:
 @pytest.mark.parametrize("step", [2.5, 0.5, math.inf])
 def test_whole_numbers_have_whole_steps(solved: Solve, step: float) -> None:
     text = refusal(solved, ARMS, over="clusters", power=0.8, step=step)
-    assert text == f"--step {step}: must be a whole number > 0; write 2, say"
+    assert text == f"--step {step}: must be a number > 0, a whole one; write 2, say"
 
 
 def test_ends_without_a_multiple_between_them_are_refused(solved: Solve) -> None:
     text = refusal(solved, ARMS, over="clusters", power=0.8, between=(7, 7.5))
-    assert text == "--between 7 7.5: holds no multiple of 2 for clusters; widen it, or give another --step"
+    assert (
+        text
+        == "--between 7 7.5: no value of clusters between them is a multiple of 2; widen it, or give another --step"
+    )
 
 
 def test_too_few_replications_are_refused(solved: Solve) -> None:

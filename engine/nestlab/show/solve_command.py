@@ -128,7 +128,7 @@ def question_of(study: StudyFile, options: Options) -> Question:
     if options.step is not None and not (
         0 < options.step < math.inf and (options.step == round(options.step) or not whole)
     ):
-        _refuse("--step", options.step, f"must be a {'whole ' if whole else ''}number > 0; write 2, say")
+        _refuse("--step", options.step, f"must be a number > 0{', a whole one' if whole else ''}; write 2, say")
     if options.most < FIRST:
         _refuse("--max-replications", options.most, f"must be at least {FIRST}; raise it")
     budget = math.inf if options.budget is None else float(options.budget)
