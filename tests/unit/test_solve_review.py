@@ -154,7 +154,7 @@ def test_whole_numbers_have_whole_steps(solved: Solve, step: float) -> None:
 
 def test_ends_without_a_multiple_between_them_are_refused(solved: Solve) -> None:
     text = refusal(solved, ARMS, over="clusters", power=0.8, between=(7, 7.5))
-    assert text == "--between 7 7.5: no value of clusters between is a multiple of 2; widen it, or give another --step"
+    assert text == "--between 7 7.5: no value of clusters between is a multiple of 2; widen it, or change --step"
 
 
 def test_too_few_replications_are_refused(solved: Solve) -> None:

@@ -238,7 +238,7 @@ def _multiples(name: str, between: tuple[float, float], step: float) -> tuple[fl
     if first > last:
         raise StudyError(
             [
-                f"--between {low:g} {high:g}: no value of {name} between is a multiple of {step:g}; widen it, or give another --step"
+                f"--between {low:g} {high:g}: no value of {name} between is a multiple of {step:g}; widen it, or change --step"
             ]
         )
     return first * step, last * step
