@@ -20,7 +20,7 @@ from nestlab.run.line import Axis, Goal, LineSearch
 from nestlab.run.question import Question, Target, Trial
 from nestlab.run.solve import Solved
 from nestlab.show.api import Results, Study
-from nestlab.show.solve_command import sentence
+from nestlab.show.solve_command import _title, sentence
 from nestlab.show.summary import overview
 from nestlab.show.tables import make_table
 from nestlab.spec.problems import StudyError
@@ -149,12 +149,12 @@ def test_joint_power_needs_tests(solved: Solve) -> None:
 @pytest.mark.parametrize("step", [2.5, 0.5, math.inf])
 def test_whole_numbers_have_whole_steps(solved: Solve, step: float) -> None:
     text = refusal(solved, ARMS, over="clusters", power=0.8, step=step)
-    assert text == f"--step {step}: must be a whole number > 0; write 2, say"
+    assert text == f"--step {step}: must be a number > 0, a whole one; write 2, say"
 
 
 def test_ends_without_a_multiple_between_them_are_refused(solved: Solve) -> None:
     text = refusal(solved, ARMS, over="clusters", power=0.8, between=(7, 7.5))
-    assert text == "--between 7 7.5: holds no multiple of 2 for clusters; widen it, or give another --step"
+    assert text == "--between 7 7.5: no value of clusters between is a multiple of 2; widen it, or change --step"
 
 
 def test_too_few_replications_are_refused(solved: Solve) -> None:
@@ -237,6 +237,24 @@ def test_results_of_a_search_say_what_each_design_had_until_they_are_run_otherwi
     later = Study.from_toml(found.folder / "study.toml").run(out=found.folder)
     assert later.asked == (max(counts), max(counts))
     assert not {"solve", "replications_reason"} & set(later.manifest)
+
+
+def test_points_of_the_grid_are_named_as_the_file_has_them(solved: Solve) -> None:
+    prior = {"distribution": "normal", "mean": 0.9, "sd": 0.1}
+    axes = {"truth.fixed.arm": [prior], "cluster_size": [[5, 10, 15, 20]]}
+    design = {"clusters": 4, "cluster_size": 5}
+    found = solved(ARMS | {"design": design, "grid": axes}, over="icc", power=0.2, max_replications=500)
+    assert sentence(found.question, found.solutions[0]).startswith(
+        "With truth.fixed.arm = normal(mean 0.9, sd 0.1), cluster_size = [5, 10, 15, 20]: power of arm stays at least"
+    )
+
+
+def test_a_title_keeps_the_names_of_the_study(solved: Solve) -> None:
+    method = {"name": "REML"}
+    found = solved(ARMS | {"method": [method]}, over="clusters", bias=0.05, estimand="var:school:Intercept")
+    drawn = (found.folder / "solve.svg").read_text(encoding="utf-8")
+    assert _title(found) == "|bias| of var:school:Intercept, REML"
+    assert "var:school:Intercept" in drawn
 
 
 def test_ends_of_one_axis_may_be_a_plain_pair(solved: Solve) -> None:

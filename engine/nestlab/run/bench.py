@@ -237,7 +237,9 @@ def _multiples(name: str, between: tuple[float, float], step: float) -> tuple[fl
     first = max(first, 1) if name in WHOLE else first
     if first > last:
         raise StudyError(
-            [f"--between {low:g} {high:g}: holds no multiple of {step:g} for {name}; widen it, or give another --step"]
+            [
+                f"--between {low:g} {high:g}: no value of {name} between is a multiple of {step:g}; widen it, or change --step"
+            ]
         )
     return first * step, last * step
 

@@ -130,7 +130,7 @@ def question_of(study: StudyFile, options: Options) -> Question:
     if options.step is not None and not (
         0 < options.step < math.inf and (options.step == round(options.step) or not whole)
     ):
-        _refuse("--step", options.step, f"must be a {'whole ' if whole else ''}number > 0; write 2, say")
+        _refuse("--step", options.step, f"must be a number > 0{', a whole one' if whole else ''}; write 2, say")
     if options.most < FIRST:
         _refuse("--max-replications", options.most, f"must be at least {FIRST}; raise it")
     budget = math.inf if options.budget is None else float(options.budget)
@@ -277,7 +277,15 @@ def sentence(question: Question, solution: Solution) -> str:
 
 
 def _factors(solution: Solution) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in solution.factors.items())
+    return ", ".join(f"{name} = {_level(value)}" for name, value in solution.factors.items())
+
+
+def _level(value: Any) -> str:
+    """A level of an axis as the study file has it; a prior as "normal(mean 0.5, sd 0.1)"."""
+    if isinstance(value, Mapping):
+        numbers = ", ".join(f"{key} {number:g}" for key, number in value.items() if key != "distribution")
+        return f"{value['distribution']}({numbers})"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _range(question: Question) -> str:
@@ -304,7 +312,8 @@ def _interval(solution: Solution, name: str) -> str:
 
 def _title(solved: Solved) -> str:
     target = solved.question.target
-    return f"{_WORDS[target.measure].strip(',')} of {' and '.join(target.estimands)}, {target.method}".capitalize()
+    text = f"{_WORDS[target.measure].strip(',')} of {' and '.join(target.estimands)}, {target.method}"
+    return text[:1].upper() + text[1:]
 
 
 def as_json(solved: Solved) -> dict[str, Any]:
