@@ -323,6 +323,7 @@ def test_zip_is_the_coverage(grid: nl.Results) -> None:
             hits = (sample.lower <= chosen.truth) & (chosen.truth <= sample.upper)
             assert hits.mean() == pytest.approx(row["value"])
             assert len(hits) == row["n"]
+    assert caption(plots.draw(grid, "zip", condition=5)).startswith("Condition 5: clusters ")
     axes = grid.plot.zip(condition=5)
     row = rows_of(grid, "cover", estimand="arm", condition=5, method="reml/z").iloc[0]
     hit, miss = (c for c in axes[0, 0].collections if isinstance(c, LineCollection))

@@ -14,7 +14,7 @@ from ...fit.status import InferenceStatus, Status
 from ...measure.intervals import critical_values
 from ...run.summarise import method_results
 from ...spec.problems import StudyError, show
-from .choose import Asked, Rows, select, study_of
+from .choose import Asked, Rows, dimensions, select, study_of
 from .words import references
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def choose(results: Results, asked: Asked, *, measure: str) -> Chosen:
             what = "coverage" if measure == "cover" else "relative error of the model SE"
             why = f"Of {first['condition'].nunique():,} conditions the one whose {what} is farthest from {mark:g}"
     conditions: Any = results.conditions().set_index("condition")
-    factors = [d for n, d in rows.dimensions.items() if n != "method"]
-    label = ", ".join(d.named(_plain(conditions.loc[number, d.name])) for d in factors)
+    label = ", ".join(d.named(_plain(conditions.loc[number, name])) for name, d in dimensions(results).items())
     truth = conditions.loc[number].get(f"true.{rows.estimand}", np.nan)
     drawn = results.replicates(number).get(f"true.{rows.estimand}")
     own = drawn is not None and drawn.nunique() > 1
