@@ -135,5 +135,19 @@ def test_how_many_schools_says_so_where_the_numbers_tried_are_too_few(tmp_path: 
 def test_no_sentence_turns_into_a_list() -> None:
     """A wrapped line that begins with a dash or a number and a dot would be a list in Markdown."""
     for question, text in sections(COMMITTED).items():
-        if question not in ("The others", gallery.SOLVE):  # those are lists
+        if question not in ("The others", gallery.SOLVE):
             assert not re.search(r"^(?:[-*+] |\d+\. )", text, flags=re.MULTILINE)
+
+
+def test_solve_answers_each_icc(made: Path) -> None:
+    for page in ((made / "README.md").read_text(encoding="utf-8"), COMMITTED):
+        text = sections(page)[gallery.SOLVE]
+        assert "nestlab solve studies/how_many_schools.toml --power 0.8 --estimand arm --over clusters" in commands(
+            text
+        )
+        answers = re.findall(
+            r"^- With icc = ([\d.]+): power of arm of at least 0.8 needs (\d+) clusters", text, re.MULTILINE
+        )
+        assert [icc for icc, _ in answers] == ["0.05", "0.1", "0.2"]
+        needed = [int(clusters) for _, clusters in answers]
+        assert needed == sorted(needed), "a larger icc needs more schools"

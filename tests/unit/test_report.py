@@ -31,7 +31,7 @@ from nestlab.show.report.ademp import ademp
 from nestlab.show.report.definitions import FORMULAS, PROPORTIONS
 from nestlab.show.report.effects import departures, effect_kind
 from nestlab.show.report.findings import findings
-from nestlab.show.report.material import Material, Section, Table, levels_text, value_text
+from nestlab.show.report.material import Material, Section, Table, _distinct, levels_text, value_text
 from nestlab.show.report.payload import in_script, table_payload
 from nestlab.show.report.provenance import provenance_section
 from nestlab.show.summary import value_with_mcse
@@ -569,3 +569,8 @@ def test_report_command_refuses_a_folder_and_a_missing_one(folder: Path, tmp_pat
     assert str(no_folder.value) == f"--out {missing}: must be in a folder that exists; make {missing.parent} first"
     with pytest.raises(nl.RefusedError, match="holds no results"):
         report_command(tmp_path / "nothing", out=None, title=None)
+
+
+def test_values_that_differ_by_rounding_are_listed_once() -> None:
+    assert _distinct([0.26, 0.1, None, 0.1 + 0.16, 2, 2]) == [0.1, 0.26, 2]
+    assert _distinct([0.3, 0.1 + 0.2]) == [0.3]

@@ -323,6 +323,7 @@ def test_zip_is_the_coverage(grid: nl.Results) -> None:
             hits = (sample.lower <= chosen.truth) & (chosen.truth <= sample.upper)
             assert hits.mean() == pytest.approx(row["value"])
             assert len(hits) == row["n"]
+    assert caption(plots.draw(grid, "zip", condition=5)).startswith("Condition 5: clusters ")
     axes = grid.plot.zip(condition=5)
     row = rows_of(grid, "cover", estimand="arm", condition=5, method="reml/z").iloc[0]
     hit, miss = (c for c in axes[0, 0].collections if isinstance(c, LineCollection))
@@ -331,6 +332,45 @@ def test_zip_is_the_coverage(grid: nl.Results) -> None:
     assert min(s[0][1] for s in miss.get_segments()) > 70, "those that miss are at the top"
     levels = [line.get_ydata()[0] for line in axes[0, 0].get_lines() if line.get_ydata()[0] == line.get_ydata()[1]]
     np.testing.assert_allclose(levels, [100 * row["lower"], 100 * row["upper"], 95])
+
+
+def test_where_truths_are_drawn_zip_is_the_coverage_of_each_replicate_s_own(folder: Path) -> None:
+    results = run(
+        folder, "drawn", prior={"truth.fixed.arm": {"distribution": "normal", "mean": 0.5, "sd": 1}},
+        contrast=[{"name": "twice", "weights": {"arm": 2}}],
+    )  # fmt: skip
+    for estimand in ("arm", "twice"):
+        covered = rows_of(results, "cover", estimand=estimand).iloc[0]["value"]
+        hit, _ = (c for c in results.plot.zip(estimand=estimand).collections if isinstance(c, LineCollection))
+        assert len(hit.get_segments()) == round(covered * 60)
+        assert "White line: the true values, which replicates draw from a prior." in caption(
+            plots.draw(results, "zip", estimand=estimand)
+        )
+    ax = results.plot.estimate_se(estimand="arm")
+    assert ax.get_xlabel() == "estimate of arm - its truth"
+    spread = np.std(np.concatenate([line.get_xdata() for line in ax.get_lines()[:2]]), ddof=1)
+    assert spread == pytest.approx(rows_of(results, "empse", estimand="arm").iloc[0]["value"])
+
+
+def test_names_that_are_too_long_for_a_panel_break_at_their_marks(folder: Path) -> None:
+    name = "a_model_with_intercepts_and_without_any_slopes_whose_name_is_long"
+    methods = [{"name": f"{name}_{k}", "df": ["satterthwaite", "between-within"]} for k in (1, 2)]
+    results = run(folder, "long", method=methods, grid={"clusters": [8, 10], "icc": [0.1, 0.2]})
+    figure = plots.draw(results, "power", facet="method")
+    titles = [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes]
+    broken = [text for text in titles if "\n" in text]
+    assert broken
+    assert all(line[-1] in "/_-" for text in broken for line in text.splitlines()[:-1])
+    assert messy(figure) == []
+
+
+def test_an_axis_label_is_no_longer_than_its_panel(many: nl.Results) -> None:
+    figure = plots.draw(many, "measure", measure="relerror")
+    figure.canvas.draw()
+    for ax in figure.axes:
+        if ax.get_ylabel():
+            assert ax.yaxis.label.get_window_extent().height <= 1.1 * ax.get_window_extent().height
+    assert messy(figure) == []
 
 
 def test_zip_takes_the_worst_condition_and_says_so(grid: nl.Results) -> None:

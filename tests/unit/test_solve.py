@@ -379,14 +379,14 @@ def test_cli_solve_budget(tmp_path: Path) -> None:
         (["--power", "0.8", "--over", "clusters", "--between", "40", "10"], "must be two numbers, the lower one first"),
         (["--power", "0.8", "--over", "clusters", "--between-second", "4", "10"], "needs a second --over"),
         (["--power", "0.8", "--over", "clusters", "--precision", "0"], "must be a number from 0.0001 to 1"),
-        (["--power", "0.8", "--over", "clusters", "--step", "0"], "must be a number > 0"),
+        (["--power", "0.8", "--over", "clusters", "--step", "0"], "--step 0.0: must be"),
         (["--power", "0.8", "--over", "truth.residual_variance"], "does not know the range of truth.residual_variance"),
         (["--power", "0.8", "--over", "clusters", "--cost", "300*schools"], "depends on clusters and cluster_size only"),
         (["--power", "0.8", "--over", "clusters", "--cost", "300"], "must depend on clusters or cluster_size"),
         (["--power", "0.8", "--over", "clusters", "--cost", "__import__('os')*clusters"], "is not possible; allowed are numbers"),
         (["--power", "0.8", "--over", "clusters", "--cost", "clusters**"], "must be a formula such as"),
         (["--power", "0.8", "--over", "clusters", "--cost", "100*clusters", "--budget", "10"], "even 4 clusters cost more"),
-        (["--power", "0.8", "--over", "clusters", "--between", "1.2", "1.8"], "no value of clusters between"),
+        (["--power", "0.8", "--over", "clusters", "--between", "1.2", "1.8"], "holds no multiple of 2 for clusters"),
     ],
 )  # fmt: skip
 def test_cli_solve_refusals(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"clusters": 3}, f"clusters = 3: is no key of a study file; use one of {TOP}"),
     ({"desing": {}}, 'desing = {}: is no key of a study file; did you mean "design"?'),
     ({"design/clutsers": 3}, 'design.clutsers = 3: is no key of a study file; did you mean "clusters"?'),
+    ({"design/icc": 0.1}, "design.icc = 0.1: is no key of a study file; write icc in [grid], as an axis"),
+    ({"design/clusters": [20, 40]}, f"design.clusters = [20, 40]: {CLUSTERS}; write several in [grid], as an axis"),
     ({"truth/Fixed": {}}, 'truth.Fixed = {}: is no key of a study file; did you mean "fixed"?'),
     (
         {f"{R}/var": {"x": 1}},

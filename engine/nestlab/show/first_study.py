@@ -62,7 +62,9 @@ def _design(a: Answers) -> list[str]:
     more = [f"# {entry(*hints[key])}".replace(" " * 3 + "#", " #", 1) for key in wanted]
     made = [table("design", fixed, "the same in every design")] if fixed else []
     grid = "grid" if axes else "# [grid]"
-    comment = "every combination is a design" if axes else "designs to compare: remove the # of what is to vary"
+    comment = (
+        "every combination is a design" if axes else "designs to compare: remove the # here and before what is to vary"
+    )
     return [*made, table(grid, [*axes, *more], comment)]
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from .axes import SHORT_NAMES
 from .problems import Problems, StudyError, nearest, show
 
 __all__ = ["plain", "read_toml", "validate"]
@@ -100,6 +101,8 @@ def _report(
     key, last = _dotted(location, data), str(location[-1])
     if fault["type"] == "extra_forbidden":
         guess = nearest(last, _known_keys(model, location[:-1]))
+        if location[0] == "design" and last in SHORT_NAMES:
+            guess = f"write {last} in [grid], as an axis"
         problems.add_value(key, fault["input"], f"is no key of a study file; {guess}")
         return [key, *_guessed(key, guess)]
     if fault["type"] == "missing":
@@ -108,7 +111,10 @@ def _report(
         example = _LISTS.get(str(location[0]), {}).get(last) or _EXAMPLES.get(last, "...")
         problems.add(key, f"is missing; add {last} = {example}")
     else:
-        problems.add_value(key, fault["input"], _reason(fault))
+        reason = _reason(fault)
+        if key == "design.clusters" and isinstance(fault["input"], list):
+            reason = f"{reason.partition(';')[0]}; write several in [grid], as an axis"
+        problems.add_value(key, fault["input"], reason)
     return [key, *_concerned(location)]
 
 

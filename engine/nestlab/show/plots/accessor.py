@@ -19,7 +19,7 @@ class Plots:
     Each takes x, color, facet (factors, or "method"), estimand, method, measure, subset and condition as `plots.draw` does, and
     ax where there is one panel; each returns the Axes, or an array of them (rows, columns). `.figure` of one is the picture, with
     title and caption (n, limits, what was left out); axes that are given get neither.
-    Raises StudyError for what does not exist, naming what there is.
+    Raises StudyError for what does not exist, naming what there is. Such as `power(x="clusters", color="icc", method="reml")`.
     """
 
     def __init__(self, results: StoredResults) -> None:
@@ -32,47 +32,50 @@ class Plots:
         return draw_on(self._results, kind, ax, **asked)
 
     def power(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
-        """Power by a factor; where the true effect is null, the type I error rate."""
+        """Power by a factor; where the true effect is null, the type I error rate. Options: see `help(results.plot)`."""
         return self("power", ax=ax, **asked)
 
     def coverage(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
-        """Coverage of the intervals by a factor."""
+        """Coverage of the intervals by a factor. Options: see `help(results.plot)`."""
         return self("coverage", ax=ax, **asked)
 
     def bias(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
-        """Bias of the estimates by a factor."""
+        """Bias of the estimates by a factor. Options: see `help(results.plot)`."""
         return self("bias", ax=ax, **asked)
 
     def measure(
         self, measure: str | None = None, *, ax: Axes | None = None, **asked: Any
     ) -> Axes | np.ndarray[Any, Any]:
-        """Any measure by a factor."""
+        """Any measure by a factor. Options: see `help(results.plot)`."""
         return self("measure", ax=ax, measure=measure, **asked)
 
     def nested_loop(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
-        """A measure over all conditions in order, with the factors' levels as steps below (Ruecker & Schwarzer 2014)."""
+        """A measure over all conditions in order, with the factors' levels as steps below (Ruecker & Schwarzer 2014).
+
+        Options: see `help(results.plot)`.
+        """
         return self("nested-loop", ax=ax, **asked)
 
     def lollipop(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
-        """A measure of every condition, with its limits."""
+        """A measure of every condition, with its limits. Options: see `help(results.plot)`."""
         return self("lollipop", ax=ax, **asked)
 
     def zip(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
-        """The intervals of one condition by the rank of |z| (Morris et al. 2019)."""
+        """The intervals of one condition by the rank of |z| (Morris et al. 2019). Options: see `help(results.plot)`."""
         return self("zip", ax=ax, **asked)
 
     def heatmap(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
-        """A measure by two factors."""
+        """A measure by two factors. Options: see `help(results.plot)`."""
         return self("heatmap", ax=ax, **asked)
 
     def estimate_se(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
-        """Estimates against their standard errors, in one condition."""
+        """Estimates against their standard errors, in one condition. Options: see `help(results.plot)`."""
         return self("estimate-se", ax=ax, **asked)
 
     def convergence(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
-        """Shares of converged and of singular fits."""
+        """Shares of converged and of singular fits. Options: see `help(results.plot)`."""
         return self("convergence", ax=ax, **asked)
 
     def methods(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
-        """Methods side by side: bias, empirical SE, coverage, power, or one measure."""
+        """Methods side by side: bias, empirical SE, coverage, power, or one measure. Options: see `help(results.plot)`."""
         return self("methods", ax=ax, **asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -139,10 +140,14 @@ def _wrapped(figure: Figure, text: str, width: float, size: float = style.SMALL)
             lines[-1] = f"{lines[-1]} {word}".strip()
             room -= wide + space
             continue
-        for character in word:  # a word alone is too long: it is broken where it must be
-            if _inches(figure, lines[-1] + character, size) > width:
+        # A word alone is too long: it is broken at its marks, or where it must be.
+        for piece in re.split(r"(?<=[/_:.-])", word):
+            if lines[-1] and _inches(figure, lines[-1] + piece, size) > width:
                 lines.append("")
-            lines[-1] += character
+            for character in piece:
+                if _inches(figure, lines[-1] + character, size) > width:
+                    lines.append("")
+                lines[-1] += character
         room = width - _inches(figure, lines[-1], size) - space
     return "\n".join(lines)
 

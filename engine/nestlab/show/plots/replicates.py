@@ -14,7 +14,7 @@ from ...fit.status import InferenceStatus, Status
 from ...measure.intervals import critical_values
 from ...run.summarise import method_results
 from ...spec.problems import StudyError, show
-from .choose import Asked, Rows, select, study_of
+from .choose import Asked, Rows, dimensions, select, study_of
 from .words import references
 
 if TYPE_CHECKING:
@@ -41,13 +41,27 @@ class Sample:
 
 @dataclass(frozen=True)
 class Chosen:
-    """One condition, its true value, and its rows of the summary. why: how it was chosen, if not by the caller."""
+    """One condition, its true value, and its rows of the summary. why: how it was chosen, if not by the caller.
+
+    own: every replicate drew its own truth from a prior, which is taken off its sample; then truth is 0.
+    """
 
     number: int
     label: str
     truth: float
     rows: Rows
     why: str
+    own: bool = False
+
+    @property
+    def error(self) -> str:
+        """The estimand, as an error where truths are drawn."""
+        return f"{self.rows.estimand} - its truth" if self.own else self.rows.estimand
+
+    @property
+    def line(self) -> str:
+        """What a line at the true value stands for."""
+        return "the true values, which replicates draw from a prior" if self.own else f"the true value, {self.truth:g}"
 
 
 def choose(results: StoredResults, asked: Asked, *, measure: str) -> Chosen:
@@ -71,12 +85,13 @@ def choose(results: StoredResults, asked: Asked, *, measure: str) -> Chosen:
             what = "coverage" if measure == "cover" else "relative error of the model SE"
             why = f"Of {first['condition'].nunique():,} conditions the one whose {what} is farthest from {mark:g}"
     conditions: Any = results.conditions().set_index("condition")
-    factors = [d for n, d in rows.dimensions.items() if n != "method"]
-    label = ", ".join(d.named(_plain(conditions.loc[number, d.name])) for d in factors)
+    label = ", ".join(d.named(_plain(conditions.loc[number, name])) for name, d in dimensions(results).items())
     truth = conditions.loc[number].get(f"true.{rows.estimand}", np.nan)
+    drawn = results.replicates(number).get(f"true.{rows.estimand}")
+    own = drawn is not None and drawn.nunique() > 1
     frame = rows.frame[rows.frame["condition"] == number]
     chosen = replace(rows, frame=frame.reset_index(drop=True))
-    return Chosen(number, label, float(truth), chosen, why)
+    return Chosen(number, label, 0.0 if own else float(truth), chosen, why, own)
 
 
 def _plain(value: Any) -> Any:
@@ -96,7 +111,8 @@ def samples(results: StoredResults, chosen: Chosen) -> list[Sample]:
             part = found.estimands.get(name)
             if part is None or part.estimate is None:
                 continue
-            made[found.name] = _sample(found, part, converged=chosen.rows.subset == "converged")
+            sample, mask = _sample(found, part, converged=chosen.rows.subset == "converged")
+            made[found.name] = (_errors(sample, columns[f"true.{name}"]) if chosen.own else sample), mask
     kept = [made[m] for m in wanted if m in made]
     if chosen.rows.subset == "common" and kept:
         common = reduce(np.logical_and, [mask for _, mask in kept])
@@ -130,6 +146,11 @@ def _sample(found: Any, part: Any, *, converged: bool) -> tuple[Sample, NDArray[
     if converged:
         has &= found.converged
     return Sample(found.name, x, se, lower, upper, np.asarray(found.singular, dtype=bool), len(x)), has
+
+
+def _errors(sample: Sample, truths: NDArray[np.float64]) -> Sample:
+    """The sample with each replicate's own truth taken off."""
+    return replace(sample, estimate=sample.estimate - truths, lower=sample.lower - truths, upper=sample.upper - truths)
 
 
 def _cut(sample: Sample, mask: NDArray[np.bool_]) -> Sample:

@@ -48,13 +48,13 @@ def zip_plot(results: StoredResults, asked: Asked) -> Picture:
         text = f"{sample.method}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), n = {row['n']:,}"
         limits = (row["low"], row["high"])
         panels.append(
-            Panel(text, _Painter(sample, chosen.truth, limits, nominal, ends), chosen.rows.estimand, "centile of |z|")
+            Panel(text, _Painter(sample, chosen.truth, limits, nominal, ends), chosen.error, "centile of |z|")
         )
     columns = len(panels) if len(panels) <= 3 else 2 if len(panels) == 4 else 3 if len(panels) <= 6 else 4
     parts = [f"Condition {chosen.number}" + (f": {chosen.label}" if chosen.label else "")]
     parts += [chosen.why] if chosen.why else []
     parts.append("Above the panels: coverage (Wilson's 95 % limits), the band between the lines; dotted: nominal")
-    parts.append(f"White line: the true value, {chosen.truth:g}")
+    parts.append(f"White line: {chosen.line}")
     missing = max((s.total - len(s.estimate) for s in found), default=0)
     parts += [f"Up to {missing:,} replicates without an interval are not in it"] if missing else []
     parts += [f"{MOST:,} intervals drawn, evenly by rank"] if max(len(s.estimate) for s in found) > MOST else []

@@ -156,8 +156,15 @@ class Material:
 
 
 def _distinct(values: Any) -> list[Any]:
-    """Values once each: numbers in order, else as they come; nothing for what is missing."""
-    seen = {json.dumps(v, default=str): v for v in values if v is not None and not _is_nan(v)}
+    """Values once each: numbers in order, else as they come; nothing for what is missing, one for what differs by rounding.
+
+    >>> _distinct([0.26, 0.1, None, 0.26000000000000006])
+    [0.1, 0.26]
+    """
+    seen: dict[str, Any] = {}
+    for v in values:
+        if v is not None and not _is_nan(v):
+            seen.setdefault(f"{v:.12g}" if isinstance(v, float) else json.dumps(v, default=str), v)
     found = list(seen.values())
     if all(isinstance(v, int | float) for v in found):
         return sorted(found)
