@@ -295,6 +295,7 @@ def test_cli_solve_two_axes_json(tmp_path: Path) -> None:
     assert set(found["solution"]) == {"clusters", "cluster_size"}
     assert set(found["interval"]) == {"clusters", "cluster_size", "cost"}
     assert found["target"] == {"power": 0.8}
+    assert all(isinstance(end, int) for end in found["interval"]["clusters"])
     cost = 300 * found["solution"]["clusters"] + 20 * found["solution"]["clusters"] * found["solution"]["cluster_size"]
     assert found["cost"] == cost
     assert exact_power(found["solution"]["clusters"], size=found["solution"]["cluster_size"]) == pytest.approx(
@@ -386,7 +387,7 @@ def test_cli_solve_budget(tmp_path: Path) -> None:
         (["--power", "0.8", "--over", "clusters", "--cost", "__import__('os')*clusters"], "is not possible; allowed are numbers"),
         (["--power", "0.8", "--over", "clusters", "--cost", "clusters**"], "must be a formula such as"),
         (["--power", "0.8", "--over", "clusters", "--cost", "100*clusters", "--budget", "10"], "even 4 clusters cost more"),
-        (["--power", "0.8", "--over", "clusters", "--between", "1.2", "1.8"], "holds no multiple of 2 for clusters"),
+        (["--power", "0.8", "--over", "clusters", "--between", "1.2", "1.8"], "no value of clusters between is a multiple of 2"),
     ],
 )  # fmt: skip
 def test_cli_solve_refusals(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -341,7 +341,7 @@ def _one(values: Sequence[str]) -> str | list[str]:
 def _answer(question: Question, solution: Solution) -> dict[str, Any]:
     single = len(solution.values) == 1
     design: Any = next(iter(solution.values.values())) if single else dict(solution.values)
-    intervals = {name: [_finite(v) for v in ends] for name, ends in solution.intervals.items()}
+    intervals = {name: [_end(name, v) for v in ends] for name, ends in solution.intervals.items()}
     found: dict[str, Any] = {
         "solution": design if solution.reached else None,
         "interval": None if not solution.reached else next(iter(intervals.values())) if single else intervals,
@@ -360,6 +360,12 @@ def _answer(question: Question, solution: Solution) -> dict[str, Any]:
 def _trial(trial: Trial) -> dict[str, Any]:
     numbers = {"value": _finite(trial.value), "mcse": _finite(trial.mcse), "n": trial.n, "missing": trial.missing}
     return {**trial.values, **numbers, "condition": trial.condition}
+
+
+def _end(name: str, value: float) -> float | int | None:
+    """An end of an interval, a whole number where the axis has those."""
+    finite = _finite(value)
+    return int(finite) if finite is not None and name in ("clusters", "cluster_size") else finite
 
 
 def _finite(value: float) -> float | None:
