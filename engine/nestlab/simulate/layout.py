@@ -35,10 +35,11 @@ class Design:
     """What depends on the condition alone.
 
     sizes (J); columns: names of the d level-1 columns, of which the first `known` are the same in every replicate (the
-    Intercept, fixed and balanced predictors and their products), the next `drawn` are Gaussian (drawn_mean, drawn_sd) and the
-    rest products of earlier ones (indices in `products`). known_rows (N, known). between: names of the m level-2 predictors;
-    between_fixed (m, J): nan where they are redrawn (between_mean, between_sd). random (q): the level-1 column of each of the
-    truth's random effects; random_factor (q, q): lower factor of their covariance.
+    Intercept, fixed and balanced predictors and their products), the next `drawn` are Gaussian (drawn_mean, drawn_sd), then come
+    products of earlier ones (indices in `products`) and columns that are centred (index of the source, "within" its cluster or at
+    the "center" of all rows). known_rows (N, known). between: names of the m level-2 columns, of which the last are cluster
+    means of level-1 columns (`means`); between_fixed (m, J): nan where they are redrawn (between_mean, between_sd). random (q):
+    the level-1 column of each of the truth's random effects; random_factor (q, q): lower factor of their covariance.
     """
 
     condition: Condition
@@ -56,6 +57,8 @@ class Design:
     between_sd: Array
     random: tuple[int, ...]
     random_factor: Array
+    centred: tuple[tuple[int, str], ...] = ()
+    means: tuple[int, ...] = ()
 
     @property
     def clusters(self) -> int:

@@ -17,20 +17,30 @@ from typing import Literal
 from .prior import Prior
 
 __all__ = [
+    "CENTRINGS",
     "DF_RULES",
     "INTERCEPT",
+    "NORMAL",
     "Condition",
     "Contrast",
+    "Distribution",
+    "Errors",
     "Formula",
     "Layout",
     "Method",
+    "Missing",
     "Predictor",
     "RandomTerm",
+    "Sizes",
     "Truth",
+    "source_of",
     "term_variables",
 ]
 
 INTERCEPT = "Intercept"
+#: Functions of a level-1 predictor that a formula may name: deviation from the cluster's mean, that mean, deviation from the mean
+#: of all rows.
+CENTRINGS = ("within", "between", "center")
 DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger")
 
 Path = Literal["moments", "rows"]
@@ -40,6 +50,19 @@ FactorValue = int | float | str
 def term_variables(term: str) -> tuple[str, ...]:
     """The predictors that a term multiplies: () for "Intercept", ("x", "z") for "x:z"."""
     return () if term == INTERCEPT else tuple(term.split(":"))
+
+
+def source_of(variable: str) -> tuple[str, str]:
+    """The predictor behind a variable of a formula, and what is made of it: a centring, a category's contrast, or nothing.
+
+    >>> source_of("within(x)"), source_of("k[b]"), source_of("x")
+    (('x', 'within'), ('k', '[b]'), ('x', ''))
+    """
+    for centring in CENTRINGS:
+        if variable.startswith(f"{centring}(") and variable.endswith(")"):
+            return variable[len(centring) + 1 : -1], centring
+    name, bracket, rest = variable.partition("[")
+    return name, bracket + rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +102,77 @@ class Formula:
 
 
 @dataclass(frozen=True, slots=True)
+class Distribution:
+    """A distribution but for its mean and variance, which are stated elsewhere; it is rescaled to them.
+
+    kind and parameters: "normal"; "uniform"; "t" (df > 2); "skew-normal" (skewness, |.| < 0.995); "gamma" (skewness > 0);
+    "lognormal" (skewness > 0); "chi-square" (df > 0); "contaminated" (share in (0, 1) of deviates whose sd is `ratio` times that
+    of the others). A negative skewness turns gamma and lognormal round.
+    """
+
+    kind: str = "normal"
+    parameters: tuple[tuple[str, float], ...] = ()
+
+    def __getitem__(self, name: str) -> float:
+        return dict(self.parameters)[name]
+
+
+NORMAL = Distribution()
+
+
+@dataclass(frozen=True, slots=True)
 class Predictor:
     """How one predictor is made.
 
-    level: 1 varies within clusters, 2 between them. distribution: "normal" (mean, sd > 0) or "balanced" (0/1, half of
-    the rows of each cluster at level 1, half of the clusters at level 2; the odd one out is a 0). redraw: False keeps
-    one draw for all replicates. A balanced predictor is never redrawn.
+    level: 1 varies within clusters, 2 between them. distribution: of `Distribution` (mean, sd > 0, shape its parameters);
+    "balanced" (0/1, half of the rows of each cluster at level 1, half of the clusters at level 2; the odd one out is a 0);
+    "binary" (0/1, 1 with probability `mean`); "categorical" (categories with probabilities `shares`, columns by `coding`);
+    "time" (0, 1, ... by the row in its cluster, times `sd`, plus `mean`); "list" (`values` by row in its cluster, repeated, or by
+    cluster at level 2); "resampled" (from `values`, with replacement); "schedule" (`sequences` of clusters in turn, each a value
+    for every period, the row in its cluster); "arms" (0 in the first arms[0] clusters, 1 in the next arms[1], ...).
+
+    redraw: False keeps one draw for all replicates. Time, list and schedule are never redrawn; balanced and arms are not unless
+    redraw is given at level 2, where they are then allocated to clusters at random. icc: of a level-1 predictor, the share of its
+    variance between clusters, which is the correlation of two of its rows.
     """
 
     name: str
     level: Literal[1, 2]
-    distribution: Literal["normal", "balanced"]
+    distribution: str
     mean: float = 0.0
     sd: float = 1.0
     redraw: bool = True
+    shape: tuple[tuple[str, float], ...] = ()
+    icc: float = 0.0
+    values: tuple[float, ...] = ()
+    categories: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    coding: Literal["treatment", "sum", "helmert"] = "treatment"
+    sequences: tuple[tuple[float, ...], ...] = ()
+    arms: tuple[int, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The variables that it gives to formulas: its name, or of a categorical one a contrast for all but one category."""
+        if self.distribution != "categorical":
+            return (self.name,)
+        kept = self.categories[1:] if self.coding == "treatment" else self.categories[:-1]
+        return tuple(f"{self.name}[{category}]" for category in kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """What the level-1 errors are beside their variance.
+
+    ratios: predictors whose unit multiplies the variance, which is the stated one where they are 0. cluster_cv: coefficient of
+    variation of the clusters' residual variances, lognormal with the stated mean. ar1: correlation of neighbouring rows of a
+    cluster, in (-1, 1), of a stationary autoregression.
+    """
+
+    distribution: Distribution = NORMAL
+    ratios: tuple[tuple[str, float], ...] = ()
+    cluster_cv: float = 0.0
+    ar1: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +180,43 @@ class Truth:
     """The data-generating model: y = X beta + Z u + e, u ~ N(0, covariance), e ~ N(0, residual_variance).
 
     fixed: p values in the order of `formula.fixed`; covariance: q x q in the order of `formula.random_columns`,
-    positive semi-definite, 0 between terms.
+    positive semi-definite, 0 between terms. errors, random: other distributions of e, and of u = L v: v has independent entries
+    of that distribution with mean 0 and variance 1, L is the covariance's lower factor.
     """
 
     formula: Formula
     fixed: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
     residual_variance: float
+    errors: Errors = Errors()
+    random: Distribution = NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Cluster sizes as a distribution: kind "poisson", "negative-binomial", "uniform", "lognormal" (rounded) with `mean` and
+    coefficient of variation `cv`, or "empirical", drawn from `values` with replacement. No cluster is smaller than `minimum`:
+    smaller draws are raised to it. redraw: in every replicate, or once for all.
+    """
+
+    kind: str
+    mean: float = 0.0
+    cv: float = 0.0
+    values: tuple[int, ...] = ()
+    minimum: int = 1
+    redraw: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How many rows each cluster has: J integers >= 1."""
+    """How many rows each cluster has: J integers >= 1.
+
+    drawn: the distribution from which they come, and of which `sizes` are then rounded means, of all clusters or, for a design
+    by arm, of each arm in turn: (clusters, distribution or None where sizes hold).
+    """
 
     sizes: tuple[int, ...]
+    drawn: tuple[tuple[int, Sizes | None], ...] = ()
 
     @property
     def clusters(self) -> int:
@@ -122,6 +225,30 @@ class Layout:
     @property
     def rows(self) -> int:
         return sum(self.sizes)
+
+    @property
+    def redrawn(self) -> bool:
+        """Whether sizes differ between replicates."""
+        return any(sizes is not None and sizes.redraw for _, sizes in self.drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Which rows are never observed; those that remain are analysed.
+
+    rows: share of rows lost completely at random; clusters: share of clusters lost, likewise. hazard: probability that a cluster,
+    observed until a row, is lost from the next one on (the first is always observed); weibull: (scale, shape) of the row, counted
+    from 0, beyond which a cluster is lost: S(t) = exp(-(t/scale)^shape). at_random: (predictor or "previous", intercept, slope)
+    of the log odds that a row is lost; "previous" is the outcome of the row before it in the cluster, observed or not, and
+    monotone then loses all later rows, too.
+    """
+
+    rows: float = 0.0
+    clusters: float = 0.0
+    hazard: float = 0.0
+    weibull: tuple[float, float] | None = None
+    at_random: tuple[str, float, float] | None = None
+    monotone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +328,8 @@ class Condition:
     predictors: in order of name. block_size: replicates that share one random stream. held: correlations "a:b" that the
     covariance cannot show, because a variance is 0 here; for descriptions only. priors: (axis, prior) of each value of the
     truth that every replicate draws anew, in the order in which they act (`uncertain`); the truth then holds their means.
-    A number instead of a prior is a short name (icc = 0.2) that is held while what it multiplies is drawn.
+    A number instead of a prior is a short name (icc = 0.2) that is held while what it multiplies is drawn. correlations: of pairs
+    of predictors of one level, as they are, not of normal scores behind them.
     """
 
     factors: Mapping[str, FactorValue] = field(compare=False)
@@ -213,6 +341,8 @@ class Condition:
     block_size: int
     held: Mapping[str, float] = field(default_factory=dict, compare=False)
     priors: tuple[tuple[str, Prior | float], ...] = ()
+    correlations: tuple[tuple[str, str, float], ...] = ()
+    missing: Missing | None = None
 
     def predictor(self, name: str) -> Predictor:
         return next(p for p in self.predictors if p.name == name)
