@@ -50,7 +50,7 @@ class Functional(NamedTuple):
 def share(measure: str, hits: Mask) -> Functional:
     """The share of N replicates that are hits."""
     value = int(np.count_nonzero(hits)) / hits.size if hits.size else NAN
-    return Functional(measure, value, hits - value, hits)
+    return Functional(measure, value, hits.astype(np.float64) - value, hits)
 
 
 def of_estimates(x: Array, truth: float | Array) -> Iterator[Functional]:

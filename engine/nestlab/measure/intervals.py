@@ -103,27 +103,27 @@ _HALVINGS = 60
 
 
 def tango(gained: ArrayLike, lost: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
-    """Score limits of the difference of two paired proportions, lower and upper, in [-1, 1]; nan where n = 0; counts of any shape.
+    """Score limits of the difference of two paired proportions, lower and upper, in [-1, 1]; nan where n = 0.
 
-    gained, lost: pairs, of n, in which only the first or only the second is a hit; 0 <= gained + lost <= n; level in (0, 1). They
-    inform where no pair differs too: there they are -+ z^2 / (n + z^2), Wilson's limit of 0 among n. ValueError outside these
-    ranges. Tango (1998, Stat Med 17:891): the differences d that (gained - lost - n d)^2 = z^2 n (2 q + d (1 - d)) allows, q the
-    maximum-likelihood share of lost pairs given d.
+    gained, lost, n: counts of any shape, pairs in which only the first and only the second is a hit, and all pairs; 0 <= gained +
+    lost <= n. level in (0, 1). They inform where no pair differs too: there they are -+ z^2 / (n + z^2), Wilson's limit of 0
+    among n. ValueError outside these ranges. Tango (1998, Stat Med 17:891): the differences d that (gained - lost - n d)^2 =
+    z^2 n (2 q + d (1 - d)) allows, q the maximum-likelihood share of lost pairs given d.
 
     >>> lower, upper = tango(1, 7, 21)
     >>> f"{lower:.3f} to {upper:.3f}"
     '-0.517 to -0.026'
     """
-    b, c, n = np.broadcast_arrays(*(np.asarray(counts, dtype=np.float64) for counts in (gained, lost, n)))
+    b, c, total = np.broadcast_arrays(*(np.asarray(counts, dtype=np.float64) for counts in (gained, lost, n)))
     if not 0 < level < 1:
         raise ValueError(f"level is {level!r}; allowed is a number between 0 and 1; for 95 % limits give level=0.95")
-    if not bool(((b >= 0) & (c >= 0) & (b + c <= n)).all()):
+    if not bool(((b >= 0) & (c >= 0) & (b + c <= total)).all()):
         raise ValueError(
-            f"gained is {gained!r}, lost {lost!r}, of n = {n.tolist()!r}; allowed is 0 to n together: give counts, not rates"
+            f"gained is {gained!r}, lost {lost!r}, n {n!r}; allowed is 0 to n for both together: give counts, not rates"
         )
     z = float(ndtri((1 + level) / 2))
-    upper = _score_limit(b, c, n, z)
-    return -_score_limit(c, b, n, z)[()], upper[()]
+    upper = _score_limit(b, c, total, z)
+    return -_score_limit(c, b, total, z)[()], upper[()]
 
 
 def _score_limit(b: Array, c: Array, n: Array, z: float) -> Array:

@@ -9,10 +9,10 @@ Of shares (power, cover, converged, ...) it is McNemar's: b replicates are hits 
 
     T - T' = (b - c)/N,    MCSE = sqrt(b + c - (b - c)^2 / N) / N,
 
-which has N, as the MCSE of a single share has. 95 % limits are difference -+ 1.96 MCSE; of shares Tango's score limits, of type_s
-Newcombe's (1998, Stat Med 17:2635) from Wilson's limits of each and the correlation of the influences. Where b + c = 0 the MCSE is 0
-and says nothing: read Tango's limits, -+ 3.84 / (N + 3.84), which are to the difference what Wilson's are to a share. An MCSE of 0
-of any other measure means that both methods gave the same numbers, or numbers a constant apart, in all N replicates.
+which has N, as the MCSE of a single share has. 95 % limits are difference -+ 1.96 MCSE; of shares Tango's score limits; of type_s
+Newcombe's (1998, Stat Med 17:2635), from Wilson's limits of each and the correlation of the influences. Where b + c = 0 the MCSE
+is 0 and says nothing: read Tango's limits, -+ 3.84 / (N + 3.84), which are to the difference what Wilson's are to a share. An
+MCSE of 0 of any other measure means that both methods gave the same numbers, or numbers a constant apart, in all N replicates.
 
 relprec is a comparison as it stands: it is the gain in precision over this reference, not a difference of two gains. The means
 about which becover counts are taken as known, as in its own MCSE. The spread of power over a prior (power_sd, ...) is not

@@ -33,7 +33,9 @@ def compare_methods(
     labels = [label for m in methods for label in m.labels]
     if len(labels) < 2:
         raise StudyError(
-            [f"the results have one method, {labels[0]}, and nothing to compare it with; add a [[method]] or a rule of df"]
+            [
+                f"the results have one method, {labels[0]}, and nothing to compare it with; add a [[method]] or a rule of df"
+            ]
         )
     base = labels[0] if reference is None else _one("reference", reference, methods)
     others = [label for name in _listed(method) for label in _some("method", name, methods)] or labels
@@ -64,7 +66,8 @@ def _table(found: Sequence[tuple[StoredCondition, list[Difference]]], rows: Sequ
     labels = pd.DataFrame(
         [{"condition": row.number} | {f: row.factors.get(f) for f in factors} for row, _ in found], columns=names
     )
-    repeated = labels.loc[np.repeat(labels.index, [len(made) for _, made in found])].reset_index(drop=True)
+    counts = np.array([len(made) for _, made in found], dtype=np.intp)
+    repeated = labels.iloc[np.repeat(np.arange(len(found)), counts)].reset_index(drop=True)
     return pd.concat([repeated, as_table([each for _, made in found for each in made])], axis=1)
 
 
@@ -75,9 +78,7 @@ def _listed(names: Names) -> list[str]:
 def _known(key: str, name: str, known: Sequence[str]) -> str:
     if name in known:
         return name
-    repair = nearest(name, known)
-    listed = f"must be one of {', '.join(known)}; {repair}" if repair.startswith("did you") else f"must be known; {repair}"
-    raise StudyError([f"{key} = {show(name)}: {listed}"])
+    raise StudyError([f"{key} = {show(name)}: is no {key} that can be compared here; {nearest(name, known)}"])
 
 
 def _some(key: str, name: str, methods: Sequence[Method]) -> tuple[str, ...]:
