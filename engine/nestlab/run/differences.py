@@ -56,7 +56,9 @@ def compare_methods(
             truth = {name: value for name, value in row.truth.items() if value is not None}
             made = compare(results, truth, reference=base, measures=measures, estimands=estimands or None)
             found.append((row, made))
-    return _table(found, rows)
+    table = _table(found, rows)
+    table.attrs["reference"] = base
+    return table
 
 
 def _table(found: Sequence[tuple[StoredCondition, list[Difference]]], rows: Sequence[StoredCondition]) -> pd.DataFrame:

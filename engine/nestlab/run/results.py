@@ -97,8 +97,8 @@ class StoredResults:
         reference: a method as the summary names it ("reml", "reml/z"), the first if None. measure, estimand, method: one or
         several, all if None; without a measure but with an estimand those of methods as a whole are left out. A row a condition x
         method x estimand x measure: `difference`, `mcse`, 95 % limits `lower` and `upper` (of shares Tango's, which inform where
-        the MCSE is 0), `n` replicates, `missing` ones; the other columns stand in results/README.md. Raises StudyError for names
-        that do not exist, and where there is one method.
+        the MCSE is 0), `n` replicates, `missing` ones; the other columns stand in results/README.md, the reference's name in
+        `attrs`. Raises StudyError for names that do not exist, and where there is one method.
         """
         known = [str(name) for name in self.summary()["estimand"].unique()] if estimand is not None else []
         return compare_methods(

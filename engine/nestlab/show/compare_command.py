@@ -48,7 +48,7 @@ def compare_command(
         if not missing:
             raise StudyError(
                 [
-                    f"reference = {show(reference or 'the first')}: has nothing of what was asked for in common with another "
+                    f"reference = {show(frame.attrs['reference'])}: has nothing of what was asked for in common with another "
                     "method; name another reference, estimand or measure"
                 ]
             )
@@ -58,7 +58,7 @@ def compare_command(
         sys.stdout.write(frame.to_csv(index=False))
     elif form == "json":
         rows = json.loads(frame.to_json(orient="records"))
-        print(json.dumps({"reference": str(frame["reference"].iloc[0]), "differences": rows}, indent=1))
+        print(json.dumps({"reference": frame.attrs["reference"], "differences": rows}, indent=1))
     else:
         console = Console()
         shown = frame if estimands else frame[frame["estimand"].isin([_last_tested(frame), ""])]
