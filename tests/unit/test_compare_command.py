@@ -211,6 +211,18 @@ def test_the_terminal_shows_the_numbers_of_the_frame(folder: Path, results: nl.R
         assert re.search(rf" {re.escape(text)} +{re.escape(limits)} +300 *$", done.stdout, re.MULTILINE)
 
 
+def test_a_narrow_terminal_cuts_no_number(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("--measure", "power", "--estimand", "arm", "--reference", "ml")
+    wide = compare(folder, *arguments).stdout
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = compare(folder, *arguments).stdout
+    assert narrow != wide
+    assert "…" not in narrow
+    numbers = [re.findall(r"-?[\d.,]+", line) for line in wide.splitlines() if line.rstrip().endswith("300")]
+    assert len(numbers) == 6
+    assert [re.findall(r"-?[\d.,]+", line) for line in narrow.splitlines() if line.rstrip().endswith("300")] == numbers
+
+
 def test_csv_and_json_hold_all_rows(folder: Path, results: nl.Results) -> None:
     frame = results.compare()
     csv = pd.read_csv(io.StringIO(compare(folder, "--csv").stdout), keep_default_na=False, na_values=[""])
@@ -218,8 +230,10 @@ def test_csv_and_json_hold_all_rows(folder: Path, results: nl.Results) -> None:
     np.testing.assert_allclose(csv["difference"].to_numpy(), frame["difference"].to_numpy(), rtol=1e-12)
     made = json.loads(compare(folder, "--json", "--reference", "ml", "--measure", "power").stdout)
     assert made["reference"] == "ml"
+    assert json.loads(compare(folder, "--json", "--measure", "bias").stdout)["differences"][0]["gained"] is None
     wanted = results.compare("ml", "power")
-    assert [row["difference"] for row in made["differences"]] == pytest.approx(wanted["difference"].tolist())
+    assert [row["difference"] for row in made["differences"]] == wanted["difference"].tolist()
+    assert made["differences"][0]["value"] == wanted["value"].iloc[0]
     assert [row["gained"] for row in made["differences"]] == wanted["gained"].tolist()
 
 

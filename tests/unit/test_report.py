@@ -426,6 +426,13 @@ def test_every_measure_of_the_summary_is_defined(material: Material) -> None:
     assert all(row[1] and row[2] for row in rows)
 
 
+def test_mcses_of_differences_are_stated_where_there_are_methods_to_compare(material: Material) -> None:
+    assert "(McNemar)" in words(ademp(material), "Performance measures")
+    first = [{**ARMS["method"][1]}]
+    alone = replace(material, study=nl.Study.from_dict({**copy.deepcopy(ARMS), "method": first}).file)
+    assert "(McNemar)" not in words(ademp(alone), "Performance measures")
+
+
 def test_replications_software_seed_and_streams(material: Material) -> None:
     sections = ademp(material)
     assert "Replications a condition: 120 were asked for; stored are 120 a condition and method." in words(

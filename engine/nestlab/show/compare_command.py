@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -57,16 +57,20 @@ def compare_command(
     if form == "csv":
         sys.stdout.write(frame.to_csv(index=False))
     elif form == "json":
-        rows = json.loads(frame.to_json(orient="records"))
-        print(json.dumps({"reference": frame.attrs["reference"], "differences": rows}, indent=1))
+        print(json.dumps({"reference": frame.attrs["reference"], "differences": _records(frame)}, indent=1))
     else:
-        console = Console()
         shown = frame if estimands else frame[frame["estimand"].isin([_last_tested(frame), ""])]
-        console.print(_tables(shown))
-        console.print(_choices(results, bool(asked), bool(estimands)))
+        _print(shown)
+        Console().print(_choices(results, bool(asked), bool(estimands)))
     if missing:
         typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
     return missing == 0
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows with all digits, null for what is missing."""
+    plain_rows = frame.astype(object).to_dict("records")
+    return [{str(key): None if pd.isna(value) else value for key, value in row.items()} for row in plain_rows]
 
 
 def _last_tested(frame: pd.DataFrame) -> str:
@@ -91,41 +95,47 @@ def difference_cells(row: Any) -> tuple[str, str]:
     return value_with_mcse(difference, mcse), ", ".join(ends)
 
 
-def _tables(frame: pd.DataFrame) -> Group:
-    """A table of each estimand and measure."""
+def _print(frame: pd.DataFrame) -> None:
+    """A table of each estimand and measure, wider than the terminal rather than cut."""
+    console = Console()
     reference = frame["reference"].iloc[0]
-    parts: list[Any] = [
-        Text(f"Differences from {reference} on the replicates where both have a result; MCSEs by the pairing\n")
-    ]
+    console.print(
+        f"Differences from {reference} on the replicates where both have a result; MCSEs by the pairing\n",
+        highlight=False,
+    )
     factors = [c for c in frame.columns if c not in ("condition", *COLUMNS)]
     for (measure, estimand), rows in frame.groupby(["measure", "estimand"], sort=False):
         one = rows["method"].iloc[0] if rows["method"].nunique() == 1 else ""
-        title = f"{measure} {estimand}".rstrip() + (
-            f": {one} less {reference}" if one else f": less that of {reference}"
-        )
-        parts += [Text(title), _table(rows, factors, methods=not one)]
-    return Group(*parts)
+        what = f"{one} less {reference}" if one else f"less that of {reference}"
+        table, needed = _table(rows, factors, methods=not one)
+        wide = Console(width=max(Console().width, needed))
+        wide.print(Text(f"{f'{measure} {estimand}'.rstrip()}: {what}"))
+        wide.print(table)
 
 
-def _table(rows: pd.DataFrame, factors: Sequence[str], *, methods: bool) -> Table:
-    """methods: whether they differ between the rows, and stand in a column."""
+def _table(rows: pd.DataFrame, factors: Sequence[str], *, methods: bool) -> tuple[Table, int]:
+    """A table and the least width that cuts nothing. methods: whether they differ between the rows, and stand in a column."""
+    records = rows.to_dict("records")
+    columns = [("", [str(row["condition"]) for row in records])]
+    columns += [(words(name), [plain(row[name]) for row in records]) for name in factors]
+    foldable = len(columns)
+    if methods:
+        columns.append(("method", [str(row["method"]) for row in records]))
+    cells = [difference_cells(row) for row in records]
+    columns += [("difference (MCSE)", [cell[0] for cell in cells]), ("95 % limits", [cell[1] for cell in cells])]
+    columns.append(("n", [f"{row['n']:,}" for row in records]))
+    if (rows["missing"] > 0).any():
+        columns.append(("missing", [f"{row['missing']:,}" for row in records]))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    incomplete = bool((rows["missing"] > 0).any())
-    for header in ("", *map(words, factors)):
-        longest = max(map(len, header.split()), default=0)
-        table.add_column(header, justify="right", overflow="fold", min_width=min(longest, LONGEST_WORD))
-    for header in [
-        *(["method"] if methods else []),
-        "difference (MCSE)",
-        "95 % limits",
-        "n",
-        *(["missing"] if incomplete else []),
-    ]:
-        table.add_column(header, justify="right", no_wrap=True)
-    for row in rows.to_dict("records"):
-        cells = [str(row["condition"]), *(plain(row[f]) for f in factors), *([row["method"]] if methods else [])]
-        table.add_row(*cells, *difference_cells(row), f"{row['n']:,}", *([f"{row['missing']:,}"] if incomplete else []))
-    return table
+    needed = 0
+    for position, (header, column) in enumerate(columns):
+        parts = [word[:LONGEST_WORD] for word in header.split()] if position < foldable else [header]
+        width = max(map(len, [*parts, *column]))
+        needed += width + 2
+        table.add_column(header, justify="right", overflow="fold", min_width=width, no_wrap=position >= foldable)
+    for line in zip(*(column for _, column in columns), strict=True):
+        table.add_row(*line)
+    return table, needed
 
 
 def _choices(results: Results, measured: bool, named: bool) -> Text:
