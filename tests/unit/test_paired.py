@@ -159,6 +159,18 @@ def test_where_no_replicate_differs_the_mcse_is_0_and_the_limits_tell():
     assert type_s["lower"] < 0 < type_s["upper"]
 
 
+def test_two_computations_of_the_same_numbers_do_not_differ(data):
+    x, se, *_ = data
+    noise = 1 + 1e-12 * np.random.default_rng(2).normal(1, 0.1, N)
+    table = differences(
+        [method("a", {"x": Estimates(x, se)}), method("b", {"x": Estimates(x * noise, se * noise)})], {}
+    )
+    assert (table[["difference", "mcse"]] == 0).all(axis=None)
+    assert (table.loc[table["measure"] == "mean", ["lower", "upper"]] == 0).all(axis=None)
+    shifted = differences([method("a", {"x": Estimates(x)}), method("b", {"x": Estimates(x * noise + 0.01)})], {})
+    assert one(shifted, "mean")["difference"] == pytest.approx(0.01)
+
+
 # -- influences ------------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,8 @@ Of shares (power, cover, converged, ...) it is McNemar's: b replicates are hits 
 which has N, as the MCSE of a single share has. 95 % limits are difference -+ 1.96 MCSE; of shares Tango's score limits; of type_s
 Newcombe's (1998, Stat Med 17:2635), from Wilson's limits of each and the correlation of the influences. Where b + c = 0 the MCSE
 is 0 and says nothing: read Tango's limits, -+ 3.84 / (N + 3.84), which are to the difference what Wilson's are to a share. An
-MCSE of 0 of any other measure means that both methods gave the same numbers, or numbers a constant apart, in all N replicates.
+MCSE of 0 of any other measure means that both methods gave the same numbers, or numbers a constant apart, in all N replicates;
+a difference and an MCSE below a millionth of the unpaired MCSE are two computations of the same numbers, and are told as 0.
 
 relprec is a comparison as it stands: it is the gain in precision over this reference, not a difference of two gains. The means
 about which becover counts are taken as known, as in its own MCSE. For methods that hardly differ the MCSE of a difference of
@@ -45,6 +46,8 @@ Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 NAN = math.nan
 Z = float(ndtri(0.975))
+#: A difference and an MCSE that are both below this share of the unpaired MCSE are rounding.
+ROUNDING = 1e-6
 
 #: The measures of an estimand by what they need of a replicate, and those of a method as a whole.
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -230,6 +233,8 @@ def as_table(rows: Sequence[Difference]) -> pd.DataFrame:
     finite = {name: np.where(np.isfinite(values), values, NAN) for name, values in numbers.items()}
     n = np.array([row.n for row in rows], dtype=np.int64)
     difference = finite["value"] - finite["reference_value"]
+    same = np.maximum(np.abs(difference), finite["mcse"]) < ROUNDING * finite["unpaired_mcse"]
+    difference[same] = finite["mcse"][same] = 0.0
     lower, upper = (difference + side * Z * finite["mcse"] for side in (-1, 1))
     counted = np.isfinite(finite["gained"])
     lower[counted], upper[counted] = tango(finite["gained"][counted], finite["lost"][counted], n[counted])

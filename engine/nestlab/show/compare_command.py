@@ -25,8 +25,6 @@ __all__ = ["compare_command", "difference_cells"]
 
 #: What is printed where no measure is named.
 SHOWN = ("bias", "empse", "cover", "power")
-#: A difference and an MCSE below this share of the unpaired MCSE are rounding: both methods gave the same numbers.
-ROUNDING = 1e-6
 
 
 def compare_command(
@@ -85,8 +83,6 @@ def _last_tested(frame: pd.DataFrame) -> str:
 def difference_cells(row: Any) -> tuple[str, str]:
     """A difference as "0.012 (0.003)" and its limits as "0.006, 0.018"; "" where both methods gave the same numbers."""
     difference, mcse, lower, upper = (float(row[name]) for name in ("difference", "mcse", "lower", "upper"))
-    if max(abs(difference), mcse) < ROUNDING * float(row["unpaired_mcse"]):
-        difference = mcse = 0.0
     width = upper - lower
     if not np.isfinite(width) or (mcse == 0 and pd.isna(row["gained"]) and row["measure"] != "type_s"):
         return value_with_mcse(difference, mcse), ""
