@@ -30,25 +30,13 @@ def compare_methods(
     known: Sequence[str],
 ) -> pd.DataFrame:
     """The table of `StoredResults.compare`. rows: the active conditions; known: the estimands that the results have."""
-    labels = [label for m in methods for label in m.labels]
-    if len(labels) < 2:
-        raise StudyError(
-            [
-                f"the results have one method, {labels[0]}, and nothing to compare it with; add a [[method]] or a rule of df"
-            ]
-        )
-    base = labels[0] if reference is None else _one("reference", reference, methods)
-    others = [label for name in _listed(method) for label in _some("method", name, methods)] or labels
-    if others == [base]:
-        raise StudyError([f"method = {show(base)}: is the reference itself; name another, or another reference"])
+    base, others = _pairs(methods, reference, method)
     measures = [_known("measure", name, COMPARED) for name in _listed(measure)] or COMPARED
     estimands = [_known("estimand", name, [e for e in known if e]) for name in _listed(estimand)]
     if estimands and measure is None:
         measures = [m for m in measures if m not in WHOLE]
-    wanted = {base, *others}
-    used = [m for m in methods if wanted & set(m.labels)]
-    rows = list(rows)
-    summaries = Summaries(store, rows, used, "distribution-free")
+    rows, wanted = list(rows), {base, *others}
+    summaries = Summaries(store, rows, [m for m in methods if wanted & set(m.labels)], "distribution-free")
     found: list[tuple[StoredCondition, list[Difference]]] = []
     for row in rows:
         results = [r for r in summaries.results(row) if r.name in wanted]
@@ -59,6 +47,19 @@ def compare_methods(
     table = _table(found, rows)
     table.attrs["reference"] = base
     return table
+
+
+def _pairs(methods: Sequence[Method], reference: str | None, method: Names) -> tuple[str, list[str]]:
+    """The label of the reference and those that are compared with it."""
+    labels = [label for m in methods for label in m.labels]
+    if len(labels) < 2:
+        text = f"the results have one method, {labels[0]}, and nothing to compare it with"
+        raise StudyError([f"{text}; add a [[method]] or a rule of df"])
+    base = labels[0] if reference is None else _one("reference", reference, methods)
+    others = [label for name in _listed(method) for label in _some("method", name, methods)] or labels
+    if others == [base]:
+        raise StudyError([f"method = {show(base)}: is the reference itself; name another, or another reference"])
+    return base, others
 
 
 def _table(found: Sequence[tuple[StoredCondition, list[Difference]]], rows: Sequence[StoredCondition]) -> pd.DataFrame:
