@@ -1,25 +1,25 @@
 """Cluster-robust covariance of fixed effects, CR0 to CR2, and Bell and McCaffrey's degrees of freedom, from the Gram.
 
-Estimates b = M sum_j X_j'V_j^-1 y_j, M = (sum_j X_j'V_j^-1 X_j)^-1, with the working model V_j = I + Z_j G Z_j' in units of the residual
-variance (least squares: G = 0, V_j = I). With residuals e_j = y_j - X_j b,
+Estimates b = M sum_j X_j'V_j^-1 y_j, M = (sum_j X_j'V_j^-1 X_j)^-1, with the working model V_j = I + Z_j G Z_j' in units of the
+residual variance (least squares: G = 0, V_j = I). With residuals e_j = y_j - X_j b,
 
-    Cov_R(b) = c M [ sum_j X_j'V_j^-1 A_j e_j e_j'A_j V_j^-1 X_j ] M
-    CR0: A_j = I, c = 1      CR1: c = J / (J - 1)      CR1S: c = J (N - 1) / ((J - 1) (N - p))
-    CR2: A_j is the symmetric solution of A_j (V_j - X_j M X_j') A_j = V_j, c = 1
+    Cov(b) = f M [ sum_j X_j'V_j^-1 A_j e_j e_j'A_j V_j^-1 X_j ] M
+    CR0: A_j = I, f = 1      CR1: f = J / (J - 1)      CR1S: f = J (N - 1) / ((J - 1) (N - p))
+    CR2: A_j is the symmetric solution of A_j (V_j - X_j M X_j') A_j = V_j, f = 1
 
-(Bell & McCaffrey 2002, Surv. Methodol. 28, 169-181; Pustejovsky & Tipton 2018, JBES 36, 672-683, eqs. 3 to 8). In CR2 the square
-root of a singular matrix is Moore and Penrose's, where a cluster alone identifies a term. The A_j of eq. 7, D'(D B D')^(-1/2) D with D'D = V_j,
-is the same for every root D: it needs no order of the rows, and the Gram is enough.
+(Bell & McCaffrey 2002, Surv. Methodol. 28, 169-181; Pustejovsky & Tipton 2018, JBES 36, 672-683). In CR2 the square root of a
+singular matrix is Moore and Penrose's, where a cluster alone identifies a term. Pustejovsky and Tipton's A_j, D'(D B D')^(-1/2) D
+with D'D = V_j, is the same for every root D: it does not depend on the order of the rows, and the Gram is enough.
 
 All of it happens in a basis of the range of the d level-1 columns that the model holds, D_j'D_j = C C': D_j is C', its residual
 C^-1 D_j'e_j; what lies outside of it, V_j and A_j leave alone. Whitened by V = L L', X = L^-1 X_j and e = L^-1 e_j; with
 K K' = M, B = I - X M X' and P = L'L
 
-    Y_j = (P (P B P)^(-1/2))' X K  (CR0: X K),   score K'X_j'V_j^-1 A_j e_j = Y_j'e
+    Y_j = P (P B P)^(-1/2) X K  (CR0: X K),   score K'X_j'V_j^-1 A_j e_j = Y_j'e
 
-Under the working model the scores l_s'Y_j'e have covariances P_st[i, j] = delta_ij d_i - a_si'a_tj, d = (Y l_s)'(Y l_t), a_s = K'X'Y l_s.
-So one row has df = (tr P)^2 / |P|^2, and r rows have Hotelling's T^2 with eta - r + 1 df, eta = r (r + 1) / sum_st Var(V_st) after
-the expected covariance is made I (HTZ: Pustejovsky & Tipton, eqs. 12 to 14).
+Under the working model the scores l_s'Y_j'e have covariances P_st[i, j] = delta_ij d_i - a_si'a_tj, where d = (Y l_s)'(Y l_t) and
+a_s = K'X'Y l_s. So one row has df = (tr P)^2 / |P|^2, and r rows have Hotelling's T^2 with eta - r + 1 df, eta = r (r + 1) / sum_st
+Var(V_st) after the expected covariance is made I (HTZ: Tipton & Pustejovsky 2015, JEBS 40, 604-634).
 """
 
 from __future__ import annotations
@@ -43,14 +43,19 @@ Array = NDArray[np.float64]
 
 #: Pivot of a cluster's D'D over its diagonal that is rounding: the column is a combination of earlier ones in this cluster.
 RANGE_TOLERANCE = 1e-13
+#: Expected variance of a hypothesis by the sandwich, over that by the model: below this the residuals say nothing about it.
+SILENT_TOLERANCE = 1e-10
 #: Eigenvalue of I - H, or of what stands in its place, that is 0, for a well-conditioned X'X; a pivot of X'X raises it.
 SINGULAR_TOLERANCE, ROUNDING = 1e-12, 1e-14
 
 
 @dataclass(frozen=True)
 class Sandwich:
-    """Robust covariance (R, p(p+1)/2) of beta by pairs, before any factor of CR1; df (R, H) of Bell and McCaffrey and the scale (R, H)
-    of F, which is 1 for single rows; nan where undefined."""
+    """Robust covariance (R, p(p+1)/2) of beta by pairs, before any factor of CR1; df (R, H) of Bell and McCaffrey and the scale
+    (R, H) of F, which is 1 for single rows; nan where undefined.
+
+    No rule has df where theirs are undefined, as for a treatment with one cluster in each arm: its scores are 0, whatever the data.
+    """
 
     vcov: Array
     df: Array
@@ -89,7 +94,7 @@ def sandwich(
     return found
 
 
-# -- one replicate in compiled code -----------------------------------------------------------------------------------------------------
+# -- one replicate in compiled code --------------------------------------------------------------------------------
 
 
 @helper
@@ -133,7 +138,11 @@ def _working(d, q, C, zplace, G, r, L):
             value = 1.0 if i == k else 0.0
             for a in range(q):
                 for b in range(q):
-                    value += C[zplace[a], i] * G[r, sym(a, b)] * C[zplace[b], k] if zplace[a] >= i and zplace[b] >= k else 0.0
+                    value += (
+                        C[zplace[a], i] * G[r, sym(a, b)] * C[zplace[b], k]
+                        if zplace[a] >= i and zplace[b] >= k
+                        else 0.0
+                    )
             L[i, k] = value
     return cholesky(d, L, 0.0)
 
@@ -220,8 +229,8 @@ def _adjust(d, p, q, tolerance, L, X, Y, P, B, T, values, vectors):
 
 
 @helper
-def _variation(n, l, X, Y, omega, v, a, products):
-    """omega (n, n), the expected covariance of n rows l under the working model, and the sum of the variances of the entries of
+def _variation(n, c, X, Y, omega, v, a, products):
+    """omega (n, n), the expected covariance of n rows c under the working model, and the sum of the variances of the entries of
     the estimated one."""
     apart()
     J, d, p = X.shape
@@ -237,7 +246,7 @@ def _variation(n, l, X, Y, omega, v, a, products):
             for m in range(d):
                 value = 0.0
                 for i in range(p):
-                    value += Y[j, m, i] * l[s, i]
+                    value += Y[j, m, i] * c[s, i]
                 v[s, m] = value
             for i in range(p):
                 value = 0.0
@@ -269,15 +278,21 @@ def _variation(n, l, X, Y, omega, v, a, products):
 
 
 @helper
-def _satterthwaite(r, h, n, C, weights, X, Y, l, omega, v, a, products, df, scale):
+def _satterthwaite(r, h, n, C, weights, X, Y, c, omega, v, a, products, df, scale):
     """df and scale of hypothesis h, n rows of weights."""
     apart()
     p = X.shape[2]
     for s in range(n):
         for i in range(p):
-            l[s, i] = weights[s, i]
-        _forward(p, C, l[s])
-    total = _variation(n, l, X, Y, omega, v, a, products)
+            c[s, i] = weights[s, i]
+        _forward(p, C, c[s])
+    total = _variation(n, c, X, Y, omega, v, a, products)
+    for s in range(n):
+        size = 0.0
+        for i in range(p):
+            size += c[s, i] * c[s, i]
+        if not omega[s, s] > SILENT_TOLERANCE * size:
+            return
     if n == 1:
         df[r, h] = 2.0 * omega[0, 0] * omega[0, 0] / total
         scale[r, h] = 1.0
@@ -285,8 +300,8 @@ def _satterthwaite(r, h, n, C, weights, X, Y, l, omega, v, a, products, df, scal
     if not cholesky(n, omega, PIVOT_TOLERANCE):
         return
     for i in range(p):
-        _forward(n, omega, l[:, i])
-    eta = n * (n + 1) / _variation(n, l, X, Y, omega, v, a, products)
+        _forward(n, omega, c[:, i])
+    eta = n * (n + 1) / _variation(n, c, X, Y, omega, v, a, products)
     df[r, h] = eta - n + 1
     scale[r, h] = (eta - n + 1) / eta
 
@@ -362,7 +377,7 @@ def _block(
     X, Y, e, L = np.zeros((J, d, p)), np.zeros((J, d, p)), np.zeros((J, d)), np.zeros((J, d, d))
     C, D, S = np.zeros((p + 1, p)), np.zeros((d, d)), np.zeros((p, p))
     P, B, T, values, vectors = np.zeros((d, d)), np.zeros((d, d)), np.zeros((d, p)), np.zeros(d), np.zeros((d, d))
-    l, omega, v, a = np.zeros((most, p)), np.zeros((most, most)), np.zeros((most, n)), np.zeros((most, p))
+    c, omega, v, a = np.zeros((most, p)), np.zeros((most, most)), np.zeros((most, n)), np.zeros((most, p))
     products = np.zeros((most, most, p, p))
     for r in range(len(usable)):
         if not usable[r]:
@@ -386,4 +401,4 @@ def _block(
         _meat(r, e, Y, C, S, v[0], vcov)
         for h in range(len(starts) - 1):
             low = starts[h]
-            _satterthwaite(r, h, starts[h + 1] - low, C, rows[low:], X, Y, l, omega, v, a, products, df, scale)
+            _satterthwaite(r, h, starts[h + 1] - low, C, rows[low:], X, Y, c, omega, v, a, products, df, scale)
