@@ -17,9 +17,9 @@ K K' = M, B = I - X M X' and P = L'L
 
     Y_j = P (P B P)^(-1/2) X K  (CR0: X K),   score K'X_j'V_j^-1 A_j e_j = Y_j'e
 
-Under the working model the scores l_s'Y_j'e have covariances P_st[i, j] = delta_ij d_i - a_si'a_tj, where d = (Y l_s)'(Y l_t) and
-a_s = K'X'Y l_s. So one row has df = (tr P)^2 / |P|^2, and r rows have Hotelling's T^2 with eta - r + 1 df, eta = r (r + 1) / sum_st
-Var(V_st) after the expected covariance is made I (HTZ: Tipton & Pustejovsky 2015, JEBS 40, 604-634).
+Under the working model the scores l_s'Y_j'e have covariances P_st[i, j] = delta_ij d_i - a_si'a_tj, where d = (Y l_s)'(Y l_t)
+and a_s = K'X'Y l_s. So one row has df = (tr P)^2 / |P|^2, and r rows have Hotelling's T^2 with eta - r + 1 df,
+eta = r (r + 1) / sum_st Var(V_st) after the expected covariance is made I (HTZ: Tipton & Pustejovsky 2015, JEBS 40, 604-634).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Sandwich:
     """Robust covariance (R, p(p+1)/2) of beta by pairs, before any factor of CR1; df (R, H) of Bell and McCaffrey and the scale
     (R, H) of F, which is 1 for single rows; nan where undefined.
 
-    No rule has df where theirs are undefined, as for a treatment with one cluster in each arm: its scores are 0, whatever the data.
+    No rule has df where theirs are undefined, as for a treatment with one cluster in each arm, whose scores are always 0.
     """
 
     vcov: Array
@@ -69,13 +69,13 @@ def counts(gram: Gram, first: int, last: int) -> tuple[Array, Array]:
 
 
 def sandwich(
-    terms: tuple[Sequence[int], Sequence[int] | NDArray[np.int64]], gram: Gram, beta: Array, hypotheses: Hypotheses, first: int, last: int,
-    *, adjusted: bool, zcols: Sequence[int] = (), relative: Array | None = None,
+    terms: tuple[Sequence[int], Sequence[int] | NDArray[np.int64]], gram: Gram, beta: Array, hypotheses: Hypotheses,
+    first: int, last: int, *, adjusted: bool, zcols: Sequence[int] = (), relative: Array | None = None,
 ) -> Sandwich:  # fmt: skip
     """CR2 (adjusted) or CR0 of replicates first .. last - 1 of a Gram.
 
     terms: level-1 columns and multipliers (p) of the fixed effects, as in `lmm.Plan`; beta (R, p) of the Gram's own response, nan
-    where there is no fit; zcols (q) and relative (R, q(q+1)/2): the random columns and their covariance over the residual variance.
+    where there is no fit; zcols (q), relative (R, q(q+1)/2): the random columns and their covariance over the residual variance.
     """
     xcols, xweights = terms
     R, p, H = last - first, len(xcols), len(hypotheses)
@@ -86,7 +86,7 @@ def sandwich(
     _block(
         np.array(columns, dtype=np.int64), np.array([columns.index(c) for c in xcols], dtype=np.int64),
         np.asarray(xweights, dtype=np.int64), np.array([columns.index(c) for c in zcols], dtype=np.int64),
-        gram.dd, gram.dy, gram.weights, np.ascontiguousarray(beta), G, usable, adjusted,
+        *map(np.ascontiguousarray, (gram.dd, gram.dy, gram.weights, beta)), G, usable, adjusted,
         hypotheses.starts, hypotheses.rows, first, found.vcov, found.df, found.scale,
     )  # fmt: skip
     for values in (found.df, found.scale):
@@ -94,7 +94,7 @@ def sandwich(
     return found
 
 
-# -- one replicate in compiled code --------------------------------------------------------------------------------
+# -- one replicate in compiled code ------------------------------------------------------------------------------------
 
 
 @helper
