@@ -1,4 +1,4 @@
-"""Cluster-robust standard errors and degrees of freedom against clubSandwich, of lm, of lm with dummies and of lmer (clubsandwich.R).
+"""Cluster-robust standard errors and df against clubSandwich: of lm, of lm with dummies, of means and of lmer (clubsandwich.R).
 
 Here fits start from rows, through the functions that studies use; `unit/test_rivals.py` has the methods of studies.
 """
