@@ -57,9 +57,15 @@ def sandwich(
     sandwich_block(
         np.array(columns, dtype=np.int64), np.array([columns.index(c) for c in xcols], dtype=np.int64),
         np.asarray(xweights, dtype=np.int64), np.array([columns.index(c) for c in zcols], dtype=np.int64),
-        *map(np.ascontiguousarray, (gram.dd, gram.dy, gram.weights, beta)), G, usable, adjusted,
-        hypotheses.starts, hypotheses.rows, first, found.vcov, found.df, found.scale,
+        _leading(gram.dd, first, last), _leading(gram.dy, first, last), _leading(gram.weights.swapaxes(0, 1), first, last),
+        np.ascontiguousarray(beta), G, usable, adjusted, hypotheses.starts, hypotheses.rows, found.vcov, found.df, found.scale,
     )  # fmt: skip
     for values in (found.df, found.scale):
         values[~((values > 0) & np.isfinite(values))] = np.nan
     return found
+
+
+def _leading(array: Array, first: int, last: int) -> Array:
+    """Replicates first .. last - 1, or what all share, with the replicate's index first."""
+    part = array if array.shape[2] == 1 else array[:, :, first:last]
+    return np.ascontiguousarray(part.transpose(2, 0, 1))

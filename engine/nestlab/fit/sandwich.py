@@ -94,21 +94,22 @@ def _working(d, q, C, zplace, G, r, L):
 
 
 @helper
-def _whiten(j, r, s, rw, columns, place, xweights, zplace, dd, dy, weights, beta, G, X, e, L, C, v):
+def _whiten(j, r, columns, place, xweights, zplace, dd, dy, weights, beta, G, X, e, L, C, v):
     """X = L^-1 X_j, e = L^-1 e_j and L of cluster j in the range of its columns. False where V is not positive definite."""
     apart()
     d, p, q = len(columns), len(place), len(zplace)
-    rd = s if dd.shape[2] > 1 else 0
+    rd = r if dd.shape[0] > 1 else 0
+    rw = r if weights.shape[0] > 1 else 0
     for i in range(d):
         for k in range(i + 1):
-            C[i, k] = dd[j, sym(columns[i], columns[k]), rd]
-        v[i] = dy[j, columns[i], s]
+            C[i, k] = dd[rd, j, sym(columns[i], columns[k])]
+        v[i] = dy[r, j, columns[i]]
     _range(d, C)
     _forward(d, C, v)
     for k in range(d):
         e[j, k] = v[k]
     for i in range(p):
-        weight = 1.0 if xweights[i] == 0 else weights[xweights[i], j, rw]
+        weight = 1.0 if xweights[i] == 0 else weights[rw, j, xweights[i]]
         for k in range(d):
             X[j, k, i] = C[place[i], k] * weight if k <= place[i] else 0.0
             e[j, k] -= X[j, k, i] * beta[r, i]
@@ -312,10 +313,11 @@ def _total(p, X, C):
 
 @compiled()
 def sandwich_block(
-    columns, place, xweights, zplace, dd, dy, weights, beta, G, usable, adjusted, starts, rows, first, vcov, df, scale
+    columns, place, xweights, zplace, dd, dy, weights, beta, G, usable, adjusted, starts, rows, vcov, df, scale
 ):  # pragma: no cover
-    """Replicates one by one; see `robust.sandwich`."""
-    J, d, p, q = dd.shape[0], len(columns), len(place), len(zplace)
+    """Replicates one by one; see `robust.sandwich`. Arrays of the Gram are (R or 1, J, ...): with replicates last, the values of
+    one would lie a page apart, all in the same few lines of the cache."""
+    J, d, p, q = dd.shape[1], len(columns), len(place), len(zplace)
     n = max(p, d)
     most = 1
     for h in range(len(starts) - 1):
@@ -328,11 +330,10 @@ def sandwich_block(
     for r in range(len(usable)):
         if not usable[r]:
             continue
-        s, rw = first + r, first + r if weights.shape[2] > 1 else 0
         sound = True
         for j in range(J):
             sound = sound and _whiten(
-                j, r, s, rw, columns, place, xweights, zplace, dd, dy, weights, beta, G, X, e, L, D, v[0]
+                j, r, columns, place, xweights, zplace, dd, dy, weights, beta, G, X, e, L, D, v[0]
             )
         tolerance = _total(p, X, C) if sound else -1.0
         if tolerance < 0.0:
