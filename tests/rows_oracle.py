@@ -24,8 +24,10 @@ class Dense:
     def __init__(self, y: Array, X: Array, g: NDArray[np.int64], *, kind: str, V: Array | None = None) -> None:
         V = np.eye(len(y)) if V is None else V
         W = np.linalg.inv(V)
-        M = np.linalg.inv(X.T @ W @ X)
-        self.b = M @ X.T @ W @ y
+        C = np.linalg.cholesky(V)
+        Q, R = np.linalg.qr(np.linalg.solve(C, X))
+        M = np.linalg.inv(R) @ np.linalg.inv(R).T
+        self.b = np.linalg.solve(R, Q.T @ np.linalg.solve(C, y))
         e = y - X @ self.b
         H = np.eye(len(y)) - X @ M @ X.T @ W
         labels = np.unique(g)
@@ -49,8 +51,8 @@ class Dense:
         """(df, scale of F) of a joint hypothesis; of one row: (Bell and McCaffrey's df, 1)."""
         r, U = len(rows), np.stack([load @ rows.T for load in self.loads])  # (J, N, r)
         P = np.einsum("ins,nm,jmt->stij", U, self.V, U)
-        half = root(np.einsum("stii->st", P), -0.5)
-        P = np.einsum("as,stij,tb->abij", half, P, half)
+        half = np.linalg.inv(np.linalg.cholesky(np.einsum("stii->st", P)))
+        P = np.einsum("as,stij,bt->abij", half, P, half)
         variance = np.einsum("ssij,ttij->", P, P) + np.einsum("stij,tsij->", P, P)
         eta = r * (r + 1) / variance
         return eta - r + 1, (eta - r + 1) / eta

@@ -159,6 +159,23 @@ def test_cluster_means_are_scipys_t_test():
         assert 2 * stats.t.sf(abs(t), df) == pytest.approx(expected.pvalue, rel=1e-8)
 
 
+def test_cr2_of_two_balanced_arms_is_the_t_test_of_the_means():
+    """In closed form: equal clusters leave the variance of the means and J - 2 degrees of freedom, of OLS and of REML."""
+    methods = [
+        {"name": "cm", "estimator": "cluster-means"},
+        {"name": "ols", "estimator": "ols", "robust": "CR2"},
+        {"name": "reml", "robust": "CR2"},
+    ]
+    work = compiled(
+        [m | {"formula": "y ~ arm + (1 | school)"} for m in methods], design={"clusters": 8, "cluster_size": 6}
+    )
+    means, *others = work.replicates(0, 30)
+    for columns in others:
+        for name in ("estimate.arm", "se.arm", "df.arm"):
+            np.testing.assert_allclose(columns[name], means[name], rtol=1e-7)
+    assert (means["df.arm"] == 6).all()
+
+
 def test_other_rules():
     """z, residual, clusters - 1 and, of mixed models, between-within df share one standard error; a joint test is by F."""
     rules = ["z", "residual", "clusters", "bell-mccaffrey"]

@@ -43,7 +43,8 @@ def fit_ols(plan: Plan, gram: Gram, first: int, last: int, *, rows: Array | None
     status = _status(S, N)
     S[status != Status.ok] = np.eye(p + 1)
     scale = np.sqrt(np.einsum("rii->ri", S))
-    C, pivots = _factor(S / (scale[:, :, None] * scale[:, None, :]))
+    with np.errstate(over="ignore", invalid="ignore"):  # after a pivot of 0
+        C, pivots = _factor(S / (scale[:, :, None] * scale[:, None, :]))
     status[(status == Status.ok) & (pivots[:, :p] <= PIVOT_TOLERANCE).any(axis=1)] = Status.rank_deficient
     status[(status == Status.ok) & (pivots[:, p] <= PERFECT_TOLERANCE)] = Status.nonfinite
     rss, inverse = pivots[:, p] * scale[:, p] ** 2, np.zeros((R, p, p))

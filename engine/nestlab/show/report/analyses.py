@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...fit.reduce import PIVOT_TOLERANCE
 from ...fit.search import DECREMENT_TOLERANCE, MAX_ITERATIONS, RESIDUAL_TOLERANCE, SINGULAR_TOLERANCE
 from ...spec.formula import formula_text
 from ...spec.model import Contrast, Method
@@ -111,4 +112,9 @@ def _tolerances(material: Material) -> str:
         )
     if any(method.estimator == "statsmodels" for method in material.methods):
         text += " statsmodels' MixedLM runs at its own tolerances."
+    if any(method.least_squares for method in material.methods):
+        text += (
+            " Least squares is solved from the cross-products; a pivot of X'X of at most "
+            f"{PIVOT_TOLERANCE:g} times its diagonal counts as rank deficient."
+        )
     return text.strip()
