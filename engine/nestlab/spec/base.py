@@ -16,7 +16,8 @@ from .covariance import correlation_path, covariance_paths, covariance_problem, 
 from .formula import FormulaError, find_term, parse_formula, random_term_text
 from .grid import Given
 from .inference import check_inference, df_rules
-from .model import Formula, Method, term_variables
+from .least_squares import analysed, check_least_squares
+from .model import LEAST_SQUARES, Formula, Method, term_variables
 from .prior import Prior
 from .problems import Problems, close_match
 from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
@@ -59,7 +60,8 @@ def read_base(
 ) -> Base | None:
     """The study without its grid; None if its formula cannot be used. Adds all that is wrong to `problems`."""
     formula = _truth_formula(truth, problems)
-    read_methods = _methods(methods or [DEFAULT_METHOD], formula, problems)
+    level = {name: table.level for name, table in predictors.items()}
+    read_methods = _methods(methods or [DEFAULT_METHOD], formula, level, problems)
     if formula is None:
         return None
     read_methods = read_contrasts(contrasts, formula, read_methods, problems)
@@ -112,12 +114,16 @@ def _required(given: Given) -> tuple[str, ...]:
 
 def named_formulas(truth: Formula, methods: Sequence[Method]) -> dict[str, Formula]:
     """Each formula of a study by the key that gives it."""
-    return {"truth.formula": truth} | {formula_key(truth, method): method.formula for method in methods}
+    found = {"truth.formula": truth}
+    for method in methods:
+        found.setdefault(formula_key(truth, method), method.formula)
+    return found
 
 
 def formula_key(truth: Formula, method: Method) -> str:
     """The key that gives a method its formula."""
-    return "truth.formula" if method.formula == truth else f"method.{method.name}.formula"
+    own = method.formula.text != truth.text if method.least_squares else method.formula != truth
+    return f"method.{method.name}.formula" if own else "truth.formula"
 
 
 def _parse(key: str, text: str, problems: Problems, group: str = "cluster", *, random: bool = True) -> Formula | None:
@@ -141,7 +147,9 @@ def _truth_formula(truth: TruthTable, problems: Problems) -> Formula | None:
     return formula
 
 
-def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Problems) -> tuple[Method, ...]:
+def _methods(
+    tables: Sequence[MethodTable], truth: Formula | None, level: Mapping[str, int | None], problems: Problems
+) -> tuple[Method, ...]:
     methods: list[Method] = []
     group = truth.group if truth else "cluster"
     for position, table in enumerate(tables, start=1):
@@ -149,21 +157,27 @@ def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Pro
         if any(method.name == table.name for method in methods):
             text = f"must be a name of its own (method {position} repeats it); rename or remove one"
             problems.add_value(f"{key}.name", table.name, text)
-        formula = truth if table.formula is None else _parse(f"{key}.formula", table.formula, problems, group)
+        mixed = table.estimator not in LEAST_SQUARES
+        formula = (
+            truth if table.formula is None else _parse(f"{key}.formula", table.formula, problems, group, random=mixed)
+        )
         if formula is None:
             continue
         if truth and formula.response != truth.response:
             text = f"must have the response of truth.formula; write {truth.response} for {formula.response}"
             problems.add_value(f"{key}.formula", formula.text, text)
-        if truth and formula.group != truth.group:
+        if truth and formula.random and formula.group != truth.group:
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
         method = Method(
-            table.name, formula, table.estimator, table.reml, df_rules(table, problems), table.singular_df, table.alpha,
+            table.name, analysed(formula, table.estimator, level), table.estimator, table.reml, df_rules(table, problems),
+            table.singular_df, table.alpha,
             intervals=table.intervals, variance_intervals=table.variance_intervals,
             compare=None if table.compare is None else _parse(f"{key}.compare", table.compare, problems, group, random=False),
             reference=table.reference or "asymptotic", draws=table.draws or 999,
+            robust=table.robust, weights=table.weights,
         )  # fmt: skip
+        check_least_squares(table, method, formula, problems)
         check_inference(table, method, problems)
         methods.append(method)
     return tuple(methods)

@@ -20,6 +20,7 @@ __all__ = [
     "CENTRINGS",
     "DF_RULES",
     "INTERCEPT",
+    "LEAST_SQUARES",
     "NORMAL",
     "Condition",
     "Contrast",
@@ -41,7 +42,8 @@ INTERCEPT = "Intercept"
 #: Functions of a level-1 predictor that a formula may name: deviation from the cluster's mean, that mean, deviation from the mean
 #: of all rows.
 CENTRINGS = ("within", "between", "center")
-DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger")
+DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger", "clusters", "bell-mccaffrey")
+LEAST_SQUARES = ("ols", "fixed-effects", "cluster-means")
 
 Path = Literal["moments", "rows"]
 FactorValue = int | float | str
@@ -285,12 +287,13 @@ class Method:
     alpha is the level of tests and 1 - coverage of intervals, in (0, 1). contrasts: those of the study that it estimates.
     intervals: of fixed effects, by the rules of df ("t"), or one kind for all of them; variance_intervals: of variances, sds and
     correlations, if any. compare: the null model of a likelihood ratio test, whose p value is by `reference`. draws: of the
-    bootstrap, and of simulated null distributions.
+    bootstrap, and of simulated null distributions. robust: cluster-robust standard errors in place of the model's; weights: of
+    cluster means. The formula of least squares has no random part, and that of "fixed-effects" no term that clusters absorb.
     """
 
     name: str
     formula: Formula
-    estimator: Literal["lmm", "statsmodels"] = "lmm"
+    estimator: Literal["lmm", "statsmodels", "ols", "fixed-effects", "cluster-means"] = "lmm"
     reml: bool = True
     df: tuple[str, ...] = ("satterthwaite",)
     singular_df: Literal["lmertest", "refit"] = "lmertest"
@@ -301,6 +304,18 @@ class Method:
     compare: Formula | None = None
     reference: Literal["asymptotic", "exact", "bootstrap"] = "asymptotic"
     draws: int = 999
+    robust: Literal["CR0", "CR1", "CR1S", "CR2"] | None = None
+    weights: Literal["size"] | None = None
+
+    @property
+    def least_squares(self) -> bool:
+        """Whether it has no random effects: least squares, from the Gram."""
+        return self.estimator in LEAST_SQUARES
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether it works on rows, not on the Gram."""
+        return self.estimator != "lmm" and not self.least_squares
 
     @property
     def random(self) -> bool:

@@ -82,7 +82,9 @@ class MethodTable(Table):
     """[[method]]: a way to analyse; formula None is the truth's."""
 
     name: MethodName
-    estimator: Annotated[Literal["lmm", "statsmodels"], PlainValidator(values.ESTIMATOR.check)] = "lmm"
+    estimator: Annotated[
+        Literal["lmm", "statsmodels", "ols", "fixed-effects", "cluster-means"], PlainValidator(values.ESTIMATOR.check)
+    ] = "lmm"
     formula: FormulaText | None = None
     reml: Flag = True
     df: Annotated[tuple[str, ...] | None, PlainValidator(values.DF.check)] = None
@@ -97,6 +99,8 @@ class MethodTable(Table):
         None
     )
     draws: Annotated[int | None, PlainValidator(values.DRAWS.check)] = None
+    robust: Annotated[Literal["CR0", "CR1", "CR1S", "CR2"] | None, PlainValidator(values.ROBUST.check)] = None
+    weights: Annotated[Literal["size"] | None, PlainValidator(values.CLUSTER_WEIGHTS.check)] = None
     alpha: Annotated[float, PlainValidator(values.ALPHA.check)] = 0.05
 
 

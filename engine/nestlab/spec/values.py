@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .model import DF_RULES
+from .model import DF_RULES, LEAST_SQUARES
 from .prior import Domain, Prior, looks_like_prior, read_prior
 from .problems import close_match
 
@@ -253,7 +253,11 @@ VARIANCE_INTERVALS = _choice("remove it for none", "wald", "wald-log", "profile"
 REFERENCE = _choice('remove it for "asymptotic"', "asymptotic", "exact", "bootstrap")
 DRAWS = Kind("a whole number from 19 to 1000000", "write a number such as 999", lambda value: _int(value, 19, 10**6))
 MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
-ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels")
+ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels", *LEAST_SQUARES)
+ROBUST = _choice("remove it for the model's own standard errors", "CR0", "CR1", "CR1S", "CR2")
+CLUSTER_WEIGHTS = Kind(
+    '"size"', "remove it for equal weights", lambda value: value if value == "size" else None, ("size",)
+)
 DF = Kind(
     " or ".join(f'"{rule}"' for rule in DF_RULES) + ", or a list of them",
     'remove it for "satterthwaite"',
