@@ -17,11 +17,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ..spec.effects import explained
 from ..spec.model import Method
 from ..spec.study import StudyFile
 from .columns import drawn_columns, stored_columns
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
-from .store import Store, StoredCondition
+from .store import Store, StoredCondition, finite
 from .summarise import Known, Summaries
 from .workers import Progress, Quiet, Work
 
@@ -138,6 +139,7 @@ def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, A
             "rows_total": layout.rows,
             "path": job.condition.path,
             "block_size": job.condition.block_size,
+            **dict(zip(("r2.within", "r2.between"), map(finite, explained(job.condition)), strict=True)),
         }
     for number, row in rows.items():
         if number not in known:

@@ -25,6 +25,7 @@ from .covariance import (
 )
 from .formula import find_term
 from .model import INTERCEPT, Formula
+from .stated import restated
 from .values import Kind
 
 __all__ = ["PREDICTOR_KINDS", "SHORT_NAMES", "SIZE_KINDS", "Setting", "axis_paths", "setting"]
@@ -84,6 +85,8 @@ def setting(name: str, truth: Formula) -> Setting | None:
         case ["truth", "fixed", term]:
             found = find_term(truth.fixed, term)
             return _plain(f"truth.fixed.{found}", values.EFFECT) if found else None
+        case ["truth", "fixed", term, "d" | "r2" as unit] if found := find_term(truth.fixed, term):
+            return _in_units(f"truth.fixed.{found}", unit) if found != INTERCEPT or unit == "d" else None
         case ["truth", "random", group, *rest] if group == truth.group:
             return _random(rest, truth)
         case ["predictors", predictor, "distribution"]:
@@ -101,6 +104,15 @@ def _plain(path: str, kind: Kind, rank: int = 0, name: str = "") -> Setting:
         flat[path] = value
 
     return Setting(name or path, (path,), kind, assign, rank)
+
+
+def _in_units(path: str, unit: str) -> Setting:
+    """An effect in standard units, for the number or the table that the file gives."""
+
+    def assign(flat: Flat, value: Any) -> None:
+        flat[path] = restated(flat.get(path), unit, value)
+
+    return Setting(f"{path}.{unit}", (path,), values.NUMBER if unit == "d" else values.R2, assign)
 
 
 def _squared(name: str, path: str, kind: Kind) -> Setting:

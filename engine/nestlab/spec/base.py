@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .contrasts import read_contrasts
 from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
 from .formula import FormulaError, find_term, parse_formula, random_term_text
 from .grid import Given
 from .inference import check_inference, df_rules
-from .model import Formula, Method, term_variables
+from .model import Effect, Formula, Method, term_variables
 from .prior import Prior
 from .problems import Problems, close_match
 from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
@@ -25,6 +25,8 @@ __all__ = ["Base", "formula_key", "named_formulas", "read_base"]
 
 # Words of formulas, and of estimands ("var:x" would be a variance and a product).
 _RESERVED = ("Intercept", "True", "False", "None", "icc", "var", "sd", "cov", "cor")
+
+T = TypeVar("T")
 
 DEFAULT_METHOD = MethodTable(name="reml")
 
@@ -81,7 +83,7 @@ def read_base(
     return Base(flat, priors, _required(given), given, read_methods, sound)
 
 
-def _certain(value: float | Prior, path: str, priors: dict[str, Prior]) -> float:
+def _certain(value: T | Prior, path: str, priors: dict[str, Prior]) -> T | float:
     """The value, or the mean of a prior, which is kept under its path."""
     if not isinstance(value, Prior):
         return value
@@ -193,7 +195,7 @@ def _check_names(truth: Formula, predictors: Mapping[str, Any], methods: Sequenc
 
 
 def _fixed(
-    fixed: Mapping[str, float | Prior], formula: Formula, priors: dict[str, Prior], problems: Problems
+    fixed: Mapping[str, float | Prior | Effect], formula: Formula, priors: dict[str, Prior], problems: Problems
 ) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in fixed.items():

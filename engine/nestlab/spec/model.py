@@ -24,6 +24,7 @@ __all__ = [
     "Condition",
     "Contrast",
     "Distribution",
+    "Effect",
     "Errors",
     "Formula",
     "Layout",
@@ -99,6 +100,45 @@ class Formula:
     def block_sizes(self) -> tuple[int, ...]:
         """The number of columns of each random term; they sum to q."""
         return tuple(len(term.columns) for term in self.random)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A fixed effect in standard units, which `effects` turns into a coefficient.
+
+    kind "d": value standard deviations of the response, by "total" (random intercept and residual) or "residual" variance, per
+    unit of the term or per standard deviation of it. kind "r2": the share, in [0, 1), of the response's variance at a level that
+    the term explains; negative: of its coefficient. level: of that share, 1 within and 2 between clusters, 0 while it is not known.
+    """
+
+    kind: Literal["d", "r2"]
+    value: float
+    by: Literal["total", "residual"] = "total"
+    per: Literal["unit", "sd"] = "unit"
+    negative: bool = False
+    level: Literal[0, 1, 2] = 0
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def text(self) -> str:
+        """For people: "d = 0.3 by total variance", "r2 = 0.1 of level 1, negative"."""
+        return f"{self.kind} = {self.value:.10g} {self.unit}"
+
+    @property
+    def unit(self) -> str:
+        """What the number counts: "by total variance", "by residual variance, per sd", "of level 2"."""
+        if self.kind == "d":
+            return f"by {self.by} variance" + (", per sd" if self.per == "sd" else "")
+        return (f"of level {self.level}" if self.level else "of its level") + (", negative" if self.negative else "")
+
+    def table(self) -> dict[str, float | str]:
+        """As a study file has it, without what is at its default."""
+        given: dict[str, float | str] = {self.kind: self.value}
+        given |= {"by": self.by} if self.by != "total" else {}
+        given |= {"per": self.per} if self.per != "unit" else {}
+        return given | ({"sign": "-"} if self.negative else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +365,8 @@ class Condition:
 
     factors: the grid's axes and their values here, for people; they are not part of the identity.
     path: "moments" draws sufficient statistics, "rows" draws rows and streams them into the same statistics.
-    predictors: in order of name. block_size: replicates that share one random stream. held: correlations "a:b" that the
+    predictors: in order of name. block_size: replicates that share one random stream. stated: fixed effects that the file gives in
+    standard units, by term, of which the truth holds the coefficients. held: correlations "a:b" that the
     covariance cannot show, because a variance is 0 here; for descriptions only. priors: (axis, prior) of each value of the
     truth that every replicate draws anew, in the order in which they act (`uncertain`); the truth then holds their means.
     A number instead of a prior is a short name (icc = 0.2) that is held while what it multiplies is drawn. correlations: of pairs
@@ -343,6 +384,7 @@ class Condition:
     priors: tuple[tuple[str, Prior | float], ...] = ()
     correlations: tuple[tuple[str, str, float], ...] = ()
     missing: Missing | None = None
+    stated: Mapping[str, Effect] = field(default_factory=dict, compare=False)
 
     def predictor(self, name: str) -> Predictor:
         return next(p for p in self.predictors if p.name == name)

@@ -20,6 +20,7 @@ from .covariance import (
     true_covariance,
     variance_path,
 )
+from .effects import converted, take_stated
 from .grid import Grid, read_grid
 from .model import Condition, FactorValue, Method, Predictor, Truth
 from .prior import Prior
@@ -109,12 +110,15 @@ def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[
             each.apply(flat, value.mean if isinstance(value, Prior) else value)
         drawn = steps([*own, *given])
         factors = grid.factors(point)
+        stated = take_stated(flat, base.truth.fixed)
         trouble = build.problems(flat, drawn)
+        condition = None
+        if not trouble:
+            condition, trouble = converted(build.condition(flat, factors, drawn), stated)
         for problem in trouble:
             found.setdefault(problem, []).append(factors)
-        if trouble:
+        if condition is None or trouble:
             continue
-        condition = build.condition(flat, factors, drawn)
         same = conditions.setdefault(condition, condition)
         if same is not condition:
             repeated.append((same, condition))

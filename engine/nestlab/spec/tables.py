@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from . import values
+from .model import Effect as StatedEffect
 from .prior import Prior
 
 __all__ = ["ContrastTable", "DesignTable", "MethodTable", "PredictorTable", "RandomTable", "Table", "TruthTable"]
@@ -22,13 +23,13 @@ MethodName: TypeAlias = Annotated[str, PlainValidator(values.METHOD_NAME.check)]
 Flag: TypeAlias = Annotated[bool, PlainValidator(values.FLAG.check)]
 
 
-def _as_written(value: float | Prior) -> float | dict[str, Any]:
-    return value.table() if isinstance(value, Prior) else value
+def _as_written(value: float | Prior | StatedEffect) -> float | dict[str, Any]:
+    return value.table() if isinstance(value, Prior | StatedEffect) else value
 
 
 Written = PlainSerializer(_as_written)
-# Numbers of the truth, or priors in their place.
-Effect: TypeAlias = Annotated[float | Prior, PlainValidator(values.EFFECT.check), Written]
+# Numbers of the truth, or priors in their place; an effect may be in standard units.
+Effect: TypeAlias = Annotated[float | Prior | StatedEffect, PlainValidator(values.FIXED.check), Written]
 Variance: TypeAlias = Annotated[float | Prior, PlainValidator(values.VARIANCE.check), Written]
 Sd: TypeAlias = Annotated[float | Prior, PlainValidator(values.RANDOM_SD.check), Written]
 Correlation: TypeAlias = Annotated[float | Prior, PlainValidator(values.CORRELATION.check), Written]

@@ -11,6 +11,7 @@ from typing import Any
 from .model import DF_RULES
 from .prior import Domain, Prior, looks_like_prior, read_prior
 from .problems import close_match
+from .stated import looks_like_effect, read_effect
 
 __all__ = ["Kind"]
 
@@ -65,6 +66,20 @@ class Kind:
         if isinstance(value, str) and (guess := close_match(value, self.words)):
             return f'did you mean "{guess}"?'
         return self.repair
+
+
+@dataclass(frozen=True, slots=True)
+class EffectKind(Kind):
+    """A coefficient; tables: or an effect in standard units (`stated`), which is for the truth, not a level of an axis."""
+
+    tables: bool = False
+
+    def check(self, value: object) -> Any:
+        if not looks_like_effect(value):
+            return Kind.check(self, value)
+        if not self.tables:
+            raise ValueError(f"must be {self.allowed}; name the axis by the unit, truth.fixed.<term>.d or .r2, and list numbers")
+        return read_effect(value)
 
 
 def _number(text: str) -> int | float | None:
@@ -215,7 +230,9 @@ CORRELATION = Kind(
 )
 ICC = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc, domain=Domain(0.0, 1.0, "share"))
 # What the truth may have; a continuous prior never takes the end of an open range.
-EFFECT = replace(NUMBER, domain=Domain(-math.inf, math.inf, "effect"))
+EFFECT = EffectKind(NUMBER.allowed, NUMBER.repair, NUMBER.accept, domain=Domain(-math.inf, math.inf, "effect"))
+FIXED = replace(EFFECT, tables=True)
+R2 = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc)
 RATIO = replace(NONNEGATIVE, domain=Domain(0.0, math.inf, "share"))
 VARIANCE = replace(NONNEGATIVE, domain=Domain(0.0, math.inf, "variance"))
 RESIDUAL_VARIANCE = replace(POSITIVE, domain=Domain(0.0, math.inf, "variance"))

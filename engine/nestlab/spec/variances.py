@@ -1,0 +1,315 @@
+"""How much predictors and products of them vary, within clusters and between them.
+
+Every predictor is taken apart as m + B + W: its mean, a part B of its cluster and a part W of the row about it. A level-2 predictor
+has no W, a level-1 predictor with an intraclass correlation has var(B) = icc var and var(W) = (1 - icc) var. These are moments of
+the distribution (clusters of any size; redraw = false changes nothing). What is the same in every replicate (balanced, time, list,
+schedule, arms) has the moments of its values: B its clusters' means, each cluster counting once, W the rows about them.
+
+Of a formula's functions, center(x) has mean 0, within(x) is W alone, and between(x) is a mean of n rows: var(B) + var(W) / n.
+Different predictors are independent unless the study correlates them or both are the same in every replicate.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .model import Condition, Layout, Predictor, source_of, term_variables
+
+__all__ = ["Moments", "Parts", "predictor_variance"]
+
+Array = NDArray[np.float64]
+
+#: Distributions of which mean and sd are the predictor's own.
+_SCALED = ("normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated")
+#: Those that are the same in every replicate.
+_KNOWN = ("balanced", "time", "list", "schedule", "arms", "period")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Mean, and variance between and within clusters."""
+
+    mean: float
+    between: float
+    within: float
+
+
+def predictor_variance(predictor: Predictor, layout: Layout, variable: str = "") -> float:
+    """The variance of a predictor, both parts together; nan where it is not defined by its distribution.
+
+    variable: of a categorical predictor, the column. A balanced one has p (1 - p), p the share of ones that the layout allows.
+
+    >>> predictor_variance(Predictor("z", 2, "balanced"), Layout((10,) * 5))
+    0.24
+    """
+    parts = _parts(predictor, layout, variable or predictor.columns[0])
+    return float("nan") if parts is None else parts.between + parts.within
+
+
+def _parts(predictor: Predictor, layout: Layout, column: str) -> Parts | None:
+    mean, variance = predictor.mean, predictor.sd**2
+    match predictor.distribution:
+        case "binary":
+            variance = mean * (1 - mean)
+        case "categorical":
+            found = _contrast(predictor, column)
+            if found is None:
+                return None
+            mean, variance = found
+        case "resampled":
+            values = np.array(predictor.values)
+            mean, variance = float(values.mean()), float(values.var())
+        case distribution if distribution in _KNOWN:
+            return _known_parts(predictor, layout)
+        case distribution if distribution not in _SCALED:
+            return None
+    if predictor.level == 2:
+        return Parts(mean, variance, 0.0)
+    return Parts(mean, predictor.icc * variance, (1 - predictor.icc) * variance)
+
+
+def _contrast(predictor: Predictor, column: str) -> tuple[float, float] | None:
+    """Mean and variance of a category's contrast."""
+    share = dict(zip(predictor.categories, predictor.shares, strict=True))
+    own = share[source_of(column)[1][1:-1]]
+    if predictor.coding == "treatment":
+        return own, own * (1 - own)
+    if predictor.coding == "sum":
+        last = predictor.shares[-1]
+        return own - last, own + last - (own - last) ** 2
+    return None
+
+
+# -- values that are the same in every replicate ---------------------------------------------------------------------------
+
+
+def _known_parts(predictor: Predictor, layout: Layout) -> Parts | None:
+    return _Known((predictor,), layout).parts(predictor.name)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Predictors (in order of name) whose values the layout gives."""
+
+    predictors: tuple[Predictor, ...]
+    layout: Layout
+
+    def parts(self, name: str) -> Parts | None:
+        found = self.products(name, name)
+        if found is None:
+            return None
+        total, between = found
+        mean = float(self._means(name).mean())
+        return Parts(mean, max(0.0, between - mean**2), max(0.0, total - between))
+
+    def products(self, a: str, b: str) -> tuple[float, float] | None:
+        """Mean of the product of two, and of the product of their clusters' means (each cluster counts once)."""
+        if any(self._predictor(name).distribution == "period" for name in (a, b)):
+            return None
+        between = float((self._means(a) * self._means(b)).mean())
+        rows = 0.0
+        for clusters, values in self._kinds:
+            if values[a].ndim and values[b].ndim:
+                about = (values[a] - values[a].mean()) * (values[b] - values[b].mean())
+                rows += len(clusters) * float(about.sum())
+        return between + rows / self.layout.rows, between
+
+    def tied(self, a: str, b: str) -> bool:
+        """Whether the values of two may go together: both are known, and do not vary over clusters and rows apart."""
+        if not {a, b} <= {p.name for p in self.predictors}:
+            return False
+        inner = [name for name in (a, b) if name not in self._outer]
+        alike = len(set(self.layout.sizes)) == 1 and all(not self._predictor(name).sequences for name in inner)
+        return len(inner) != 1 or not alike
+
+    def _predictor(self, name: str) -> Predictor:
+        return next(p for p in self.predictors if p.name == name)
+
+    @cached_property
+    def _outer(self) -> dict[str, Array]:
+        """(J): of what is constant within clusters."""
+        J, values = self.layout.clusters, dict[str, Array]()
+        balanced: list[NDArray[np.int64]] = []
+        for p in self.predictors:
+            if p.distribution == "arms":
+                values[p.name] = np.resize(np.repeat(np.arange(len(p.arms)), p.arms), J).astype(float)
+            elif p.level == 2 and p.distribution == "balanced":
+                balanced.append(_alternating(J, balanced))
+                values[p.name] = balanced[-1].astype(float)
+            elif p.level == 2:
+                values[p.name] = np.resize(np.array(p.values), J)
+        return values
+
+    @cached_property
+    def _kinds(self) -> list[tuple[NDArray[np.int64], dict[str, Array]]]:
+        """Clusters with the same rows: their numbers, and the rows (n) of each predictor, () of what is constant within clusters."""
+        cycle = int(np.lcm.reduce([len(p.sequences) or 1 for p in self.predictors]))
+        key = np.stack([np.array(self.layout.sizes), np.arange(self.layout.clusters) % cycle])
+        kinds, of = np.unique(key, axis=1, return_inverse=True)
+        of = of.reshape(-1)
+        return [(np.flatnonzero(of == k), self._rows(int(n), int(turn))) for k, (n, turn) in enumerate(kinds.T)]
+
+    def _rows(self, n: int, turn: int) -> dict[str, Array]:
+        """The rows of a cluster of size n that takes a schedule's sequence of that turn."""
+        values: dict[str, Array] = {}
+        balanced: list[NDArray[np.int64]] = []
+        for p in self.predictors:
+            if p.name in self._outer:
+                values[p.name] = np.array(0.0)
+            elif p.distribution == "balanced":
+                balanced.append(_alternating(n, balanced))
+                values[p.name] = balanced[-1].astype(float)
+            elif p.distribution == "time":
+                values[p.name] = p.mean + p.sd * np.arange(n)
+            elif p.distribution == "schedule":
+                values[p.name] = np.resize(np.array(p.sequences[turn % len(p.sequences)]), n)
+            else:
+                values[p.name] = np.resize(np.array(p.values or (0.0,)), n)
+        return values
+
+    def _means(self, name: str) -> Array:
+        """(J): means of the clusters."""
+        if name in self._outer:
+            return self._outer[name]
+        means = np.empty(self.layout.clusters)
+        for clusters, values in self._kinds:
+            means[clusters] = values[name].mean()
+        return means
+
+
+def _alternating(n: int, earlier: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """0, 1, 0, ... over n units, crossed with the balanced predictors before it (`simulate.layout` has it so)."""
+    keys = [np.bitwise_xor.reduce(earlier[:k], axis=0) for k in range(1, len(earlier) + 1)]
+    values = np.empty(n, dtype=np.int64)
+    values[np.lexsort(tuple(reversed(keys))) if keys else np.arange(n)] = np.arange(n) % 2
+    return values
+
+
+# -- terms -----------------------------------------------------------------------------------------------------------------
+
+
+class Moments:
+    """Means, variances and covariances of a condition's terms, in their parts; None where they do not follow from it."""
+
+    def __init__(self, condition: Condition) -> None:
+        self._layout = condition.layout
+        self._predictors = {p.name: p for p in condition.predictors}
+        self._known = _Known(tuple(p for p in condition.predictors if _is_known(p)), condition.layout)
+        self._correlations = {frozenset((a, b)): r for a, b, r in condition.correlations if r != 0}
+        self._found: dict[str, Parts | None] = {}
+
+    def parts(self, term: str) -> Parts | None:
+        """Mean and variances of a term."""
+        mean, found = self._mean(term), self.products(term, term)
+        if mean is None or found is None:
+            return None
+        total, between = found
+        return Parts(mean, between - mean**2, total - between)
+
+    def covariance(self, a: str, b: str) -> tuple[float, float] | None:
+        """The covariance of two terms (between, within) clusters."""
+        means, found = (self._mean(a), self._mean(b)), self.products(a, b)
+        if means[0] is None or means[1] is None or found is None:
+            return None
+        total, between = found
+        return between - means[0] * means[1], total - between
+
+    def products(self, a: str, b: str) -> tuple[float, float] | None:
+        """The mean of the product of two terms, and of the product of their parts between clusters."""
+        power = {v: (v in term_variables(a)) + (v in term_variables(b)) for t in (a, b) for v in term_variables(t)}
+        tied = list(self._tied(list(power)))
+        total = between = 1.0
+        if tied:
+            (v, w), *others = tied
+            joint = self._joint(v, w)
+            if others or joint is None or power[v] == 2 or power[w] == 2:
+                return None
+            total, between = joint
+        for variable in power.keys() - {v for pair in tied for v in pair}:
+            parts = self._variable(variable)
+            if parts is None:
+                return None
+            mean_square = parts.mean**2 + parts.between
+            total *= parts.mean if power[variable] == 1 else mean_square + parts.within
+            between *= parts.mean if power[variable] == 1 else mean_square
+        return total, between
+
+    def _mean(self, term: str) -> float | None:
+        variables = list(term_variables(term))
+        if len(variables) > 1:
+            found = self.products(variables[0], ":".join(variables[1:]))
+            return None if found is None else found[0]
+        parts = self._variable(variables[0]) if variables else Parts(1.0, 0.0, 0.0)
+        return None if parts is None else parts.mean
+
+    def _variable(self, variable: str) -> Parts | None:
+        if variable not in self._found:
+            self._found[variable] = self._parts_of(variable)
+        return self._found[variable]
+
+    def _parts_of(self, variable: str) -> Parts | None:
+        name, made = source_of(variable)
+        predictor = self._predictors[name]
+        known = _is_known(predictor)
+        parts = self._known.parts(name) if known else _parts(predictor, self._layout, variable)
+        if parts is None or made in ("", "center") or made.startswith("["):
+            return parts if parts is None or made != "center" else Parts(0.0, parts.between, parts.within)
+        if made == "within":
+            return Parts(0.0, 0.0, parts.within)
+        rows = 0.0 if known else parts.within * float(np.mean(1 / np.array(self._layout.sizes)))
+        return Parts(parts.mean, parts.between + rows, 0.0)
+
+    def _tied(self, variables: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Pairs of variables that are not independent, or may be not."""
+        for v, w in itertools.combinations(variables, 2):
+            a, b = source_of(v)[0], source_of(w)[0]
+            if a == b or frozenset((a, b)) in self._correlations or self._known.tied(a, b):
+                yield v, w
+
+    def _joint(self, v: str, w: str) -> tuple[float, float] | None:
+        """`products` of two variables that are not independent."""
+        parts = self._variable(v), self._variable(w)
+        if parts[0] is None or parts[1] is None:
+            return None
+        (a, made), (b, other) = source_of(v), source_of(w)
+        means = parts[0].mean * parts[1].mean
+        if a == b:
+            return self._same_source(self._predictors[a], made, other, means)
+        if "between" in (made, other) or "within" in (made, other):
+            return None
+        if frozenset((a, b)) not in self._correlations:
+            found = self._known.products(a, b)
+            centred = means - self._known_mean(a) * self._known_mean(b)  # center() takes the means off
+            return None if found is None else (found[0] + centred, found[1] + centred)
+        first, second = self._predictors[a], self._predictors[b]
+        r = self._correlations[frozenset((a, b))]
+        covariance = r * np.sqrt((parts[0].between + parts[0].within) * (parts[1].between + parts[1].within))
+        if first.level == second.level == 2:
+            return means + covariance, means + covariance
+        return None if first.icc or second.icc else (means + covariance, means)
+
+    def _known_mean(self, name: str) -> float:
+        parts = self._known.parts(name)
+        return 0.0 if parts is None else parts.mean
+
+    def _same_source(self, predictor: Predictor, made: str, other: str, means: float) -> tuple[float, float] | None:
+        """Of W and the cluster's mean, and of two contrasts of one factor."""
+        if {made, other} == {"within", "between"}:
+            return means, means
+        if predictor.distribution != "categorical" or predictor.coding == "helmert":
+            return None
+        total = 0.0 if predictor.coding == "treatment" else predictor.shares[-1]
+        return total, means + (total - means if predictor.level == 2 else 0.0)
+
+
+def _is_known(predictor: Predictor) -> bool:
+    """Whether its values are the same in every replicate, whatever else the study has."""
+    return predictor.distribution in _KNOWN and not (
+        predictor.level == 2 and predictor.redraw and predictor.distribution in ("balanced", "arms")
+    )
