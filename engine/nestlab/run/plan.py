@@ -122,7 +122,9 @@ def match_conditions(
         truth = estimands(condition, formulas, contrasts)
         if key in by_key:
             number = by_key[key].number
-            row = replace(by_key[key], active=True, factors=dict(condition.factors), truth=truth, stated=_stated(condition))
+            row = replace(
+                by_key[key], active=True, factors=dict(condition.factors), truth=truth, stated=_stated(condition)
+            )
         else:
             spec = flatten(describe(condition))
             _refuse_changed(stored, condition, spec)

@@ -108,8 +108,9 @@ class StoredResults:
         return {name: list(texts) for name, texts in found.items()}
 
     def stated(self) -> dict[str, list[str]]:
-        """Fixed effects given in standard units and the coefficients they became, of all active conditions, by term:
-        {"x": ["0.3162 to 0.3354 (d = 0.3 by total variance)"]}.
+        """Fixed effects given in standard units, and the coefficients that they became in the active conditions.
+
+        By term: {"x": ["0.3162 to 0.3354 (d = 0.3 by total variance)"]}.
         """
         found: dict[str, dict[str, list[float]]] = {}
         for row in self._active():

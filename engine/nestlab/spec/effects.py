@@ -10,13 +10,17 @@ deviation of it. As for the short name icc, t2 is the variance at 0 of predictor
 
     r2 = b^2 var(term at its level) / V(level)
 
-is the share of the response's variance at a level that the term explains, of all that varies there (Rights & Sterba 2019, their
-R2_w^(f1) within and R2_b^(f2) between clusters, split by term; Snijders & Bosker 2012, section 7.1, have the levels). V(1) is
-the sum of what all fixed effects explain within clusters, of the random slopes' share tr(T S_w), and of s2; V(2) of what they explain
-between clusters, and of the random effects' variance between clusters, E[r' T r] with r the random columns there (t2 where slopes'
-predictors have mean 0 and no part between clusters). S_w and the like are moments of the predictors (`variances`). A term is of
-level 1 if it varies within clusters. So of several r2 at a level that has nothing else explained, b^2 var = r2 / (1 - sum of r2) times
-the unexplained variance there. The terms must be uncorrelated, or shares have no meaning.
+is the share of the response's variance at a level that the term explains, of all that varies there: Rights and Sterba's (2019)
+R2_w^(f1) within and R2_b^(f2) between clusters, split by term. V(1) sums what all fixed effects explain within clusters, b' S_w b,
+what random slopes add there, tr(T S_w), and s2; V(2) what fixed effects explain between clusters, b' S_b b, and the random effects'
+variance there, E[r' T r] with r the clusters' parts of the random columns: t2 where slopes' predictors have mean 0 and no part
+between clusters. S_w and S_b are the terms' covariances within and between clusters (`variances`). A term is of level 1 if it varies
+within clusters. With random intercepts only, and nothing else explained at the level, one term has
+
+    r2 = b^2 var / (b^2 var + s2)  within,    b^2 var / (b^2 var + t2)  between clusters,
+
+and of several b^2 var = r2 / (1 - sum of r2) times s2 or t2. Terms with r2 must be uncorrelated with the others of their level, or
+shares have no meaning.
 
 Coefficients follow at each point of the grid from the values there; where those have priors, from their means.
 """
@@ -31,6 +35,7 @@ from typing import Any, Literal
 
 from .model import INTERCEPT, Condition, Effect
 from .problems import Problem, Problems
+from .uncertain import prior_names
 from .variances import Moments
 
 __all__ = ["converted", "explained", "take_stated"]
@@ -79,8 +84,20 @@ def converted(condition: Condition, stated: Mapping[str, Effect]) -> tuple[Condi
     fixed = tuple(work.fixed[term] for term in condition.truth.formula.fixed)
     if problems:
         return condition, tuple(problems)
-    kept = {term: replace(effect, level=levels.get(term, 0)) for term, effect in stated.items()}
+    kept = {
+        term: replace(effect, level=levels.get(term, 0), at_means=_at_means(condition, effect))
+        for term, effect in stated.items()
+    }
     return replace(condition, truth=replace(condition.truth, fixed=fixed), stated=kept), ()
+
+
+def _at_means(condition: Condition, effect: Effect) -> bool:
+    """Whether the coefficient follows from values that replicates draw."""
+    drawn = prior_names(condition)
+    if effect.kind == "r2":
+        return bool(drawn)
+    only = "truth.residual" if effect.by == "residual" else ""
+    return any(name.startswith(only) and not name.startswith("truth.fixed.") for name in drawn)
 
 
 @dataclass
@@ -113,10 +130,14 @@ class _Conversion:
     def level(self, term: str) -> Level:
         """The level at which a term is taken to explain variance."""
         if term == INTERCEPT:
-            raise _RefusedError("must be of a term that varies: the Intercept explains no variance; write a number, or d")
+            raise _RefusedError(
+                "must be of a term that varies: the Intercept explains no variance; write a number, or d"
+            )
         parts = self.moments.parts(term)
         if parts is None or parts.between + parts.within <= 0:
-            raise _RefusedError(f"must be of a term of known variance, and that of {term} {_unknown(term)}; write d instead")
+            raise _RefusedError(
+                f"must be of a term of known variance, and that of {term} {_unknown(term)}; write d instead"
+            )
         return 1 if parts.within > 1e-12 * parts.between else 2
 
     def from_shares(self, shares: Mapping[str, Effect], level: Level) -> dict[str, float]:
@@ -150,16 +171,19 @@ class _Conversion:
 
     def _check_apart(self, shares: Mapping[str, Effect], level: Level) -> None:
         """Terms with a share are uncorrelated, at their level, with all others that have an effect."""
-        active = [t for t, b in self.fixed.items() if t != INTERCEPT and (b != 0 or (t in shares and shares[t].value > 0))]
+        active = [
+            t for t, b in self.fixed.items() if t != INTERCEPT and (b != 0 or (t in shares and shares[t].value > 0))
+        ]
         for a, b in itertools.combinations(active, 2):
             if a not in shares and b not in shares:
                 continue
             found = self.moments.covariance(a, b)
             term, other = (a, b) if a in shares else (b, a)
             if found is None or abs(found[2 - level]) > 1e-9 * self._scale(a, b, level):
+                text = f"must be of a term that is uncorrelated with the others of level {level}"
+                how = "may be" if found is None else "is"
                 raise _RefusedError(
-                    f"must be of a term that is uncorrelated with the others of level {level}, and {term} is correlated with {other}; "
-                    f"write d instead, or center what they multiply"
+                    f"{text}, and {term} {how} correlated with {other}; write d instead, or center both"
                 )
 
     def _scale(self, a: str, b: str, level: Level) -> float:
@@ -198,16 +222,16 @@ def _unknown(term: str) -> str:
 
 
 def explained(condition: Condition) -> tuple[float, float]:
-    """The shares of the response's variance within and between clusters that the true fixed effects explain, at the means of priors.
+    """The shares of the response's variance, within and between clusters, that the true fixed effects explain.
 
-    Rights and Sterba's (2019) R2_w^(f1) and R2_b^(f2); nan where they do not follow from the predictors, or where residual
+    With priors, at their means. Rights and Sterba's (2019) R2_w^(f1) and R2_b^(f2); nan where they do not follow from the predictors, or where residual
     variances differ by a predictor.
     """
     truth = condition.truth
     work = _Conversion(condition, dict(zip(truth.formula.fixed, truth.fixed, strict=True)))
     shares = []
     for level in (1, 2):
-        fixed, random = work.explained(level), work.random(level)  # type: ignore[arg-type]
+        fixed, random = work.explained(level), work.random(level)
         uneven = level == 1 and any(ratio != 1 for _, ratio in truth.errors.ratios)
         whole = math.nan if fixed is None or random is None or uneven else fixed + random
         shares.append(fixed / whole if fixed is not None and whole > 0 else math.nan)

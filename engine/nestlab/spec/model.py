@@ -108,7 +108,8 @@ class Effect:
 
     kind "d": value standard deviations of the response, by "total" (random intercept and residual) or "residual" variance, per
     unit of the term or per standard deviation of it. kind "r2": the share, in [0, 1), of the response's variance at a level that
-    the term explains; negative: of its coefficient. level: of that share, 1 within and 2 between clusters, 0 while it is not known.
+    the term explains; negative: of its coefficient. level: of that share, 1 within and 2 between clusters, 0 while it is not
+    known. at_means: the coefficient follows from values that have priors, at their means.
     """
 
     kind: Literal["d", "r2"]
@@ -117,6 +118,7 @@ class Effect:
     per: Literal["unit", "sd"] = "unit"
     negative: bool = False
     level: Literal[0, 1, 2] = 0
+    at_means: bool = False
 
     def __str__(self) -> str:
         return self.text
@@ -124,7 +126,9 @@ class Effect:
     @property
     def text(self) -> str:
         """For people: "d = 0.3 by total variance", "r2 = 0.1 of level 1, negative"."""
-        return f"{self.kind} = {self.value:.10g} {self.unit}"
+        return f"{self.kind} = {self.value:.10g} {self.unit}" + (
+            ", at the means of the priors" if self.at_means else ""
+        )
 
     @property
     def unit(self) -> str:
@@ -365,9 +369,9 @@ class Condition:
 
     factors: the grid's axes and their values here, for people; they are not part of the identity.
     path: "moments" draws sufficient statistics, "rows" draws rows and streams them into the same statistics.
-    predictors: in order of name. block_size: replicates that share one random stream. stated: fixed effects that the file gives in
-    standard units, by term, of which the truth holds the coefficients. held: correlations "a:b" that the
-    covariance cannot show, because a variance is 0 here; for descriptions only. priors: (axis, prior) of each value of the
+    predictors: in order of name. block_size: replicates that share one random stream. held: correlations "a:b" that the
+    covariance cannot show, because a variance is 0 here; for descriptions only. stated: fixed effects that the file gives in standard
+    units, by term, of which the truth has the coefficients; for descriptions only. priors: (axis, prior) of each value of the
     truth that every replicate draws anew, in the order in which they act (`uncertain`); the truth then holds their means.
     A number instead of a prior is a short name (icc = 0.2) that is held while what it multiplies is drawn. correlations: of pairs
     of predictors of one level, as they are, not of normal scores behind them.

@@ -74,7 +74,9 @@ def _number(value: object, kind: str) -> float:
         text = "no prior may stand for it: write a number, or a prior on the coefficient itself"
         raise ValueError(f"must be an effect whose {kind} is a number; {text}")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"must be an effect whose {kind} is a finite number, and it is {show(value)}; write {kind} = 0.1, say")
+        raise ValueError(
+            f"must be an effect whose {kind} is a finite number, and it is {show(value)}; write {kind} = 0.1, say"
+        )
     if kind == "r2" and not 0 <= value < 1:
         repair = 'write sign = "-" for a negative effect' if value < 0 else "write a share such as 0.1"
         raise ValueError(f"must be an effect whose r2 is in [0, 1), 1 not included; {repair}")
@@ -85,7 +87,9 @@ def _choice(key: str, value: object) -> Any:
     words = _CHOICES[key]
     if value not in words:
         repair = nearest(value, words) if isinstance(value, str) else f'write {key} = "{words[0]}"'
-        raise ValueError(f'must be an effect with {key} = {" or ".join(map(show, words))}, and it is {show(value)}; {repair}')
+        raise ValueError(
+            f"must be an effect with {key} = {' or '.join(map(show, words))}, and it is {show(value)}; {repair}"
+        )
     return value
 
 

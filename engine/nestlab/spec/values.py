@@ -78,7 +78,9 @@ class EffectKind(Kind):
         if not looks_like_effect(value):
             return Kind.check(self, value)
         if not self.tables:
-            raise ValueError(f"must be {self.allowed}; name the axis by the unit, truth.fixed.<term>.d or .r2, and list numbers")
+            raise ValueError(
+                f"must be {self.allowed}; name the axis by the unit, truth.fixed.<term>.d or .r2, and list numbers"
+            )
         return read_effect(value)
 
 

@@ -1,9 +1,9 @@
 """How much predictors and products of them vary, within clusters and between them.
 
-Every predictor is taken apart as m + B + W: its mean, a part B of its cluster and a part W of the row about it. A level-2 predictor
-has no W, a level-1 predictor with an intraclass correlation has var(B) = icc var and var(W) = (1 - icc) var. These are moments of
-the distribution (clusters of any size; redraw = false changes nothing). What is the same in every replicate (balanced, time, list,
-schedule, arms) has the moments of its values: B its clusters' means, each cluster counting once, W the rows about them.
+Every predictor is taken apart as m + B + W: its mean, a part B of its cluster and a part W of the row about it. A level-2
+predictor has no W, a level-1 predictor with an intraclass correlation has var(B) = icc var and var(W) = (1 - icc) var. These are
+moments of the distribution (clusters of any size; redraw = false changes nothing). What is the same in every replicate (balanced,
+time, list, schedule, arms) has the moments of its values: B its clusters' means, each counting once, W the rows about them.
 
 Of a formula's functions, center(x) has mean 0, within(x) is W alone, and between(x) is a mean of n rows: var(B) + var(W) / n.
 Different predictors are independent unless the study correlates them or both are the same in every replicate.
@@ -148,7 +148,7 @@ class _Known:
 
     @cached_property
     def _kinds(self) -> list[tuple[NDArray[np.int64], dict[str, Array]]]:
-        """Clusters with the same rows: their numbers, and the rows (n) of each predictor, () of what is constant within clusters."""
+        """Clusters with the same rows: their numbers, and each predictor's rows (n), () where it is constant within clusters."""
         cycle = int(np.lcm.reduce([len(p.sequences) or 1 for p in self.predictors]))
         key = np.stack([np.array(self.layout.sizes), np.arange(self.layout.clusters) % cycle])
         kinds, of = np.unique(key, axis=1, return_inverse=True)
@@ -166,7 +166,7 @@ class _Known:
                 balanced.append(_alternating(n, balanced))
                 values[p.name] = balanced[-1].astype(float)
             elif p.distribution == "time":
-                values[p.name] = p.mean + p.sd * np.arange(n)
+                values[p.name] = p.mean + p.sd * np.arange(n, dtype=np.float64)
             elif p.distribution == "schedule":
                 values[p.name] = np.resize(np.array(p.sequences[turn % len(p.sequences)]), n)
             else:
