@@ -10,17 +10,17 @@ deviation of it. As for the short name icc, t2 is the variance at 0 of predictor
 
     r2 = b^2 var(term at its level) / V(level)
 
-is the share of the response's variance at a level that the term explains, of all that varies there: Rights and Sterba's (2019)
-R2_w^(f1) within and R2_b^(f2) between clusters, split by term. V(1) sums what all fixed effects explain within clusters, b' S_w b,
-what random slopes add there, tr(T S_w), and s2; V(2) what fixed effects explain between clusters, b' S_b b, and the random effects'
-variance there, E[r' T r] with r the clusters' parts of the random columns: t2 where slopes' predictors have mean 0 and no part
-between clusters. S_w and S_b are the terms' covariances within and between clusters (`variances`). A term is of level 1 if it varies
-within clusters. With random intercepts only, and nothing else explained at the level, one term has
+is the share of the response's variance at a level that the term explains, of all that varies there: Rights and Sterba's
+(2019) R2_w^(f1) within and R2_b^(f2) between clusters, split by term. V(1) sums what all fixed effects explain within clusters,
+b' S_w b, what random slopes add there, tr(T S_w), and s2; V(2) what fixed effects explain between clusters, b' S_b b, and the
+random effects' variance there, E[r' T r] with r the clusters' parts of the random columns: t2 where slopes' predictors have mean
+0 and no part between clusters. S_w and S_b are the terms' covariances within and between clusters (`variances`). A term is of
+level 1 if it varies within clusters. With random intercepts only, and nothing else explained at the level, one term has
 
     r2 = b^2 var / (b^2 var + s2)  within,    b^2 var / (b^2 var + t2)  between clusters,
 
-and of several b^2 var = r2 / (1 - sum of r2) times s2 or t2. Terms with r2 must be uncorrelated with the others of their level, or
-shares have no meaning.
+and of several b^2 var = r2 / (1 - sum of r2) times s2 or t2. Terms with r2 must be uncorrelated with the others of their
+level, or shares have no meaning.
 
 Coefficients follow at each point of the grid from the values there; where those have priors, from their means.
 """
@@ -224,8 +224,8 @@ def _unknown(term: str) -> str:
 def explained(condition: Condition) -> tuple[float, float]:
     """The shares of the response's variance, within and between clusters, that the true fixed effects explain.
 
-    With priors, at their means. Rights and Sterba's (2019) R2_w^(f1) and R2_b^(f2); nan where they do not follow from the predictors, or where residual
-    variances differ by a predictor.
+    With priors, at their means. Rights and Sterba's (2019) R2_w^(f1) and R2_b^(f2); nan where they do not follow from the
+    predictors, or where residual variances differ by a predictor.
     """
     truth = condition.truth
     work = _Conversion(condition, dict(zip(truth.formula.fixed, truth.fixed, strict=True)))

@@ -370,8 +370,8 @@ class Condition:
     factors: the grid's axes and their values here, for people; they are not part of the identity.
     path: "moments" draws sufficient statistics, "rows" draws rows and streams them into the same statistics.
     predictors: in order of name. block_size: replicates that share one random stream. held: correlations "a:b" that the
-    covariance cannot show, because a variance is 0 here; for descriptions only. stated: fixed effects that the file gives in standard
-    units, by term, of which the truth has the coefficients; for descriptions only. priors: (axis, prior) of each value of the
+    covariance cannot show, because a variance is 0 here; for descriptions only. stated: fixed effects that the file gives in
+    standard units, by term, of which the truth has the coefficients; likewise. priors: (axis, prior) of each value of the
     truth that every replicate draws anew, in the order in which they act (`uncertain`); the truth then holds their means.
     A number instead of a prior is a short name (icc = 0.2) that is held while what it multiplies is drawn. correlations: of pairs
     of predictors of one level, as they are, not of normal scores behind them.
