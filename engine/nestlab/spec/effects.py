@@ -36,7 +36,7 @@ from typing import Any, Literal
 from .model import INTERCEPT, Condition, Effect
 from .problems import Problem, Problems
 from .uncertain import prior_names
-from .variances import Moments
+from .variances import moments_of
 
 __all__ = ["converted", "explained", "take_stated"]
 
@@ -108,7 +108,7 @@ class _Conversion:
     fixed: dict[str, float]
 
     def __post_init__(self) -> None:
-        self.moments = Moments(self.condition)
+        self.moments = moments_of(self.condition.predictors, self.condition.layout, self.condition.correlations)
         self.truth = self.condition.truth
 
     def from_d(self, term: str, effect: Effect) -> float:

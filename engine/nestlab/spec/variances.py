@@ -14,14 +14,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .model import Condition, Layout, Predictor, source_of, term_variables
+from .model import Layout, Predictor, source_of, term_variables
 
-__all__ = ["Moments", "Parts", "predictor_variance"]
+__all__ = ["Moments", "Parts", "moments_of", "predictor_variance"]
 
 Array = NDArray[np.float64]
 
@@ -114,10 +114,9 @@ class _Known:
             return None
         between = float((self._means(a) * self._means(b)).mean())
         rows = 0.0
-        for clusters, values in self._kinds:
-            if values[a].ndim and values[b].ndim:
-                about = (values[a] - values[a].mean()) * (values[b] - values[b].mean())
-                rows += len(clusters) * float(about.sum())
+        for clusters, values in [] if {a, b} & self._outer.keys() else self._kinds:
+            about = (values[a] - values[a].mean()) * (values[b] - values[b].mean())
+            rows += len(clusters) * float(about.sum())
         return between + rows / self.layout.rows, between
 
     def tied(self, a: str, b: str) -> bool:
@@ -148,12 +147,11 @@ class _Known:
 
     @cached_property
     def _kinds(self) -> list[tuple[NDArray[np.int64], dict[str, Array]]]:
-        """Clusters with the same rows: their numbers, and each predictor's rows (n), () where it is constant within clusters."""
+        """Clusters with the same rows: their numbers, and the rows (n) of each predictor that varies there."""
         cycle = int(np.lcm.reduce([len(p.sequences) or 1 for p in self.predictors]))
-        key = np.stack([np.array(self.layout.sizes), np.arange(self.layout.clusters) % cycle])
-        kinds, of = np.unique(key, axis=1, return_inverse=True)
-        of = of.reshape(-1)
-        return [(np.flatnonzero(of == k), self._rows(int(n), int(turn))) for k, (n, turn) in enumerate(kinds.T)]
+        keys = np.array(self.layout.sizes) * cycle + np.arange(self.layout.clusters) % cycle
+        kinds, of = np.unique(keys, return_inverse=True)
+        return [(np.flatnonzero(of == k), self._rows(*divmod(int(key), cycle))) for k, key in enumerate(kinds)]
 
     def _rows(self, n: int, turn: int) -> dict[str, Array]:
         """The rows of a cluster of size n that takes a schedule's sequence of that turn."""
@@ -161,8 +159,8 @@ class _Known:
         balanced: list[NDArray[np.int64]] = []
         for p in self.predictors:
             if p.name in self._outer:
-                values[p.name] = np.array(0.0)
-            elif p.distribution == "balanced":
+                continue
+            if p.distribution == "balanced":
                 balanced.append(_alternating(n, balanced))
                 values[p.name] = balanced[-1].astype(float)
             elif p.distribution == "time":
@@ -195,30 +193,45 @@ def _alternating(n: int, earlier: Sequence[NDArray[np.int64]]) -> NDArray[np.int
 
 
 class Moments:
-    """Means, variances and covariances of a condition's terms, in their parts; None where they do not follow from it."""
+    """Means, variances and covariances of terms, in their parts; None where they do not follow from the predictors.
 
-    def __init__(self, condition: Condition) -> None:
-        self._layout = condition.layout
-        self._predictors = {p.name: p for p in condition.predictors}
-        self._known = _Known(tuple(p for p in condition.predictors if _is_known(p)), condition.layout)
-        self._correlations = {frozenset((a, b)): r for a, b, r in condition.correlations if r != 0}
+    correlations: of pairs of predictors, as a condition has them.
+    """
+
+    def __init__(
+        self, predictors: Sequence[Predictor], layout: Layout, correlations: Sequence[tuple[str, str, float]] = ()
+    ) -> None:
+        self._layout = layout
+        self._predictors = {p.name: p for p in predictors}
+        self._known = _Known(tuple(p for p in predictors if _is_known(p)), layout)
+        self._correlations = {frozenset((a, b)): r for a, b, r in correlations if r != 0}
         self._found: dict[str, Parts | None] = {}
+        self._covariances: dict[tuple[str, str], tuple[float, float] | None] = {}
 
     def parts(self, term: str) -> Parts | None:
         """Mean and variances of a term."""
-        mean, found = self._mean(term), self.products(term, term)
-        if mean is None or found is None:
-            return None
-        total, between = found
-        return Parts(mean, between - mean**2, total - between)
+        mean, found = self._mean(term), self.covariance(term, term)
+        return None if mean is None or found is None else Parts(mean, *found)
 
     def covariance(self, a: str, b: str) -> tuple[float, float] | None:
         """The covariance of two terms (between, within) clusters."""
+        if (a, b) not in self._covariances:
+            self._covariances[a, b] = self._covariance(a, b)
+        return self._covariances[a, b]
+
+    def _covariance(self, a: str, b: str) -> tuple[float, float] | None:
+        if self._apart(a, b):
+            return 0.0, 0.0
         means, found = (self._mean(a), self._mean(b)), self.products(a, b)
         if means[0] is None or means[1] is None or found is None:
             return None
         total, between = found
         return between - means[0] * means[1], total - between
+
+    def _apart(self, a: str, b: str) -> bool:
+        """Whether two terms have nothing to do with each other."""
+        v, w = term_variables(a), term_variables(b)
+        return not set(v) & set(w) and all((x in v) == (y in v) for x, y in self._tied([*v, *w]))
 
     def products(self, a: str, b: str) -> tuple[float, float] | None:
         """The mean of the product of two terms, and of the product of their parts between clusters."""
@@ -306,6 +319,14 @@ class Moments:
             return None
         total = 0.0 if predictor.coding == "treatment" else predictor.shares[-1]
         return total, means + (total - means if predictor.level == 2 else 0.0)
+
+
+@lru_cache(maxsize=64)
+def moments_of(
+    predictors: tuple[Predictor, ...], layout: Layout, correlations: tuple[tuple[str, str, float], ...]
+) -> Moments:
+    """`Moments`, remembered over the points of a grid."""
+    return Moments(predictors, layout, correlations)
 
 
 def _is_known(predictor: Predictor) -> bool:

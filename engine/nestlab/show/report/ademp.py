@@ -101,7 +101,7 @@ def _stated(material: Material) -> Iterator[Block]:
             if isinstance(text, str):
                 given.setdefault(term, {})[text] = None
     if given:
-        each = "; ".join(f"{term} by {' or '.join(texts)}" for term, texts in given.items())
+        each = "; ".join(f"{term}: {' or '.join(texts)}" for term, texts in given.items())
         yield Paragraph(
             f"Fixed effects in standard units, from which each condition's coefficients follow: {each}. d divides by the square "
             "root of the random intercept's and the residual variance (total) or of the residual variance; r2 is the share of "
