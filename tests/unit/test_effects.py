@@ -546,8 +546,14 @@ BAD: list[CHANGES] = [
     (
         {},
         {"w": {"d": 0.3}},
-        'truth.fixed.w = "d = 0.3 by total variance": must be a fixed term of y ~ x + z + arm + (1 | g); '
+        'truth.fixed.w = {"d": 0.3}: must be a fixed term of y ~ x + z + arm + (1 | g); '
         "add w to the formula or remove it here",
+    ),
+    (
+        {},
+        {"x": {"d": 1e308}, "z": {"d": 1e308, "by": "residual", "per": "sd"}},
+        "truth.fixed.x.d = 1e+308: must become a finite coefficient; lower it, or the variances\n"
+        "truth.fixed.z.d = 1e+308: must become a finite coefficient; lower it, or the variances",
     ),
     (
         {},
@@ -635,7 +641,7 @@ BAD: list[CHANGES] = [
 def test_refused_with_the_repair(changes: dict[str, Any], fixed: dict[str, Any], line: str) -> None:
     with pytest.raises(StudyError) as caught:
         study(changes, **fixed)
-    assert caught.value.problems == [line]
+    assert caught.value.problems == line.split("\n")
 
 
 REFUSED: list[tuple[Condition, dict[str, Effect], str]] = [

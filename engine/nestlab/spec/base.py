@@ -200,11 +200,12 @@ def _fixed(
     flat: dict[str, Any] = {}
     for name, value in fixed.items():
         key, term = f"truth.fixed.{name}", find_term(formula.fixed, name)
+        shown = value.table() if isinstance(value, Effect) else value
         if term is None:
             repair = f"add {name} to the formula or remove it here{_or_guess(name, formula.fixed)}"
-            problems.add_number(key, value, f"must be a fixed term of {formula.text}; {repair}")
+            problems.add_number(key, shown, f"must be a fixed term of {formula.text}; {repair}")
         elif f"truth.fixed.{term}" in flat:
-            problems.add_number(key, value, f"must be given once, and the term {term} is given twice; remove one")
+            problems.add_number(key, shown, f"must be given once, and the term {term} is given twice; remove one")
         else:
             flat[f"truth.fixed.{term}"] = _certain(value, f"truth.fixed.{term}", priors)
     return flat

@@ -81,6 +81,10 @@ def converted(condition: Condition, stated: Mapping[str, Effect]) -> tuple[Condi
         except _RefusedError as refused:
             term, effect = next(iter(shares.items()))
             problems.add_number(f"truth.fixed.{term}.r2", effect.value, str(refused))
+    for term, effect in stated.items():
+        if not math.isfinite(work.fixed[term]):
+            text = "must become a finite coefficient; lower it, or the variances"
+            problems.add_value(f"truth.fixed.{term}.{effect.kind}", effect.value, text)
     fixed = tuple(work.fixed[term] for term in condition.truth.formula.fixed)
     if problems:
         return condition, tuple(problems)
