@@ -176,24 +176,34 @@ def _guessed(key: str, guess: str) -> list[str]:
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """The keys of the table at a location."""
-    from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
+    from . import tables
 
     match list(location):
         case []:
             table: type[BaseModel] = model
         case ["design"]:
-            table = DesignTable
+            table = tables.DesignTable
+        case ["design", "cluster_size", "arms", _] | ["design", "cluster_size"]:
+            table = tables.SizesTable
         case ["truth"]:
-            table = TruthTable
+            table = tables.TruthTable
+        case ["truth", "errors"]:
+            table = tables.ErrorsTable
         case ["truth", "random", _]:
-            table = RandomTable
+            table = tables.RandomTable
+        case ["missing"]:
+            table = tables.MissingTable
+        case ["missing", "weibull"]:
+            table = tables.WeibullTable
+        case ["missing", "at_random"]:
+            table = tables.AtRandomTable
         case ["predictors", _]:
-            table = PredictorTable
+            table = tables.PredictorTable
         case ["contrast", _]:
-            table = ContrastTable
+            table = tables.ContrastTable
         case _:
-            table = MethodTable
-    return list(table.model_fields)
+            table = tables.MethodTable
+    return [key for key in table.model_fields if key != "source"]
 
 
 def _take_out(data: dict[str, Any], location: Location, kind: str) -> None:
