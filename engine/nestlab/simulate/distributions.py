@@ -212,8 +212,8 @@ def score_correlations(
 ) -> tuple[Array, Array]:
     """Of predictors of one level: (k, k) the correlations of scores within and between clusters, and (k) their shares between.
 
-    The score of predictor a in row i of cluster j is sqrt(s_a) b_ja + sqrt(1 - s_a) w_ija, b and w with the same correlations R, so
-    that those of the rows are R_ab (sqrt(s_a s_b) + sqrt((1 - s_a)(1 - s_b))). Raises StudyError for a correlation that the
+    The score of predictor a in row i of cluster j is sqrt(s_a) b_ja + sqrt(1 - s_a) w_ija, b and w with the same correlations R,
+    so that those of the rows are R_ab (sqrt(s_a s_b) + sqrt((1 - s_a)(1 - s_b))). Raises StudyError for a correlation that the
     distributions or the shares rule out, and for correlations that contradict each other.
     """
     place = {predictor.name: k for k, predictor in enumerate(predictors)}

@@ -23,7 +23,8 @@ def value_at(cubics: Array, g: float) -> float:  # pragma: no cover
     place = min(max(place, 0.0), n * (1.0 - 1e-15))
     i = int(place)
     u = place - i
-    return cubics[i, 0] + u * (cubics[i, 1] + u * (cubics[i, 2] + u * cubics[i, 3]))
+    value: float = cubics[i, 0] + u * (cubics[i, 1] + u * (cubics[i, 2] + u * cubics[i, 3]))
+    return value
 
 
 @compiled(fastmath={"contract"})

@@ -3,8 +3,8 @@
 A size is a whole number, so a distribution of sizes is a table: sizes and their probabilities. The continuous ones (uniform,
 lognormal) are rounded, and their parameters are such that the rounded sizes have the stated mean and coefficient of variation.
 `minimum` comes after that: sizes below it are raised to it, which raises the mean and lowers the coefficient of variation
-(`size_moments` gives both as they become): a negative binomial of mean 10 and cv 0.8 with minimum 2 has 10.11 and 0.78, a Poisson of
-mean 3 with minimum 1 has 3.05 and 0.54 instead of 0.58.
+(`size_moments` gives both as they become): a negative binomial of mean 10 and cv 0.8 with minimum 2 has 10.11 and 0.78, a
+Poisson of mean 3 with minimum 1 has 3.05 and 0.54 instead of 0.58.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -22,6 +23,7 @@ from ..spec.identity import sizes_key
 from ..spec.model import Condition, Layout, Sizes
 from ..spec.problems import StudyError
 from .deviates import standard_normal
+from .distributions import score_thresholds
 from .lookup import step
 from .streams import fixed_generator
 
@@ -64,15 +66,8 @@ def fixed_sizes(condition: Condition) -> Integers:
 def _draw(sizes: Sizes, generator: Generator, shape: tuple[int, ...]) -> Integers:
     values, probabilities = size_distribution(sizes)
     scores = standard_normal(generator, shape)
-    step(_thresholds(probabilities), values.astype(float), scores.reshape(-1), scores.reshape(-1))
+    step(score_thresholds(probabilities), values.astype(float), scores.reshape(-1), scores.reshape(-1))
     return scores.astype(np.int64)
-
-
-def _thresholds(probabilities: Array) -> Array:
-    """In normal scores; from the side on which the probability is small."""
-    below, above = np.cumsum(probabilities)[:-1], np.cumsum(probabilities[::-1])[::-1][1:]
-    found: Array = np.where(below < 0.5, special.ndtri(np.minimum(below, 1.0)), -special.ndtri(np.minimum(above, 1.0)))
-    return found
 
 
 def size_moments(sizes: Sizes) -> tuple[float, float]:
@@ -97,7 +92,7 @@ def size_distribution(sizes: Sizes) -> tuple[Integers, Array]:
     }[sizes.kind]
     values, probabilities = made(sizes)
     values, place = np.unique(np.maximum(values, sizes.minimum), return_inverse=True)
-    return values, np.bincount(place, weights=probabilities / probabilities.sum())
+    return values, np.bincount(place, weights=probabilities / probabilities.sum()).astype(float)
 
 
 def _empirical(sizes: Sizes) -> tuple[Integers, Array]:
@@ -165,11 +160,11 @@ def _rounded(
 
     def table(m: float, s: float) -> tuple[Integers, Array]:
         k = np.arange(int(most(m, s)) + 1)
-        ends = np.concatenate([[0.0], below(k + 0.5, m, s)])
+        ends = np.concatenate([[0.0], below(np.asarray(k + 0.5, dtype=float), m, s)])
         ends[-1] = 1.0
         return k, np.diff(ends)
 
-    def gaps(at: Array) -> Array:
+    def gaps(at: NDArray[Any]) -> Array:
         k, p = table(*np.exp(np.clip(at, start - 1, start + 1)).tolist())
         found = float(k @ p)
         return np.array([found / mean - 1, float((k - found) ** 2 @ p) / sd**2 - 1])
@@ -183,15 +178,14 @@ def _rounded(
         if np.abs(gaps(at)).max() < 1e-9:
             k, p = table(*np.exp(at).tolist())
             return k[p > 0], p[p > 0]
-    raise _impossible(
-        sizes, f"greater than about {max(least, 0.2) / mean:.2g}, as sizes are whole numbers", "cluster_size = a list"
-    )
+    allowed = f"greater than about {max(least, 0.2) / mean:.2g}, as sizes are whole numbers"
+    raise _impossible(sizes, allowed, "cluster_size = a list")
 
 
 def _impossible(sizes: Sizes, allowed: str, repair: str) -> StudyError:
     return StudyError(
         [
-            f'design.cluster_size.cv = {sizes.cv:g}: must be {allowed}, for distribution = "{sizes.kind}" and mean = {sizes.mean:g}; '
-            f"write such a cv, or {repair}"
+            f'design.cluster_size.cv = {sizes.cv:g}: must be {allowed}, for distribution = "{sizes.kind}" and '
+            f"mean = {sizes.mean:g}; write such a cv, or {repair}"
         ]
     )
