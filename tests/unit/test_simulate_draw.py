@@ -80,7 +80,7 @@ def row_twin(d, stream):
     redrawn = np.flatnonzero(np.isnan(d.between_fixed[:, 0]))
     z = np.repeat(d.between_fixed[:, :, None], R if len(redrawn) else 1, axis=2)
     for m in redrawn:
-        z[m] = d.between_mean[m] + d.between_sd[m] * stream.standard_normal((d.clusters, R))
+        z[m] = d.between_predictors[m].mean + d.between_predictors[m].sd * stream.standard_normal((d.clusters, R))
     u = np.einsum("ik,jkr->jir", d.random_factor, stream.standard_normal((d.clusters, len(d.random), R)))
     noise = stream.standard_normal((d.rows, d.drawn + 1, R))
     columns = [np.repeat(known[:, None], R, axis=1) for known in d.known_rows.T]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from .compiled import compiled
 from .deviates import chi_square, standard_normal
 from .gram import Draw
+from .between import draw_between
 from .layout import Array, Design
 
 __all__ = ["Moments", "draw_between", "draw_errors", "draw_random_effects", "random_effects"]
@@ -79,17 +80,6 @@ def known_dd(design: Design, replicates: int) -> Array:
     dd = np.empty((design.clusters, d * (d + 1) // 2, replicates))
     dd[:, : design.known_gram.shape[1]] = design.known_gram[:, :, None]
     return dd
-
-
-def draw_between(design: Design, generator: Generator, replicates: int) -> Array:
-    """(m, J, R or 1): the level-2 predictors; those that are not redrawn repeat their values."""
-    redrawn = np.flatnonzero(np.isnan(design.between_fixed).any(axis=1))
-    if not len(redrawn):
-        return design.between_fixed[:, :, None]
-    z = np.repeat(design.between_fixed[:, :, None], replicates, axis=2)
-    noise = standard_normal(generator, (len(redrawn), design.clusters, replicates))
-    z[redrawn] = design.between_mean[redrawn, None, None] + design.between_sd[redrawn, None, None] * noise
-    return z
 
 
 def draw_random_effects(design: Design, generator: Generator, replicates: int) -> Array:

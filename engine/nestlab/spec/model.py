@@ -153,8 +153,8 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The variables that it gives to formulas: its name, or of a categorical one a contrast for all but one category."""
-        if self.distribution != "categorical":
+        """The variables that it gives to formulas: its name, or where it has categories a contrast for all but one of them."""
+        if not self.categories:
             return (self.name,)
         kept = self.categories[1:] if self.coding == "treatment" else self.categories[:-1]
         return tuple(f"{self.name}[{category}]" for category in kept)
