@@ -1,9 +1,9 @@
 """Rows of any kind: drawn, thinned by what is missing, and summed into the sufficient statistics; none is kept.
 
 Serves what has no exact draw of its statistics: predictors and errors that are not normal, autocorrelated or heteroscedastic
-rows, rows that are missing. A block first draws what clusters have (level-2 predictors, random effects, sizes, parts of predictors
-that a cluster's rows share, residual variances, dropout), for all replicates at once; then a row of normal scores for each row of
-complete data, replicate after replicate, so that how many are held at once changes nothing.
+rows, rows that are missing. A block first draws what clusters have (level-2 predictors, random effects, sizes, parts of
+predictors that a cluster's rows share, residual variances, dropout), for all replicates at once; then a row of normal scores for
+each row of complete data, replicate after replicate, so that how many are held at once changes nothing.
 
 Truth and centring refer to the complete data, analyses to the rows that are left: within(x), between(x) and center(x) of a draw
 are the analyst's. What the truth's amounts to beyond them is part of e, so that y = X beta + Z u + e holds with the analyst's.
