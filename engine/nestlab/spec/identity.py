@@ -17,7 +17,7 @@ from typing import Any
 
 from .covariance import pairs
 from .formula import formula_text
-from .model import Condition, Contrast, Formula, Layout, Method, Predictor, Truth
+from .model import Condition, Contrast, Formula, Layout, Method, Predictor, Sizes, Truth
 from .prior import Prior
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "key_words",
     "layout_key",
     "result_key",
+    "sizes_key",
 ]
 
 DRAW_VERSION = 1  # raised when the same key comes to draw other numbers
@@ -88,6 +89,27 @@ def layout_key(condition: Condition, name: str) -> str:
         "predictor": {predictor.name: _predictor(predictor)},
     }
     return _sha256(identity)
+
+
+def sizes_key(condition: Condition) -> str:
+    """The key of cluster sizes that are drawn once: conditions that share seed, clusters and distributions share them."""
+    identity = {
+        "draw_version": DRAW_VERSION,
+        "seed": condition.seed,
+        "sizes": [[clusters, None if sizes is None else _sizes(sizes)] for clusters, sizes in condition.layout.drawn],
+    }
+    return _sha256(identity)
+
+
+def _sizes(sizes: Sizes) -> dict[str, Any]:
+    """All that a draw of sizes depends on."""
+    return {
+        "kind": sizes.kind,
+        "mean": float(sizes.mean),
+        "cv": float(sizes.cv),
+        "values": sizes.values,
+        "minimum": sizes.minimum,
+    }
 
 
 def result_key(data_key: str, method: Method) -> str:
