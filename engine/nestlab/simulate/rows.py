@@ -40,7 +40,7 @@ class Rows:
         d, g, k = len(design.columns), design.drawn, design.known
         z = draw_between(design, generator, R)
         u = draw_random_effects(design, generator, R)
-        dd = known_dd(design.known_gram, g + len(design.products), R)
+        dd = known_dd(design, R)
         if g:
             dd[:, k * (k + 1) // 2 :] = 0.0
         de, ee = np.zeros((J, d, R)), np.zeros((J, R))
