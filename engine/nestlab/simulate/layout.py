@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..spec.model import INTERCEPT, Condition, Formula, Predictor, source_of, term_variables
 from .known import between_values, known_columns, known_predictors, known_products, lower_factor
+from .sizes import fixed_sizes
 
 __all__ = ["Design", "compile_design", "known_columns", "lower_factor", "pair"]
 
@@ -135,7 +136,7 @@ def compile_design(condition: Condition, formulas: Sequence[Formula] = ()) -> De
     single = (*plain, *(f"{how}({plain[source]})" for source, how in centred))
     products = _products(condition.truth.formula, single, set(constant))
     columns = (*single, *products)
-    sizes = np.array(condition.layout.sizes, dtype=np.int64)
+    sizes = fixed_sizes(condition)
     random = [_split(column, columns, names) for column in condition.truth.formula.random_columns]
     assert not any(outer for _, outer in random), "spec refuses random slopes of level-2 predictors"
     each = [p for p in drawn for _ in p.columns]
