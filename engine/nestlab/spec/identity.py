@@ -102,9 +102,8 @@ def layout_key(condition: Condition, name: str) -> str:
 
 
 def sizes_key(condition: Condition) -> str:
-    """The key of cluster sizes that are drawn once: conditions that share seed and layout share it."""
-    identity = {"draw_version": DRAW_VERSION, "seed": condition.seed, "layout": _layout(condition.layout)}
-    return _sha256(identity | _sizes(condition.layout))
+    """The key of cluster sizes that are drawn once: conditions that share seed, clusters and distributions share them."""
+    return _sha256({"draw_version": DRAW_VERSION, "seed": condition.seed} | _sizes(condition.layout))
 
 
 def result_key(data_key: str, method: Method) -> str:

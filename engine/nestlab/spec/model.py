@@ -154,7 +154,7 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The variables that it gives to formulas: its name, or of one with categories a contrast for all but one of them."""
+        """The variables that it gives to formulas: its name, or where it has categories a contrast for all but one of them."""
         if not self.categories:
             return (self.name,)
         kept = self.categories[1:] if self.coding == "treatment" else self.categories[:-1]
