@@ -78,11 +78,12 @@ def _refusal(pair: Sequence[str], by_name: Mapping[str, Predictor]) -> str | Non
                 f"must be of predictors that are drawn from a distribution of numbers, and {predictor.name} is "
                 f'"{predictor.distribution}"; remove it, or write distribution = "normal" or "binary"'
             )
-        if not predictor.redraw:
-            return (
-                f"must be of predictors that are redrawn, and {predictor.name} is drawn once; remove it, or "
-                f"predictors.{predictor.name}.redraw"
-            )
+    if a.redraw != b.redraw:
+        once, anew = (b, a) if a.redraw else (a, b)
+        return (
+            f"must be of predictors that are both redrawn or both not, and {once.name} is drawn once; write the same "
+            f"redraw in [predictors.{once.name}] and [predictors.{anew.name}]"
+        )
     return None
 
 

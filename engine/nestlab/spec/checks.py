@@ -15,7 +15,7 @@ from .formula import random_term_text
 from .model import CENTRINGS, INTERCEPT, Errors, Formula, Layout, Method, Missing, Predictor, source_of, term_variables
 from .paths import rows_reasons, variable_levels
 from .problems import Problem, Problems
-from .sizes import longest
+from .sizes import layout_words, longest
 
 __all__ = ["Checks", "Structure"]
 
@@ -90,10 +90,9 @@ class Checks:
 
     def _layout(self, layout: Layout, predictors: Predictors) -> tuple[Problem, ...]:
         problems = Problems()
-        written = layout.sizes[0] if len(set(layout.sizes)) == 1 else layout.sizes
         for predictor in predictors:
             if predictor.level == 1 and (text := _rows_refusal(predictor, layout)):
-                problems.add_value("design.cluster_size", written, text)
+                problems.add_value("design.cluster_size", layout_words(layout), text)
         for method in self.methods:
             for text in _too_few(method, layout, variable_levels(predictors)):
                 problems.add_value(formula_key(self.truth, method), method.formula.text, text)

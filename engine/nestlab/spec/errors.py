@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from .model import NORMAL, Distribution, Errors
 from .problems import Problem, Problems, nearest
-from .shapes import PARAMETERS, check_shape, read_shape, reader, shape_words
+from .shapes import PARAMETERS, USUAL, check_shape, read_shape, reader, shape_words
 
 __all__ = ["ERRORS", "SHAPE_KEYS", "MadeErrors", "error_words", "read_effects", "read_errors"]
 
@@ -68,8 +68,7 @@ def _shape(table: str, items: Items, varies: bool) -> MadeShape:
     kind = given.get("distribution", "normal")
     for key in given:
         if key != "distribution" and key not in PARAMETERS[kind] and not varies:
-            other = next(shape for shape, words in PARAMETERS.items() if key in words)
-            text = f'must be absent for distribution = "{kind}"; remove it, or write distribution = "{other}"'
+            text = f'must be absent for distribution = "{kind}"; remove it, or write distribution = "{USUAL[key]}"'
             problems.add_number(f"{table}.{key}", given[key], text)
     if problems or not check_shape(kind, table, given.get, problems):
         return MadeShape(None, tuple(problems))

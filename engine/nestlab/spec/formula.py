@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .model import CENTRINGS, INTERCEPT, Formula, RandomTerm, source_of, term_variables
+from .problems import close_match
 
 __all__ = [
     "MAX_FIXED",
@@ -199,7 +200,9 @@ def _parse(text: str, written: str, words: Mapping[str, str]) -> Formula:
 def _no_call(name: str) -> str:
     if name in CENTRINGS:
         return f"{name}(...) takes one predictor; write {name}(x)"
-    return f"calls such as {name}(...) are not possible in a study formula; give the variable as a predictor"
+    guess = close_match(name, CENTRINGS)
+    repair = f"did you mean {guess}(...)?" if guess else "give the variable as a predictor"
+    return f"calls such as {name}(...) are not possible in a study formula; {repair}"
 
 
 def _check_limits(response: str, fixed: tuple[str, ...], random: tuple[RandomTerm, ...]) -> None:

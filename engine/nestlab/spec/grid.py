@@ -13,7 +13,7 @@ from .covariance import correlation_path, pairs, variance_path
 from .formula import formula_text
 from .model import FactorValue, Formula
 from .prior import Prior, looks_like_prior
-from .problems import Problems, close_path, show
+from .problems import Problems, close_path, nearest, show
 
 __all__ = ["MOST_CONDITIONS", "Given", "Grid", "raw_points", "read_grid"]
 
@@ -251,7 +251,10 @@ def _refusal(name: str, found: Setting | None, given: Given) -> str | None:
         return "the formula is the same in all conditions; keep every term and vary its true value (0 removes it)"
     if name in SHORT_NAMES:
         return None if found else _short_refusal(name, given.truth)
-    if found and not _predictors_of(name) <= {*given.predictors, *(c for cs in given.factors.values() for c in cs)}:
+    columns = {*given.predictors, *(c for cs in given.factors.values() for c in cs)}
+    if found and first in ("correlation", "truth") and (unknown := sorted(_predictors_of(name) - columns)):
+        return f"names {unknown[0]}, which is no predictor of the study; {nearest(unknown[0], sorted(columns))}"
+    if found and not _predictors_of(name) <= columns:
         found = None
     if found is None:
         return f"names nothing that can vary; {_other_names(name, given)}"

@@ -23,7 +23,7 @@ from .model import NORMAL, Condition, Contrast, Formula, Layout, Method, Predict
 from .predictors import predictor_words
 from .prior import Prior
 from .shapes import shape_words
-from .sizes import size_words
+from .sizes import layout_words, size_words
 
 __all__ = [
     "DERIVED_PATHS",
@@ -191,9 +191,11 @@ def _predictor(predictor: Predictor) -> dict[str, Any]:
 _LISTED = 20
 
 
-def _described(words: Mapping[str, Any]) -> dict[str, Any]:
-    """Words for people: a list of many numbers becomes their count, mean, sd and digest."""
-    return {key: _digest(value) if _is_long(value) else value for key, value in words.items()}
+def _described(words: Any) -> Any:
+    """Words for people: a list of many numbers in a table becomes their count, mean, sd and digest."""
+    if not isinstance(words, Mapping):
+        return words
+    return {key: _digest(value) if _is_long(value) else _described(value) for key, value in words.items()}
 
 
 def _is_long(value: Any) -> bool:
@@ -225,7 +227,7 @@ def describe(condition: Condition) -> dict[str, Any]:
         "draw_version": DRAW_VERSION,
         "design": {
             "clusters": condition.layout.clusters,
-            "cluster_size": _cluster_size(condition.layout),
+            "cluster_size": _described(layout_words(condition.layout)),
         },
         "truth": {
             "formula": formula_text(truth.formula),
@@ -243,20 +245,6 @@ def describe(condition: Condition) -> dict[str, Any]:
         **({"missing": missing_words(condition.missing)} if condition.missing else {}),
         **({"prior": priors} if priors else {}),
     }
-
-
-def _cluster_size(layout: Layout) -> Any:
-    """A number, a list where sizes differ, or the words of their distribution; of arms one after the other."""
-    if not layout.drawn:
-        return layout.sizes[0] if len(set(layout.sizes)) == 1 else list(layout.sizes)
-    described: list[Any] = []
-    first = 0
-    for clusters, sizes in layout.drawn:
-        described.append(layout.sizes[first] if sizes is None else _described(size_words(sizes)))
-        first += clusters
-    return (
-        described[0] if len(described) == 1 else {"arms": {str(k): size for k, size in enumerate(described, start=1)}}
-    )
 
 
 def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

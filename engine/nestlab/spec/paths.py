@@ -18,7 +18,16 @@ from .model import (
     term_variables,
 )
 
-__all__ = ["block_size", "is_plain", "path_lines", "path_of", "plain_parts", "rows_reasons", "variable_levels"]
+__all__ = [
+    "block_size",
+    "is_plain",
+    "path_line",
+    "path_of",
+    "path_reasons",
+    "plain_parts",
+    "rows_reasons",
+    "variable_levels",
+]
 
 MOST_BLOCK = 512
 LEAST_BLOCK = 16
@@ -141,27 +150,25 @@ def block_size(clusters: int, level_1: int, *, rows: int = 0) -> int:
     return size
 
 
-@lru_cache(maxsize=1024)
-def _reasons_of(condition_parts: tuple[Formula, tuple[Predictor, ...], Errors, Missing | None]) -> tuple[str, ...]:
-    return rows_reasons(*condition_parts)
+def path_reasons(condition: Condition) -> tuple[str, ...]:
+    """`rows_reasons` of a condition."""
+    truth = condition.truth
+    return _reasons(truth.formula, condition.predictors, truth.errors, condition.missing)
 
 
-def path_lines(conditions: Sequence[Condition]) -> tuple[str, ...]:
-    """What people are told of how the data of a study's conditions are drawn, a line a path."""
-    direct, reasons = 0, dict[str, None]()
-    for condition in conditions:
-        if condition.path == "moments":
-            direct += 1
-            continue
-        truth = condition.truth
-        found = _reasons_of((truth.formula, condition.predictors, truth.errors, condition.missing))
-        reasons.update(dict.fromkeys(found))
+_reasons = lru_cache(maxsize=1024)(rows_reasons)
+
+
+def path_line(conditions: Sequence[Condition]) -> str:
+    """What people are told of how the data of a study's conditions are drawn."""
+    direct = sum(condition.path == "moments" for condition in conditions)
     rows = len(conditions) - direct
-    lines = []
+    reasons = dict.fromkeys(reason for condition in conditions for reason in path_reasons(condition))
+    texts = []
     if direct:
-        where = "" if not rows else f" in {direct:,} of {len(conditions):,} conditions"
-        lines.append(f"moments path{where}: sufficient statistics are drawn directly, exact for this truth")
+        where = f" in {direct:,} of {len(conditions):,} conditions" if rows else ""
+        texts.append(f"sufficient statistics, drawn directly (moments path){where}")
     if rows:
-        where = "" if not direct else f" in {rows:,} of {len(conditions):,} conditions"
-        lines.append(f"rows path{where}: {'; '.join(reasons)}")
-    return tuple(lines)
+        where = f" in {rows:,}" if direct else ""
+        texts.append(f"row by row (rows path){where}, as {', '.join(reasons)}")
+    return f"data: {'; '.join(texts)}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .model import Predictor
 from .problems import Problem, Problems
-from .shapes import PARAMETERS, check_shape, read_shape
+from .shapes import PARAMETERS, USUAL, check_shape, read_shape
 from .tables import PredictorTable
 from .values import MADE, SHAPES
 
@@ -40,7 +40,7 @@ _NEEDED = {
 #: Along the rows of a cluster, hence of level 1.
 _BY_ROW = ("time", "schedule", "period")
 #: Distributions that may have correlations.
-CORRELATED = (*SHAPES, "binary")
+CORRELATED = (*SHAPES, "binary", "resampled")
 
 Items = tuple[tuple[str, Any], ...]
 
@@ -95,7 +95,10 @@ def _check_idle(kind: str, given: Mapping[str, Any], key: str, problems: Problem
     for word in given:
         if word in ("level", "distribution", "source", *_USED[kind]) or (kind == "balanced" and word == "redraw"):
             continue
-        other = next((k for k in ("normal", "binary", *SHAPES, *MADE) if word in _USED[k]), "resampled")
+        if word == "column" and "file" in given:
+            continue
+        kinds = ("normal", "binary", USUAL.get(word, "t"), *MADE)
+        other = next((k for k in kinds if word in _USED[k]), "resampled")
         text = f'must be absent for distribution = "{kind}"; remove it, or write distribution = "{other}"'
         problems.add_number(f"{key}.{word}", given[word], text)
 

@@ -8,7 +8,7 @@ from typing import Any
 from .model import NORMAL, Distribution
 from .problems import Problems
 
-__all__ = ["PARAMETERS", "Read", "check_shape", "read_shape", "reader", "shape_words"]
+__all__ = ["PARAMETERS", "USUAL", "Read", "check_shape", "read_shape", "reader", "shape_words"]
 
 #: The parameters that each distribution needs.
 PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -21,6 +21,8 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "chi-square": ("df",),
     "contaminated": ("share", "ratio"),
 }
+#: The first distribution that comes to mind for a parameter.
+USUAL = {"df": "t", "skewness": "gamma", "share": "contaminated", "ratio": "contaminated"}
 _EXAMPLES = {"df": "5", "skewness": "0.8", "share": "0.1", "ratio": "3"}
 #: A skew-normal distribution cannot be more skewed than this (Azzalini 1985: 0.9953).
 _MOST_SKEWED = 0.995

@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .model import Layout, Predictor, Sizes
-from .problems import Problem, Problems
+from .problems import Problem, Problems, show
 from .tables import SizesTable
 
-__all__ = ["MOST_ARMS", "SIZE", "MadeLayout", "longest", "read_layout", "size_words"]
+__all__ = ["MOST_ARMS", "SIZE", "MadeLayout", "layout_words", "longest", "read_layout", "size_words"]
 
 SIZE = "design.cluster_size"
 MOST_ARMS = 9
@@ -112,8 +112,9 @@ def _one(flat: Mapping[str, Any], path: str, problems: Problems) -> int | tuple[
     given = {key: flat[f"{path}.{key}"] for key in _KEYS if f"{path}.{key}" in flat}
     if path in flat:
         for key in given:
-            text = f"belongs to a distribution of sizes, and {path} = {flat[path]}; write {path} = {_EXAMPLE}, or remove it"
-            problems.add_number(f"{path}.{key}", given[key], text)
+            example = f'{{ distribution = "lognormal", mean = {flat[path]}, cv = 0.5 }}'
+            text = f"belongs to a distribution of sizes, and {path} = {show(flat[path])}; write {path} = {example}, or remove it"
+            problems.add(f"{path}.{key}", text)
         size: int | tuple[int, ...] = flat[path]
         return None if given else size
     kind = given.get("distribution") or ("empirical" if "values" in given else None)
@@ -122,7 +123,7 @@ def _one(flat: Mapping[str, Any], path: str, problems: Problems) -> int | tuple[
         problems.add_value(path, {key: given[key] for key in given}, text)
         return None
     for key in given:
-        if key not in ("distribution", "source", *_FITTING[kind]):
+        if key not in ("distribution", "source", *_FITTING[kind]) and not (key == "column" and "file" in given):
             problems.add_number(f"{path}.{key}", given[key], _idle(kind, key))
     for key in ("mean", "cv"):
         if key in _FITTING[kind] and key not in given:
@@ -197,6 +198,20 @@ def longest(layout: Layout) -> float:
             return math.inf
         first += clusters
     return most
+
+
+def layout_words(layout: Layout) -> Any:
+    """A number, a list where sizes differ, or the words of their distribution; of arms one after the other."""
+    if not layout.drawn:
+        return layout.sizes[0] if len(set(layout.sizes)) == 1 else list(layout.sizes)
+    described: list[Any] = []
+    first = 0
+    for clusters, sizes in layout.drawn:
+        described.append(layout.sizes[first] if sizes is None else size_words(sizes))
+        first += clusters
+    return (
+        described[0] if len(described) == 1 else {"arms": {str(k): size for k, size in enumerate(described, start=1)}}
+    )
 
 
 def size_words(sizes: Sizes) -> dict[str, Any]:

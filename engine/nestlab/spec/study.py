@@ -9,6 +9,7 @@ All problems of a file come in one StudyError, a line each.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -90,7 +91,7 @@ class StudyFile(Table):
         problems = Problems()
         unread = read_columns(tables, folder or Path(), problems)
         study, suspects = validate(cls, tables, problems)
-        suspects |= unread
+        suspects |= unread | _columns_of(suspects)
         if study is None:
             raise StudyError(problem.line for problem in problems)
         found = Problems()
@@ -155,6 +156,12 @@ class StudyFile(Table):
         )
 
 
+def _columns_of(suspects: set[str]) -> set[str]:
+    """The true values of predictors whose columns are not known, as what makes them was refused."""
+    found = (re.fullmatch(r"predictors\.(\w+)\.(?:distribution|categories|coding|periods)", path) for path in suspects)
+    return {f"truth.fixed.{match[1]}" for match in found if match}
+
+
 def _judged(key: str, suspects: set[str]) -> bool:
-    """Whether a key, or a table around it, has been refused before."""
-    return any(key == suspect or key.startswith(f"{suspect}.") for suspect in suspects)
+    """Whether a key, a table around it, or a predictor whose column it is has been refused before."""
+    return any(key == suspect or key.startswith((f"{suspect}.", f"{suspect}[")) for suspect in suspects)

@@ -299,7 +299,7 @@ SHAPE_DF = Kind("a number from 0.1 to 1000000", "write a number such as 5", lamb
 SKEWNESS = Kind("a number from -10 to 10", "write a number such as 1", lambda value: _float(value, -10.0, 10.0))
 SHARE = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", lambda v: _icc(v))
 OPEN_SHARE = Kind("a number between 0 and 1, neither included", "write a share such as 0.3", lambda v: _open_unit(v))
-SD_RATIO = Kind("a number > 0, at most 1000", "write a number such as 3", lambda v: _float(v, 1e-3, 1e3))
+SD_RATIO = Kind("a number from 0.001 to 1000", "write a number such as 3", lambda v: _float(v, 1e-3, 1e3))
 VARIANCE_RATIO = Kind("a number > 0", "write a ratio such as 2", lambda v: _above_zero(v))
 AR1 = Kind(
     "a number between -1 and 1, neither included",
