@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from nestlab.run.store import RefusedError, Store
 from nestlab.show.report import write_report
 from nestlab.show.solve_command import Options, question_of
 from nestlab.show.summary import overview
+from nestlab.simulate.distributions import contrast_matrix
 from nestlab.simulate.layout import compile_design
 from nestlab.spec.effects import converted, explained
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import data_key
 from nestlab.spec.model import Condition, Effect, Errors, Layout, Predictor, Truth
 from nestlab.spec.study import StudyError, StudyFile
-from nestlab.spec.variances import Moments, moments_of, predictor_variance
+from nestlab.spec.variances import Moments, contrast_values, moments_of, predictor_variance
 
 STUDY: dict[str, Any] = {
     "name": "effects",
@@ -221,12 +222,16 @@ def test_a_schedule_varies_within_and_between_clusters() -> None:
     assert (parts.mean, parts.between, parts.within) == pytest.approx((1 / 2, 1 / 36, 2 / 9), rel=1e-13)
 
 
-@pytest.mark.parametrize("coding", ["treatment", "sum"])
+@pytest.mark.parametrize("coding", ["treatment", "sum", "helmert"])
 @pytest.mark.parametrize("level", [1, 2])
 def test_contrasts_of_one_factor_against_enumeration(coding: Any, level: Any) -> None:
     shares = (0.2, 0.3, 0.5)
     k = Predictor("k", level, "categorical", categories=("a", "b", "c"), shares=shares, coding=coding)
-    rows = {"treatment": [[0, 0], [1, 0], [0, 1]], "sum": [[1, 0], [0, 1], [-1, -1]]}[coding]
+    rows = {
+        "treatment": [[0, 0], [1, 0], [0, 1]],
+        "sum": [[1, 0], [0, 1], [-1, -1]],
+        "helmert": [[-1, -1], [1, -1], [0, 2]],
+    }[coding]
     exact = np.cov(np.array(rows, dtype=float).T, aweights=shares, ddof=0)
     names = ("k[b]", "k[c]") if coding == "treatment" else ("k[a]", "k[b]")
     moments = of(condition_of("y ~ x + (1 | g)", (k,), (0.0, 0.0)))
@@ -237,23 +242,48 @@ def test_contrasts_of_one_factor_against_enumeration(coding: Any, level: Any) ->
         assert found[level - 1] == pytest.approx(0, abs=1e-14)
 
 
-@pytest.mark.parametrize("sizes", [(6, 6, 6, 6, 6), (2, 3, 5, 7, 4, 6)])
-def test_covariances_of_balanced_predictors_against_the_design(sizes: tuple[int, ...]) -> None:
-    names = ("a", "b", "c")
-    level_1 = tuple(Predictor(name, 1, "balanced", redraw=False) for name in names)
-    level_2 = tuple(Predictor(f"z{name}", 2, "balanced", redraw=False) for name in names)
-    formula = "y ~ a + b + c + za + zb + zc + (1 | g)"
-    condition = condition_of(formula, (*level_1, *level_2), (0.0,) * 7, Layout(sizes))
+KNOWN = (
+    Predictor("a", 1, "balanced", redraw=False),
+    Predictor("b", 1, "balanced", redraw=False),
+    Predictor("c", 1, "balanced", redraw=False),
+    Predictor("p", 1, "period", values=(0.0, 0, 1, 1, 2, 2, 2), categories=("0", "1", "2"), redraw=False),
+    Predictor("q", 1, "arms", arms=(2, 3, 1), redraw=False),
+    Predictor("s", 1, "schedule", sequences=((0, 0, 0, 1, 1, 1, 1), (0, 1, 1, 1, 1, 1, 1)), redraw=False),
+    Predictor("t", 1, "time", 2.0, 0.5, redraw=False),
+    Predictor("v", 1, "list", values=(1.0, 5.0, 2.0), redraw=False),
+    Predictor("za", 2, "balanced", redraw=False),
+    Predictor("zb", 2, "balanced", redraw=False),
+    Predictor("zc", 2, "balanced", redraw=False),
+    Predictor("zl", 2, "list", values=(1.0, 7.0, 3.0, 4.0), redraw=False),
+)
+
+
+@pytest.mark.parametrize("sizes", [(6,) * 6, (2, 3, 5, 7, 4, 6)])
+def test_covariances_of_known_predictors_against_the_design(sizes: tuple[int, ...]) -> None:
+    columns = [column for predictor in KNOWN for column in predictor.columns]
+    condition = condition_of("y ~ a + (1 | g)", KNOWN, (0.0, 0.0), Layout(sizes))
     design, moments = compile_design(condition), of(condition)
     group = np.repeat(np.arange(len(sizes)), sizes)
     outer = dict(zip(design.between, design.between_fixed, strict=True))
-    rows = dict(zip(design.columns, design.known_rows.T, strict=True)) | {k: v[group] for k, v in outer.items()}
+    inner = dict(zip(design.columns, design.known_rows.T, strict=False))
+    rows = inner | {k: v[group] for k, v in outer.items()}
     means = {k: np.bincount(group, v) / np.array(sizes) for k, v in rows.items()}
-    for a, b in combinations([p.name for p in condition.predictors], 2):
+    for a, b in combinations_with_replacement(columns, 2):
         found = moments.covariance(a, b)
         about = [rows[k] - means[k][group] for k in (a, b)]
         exact = np.cov(means[a], means[b], ddof=0)[0, 1], float(np.mean(about[0] * about[1]))
-        assert found == pytest.approx(exact, abs=1e-14), (a, b)
+        if found is not None and found != (0.0, 0.0):
+            assert found == pytest.approx(exact, abs=1e-13), (a, b)
+        elif found is not None:
+            assert exact == pytest.approx((0, 0), abs=1e-13), (a, b)
+        else:
+            raise AssertionError(f"{a} and {b} are known")
+
+
+@pytest.mark.parametrize("coding", ["treatment", "sum", "helmert"])
+def test_contrasts_are_those_of_the_simulation(coding: Any) -> None:
+    predictor = Predictor("k", 1, "categorical", categories=tuple("abcd"), shares=(0.25,) * 4, coding=coding)
+    assert np.array_equal(contrast_values(predictor), contrast_matrix(predictor))
 
 
 def test_correlated_predictors() -> None:
@@ -388,6 +418,30 @@ def test_simulated_data_have_the_shares_that_are_stated() -> None:
         assert abs(found - share) < 4 * mcse
         assert mcse < share / 8
     assert np.array(rows)[:, 3].mean() < 0
+
+
+def test_simulated_data_of_any_predictors_have_the_shares_that_are_stated() -> None:
+    made = tables(
+        {
+            "truth/formula": "y ~ x + w + z + (1 | g)",
+            "truth/fixed": {"Intercept": 0, "x": {"r2": 0.2}, "w": {"r2": 0.1}, "z": {"r2": 0.3}},
+            "predictors/x": {"level": 1, "distribution": "gamma", "skewness": 1.0, "mean": 2, "sd": 3, "icc": 0.3},
+            "predictors/w": {"level": 1, "distribution": "binary", "share": 0.3},
+            "predictors/z": {"level": 2, "distribution": "lognormal", "skewness": 1.0},
+        }
+    )
+    del made["predictors"]["arm"]
+    simulated, rows = nl.Study.from_dict(made), []
+    assert simulated.conditions[0].path == "rows"
+    for replicate in range(300):
+        frame = simulated.data(0, replicate)
+        y, x, w, z = (frame[name].to_numpy(dtype=float).reshape(20, 10) for name in "yxwz")
+        pairs = [components(a, b, 1) for a, b in ((y, y), (y, x), (x, x), (y, w), (w, w), (y, z), (z, z))]
+        rows.append([pair[i] for pair, i in zip(pairs, (0, 0, 0, 0, 0, 1, 1), strict=True)] + [pairs[0][1]])
+    for share, cov, own, whole in ((0.2, 1, 2, 0), (0.1, 3, 4, 0), (0.3, 5, 6, 7)):
+        found, mcse = jackknife(np.array(rows), lambda m, c=cov, o=own, v=whole: m[c] ** 2 / (m[o] * m[v]))
+        assert abs(found - share) < 4 * mcse
+        assert mcse < share / 8
 
 
 # --- where it is kept and shown
@@ -632,7 +686,7 @@ BAD: list[CHANGES] = [
         {"prior/truth.fixed.x.d": {"distribution": "normal", "mean": 0, "sd": 1}},
         {},
         'prior.truth.fixed.x.d = {"distribution": "normal", "mean": 0, "sd": 1}: must be a finite number; a prior may '
-        "stand for numbers of the truth only: write a value, or several as an axis of the grid",
+        "stand for effects, variances and correlations of the truth only: write a value, or several as an axis of the grid",
     ),
 ]
 

@@ -131,7 +131,7 @@ def _start(design: Design, zcols: tuple[int, ...]) -> Array:
 
 def _groups(design: Design, zcols: tuple[int, ...]) -> NDArray[np.int64]:
     """Of each cluster the first one that has the same Z'Z in all replicates: those of one size where q = 1, for example."""
-    if max(zcols, default=design.known) >= design.known:
+    if not design.settled or max(zcols, default=design.known) >= design.known:
         return np.arange(design.clusters)
     entries = [pair(a, b) for a in zcols for b in zcols]
     _, first, inverse = np.unique(design.known_gram[:, entries], axis=0, return_index=True, return_inverse=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..spec.effects import explained
 from ..spec.model import Method
+from ..spec.paths import path_reasons
 from ..spec.study import StudyFile
 from .columns import drawn_columns, stored_columns
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
@@ -130,7 +131,7 @@ def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
 
 
 def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, Any]]:
-    """Derived quantities of conditions.parquet: sizes, path, block size."""
+    """Derived quantities of conditions.parquet: sizes, path and why, block size."""
     known = {}
     for job in jobs:
         layout = job.condition.layout
@@ -138,6 +139,7 @@ def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, A
             "clusters_total": layout.clusters,
             "rows_total": layout.rows,
             "path": job.condition.path,
+            "path_reason": "; ".join(path_reasons(job.condition)),
             "block_size": job.condition.block_size,
             **dict(zip(("r2.within", "r2.between"), map(finite, explained(job.condition)), strict=True)),
         }

@@ -24,7 +24,8 @@ class Draw:
 
     dd (J, d(d+1)/2, R or 1): D'D by pairs (`layout.pair`); 1 where no level-1 predictor is redrawn. de (J, d, R): D'e.
     ee (J, R): e'e. u (J, q, R). z (m, J, R or 1): 1 where no level-2 predictor is redrawn. To be read only: what replicates
-    share may be the design's own. truths: of each replicate, where the condition has priors.
+    share may be the design's own. Clusters without rows have products of 0. truths: of each replicate, where the condition has
+    priors. offsets (c, J or 1, R): what the truth's centred columns are less those in D, where rows that were lost made them differ.
     """
 
     dd: Array
@@ -33,6 +34,7 @@ class Draw:
     u: Array
     z: Array
     truths: DrawnTruth | None = None
+    offsets: Array | None = None
 
     @property
     def replicates(self) -> int:

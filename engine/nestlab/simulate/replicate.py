@@ -13,6 +13,7 @@ projected off K and orthonormalised with positive pivots.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -30,9 +31,10 @@ RANK = 1e-10
 
 @dataclass(frozen=True)
 class ReplicateRows:
-    """N rows: D (N, d) the design's level-1 columns, z (m, J) the level-2 predictors, u (J, q) random effects, e (N) errors.
+    """N rows: D (N, d) the design's level-1 columns, z (m, J) the level-2 columns, u (J, q) random effects, e (N) errors.
 
-    fixed: the true fixed effects, where they are the replicate's own.
+    fixed: the true fixed effects, where they are the replicate's own; sizes (J): rows of each cluster, 0 of one that is absent,
+    where they are. Where rows are missing, e has what the truth's centred predictors are beyond those of the rows that are left.
     """
 
     D: Array
@@ -40,13 +42,18 @@ class ReplicateRows:
     u: Array
     e: Array
     fixed: tuple[float, ...] | None = None
+    sizes: NDArray[np.int64] | None = None
+
+    def spread(self, design: Design, values: NDArray[Any]) -> NDArray[Any]:
+        """(N): values of clusters (J), on their rows."""
+        return np.repeat(values, design.sizes if self.sizes is None else self.sizes)
 
     def term(self, design: Design, name: str) -> Array:
         """(N): the values of a term, as "x:z"."""
         column, outer = design.split(name)
         values = self.D[:, column].copy()
         for predictor in outer:
-            values *= np.repeat(self.z[design.between.index(predictor)], design.sizes)
+            values *= self.spread(design, self.z[design.between.index(predictor)])
         return values
 
     def response(self, design: Design) -> Array:
@@ -58,7 +65,7 @@ class ReplicateRows:
             if value != 0.0:
                 y += value * self.term(design, name)
         for k, column in enumerate(design.random):
-            y += self.D[:, column] * np.repeat(self.u[:, k], design.sizes)
+            y += self.D[:, column] * self.spread(design, self.u[:, k])
         return y
 
 

@@ -15,6 +15,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,15 +59,12 @@ def _parts(predictor: Predictor, layout: Layout, column: str) -> Parts | None:
         case "binary":
             variance = mean * (1 - mean)
         case "categorical":
-            found = _contrast(predictor, column)
-            if found is None:
-                return None
-            mean, variance = found
+            mean, variance = _contrast(predictor, column)
         case "resampled":
             values = np.array(predictor.values)
             mean, variance = float(values.mean()), float(values.var())
         case distribution if distribution in _KNOWN:
-            return _known_parts(predictor, layout)
+            return _Known((predictor,), layout).parts(column)
         case distribution if distribution not in _SCALED:
             return None
     if predictor.level == 2:
@@ -74,44 +72,40 @@ def _parts(predictor: Predictor, layout: Layout, column: str) -> Parts | None:
     return Parts(mean, predictor.icc * variance, (1 - predictor.icc) * variance)
 
 
-def _contrast(predictor: Predictor, column: str) -> tuple[float, float] | None:
+def _contrast(predictor: Predictor, column: str) -> tuple[float, float]:
     """Mean and variance of a category's contrast."""
-    share = dict(zip(predictor.categories, predictor.shares, strict=True))
-    own = share[source_of(column)[1][1:-1]]
+    values, shares = contrast_values(predictor)[:, predictor.columns.index(column)], np.array(predictor.shares)
+    mean = float((shares * values).sum())
+    return mean, float((shares * values**2).sum()) - mean**2
+
+
+def contrast_values(predictor: Predictor) -> Array:
+    """(K, K - 1): the columns of a predictor of K categories, in each of them (`simulate.distributions` has them so)."""
+    K = len(predictor.categories)
     if predictor.coding == "treatment":
-        return own, own * (1 - own)
+        return np.eye(K)[:, 1:]
     if predictor.coding == "sum":
-        last = predictor.shares[-1]
-        return own - last, own + last - (own - last) ** 2
-    return None
+        return np.vstack([np.eye(K - 1), -np.ones((1, K - 1))])
+    return np.diag(np.arange(1.0, K), -1)[:, :-1] - np.triu(np.ones((K, K - 1)))
 
 
 # -- values that are the same in every replicate ---------------------------------------------------------------------------
 
 
-def _known_parts(predictor: Predictor, layout: Layout) -> Parts | None:
-    return _Known((predictor,), layout).parts(predictor.name)
-
-
 @dataclass(frozen=True)
 class _Known:
-    """Predictors (in order of name) whose values the layout gives."""
+    """Predictors (in order of name) whose values the layout gives. Their columns go by the names that formulas have for them."""
 
     predictors: tuple[Predictor, ...]
     layout: Layout
 
-    def parts(self, name: str) -> Parts | None:
-        found = self.products(name, name)
-        if found is None:
-            return None
-        total, between = found
-        mean = float(self._means(name).mean())
+    def parts(self, column: str) -> Parts:
+        total, between = self.products(column, column)
+        mean = float(self._means(column).mean())
         return Parts(mean, max(0.0, between - mean**2), max(0.0, total - between))
 
-    def products(self, a: str, b: str) -> tuple[float, float] | None:
-        """Mean of the product of two, and of the product of their clusters' means (each cluster counts once)."""
-        if any(self._predictor(name).distribution == "period" for name in (a, b)):
-            return None
+    def products(self, a: str, b: str) -> tuple[float, float]:
+        """Mean of the product of two columns, and of the product of their clusters' means (each cluster counts once)."""
         between = float((self._means(a) * self._means(b)).mean())
         rows = 0.0
         for clusters, values in [] if {a, b} & self._outer.keys() else self._kinds:
@@ -120,34 +114,32 @@ class _Known:
         return between + rows / self.layout.rows, between
 
     def tied(self, a: str, b: str) -> bool:
-        """Whether the values of two may go together: both are known, and do not vary over clusters and rows apart."""
-        if not {a, b} <= {p.name for p in self.predictors}:
+        """Whether the values of two predictors may go together: both are known, and neither varies apart from the other."""
+        pair = [p for p in self.predictors if p.name in (a, b)]
+        if len(pair) < 2 or _is_allocated(pair[0]) != _is_allocated(pair[1]):
             return False
-        inner = [name for name in (a, b) if name not in self._outer]
-        alike = len(set(self.layout.sizes)) == 1 and all(not self._predictor(name).sequences for name in inner)
+        inner = [p for p in pair if not _is_outer(p)]
+        alike = len(set(self.layout.sizes)) == 1 and not any(p.sequences for p in inner)
         return len(inner) != 1 or not alike
-
-    def _predictor(self, name: str) -> Predictor:
-        return next(p for p in self.predictors if p.name == name)
 
     @cached_property
     def _outer(self) -> dict[str, Array]:
         """(J): of what is constant within clusters."""
         J, values = self.layout.clusters, dict[str, Array]()
         balanced: list[NDArray[np.int64]] = []
-        for p in self.predictors:
-            if p.distribution == "arms":
-                values[p.name] = np.resize(np.repeat(np.arange(len(p.arms)), p.arms), J).astype(float)
-            elif p.level == 2 and p.distribution == "balanced":
+        for p in filter(_is_outer, self.predictors):
+            if p.distribution == "balanced":
                 balanced.append(_alternating(J, balanced))
                 values[p.name] = balanced[-1].astype(float)
-            elif p.level == 2:
-                values[p.name] = np.resize(np.array(p.values), J)
+            elif p.distribution == "arms":
+                values |= _columns(p, np.resize(np.repeat(np.arange(len(p.arms)), p.arms), J))
+            else:
+                values |= _columns(p, np.resize(np.array(p.values), J))
         return values
 
     @cached_property
     def _kinds(self) -> list[tuple[NDArray[np.int64], dict[str, Array]]]:
-        """Clusters with the same rows: their numbers, and the rows (n) of each predictor that varies there."""
+        """Clusters with the same rows: their numbers, and the rows (n) of each column that varies there."""
         cycle = int(np.lcm.reduce([len(p.sequences) or 1 for p in self.predictors]))
         keys = np.array(self.layout.sizes) * cycle + np.arange(self.layout.clusters) % cycle
         kinds, of = np.unique(keys, return_inverse=True)
@@ -158,17 +150,16 @@ class _Known:
         values: dict[str, Array] = {}
         balanced: list[NDArray[np.int64]] = []
         for p in self.predictors:
-            if p.name in self._outer:
+            if _is_outer(p):
                 continue
             if p.distribution == "balanced":
                 balanced.append(_alternating(n, balanced))
                 values[p.name] = balanced[-1].astype(float)
             elif p.distribution == "time":
                 values[p.name] = p.mean + p.sd * np.arange(n, dtype=np.float64)
-            elif p.distribution == "schedule":
-                values[p.name] = np.resize(np.array(p.sequences[turn % len(p.sequences)]), n)
             else:
-                values[p.name] = np.resize(np.array(p.values or (0.0,)), n)
+                of_rows = p.sequences[turn % len(p.sequences)] if p.sequences else p.values
+                values |= _columns(p, np.resize(np.array(of_rows), n))
         return values
 
     def _means(self, name: str) -> Array:
@@ -179,6 +170,13 @@ class _Known:
         for clusters, values in self._kinds:
             means[clusters] = values[name].mean()
         return means
+
+
+def _columns(predictor: Predictor, values: NDArray[Any]) -> dict[str, Array]:
+    """Values of a predictor by its columns: itself, or contrasts where they are numbers of categories."""
+    if not predictor.categories:
+        return {predictor.name: values.astype(np.float64)}
+    return dict(zip(predictor.columns, contrast_values(predictor)[values.astype(np.int64)].T, strict=True))
 
 
 def _alternating(n: int, earlier: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -270,7 +268,8 @@ class Moments:
         name, made = source_of(variable)
         predictor = self._predictors[name]
         known = _is_known(predictor)
-        parts = self._known.parts(name) if known else _parts(predictor, self._layout, variable)
+        column = variable if made.startswith("[") else name
+        parts = self._known.parts(column) if known else _parts(predictor, self._layout, column)
         if parts is None or made in ("", "center") or made.startswith("["):
             return parts if parts is None or made != "center" else Parts(0.0, parts.between, parts.within)
         if made == "within":
@@ -293,13 +292,14 @@ class Moments:
         (a, made), (b, other) = source_of(v), source_of(w)
         means = parts[0].mean * parts[1].mean
         if a == b:
-            return self._same_source(self._predictors[a], made, other, means)
+            return self._same_source(v, w, means)
         if "between" in (made, other) or "within" in (made, other):
             return None
         if frozenset((a, b)) not in self._correlations:
-            found = self._known.products(a, b)
-            centred = means - self._known_mean(a) * self._known_mean(b)  # center() takes the means off
-            return None if found is None else (found[0] + centred, found[1] + centred)
+            a, b = (name + made if made.startswith("[") else name for name, made in map(source_of, (v, w)))
+            total, between = self._known.products(a, b)
+            centred = means - self._known.parts(a).mean * self._known.parts(b).mean  # center() takes the means off
+            return total + centred, between + centred
         first, second = self._predictors[a], self._predictors[b]
         r = self._correlations[frozenset((a, b))]
         covariance = r * np.sqrt((parts[0].between + parts[0].within) * (parts[1].between + parts[1].within))
@@ -307,18 +307,19 @@ class Moments:
             return means + covariance, means + covariance
         return None if first.icc or second.icc else (means + covariance, means)
 
-    def _known_mean(self, name: str) -> float:
-        parts = self._known.parts(name)
-        return 0.0 if parts is None else parts.mean
-
-    def _same_source(self, predictor: Predictor, made: str, other: str, means: float) -> tuple[float, float] | None:
+    def _same_source(self, v: str, w: str, means: float) -> tuple[float, float] | None:
         """Of W and the cluster's mean, and of two contrasts of one factor."""
+        (name, made), (_, other) = source_of(v), source_of(w)
+        predictor = self._predictors[name]
         if {made, other} == {"within", "between"}:
             return means, means
-        if predictor.distribution != "categorical" or predictor.coding == "helmert":
+        if not predictor.categories or not (made.startswith("[") and other.startswith("[")):
             return None
-        total = 0.0 if predictor.coding == "treatment" else predictor.shares[-1]
-        return total, means + (total - means if predictor.level == 2 else 0.0)
+        if _is_known(predictor):
+            return self._known.products(v, w)
+        values = contrast_values(predictor)[:, [predictor.columns.index(column) for column in (v, w)]]
+        total = float((np.array(predictor.shares) * values.prod(axis=1)).sum())
+        return total, total if predictor.level == 2 else means
 
 
 @lru_cache(maxsize=64)
@@ -330,7 +331,13 @@ def moments_of(
 
 
 def _is_known(predictor: Predictor) -> bool:
-    """Whether its values are the same in every replicate, whatever else the study has."""
-    return predictor.distribution in _KNOWN and not (
-        predictor.level == 2 and predictor.redraw and predictor.distribution in ("balanced", "arms")
-    )
+    return predictor.distribution in _KNOWN
+
+
+def _is_outer(predictor: Predictor) -> bool:
+    return predictor.level == 2 or predictor.distribution == "arms"
+
+
+def _is_allocated(predictor: Predictor) -> bool:
+    """Whether its values are put to clusters anew in each replicate, those of all such predictors together."""
+    return predictor.level == 2 and predictor.redraw and predictor.distribution in ("balanced", "arms")
