@@ -13,7 +13,7 @@ matrix, Northwestern University (NORTA).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -35,6 +35,7 @@ __all__ = [
     "predictor_transform",
     "score_correlations",
     "score_thresholds",
+    "tabulated",
     "transform",
 ]
 
@@ -89,19 +90,18 @@ def transform(distribution: Distribution) -> Transform:
     if skewness is not None and skewness < 0:
         parameters["skewness"] = -skewness
         return Transform(_turned(transform(Distribution(distribution.kind, tuple(parameters.items()))).cubics))
-    return Transform(_tabulated(distribution))
+    return Transform(tabulated(lambda g: QUANTILES[distribution.kind](distribution, g)))
 
 
-def _tabulated(distribution: Distribution) -> Array:
-    """Cubics through the quantiles, with the slopes of a sixth-order difference of them; refined until the error is small."""
-    quantile = QUANTILES[distribution.kind]
+def tabulated(function: Callable[[Array], Array]) -> Array:
+    """Cubics through a function of scores, with slopes by a sixth-order difference; refined until the error is small."""
     per_unit = 64
     while True:
         n = int(2 * REACH * per_unit)
         g = np.linspace(
             -REACH - 3 / per_unit, REACH + 3 / per_unit, 2 * (n + 6) + 1
         )  # knots and what is half-way between
-        x = quantile(distribution, g)
+        x = function(g)
         cubics = _hermite(x[::2])
         middle = cubics @ np.array([1.0, 0.5, 0.25, 0.125])
         exact = x[6:-6][1::2]
