@@ -21,7 +21,7 @@ from ..spec.effects import explained
 from ..spec.model import Method
 from ..spec.paths import path_reasons
 from ..spec.study import StudyFile
-from .columns import drawn_columns, stored_columns
+from .columns import counted, drawn_columns, stored_columns
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
 from .store import Store, StoredCondition, finite
 from .summarise import Known, Summaries
@@ -83,7 +83,7 @@ def run_study(
             name=study.name, seed=study.seed, replications=max(job.replications for job in todo), mcse=study.mcse,
             methods=listed, software=_software(), machine=_machine(), runs=runs, **(entries or {}),
         )  # fmt: skip
-        schema = [*_schema(rows, methods), *drawn_columns(conditions, methods)]
+        schema = [*counted(conditions), *_schema(rows, methods), *drawn_columns(conditions, methods)]
         progress.start(made, len(conditions))
         try:
             summaries = Summaries(store, rows, methods, study.mcse, known)

@@ -232,7 +232,9 @@ class Store:
         for name in ("singular", "iterations", "deviance"):
             arrays[name] = pa.array(columns[name])
         for name in schema:
-            if name.startswith("inference"):
+            if name in ("rows", "clusters"):
+                arrays[name] = pa.array(columns[name])
+            elif name.startswith("inference"):
                 codes = columns.get(name, np.zeros(rows, dtype=np.int8))
                 arrays[name] = _coded(codes, [status.name for status in InferenceStatus], absent=name not in columns)
             else:

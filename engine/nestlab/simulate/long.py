@@ -12,7 +12,7 @@ are the analyst's. What the truth's amounts to beyond them is part of e, so that
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,17 +21,18 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ..spec.uncertain import DrawnTruth
+from .between import draw_between
 from .deviates import standard_normal
 from .distributions import predictor_transform, score_correlations, transform
 from .gram import Draw
 from .known import known_columns, realise
 from .layout import Array, Design, lower_factor
 from .missing import lose_at_random, observed, rows_left
-from .moments import draw_between, draw_random_effects, known_dd
+from .moments import with_known
 from .priors import correlate, truth_factors
 from .replicate import ReplicateRows
 from .segments import accumulate, add_linear, centre, compress, make_errors, means, score
-from .sizes import draw_sizes, fixed_sizes
+from .sizes import draw_sizes
 
 __all__ = ["Long"]
 
@@ -95,7 +96,7 @@ class Long:
         self._error_table = transform(self._errors.distribution).cubics
         R, self._shares = score_correlations(design.predictors, condition.correlations)
         self._weights = lower_factor(R)
-        self._sizes = fixed_sizes(condition)
+        self._effects = transform(condition.truth.random)
         self._ratios = [(name, 0.5 * np.log(ratio)) for name, ratio in self._errors.ratios if ratio != 1.0]
         terms = [design.split(term) for term in condition.truth.formula.fixed]
         self._all = _Terms(terms, list(range(len(terms))), list(range(len(design.random))))
@@ -111,15 +112,12 @@ class Long:
         d, known = len(design.columns), design.known if design.settled else 0
         clusters = self._clusters(generator, R, truths)
         z = np.repeat(clusters.z, R, axis=2) if design.means and clusters.z.shape[2] == 1 else clusters.z
-        settled = design.settled and d == design.known
-        dd = known_dd(design, R) if settled else np.empty((J, d * (d + 1) // 2, R))
-        if known and not settled:
-            dd[:, : design.known_gram.shape[1]] = design.known_gram[:, :, None]
+        dd = with_known(design.known_gram, d, R) if known else np.empty((J, d * (d + 1) // 2, R))
         de, ee = np.empty((J, d, R)), np.empty((J, R))
         m = len(z) - len(design.means)
         for first, last, noise in self._noise(generator, clusters.sizes):
             rows = self._rows(clusters, noise, first, last)
-            accumulate(rows.D, rows.e, rows.starts, J, first, d if settled else known, dd, de, ee)
+            accumulate(rows.D, rows.e, rows.starts, J, first, known, dd, de, ee)
             if design.means:
                 z[m:, :, first:last] = rows.means.reshape(-1, last - first, J).transpose(0, 2, 1)
         return Draw(dd, de, ee, clusters.u, z, truths)
@@ -163,16 +161,16 @@ class Long:
         design, J, errors = self.design, self.design.clusters, self._errors
         truth = design.condition.truth
         z = draw_between(design, generator, R)
+        u = self._effects(standard_normal(generator, (J, len(design.random), R)))
         if truths is None:
-            u = draw_random_effects(design, generator, R)
+            correlate(design.random_factor[:, :, None], u)
             scale = np.full((J, R), design.residual_sd)
             fixed = np.array(truth.fixed, dtype=float)[:, None]
         else:
-            u = draw_random_effects(replace(design, random_factor=np.eye(len(design.random))), generator, R)
             correlate(truth_factors(truths), u)
             scale = np.repeat(np.sqrt(truths.residual_variance)[None, :], J, axis=0)
             fixed = np.stack([np.broadcast_to(value, (R,)) for value in truths.fixed])
-        sizes = draw_sizes(design.condition.layout, self._sizes, generator, R)
+        sizes = draw_sizes(design.condition.layout, design.sizes, generator, R)
         shared = self._shared(generator, R)
         if errors.cluster_cv:
             s = np.sqrt(np.log1p(errors.cluster_cv**2))

@@ -98,7 +98,7 @@ class Plain:
         de, ee = np.empty_like(v), np.empty((J, R))
         if sizes is None:
             squares = chi_square(generator, self.df, R)
-            dd = _with_known(self.gram, k + g, R)
+            dd = with_known(self.gram, k + g, R)
             _assemble(
                 self.factor, self.active, self.mean, self.sd, design.residual_sd, across, above, v, squares, dd, de, ee
             )
@@ -132,12 +132,7 @@ def _normals(generator: Generator, *shapes: tuple[int, ...]) -> list[Array]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def known_dd(design: Design, replicates: int) -> Array:
-    """(J, d(d+1)/2, R or 1): D'D with its known part filled in; the rest is for the caller."""
-    return _with_known(design.known_gram, len(design.columns), replicates if design.drawn else 1)
-
-
-def _with_known(gram: Array, columns: int, replicates: int) -> Array:
+def with_known(gram: Array, columns: int, replicates: int) -> Array:
     """(J, pairs, replicates): D'D of so many columns whose first ones have `gram` (J, pairs); `gram` itself where that is all."""
     pairs = columns * (columns + 1) // 2
     if gram.shape[1] == pairs:

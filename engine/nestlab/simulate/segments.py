@@ -17,6 +17,8 @@ __all__ = ["accumulate", "add_linear", "centre", "compress", "make_errors", "mea
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+#: Relative to a mean, deviations from it that are none.
+ROUNDING = 1e-14
 
 
 @compiled(fastmath={"contract"})
@@ -74,10 +76,14 @@ def means(values: Array, starts: Integers, out: Array) -> None:  # pragma: no co
 
 @compiled()
 def centre(values: Array, mean: Array, starts: Integers, out: Array) -> None:  # pragma: no cover
-    """out = values less the mean of their segment."""
+    """out = values less the mean of their segment; 0 where all that is left of the segment is rounding."""
     for s in range(len(starts) - 1):
+        largest = 0.0
         for i in range(starts[s], starts[s + 1]):
             out[i] = values[i] - mean[s]
+            largest = max(largest, abs(out[i]))
+        if largest <= ROUNDING * abs(mean[s]):
+            out[starts[s] : starts[s + 1]] = 0.0
 
 
 @compiled(fastmath={"contract"})

@@ -14,6 +14,7 @@ from .base import formula_key, named_formulas
 from .formula import random_term_text
 from .model import CENTRINGS, INTERCEPT, Errors, Formula, Layout, Method, Missing, Predictor, source_of, term_variables
 from .paths import rows_reasons, variable_levels
+from .predictors import predictor_words
 from .problems import Problem, Problems
 from .sizes import layout_words, longest
 
@@ -129,7 +130,7 @@ def _rows_refusal(predictor: Predictor, layout: Layout) -> str | None:
     if not length:
         return None
     most = longest(layout)
-    per = length // (int(max(predictor.values)) + 1) if kind == "period" else 0
+    per = predictor_words(predictor)["rows_per_period"]
     if most > length:
         rows = "no bound" if most == math.inf else f"up to {most:g} rows"
         repair = (
@@ -138,12 +139,8 @@ def _rows_refusal(predictor: Predictor, layout: Layout) -> str | None:
             else "add periods, raise rows_per_period, or lower the sizes"
         )
         return f"must be at most {length}, the rows of the schedule {name}, and clusters have {rows}; {repair}"
-    if kind == "period" and most <= length - per:
+    if most <= length - per:
         return f"must be more than {length - per} in some cluster, or the last period of {name} has no row; raise it"
-    if kind == "schedule" and all(
-        row[: int(most)] == predictor.sequences[0][: int(most)] for row in predictor.sequences
-    ):
-        return f"must be larger: in their first {most:g} rows all sequences of {name} are the same; raise it"
     return None
 
 

@@ -99,11 +99,7 @@ def _frame(file: Path, name: str) -> pd.DataFrame:
     if file.suffix.lower() not in (".csv", ".parquet"):
         raise _UnusableError("file", name, "must end in .csv or .parquet; save the data as one of these")
     try:
-        frame = (
-            pd.read_parquet(file)
-            if file.suffix.lower() == ".parquet"
-            else pd.read_csv(file, float_precision="round_trip")
-        )
+        frame = pd.read_parquet(file) if file.suffix.lower() == ".parquet" else pd.read_csv(file)
     except FileNotFoundError:
         text = f"must be a file, and there is none at {file}; correct it (it is looked for beside the study file)"
         raise _UnusableError("file", name, text) from None
