@@ -18,7 +18,8 @@ from scipy.optimize import brentq
 import nestlab as nl
 from nestlab.run.bench import Bench
 from nestlab.run.store import RefusedError, Store
-from nestlab.show.report import write_report
+from nestlab.show.report.ademp import ademp
+from nestlab.show.report.material import Material
 from nestlab.show.solve_command import Options, question_of
 from nestlab.show.summary import overview
 from nestlab.simulate.distributions import contrast_matrix
@@ -26,7 +27,7 @@ from nestlab.simulate.layout import compile_design
 from nestlab.spec.effects import converted, explained
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import data_key
-from nestlab.spec.model import Condition, Effect, Errors, Layout, Predictor, Truth
+from nestlab.spec.model import Condition, Effect, Errors, Layout, Predictor, Sizes, Truth
 from nestlab.spec.study import StudyError, StudyFile
 from nestlab.spec.variances import Moments, contrast_values, moments_of, predictor_variance
 
@@ -286,6 +287,21 @@ def test_contrasts_are_those_of_the_simulation(coding: Any) -> None:
     assert np.array_equal(contrast_values(predictor), contrast_matrix(predictor))
 
 
+def test_drawn_sizes_leave_no_moments_of_what_goes_with_them() -> None:
+    layout = Layout((8,) * 12, ((12, Sizes("poisson", 8.0)),))
+    predictors = (Predictor("t", 1, "time"), Predictor("x", 1, "normal"), Predictor("z", 2, "balanced"))
+    condition = condition_of("y ~ x + (1 | g)", predictors, (0.0, 0.0), layout)
+    moments = of(condition)
+    assert [moments.parts(v) is None for v in ("t", "between(x)", "x", "within(x)", "z")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert math.isnan(predictor_variance(predictors[0], layout))
+
+
 def test_correlated_predictors() -> None:
     predictors = (Predictor("x", 1, "normal", 1.0, 2.0), Predictor("w", 1, "uniform", 0.0, 3.0))
     condition = condition_of("y ~ w + x + (1 | g)", predictors, (0.0, 0.5, 1.0), correlations=(("w", "x", 0.3),))
@@ -481,8 +497,8 @@ def test_shown_in_the_overview_and_the_report(tmp_path: Path) -> None:
     console.print(overview(results, 120))
     assert "arm = 0.5477 to 0.5809 (d = 0.3 by total variance)" in console.export_text()
     console.file.close()
-    report = write_report(results, tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "x: r2 = 0.1 of level 1, negative; arm: d = 0.3 by total variance" in report
+    told = [getattr(block, "text", "") for section in ademp(Material.read(results)) for block in section.blocks]
+    assert any("x: r2 = 0.1 of level 1, negative; arm: d = 0.3 by total variance" in text for text in told)
 
 
 def test_many_statements_of_one_effect_are_cut(tmp_path: Path) -> None:

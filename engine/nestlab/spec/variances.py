@@ -6,6 +6,8 @@ moments of the distribution (clusters of any size; redraw = false changes nothin
 time, list, schedule, arms) has the moments of its values: B its clusters' means, each counting once, W the rows about them.
 
 Of a formula's functions, center(x) has mean 0, within(x) is W alone, and between(x) is a mean of n rows: var(B) + var(W) / n.
+Where cluster sizes are drawn, between(x) and level-1 values that are the same in every replicate have no moments here.
+
 Different predictors are independent unless the study correlates them or both are the same in every replicate.
 """
 
@@ -64,7 +66,7 @@ def _parts(predictor: Predictor, layout: Layout, column: str) -> Parts | None:
             values = np.array(predictor.values)
             mean, variance = float(values.mean()), float(values.var())
         case distribution if distribution in _KNOWN:
-            return _Known((predictor,), layout).parts(column)
+            return None if _unsized(predictor, layout) else _Known((predictor,), layout).parts(column)
         case distribution if distribution not in _SCALED:
             return None
     if predictor.level == 2:
@@ -269,6 +271,8 @@ class Moments:
         predictor = self._predictors[name]
         known = _is_known(predictor)
         column = variable if made.startswith("[") else name
+        if _unsized(predictor, self._layout) and (known or made == "between"):
+            return None
         parts = self._known.parts(column) if known else _parts(predictor, self._layout, column)
         if parts is None or made in ("", "center") or made.startswith("["):
             return parts if parts is None or made != "center" else Parts(0.0, parts.between, parts.within)
@@ -336,6 +340,11 @@ def _is_known(predictor: Predictor) -> bool:
 
 def _is_outer(predictor: Predictor) -> bool:
     return predictor.level == 2 or predictor.distribution == "arms"
+
+
+def _unsized(predictor: Predictor, layout: Layout) -> bool:
+    """Whether its values in a cluster go with a size that is drawn."""
+    return not _is_outer(predictor) and any(sizes is not None for _, sizes in layout.drawn)
 
 
 def _is_allocated(predictor: Predictor) -> bool:
