@@ -300,6 +300,14 @@ def test_drawn_sizes_leave_no_moments_of_what_goes_with_them() -> None:
         False,
     ]
     assert math.isnan(predictor_variance(predictors[0], layout))
+    both = condition_of("y ~ within(x) + between(x) + z + (1 | g)", predictors, (0.0, 0.0, 0.7, 0.0), layout)
+    made, trouble = converted(both, {"within(x)": Effect("r2", 0.2)})
+    assert not trouble  # what is not known is of the other level
+    assert made.truth.fixed[1] == pytest.approx(math.sqrt(0.2 / 0.8 * 2), rel=1e-14)
+    assert explained(made)[0] == pytest.approx(0.2)
+    assert math.isnan(explained(made)[1])
+    assert "z may be correlated with between(x)" not in str(converted(both, {"z": Effect("r2", 0.2)})[1])
+    assert "that of level 2 does not follow" in converted(both, {"z": Effect("r2", 0.2)})[1][0].line
 
 
 def test_correlated_predictors() -> None:

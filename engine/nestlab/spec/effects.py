@@ -175,10 +175,8 @@ class _Conversion:
 
     def _check_apart(self, shares: Mapping[str, Effect], level: Level) -> None:
         """Terms with a share are uncorrelated, at their level, with all others that have an effect."""
-        active = [
-            t for t, b in self.fixed.items() if t != INTERCEPT and (b != 0 or (t in shares and shares[t].value > 0))
-        ]
-        for a, b in itertools.combinations(active, 2):
+        active = {t for t, _ in self._active(level)} | {t for t, effect in shares.items() if effect.value > 0}
+        for a, b in itertools.combinations([t for t in self.fixed if t in active], 2):
             if a not in shares and b not in shares:
                 continue
             found = self.moments.covariance(a, b)
@@ -190,6 +188,11 @@ class _Conversion:
                     f"{text}, and {term} {how} correlated with {other}; write d instead, or center both"
                 )
 
+    def _active(self, level: Level) -> list[tuple[str, float]]:
+        """The terms that have an effect so far and a part at a level, with their coefficients."""
+        terms = [(t, b) for t, b in self.fixed.items() if t != INTERCEPT and b != 0]
+        return [(t, b) for t, b in terms if not self.moments.is_constant(t, level)]
+
     def _scale(self, a: str, b: str, level: Level) -> float:
         """The product of the sds of two terms at a level."""
         parts = [self.moments.parts(term) for term in (a, b)]
@@ -198,8 +201,7 @@ class _Conversion:
 
     def explained(self, level: Level) -> float | None:
         """The variance that the fixed effects so far explain at a level; None if it does not follow from the predictors."""
-        active = [(t, b) for t, b in self.fixed.items() if t != INTERCEPT and b != 0]
-        total = 0.0
+        active, total = self._active(level), 0.0
         for (s, b), (t, c) in itertools.product(active, active):
             found = self.moments.covariance(s, t)
             if found is None:

@@ -213,6 +213,12 @@ class Moments:
         mean, found = self._mean(term), self.covariance(term, term)
         return None if mean is None or found is None else Parts(mean, *found)
 
+    def is_constant(self, term: str, level: int) -> bool:
+        """Whether a term has no part at a level, whatever its moments: one of level 2 within clusters, within(x) between them."""
+        made = [source_of(v) for v in term_variables(term)]
+        inner = [how for name, how in made if how != "between" and not _is_outer(self._predictors[name])]
+        return not inner if level == 1 else inner == ["within"]
+
     def covariance(self, a: str, b: str) -> tuple[float, float] | None:
         """The covariance of two terms (between, within) clusters."""
         if (a, b) not in self._covariances:
