@@ -15,8 +15,8 @@ import pytest
 import tolerances
 from nestlab.fit.clustered import Sizes, robust_rules
 from nestlab.fit.inference import Hypotheses
-from nestlab.fit.lmm import Fits, pairs
-from nestlab.fit.robust import counts, sandwich
+from nestlab.fit.lmm import Fits, counts, pairs
+from nestlab.fit.robust import sandwich
 from nestlab.fit.single import fit
 from nestlab.fit.within import means_gram, within_gram
 from nestlab.simulate.gram import Gram
@@ -72,7 +72,7 @@ def test_least_squares(case):
     reference = REFERENCE[case]["ols"]
     _, gram = read(case, reference["names"])
     terms = list(range(len(reference["names"])))
-    rows, clusters = counts(gram, 0, 1)
+    rows, clusters = counts(0, gram, 0, 1)
     for kind in KINDS:
         sizes = Sizes(rows, clusters, np.array([float(len(terms))]))
         check(inferred(gram, terms, sizes, solved(gram, terms), kind), reference[kind])
@@ -84,7 +84,7 @@ def test_fixed_effects(case):
     reference = REFERENCE[case]["fixed_effects"]
     _, full = read(case, ["(Intercept)", *reference["names"]])
     p = len(reference["names"])
-    gram, (rows, clusters) = within_gram(full, list(range(1, p + 1))), counts(full, 0, 1)
+    gram, (rows, clusters) = within_gram(full, list(range(1, p + 1))), counts(0, full, 0, 1)
     beta = solved(gram, list(range(p)))
     np.testing.assert_allclose(beta, reference["beta"], rtol=1e-6)
     for kind in KINDS:
@@ -95,7 +95,7 @@ def test_fixed_effects(case):
 def test_cluster_means(case):
     names = REFERENCE[case]["ols"]["names"]
     data, full = read(case, names)
-    terms, (_, clusters) = list(range(len(names))), counts(full, 0, 1)
+    terms, (_, clusters) = list(range(len(names))), counts(0, full, 0, 1)
     for key, by_size in (("means", False), ("means_by_size", True)):
         reference = REFERENCE[case][key]
         gram = means_gram(full, terms, by_size=by_size)
@@ -120,7 +120,7 @@ def test_mixed_models_at_lme4s_estimates(case):
     random = [names.index("(Intercept)" if c in ("1", "") else c) for c in random_columns(formula)]
     beta = np.array(reference["beta"]) - np.eye(len(names))[0] * data["y"].mean()
     mixed = {"zcols": random, "relative": relative(formula, reference["theta"])}
-    (rows, clusters), fixed = counts(gram, 0, 1), np.array([float(len(names))])
+    (rows, clusters), fixed = counts(0, gram, 0, 1), np.array([float(len(names))])
     for kind in KINDS:
         check(
             inferred(gram, list(range(len(names))), Sizes(rows, clusters, fixed), beta, kind, **mixed), reference[kind]
@@ -155,5 +155,5 @@ def test_mixed_models_at_our_own_estimates():
     G = next(iter(ours.varcomp.values())) / ours.sigma**2
     beta = np.array(list(ours.beta.values())) - np.eye(4)[0] * data["y"].mean()
     mixed = {"zcols": [0, 2], "relative": np.array([[G[0, 0], G[0, 1], G[1, 1]]])}
-    sizes = Sizes(*counts(gram, 0, 1), np.array([4.0]))
+    sizes = Sizes(*counts(0, gram, 0, 1), np.array([4.0]))
     check(inferred(gram, [0, 1, 2, 3], sizes, beta, "CR2", **mixed), reference["lmm"]["CR2"])

@@ -14,18 +14,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..fit.lmm import Fits, Plan
+from ..simulate.distributions import contrast_matrix
 from ..simulate.gram import Draw
 from ..simulate.layout import Design, compile_design
+from ..simulate.long import Long
 from ..simulate.moments import Moments
 from ..simulate.priors import draw_truths, unit_design, with_truths, with_truths_of
 from ..simulate.replicate import ConditionalRows, ReplicateRows
-from ..simulate.rows import Rows
+from ..simulate.rows import Rows, is_plain
 from ..simulate.streams import block_generator, conditional_generator
 from ..spec.estimands import varying_estimands
 from ..spec.identity import data_key
-from ..spec.model import Condition, Method
+from ..spec.model import Condition, Method, Predictor
 from .analysis import Analysis
-from .columns import Columns, contrasts_of, fit_columns, truth_columns
+from .columns import Columns, contrasts_of, count_columns, fit_columns, truth_columns
 from .rivals import LeastSquares
 
 __all__ = ["Columns", "CompiledCondition", "compile_condition"]
@@ -37,13 +39,13 @@ Array = NDArray[np.float64]
 class CompiledCondition:
     """A condition's sampler and its methods' plans: `condition.block(number)`, then `condition.fit(...)`.
 
-    sampler: of the condition, or of its unit design where replicates have truths of their own.
+    sampler: of the condition, or of its unit design where replicates have truths of their own, which `Long` takes itself.
     """
 
     condition: Condition
     key: str
     design: Design
-    sampler: Moments | Rows
+    sampler: Moments | Rows | Long
     methods: tuple[Method, ...]
 
     @cached_property
@@ -62,17 +64,24 @@ class CompiledCondition:
 
     def draw(self, block: int) -> Draw:
         """The whole of a block (0, 1, ...), from its own stream."""
-        generator = block_generator(self.condition.seed, self.key, block)
-        draw = self.sampler(generator, self.condition.block_size)
-        return with_truths(draw, draw_truths(self.condition, self.key, block)) if self.condition.priors else draw
+        condition = self.condition
+        generator = block_generator(condition.seed, self.key, block)
+        truths = draw_truths(condition, self.key, block) if condition.priors else None
+        if isinstance(self.sampler, Long):
+            return self.sampler(generator, condition.block_size, truths)
+        draw = self.sampler(generator, condition.block_size)
+        return draw if truths is None else with_truths(draw, truths)
 
     def rows(self, replicate: int, draw: Draw | None = None) -> ReplicateRows:
         """The rows of one replicate (0, 1, ...); draw: its block, where that is at hand."""
         condition = self.condition
         block, r = divmod(replicate, condition.block_size)
         truths = draw_truths(condition, self.key, block) if condition.priors else None
+        generator = block_generator(condition.seed, self.key, block)
+        if isinstance(self.sampler, Long):
+            return self.sampler.replicate(generator, condition.block_size, r, truths)
         if isinstance(self.sampler, Rows):
-            rows = self.sampler.replicate(block_generator(condition.seed, self.key, block), condition.block_size, r)
+            rows = self.sampler.replicate(generator, condition.block_size, r)
             return rows if truths is None else with_truths_of(rows, truths, r)
         stream = conditional_generator(condition.seed, self.key, block, r)
         rows = self._conditional(self.draw(block) if draw is None else draw, r, stream)
@@ -99,34 +108,45 @@ class CompiledCondition:
 
         design, plan = self.design, self.analyses[method].plan
         origin = block * self.condition.block_size
-        data = []
+        fits = []
         for r in range(first, last):
             rows = self.rows(origin + r, draw)
             X = np.column_stack([rows.term(design, term) for term in plan.formula.fixed])
-            data.append((rows.response(design), X, rows.D[:, list(plan.zcols)]))
-        return fit_rows(data, np.repeat(np.arange(design.clusters), design.sizes), plan.blocks, reml=plan.reml)
+            data = (rows.response(design), X, rows.D[:, list(plan.zcols)])
+            groups = rows.spread(design, np.arange(design.clusters))
+            fits.append(fit_rows([data], groups, plan.blocks, reml=plan.reml))
+        return Fits.concatenate(fits)
 
     def frame(self, replicate: int, *, truth: bool = False) -> pd.DataFrame:
         """One replicate's rows under the study's names: the cluster (1, 2, ...), the predictors, the response.
 
-        truth: also the random effects, "u:<column>", the errors, "e", and, of estimands with a truth of each replicate's own,
-        that truth, "true.<estimand>".
+        Only rows that are observed; a cluster without any has no row, and the others keep their numbers. Categorical predictors
+        are text. truth: also the random effects, "u:<column>", the errors, "e", and, of estimands with a truth of each
+        replicate's own, that truth, "true.<estimand>".
         """
         design, rows = self.design, self.rows(replicate)
         formula = self.condition.truth.formula
-        columns: dict[str, Array | NDArray[np.int64]] = {
-            formula.group: np.repeat(np.arange(1, design.clusters + 1), design.sizes)
+        columns: dict[str, NDArray[np.generic]] = {
+            formula.group: rows.spread(design, np.arange(1, design.clusters + 1))
         }
         for predictor in self.condition.predictors:
-            columns[predictor.name] = rows.term(design, predictor.name)
+            columns[predictor.name] = self._values(rows, predictor)
         columns[formula.response] = rows.response(design)
         if truth:
             for k, name in enumerate(formula.random_columns):
-                columns[f"u:{name}"] = np.repeat(rows.u[:, k], design.sizes)
+                columns[f"u:{name}"] = rows.spread(design, rows.u[:, k])
             columns["e"] = rows.e
             for name, value in self._truths_of(replicate).items():
-                columns[name] = np.full(design.rows, value)
+                columns[name] = np.full(len(rows.e), value)
         return pd.DataFrame(columns)
+
+    def _values(self, rows: ReplicateRows, predictor: Predictor) -> NDArray[np.generic]:
+        """(N): a predictor's values; of a categorical one the categories, found by their contrasts."""
+        if not predictor.categories:
+            return rows.term(self.design, predictor.name)
+        found = np.stack([rows.term(self.design, column) for column in predictor.columns], axis=1)
+        distance = np.abs(found[:, None, :] - contrast_matrix(predictor)[None, :, :]).sum(axis=2)
+        return np.asarray(np.array(predictor.categories, dtype=object)[distance.argmin(axis=1)])
 
     @cached_property
     def _varying(self) -> list[str]:
@@ -150,6 +170,9 @@ class CompiledCondition:
             start, stop = max(first, origin) - origin, min(last - origin, size)
             draw = self.draw(block)
             found = [self.analyse(draw, m, block, start, stop) for m in range(len(self.methods))]
+            counts = count_columns(draw)
+            for _, columns in found:
+                columns |= {name: values[start:stop] for name, values in counts.items()}
             if draw.truths is not None:
                 known = truth_columns(draw.truths, self._varying, self.methods)
                 for _, columns in found:
@@ -174,7 +197,9 @@ class CompiledCondition:
 
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:
     """Prepare a condition for the methods; milliseconds, unless a predictor with many rows is drawn once."""
-    design = compile_design(condition)
+    analyses = [formula for method in methods for formula in (method.formula, method.compare) if formula is not None]
+    design = compile_design(condition, analyses)
     drawn = unit_design(design) if condition.priors else design
-    sampler = Rows(drawn) if condition.path == "rows" else Moments(drawn)
+    by_rows = condition.path == "rows"
+    sampler = Moments(drawn) if not by_rows else Rows(drawn) if is_plain(condition) else Long(design)
     return CompiledCondition(condition, data_key(condition), design, sampler, tuple(methods))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
+from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from .block import compile_condition
 from .differences import Names, compare_methods
@@ -57,6 +59,11 @@ class StoredResults:
     def factors(self) -> list[str]:
         """The names of the grid's axes, in their order."""
         return list(dict.fromkeys(name for row in self._active() for name in row.factors))
+
+    @property
+    def path_line(self) -> str:
+        """How its data were drawn, in a sentence: see `spec.paths`."""
+        return path_line(self._study.conditions())
 
     def missing(self) -> int:
         """Fits that were asked for and are not stored; 0 when the run is complete."""
@@ -129,6 +136,18 @@ class StoredResults:
                     found.setdefault(name.removeprefix("prior."), {})[value] = None
         return {name: list(texts) for name, texts in found.items()}
 
+    def stated(self) -> dict[str, list[str]]:
+        """Fixed effects given in standard units, and the coefficients that they became in the active conditions.
+
+        By term: {"x": ["0.3162 to 0.3354 (d = 0.3 by total variance)"]}.
+        """
+        found: dict[str, dict[str, list[float]]] = {}
+        for row in self._active():
+            for term, text in row.stated.items():
+                if isinstance(text, str):
+                    found.setdefault(term, {}).setdefault(text, []).append(row.truth[term])
+        return {term: [f"{_ends(values)} ({text})" for text, values in texts.items()] for term, texts in found.items()}
+
     def number(self, condition: Condition) -> int | None:
         """The number under which a condition is stored; None if it is not."""
         key = data_key(condition)
@@ -159,3 +178,9 @@ class StoredResults:
 
     def _active(self) -> list[StoredCondition]:
         return [row for row in self._rows if row.active]
+
+
+def _ends(values: Sequence[float]) -> str:
+    """The least and the greatest value, "0.3162 to 0.3354"; one number where they print alike."""
+    low, high = (f"{value:.4g}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"

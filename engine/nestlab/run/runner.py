@@ -17,11 +17,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ..spec.effects import explained
 from ..spec.model import Method
+from ..spec.paths import path_reasons
 from ..spec.study import StudyFile
-from .columns import drawn_columns, stored_columns
+from .columns import counted, drawn_columns, stored_columns
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
-from .store import Store, StoredCondition
+from .store import Store, StoredCondition, finite
 from .summarise import Known, Summaries
 from .workers import Progress, Quiet, Work
 
@@ -81,7 +83,7 @@ def run_study(
             name=study.name, seed=study.seed, replications=max(job.replications for job in todo), mcse=study.mcse,
             methods=listed, software=_software(), machine=_machine(), runs=runs, **(entries or {}),
         )  # fmt: skip
-        schema = [*_schema(rows, methods), *drawn_columns(conditions, methods)]
+        schema = [*counted(conditions), *_schema(rows, methods), *drawn_columns(conditions, methods)]
         progress.start(made, len(conditions))
         try:
             summaries = Summaries(store, rows, methods, study.mcse, known)
@@ -129,7 +131,7 @@ def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
 
 
 def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, Any]]:
-    """Derived quantities of conditions.parquet: sizes, path, block size."""
+    """Derived quantities of conditions.parquet: sizes, path and why, block size."""
     known = {}
     for job in jobs:
         layout = job.condition.layout
@@ -137,7 +139,9 @@ def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, A
             "clusters_total": layout.clusters,
             "rows_total": layout.rows,
             "path": job.condition.path,
+            "path_reason": "; ".join(path_reasons(job.condition)),
             "block_size": job.condition.block_size,
+            **dict(zip(("r2.within", "r2.between"), map(finite, explained(job.condition)), strict=True)),
         }
     for number, row in rows.items():
         if number not in known:

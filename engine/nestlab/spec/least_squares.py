@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from .model import LEAST_SQUARES, Formula, Method, term_variables
+from .model import CENTRINGS, LEAST_SQUARES, Formula, Method, source_of, term_variables
 from .problems import Problems
 from .tables import MethodTable
 
@@ -23,7 +23,13 @@ def absorbed(formula: Formula, level: Mapping[str, int | None]) -> tuple[str, ..
     >>> absorbed(parse_formula("y ~ x * z"), {"x": 1, "z": 2})
     ('Intercept', 'z')
     """
-    return tuple(term for term in formula.fixed if all(level.get(v) == 2 for v in term_variables(term)))
+    return tuple(term for term in formula.fixed if all(_between(v, level) for v in term_variables(term)))
+
+
+def _between(variable: str, level: Mapping[str, int | None]) -> bool:
+    """Whether a variable is constant within clusters."""
+    name, made = source_of(variable)
+    return made == "between" or (level.get(name) == 2 and made not in CENTRINGS)
 
 
 def analysed(formula: Formula, estimator: str, level: Mapping[str, int | None]) -> Formula:

@@ -25,6 +25,7 @@ __all__ = [
     "Condition",
     "Contrast",
     "Distribution",
+    "Effect",
     "Errors",
     "Formula",
     "Layout",
@@ -104,6 +105,49 @@ class Formula:
 
 
 @dataclass(frozen=True, slots=True)
+class Effect:
+    """A fixed effect in standard units, which `effects` turns into a coefficient.
+
+    kind "d": value standard deviations of the response, by "total" (random intercept and residual) or "residual" variance, per
+    unit of the term or per standard deviation of it. kind "r2": the share, in [0, 1), of the response's variance at a level that
+    the term explains; negative: of its coefficient. level: of that share, 1 within and 2 between clusters, 0 while it is not
+    known. at_means: the coefficient follows from values that have priors, at their means.
+    """
+
+    kind: Literal["d", "r2"]
+    value: float
+    by: Literal["total", "residual"] = "total"
+    per: Literal["unit", "sd"] = "unit"
+    negative: bool = False
+    level: Literal[0, 1, 2] = 0
+    at_means: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def text(self) -> str:
+        """For people: "d = 0.3 by total variance", "r2 = 0.1 of level 1, negative"."""
+        return f"{self.kind} = {self.value:.10g} {self.unit}" + (
+            ", at the means of the priors" if self.at_means else ""
+        )
+
+    @property
+    def unit(self) -> str:
+        """What the number counts: "by total variance", "by residual variance, per sd", "of level 2"."""
+        if self.kind == "d":
+            return f"by {self.by} variance" + (", per sd" if self.per == "sd" else "")
+        return (f"of level {self.level}" if self.level else "of its level") + (", negative" if self.negative else "")
+
+    def table(self) -> dict[str, float | str]:
+        """As a study file has it, without what is at its default."""
+        given: dict[str, float | str] = {self.kind: self.value}
+        given |= {"by": self.by} if self.by != "total" else {}
+        given |= {"per": self.per} if self.per != "unit" else {}
+        return given | ({"sign": "-"} if self.negative else {})
+
+
+@dataclass(frozen=True, slots=True)
 class Distribution:
     """A distribution but for its mean and variance, which are stated elsewhere; it is rescaled to them.
 
@@ -131,7 +175,8 @@ class Predictor:
     "binary" (0/1, 1 with probability `mean`); "categorical" (categories with probabilities `shares`, columns by `coding`);
     "time" (0, 1, ... by the row in its cluster, times `sd`, plus `mean`); "list" (`values` by row in its cluster, repeated, or by
     cluster at level 2); "resampled" (from `values`, with replacement); "schedule" (`sequences` of clusters in turn, each a value
-    for every period, the row in its cluster); "arms" (0 in the first arms[0] clusters, 1 in the next arms[1], ...).
+    for every row in its cluster); "period" (`values`, the number of the period of every row in its cluster; with categories
+    "0", "1", ... its columns are contrasts); "arms" (0 in the first arms[0] clusters, 1 in the next arms[1], ...).
 
     redraw: False keeps one draw for all replicates. Time, list and schedule are never redrawn; balanced and arms are not unless
     redraw is given at level 2, where they are then allocated to clusters at random. icc: of a level-1 predictor, the share of its
@@ -155,8 +200,8 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The variables that it gives to formulas: its name, or of a categorical one a contrast for all but one category."""
-        if self.distribution != "categorical":
+        """The variables that it gives to formulas: its name, or where it has categories a contrast for all but one of them."""
+        if not self.categories:
             return (self.name,)
         kept = self.categories[1:] if self.coding == "treatment" else self.categories[:-1]
         return tuple(f"{self.name}[{category}]" for category in kept)
@@ -341,7 +386,8 @@ class Condition:
     factors: the grid's axes and their values here, for people; they are not part of the identity.
     path: "moments" draws sufficient statistics, "rows" draws rows and streams them into the same statistics.
     predictors: in order of name. block_size: replicates that share one random stream. held: correlations "a:b" that the
-    covariance cannot show, because a variance is 0 here; for descriptions only. priors: (axis, prior) of each value of the
+    covariance cannot show, because a variance is 0 here; for descriptions only. stated: fixed effects that the file gives in
+    standard units, by term, of which the truth has the coefficients; likewise. priors: (axis, prior) of each value of the
     truth that every replicate draws anew, in the order in which they act (`uncertain`); the truth then holds their means.
     A number instead of a prior is a short name (icc = 0.2) that is held while what it multiplies is drawn. correlations: of pairs
     of predictors of one level, as they are, not of normal scores behind them.
@@ -358,11 +404,7 @@ class Condition:
     priors: tuple[tuple[str, Prior | float], ...] = ()
     correlations: tuple[tuple[str, str, float], ...] = ()
     missing: Missing | None = None
-
-    @property
-    def uneven(self) -> bool:
-        """Whether numbers of rows differ between replicates."""
-        return self.layout.redrawn or self.missing is not None
+    stated: Mapping[str, Effect] = field(default_factory=dict, compare=False)
 
     def predictor(self, name: str) -> Predictor:
         return next(p for p in self.predictors if p.name == name)
