@@ -190,9 +190,19 @@ class _Builder:
         self.checks = Checks(base.truth, base.methods)
         self.fixed = [f"truth.fixed.{term}" for term in base.truth.fixed]
         self.variances = [variance_path(base.truth, column) for column in base.truth.random_columns]
+        random = f"truth.random.{base.truth.group}"
+        true = ("truth.fixed.", "truth.residual_", f"{random}.variance.", f"{random}.correlation.")
+        self.others = sorted(path for path in sets.union(base.flat) if not path.startswith(true))
+        self._parts: dict[tuple[Any, ...], _Parts | tuple[Problem, ...]] = {}
 
     def parts(self, flat: Flat) -> _Parts | tuple[Problem, ...]:
         """The parts of a condition, or what is wrong with them."""
+        key = tuple([flat.get(path) for path in self.others])
+        if key not in self._parts:
+            self._parts[key] = self._made(flat)
+        return self._parts[key]
+
+    def _made(self, flat: Flat) -> _Parts | tuple[Problem, ...]:
         made = [
             read_predictor(flat, name, varies=f"predictors.{name}.distribution" in self.sets)
             for name in self.base.given.predictors
