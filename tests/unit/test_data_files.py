@@ -69,7 +69,7 @@ def one(changes: dict[str, Any]) -> Condition:
     return condition
 
 
-SIZE, X, Z = "design/cluster_size", "predictors/x", "predictors/z"
+SIZE, X, Z, R = "design/cluster_size", "predictors/x", "predictors/z", "truth/random"
 K = {
     "truth/formula": "y ~ x + k + (1 + x | g)",
     "truth/fixed": {"Intercept": 0, "x": 1, "k[b]": 0.5, "k[c]": 0.25},
@@ -515,7 +515,8 @@ SENTENCES = {
     "gamma": f"z {WITHIN} is gamma (mean 0, sd 1, skewness -1.5), 0.2 of its variance between clusters, {ANEW}",
     "contaminated": f"z {BETWEEN} is contaminated normal (mean 0, sd 1, share 0.1, ratio 3), drawn once and kept",
     "binary": f"z {WITHIN} is 0 or 1, 1 with probability 0.3, 0.1 of its variance between clusters, {ANEW}",
-    "balanced": f"z {BETWEEN} is 0 or 1, 1 in half of the clusters (the odd one out is a 0), allocated at random in each replicate",
+    "balanced": f"z {BETWEEN} is 0 or 1, 1 in half of the clusters (the odd one out is a 0), allocated at random in each "
+    "replicate",
     "time": f"z {WITHIN} is 0 in a cluster's first row and 1 more in each next one",
     "list": f"z {BETWEEN} takes 2 listed values in turn",
     "resampled": f"z {WITHIN} is drawn from 2 values with replacement, {ANEW}",
@@ -532,7 +533,8 @@ def test_predictors_in_the_report(kind: str) -> None:
 
 def test_factors_and_arms_in_the_report() -> None:
     assert predictor_text(one(K).predictor("k")) == (
-        f"k {BETWEEN} is one of 3 categories with probabilities a 0.333333, b 0.333333, c 0.333333, as treatment contrasts, {ANEW}"
+        f"k {BETWEEN} is one of 3 categories with probabilities a 0.333333, b 0.333333, c 0.333333, as treatment "
+        f"contrasts, {ANEW}"
     )
     arms = one(with_z(distribution="arms", clusters=[5, 3]))
     assert (
@@ -604,3 +606,70 @@ def test_names_of_files_are_relative_to_the_study_or_to_where_one_is(
 ) -> None:
     monkeypatch.chdir(folder)
     assert StudyFile.from_dict(from_files("csv")) == StudyFile.from_dict(from_files("csv"), folder=folder)
+
+
+# -- true values of what methods centre ------------------------------------------------------------------------------------
+
+SLOPE: dict[str, Any] = {"truth/random/g/correlation": {"Intercept:x": 0.2}}
+CONTEXT = {
+    **SLOPE,
+    "truth/formula": "y ~ x + between(x) + z + (1 + x | g)",
+    "truth/fixed": {"Intercept": 0, "x": 1, "between(x)": 0.5, "z": 0.5},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "formula", "values"),
+    [
+        (SLOPE, "y ~ within(x) + between(x) + z + (1 + within(x) | g)", {"within(x)": 1, "between(x)": 1}),
+        (SLOPE, "y ~ x + between(x) + z + (1 | g)", {"x": 1, "between(x)": 0}),
+        (SLOPE, "y ~ center(x) + z + (1 | g)", {"center(x)": 1}),
+        (SLOPE, "y ~ within(x) + z + (1 | g)", {"within(x)": 1, "x": 1}),
+        (CONTEXT, "y ~ within(x) + between(x) + z + (1 | g)", {"within(x)": 1, "between(x)": 1.5}),
+        (CONTEXT, "y ~ x + within(x) + z + (1 | g)", {"x": 1.5, "within(x)": -0.5}),
+        (CONTEXT, "y ~ x + z + (1 | g)", {"x": np.nan, "between(x)": 0.5}),
+        (CONTEXT, "y ~ x + between(x) + z + (1 | g)", {"x": 1, "between(x)": 0.5}),
+    ],
+)
+def test_true_values_of_other_ways_to_centre(changes: dict[str, Any], formula: str, values: dict[str, float]) -> None:
+    """x = within(x) + between(x): what a term of the method stands for in the truth, not 0."""
+    method = {"name": "m", "formula": formula}
+    study = StudyFile.from_dict({**tables(changes), "method": [method]})
+    found = estimands(study.conditions()[0], [m.formula for m in study.methods()])
+    assert {name: found[name] for name in values} == pytest.approx(values, nan_ok=True)
+    assert found["z"] == 0.5
+    if "within(x) |" in formula:
+        assert (found["var:g:within(x)"], found["cov:g:Intercept:within(x)"]) == (3, found["cov:g:Intercept:x"])
+
+
+def test_one_name_of_two_meanings_has_no_true_value() -> None:
+    """between(x) is the whole effect of the mean beside within(x), and what is more than within beside x."""
+    formulas = ["y ~ within(x) + between(x) + z + (1 | g)", "y ~ x + between(x) + z + (1 | g)"]
+    methods = [{"name": name, "formula": formula} for name, formula in zip("ab", formulas, strict=True)]
+    study = StudyFile.from_dict(
+        {**tables({}), "method": methods, "contrast": [{"name": "c", "weights": {"x": 2, "z": 1}}]}
+    )
+    contrasts = study.methods()[1].contrasts
+    found = estimands(study.conditions()[0], [m.formula for m in study.methods()], contrasts)
+    assert np.isnan(found["between(x)"])
+    assert (found["within(x)"], found["x"], found["c"]) == (1, 1, 2.5)
+
+
+@pytest.mark.parametrize("errors", ["normal", "uniform"])
+@pytest.mark.parametrize("terms", ["within(x) + between(x)", "x + between(x)"])
+def test_estimates_of_centred_terms_are_about_their_true_values(terms: str, errors: str, tmp_path: Path) -> None:
+    """On both paths."""
+    random = {"g": {"variance": {"Intercept": 0.5}}}
+    base = tables(
+        {
+            f"{X}/icc": 0.3,
+            "truth/errors": {"distribution": errors},
+            "truth/formula": "y ~ x + z + (1 | g)",
+            "truth/random": random,
+        }
+    )
+    method = {"name": "m", "formula": f"y ~ {terms} + z + (1 | g)"}
+    summary = nl.Study.from_dict({**base, "replications": 512, "method": [method]}).run(out=tmp_path, jobs=1).summary()
+    rows = summary[(summary["measure"] == "bias") & (summary["subset"] == "all")].set_index("estimand")
+    for name in terms.split(" + "):
+        assert abs(rows.loc[name, "value"]) < 4 * rows.loc[name, "mcse"]
