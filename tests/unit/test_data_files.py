@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 import nestlab as nl
+from nestlab.run.bench import Bench
 from nestlab.show.report.predictors import predictor_text
 from nestlab.spec.axes import axis_paths
 from nestlab.spec.estimands import estimands
@@ -507,6 +509,15 @@ def test_the_short_name_cluster_size_is_the_mean_of_a_distribution() -> None:
     assert found[1].layout == Layout((6,) * 8)
 
 
+def test_searches_step_by_whole_sets_of_sequences() -> None:
+    stepped = {**STEPPED, "periods": 4, "rows_per_period": 2}
+    arm = {"predictors/arm": {"level": 2, "distribution": "balanced"}, "truth/fixed/arm": 0}
+    formula = {"truth/formula": "y ~ x + z + arm + (1 + x | g)"}
+    study = StudyFile.from_dict(tables({**with_z(**stepped), **arm, **formula, SIZE: 8}))
+    assert Bench._step(SimpleNamespace(study=study), "clusters") == 6  # type: ignore[arg-type]
+    assert Bench._step(SimpleNamespace(study=study), "cluster_size") == 1  # type: ignore[arg-type]
+
+
 # -- for people ------------------------------------------------------------------------------------------------------------
 
 WITHIN, BETWEEN, ANEW = "varies within clusters and", "varies between clusters only and", "drawn anew in each replicate"
@@ -541,6 +552,30 @@ def test_factors_and_arms_in_the_report() -> None:
         predictor_text(arms.predictor("z"))
         == "z varies between clusters only and is the cluster's arm, of 5 + 3 clusters"
     )
+
+
+IMPOSSIBLE = [
+    (
+        {**with_z(level=1, distribution="binary", share=0.1), "correlation": {"x:z": 0.9}},
+        'correlation."x:z" = 0.9: must be between -0.584 and 0.584, all that variables of these distributions can have; write a '
+        "weaker correlation or other distributions",
+    ),
+    (
+        {SIZE: {**LOGNORMAL, "mean": 20.5, "cv": 0.001}},
+        "design.cluster_size.cv = 0.001: must be greater than about 0.024, as sizes are whole numbers, for distribution = "
+        '"lognormal" and mean = 20.5; write such a cv, or cluster_size = a list',
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE)
+def test_what_no_data_can_be_is_refused_before_anything_is_written(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(nl.StudyError) as caught:
+        nl.Study.from_dict(tables(changes)).run(out=tmp_path / "r", jobs=1)
+    assert caught.value.problems == [message]
+    assert not (tmp_path / "r").exists()
 
 
 # -- files of data ---------------------------------------------------------------------------------------------------------
