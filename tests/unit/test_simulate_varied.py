@@ -6,6 +6,7 @@ Means and covariances of all entries of two clusters (D'D, D'e, e'e, D'y, y'y, u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -252,8 +253,8 @@ def test_rows_have_the_moments(name: str) -> None:
     check_rows(CONDITIONS[name], rtol=1e-8)
 
 
-def check_rows(c: Condition, rtol: float) -> None:
-    design = compile_design(c)
+def check_rows(c: Condition, rtol: float, formulas: Sequence[Formula] = ()) -> None:
+    design = compile_design(c, formulas)
     draw = Moments(design)(block_generator(1, KEY, 5), 64)
     y = respond(draw, design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()])
     make = ConditionalRows(design)
@@ -347,6 +348,24 @@ def test_methods_columns_do_not_change_the_draw() -> None:
     assert design.columns == ("Intercept", "x", "within(x)")
     assert design.between == ("between(x)",)
     one, other = (Moments(d)(block_generator(1, KEY, 0), 64) for d in (plain, design))
-    assert_allclose(other.dd[:, :3], one.dd, rtol=1e-12)
-    assert_allclose(other.de[:, :2], one.de, rtol=1e-12)
+    assert_array_equal(other.dd[:, :3], one.dd)
+    assert_array_equal(other.de[:, :2], one.de)
     assert_array_equal(other.ee, one.ee)
+    check_rows(c, 1e-8, [more])
+
+
+def test_what_lost_clusters_do_to_the_mean_is_part_of_y() -> None:
+    """The truth is centred at the mean of all clusters, the analysis at that of those that are left."""
+    c = CONDITIONS["lost clusters"]
+    design = compile_design(c)
+    draw = Moments(design)(block_generator(1, KEY, 0), 64)
+    assert draw.offsets is not None
+    moved = draw.offsets[design.columns.index("center(x)") - design.known - design.drawn, 0]
+    arm = draw.z[design.between.index("arm")]
+    added = (2.0 + 1.0 * arm + draw.u[:, 1]) * moved
+    with_it, without = (respond(d, design, {}, [()]) for d in (draw, replace(draw, offsets=None)))
+    for i in range(len(design.columns)):
+        assert_allclose(with_it.dy[:, i] - without.dy[:, i], added * draw.dd[:, pair(0, i)], atol=1e-9)
+    whole = (draw.dd[:, 0] > 0).all(axis=0)
+    assert_allclose(moved[whole], 0.0, atol=1e-12)
+    assert np.abs(moved[~whole]).min() > 1e-6
