@@ -99,8 +99,8 @@ def test_sizes_that_are_drawn_once_belong_to_seed_and_distribution():
     [
         (
             Sizes("uniform", 20.0, 0.6),
-            'design.cluster_size.cv = 0.6: must be at most 0.577, beyond which sizes are negative, for distribution = "uniform" and '
-            'mean = 20; write such a cv, or distribution = "negative-binomial"',
+            "design.cluster_size.cv = 0.6: must be at most 0.577, beyond which sizes are negative, for distribution = "
+            '"uniform" and mean = 20; write such a cv, or distribution = "negative-binomial"',
         ),
         (
             Sizes("negative-binomial", 10.0, 0.2),
