@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
+from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from .block import compile_condition
 from .store import RefusedError, Store, StoredCondition, missing_ranges
@@ -56,6 +57,11 @@ class StoredResults:
     def factors(self) -> list[str]:
         """The names of the grid's axes, in their order."""
         return list(dict.fromkeys(name for row in self._active() for name in row.factors))
+
+    @property
+    def path_line(self) -> str:
+        """How its data were drawn, in a sentence: see `spec.paths`."""
+        return path_line(self._study.conditions())
 
     def missing(self) -> int:
         """Fits that were asked for and are not stored; 0 when the run is complete."""

@@ -87,6 +87,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     failed = whole[whole["measure"] == "inference_failed"]
     if (failed["value"] > 0).any():
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
+    notes.append(Text(results.path_line))
     if note := _over_priors(results):
         notes.insert(0, Text(note))
     notes += [Text(line) for line in _more(results.folder, focus, len(keys) - (rows or len(keys)), measures[shown:])]

@@ -20,7 +20,7 @@ from ..spec.model import INTERCEPT, Condition, Formula, Predictor, source_of, te
 from .known import between_values, known_columns, known_predictors, known_products, lower_factor
 from .sizes import fixed_sizes
 
-__all__ = ["Design", "compile_design", "known_columns", "lower_factor", "pair"]
+__all__ = ["Design", "cluster_sums", "compile_design", "lower_factor", "pair"]
 
 Array = NDArray[np.float64]
 
