@@ -47,6 +47,10 @@ GAMMA = (("skewness", 2.0),)
 X = Predictor("x", 1, "gamma", 1.0, 2.0, shape=GAMMA)
 V = Predictor("v", 1, "uniform", icc=0.3)
 B = Predictor("b", 1, "binary", mean=0.3)
+HALF = Predictor("half", 1, "balanced", redraw=False)
+WAVE = Predictor("wave", 1, "schedule", redraw=False, sequences=((0.0, 1.0, 1.0), (0.0, 0.0, 1.0)))
+ONCE = Predictor("f", 1, "gamma", shape=GAMMA, redraw=False)
+ALLOCATED = Predictor("trt", 2, "balanced")
 K = Predictor("k", 1, "categorical", categories=("a", "b", "c"), shares=(0.2, 0.3, 0.5))
 S = Predictor("s", 1, "resampled", values=(1.0, 2.0, 2.0, 7.0))
 TIME = Predictor("time", 1, "time")
@@ -84,6 +88,10 @@ MANY = {
         ("x", "w", "arm"), ("Intercept",), (ARM, W, X),
         errors=Errors(of("gamma", skewness=1.0), (("x", 1.2), ("arm", 2.0)), 0.4, -0.3), effects=of("gamma", skewness=1.0),
     ),
+    "places": condition(
+        ("half", "x", "half:x", "wave"), ("Intercept", "x"), (HALF, X, WAVE), POISSON, missing=Missing(rows=0.1), errors=T5
+    ),
+    "once": condition(("f", "x"), ("Intercept", "f"), (ALLOCATED, ONCE, X), errors=T5),
     "sizes": condition(("x", "time"), ("Intercept", "time"), (TIME, X), POISSON),
     "missing": condition(("x", "time"), ("Intercept", "x"), (TIME, X), POISSON, missing=MISSING),
     "weibull": condition(("x",), ("Intercept",), (X,), missing=Missing(weibull=(4.0, 1.2))),
