@@ -25,10 +25,15 @@ Predictors = tuple[Predictor, ...]
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What predictors, errors and missing rows decide. reasons: why rows have to be drawn; level_1: columns within clusters."""
+    """What predictors, errors and missing rows decide.
+
+    reasons: why rows have to be drawn; level_1: columns of level-1 predictors; made: columns that the truth makes of these, by
+    centring and multiplying.
+    """
 
     reasons: tuple[str, ...]
     level_1: int
+    made: int
     problems: tuple[Problem, ...]
 
 
@@ -69,7 +74,7 @@ class Checks:
                     text = f"must centre level-1 predictors only, and {name} is constant within a cluster; {repair}"
                     problems.add_value(key, formula.text, text)
         if problems:
-            return Structure((), 0, tuple(problems))
+            return Structure((), 0, 0, tuple(problems))
         for key, formula in named_formulas(self.truth, self.methods).items():
             for column in formula.random_columns:
                 if refusal := _not_random(column, level, predictors):
@@ -87,7 +92,9 @@ class Checks:
                     break
         reasons = rows_reasons(self.truth, predictors, errors, missing)
         level_1 = sum(len(p.columns) for p in predictors if p.level == 1)
-        return Structure(reasons, level_1, tuple(problems))
+        parts = {_level_1_part(term, level) for term in (*self.truth.fixed, *self.truth.random_columns)}
+        plain = {frozenset({column}) for p in predictors for column in p.columns}
+        return Structure(reasons, level_1, len(parts - plain - {frozenset()}), tuple(problems))
 
     def _layout(self, layout: Layout, predictors: Predictors) -> tuple[Problem, ...]:
         problems = Problems()

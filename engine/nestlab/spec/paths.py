@@ -11,7 +11,6 @@ from .model import (
     Condition,
     Errors,
     Formula,
-    Layout,
     Missing,
     Predictor,
     source_of,
@@ -24,7 +23,6 @@ __all__ = [
     "path_line",
     "path_of",
     "path_reasons",
-    "plain_parts",
     "rows_reasons",
     "variable_levels",
 ]
@@ -50,26 +48,21 @@ def variable_levels(predictors: Iterable[Predictor]) -> dict[str, int]:
 
 
 def is_plain(condition: Condition) -> bool:
-    """Whether nothing is there but normal and balanced predictors, normal errors of one variance and sizes that are known.
+    """Whether there are only normal and balanced predictors, normal errors of one variance, normal effects and known sizes.
 
     Rows of such conditions are drawn by `simulate.rows`, those of all others by `simulate.long`.
     """
-    truth = condition.truth
-    found = plain_parts(condition.predictors, condition.layout, truth.formula, truth.errors, condition.missing)
-    return found and not condition.correlations
-
-
-def plain_parts(
-    predictors: Iterable[Predictor], layout: Layout, truth: Formula, errors: Errors, missing: Missing | None
-) -> bool:
-    """The same of parts of a condition that has no correlations."""
     usual = all(
         not p.icc and (p.distribution == "normal" or (p.distribution == "balanced" and not p.redraw))
-        for p in predictors
+        for p in condition.predictors
     )
-    terms = (*truth.fixed, *truth.random_columns)
+    truth, formula = condition.truth, condition.truth.formula
+    terms = (*formula.fixed, *formula.random_columns)
     centred = any(source_of(v)[1] for term in terms for v in term_variables(term))
-    return usual and not centred and not layout.drawn and errors == Errors() and missing is None
+    errors = truth.errors == Errors() and truth.random == NORMAL
+    return (
+        usual and not centred and errors and not (condition.layout.drawn or condition.missing or condition.correlations)
+    )
 
 
 def path_of(reasons: Sequence[str]) -> Literal["moments", "rows"]:
@@ -136,7 +129,8 @@ def _column(variable: str) -> str:
 def block_size(clusters: int, level_1: int, *, rows: int = 0) -> int:
     """Replicates that share one stream: 512, halved while a block's Gram would take more than 32 MiB, 16 at least.
 
-    rows: of conditions whose rows are held together; these take no more than that either, 8 replicates at least.
+    level_1: columns beside the Intercept. rows: of conditions whose rows are held together; these take no more than that either,
+    8 replicates at least.
 
     >>> block_size(20, 1), block_size(10_000, 1), block_size(20, 1, rows=1000), block_size(20, 1, rows=10**6)
     (512, 64, 512, 8)

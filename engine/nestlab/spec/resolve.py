@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .association import MadeCorrelations, read_correlations
@@ -24,7 +24,7 @@ from .errors import ERRORS, MadeErrors, MadeShape, read_effects, read_errors
 from .grid import Grid, read_grid
 from .missing import MadeMissing, read_missing
 from .model import Condition, Errors, FactorValue, Layout, Method, Predictor, Truth
-from .paths import block_size, path_of, plain_parts
+from .paths import block_size, is_plain, path_of
 from .predictors import read_predictor
 from .prior import Prior
 from .problems import Problem, Problems, show
@@ -190,9 +190,19 @@ class _Builder:
         self.checks = Checks(base.truth, base.methods)
         self.fixed = [f"truth.fixed.{term}" for term in base.truth.fixed]
         self.variances = [variance_path(base.truth, column) for column in base.truth.random_columns]
+        random = f"truth.random.{base.truth.group}"
+        true = ("truth.fixed.", "truth.residual_", f"{random}.variance.", f"{random}.correlation.")
+        self.others = sorted(path for path in sets.union(base.flat) if not path.startswith(true))
+        self._parts: dict[tuple[Any, ...], _Parts | tuple[Problem, ...]] = {}
 
     def parts(self, flat: Flat) -> _Parts | tuple[Problem, ...]:
         """The parts of a condition, or what is wrong with them."""
+        key = tuple([flat.get(path) for path in self.others])
+        if key not in self._parts:
+            self._parts[key] = self._made(flat)
+        return self._parts[key]
+
+    def _made(self, flat: Flat) -> _Parts | tuple[Problem, ...]:
         made = [
             read_predictor(flat, name, varies=f"predictors.{name}.distribution" in self.sets)
             for name in self.base.given.predictors
@@ -258,10 +268,7 @@ class _Builder:
     ) -> Condition:
         truth, structure, layout = self.base.truth, parts.structure, parts.layout
         assert parts.effects.distribution is not None, "its problems have been seen to"
-        path = path_of(structure.reasons)
-        plain = plain_parts(parts.predictors, layout, truth, parts.errors, parts.missing.missing)
-        long = path == "rows" and not (plain and not parts.correlations)
-        return Condition(
+        condition = Condition(
             factors=factors,
             seed=self.seed,
             layout=layout,
@@ -274,10 +281,14 @@ class _Builder:
                 random=parts.effects.distribution,
             ),
             predictors=parts.predictors,
-            path=path,
-            block_size=block_size(layout.clusters, structure.level_1, rows=layout.rows if long else 0),
+            path=path_of(structure.reasons),
+            block_size=block_size(layout.clusters, structure.level_1),
             held=held_correlations(truth, flat),
             priors=drawn,
             correlations=parts.correlations,
             missing=parts.missing.missing,
         )
+        if condition.path == "moments" or is_plain(condition):
+            return condition
+        size = block_size(layout.clusters, structure.level_1 + structure.made, rows=layout.rows)
+        return replace(condition, block_size=size)
