@@ -6,6 +6,7 @@ Means and covariances of all entries of two clusters (D'D, D'e, e'e, D'y, y'y, u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from scipy import stats
 
+import nestlab as nl
+from nestlab.run.block import compile_condition
 from nestlab.simulate.gram import respond
 from nestlab.simulate.layout import Design, compile_design, pair
 from nestlab.simulate.moments import Moments
@@ -26,6 +29,7 @@ from nestlab.spec.model import (
     Errors,
     Formula,
     Layout,
+    Method,
     Missing,
     Predictor,
     RandomTerm,
@@ -34,6 +38,7 @@ from nestlab.spec.model import (
     source_of,
     term_variables,
 )
+from nestlab.spec.prior import Prior
 
 Array = NDArray[np.float64]
 KEY = "7" * 64
@@ -49,7 +54,9 @@ def truth(fixed: dict[str, float], columns: tuple[str, ...] = ("Intercept",), **
     return Truth(formula, tuple(fixed.values()), tuple(map(tuple, covariance.tolist())), 1.5, **more)
 
 
-def condition(model: Truth, predictors: list[Predictor], sizes: tuple[int, ...] = (3, 5, 2, 4), **more: Any) -> Condition:
+def condition(
+    model: Truth, predictors: list[Predictor], sizes: tuple[int, ...] = (3, 5, 2, 4), **more: Any
+) -> Condition:
     drawn = more.pop("drawn", ())
     ordered = tuple(sorted(predictors, key=lambda p: p.name))
     return Condition({}, 1, Layout(sizes, drawn), model, ordered, "moments", 512, **more)
@@ -137,9 +144,7 @@ def level1_twin(c: Condition, rng: np.random.Generator, n: NDArray[np.int64], mo
     return found
 
 
-def term_values(
-    term: str, level1: dict[str, Array], level2: dict[str, Array], seen: NDArray[np.bool_]
-) -> Array:
+def term_values(term: str, level1: dict[str, Array], level2: dict[str, Array], seen: NDArray[np.bool_]) -> Array:
     """(R, J, most): a term, its centring by the rows that are seen (R, J, most)."""
     value = np.ones(seen.shape)
     rows = np.maximum(seen.sum(axis=2, keepdims=True), 1)
@@ -151,7 +156,12 @@ def term_values(
         x = level1[name]
         mean = (x * seen).sum(axis=2, keepdims=True) / rows
         whole = (x * seen).sum(axis=(1, 2), keepdims=True) / np.maximum(seen.sum(axis=(1, 2), keepdims=True), 1)
-        made = {"": x, "within": x - mean, "between": np.where(seen.any(axis=2, keepdims=True), mean, 0.0) + 0 * x, "center": x - whole}
+        made = {
+            "": x,
+            "within": x - mean,
+            "between": np.where(seen.any(axis=2, keepdims=True), mean, 0.0) + 0 * x,
+            "center": x - whole,
+        }
         value = value * made[how]
     return value
 
@@ -252,8 +262,8 @@ def test_rows_have_the_moments(name: str) -> None:
     check_rows(CONDITIONS[name], rtol=1e-8)
 
 
-def check_rows(c: Condition, rtol: float) -> None:
-    design = compile_design(c)
+def check_rows(c: Condition, rtol: float, formulas: Sequence[Formula] = ()) -> None:
+    design = compile_design(c, formulas)
     draw = Moments(design)(block_generator(1, KEY, 5), 64)
     y = respond(draw, design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()])
     make = ConditionalRows(design)
@@ -270,7 +280,9 @@ def check_rows(c: Condition, rtol: float) -> None:
             D, own = rows.D[cluster == j], response[cluster == j]
             scale = np.sqrt((D**2).sum(axis=0))
             scale[scale < 1e-6] = 1.0
-            made = np.array([D[:, i] @ D[:, k] / (scale[i] * scale[k]) for k in range(D.shape[1]) for i in range(k + 1)])
+            made = np.array(
+                [D[:, i] @ D[:, k] / (scale[i] * scale[k]) for k in range(D.shape[1]) for i in range(k + 1)]
+            )
             wanted = [dd[j, pair(i, k)] / (scale[i] * scale[k]) for k in range(D.shape[1]) for i in range(k + 1)]
             assert_allclose(made, wanted, atol=rtol)
             assert_allclose(D.T @ own / scale, y.dy[j, :, r] / scale, atol=rtol * np.sqrt(own @ own + 1))
@@ -347,6 +359,67 @@ def test_methods_columns_do_not_change_the_draw() -> None:
     assert design.columns == ("Intercept", "x", "within(x)")
     assert design.between == ("between(x)",)
     one, other = (Moments(d)(block_generator(1, KEY, 0), 64) for d in (plain, design))
-    assert_allclose(other.dd[:, :3], one.dd, rtol=1e-12)
-    assert_allclose(other.de[:, :2], one.de, rtol=1e-12)
+    assert_array_equal(other.dd[:, :3], one.dd)
+    assert_array_equal(other.de[:, :2], one.de)
     assert_array_equal(other.ee, one.ee)
+    check_rows(c, 1e-8, [more])
+
+
+def test_what_lost_clusters_do_to_the_mean_is_part_of_y() -> None:
+    """The truth is centred at the mean of all clusters, the analysis at that of those that are left."""
+    c = CONDITIONS["lost clusters"]
+    design = compile_design(c)
+    draw = Moments(design)(block_generator(1, KEY, 0), 64)
+    assert draw.offsets is not None
+    moved = draw.offsets[design.columns.index("center(x)") - design.known - design.drawn, 0]
+    arm = draw.z[design.between.index("arm")]
+    added = (2.0 + 1.0 * arm + draw.u[:, 1]) * moved
+    with_it, without = (respond(d, design, {}, [()]) for d in (draw, replace(draw, offsets=None)))
+    for i in range(len(design.columns)):
+        assert_allclose(with_it.dy[:, i] - without.dy[:, i], added * draw.dd[:, pair(0, i)], atol=1e-9)
+    whole = (draw.dd[:, 0] > 0).all(axis=0)
+    assert_allclose(moved[whole], 0.0, atol=1e-12)
+    assert np.abs(moved[~whole]).min() > 1e-6
+
+
+@pytest.mark.parametrize("random", [("Intercept",), ("Intercept", "within(x)"), ("within(x)",)])
+def test_fits_with_centred_columns_are_those_of_the_rows(random: tuple[str, ...]) -> None:
+    """The whole way: a block's fits against fits of its frames, whose columns pandas centres."""
+    c = condition(
+        truth({"Intercept": 1.0, "x": 0.5, "arm": 1.0}, ("Intercept", "x"), errors=Errors(cluster_cv=0.4)),
+        [replace(X, mean=500.0, icc=0.3), ARM],
+        (5, 8, 3, 12, 5, 5, 9, 7),
+    )
+    fixed = ("Intercept", "within(x)", "between(x)", "within(x):arm")
+    work = compile_condition(c, [Method("m", Formula("", "y", fixed, (RandomTerm("g", random),)))])
+    (columns,) = work.replicates(0, 6)
+    for replicate in (0, 5):
+        frame = work.frame(replicate)
+        frame["b"] = frame.groupby("g")["x"].transform("mean")
+        frame["w"] = frame["x"] - frame["b"]
+        left = " + ".join("1" if v == "Intercept" else "w" for v in random)
+        found = nl.fit(f"y ~ w + b + w:arm + ({left if 'Intercept' in random else '0 + ' + left} | g)", frame)
+        assert found.neg2loglik == pytest.approx(columns["deviance"][replicate], abs=1e-6)
+        for term, name in zip(fixed, ("Intercept", "w", "b", "w:arm"), strict=True):
+            assert found.beta[name] == pytest.approx(columns[f"estimate.{term}"][replicate], rel=1e-5, abs=1e-6)
+            assert found.se[name] == pytest.approx(columns[f"se.{term}"][replicate], rel=1e-5)
+
+
+def test_priors_with_data_as_they_are() -> None:
+    """A truth of each replicate's own multiplies what clusters make of errors, and is what lost clusters shift."""
+    c = replace(
+        CONDITIONS["lost clusters"],
+        truth=replace(CONDITIONS["lost clusters"].truth, errors=Errors(cluster_cv=0.4)),
+        priors=(("truth.residual_variance", Prior("uniform", (("low", 1.0), ("high", 3.0)), "variance")),),
+    )
+    work = compile_condition(c, [Method("m", c.truth.formula)])
+    draw, plain = work.draw(0), work.sampler(block_generator(c.seed, work.key, 0), c.block_size)
+    assert draw.truths is not None
+    assert draw.offsets is not None
+    assert_allclose(draw.ee, plain.ee * draw.truths.residual_variance, rtol=1e-12)
+    y = respond(draw, work.design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()])
+    rows = work.rows(7, draw)
+    cluster = rows.spread(work.design, np.arange(work.design.clusters))
+    for j in range(work.design.clusters):
+        own = rows.response(work.design)[cluster == j]
+        assert own @ own == pytest.approx(y.yy[j, 7], rel=1e-8, abs=1e-9)

@@ -20,7 +20,9 @@ def draw_between(design: Design, generator: Generator, replicates: int) -> Array
     if not design.between_drawn.any():
         return fixed[:, :, None]
     z = np.repeat(fixed[:, :, None], replicates, axis=2)
-    redrawn = [p for p in design.between_predictors if np.isnan(design.between_fixed[design.between.index(p.columns[0])]).any()]
+    redrawn = [
+        p for p in design.between_predictors if np.isnan(design.between_fixed[design.between.index(p.columns[0])]).any()
+    ]
     scores = standard_normal(generator, (len(redrawn), design.clusters, replicates))
     L = lower_factor(score_correlations(redrawn, design.condition.correlations)[0])
     for i in range(len(redrawn) - 1, -1, -1):  # score i needs scores 0 .. i

@@ -97,7 +97,9 @@ class FactorTable:
         pattern, n = np.nonzero(wanted & (place < 0))
         place[pattern, n] = len(old.n) + np.arange(len(n))
         parts = [self._made(self.model[pattern[some]], n[some]) for some in _pieces(n)]
-        factor, gram = (np.concatenate([before, *new]) for before, *new in zip((old.factor, old.gram), *parts, strict=True))
+        factor, gram = (
+            np.concatenate([before, *new]) for before, *new in zip((old.factor, old.gram), *parts, strict=True)
+        )
         return Factors(np.concatenate([old.n, n]), factor, gram, place)
 
     def _made(self, clusters: Integers, n: Integers) -> tuple[Array, Array]:

@@ -84,7 +84,9 @@ def _coefficients(draw: Draw, design: Design, omitted: dict[str, float]) -> tupl
             if (drawn != central).any():
                 terms.append((*design.split(term), drawn - central))
     added = None if draw.offsets is None else added_by_offsets(draw, design)
-    columns = list(dict.fromkeys([*design.random, *(column for column, _, _ in terms), *([0] if added is not None else [])]))
+    columns = list(
+        dict.fromkeys([*design.random, *(column for column, _, _ in terms), *([0] if added is not None else [])])
+    )
     if not terms and added is None:
         return columns, draw.u
     w = np.zeros((design.clusters, len(columns), draw.replicates))

@@ -21,11 +21,12 @@ from numba import njit
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from ..spec.model import CENTRINGS, source_of, term_variables
 from .between import draw_between
 from .compiled import compiled
 from .deviates import chi_square, standard_normal
 from .distributions import transform
-from .factors import FactorTable, known_factor, known_gram
+from .factors import Factors, FactorTable, known_factor, known_gram
 from .gram import Draw
 from .layout import Array, Design
 from .sizes import draw_sizes
@@ -41,31 +42,41 @@ class Moments:
         assert not design.products, "products of redrawn predictors are not Gaussian: they need the rows path"
         self.design = design
         self._effects = transform(design.condition.truth.random)
-        self._varied = Varied(design) if _is_varied(design) else None
-        if self._varied is None:
-            self.plain = Plain(design, np.zeros(design.known), design.drawn_mean, design.drawn_sd)
-        else:
-            self.plain = Plain(design, self._varied.origin, self._varied.mean, self._varied.sd)
+        self._varied = varied = Varied(design) if _is_varied(design) or design.centred or design.means else None
+        plain = Plain(design, np.zeros(design.known), design.drawn_mean, design.drawn_sd)
+        self.plain = plain if varied is None else Plain(design, varied.origin, varied.mean, varied.sd)
+        # What analyses alone centre must not change the last digits of what others see.
+        moved = varied is not None and (varied.origin.any() or (varied.mean != design.drawn_mean).any())
+        self._exact = plain if moved and not _is_varied(design) else None
 
     def __call__(self, generator: Generator, replicates: int) -> Draw:
         """Draw a whole block. The order of the draws is part of the draw version."""
         design, layout = self.design, self.design.condition.layout
         sizes = draw_sizes(layout, design.sizes, generator, replicates) if layout.redrawn else None
         z = draw_between(design, generator, replicates)
-        u, dd, de, ee = self.plain(generator, replicates, sizes)
+        u, *deviates = self.plain.deviates(generator, replicates, sizes)
+        dd, de, ee = self.plain.assemble(*deviates, sizes)
         if not self._effects.normal:
             self._effects(u, out=u)
         _correlate(design.random_factor, u)
         draw = Draw(dd, de, ee, u, z)
-        return draw if self._varied is None else self._varied(draw, generator)
+        if self._varied is not None:
+            draw = self._varied(draw, generator)
+        if self._exact is not None:
+            dd, de, _ = self._exact.assemble(*deviates, sizes)
+            draw.dd[:, : dd.shape[1]] = dd
+            draw.de[:, : de.shape[1]] = de
+        return draw
 
 
 def _is_varied(design: Design) -> bool:
     """Whether a condition has more than the plain draw."""
-    errors = design.condition.truth.errors
+    truth = design.condition.truth
+    terms = (*truth.formula.fixed, *truth.formula.random_columns)
     return (
         not design.settled
-        or bool(design.centred or design.means or errors.ratios or errors.cluster_cv)
+        or any(source_of(variable)[1] in CENTRINGS for term in terms for variable in term_variables(term))
+        or bool(truth.errors.ratios or truth.errors.cluster_cv)
         or any(p.icc for p in design.predictors)
         or bool(design.condition.correlations)
     )
@@ -88,31 +99,43 @@ class Plain:
             self.factor = known_factor(known, design.sizes)
             self.active, self.df = _degrees(self.factor, design.sizes, design.drawn)
 
-    def __call__(
+    def deviates(
         self, generator: Generator, replicates: int, sizes: NDArray[np.int64] | None
-    ) -> tuple[Array, Array, Array, Array]:
-        """Normal deviates for the random effects (J, q, R); D'D, D'e and e'e as in `Draw`. sizes (J, R): where they are redrawn."""
-        design, J, R = self.design, self.design.clusters, replicates
-        k, g, q = design.known, design.drawn, len(design.random_factor)
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """Normal ones for the random effects (J, q, R), then the arguments of `assemble`. sizes (J, R): where they are redrawn."""
+        J, R = self.design.clusters, replicates
+        k, g, q = self.design.known, self.design.drawn, len(self.design.random_factor)
         u, across, above, v = _normals(generator, (J, q, R), (J, k, g, R), (J, g * (g - 1) // 2, R), (J, k + g, R))
+        if sizes is None:
+            return u, across, above, v, chi_square(generator, self.df, R)
+        factors, kind = self._kinds(sizes)
+        df = _degrees(factors.factor, factors.n, g)[1]
+        return u, across, above, v, chi_square(generator, np.moveaxis(df[kind], 2, 1), 1)[..., 0]
+
+    def assemble(
+        self, across: Array, above: Array, v: Array, squares: Array, sizes: NDArray[np.int64] | None
+    ) -> tuple[Array, Array, Array]:
+        """D'D, D'e and e'e as in `Draw`."""
+        design, (J, d, R) = self.design, v.shape
         de, ee = np.empty_like(v), np.empty((J, R))
         if sizes is None:
-            squares = chi_square(generator, self.df, R)
-            dd = with_known(self.gram, k + g, R)
+            dd = with_known(self.gram, d, R)
             _assemble(
                 self.factor, self.active, self.mean, self.sd, design.residual_sd, across, above, v, squares, dd, de, ee
             )
-            return u, dd, de, ee
-        assert self._table is not None, "sizes differ only where the layout says so"
-        factors, kind = self._table(sizes)
-        active, df = _degrees(factors.factor, factors.n, g)
-        squares = chi_square(generator, np.moveaxis(df[kind], 2, 1), 1)[..., 0]
-        dd = np.empty((J, (k + g) * (k + g + 1) // 2, R))
+            return dd, de, ee
+        factors, kind = self._kinds(sizes)
+        active, _ = _degrees(factors.factor, factors.n, design.drawn)
+        dd = np.empty((J, d * (d + 1) // 2, R))
         _assemble_kinds(
             kind, factors.factor, factors.gram, active, self.mean, self.sd, design.residual_sd,
             across, above, v, squares, dd, de, ee,
         )  # fmt: skip
-        return u, dd, de, ee
+        return dd, de, ee
+
+    def _kinds(self, sizes: NDArray[np.int64]) -> tuple[Factors, NDArray[np.int64]]:
+        assert self._table is not None, "sizes differ only where the layout says so"
+        return self._table(sizes)
 
 
 def _degrees(factor: Array, sizes: NDArray[np.int64], drawn: int) -> tuple[Array, NDArray[np.int64]]:

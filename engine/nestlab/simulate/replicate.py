@@ -114,7 +114,9 @@ class ConditionalRows:
             free = min(size - rank, g + 1)
             values = some.Q @ P
             if free > 0:
-                values += _frame(noise[:, :, :free], some.Q) @ _root(among[some.clusters] - P.transpose(0, 2, 1) @ P, free)
+                values += _frame(noise[:, :, :free], some.Q) @ _root(
+                    among[some.clusters] - P.transpose(0, 2, 1) @ P, free
+                )
             D[some.rows, k : k + g] = values[:, :, :g]
             e[some.rows] = values[:, :, g]
         self._centre(D, dd, sizes)
