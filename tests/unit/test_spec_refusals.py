@@ -68,7 +68,11 @@ def test_the_base_is_good() -> None:
 
 
 R = "truth/random/school"
-TOP = "name, title, seed, replications, mcse, design, grid, prior, truth, predictors, method, contrast"
+TOP = "name, title, seed, replications, mcse, design, grid, prior, truth, correlation, missing, predictors, method, contrast"
+KINDS = (
+    'must be "normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated", "balanced", "binary", '
+    '"categorical", "time", "list", "resampled", "schedule", "period" or "arms"'
+)
 DF = 'must be "z" or "residual" or "between-within" or "satterthwaite" or "kenward-roger", or a list of them'
 NAMES = "must be letters, digits, - _ . (at most 100, no . or - first, no . last)"
 CLUSTERS = "must be a whole number from 2 to 1000000"
@@ -87,7 +91,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (
         {f"{R}/var": {"x": 1}},
         'truth.random.school.var = {"x": 1}: is no key of a study file; '
-        "use one of variance, sd, correlation, covariance",
+        "use one of distribution, df, skewness, share, ratio, variance, sd, correlation, covariance",
     ),
     ({"predictors/x/sdd": 3}, 'predictors.x.sdd = 3: is no key of a study file; did you mean "sd"?'),
     ({"method/0/aplha": 0.1}, 'method.reml.aplha = 0.1: is no key of a study file; did you mean "alpha"?'),
@@ -305,11 +309,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"predictors/x/distribution": "nromal"},
-        'predictors.x.distribution = "nromal": must be "normal" or "balanced"; did you mean "normal"?',
+        f'predictors.x.distribution = "nromal": {KINDS}; did you mean "normal"?',
     ),
     (
         {"predictors/x/distribution": "poisson"},
-        'predictors.x.distribution = "poisson": must be "normal" or "balanced"; choose one of the two',
+        f'predictors.x.distribution = "poisson": {KINDS}; use one of these',
     ),
     ({"predictors/x/mean": "a"}, 'predictors.x.mean = "a": must be a finite number; write a number such as 0.5'),
     ({"predictors/x/sd": 0}, "predictors.x.sd = 0: must be a finite number > 0; write a number such as 1.0"),
@@ -320,13 +324,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"predictors/x": "normal"}, 'predictors.x = "normal": must be a table; write [predictors.x] and its keys below'),
     (
         {"predictors/z/sd": 1},
-        "predictors.z.sd = 1: must be absent for a balanced predictor, which is 0/1; "
-        'remove it or write distribution = "normal"',
+        'predictors.z.sd = 1: must be absent for distribution = "balanced"; remove it, or write distribution = "normal"',
     ),
     (
-        {"predictors/z/redraw": True},
-        "predictors.z.redraw = true: must be false or absent for a balanced predictor, the same in every replicate; "
-        "remove it",
+        {"predictors/z/redraw": True, "predictors/z/level": 1},
+        "predictors.z.redraw = true: must be false or absent for a balanced predictor of level 1, the same in every "
+        "replicate; remove it",
     ),
     (
         {"predictors/w": LEVEL_1},
@@ -343,7 +346,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"predictors/icc": LEVEL_1},
-        "predictors.icc must not be named like one of Intercept, True, False, None, icc, var, sd, cov, cor; rename it",
+        "predictors.icc must not be named like one of Intercept, True, False, None, icc, var, sd, cov, cor, within, between, "
+        "center, previous; rename it",
     ),
     (
         {"predictors/z": NONE},
@@ -634,9 +638,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
         '(at cluster_size = "[3, 3, 3, 3, 3, 3, 3, 3, 3, 3]")',
     ),
     (
-        {"grid/predictors.x.distribution": ["normal", "balanced"], "predictors/x/sd": 2},
-        "predictors.x.sd = 2: must be absent for a balanced predictor, which is 0/1; "
-        'remove it or write distribution = "normal" (at predictors.x.distribution = "balanced")',
+        {"grid/predictors.x.distribution": ["normal", "t"]},
+        'predictors.x.df is missing: distribution = "t" needs it; add df = 5, say (at predictors.x.distribution = "t")',
     ),
     (
         {"grid/variance_ratio": [1, 1e308], "truth/residual_variance": 100},

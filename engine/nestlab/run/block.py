@@ -21,11 +21,12 @@ from ..simulate.long import Long
 from ..simulate.moments import Moments
 from ..simulate.priors import draw_truths, unit_design, with_truths, with_truths_of
 from ..simulate.replicate import ConditionalRows, ReplicateRows
-from ..simulate.rows import Rows, is_plain
+from ..simulate.rows import Rows
 from ..simulate.streams import block_generator, conditional_generator
 from ..spec.estimands import varying_estimands
 from ..spec.identity import data_key
 from ..spec.model import Condition, Method, Predictor
+from ..spec.paths import is_plain
 from .analysis import Analysis
 from .columns import Columns, contrasts_of, count_columns, fit_columns, truth_columns
 

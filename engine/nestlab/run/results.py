@@ -9,8 +9,10 @@ import pandas as pd
 
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
+from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from .block import compile_condition
+from .differences import Names, compare_methods
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
 
@@ -57,6 +59,11 @@ class StoredResults:
         """The names of the grid's axes, in their order."""
         return list(dict.fromkeys(name for row in self._active() for name in row.factors))
 
+    @property
+    def path_line(self) -> str:
+        """How its data were drawn, in a sentence: see `spec.paths`."""
+        return path_line(self._study.conditions())
+
     def missing(self) -> int:
         """Fits that were asked for and are not stored; 0 when the run is complete."""
         total = 0
@@ -82,6 +89,28 @@ class StoredResults:
             methods, mcse = self._study.methods(), self._study.mcse
             return Summaries(self._store, self._rows, methods, mcse).table()
         return self._store.read_summary()
+
+    def compare(
+        self,
+        reference: str | None = None,
+        measure: Names = None,
+        estimand: Names = None,
+        *,
+        method: Names = None,
+    ) -> pd.DataFrame:
+        """Each method's measures less those of a reference, on the replicates where both have a result; MCSEs use the pairing.
+
+        reference: a method as the summary names it ("reml", "reml/z"), the first if None. measure, estimand, method: one or
+        several, all if None; without a measure but with an estimand those of methods as a whole are left out. A row a condition x
+        method x estimand x measure: `difference`, `mcse`, 95 % limits `lower` and `upper` (of shares Tango's, which inform where
+        the MCSE is 0), `n` replicates, `missing` ones; the other columns stand in results/README.md, the reference's name in
+        `attrs`. Raises StudyError for names that do not exist, and where there is one method.
+        """
+        known = [str(name) for name in self.summary()["estimand"].unique()] if estimand is not None else []
+        return compare_methods(
+            self._store, self._active(), self._study.methods(), reference=reference, measure=measure, estimand=estimand,
+            method=method, known=known,
+        )  # fmt: skip
 
     def replicates(self, condition: int | None = None, method: str | None = None) -> pd.DataFrame:
         """Replicate rows with the factors' values and derived estimands (sd, cor, icc).

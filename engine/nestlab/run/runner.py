@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..spec.model import Method
+from ..spec.paths import path_reasons
 from ..spec.study import StudyFile
 from .columns import counted, drawn_columns, stored_columns
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
@@ -129,7 +130,7 @@ def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
 
 
 def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, Any]]:
-    """Derived quantities of conditions.parquet: sizes, path, block size."""
+    """Derived quantities of conditions.parquet: sizes, path and why, block size."""
     known = {}
     for job in jobs:
         layout = job.condition.layout
@@ -137,6 +138,7 @@ def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, A
             "clusters_total": layout.clusters,
             "rows_total": layout.rows,
             "path": job.condition.path,
+            "path_reason": "; ".join(path_reasons(job.condition)),
             "block_size": job.condition.block_size,
         }
     for number, row in rows.items():

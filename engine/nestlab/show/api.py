@@ -57,7 +57,9 @@ class Study:
         for key, value in changes.items():
             if value is not None:
                 text = _with_value(text, key, value)
-        return cls(StudyFile.from_dict(tables, **changes), text)
+        file = StudyFile.from_dict(tables, seed=seed, replications=replications, folder=Path(path).parent)
+        # Where data files were read, the text must stand without them.
+        return cls(file, file.to_toml() if file.reads_files else text)
 
     @classmethod
     def ready_made(cls, name: str, *, seed: int | None = None, replications: int | None = None) -> Study:

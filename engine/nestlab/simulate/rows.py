@@ -11,7 +11,6 @@ from numba import njit
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ..spec.model import NORMAL, Condition, Errors, source_of, term_variables
 from .centring import centre, centre_within, cluster_means
 from .compiled import compiled
 from .deviates import standard_normal
@@ -20,29 +19,10 @@ from .layout import Array, Design, pair
 from .moments import draw_between, draw_random_effects, with_known
 from .replicate import ReplicateRows
 
-__all__ = ["Rows", "is_plain"]
+__all__ = ["Rows"]
 
 #: Normal deviates held at once: small enough for the second-level cache.
 HELD = 65_536
-
-
-def is_plain(condition: Condition) -> bool:
-    """Whether this sampler serves a condition: normal and balanced predictors, normal errors, all rows, nothing centred."""
-    truth = condition.truth
-    formula = truth.formula
-    variables = {v for term in (*formula.fixed, *formula.random_columns) for v in term_variables(term)}
-    return (
-        truth.errors == Errors()
-        and truth.random == NORMAL
-        and condition.missing is None
-        and not condition.correlations
-        and not condition.layout.drawn
-        and not any(source_of(variable)[1] for variable in variables)
-        and all(
-            p.distribution == "normal" or (p.distribution == "balanced" and not p.redraw) for p in condition.predictors
-        )
-        and not any(p.icc for p in condition.predictors)
-    )
 
 
 class Rows:

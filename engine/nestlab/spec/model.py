@@ -129,7 +129,8 @@ class Predictor:
     "binary" (0/1, 1 with probability `mean`); "categorical" (categories with probabilities `shares`, columns by `coding`);
     "time" (0, 1, ... by the row in its cluster, times `sd`, plus `mean`); "list" (`values` by row in its cluster, repeated, or by
     cluster at level 2); "resampled" (from `values`, with replacement); "schedule" (`sequences` of clusters in turn, each a value
-    for every period, the row in its cluster); "arms" (0 in the first arms[0] clusters, 1 in the next arms[1], ...).
+    for every row in its cluster); "period" (`values`, the number of the period of every row in its cluster; with categories
+    "0", "1", ... its columns are contrasts); "arms" (0 in the first arms[0] clusters, 1 in the next arms[1], ...).
 
     redraw: False keeps one draw for all replicates. Time, list and schedule are never redrawn; balanced and arms are not unless
     redraw is given at level 2, where they are then allocated to clusters at random. icc: of a level-1 predictor, the share of its
@@ -343,6 +344,11 @@ class Condition:
     priors: tuple[tuple[str, Prior | float], ...] = ()
     correlations: tuple[tuple[str, str, float], ...] = ()
     missing: Missing | None = None
+
+    @property
+    def uneven(self) -> bool:
+        """Whether numbers of rows differ between replicates."""
+        return self.layout.redrawn or self.missing is not None
 
     def predictor(self, name: str) -> Predictor:
         return next(p for p in self.predictors if p.name == name)
