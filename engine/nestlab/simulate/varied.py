@@ -43,7 +43,8 @@ def kept_clusters(design: Design, generator: Generator, replicates: int) -> Arra
     missing = design.condition.missing
     if missing is None or not missing.clusters:
         return None
-    return (standard_normal(generator, (design.clusters, replicates)) > ndtri(missing.clusters)).astype(float)
+    scores = standard_normal(generator, (design.clusters, replicates))
+    return np.asarray(scores > ndtri(missing.clusters), dtype=float)
 
 
 class Varied:
