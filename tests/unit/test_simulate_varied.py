@@ -434,3 +434,68 @@ def test_priors_with_data_as_they_are() -> None:
     for j in range(work.design.clusters):
         own = rows.response(work.design)[cluster == j]
         assert own @ own == pytest.approx(y.yy[j, 7], rel=1e-8, abs=1e-9)
+
+
+STUDY: dict[str, Any] = {
+    "name": "varied",
+    "seed": 1,
+    "replications": 50,
+    "design": {"clusters": 20, "cluster_size": {"distribution": "negative-binomial", "mean": 12, "cv": 0.6}},
+    "truth": {
+        "formula": "y ~ arm + within(x) + between(x) + center(time) + (1 + within(x) | school)",
+        "fixed": {"Intercept": 1, "arm": 0.5, "within(x)": 0.3, "between(x)": 0.6, "center(time)": 0.05},
+        "residual_variance": 1,
+        "errors": {"variance_ratio": {"arm": 2}, "cluster_cv": 0.3},
+        "random": {
+            "school": {"variance": {"Intercept": 0.2, "within(x)": 0.1}, "distribution": "gamma", "skewness": 1},
+        },
+    },
+    "predictors": {
+        "arm": {"level": 2, "distribution": "balanced", "redraw": True},
+        "x": {"level": 1, "distribution": "normal", "icc": 0.2, "mean": 100, "sd": 2},
+        "time": {"level": 1, "distribution": "time"},
+    },
+    "missing": {"clusters": 0.1},
+    "method": [{"name": "reml"}, {"name": "naive", "formula": "y ~ arm + x + (1 | school)"}],
+}
+
+
+def test_fits_of_everything_at_once_are_those_of_the_rows() -> None:
+    """A study file with uneven, lost clusters and all that errors, effects and predictors may be on the moments path."""
+    study = nl.Study.from_dict(STUDY)
+    assert study.conditions[0].path == "moments"
+    work = compile_condition(study.conditions[0], study.methods)
+    truth_like, naive = work.replicates(0, 50)
+    rows = set()
+    for r in (0, 7, 49):
+        frame = work.frame(r)
+        rows.add(len(frame))
+        frame["b"] = frame.groupby("school")["x"].transform("mean")
+        frame["w"], frame["t"] = frame["x"] - frame["b"], frame["time"] - frame["time"].mean()
+        fit = nl.fit("y ~ arm + w + b + t + (1 + w | school)", frame)
+        assert fit.neg2loglik == pytest.approx(truth_like["deviance"][r], abs=1e-8)
+        assert fit.beta["w"] == pytest.approx(truth_like["estimate.within(x)"][r], abs=1e-9)
+        assert fit.se["b"] == pytest.approx(truth_like["se.between(x)"][r], rel=1e-8)
+        assert fit.df["w"] == pytest.approx(truth_like["df.within(x)"][r], rel=1e-6)
+        fit = nl.fit("y ~ arm + x + (1 | school)", frame)
+        assert fit.neg2loglik == pytest.approx(naive["deviance"][r], abs=1e-8)
+    assert len(rows) == 3
+
+
+TERMS = ("Intercept", "arm", "center(time)", "within(x)", "center(x)")
+
+
+def test_fits_with_centred_columns_do_not_know_the_mean() -> None:
+    """x about 0 and about 1e6, sd 2: estimates and standard errors of within(x) and center(x) are the same."""
+    formula = "y ~ arm + center(time) + within(x) + center(x) + (1 + within(x) | school)"
+    truth_of = STUDY["truth"] | {"formula": formula, "fixed": dict.fromkeys(TERMS, 0.5)}
+    found = []
+    for mean in (0.0, 1e6):
+        predictors = STUDY["predictors"] | {"x": STUDY["predictors"]["x"] | {"mean": mean}}
+        study = nl.Study.from_dict(STUDY | {"truth": truth_of, "predictors": predictors, "method": [{"name": "reml"}]})
+        work = compile_condition(study.conditions[0], study.methods)
+        draw = Moments(work.design)(block_generator(1, KEY, 0), work.condition.block_size)
+        found.append(work.analyse(draw, 0, 0, 0, 40)[0])
+    assert np.isfinite(found[0].beta).all()
+    assert_allclose(found[1].beta, found[0].beta, rtol=1e-8, atol=1e-8)
+    assert_allclose(found[1].se, found[0].se, rtol=1e-7)
