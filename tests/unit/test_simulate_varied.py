@@ -1,4 +1,4 @@
-"""The moments path of data as they are, against rows: a plain simulation in NumPy of the same models, clusters padded to one length.
+"""The moments path of data as they are, against rows: a plain simulation in NumPy of the same models, padded to one length.
 
 Means and covariances of all entries of two clusters (D'D, D'e, e'e, D'y, y'y, u, z) agree within 4 and 5 MCSEs of the difference
 (there are up to 900 covariances a model), and their distributions by Kolmogorov and Smirnov's test.
@@ -6,6 +6,7 @@ Means and covariances of all entries of two clusters (D'D, D'e, e'e, D'y, y'y, u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from scipy import stats
 
+import nestlab as nl
+from nestlab.run.block import compile_condition
 from nestlab.simulate.gram import respond
 from nestlab.simulate.layout import Design, compile_design, pair
+from nestlab.simulate.long import Long
 from nestlab.simulate.moments import Moments
 from nestlab.simulate.replicate import ConditionalRows
 from nestlab.simulate.streams import block_generator
@@ -26,6 +30,7 @@ from nestlab.spec.model import (
     Errors,
     Formula,
     Layout,
+    Method,
     Missing,
     Predictor,
     RandomTerm,
@@ -34,6 +39,7 @@ from nestlab.spec.model import (
     source_of,
     term_variables,
 )
+from nestlab.spec.prior import Prior
 
 Array = NDArray[np.float64]
 KEY = "7" * 64
@@ -78,14 +84,19 @@ CONDITIONS = {
     "sizes": condition(
         truth({"Intercept": 1.0, "x": 0.5, "time": 1.0}, ("Intercept", "time")), [X, TIME], (4,) * 4, drawn=((4, POISSON),)
     ),
+    "sizes, no known predictor": condition(
+        truth({"Intercept": 1.0, "x": 0.5, "arm": 1.0}, ("Intercept", "x")), [X, ARM], (3,) * 4, drawn=((4, POISSON),)
+    ),
     "sizes of the first arm, schedule": condition(
-        truth({"Intercept": 1.0, "treat": 0.5, "within(time)": 0.2, "center(treat)": 0.1, "within(x)": 1.0}, ("Intercept", "treat")),
+        truth({"Intercept": 1.0, "treat": 0.5, "within(time)": 0.2, "center(treat)": 0.1, "within(x)": 1.0},
+              ("Intercept", "treat")),
         [TREAT, TIME, replace(X, icc=0.5)],
         (4, 4, 3, 5),
         drawn=((2, Sizes("negative-binomial", 4.0, 0.8)), (2, None)),
     ),
     "lost clusters": condition(
-        truth({"Intercept": 1.0, "center(x)": 2.0, "center(x):arm": 1.0, "within(w)": 1.0, "between(w)": 2.0}, ("Intercept", "center(x)")),
+        truth({"Intercept": 1.0, "center(x)": 2.0, "center(x):arm": 1.0, "within(w)": 1.0, "between(w)": 2.0},
+              ("Intercept", "center(x)")),
         [replace(X, icc=0.8), replace(W, icc=0.5), ARM],
         missing=Missing(clusters=0.5),
     ),
@@ -96,7 +107,8 @@ CONDITIONS = {
         truth({"Intercept": 1.0, "within(time)": 0.2}, ("Intercept", "time"), errors=Errors(cluster_cv=0.5)), [TIME]
     ),
     "gamma effects, allocated": condition(
-        truth({"Intercept": 1.0, "arm": 1.0, "time": 0.2}, ("Intercept", "time"), random=Distribution("gamma", (("skewness", 1.5),))),
+        truth({"Intercept": 1.0, "arm": 1.0, "time": 0.2}, ("Intercept", "time"),
+              random=Distribution("gamma", (("skewness", 1.5),))),
         [replace(ARM, redraw=True), TIME],
     ),
 }  # fmt: skip
@@ -208,9 +220,9 @@ def statistics_twin(c: Condition, design: Design, seed: int) -> tuple[Array, lis
     )  # fmt: skip
 
 
-def statistics(c: Condition, design: Design) -> tuple[Array, list[str]]:
-    """The same by moments."""
-    draws = [Moments(design)(block_generator(1, KEY, b), R // 4) for b in range(4)]
+def statistics(c: Condition, design: Design, sampler: type[Moments | Long]) -> tuple[Array, list[str]]:
+    """The same of draws."""
+    draws = [sampler(design)(block_generator(1, KEY, b), R // 4) for b in range(4)]
     grams = [respond(d, design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()]) for d in draws]
 
     def joined(parts: list[Array]) -> Array:
@@ -228,11 +240,15 @@ def collect(entries: Any, design: Design) -> tuple[Array, list[str]]:
     return np.stack([*entries(0), *entries(1)], axis=1), [f"{name}, cluster {j}" for j in (0, 1) for name in names]
 
 
+@pytest.mark.parametrize("sampler", [Moments, Long])
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_moments_are_those_of_rows(name: str) -> None:
+def test_statistics_are_those_of_rows(name: str, sampler: type[Moments | Long]) -> None:
     c = CONDITIONS[name]
     design = compile_design(c)
-    (ours, names), (theirs, _) = statistics(c, design), statistics_twin(c, design, seed=1)
+    (ours, names), (theirs, _) = statistics(c, design, sampler), statistics_twin(c, design, seed=1)
+    if sampler is Long and c.missing:  # what lost clusters do to the truth's centre is part of its errors
+        kept = ["'e" not in name for name in names]
+        ours, theirs, names = ours[:, kept], theirs[:, kept], [v for v in names if "'e" not in v]
     constant = theirs.std(axis=0) < 1e-9
     assert_allclose(ours[:, constant], theirs[:, constant], atol=1e-9)
     ours, theirs = ours[:, ~constant], theirs[:, ~constant]
@@ -257,8 +273,8 @@ def test_rows_have_the_moments(name: str) -> None:
     check_rows(CONDITIONS[name], rtol=1e-8)
 
 
-def check_rows(c: Condition, rtol: float) -> None:
-    design = compile_design(c)
+def check_rows(c: Condition, rtol: float, formulas: Sequence[Formula] = ()) -> None:
+    design = compile_design(c, formulas)
     draw = Moments(design)(block_generator(1, KEY, 5), 64)
     y = respond(draw, design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()])
     make = ConditionalRows(design)
@@ -354,6 +370,132 @@ def test_methods_columns_do_not_change_the_draw() -> None:
     assert design.columns == ("Intercept", "x", "within(x)")
     assert design.between == ("between(x)",)
     one, other = (Moments(d)(block_generator(1, KEY, 0), 64) for d in (plain, design))
-    assert_allclose(other.dd[:, :3], one.dd, rtol=1e-12)
-    assert_allclose(other.de[:, :2], one.de, rtol=1e-12)
+    assert_array_equal(other.dd[:, :3], one.dd)
+    assert_array_equal(other.de[:, :2], one.de)
     assert_array_equal(other.ee, one.ee)
+    check_rows(c, 1e-8, [more])
+
+
+def test_what_lost_clusters_do_to_the_mean_is_part_of_y() -> None:
+    """The truth is centred at the mean of all clusters, the analysis at that of those that are left."""
+    c = CONDITIONS["lost clusters"]
+    design = compile_design(c)
+    draw = Moments(design)(block_generator(1, KEY, 0), 64)
+    assert draw.offsets is not None
+    moved = draw.offsets[design.columns.index("center(x)") - design.known - design.drawn, 0]
+    arm = draw.z[design.between.index("arm")]
+    added = (2.0 + 1.0 * arm + draw.u[:, 1]) * moved
+    with_it, without = (respond(d, design, {}, [()]) for d in (draw, replace(draw, offsets=None)))
+    for i in range(len(design.columns)):
+        assert_allclose(with_it.dy[:, i] - without.dy[:, i], added * draw.dd[:, pair(0, i)], atol=1e-9)
+    whole = (draw.dd[:, 0] > 0).all(axis=0)
+    assert_allclose(moved[whole], 0.0, atol=1e-12)
+    assert np.abs(moved[~whole]).min() > 1e-6
+
+
+@pytest.mark.parametrize("random", [("Intercept",), ("Intercept", "within(x)"), ("within(x)",)])
+def test_fits_with_centred_columns_are_those_of_the_rows(random: tuple[str, ...]) -> None:
+    """The whole way: a block's fits against fits of its frames, whose columns pandas centres."""
+    c = condition(
+        truth({"Intercept": 1.0, "x": 0.5, "arm": 1.0}, ("Intercept", "x"), errors=Errors(cluster_cv=0.4)),
+        [replace(X, mean=500.0, icc=0.3), ARM],
+        (5, 8, 3, 12, 5, 5, 9, 7),
+    )
+    fixed = ("Intercept", "within(x)", "between(x)", "within(x):arm")
+    work = compile_condition(c, [Method("m", Formula("", "y", fixed, (RandomTerm("g", random),)))])
+    (columns,) = work.replicates(0, 6)
+    for replicate in (0, 5):
+        frame = work.frame(replicate)
+        frame["b"] = frame.groupby("g")["x"].transform("mean")
+        frame["w"] = frame["x"] - frame["b"]
+        left = " + ".join("1" if v == "Intercept" else "w" for v in random)
+        found = nl.fit(f"y ~ w + b + w:arm + ({left if 'Intercept' in random else '0 + ' + left} | g)", frame)
+        assert found.neg2loglik == pytest.approx(columns["deviance"][replicate], abs=1e-6)
+        for term, name in zip(fixed, ("Intercept", "w", "b", "w:arm"), strict=True):
+            assert found.beta[name] == pytest.approx(columns[f"estimate.{term}"][replicate], rel=1e-5, abs=1e-6)
+            assert found.se[name] == pytest.approx(columns[f"se.{term}"][replicate], rel=1e-5)
+
+
+def test_priors_with_data_as_they_are() -> None:
+    """A truth of each replicate's own multiplies what clusters make of errors, and is what lost clusters shift."""
+    c = replace(
+        CONDITIONS["lost clusters"],
+        truth=replace(CONDITIONS["lost clusters"].truth, errors=Errors(cluster_cv=0.4)),
+        priors=(("truth.residual_variance", Prior("uniform", (("low", 1.0), ("high", 3.0)), "variance")),),
+    )
+    work = compile_condition(c, [Method("m", c.truth.formula)])
+    draw, plain = work.draw(0), work.sampler(block_generator(c.seed, work.key, 0), c.block_size)
+    assert draw.truths is not None
+    assert draw.offsets is not None
+    assert_allclose(draw.ee, plain.ee * draw.truths.residual_variance, rtol=1e-12)
+    y = respond(draw, work.design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()])
+    rows = work.rows(7, draw)
+    cluster = rows.spread(work.design, np.arange(work.design.clusters))
+    for j in range(work.design.clusters):
+        own = rows.response(work.design)[cluster == j]
+        assert own @ own == pytest.approx(y.yy[j, 7], rel=1e-8, abs=1e-9)
+
+
+STUDY: dict[str, Any] = {
+    "name": "varied",
+    "seed": 1,
+    "replications": 50,
+    "design": {"clusters": 20, "cluster_size": {"distribution": "negative-binomial", "mean": 12, "cv": 0.6}},
+    "truth": {
+        "formula": "y ~ arm + within(x) + between(x) + center(time) + (1 + within(x) | school)",
+        "fixed": {"Intercept": 1, "arm": 0.5, "within(x)": 0.3, "between(x)": 0.6, "center(time)": 0.05},
+        "residual_variance": 1,
+        "errors": {"variance_ratio": {"arm": 2}, "cluster_cv": 0.3},
+        "random": {
+            "school": {"variance": {"Intercept": 0.2, "within(x)": 0.1}, "distribution": "gamma", "skewness": 1},
+        },
+    },
+    "predictors": {
+        "arm": {"level": 2, "distribution": "balanced", "redraw": True},
+        "x": {"level": 1, "distribution": "normal", "icc": 0.2, "mean": 100, "sd": 2},
+        "time": {"level": 1, "distribution": "time"},
+    },
+    "missing": {"clusters": 0.1},
+    "method": [{"name": "reml"}, {"name": "naive", "formula": "y ~ arm + x + (1 | school)"}],
+}
+
+
+def test_fits_of_everything_at_once_are_those_of_the_rows() -> None:
+    """A study file with uneven, lost clusters and all that errors, effects and predictors may be on the moments path."""
+    study = nl.Study.from_dict(STUDY)
+    assert study.conditions[0].path == "moments"
+    work = compile_condition(study.conditions[0], study.methods)
+    truth_like, naive = work.replicates(0, 50)
+    rows = set()
+    for r in (0, 7, 49):
+        frame = work.frame(r)
+        rows.add(len(frame))
+        frame["b"] = frame.groupby("school")["x"].transform("mean")
+        frame["w"], frame["t"] = frame["x"] - frame["b"], frame["time"] - frame["time"].mean()
+        fit = nl.fit("y ~ arm + w + b + t + (1 + w | school)", frame)
+        assert fit.neg2loglik == pytest.approx(truth_like["deviance"][r], abs=1e-8)
+        assert fit.beta["w"] == pytest.approx(truth_like["estimate.within(x)"][r], abs=1e-9)
+        assert fit.se["b"] == pytest.approx(truth_like["se.between(x)"][r], rel=1e-8)
+        assert fit.df["w"] == pytest.approx(truth_like["df.within(x)"][r], rel=1e-6)
+        fit = nl.fit("y ~ arm + x + (1 | school)", frame)
+        assert fit.neg2loglik == pytest.approx(naive["deviance"][r], abs=1e-8)
+    assert len(rows) == 3
+
+
+TERMS = ("Intercept", "arm", "center(time)", "within(x)", "center(x)")
+
+
+def test_fits_with_centred_columns_do_not_know_the_mean() -> None:
+    """x about 0 and about 1e6, sd 2: estimates and standard errors of within(x) and center(x) are the same."""
+    formula = "y ~ arm + center(time) + within(x) + center(x) + (1 + within(x) | school)"
+    truth_of = STUDY["truth"] | {"formula": formula, "fixed": dict.fromkeys(TERMS, 0.5)}
+    found = []
+    for mean in (0.0, 1e6):
+        predictors = STUDY["predictors"] | {"x": STUDY["predictors"]["x"] | {"mean": mean}}
+        study = nl.Study.from_dict(STUDY | {"truth": truth_of, "predictors": predictors, "method": [{"name": "reml"}]})
+        work = compile_condition(study.conditions[0], study.methods)
+        draw = Moments(work.design)(block_generator(1, KEY, 0), work.condition.block_size)
+        found.append(work.analyse(draw, 0, 0, 0, 40)[0])
+    assert np.isfinite(found[0].beta).all()
+    assert_allclose(found[1].beta, found[0].beta, rtol=1e-8, atol=1e-8)
+    assert_allclose(found[1].se, found[0].se, rtol=1e-7)

@@ -177,7 +177,7 @@ def truth_columns(truths: DrawnTruth, varying: Sequence[str], methods: Sequence[
 def count_columns(draw: Draw) -> Columns:
     """What each replicate of a block has: `rows` and `clusters`, those with rows."""
     sizes = np.broadcast_to(draw.dd[:, 0], draw.ee.shape)
-    return {"rows": np.rint(sizes.sum(axis=0)).astype(np.int64), "clusters": (sizes > 0.5).sum(axis=0)}
+    return {"rows": np.rint(sizes.sum(axis=0)).astype(np.int32), "clusters": (sizes > 0.5).sum(axis=0, dtype=np.int32)}
 
 
 def counted(conditions: Iterable[Condition]) -> list[str]:

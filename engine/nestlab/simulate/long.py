@@ -31,7 +31,7 @@ from .missing import lose_at_random, observed, rows_left
 from .moments import with_known
 from .priors import correlate, truth_factors
 from .replicate import ReplicateRows
-from .segments import accumulate, add_linear, centre, compress, make_errors, means, score
+from .segments import accumulate, add_linear, centre, compress, count, make_errors, means, score
 from .sizes import draw_sizes
 
 __all__ = ["Long"]
@@ -217,11 +217,9 @@ class Long:
         z = self._with_means(z, found)
         kept = self._kept(D, e, starts, noise, _flat(clusters.left[:, first:last]), z, u, fixed)
         add_linear(D, *self._linear(self._centred, z, u, fixed), starts, e)
-        starts = np.concatenate([[0], np.cumsum(kept)])[starts]
-        complete, e = D, e[kept]
-        D = np.empty((len(D), len(e)))
-        if len(e):
-            compress(complete, kept, D)
+        starts, complete = np.empty_like(starts), starts
+        count(kept, complete, starts)
+        D, e = _compressed(D, kept, int(starts[-1])), _compressed(e[None], kept, int(starts[-1]))[0]
         found = self._derived(D, starts, last - first)
         columns, weights = self._linear(self._centred, self._with_means(z, found), u, fixed)
         add_linear(D, columns, -weights, starts, e)
@@ -319,6 +317,12 @@ class Long:
         filled = z.copy()
         filled[len(z) - len(found) :] = found.reshape(len(found), z.shape[2], z.shape[1]).transpose(0, 2, 1)
         return filled
+
+
+def _compressed(values: Array, kept: NDArray[np.bool_], rows: int) -> Array:
+    out = np.empty(len(values) * rows + 1)
+    compress(values, kept, out)
+    return out[:-1].reshape(len(values), rows)
 
 
 def _flat(values: NDArray[Any]) -> NDArray[Any]:

@@ -75,8 +75,9 @@ def _observe(
     for s in range(len(starts) - 1):
         for i in range(starts[s], starts[s + 1]):
             kept[i] = i - starts[s] < left[s]
-            if threshold > -np.inf and noise[i, column] < threshold:
-                kept[i] = False
+        if threshold > -np.inf:  # without a branch a row, which chance would decide
+            for i in range(starts[s], starts[s + 1]):
+                kept[i] &= noise[i, column] >= threshold
 
 
 @compiled()

@@ -15,17 +15,19 @@ A row of R that a small cluster or a dependent column lacks stands as a row of z
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from ..spec.model import CENTRINGS, source_of, term_variables
 from .between import draw_between
 from .compiled import compiled
 from .deviates import chi_square, standard_normal
 from .distributions import transform
-from .factors import FactorTable, known_factor, known_gram
+from .factors import Factors, FactorTable, known_factor, known_gram
 from .gram import Draw
 from .layout import Array, Design
 from .sizes import draw_sizes
@@ -41,42 +43,67 @@ class Moments:
         assert not design.products, "products of redrawn predictors are not Gaussian: they need the rows path"
         self.design = design
         self._effects = transform(design.condition.truth.random)
-        self._varied = Varied(design) if _is_varied(design) else None
-        if self._varied is None:
-            self.plain = Plain(design, np.zeros(design.known), design.drawn_mean, design.drawn_sd)
-        else:
-            self.plain = Plain(design, self._varied.origin, self._varied.mean, self._varied.sd)
+        truth_varied = _is_varied(design)
+        self._varied = varied = Varied(design) if truth_varied or design.centred or design.means else None
+        self._exact: Plain | None = None
+        usual = np.zeros(design.known), design.drawn_mean, design.drawn_sd
+        if varied is None:
+            self.plain = Plain(design, *usual)
+            return
+        self.plain = Plain(design, varied.origin, varied.mean, varied.sd)
+        if not truth_varied and (varied.origin.any() or (varied.mean != design.drawn_mean).any()):
+            self._exact = Plain(design, *usual)  # what analyses alone centre changes no digit of what others see
 
     def __call__(self, generator: Generator, replicates: int) -> Draw:
         """Draw a whole block. The order of the draws is part of the draw version."""
         design, layout = self.design, self.design.condition.layout
         sizes = draw_sizes(layout, design.sizes, generator, replicates) if layout.redrawn else None
         z = draw_between(design, generator, replicates)
-        u, dd, de, ee = self.plain(generator, replicates, sizes)
+        deviates = self.plain.deviates(generator, replicates, sizes)
+        dd, de, ee = self.plain.assemble(deviates, sizes)
+        u = deviates.u
         if not self._effects.normal:
             self._effects(u, out=u)
         _correlate(design.random_factor, u)
         draw = Draw(dd, de, ee, u, z)
-        return draw if self._varied is None else self._varied(draw, generator)
+        if self._varied is not None:
+            draw = self._varied(draw, generator)
+        if self._exact is not None:
+            dd, de, _ = self._exact.assemble(deviates, sizes)
+            draw.dd[:, : dd.shape[1]] = dd
+            draw.de[:, : de.shape[1]] = de
+        return draw
 
 
 def _is_varied(design: Design) -> bool:
     """Whether a condition has more than the plain draw."""
-    errors = design.condition.truth.errors
+    truth = design.condition.truth
+    terms = (*truth.formula.fixed, *truth.formula.random_columns)
     return (
         not design.settled
-        or bool(design.centred or design.means or errors.ratios or errors.cluster_cv)
+        or any(source_of(variable)[1] in CENTRINGS for term in terms for variable in term_variables(term))
+        or bool(truth.errors.ratios or truth.errors.cluster_cv)
         or any(p.icc for p in design.predictors)
         or bool(design.condition.correlations)
     )
+
+
+class _Deviates(NamedTuple):
+    """Normal ones for random effects u (J, q, R), across, above and v, and chi-squares: see `_assemble`."""
+
+    u: Array
+    across: Array
+    above: Array
+    v: Array
+    squares: Array
 
 
 class Plain:
     """Draws columns and errors of blocks: known columns less their `origin` (known), drawn ones with `mean` and `sd` (drawn),
     independent, normal and without a share between clusters; errors of one variance.
 
-    factor (J, k, k), active (J, k + g), df (J, g + 1): R_K, which columns do not depend on earlier ones, and degrees of freedom of
-    Bartlett's diagonal and of e'e; where sizes are redrawn they are those of the drawn sizes.
+    factor (J, k, k), active (J, k + g), df (J, g + 1): R_K, which columns do not depend on earlier ones, degrees of freedom of
+    Bartlett's diagonal and of e'e; where sizes are redrawn `factors` has them.
     """
 
     def __init__(self, design: Design, origin: Array, mean: Array, sd: Array) -> None:
@@ -88,31 +115,40 @@ class Plain:
             self.factor = known_factor(known, design.sizes)
             self.active, self.df = _degrees(self.factor, design.sizes, design.drawn)
 
-    def __call__(
-        self, generator: Generator, replicates: int, sizes: NDArray[np.int64] | None
-    ) -> tuple[Array, Array, Array, Array]:
-        """Normal deviates for the random effects (J, q, R); D'D, D'e and e'e as in `Draw`. sizes (J, R): where they are redrawn."""
-        design, J, R = self.design, self.design.clusters, replicates
-        k, g, q = design.known, design.drawn, len(design.random_factor)
+    def deviates(self, generator: Generator, replicates: int, sizes: NDArray[np.int64] | None) -> _Deviates:
+        """All of a block. sizes (J, R): where they are redrawn."""
+        J, R = self.design.clusters, replicates
+        k, g, q = self.design.known, self.design.drawn, len(self.design.random_factor)
         u, across, above, v = _normals(generator, (J, q, R), (J, k, g, R), (J, g * (g - 1) // 2, R), (J, k + g, R))
+        if sizes is None:
+            return _Deviates(u, across, above, v, chi_square(generator, self.df, R))
+        factors, kind = self._kinds(sizes)
+        df = _degrees(factors.factor, factors.n, g)[1]
+        return _Deviates(u, across, above, v, chi_square(generator, np.moveaxis(df[kind], 2, 1), 1)[..., 0])
+
+    def assemble(self, deviates: _Deviates, sizes: NDArray[np.int64] | None) -> tuple[Array, Array, Array]:
+        """D'D, D'e and e'e as in `Draw`."""
+        _, across, above, v, squares = deviates
+        design, (J, d, R) = self.design, v.shape
         de, ee = np.empty_like(v), np.empty((J, R))
         if sizes is None:
-            squares = chi_square(generator, self.df, R)
-            dd = with_known(self.gram, k + g, R)
+            dd = with_known(self.gram, d, R)
             _assemble(
                 self.factor, self.active, self.mean, self.sd, design.residual_sd, across, above, v, squares, dd, de, ee
             )
-            return u, dd, de, ee
-        assert self._table is not None, "sizes differ only where the layout says so"
-        factors, kind = self._table(sizes)
-        active, df = _degrees(factors.factor, factors.n, g)
-        squares = chi_square(generator, np.moveaxis(df[kind], 2, 1), 1)[..., 0]
-        dd = np.empty((J, (k + g) * (k + g + 1) // 2, R))
+            return dd, de, ee
+        factors, kind = self._kinds(sizes)
+        active, _ = _degrees(factors.factor, factors.n, design.drawn)
+        dd = np.empty((J, d * (d + 1) // 2, R))
         _assemble_kinds(
             kind, factors.factor, factors.gram, active, self.mean, self.sd, design.residual_sd,
             across, above, v, squares, dd, de, ee,
         )  # fmt: skip
-        return u, dd, de, ee
+        return dd, de, ee
+
+    def _kinds(self, sizes: NDArray[np.int64]) -> tuple[Factors, NDArray[np.int64]]:
+        assert self._table is not None, "sizes differ only where the layout says so"
+        return self._table(sizes)
 
 
 def _degrees(factor: Array, sizes: NDArray[np.int64], drawn: int) -> tuple[Array, NDArray[np.int64]]:
@@ -252,7 +288,7 @@ def _assemble_kinds(
     kind: NDArray[np.int64], factor: Array, gram: Array, active: Array, mean: Array, sd: Array, sigma: float, across: Array,
     above: Array, v: Array, squares: Array, dd: Array, de: Array, ee: Array,
 ) -> None:  # fmt: skip  # pragma: no cover
-    """The same where the known columns differ between replicates: factor (T, k, k), gram (T, pairs) and active (T, d) are those of
+    """The same where known columns differ between replicates: factor (T, k, k), gram (T, pairs) and active (T, d) are those of
     kinds of clusters, kind (J, R) says which."""
     J, d, R = v.shape
     k, g = factor.shape[1], len(mean)

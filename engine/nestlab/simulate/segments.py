@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .compiled import compiled
 from .lookup import value_at
 
-__all__ = ["accumulate", "add_linear", "centre", "compress", "make_errors", "means", "score"]
+__all__ = ["accumulate", "add_linear", "centre", "compress", "count", "make_errors", "means", "score"]
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -99,14 +99,24 @@ def add_linear(D: Array, columns: Integers, weights: Array, starts: Integers, ou
 
 @compiled()
 def compress(values: Array, kept: NDArray[np.bool_], out: Array) -> None:  # pragma: no cover
-    """out (columns, rows kept) = values[:, kept]."""
+    """out (columns * n + 1) = values[:, kept], n rows, and a number of no meaning: a row that is lost is written, too, and written
+    over, which costs less than a branch."""
+    place = 0
     for k in range(values.shape[0]):
-        place = 0
         for i in range(values.shape[1]):
-            out[k, place] = values[k, i]
+            out[place] = values[k, i]
             place += kept[i]
-            if place == out.shape[1]:
-                break
+
+
+@compiled()
+def count(kept: NDArray[np.bool_], starts: Integers, out: Integers) -> None:  # pragma: no cover
+    """out (segments + 1): where segments begin when only the rows kept are left."""
+    total = 0
+    for s in range(len(starts) - 1):
+        out[s] = total
+        for i in range(starts[s], starts[s + 1]):
+            total += kept[i]
+    out[len(starts) - 1] = total
 
 
 @njit(error_model="numpy", fastmath={"contract"})
