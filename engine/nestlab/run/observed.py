@@ -40,7 +40,8 @@ def observed_line(counts: pd.DataFrame) -> str:
     """The conditions with the fewest and the most rows, in a sentence; "" where all replicates have the same."""
     if counts.empty:
         return ""
-    few, many = (counts.loc[place] for place in (counts["rows"].idxmin(), counts["rows"].idxmax()))
+    mean = counts["rows"].to_numpy()
+    few, many = (counts.iloc[int(place)] for place in (mean.argmin(), mean.argmax()))
     line = f"rows analysed: {_told(few)}"
     return line if few["condition"] == many["condition"] else f"{line} to {_told(many)}"
 

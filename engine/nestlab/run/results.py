@@ -66,8 +66,9 @@ class StoredResults:
         return path_line(self._study.conditions())
 
     def observed(self) -> pd.DataFrame:
-        """Rows and clusters analysed, a row a condition: `condition`, `n` replicates, `rows` and `clusters` (means), each with
-        `_mcse`, `_min` and `_max`; empty where all replicates have the same (cluster sizes that are not redrawn, nothing missing).
+        """Rows and clusters analysed, a row a condition; empty where all replicates of the study have the same.
+
+        Columns: `condition`, `n` replicates, `rows` and `clusters` (means), each with `_mcse`, `_min` and `_max`.
         """
         uneven = any(condition.uneven for condition in self._study.conditions())
         return observed_counts(self._store, self._active() if uneven else [], self._study.methods())
