@@ -1,4 +1,4 @@
-"""The moments path of data as they are, against rows: a plain simulation in NumPy of the same models, clusters padded to one length.
+"""The moments path of data as they are, against rows: a plain simulation in NumPy of the same models, padded to one length.
 
 Means and covariances of all entries of two clusters (D'D, D'e, e'e, D'y, y'y, u, z) agree within 4 and 5 MCSEs of the difference
 (there are up to 900 covariances a model), and their distributions by Kolmogorov and Smirnov's test.
@@ -83,14 +83,19 @@ CONDITIONS = {
     "sizes": condition(
         truth({"Intercept": 1.0, "x": 0.5, "time": 1.0}, ("Intercept", "time")), [X, TIME], (4,) * 4, drawn=((4, POISSON),)
     ),
+    "sizes, no known predictor": condition(
+        truth({"Intercept": 1.0, "x": 0.5, "arm": 1.0}, ("Intercept", "x")), [X, ARM], (3,) * 4, drawn=((4, POISSON),)
+    ),
     "sizes of the first arm, schedule": condition(
-        truth({"Intercept": 1.0, "treat": 0.5, "within(time)": 0.2, "center(treat)": 0.1, "within(x)": 1.0}, ("Intercept", "treat")),
+        truth({"Intercept": 1.0, "treat": 0.5, "within(time)": 0.2, "center(treat)": 0.1, "within(x)": 1.0},
+              ("Intercept", "treat")),
         [TREAT, TIME, replace(X, icc=0.5)],
         (4, 4, 3, 5),
         drawn=((2, Sizes("negative-binomial", 4.0, 0.8)), (2, None)),
     ),
     "lost clusters": condition(
-        truth({"Intercept": 1.0, "center(x)": 2.0, "center(x):arm": 1.0, "within(w)": 1.0, "between(w)": 2.0}, ("Intercept", "center(x)")),
+        truth({"Intercept": 1.0, "center(x)": 2.0, "center(x):arm": 1.0, "within(w)": 1.0, "between(w)": 2.0},
+              ("Intercept", "center(x)")),
         [replace(X, icc=0.8), replace(W, icc=0.5), ARM],
         missing=Missing(clusters=0.5),
     ),
@@ -101,7 +106,8 @@ CONDITIONS = {
         truth({"Intercept": 1.0, "within(time)": 0.2}, ("Intercept", "time"), errors=Errors(cluster_cv=0.5)), [TIME]
     ),
     "gamma effects, allocated": condition(
-        truth({"Intercept": 1.0, "arm": 1.0, "time": 0.2}, ("Intercept", "time"), random=Distribution("gamma", (("skewness", 1.5),))),
+        truth({"Intercept": 1.0, "arm": 1.0, "time": 0.2}, ("Intercept", "time"),
+              random=Distribution("gamma", (("skewness", 1.5),))),
         [replace(ARM, redraw=True), TIME],
     ),
 }  # fmt: skip

@@ -25,10 +25,10 @@ def draw_between(design: Design, generator: Generator, replicates: int) -> Array
     ]
     scores = standard_normal(generator, (len(redrawn), design.clusters, replicates))
     L = lower_factor(score_correlations(redrawn, design.condition.correlations)[0])
-    for i in range(len(redrawn) - 1, -1, -1):  # score i needs scores 0 .. i
+    for i in reversed(range(len(redrawn))):  # score i needs scores 0 .. i
         if L[i, i] != 1.0:
             scores[i] *= L[i, i]
-            for k in np.flatnonzero(L[i, :i]):
+            for k in np.flatnonzero(L[i, :i]).tolist():
                 scores[i] += L[i, k] * scores[k]
     for predictor, g in zip(redrawn, scores, strict=True):
         first = design.between.index(predictor.columns[0])

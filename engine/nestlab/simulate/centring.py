@@ -40,8 +40,8 @@ def cluster_means(dd: Array, column: int) -> Array:
 
 def overall_mean(dd: Array, column: int) -> Array:
     """(R or 1): a column's mean over all rows, 0 without rows."""
-    rows = dd[:, 0].sum(axis=0)
-    return np.divide(dd[:, pair(0, column)].sum(axis=0), rows, out=np.zeros_like(rows), where=rows > 0)
+    rows, total = dd[:, 0].sum(axis=0), dd[:, pair(0, column)].sum(axis=0)
+    return np.asarray(np.divide(total, rows, out=np.zeros_like(rows), where=rows > 0))
 
 
 def centre_within(design: Design, dd: Array, de: Array) -> None:

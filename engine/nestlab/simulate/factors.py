@@ -22,7 +22,10 @@ HELD = 2_000_000
 
 
 def known_factor(K: Array, sizes: Integers) -> Array:
-    """(J, k, k): upper-triangular R of each cluster, R'R = K'K, K (N, k), by modified Gram-Schmidt; a dependent column's row is 0."""
+    """(J, k, k): upper-triangular R of each cluster, R'R = K'K, K (N, k), by modified Gram-Schmidt.
+
+    The row of a column that depends on earlier ones is 0.
+    """
     rest = K.copy()
     k = K.shape[1]
     factor = np.zeros((len(sizes), k, k))
@@ -70,8 +73,8 @@ class Factors:
 
 
 class FactorTable:
-    """Factors of known columns less their `origin`, by pattern and size, made when a size first occurs: `table(sizes)`, sizes (J, R),
-    gives Factors and the kind of each cluster (J, R)."""
+    """Factors of known columns less their `origin`, by pattern and size, made when a size first occurs: `table(sizes)`, sizes
+    (J, R), gives Factors and the kind of each cluster (J, R)."""
 
     def __init__(self, design: Design, origin: Array) -> None:
         self.design, self.origin = design, origin

@@ -25,7 +25,7 @@ class Draw:
     dd (J, d(d+1)/2, R or 1): D'D by pairs (`layout.pair`); 1 where no level-1 predictor is redrawn. de (J, d, R): D'e.
     ee (J, R): e'e. u (J, q, R). z (m, J, R or 1): 1 where no level-2 predictor is redrawn. To be read only: what replicates
     share may be the design's own. Clusters without rows have products of 0. truths: of each replicate, where the condition has
-    priors. offsets (c, J or 1, R): what the truth's centred columns are less those in D, where rows that were lost made them differ.
+    priors. offsets (c, 1, R): what the truth's centred columns are less those in D, where lost clusters make them differ.
     """
 
     dd: Array
@@ -102,7 +102,7 @@ def added_by_offsets(draw: Draw, design: Design) -> Array:
     """(J, R): what the truth's centred columns add to y beyond those of the rows that are left, with `draw.offsets`."""
     assert draw.offsets is not None, "asked for where rows were lost"
     truth, first = design.condition.truth, design.known + design.drawn
-    fixed = truth.fixed if draw.truths is None else draw.truths.fixed
+    fixed: Sequence[float | Array] = truth.fixed if draw.truths is None else draw.truths.fixed
     added = np.zeros((design.clusters, draw.replicates))
     for term, value in zip(truth.formula.fixed, fixed, strict=True):
         column, outer = design.split(term)

@@ -55,7 +55,7 @@ def known_products(condition: Condition) -> list[str]:
 
 
 def known_columns(condition: Condition, sizes: Integers, clusters: Integers | None = None) -> Array:
-    """(N, known): the known level-1 columns of clusters of any sizes (>= 0), one after the other: Intercept, predictors, products.
+    """(N, known): the known level-1 columns of clusters of any sizes (>= 0), in turn: Intercept, predictors, products.
 
     clusters: which of the layout's clusters each is, 0, 1, ... by default; the same one may come again. Predictors that are drawn
     once have values for the condition's own sizes only.
@@ -78,7 +78,7 @@ def known_columns(condition: Condition, sizes: Integers, clusters: Integers | No
 
 
 def patterns(condition: Condition) -> Integers:
-    """(J): a number for each of the layout's clusters; those that share it have the same known columns where their sizes are equal.
+    """(J): a number for each of the layout's clusters; two that share it and have one size have the same known columns.
 
     Predictors that are drawn once make every cluster its own.
     """

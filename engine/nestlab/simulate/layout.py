@@ -34,16 +34,16 @@ def pair(i: int, k: int) -> int:
 class Design:
     """What depends on the condition alone.
 
-    sizes (J): of clusters, where layout.redrawn is not true; their rounded means where it is. columns: names of the d level-1
-    columns, of which the first `known` are functions of the clusters' sizes (the Intercept, predictors that are not redrawn, their
-    products), the next `drawn` are those of `predictors` (drawn_mean, drawn_sd; a categorical one has several, without these), then
-    come centred columns (index of the source, "within" its cluster or "center": at the mean of all rows) and products of earlier
-    ones (their indices). known_rows (N, known): of these sizes; `known.known_columns` gives them for others.
+    sizes (J): of clusters; their rounded means where sizes are redrawn. columns: names of the d level-1 columns, of which the
+    first `known` are functions of the clusters' sizes (the Intercept, predictors that are not redrawn, their products), the next
+    `drawn` are those of `predictors` (drawn_mean, drawn_sd; a categorical one has several, without these), then come centred
+    columns (index of the source, "within" its cluster or "center": at the mean of all rows) and products of earlier ones (their
+    indices). known_rows (N, known): of these sizes; `known.known_columns` gives them for others.
 
-    between: names of the m level-2 columns, of which the last are cluster means of level-1 columns (`means`: their indices);
-    between_fixed (m, J): nan where they are drawn or means; between_predictors: of the others, in order. allocated: level-2 columns
-    that are known but change places, all together, in each replicate. random (q): the level-1 column of each of the truth's
-    random effects; random_factor (q, q): lower factor of their covariance.
+    between: names of the m level-2 columns, of which the last are cluster means of level-1 columns (`means`: their indices), the
+    others those of `between_predictors`; between_fixed (m, J): nan where they are drawn or means. allocated: level-2 columns that
+    are known but change places, all together, in each replicate. random (q): the level-1 column of each of the truth's random
+    effects; random_factor (q, q): lower factor of their covariance.
     """
 
     condition: Condition
@@ -89,7 +89,7 @@ class Design:
     @property
     def between_drawn(self) -> NDArray[np.bool_]:
         """(m): whether a level-2 column differs between replicates."""
-        drawn: NDArray[np.bool_] = np.isnan(self.between_fixed).any(axis=1)
+        drawn = np.asarray(np.isnan(self.between_fixed).any(axis=1))
         drawn[list(self.allocated)] = True
         return drawn
 

@@ -15,6 +15,7 @@ A row of R that a small cluster or a dependent column lacks stands as a row of z
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -54,8 +55,9 @@ class Moments:
         design, layout = self.design, self.design.condition.layout
         sizes = draw_sizes(layout, design.sizes, generator, replicates) if layout.redrawn else None
         z = draw_between(design, generator, replicates)
-        u, *deviates = self.plain.deviates(generator, replicates, sizes)
-        dd, de, ee = self.plain.assemble(*deviates, sizes)
+        deviates = self.plain.deviates(generator, replicates, sizes)
+        dd, de, ee = self.plain.assemble(deviates, sizes)
+        u = deviates.u
         if not self._effects.normal:
             self._effects(u, out=u)
         _correlate(design.random_factor, u)
@@ -63,7 +65,7 @@ class Moments:
         if self._varied is not None:
             draw = self._varied(draw, generator)
         if self._exact is not None:
-            dd, de, _ = self._exact.assemble(*deviates, sizes)
+            dd, de, _ = self._exact.assemble(deviates, sizes)
             draw.dd[:, : dd.shape[1]] = dd
             draw.de[:, : de.shape[1]] = de
         return draw
@@ -82,12 +84,22 @@ def _is_varied(design: Design) -> bool:
     )
 
 
+class _Deviates(NamedTuple):
+    """Normal ones for random effects u (J, q, R), across, above and v, and chi-squares: see `_assemble`."""
+
+    u: Array
+    across: Array
+    above: Array
+    v: Array
+    squares: Array
+
+
 class Plain:
     """Draws columns and errors of blocks: known columns less their `origin` (known), drawn ones with `mean` and `sd` (drawn),
     independent, normal and without a share between clusters; errors of one variance.
 
-    factor (J, k, k), active (J, k + g), df (J, g + 1): R_K, which columns do not depend on earlier ones, and degrees of freedom of
-    Bartlett's diagonal and of e'e; where sizes are redrawn they are those of the drawn sizes.
+    factor (J, k, k), active (J, k + g), df (J, g + 1): R_K, which columns do not depend on earlier ones, degrees of freedom of
+    Bartlett's diagonal and of e'e; where sizes are redrawn `factors` has them.
     """
 
     def __init__(self, design: Design, origin: Array, mean: Array, sd: Array) -> None:
@@ -99,23 +111,20 @@ class Plain:
             self.factor = known_factor(known, design.sizes)
             self.active, self.df = _degrees(self.factor, design.sizes, design.drawn)
 
-    def deviates(
-        self, generator: Generator, replicates: int, sizes: NDArray[np.int64] | None
-    ) -> tuple[Array, Array, Array, Array, Array]:
-        """Normal ones for the random effects (J, q, R), then the arguments of `assemble`. sizes (J, R): where they are redrawn."""
+    def deviates(self, generator: Generator, replicates: int, sizes: NDArray[np.int64] | None) -> _Deviates:
+        """All of a block. sizes (J, R): where they are redrawn."""
         J, R = self.design.clusters, replicates
         k, g, q = self.design.known, self.design.drawn, len(self.design.random_factor)
         u, across, above, v = _normals(generator, (J, q, R), (J, k, g, R), (J, g * (g - 1) // 2, R), (J, k + g, R))
         if sizes is None:
-            return u, across, above, v, chi_square(generator, self.df, R)
+            return _Deviates(u, across, above, v, chi_square(generator, self.df, R))
         factors, kind = self._kinds(sizes)
         df = _degrees(factors.factor, factors.n, g)[1]
-        return u, across, above, v, chi_square(generator, np.moveaxis(df[kind], 2, 1), 1)[..., 0]
+        return _Deviates(u, across, above, v, chi_square(generator, np.moveaxis(df[kind], 2, 1), 1)[..., 0])
 
-    def assemble(
-        self, across: Array, above: Array, v: Array, squares: Array, sizes: NDArray[np.int64] | None
-    ) -> tuple[Array, Array, Array]:
+    def assemble(self, deviates: _Deviates, sizes: NDArray[np.int64] | None) -> tuple[Array, Array, Array]:
         """D'D, D'e and e'e as in `Draw`."""
+        _, across, above, v, squares = deviates
         design, (J, d, R) = self.design, v.shape
         de, ee = np.empty_like(v), np.empty((J, R))
         if sizes is None:
@@ -275,7 +284,7 @@ def _assemble_kinds(
     kind: NDArray[np.int64], factor: Array, gram: Array, active: Array, mean: Array, sd: Array, sigma: float, across: Array,
     above: Array, v: Array, squares: Array, dd: Array, de: Array, ee: Array,
 ) -> None:  # fmt: skip  # pragma: no cover
-    """The same where the known columns differ between replicates: factor (T, k, k), gram (T, pairs) and active (T, d) are those of
+    """The same where known columns differ between replicates: factor (T, k, k), gram (T, pairs) and active (T, d) are those of
     kinds of clusters, kind (J, R) says which."""
     J, d, R = v.shape
     k, g = factor.shape[1], len(mean)

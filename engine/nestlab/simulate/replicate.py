@@ -72,8 +72,8 @@ class ReplicateRows:
 
 @dataclass(frozen=True)
 class _Alike:
-    """Clusters (c) of one size n whose known columns K have one rank: their rows (c, n), an orthonormal basis Q (c, n, rank) of K,
-    and basis (c, rank, known), which turns K'X into Q'X."""
+    """Clusters (c) of one size n whose known columns K have one rank: their rows (c, n), an orthonormal basis Q (c, n, rank) of
+    K, and basis (c, rank, known), which turns K'X into Q'X."""
 
     clusters: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -133,7 +133,7 @@ class ConditionalRows:
         return design.known_rows[np.repeat(sizes > 0, design.sizes)]
 
     def _centre(self, D: Array, dd: Array, sizes: NDArray[np.int64]) -> None:
-        """Fill centred columns, and turn those that were drawn in place of a predictor into it; means are the sums in D'D over n."""
+        """Fill centred columns, and turn those that were drawn in place of a predictor into it; means are by the sums in D'D."""
         design, rows = self.design, np.maximum(sizes, 1)
         if not design.centred:
             return

@@ -7,6 +7,8 @@ The plain draw has columns about 0, independent and without a share between clus
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.random import Generator
 from scipy.special import ndtri
@@ -28,16 +30,12 @@ def error_scale(design: Design, z: Array, generator: Generator, replicates: int)
     A level-2 predictor's ratio to the power of its value, and a lognormal variable with mean 1, multiply their variance.
     """
     errors = design.condition.truth.errors
-    scale: Array | None = None
-    for name, ratio in errors.ratios:
-        value = ratio ** (0.5 * z[design.between.index(name)])
-        scale = value if scale is None else scale * value
+    factors: list[Array] = [ratio ** (0.5 * z[design.between.index(name)]) for name, ratio in errors.ratios]
     if errors.cluster_cv > 0:
         spread = np.log1p(errors.cluster_cv**2)
         scores = standard_normal(generator, (design.clusters, replicates))
-        value = np.exp(0.5 * (np.sqrt(spread) * scores - 0.5 * spread))
-        scale = value if scale is None else scale * value
-    return scale
+        factors.append(np.exp(0.5 * (np.sqrt(spread) * scores - 0.5 * spread)))
+    return np.asarray(math.prod(factors[1:], start=factors[0])) if factors else None
 
 
 def kept_clusters(design: Design, generator: Generator, replicates: int) -> Array | None:
@@ -45,7 +43,8 @@ def kept_clusters(design: Design, generator: Generator, replicates: int) -> Arra
     missing = design.condition.missing
     if missing is None or not missing.clusters:
         return None
-    return (standard_normal(generator, (design.clusters, replicates)) > ndtri(missing.clusters)).astype(float)
+    scores = standard_normal(generator, (design.clusters, replicates))
+    return np.asarray(scores > ndtri(missing.clusters), dtype=float)
 
 
 class Varied:
@@ -106,7 +105,7 @@ class Varied:
         for i in reversed(range(len(self._L) if self._mixed else 0)):
             scale_column(dd, de, first + i, self._within_sd[i] * self._L[i, i])
             for k in np.flatnonzero(self._L[i, :i]):
-                add_column(dd, de, first + k, first + i, self._within_sd[i] * self._L[i, k])
+                add_column(dd, de, first + int(k), first + i, self._within_sd[i] * self._L[i, k])
 
     def _add_between(self, dd: Array, de: Array, generator: Generator, replicates: int) -> None:
         """The part of drawn columns that rows of a cluster share."""
