@@ -10,7 +10,7 @@ from typing import Any
 
 from ...measure.performance import MEASURES
 from ...spec.identity import DERIVED_PATHS
-from ...spec.model import Predictor
+from ...spec.paths import path_line
 from ..drawn import priors_of
 from ..summary import ends_text
 from .analyses import methods_section
@@ -18,6 +18,7 @@ from .definitions import DIFFERENCES, FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_fo
 from .effects import drawn_from
 from .failures import failures_section
 from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, value_text
+from .predictors import predictor_text
 from .provenance import software_section
 
 __all__ = ["ademp"]
@@ -72,8 +73,9 @@ def _mechanism(material: Material) -> Iterator[Block]:
     predictors = material.study.resolve().conditions[0].predictors
     if predictors:
         yield Paragraph(
-            "Predictors, at their values in the first condition: " + "; ".join(map(_predictor, predictors)) + "."
+            "Predictors, at their values in the first condition: " + "; ".join(map(predictor_text, predictors)) + "."
         )
+    yield Paragraph(f"D{path_line(material.study.resolve().conditions)[1:]}.")
     yield from _priors(material)
     yield from _factors(material)
     yield _parameters(material)
@@ -91,18 +93,6 @@ def _priors(material: Material) -> Iterator[Block]:
             f"Each replicate draws its own truth: {each}. The error of an estimate is about that truth, and measures are "
             "averages over the prior; power is then the assurance. The true values below are those at the means of the priors."
         )
-
-
-def _predictor(predictor: Predictor) -> str:
-    place = "varies within clusters" if predictor.level == 1 else "varies between clusters only"
-    if predictor.distribution == "balanced":
-        share = "rows of each cluster" if predictor.level == 1 else "clusters"
-        return f"{predictor.name} {place} and is 0 or 1, 1 in half of the {share} (the odd one out is a 0)"
-    if predictor.distribution != "normal":
-        return f"{predictor.name} {place}: {predictor.distribution}"
-    again = "drawn anew in each replicate" if predictor.redraw else "drawn once and kept over replicates"
-    mean, sd = value_text(predictor.mean), value_text(predictor.sd)
-    return f"{predictor.name} {place} and is normal (mean {mean}, sd {sd}), {again}"
 
 
 def _factors(material: Material) -> Iterator[Block]:
