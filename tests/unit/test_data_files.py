@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 import nestlab as nl
+from nestlab.run.bench import Bench
 from nestlab.show.report.predictors import predictor_text
 from nestlab.spec.axes import axis_paths
 from nestlab.spec.estimands import estimands
@@ -69,7 +71,7 @@ def one(changes: dict[str, Any]) -> Condition:
     return condition
 
 
-SIZE, X, Z = "design/cluster_size", "predictors/x", "predictors/z"
+SIZE, X, Z, R = "design/cluster_size", "predictors/x", "predictors/z", "truth/random"
 K = {
     "truth/formula": "y ~ x + k + (1 + x | g)",
     "truth/fixed": {"Intercept": 0, "x": 1, "k[b]": 0.5, "k[c]": 0.25},
@@ -507,6 +509,15 @@ def test_the_short_name_cluster_size_is_the_mean_of_a_distribution() -> None:
     assert found[1].layout == Layout((6,) * 8)
 
 
+def test_searches_step_by_whole_sets_of_sequences() -> None:
+    stepped = {**STEPPED, "periods": 4, "rows_per_period": 2}
+    arm = {"predictors/arm": {"level": 2, "distribution": "balanced"}, "truth/fixed/arm": 0}
+    formula = {"truth/formula": "y ~ x + z + arm + (1 + x | g)"}
+    study = StudyFile.from_dict(tables({**with_z(**stepped), **arm, **formula, SIZE: 8}))
+    assert Bench._step(SimpleNamespace(study=study), "clusters") == 6  # type: ignore[arg-type]
+    assert Bench._step(SimpleNamespace(study=study), "cluster_size") == 1  # type: ignore[arg-type]
+
+
 # -- for people ------------------------------------------------------------------------------------------------------------
 
 WITHIN, BETWEEN, ANEW = "varies within clusters and", "varies between clusters only and", "drawn anew in each replicate"
@@ -515,7 +526,8 @@ SENTENCES = {
     "gamma": f"z {WITHIN} is gamma (mean 0, sd 1, skewness -1.5), 0.2 of its variance between clusters, {ANEW}",
     "contaminated": f"z {BETWEEN} is contaminated normal (mean 0, sd 1, share 0.1, ratio 3), drawn once and kept",
     "binary": f"z {WITHIN} is 0 or 1, 1 with probability 0.3, 0.1 of its variance between clusters, {ANEW}",
-    "balanced": f"z {BETWEEN} is 0 or 1, 1 in half of the clusters (the odd one out is a 0), allocated at random in each replicate",
+    "balanced": f"z {BETWEEN} is 0 or 1, 1 in half of the clusters (the odd one out is a 0), allocated at random in each "
+    "replicate",
     "time": f"z {WITHIN} is 0 in a cluster's first row and 1 more in each next one",
     "list": f"z {BETWEEN} takes 2 listed values in turn",
     "resampled": f"z {WITHIN} is drawn from 2 values with replacement, {ANEW}",
@@ -532,13 +544,38 @@ def test_predictors_in_the_report(kind: str) -> None:
 
 def test_factors_and_arms_in_the_report() -> None:
     assert predictor_text(one(K).predictor("k")) == (
-        f"k {BETWEEN} is one of 3 categories with probabilities a 0.333333, b 0.333333, c 0.333333, as treatment contrasts, {ANEW}"
+        f"k {BETWEEN} is one of 3 categories with probabilities a 0.333333, b 0.333333, c 0.333333, as treatment "
+        f"contrasts, {ANEW}"
     )
     arms = one(with_z(distribution="arms", clusters=[5, 3]))
     assert (
         predictor_text(arms.predictor("z"))
         == "z varies between clusters only and is the cluster's arm, of 5 + 3 clusters"
     )
+
+
+IMPOSSIBLE = [
+    (
+        {**with_z(level=1, distribution="binary", share=0.1), "correlation": {"x:z": 0.9}},
+        'correlation."x:z" = 0.9: must be between -0.584 and 0.584, all that variables of these distributions can have; write a '
+        "weaker correlation or other distributions",
+    ),
+    (
+        {SIZE: {**LOGNORMAL, "mean": 20.5, "cv": 0.001}},
+        "design.cluster_size.cv = 0.001: must be greater than about 0.024, as sizes are whole numbers, for distribution = "
+        '"lognormal" and mean = 20.5; write such a cv, or cluster_size = a list',
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE)
+def test_what_no_data_can_be_is_refused_before_anything_is_written(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(nl.StudyError) as caught:
+        nl.Study.from_dict(tables(changes)).run(out=tmp_path / "r", jobs=1)
+    assert caught.value.problems == [message]
+    assert not (tmp_path / "r").exists()
 
 
 # -- files of data ---------------------------------------------------------------------------------------------------------
@@ -604,3 +641,70 @@ def test_names_of_files_are_relative_to_the_study_or_to_where_one_is(
 ) -> None:
     monkeypatch.chdir(folder)
     assert StudyFile.from_dict(from_files("csv")) == StudyFile.from_dict(from_files("csv"), folder=folder)
+
+
+# -- true values of what methods centre ------------------------------------------------------------------------------------
+
+SLOPE: dict[str, Any] = {"truth/random/g/correlation": {"Intercept:x": 0.2}}
+CONTEXT = {
+    **SLOPE,
+    "truth/formula": "y ~ x + between(x) + z + (1 + x | g)",
+    "truth/fixed": {"Intercept": 0, "x": 1, "between(x)": 0.5, "z": 0.5},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "formula", "values"),
+    [
+        (SLOPE, "y ~ within(x) + between(x) + z + (1 + within(x) | g)", {"within(x)": 1, "between(x)": 1}),
+        (SLOPE, "y ~ x + between(x) + z + (1 | g)", {"x": 1, "between(x)": 0}),
+        (SLOPE, "y ~ center(x) + z + (1 | g)", {"center(x)": 1}),
+        (SLOPE, "y ~ within(x) + z + (1 | g)", {"within(x)": 1, "x": 1}),
+        (CONTEXT, "y ~ within(x) + between(x) + z + (1 | g)", {"within(x)": 1, "between(x)": 1.5}),
+        (CONTEXT, "y ~ x + within(x) + z + (1 | g)", {"x": 1.5, "within(x)": -0.5}),
+        (CONTEXT, "y ~ x + z + (1 | g)", {"x": np.nan, "between(x)": 0.5}),
+        (CONTEXT, "y ~ x + between(x) + z + (1 | g)", {"x": 1, "between(x)": 0.5}),
+    ],
+)
+def test_true_values_of_other_ways_to_centre(changes: dict[str, Any], formula: str, values: dict[str, float]) -> None:
+    """x = within(x) + between(x): what a term of the method stands for in the truth, not 0."""
+    method = {"name": "m", "formula": formula}
+    study = StudyFile.from_dict({**tables(changes), "method": [method]})
+    found = estimands(study.conditions()[0], [m.formula for m in study.methods()])
+    assert {name: found[name] for name in values} == pytest.approx(values, nan_ok=True)
+    assert found["z"] == 0.5
+    if "within(x) |" in formula:
+        assert (found["var:g:within(x)"], found["cov:g:Intercept:within(x)"]) == (3, found["cov:g:Intercept:x"])
+
+
+def test_one_name_of_two_meanings_has_no_true_value() -> None:
+    """between(x) is the whole effect of the mean beside within(x), and what is more than within beside x."""
+    formulas = ["y ~ within(x) + between(x) + z + (1 | g)", "y ~ x + between(x) + z + (1 | g)"]
+    methods = [{"name": name, "formula": formula} for name, formula in zip("ab", formulas, strict=True)]
+    study = StudyFile.from_dict(
+        {**tables({}), "method": methods, "contrast": [{"name": "c", "weights": {"x": 2, "z": 1}}]}
+    )
+    contrasts = study.methods()[1].contrasts
+    found = estimands(study.conditions()[0], [m.formula for m in study.methods()], contrasts)
+    assert np.isnan(found["between(x)"])
+    assert (found["within(x)"], found["x"], found["c"]) == (1, 1, 2.5)
+
+
+@pytest.mark.parametrize("errors", ["normal", "uniform"])
+@pytest.mark.parametrize("terms", ["within(x) + between(x)", "x + between(x)"])
+def test_estimates_of_centred_terms_are_about_their_true_values(terms: str, errors: str, tmp_path: Path) -> None:
+    """On both paths."""
+    random = {"g": {"variance": {"Intercept": 0.5}}}
+    base = tables(
+        {
+            f"{X}/icc": 0.3,
+            "truth/errors": {"distribution": errors},
+            "truth/formula": "y ~ x + z + (1 | g)",
+            "truth/random": random,
+        }
+    )
+    method = {"name": "m", "formula": f"y ~ {terms} + z + (1 | g)"}
+    summary = nl.Study.from_dict({**base, "replications": 512, "method": [method]}).run(out=tmp_path, jobs=1).summary()
+    rows = summary[(summary["measure"] == "bias") & (summary["subset"] == "all")].set_index("estimand")
+    for name in terms.split(" + "):
+        assert abs(rows.loc[name, "value"]) < 4 * rows.loc[name, "mcse"]

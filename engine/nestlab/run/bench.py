@@ -122,12 +122,12 @@ class Bench:
         raise StudyError([f"--between: is missing: nestlab does not know the range of {name}; add --between LOW HIGH"])
 
     def _step(self, name: str) -> float:
-        """Multiples for which balanced predictors are exactly balanced."""
+        """Multiples for which balanced predictors are exactly balanced, and sequences have equal numbers of clusters."""
         level = 2 if name == "clusters" else 1
-        balanced = [
-            p for p in self.study.conditions()[0].predictors if p.distribution == "balanced" and p.level == level
-        ]
-        return float(2 ** min(len(balanced), 3))
+        predictors = self.study.conditions()[0].predictors
+        balanced = [p for p in predictors if p.distribution == "balanced" and p.level == level]
+        sequences = [len(p.sequences) for p in predictors if p.sequences and name == "clusters"]
+        return float(math.lcm(2 ** min(len(balanced), 3), *sequences))
 
     def _least(self, name: str, low: float, high: float, step: float, point: Mapping[str, Any]) -> float:
         """The smallest value that the study allows; StudyError if that is none of the first 100."""

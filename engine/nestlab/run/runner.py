@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ..simulate.possible import check_possible
 from ..spec.model import Method
 from ..spec.paths import path_reasons
 from ..spec.study import StudyFile
@@ -52,10 +53,12 @@ def run_study(
 
     replications: of all conditions, or of each by its data key. entries: what else the manifest shall say. known: measures that
     a run of the same study made, not to be made again. jobs: worker threads, -1 for all cores. Raises RefusedError where stored
-    results don't fit the study; KeyboardInterrupt passes through after finished parts and the manifest are safe.
+    results don't fit the study, StudyError where no data can be as it says; KeyboardInterrupt passes through after finished parts
+    and the manifest are safe.
     """
     progress = progress or Quiet()
     conditions, methods = study.conditions(), study.methods()
+    check_possible(conditions)
     started = datetime.now(UTC)
     store = Store(folder)
     stored = store.read_conditions()
