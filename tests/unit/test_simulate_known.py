@@ -15,8 +15,10 @@ from nestlab.simulate.between import draw_between
 from nestlab.simulate.factors import FactorTable
 from nestlab.simulate.known import known_columns, patterns
 from nestlab.simulate.layout import compile_design, pair
+from nestlab.simulate.moments import Moments
 from nestlab.simulate.streams import block_generator
-from nestlab.spec.model import Condition, Formula, Layout, Missing, Predictor, RandomTerm, Sizes, Truth
+from nestlab.spec.model import Condition, Errors, Formula, Layout, Missing, Predictor, RandomTerm, Sizes, Truth
+from nestlab.spec.paths import rows_reasons
 
 KEY = "8" * 64
 
@@ -256,3 +258,18 @@ def test_settled_designs_have_the_same_rows_in_all_replicates() -> None:
     once = compile_design(replace(c, layout=Layout((3, 3), drawn)))
     assert once.settled
     assert_array_equal(once.sizes, compile_design(replace(c, layout=Layout((3, 3), drawn), predictors=())).sizes)
+
+
+def test_products_with_centred_columns_need_rows() -> None:
+    """Known predictors have known products; centred at a mean over rows they are made of the rows that there are."""
+    c = condition(("t", "d", "d:t", "center(d):t"), [WEDGE, replace(PLACED[3], redraw=False)], (4,) * 3)
+    predictors = tuple(replace(p, redraw=False) for p in c.predictors)
+    without = Formula("", "y", ("Intercept", "t", "d", "d:t"), c.truth.formula.random)
+    assert rows_reasons(without, predictors, Errors(), None) == ()
+    assert rows_reasons(c.truth.formula, predictors, Errors(), None) == (
+        "the truth multiplies level-1 predictors (center(d):t)",
+    )
+    design = compile_design(c)
+    assert (design.known, design.columns[design.known :]) == (4, ("center(d)", "center(d):t"))
+    with pytest.raises(AssertionError, match="rows path"):
+        Moments(design)

@@ -43,12 +43,16 @@ class Moments:
         assert not design.products, "products of redrawn predictors are not Gaussian: they need the rows path"
         self.design = design
         self._effects = transform(design.condition.truth.random)
-        self._varied = varied = Varied(design) if _is_varied(design) or design.centred or design.means else None
-        plain = Plain(design, np.zeros(design.known), design.drawn_mean, design.drawn_sd)
-        self.plain = plain if varied is None else Plain(design, varied.origin, varied.mean, varied.sd)
-        # What analyses alone centre must not change the last digits of what others see.
-        moved = varied is not None and (varied.origin.any() or (varied.mean != design.drawn_mean).any())
-        self._exact = plain if moved and not _is_varied(design) else None
+        truth_varied = _is_varied(design)
+        self._varied = varied = Varied(design) if truth_varied or design.centred or design.means else None
+        self._exact: Plain | None = None
+        usual = np.zeros(design.known), design.drawn_mean, design.drawn_sd
+        if varied is None:
+            self.plain = Plain(design, *usual)
+            return
+        self.plain = Plain(design, varied.origin, varied.mean, varied.sd)
+        if not truth_varied and (varied.origin.any() or (varied.mean != design.drawn_mean).any()):
+            self._exact = Plain(design, *usual)  # what analyses alone centre changes no digit of what others see
 
     def __call__(self, generator: Generator, replicates: int) -> Draw:
         """Draw a whole block. The order of the draws is part of the draw version."""

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 from .model import (
+    CENTRINGS,
     NORMAL,
     Condition,
     Errors,
@@ -110,13 +111,14 @@ _FIRST = ("normal", "balanced")
 
 
 def _drawn_product(truth: Formula, predictors: Sequence[Predictor], levels: Mapping[str, int]) -> str | None:
-    """A product of level-1 variables that has to be drawn: one of them is, or all are of the first kinds."""
+    """A product of level-1 variables that has to be drawn: one of them is, or is centred, or all are of the first kinds."""
     by_column = {column: p for p in predictors for column in p.columns}
     for term in (*truth.fixed, *truth.random_columns):
         inner = [by_column[_column(v)] for v in term_variables(term) if levels[v] == 1]
         if len(inner) < 2:
             continue
-        if any(p.redraw for p in inner) or all(p.distribution in _FIRST for p in inner):
+        centred = any(source_of(v)[1] in CENTRINGS for v in term_variables(term) if levels[v] == 1)
+        if centred or any(p.redraw for p in inner) or all(p.distribution in _FIRST for p in inner):
             return term
     return None
 
