@@ -80,13 +80,24 @@ class CompiledCondition:
         truths = draw_truths(condition, self.key, block) if condition.priors else None
         generator = block_generator(condition.seed, self.key, block)
         if isinstance(self.sampler, Long):
-            return self.sampler.replicate(generator, condition.block_size, r, truths)
+            walk = self._walks.pop((block, r), None)
+            if walk is None:
+                walk = self.sampler.walk(generator, condition.block_size, r, truths)
+            self._walks.clear()
+            rows = next(walk)
+            self._walks[block, r + 1] = walk
+            return rows
         if isinstance(self.sampler, Rows):
             rows = self.sampler.replicate(generator, condition.block_size, r)
             return rows if truths is None else with_truths_of(rows, truths, r)
         stream = conditional_generator(condition.seed, self.key, block, r)
         rows = self._conditional(self.draw(block) if draw is None else draw, r, stream)
         return rows if truths is None else replace(rows, fixed=tuple(float(value[r]) for value in truths.fixed))
+
+    @cached_property
+    def _walks(self) -> dict[tuple[int, int], Iterator[ReplicateRows]]:
+        """At most one, by the replicate that it gives next: who asks for one after the other draws each once."""
+        return {}
 
     @cached_property
     def _conditional(self) -> ConditionalRows:
@@ -102,7 +113,8 @@ class CompiledCondition:
         if isinstance(analysis, LeastSquares) or not self.methods[method].by_rows:
             return analysis(draw, block, first, last)
         fits = self._fit_rows(draw, method, block, first, last)
-        return fits, analysis.rules(None, fits, first, last)
+        gram = analysis.gram(draw) if self.condition.uneven else None  # it counts each replicate's rows
+        return fits, analysis.rules(gram, fits, first, last)
 
     def _fit_rows(self, draw: Draw, method: int, block: int, first: int, last: int) -> Fits:
         from ..fit.reference import fit_rows

@@ -14,6 +14,7 @@ from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from .block import compile_condition
 from .differences import Names, compare_methods
+from .observed import observed_counts
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
 
@@ -64,6 +65,14 @@ class StoredResults:
     def path_line(self) -> str:
         """How its data were drawn, in a sentence: see `spec.paths`."""
         return path_line(self._study.conditions())
+
+    def observed(self) -> pd.DataFrame:
+        """Rows and clusters analysed, a row a condition; empty where all replicates of the study have the same.
+
+        Columns: `condition`, `n` replicates, `rows` and `clusters` (means), each with `_mcse`, `_min` and `_max`.
+        """
+        uneven = any(condition.uneven for condition in self._study.conditions())
+        return observed_counts(self._store, self._active() if uneven else [], self._study.methods())
 
     def missing(self) -> int:
         """Fits that were asked for and are not stored; 0 when the run is complete."""

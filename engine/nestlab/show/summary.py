@@ -15,6 +15,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from ..run.observed import observed_line
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, show
 
@@ -95,6 +96,8 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     if (failed["value"] > 0).any():
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
     notes.append(Text(results.path_line))
+    if line := observed_line(results.observed()):
+        notes.append(Text(line))
     if note := _over_priors(results):
         notes.insert(0, Text(note))
     notes[:0] = [Text(line) for line in _stated(results)]

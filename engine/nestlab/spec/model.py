@@ -406,5 +406,10 @@ class Condition:
     missing: Missing | None = None
     stated: Mapping[str, Effect] = field(default_factory=dict, compare=False)
 
+    @property
+    def uneven(self) -> bool:
+        """Whether replicates differ in their rows: sizes that are redrawn, or rows that are missing."""
+        return self.layout.redrawn or self.missing is not None
+
     def predictor(self, name: str) -> Predictor:
         return next(p for p in self.predictors if p.name == name)
