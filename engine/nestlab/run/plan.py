@@ -75,6 +75,12 @@ def _stored_inference(method: Method) -> dict[str, Any]:
         found |= {"compare": formula_text(method.compare), "reference": method.reference}
     if method.random:
         found["draws"] = method.draws
+    if method.select is not None:
+        found |= {"select": method.select, "select_alpha": method.select_alpha if method.select == "lrt" else None}
+    if method.estimator == "gee":
+        found |= {"working": method.working, "covariance": method.covariance}
+    if method.estimator == "function":
+        found |= {"function": method.function, "source": method.digest}
     return found
 
 
@@ -88,10 +94,10 @@ def match_methods(stored: Sequence[Mapping[str, Any]], methods: Sequence[Method]
     for method in methods:
         content = method_content(method)
         before = known.get(method.name, {}).get("content", content)
-        changed = [k for k in content if before.get(k) != content[k]]
+        changed = [k for k in {**content, **before} if before.get(k) != content.get(k)]
         if changed:
             values = "; ".join(
-                f"method.{method.name}.{k}: stored {before.get(k)!r}, now {content[k]!r}" for k in changed
+                f"method.{method.name}.{k}: stored {before.get(k)!r}, now {content.get(k)!r}" for k in changed
             )
             raise RefusedError(
                 f"the study changed what stored results mean: {values}. Give the method another name, or use --out"
@@ -161,7 +167,7 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
 
 def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> Iterator[Task]:
     """What is missing, a task a range of replicates; methods that miss the same replicates share their draws."""
-    needs_rows = [method.estimator != "lmm" for method in methods]
+    needs_rows = [method.by_rows for method in methods]
     for job in jobs:
         wanting: dict[tuple[bool, tuple[tuple[int, int], ...]], list[int]] = {}
         for method, key in enumerate(job.result_keys):

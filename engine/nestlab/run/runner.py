@@ -20,6 +20,7 @@ from typing import Any
 from ..spec.model import Method
 from ..spec.study import StudyFile
 from .columns import drawn_columns, stored_columns
+from .own_code import with_code
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
 from .store import Store, StoredCondition
 from .summarise import Known, Summaries
@@ -46,14 +47,16 @@ class RunReport:
 def run_study(
     study: StudyFile, folder: Path, *, text: str, replications: int | Mapping[str, int], jobs: int = -1,
     progress: Progress | None = None, entries: Mapping[str, Any] | None = None, known: Known | None = None,
+    code: Sequence[str] | None = None,
 ) -> RunReport:  # fmt: skip
     """Do what is missing of `replications` replicates of every condition, and write the summary.
 
     replications: of all conditions, or of each by its data key. entries: what else the manifest shall say. known: measures that
-    a run of the same study made, not to be made again. jobs: worker threads, -1 for all cores. Raises RefusedError where stored
+    a run of the same study made, not to be made again. code: consent to run the functions that methods name, with the folders
+    where their modules are looked for first (`own_code`); without it a study that has any is refused by a StudyError. jobs: worker threads, -1 for all cores. Raises RefusedError where stored
     results don't fit the study; KeyboardInterrupt passes through after finished parts and the manifest are safe.
     """
-    progress = progress or Quiet()
+    progress, study = progress or Quiet(), with_code(study, code)
     conditions, methods = study.conditions(), study.methods()
     started = datetime.now(UTC)
     store = Store(folder)
@@ -85,7 +88,7 @@ def run_study(
         progress.start(made, len(conditions))
         try:
             summaries = Summaries(store, rows, methods, study.mcse, known)
-            Work(store, methods, schema, jobs, progress, _Manifest(store), summaries.make).run(tasks)
+            Work(store, methods, schema, jobs, progress, _Manifest(store), summaries.make, code or ()).run(tasks)
             progress.stage("measuring")
             store.write_summary(summaries.table())
             runs[-1]["ended"] = datetime.now(UTC).isoformat()

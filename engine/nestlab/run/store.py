@@ -31,6 +31,8 @@ from ..fit.status import InferenceStatus, Status
 __all__ = ["Part", "RefusedError", "Store", "StoredCondition", "missing_ranges", "write_frame"]
 
 SCHEMA_VERSION = 1
+#: Columns after `deviance` that are neither numbers in double precision nor statuses.
+_OTHER_TYPES = {"message": pa.string(), "warnings": pa.int32()}
 
 
 class RefusedError(Exception):
@@ -223,7 +225,10 @@ class Store:
         for name in ("singular", "iterations", "deviance"):
             arrays[name] = pa.array(columns[name])
         for name in schema:
-            if name.startswith("inference"):
+            if name in _OTHER_TYPES:
+                values = columns.get(name)
+                arrays[name] = pa.array([None] * rows if values is None else values, type=_OTHER_TYPES[name])
+            elif name.startswith("inference"):
                 codes = columns.get(name, np.zeros(rows, dtype=np.int8))
                 arrays[name] = _coded(codes, [status.name for status in InferenceStatus], absent=name not in columns)
             else:

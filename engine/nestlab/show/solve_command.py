@@ -178,7 +178,7 @@ def _estimands(
     contrasts = tuple(dict.fromkeys(c for m in methods for c in m.contrasts))
     known = list(estimands(condition, tuple(m.formula for m in methods), contrasts))
     tested = [*(t for t in method.formula.fixed if t != INTERCEPT), *(c.name for c in method.contrasts)]
-    if method.compare is not None and measure == "power":
+    if method.tests_ratio and measure == "power":
         tested = [tested_estimand(method)]
     if not options.estimand:
         if not tested or (len(tested) > 1 and measure != "joint power"):
