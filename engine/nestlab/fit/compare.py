@@ -46,8 +46,9 @@ def lr_statistics(null: Fits, full: Fits) -> Array:
 def p_value(comparison: Comparison, statistic: ArrayLike, *, mixture: bool = True) -> Array:
     """P(T >= statistic) under the null by the mixture, of statistics made by `lr_statistic`; 1 at 0, nan at nan.
 
-    mixture: False judges by chi-square with as many degrees of freedom as parameters are tested, as anova() in R does, although a
-    variance at 0 lies on the boundary: conservative there. Below 0 a statistic is no likelihood ratio of nested models' optima: nan.
+    mixture: False judges by chi-square with as many degrees of freedom as parameters are tested, as anova() in R does; for a
+    variance, which lies on the boundary, that is conservative. Below 0 a statistic is no likelihood ratio of nested models'
+    optima: nan.
     """
     parts = comparison.mixture if mixture else ((1.0, len(comparison.tested)),)
     if not parts:

@@ -1,7 +1,7 @@
 """Analyses of rows: statsmodels' GEE, and a Python function of one's own, with their messages and warnings as columns.
 
-A function takes the rows that an analyst could see, as a data frame, and gives {term: (estimate, se, df)}; or (estimate, se), with
-infinite df; or an estimate alone. Whatever it raises, and any other result, is a failure of that replicate: its status is
+A function takes the rows that an analyst could see, as a data frame, and gives {term: (estimate, se, df)}; or (estimate, se),
+with infinite df; or an estimate alone. Whatever it raises, and any other result, is a failure of that replicate: its status is
 method_error, and its message is kept. A call that never returns hangs the run: nothing here can end it.
 """
 
@@ -57,17 +57,14 @@ def analyse_by_gee(analysis: Analysis, tables: Iterable[GeeTable]) -> tuple[Fits
 def _gee_df(rule: str, analysis: Analysis, rows: NDArray[np.int64], clusters: NDArray[np.int64]) -> Array:
     """Degrees of freedom (R, H): of a contrast, the smallest of its effects'. Between and within are told as beside a random
     intercept."""
-    p = len(analysis.names)
-    level_1 = analysis.plan.xcols
-    equation = [0 if column == 0 else -1 for column in level_1]  # level-1 column 0 is the Intercept
-    sizes = {size: None for size in zip(rows.tolist(), clusters.tolist(), strict=True)}
-    by_size = {}
-    for N, J in sizes:
-        if rule == "between-within":
-            by_size[N, J] = between_within_df(equation, clusters=J, rows=N)
-        else:
-            by_size[N, J] = np.full(p, math.inf if rule == "z" else N - p if N > p else math.nan)
-    df = np.array([by_size[size] for size in zip(rows.tolist(), clusters.tolist(), strict=True)])
+    if rule == "between-within":
+        equation = [0 if column == 0 else -1 for column in analysis.plan.xcols]  # level-1 column 0 is the Intercept
+        sizes = zip(rows.tolist(), clusters.tolist(), strict=True)
+        df = np.array([between_within_df(equation, clusters=J, rows=N) for N, J in sizes])
+    else:
+        p = len(analysis.names)
+        left = np.full(len(rows), np.inf) if rule == "z" else np.where(rows > p, rows - p, np.nan)
+        df = np.repeat(left[:, None], p, axis=1)
     used = [np.abs(analysis.hypotheses[h]).sum(axis=0) > 0 for h in range(len(analysis.hypotheses))]
     return np.stack([df[:, members].min(axis=1) for members in used], axis=1)
 
@@ -148,7 +145,9 @@ def read_result(result: object, terms: Sequence[str]) -> Array:
 def _estimated(name: str, value: Any) -> Estimated:
     parts = list(value) if isinstance(value, tuple | list | np.ndarray | pd.Series) else [value]
     if not 1 <= len(parts) <= 3:
-        raise ValueError(f"{name} has {len(parts)} values; it must be (estimate, se, df), (estimate, se) or an estimate")
+        raise ValueError(
+            f"{name} has {len(parts)} values; it must be (estimate, se, df), (estimate, se) or an estimate"
+        )
     estimate, se, df = [*parts, None, None][:3]
     b = _number(name, "estimate", estimate)
     if se is None:

@@ -19,7 +19,7 @@ _COLUMNS = ("condition", "method", "replicate", "status", "message")
 
 
 def failures_of(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> pd.DataFrame:
-    """A row a replicate that has no certified optimum: condition, method, replicate, status, message (None where none is kept)."""
+    """A row a replicate without a certified optimum: condition, method, replicate, status, message (None where none is kept)."""
     found: list[tuple[int, str, int, str, str | None]] = []
     for row in rows:
         for method in methods:

@@ -147,7 +147,7 @@ def _imported(spec: ModuleSpec, digest: str, key: str) -> ModuleType:
                 exec(compile(source, origin, "exec", dont_inherit=True), module.__dict__)
             elif spec.loader is not None:
                 spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         sys.modules.pop(spec.name, None)
         text = f"{key}: importing {spec.name} raised {described(error, origin)}; correct it"
         raise StudyError([text]) from None

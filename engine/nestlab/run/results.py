@@ -11,7 +11,7 @@ from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.study import StudyFile
 from .block import compile_condition
-from .failures import failures_of
+from .failures import Said, failures_of, what_was_said
 from .own_code import stored_digests
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
@@ -111,6 +111,10 @@ class StoredResults:
         of any of them.
         """
         return failures_of(self._store, self._active(), self._study.methods())
+
+    def said(self) -> list[Said]:
+        """Messages and warnings of each method of one's own and each GEE, over all conditions."""
+        return list(what_was_said(self._store, self._active(), self._study.methods()))
 
     def priors(self) -> dict[str, list[str]]:
         """What was drawn from priors, with those of all active conditions: {"icc": ["beta(0.1, 0.05)"]}."""

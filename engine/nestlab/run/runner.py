@@ -53,8 +53,9 @@ def run_study(
 
     replications: of all conditions, or of each by its data key. entries: what else the manifest shall say. known: measures that
     a run of the same study made, not to be made again. code: consent to run the functions that methods name, with the folders
-    where their modules are looked for first (`own_code`); without it a study that has any is refused by a StudyError. jobs: worker threads, -1 for all cores. Raises RefusedError where stored
-    results don't fit the study; KeyboardInterrupt passes through after finished parts and the manifest are safe.
+    where their modules are looked for first (`own_code`); without it a study that has any is refused by a StudyError.
+    jobs: worker threads, -1 for all cores. Raises RefusedError where stored results don't fit the study; KeyboardInterrupt passes
+    through after finished parts and the manifest are safe.
     """
     progress, study = progress or Quiet(), with_code(study, code)
     conditions, methods = study.conditions(), study.methods()

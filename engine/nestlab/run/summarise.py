@@ -175,7 +175,9 @@ def _given(found: Mapping[str, Estimates], converged: Array) -> dict[str, Estima
     """What a function gives: not the terms that it never estimates, nor standard errors where it has none at all."""
     if not converged.any():
         return dict(found)
-    given = {name: part for name, part in found.items() if part.estimate is not None and np.isfinite(part.estimate).any()}
+    given = {
+        name: part for name, part in found.items() if part.estimate is not None and np.isfinite(part.estimate).any()
+    }
     return {
         name: part if part.se is not None and np.isfinite(part.se).any() else replace(part, se=None, df=None)
         for name, part in given.items()

@@ -128,7 +128,9 @@ class Work:
             processes = joblib.Parallel(
                 n_jobs=self.jobs, backend="loky", return_as="generator_unordered", batch_size=1, inner_max_num_threads=1
             )
-            calls = (joblib.delayed(_compute_apart)(task, self._chosen(task), self.code) for task in cut(python, self.pace))
+            calls = (
+                joblib.delayed(_compute_apart)(task, self._chosen(task), self.code) for task in cut(python, self.pace)
+            )
             with _closing(processes(calls)) as done:
                 for task, columns in done:
                     self._write(task, columns)

@@ -15,15 +15,18 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from ..run.failures import Said
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, show
 
-__all__ = ["ends_text", "overview", "summary_command", "value_with_mcse"]
+__all__ = ["ends_text", "overview", "said_lines", "summary_command", "value_with_mcse"]
 
 #: Rows of the overview before it is cut.
 MAX_ROWS = 24
 #: Characters of a header word before it is folded.
 LONGEST_WORD = 8
+#: Messages of failures that the overview lists of one method.
+MAX_MESSAGES = 5
 
 
 def ends_text(low: int, high: int) -> str:
@@ -89,6 +92,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
     if note := _over_priors(results):
         notes.insert(0, Text(note))
+    notes += [Text(line) for said in results.said() for line in said_lines(said)]
     notes += [Text(line) for line in _more(results.folder, focus, len(keys) - (rows or len(keys)), measures[shown:])]
     return Group(title, table, *notes)
 
@@ -112,6 +116,30 @@ def _over_priors(results: StoredResults) -> str:
         f"power (assurance), coverage and bias are averaged over the prior of {' and of '.join(priors)}; power_q10 and "
         "power_q90: quantiles of the power given what is drawn"
     )
+
+
+def said_lines(said: Said) -> list[str]:
+    """What a method said: failures by message, the most frequent first, and warnings, each with where it was said first."""
+    failed = sum(count for count, *_ in said.messages.values())
+    lines = (
+        [f"{said.method}: {failed:,} of {said.replicates:,} replicates failed, see results.failures()"]
+        if failed
+        else []
+    )
+    shown = list(said.messages.items())[:MAX_MESSAGES]
+    lines += [
+        f"  {count:,} x {message} (first: condition {condition}, replicate {replicate:,})"
+        for message, (count, condition, replicate) in shown
+    ]
+    if more := len(said.messages) - len(shown):
+        lines.append(f"  and {more:,} other messages")
+    if said.first_warned is not None:
+        condition, replicate = said.first_warned
+        lines.append(
+            f"{said.method}: {said.warnings:,} warnings in {said.warned:,} of {said.replicates:,} replicates "
+            f"(first: condition {condition}, replicate {replicate:,})"
+        )
+    return lines
 
 
 def _extreme(whole: pd.DataFrame, measure: str, *, lowest: bool) -> str:

@@ -162,7 +162,8 @@ def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Pro
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
         method = Method(
-            table.name, own_formula(table, formula), table.estimator, table.reml, df_rules(table, problems), table.singular_df, table.alpha,
+            table.name, own_formula(table, formula), table.estimator, table.reml, df_rules(table, problems), table.singular_df,
+            table.alpha,
             intervals=table.intervals, variance_intervals=table.variance_intervals,
             compare=None if table.compare is None else _parse(f"{key}.compare", table.compare, problems, group, random=False),
             reference=table.reference or "asymptotic", draws=table.draws or 999,

@@ -72,4 +72,6 @@ def _check_selection(table: MethodTable, method: Method, problems: Problems) -> 
     for word, none in (("intervals", "t"), ("variance_intervals", None)):
         value = getattr(method, word)
         if value != none:
-            problems.add_value(f"{key}.{word}", value, "must be absent beside select, which reports t intervals; remove it")
+            problems.add_value(
+                f"{key}.{word}", value, "must be absent beside select, which reports t intervals; remove it"
+            )

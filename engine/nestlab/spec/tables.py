@@ -82,9 +82,9 @@ class MethodTable(Table):
     """[[method]]: a way to analyse; formula None is the truth's."""
 
     name: MethodName
-    estimator: Annotated[
-        Literal["lmm", "statsmodels", "gee", "function"], PlainValidator(values.ESTIMATOR.check)
-    ] = "lmm"
+    estimator: Annotated[Literal["lmm", "statsmodels", "gee", "function"], PlainValidator(values.ESTIMATOR.check)] = (
+        "lmm"
+    )
     formula: FormulaText | None = None
     reml: Flag = True
     df: Annotated[tuple[str, ...] | None, PlainValidator(values.DF.check)] = None

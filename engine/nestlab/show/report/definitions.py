@@ -6,7 +6,19 @@ __all__ = ["FORMULAS", "MCSE_NOTES", "PROPORTIONS", "mcse_formula"]
 
 #: Measures that are shares of replicates: they have Wilson's limits.
 PROPORTIONS = frozenset(
-    ("cover", "becover", "below", "above", "power", "type_s", "converged", "singular", "failed", "inference_failed", "selected")
+    (
+        "cover",
+        "becover",
+        "below",
+        "above",
+        "power",
+        "type_s",
+        "converged",
+        "singular",
+        "failed",
+        "inference_failed",
+        "selected",
+    )
 )
 
 #: Morris, White and Crowther (2019); est, se: estimate and standard error of a replicate; N: replicates with a result.
