@@ -25,7 +25,7 @@ from ..spec.study import StudyFile
 
 __all__ = ["load_function", "make_importable", "source_file", "stored_digests", "with_code"]
 
-#: Modules by name and digest: a source that was edited is another module, whatever this process has imported before.
+#: Modules by file and digest: a source that was edited is another module, whatever this process has imported before.
 _LOADED: dict[tuple[str, str], ModuleType] = {}
 
 
@@ -57,21 +57,20 @@ def stored_digests(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def make_importable(folders: Sequence[str]) -> None:
     """Put folders before Python's own path, where they stay: functions may import when they are called."""
-    for folder in reversed(folders):
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
+    sys.path[:] = [*folders, *(folder for folder in sys.path if folder not in folders)]
 
 
 def load_function(method: str, function: str, digest: str) -> Callable[[Any], object]:
     """The function, of a module whose source has this digest. StudyError where that can't be had; method: for messages."""
     name, _, attribute = function.partition(":")
     key = f"method.{method}.function = {show(function)}"
-    if (name, digest) not in _LOADED:
-        spec = _find(name)
+    spec = _find(name)
+    file = "" if spec is None else str(spec.origin)
+    if (file, digest) not in _LOADED:
         if spec is None or _sha256(spec) != digest:
             raise StudyError([f"{key}: its module changed while the study ran; run the study again"])
-        _LOADED[name, digest] = _imported(spec, digest, key)
-    module = _LOADED[name, digest]
+        _LOADED[file, digest] = _imported(spec, digest, key)
+    module = _LOADED[file, digest]
     found = getattr(module, attribute, None)
     if callable(found):
         return found  # type: ignore[no-any-return]

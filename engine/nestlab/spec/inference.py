@@ -44,7 +44,7 @@ def check_inference(table: MethodTable, method: Method, problems: Problems) -> N
         problems.add_value(
             f"{key}.draws", table.draws, "is for the bootstrap and exact tests, and there is none; remove it"
         )
-    if method.compare is not None:
+    if method.compare is not None and method.estimator == "lmm":
         _check_comparison(key, method, problems)
 
 
