@@ -14,6 +14,7 @@ from scipy import stats
 
 import nestlab as nl
 from nestlab.fit.compare import p_value
+from nestlab.run.store import RefusedError
 from nestlab.spec.comparison import compare
 from nestlab.spec.formula import parse_formula
 
@@ -141,6 +142,14 @@ def test_chisq_reference_without_selection_is_the_naive_test(chosen: Any) -> Non
     assert inside.any()
     assert (p[0][inside] > p[1][inside]).all(), "conservative at the boundary"
     assert rows["sel"]["p.var:school:x"].isna().all(), "a test that selects is no result of its own"
+
+
+def test_a_method_that_no_longer_selects_is_refused(chosen: Any) -> None:
+    chosen({"name": "s", "select": "aic", "compare": SMALL})
+    with pytest.raises(RefusedError, match=r"method\.s\.select: stored 'aic', now None"):
+        chosen({"name": "s", "compare": SMALL})
+    with pytest.raises(RefusedError, match=r"method\.s\.compare: stored '.*', now None; method\.s\.reference"):
+        chosen({"name": "s"})
 
 
 def test_chisq_has_as_many_df_as_parameters() -> None:
