@@ -343,6 +343,22 @@ def test_long_messages_are_cut() -> None:
     assert found.message.startswith("RuntimeError: xxx")
 
 
+def test_messages_are_printable_whatever_they_say() -> None:
+    class Mute(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    def fail(error: Exception) -> str | None:
+        def call() -> None:
+            raise error
+
+        return attempt(call).message
+
+    assert fail(ValueError("\x1b[31m red \udcff\n two")) == "ValueError: ?[31m red ? two"
+    assert fail(Mute()) == "Mute"
+    assert fail(ValueError()) == "ValueError"
+
+
 # -- identity ----------------------------------------------------------------------------------------------------------------
 
 

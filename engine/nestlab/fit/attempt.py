@@ -44,7 +44,12 @@ def described(error: BaseException, file: str | None = None) -> str:
     >>> described(KeyError("x"))
     "KeyError: 'x'"
     """
-    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001  (an exception whose own words fail is still counted)
+        said = ""
+    text = " ".join(f"{type(error).__name__}: {said}".split()).removesuffix(":")
+    text = "".join(c if c.isprintable() else "?" for c in text)  # neither terminals nor UTF-8 take everything
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if file and frame.filename == file]
     place = f" (line {lines[-1]})" if lines else ""
     return text[: MAX_MESSAGE - len(place)] + place

@@ -162,6 +162,7 @@ def _software() -> dict[str, str]:
         "joblib",
         "formulae",
         "pydantic",
+        "statsmodels",
     ):
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
