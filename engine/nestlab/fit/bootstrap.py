@@ -224,6 +224,7 @@ def _at(plan: Plan, columns: Sequence[int], truth: Fitted, replicate: int) -> Pl
     ]
     return replace(
         plan,
+        rows=truth.plan.rows,
         zcols=tuple(columns.index(z) for z in plan.zcols),
         xcols=tuple(columns.index(x) for x in plan.xcols),
         start=np.array(start),

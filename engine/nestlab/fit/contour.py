@@ -457,6 +457,7 @@ def _move_in(lane, e, k, shape, Rs, Bs, ready, clusters, work):
     apart()
     p = shape.p
     width = p + 1
+    work.m[lane] = ready.m[e]
     for i in range(len(Rs)):
         clusters.R[i, lane] = Rs[i, e]
     for i in range(len(Bs)):
@@ -475,12 +476,12 @@ def _move_in(lane, e, k, shape, Rs, Bs, ready, clusters, work):
 
 
 @helper
-def _other_starts(shape, irregularity):
+def _other_starts(e, shape, ready):
     """From how many other starts a limit is tried: more where clusters are few or unlike each other, as the fit's."""
     most = 2 + shape.free
-    if 2 * shape.p + 2 >= shape.J:
+    if 2 * shape.p + 2 >= ready.present[e]:
         return most
-    share = (irregularity - REGULAR) / (IRREGULAR - REGULAR)
+    share = (ready.irregularity[e] - REGULAR) / (IRREGULAR - REGULAR)
     return 1 + int((most - 1) * min(max(share, 0.0), 1.0))
 
 
@@ -511,9 +512,9 @@ def _begin(lane, e, o, kind, a, b, side, challenges, shape, ready, units, fits, 
     estimate(e, o, shape, ready, units, varcomp, sigma2, state)
     if _known(lane, kind, a, b, side, shape.q, state):
         return False
-    state.challenges[lane] = challenges if challenges >= 0 else _other_starts(shape, ready.irregularity[e])
+    state.challenges[lane] = challenges if challenges >= 0 else _other_starts(e, shape, ready)
     state.kind[lane], state.side[lane] = kind, side
-    state.least[lane] = deviances[o] + 2.0 * shape.m * math.log(unit)
+    state.least[lane] = deviances[o] + 2.0 * ready.m[e] * math.log(unit)
     state.log_s2[lane] = math.log(sigma2[o]) + 2.0 * math.log(unit)
     state.size[lane] = math.sqrt(sigma2[o])
     state.centre[lane], state.bound[lane] = 0.0, np.inf

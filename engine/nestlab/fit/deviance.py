@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..simulate.gram import Gram
 from ..simulate.layout import pair
-from .lmm import Fits, Plan, pairs
+from .lmm import Fits, Plan, counts, pairs
 
 __all__ = ["Statistics", "deviance", "gradient", "hessian", "relative_covariance", "statistics", "statistics_of"]
 
@@ -72,7 +72,7 @@ def statistics_of(plan: Plan, gram: Gram, r: int) -> Statistics:
         XX=np.array([[(dd[a, b] * v * u).sum() for b, u in zip(x, w, strict=True)] for a, v in zip(x, w, strict=True)]),
         Xy=np.array([(gram.dy[:, a, r] * v).sum() for a, v in zip(x, w, strict=True)]),
         yy=float(gram.yy[:, r].sum()),
-        N=plan.rows,
+        N=int(counts(plan.rows, gram, r, r + 1)[0][0]),
     )
 
 

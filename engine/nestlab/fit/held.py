@@ -80,7 +80,7 @@ def deviance(lane, shape, work, state):
         for i in range(p):
             value += 2.0 * math.log(work.C[pair(i, i), lane])
     s = state.log_s2[lane] + state.delta[lane]
-    return value + shape.m * (s + LOG_2PI) + state.rss[lane] * math.exp(-s)
+    return value + work.m[lane] * (s + LOG_2PI) + state.rss[lane] * math.exp(-s)
 
 
 @helper
@@ -96,7 +96,7 @@ def _gather(lane, shape, work, state):
         state.cross[s] = work.D[s, pair(p - 1, p), lane] if fixed else 0.0
     for s in range(n):
         for u in range(n):
-            value = work.H[s, u, lane] + state.own[s] * state.own[u] / shape.m
+            value = work.H[s, u, lane] + state.own[s] * state.own[u] / work.m[lane]
             state.H[s, u] = value + 2.0 * state.cross[s] * state.cross[u]
 
 
@@ -126,7 +126,7 @@ def _first_derivatives(lane, shape, work, state):
                     value = scale * (state.w[i, a, lane] * state.f[i, e] + state.w[i, e, lane] * state.f[i, a])
                 state.dG[i, s] = value
                 state.g[i] += state.Sg[s] * value * (1.0 if a == e else 2.0)
-    state.g[place] += shape.m - state.rss[lane] / s2
+    state.g[place] += work.m[lane] - state.rss[lane] / s2
     if kind == FIXED:
         own = work.C[pair(shape.p - 1, shape.p - 1), lane]
         state.g[nx] = -2.0 * own * state.part[lane] * state.se[lane] / s2

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import fdtrc
 
 from ..simulate.gram import Gram
 from ..spec.model import DF_RULES
 from .information import inform_block
-from .lmm import Fits, fit_replicates, for_lanes, pairs
+from .lmm import Fits, counts, fit_replicates, for_lanes, pairs
 from .status import Status
 from .workspace import get_workspace, make_shape
 
@@ -122,9 +122,11 @@ def infer(
     """
     R, H = len(fits.status), len(hypotheses)
     ones = np.ones((R, H))
+    assert model.rows or gram is not None, "without a Gram the rows of a replicate can't be counted"
+    numbers = _numbers(model, gram, first, last)
     exact = {
         rule: Inference(
-            np.where(np.isfinite(fits.sigma2)[:, None], _fixed_df(rule, model, hypotheses, terms), np.nan),
+            np.where(np.isfinite(fits.sigma2)[:, None], _fixed_df(rule, model, hypotheses, terms, numbers), np.nan),
             fits.vcov,
             ones,
         )
@@ -189,7 +191,10 @@ def _refitted(model: Model, gram: Gram, fits: Fits, first: int, hypotheses: Hypo
         pending = {}
         for kept, members in groups.items():
             if not kept:
-                df[members] = shape["m"]
+                rows, _ = counts(model.rows, gram, 0, gram.yy.shape[1])
+                df[members] = (rows[[first + r for r in members]] if len(rows) > 1 else rows)[:, None] - (
+                    int(shape["p"]) if shape["reml"] else 0
+                )
                 continue
             smaller = _without(model, kept)
             part = _take(gram, [first + r for r in members])
@@ -250,29 +255,39 @@ def _take(gram: Gram, members: Sequence[int]) -> Gram:
     return Gram(dd=take(gram.dd), dy=gram.dy[..., members], yy=gram.yy[..., members], weights=take(gram.weights))
 
 
-def _fixed_df(rule: str, model: Model, hypotheses: Hypotheses, terms: NDArray[np.bool_] | None) -> Array:
-    """Degrees of freedom (H) that the design decides: of a contrast, the smallest of its effects'."""
-    p = len(model.equation)
+def _numbers(model: Model, gram: Gram | None, first: int, last: int) -> tuple[Array, Array]:
+    """Rows and clusters of each replicate, or of all, see `lmm.counts`."""
+    if gram is None or model.rows:
+        return np.array([float(model.rows)]), np.array([float(model.shape["J"][0])])
+    return counts(model.rows, gram, first, last)
+
+
+def _fixed_df(
+    rule: str, model: Model, hypotheses: Hypotheses, terms: NDArray[np.bool_] | None, numbers: tuple[Array, Array]
+) -> Array:
+    """Degrees of freedom (R or 1, H) that the design decides: of a contrast, the smallest of its effects'."""
+    p, (rows, clusters) = len(model.equation), numbers
     if rule == "between-within":
-        df = between_within_df(model.equation, clusters=int(model.shape["J"][0]), rows=model.rows)
+        df = between_within_df(model.equation, clusters=clusters, rows=rows)
     else:
-        df = np.full(p, np.inf if rule == "z" else float(model.rows - p))
+        df = np.repeat(np.full_like(rows, np.inf) if rule == "z" else rows - p, p).reshape(-1, p)
     used = [np.abs(hypotheses[h]).sum(axis=0) > 0 for h in range(len(hypotheses))]
     if terms is not None:
         used[p:] = list(terms)
-    return np.array([np.min(df[members]) for members in used])
+    return np.stack([df[:, members].min(axis=1) for members in used], axis=1)
 
 
-def between_within_df(equation: Sequence[int], *, clusters: int, rows: int) -> Array:
-    """Between-within degrees of freedom (Schluchter & Elashoff 1990, extended to random slopes).
+def between_within_df(equation: Sequence[int], *, clusters: ArrayLike, rows: ArrayLike) -> Array:
+    """(..., p): Between-within degrees of freedom (Schluchter & Elashoff 1990, extended to random slopes).
 
     equation: for each fixed effect the random column of which it is a cluster-constant multiple, or -1. An effect of random
     column k is judged on the clusters: clusters - number of fixed effects of that equation. The others are judged within
-    clusters: rows - clusters - their number. nan where that leaves no degree of freedom.
+    clusters: rows - clusters - their number. nan where that leaves no degree of freedom. clusters, rows: numbers, or (R) each.
     """
-    df = np.empty(len(equation))
+    clusters, rows = np.asarray(clusters, dtype=float), np.asarray(rows, dtype=float)
+    df = np.empty((*rows.shape, len(equation)))
     for i, column in enumerate(equation):
         members = sum(other == column for other in equation)
-        df[i] = (rows - clusters if column == -1 else clusters) - members
+        df[..., i] = (rows - clusters if column == -1 else clusters) - members
     df[df <= 0] = np.nan
     return df

@@ -147,7 +147,7 @@ def _satterthwaite(lane, r, count, shape, work):
     p, n = shape.p, pair(0, shape.q)
     H, along, moved, moves = work.curvature, work.values, work.column, work.moves
     for s in range(n):
-        along[s] = _along(lane, s, r, r, p, work) - work.D[s, pair(p, p), lane] / shape.m
+        along[s] = _along(lane, s, r, r, p, work) - work.D[s, pair(p, p), lane] / work.m[lane]
     square = 0.0
     for s in range(count):
         value = 0.0
@@ -157,7 +157,7 @@ def _satterthwaite(lane, r, count, shape, work):
             value -= H[s, u] * moved[u]
         moved[s] = value / H[s, s]
         square += moved[s] * moved[s]
-    return 1.0 / (square + 1.0 / shape.m)
+    return 1.0 / (square + 1.0 / work.m[lane])
 
 
 @helper
@@ -210,7 +210,7 @@ def _invert_information(lane, shape, work):
         i = pair(cols[s], rows[s])
         for u in range(s + 1):
             k = pair(cols[u], rows[u])
-            M[s, u] = -work.H[i, k, lane] - work.slopes[i] * work.slopes[k] / shape.m
+            M[s, u] = -work.H[i, k, lane] - work.slopes[i] * work.slopes[k] / work.m[lane]
     regular = cholesky(f, M, PIVOT_TOLERANCE)
     n = pair(0, shape.q)
     for i in range(n):
@@ -309,7 +309,7 @@ def _kenward_roger(lane, r, shape, work):
     """(df, scale of F) of the r columns of `basis`, from W and b; pbkrtest's formulas, with its guards against 0/0."""
     apart()
     p, q = shape.p, shape.q
-    n, m = pair(0, q), shape.m
+    n, m = pair(0, q), work.m[lane]
     one, two = 2.0 * r * r / m, 2.0 * r / m
     P = work.projected
     for s in range(n):
@@ -349,7 +349,7 @@ def _variance_covariance(lane, o, shape, varcomp, sigma2, out, work):
     """Cov of (covariance of the random effects by pairs, s2), by pairs, from W: d(s2) = s2 e_V, d(s2 G)_a = s2 (e_a + G_a
     e_V)."""
     apart()
-    q, U, m = shape.q, work.U, shape.m
+    q, U, m = shape.q, work.U, work.m[lane]
     n = pair(0, q)
     inverse, J = work.basis, work.three
     for a in range(q):  # U^-1

@@ -64,6 +64,8 @@ def _move_in(lane, e, q, width, Rs, Bs, ready, clusters, work):
     for s in range(q * (q + 1) // 2):
         work.moments[s, lane] = ready.moments[s, e]
     work.unit[lane] = ready.unit[e]
+    work.m[lane] = ready.m[e]
+    work.present[lane] = ready.present[e]
     work.irregularity[lane] = ready.irregularity[e]
 
 
@@ -75,7 +77,7 @@ def _move_out(lane, o, shape, work, status, iterations, deviances, residuals, be
     iterations[o] = work.iterations[lane]
     if work.best_status[lane] == RANK_DEFICIENT or work.best[lane] == np.inf:
         return
-    deviances[o] = work.best[lane] - 2.0 * shape.m * math.log(work.unit[lane])
+    deviances[o] = work.best[lane] - 2.0 * work.m[lane] * math.log(work.unit[lane])
     residuals[o] = work.residual[lane]
     sigma2[o] = work.sigma2[lane]
     for i in range(beta.shape[1]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ from .kernel import fit_block
 from .lanes import LANES
 from .workspace import get_workspace, make_shape
 
-__all__ = ["Fits", "Plan", "compile_plan", "fit_gram", "fit_replicates", "for_lanes", "pairs"]
+__all__ = ["Fits", "Plan", "compile_plan", "counts", "fit_gram", "fit_replicates", "for_lanes", "pairs"]
 
 Array = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class Plan:
     zcols (q), xcols (p): level-1 columns; xweights (p): index into `multipliers`; blocks (q): number of each column's random
     term; start (q(q+1)/2): true G relative to the residual variance. true_beta (p): added to the estimates, for the terms that
     the truth contains (`omitted` holds the others); equation (p): the random column of which a fixed effect is a
-    cluster-constant multiple, -1 if there is none.
+    cluster-constant multiple, -1 if there is none. rows: N, or 0 where it differs between replicates (`counts`).
     """
 
     formula: Formula
@@ -51,6 +51,17 @@ class Plan:
     equation: tuple[int, ...]
     reml: bool
 
+    def alone(self, gram: Gram, r: int) -> tuple[Plan, Gram]:
+        """Replicate r by itself, without empty clusters, with a plan that knows its rows."""
+        sizes = gram.dd[:, 0, r if gram.dd.shape[2] > 1 else 0]
+        kept = np.flatnonzero(sizes > 0)
+
+        def take(array: Array) -> Array:
+            return np.ascontiguousarray(array[..., r : r + 1] if array.shape[-1] > 1 else array)
+
+        one = Gram(take(gram.dd)[kept], take(gram.dy)[kept], take(gram.yy)[kept], take(gram.weights)[:, kept])
+        return replace(self, rows=int(sizes.sum()), groups=np.arange(len(kept))), one
+
     @cached_property
     def shape(self) -> NDArray[np.void]:
         """The same as the kernel takes it."""
@@ -58,6 +69,17 @@ class Plan:
             self.zcols, self.xcols, self.xweights, self.blocks, self.start,
             rows=self.rows, clusters=len(self.groups), reml=self.reml,
         )  # fmt: skip
+
+
+def counts(plan_rows: int, gram: Gram, first: int, last: int) -> tuple[Array, Array]:
+    """Rows and clusters of replicates first .. last - 1 of a Gram, (last - first) or (1) where all have the same.
+
+    plan_rows: `Plan.rows`; 0 counts them, by the Intercept's column, which is the first: empty clusters are not there.
+    """
+    if plan_rows:
+        return np.array([float(plan_rows)]), np.array([float(len(gram.dd))])
+    sizes = gram.dd[:, 0, first:last] if gram.dd.shape[2] > 1 else gram.dd[:, 0]
+    return sizes.sum(axis=0), (sizes > 0).sum(axis=0).astype(float)
 
 
 @dataclass(frozen=True)
@@ -111,7 +133,7 @@ def compile_plan(design: Design, method: Method) -> Plan:
         true_beta=np.array([value(term) for term in formula.fixed]),
         start=_start(design, zcols),
         groups=_groups(design, zcols),
-        rows=design.rows,
+        rows=0 if design.condition.uneven else design.rows,
         equation=tuple(zcols.index(column) if column in zcols else -1 for column, _ in split),
         reml=method.reml,
     )
@@ -131,7 +153,7 @@ def _start(design: Design, zcols: tuple[int, ...]) -> Array:
 
 def _groups(design: Design, zcols: tuple[int, ...]) -> NDArray[np.int64]:
     """Of each cluster the first one that has the same Z'Z in all replicates: those of one size where q = 1, for example."""
-    if max(zcols, default=design.known) >= design.known:
+    if max(zcols, default=design.known) >= design.known or design.condition.uneven:
         return np.arange(design.clusters)
     entries = [pair(a, b) for a in zcols for b in zcols]
     _, first, inverse = np.unique(design.known_gram[:, entries], axis=0, return_index=True, return_inverse=True)

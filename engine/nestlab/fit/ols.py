@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..simulate.gram import Gram
 from ..simulate.layout import pair
-from .lmm import Fits, Plan, fit_gram, pairs
+from .lmm import Fits, Plan, counts, fit_gram, pairs
 from .reduce import PERFECT_TOLERANCE, PIVOT_TOLERANCE
 from .status import Status
 
@@ -34,7 +34,8 @@ def fit_ols(plan: Plan, gram: Gram, first: int, last: int) -> Fits:
 
     Statuses are the kernel's: rank_deficient where X is (or p >= N), nonfinite where y is constant or fitted perfectly.
     """
-    S, N, p = _cross_products(plan, gram, first, last), plan.rows, len(plan.xcols)
+    S, p = _cross_products(plan, gram, first, last), len(plan.xcols)
+    N, _ = counts(plan.rows, gram, first, last)
     R, m = len(S), N - p if plan.reml else N
     status = _status(S, N)
     S[status != Status.ok] = np.eye(p + 1)
@@ -51,7 +52,7 @@ def fit_ols(plan: Plan, gram: Gram, first: int, last: int) -> Fits:
     beta = np.einsum("rki,rk->ri", inverse, C[:, p, :p]) * scale[:, p, None] / scale[:, :p] + plan.true_beta
     vcov = np.einsum("rki,rkl->ril", inverse, inverse) / (scale[:, :p, None] * scale[:, None, :p])
     bad = status != Status.ok
-    sigma2 = np.where(bad, np.nan, rss / m if m > 0 else np.nan)
+    sigma2 = np.where(bad, np.nan, rss / np.where(m > 0, m, np.nan))
     deviance = m * (1.0 + np.log(2.0 * np.pi * np.where(bad, 1.0, sigma2)))
     if plan.reml:
         deviance += 2.0 * np.log(np.einsum("rii->ri", C[:, :p, :p]) * scale[:, :p]).sum(axis=1)
@@ -93,7 +94,7 @@ def _cross_products(plan: Plan, gram: Gram, first: int, last: int) -> Array:
     return S
 
 
-def _status(S: Array, rows: int) -> NDArray[np.int64]:
+def _status(S: Array, rows: Array) -> NDArray[np.int64]:
     """ok, or what forbids a fit before anything is computed."""
     diagonal, p = np.einsum("rii->ri", S), S.shape[1] - 1
     status = np.full(len(S), Status.ok, dtype=np.int64)

@@ -221,7 +221,7 @@ def factor(shape, work):
             for k in range(j):
                 value = fma(-1.0 * get(C, pair(k, i)), get(C, pair(k, j)), value)
             put(C, pair(j, i), value * inverse)
-        put(work.inverse, j, inverse if j < width - 1 else inverse * math.sqrt(shape.m) * get(work.yes, ()))
+        put(work.inverse, j, inverse if j < width - 1 else inverse * root(get(work.m, ())) * get(work.yes, ()))
 
 
 @helper
@@ -317,7 +317,7 @@ def _hessian(shape, work):
                     value = value + (get(Q, sym(e, g) * n + sym(f, a)) + get(Q, sym(a, g) * n + sym(f, e)))
                     value = value * (0.25 * (1.0 if a == e else 2.0) * (1.0 if f == g else 2.0))
                     last = get(D, (s, pair(p, p))) * get(D, (u, pair(p, p)))
-                    value = fma(last, -1.0 / shape.m, value)
+                    value = fma(last, -1.0 / get(work.m, ()), value)
                     for i in range(p):
                         term = get(D, (s, pair(i, p))) * get(D, (u, pair(i, p)))
                         if shape.reml:

@@ -79,6 +79,22 @@ def _weight(weights, k, j, r):
 
 
 @helper
+def _count(shape, r, dd, ready):
+    """Rows and clusters of replicates r, r + 1, ..., and m."""
+    apart()
+    observed, present = splat(float(shape.N)), splat(float(shape.J))
+    if shape.N == 0:
+        present = observed
+        for j in range(shape.J):
+            size = _column(dd, j, 0, r)
+            observed = observed + size
+            present = present + choose(size, 0.0, 1.0, 0.0)
+    put(ready.observed, (), observed)
+    put(ready.present, (), present)
+    put(ready.m, (), observed - (shape.p if shape.reml else 0))
+
+
+@helper
 def _load(shape, r, dd, dy, yy, weights, A, B, ready):
     """Gather replicates r, r + 1, ...: A = Z'Z, B = Z'[X y], [X y]'[X y] in S0; status where a replicate isn't finite.
 
@@ -87,6 +103,7 @@ def _load(shape, r, dd, dy, yy, weights, A, B, ready):
     apart()
     q, p, zcols, xcols, xweights = shape.q, shape.p, shape.zcols, shape.xcols, shape.xweights
     n, width, J = q * (q + 1) // 2, p + 1, shape.J
+    _count(shape, r, dd, ready)
     total = splat(0.0)
     for j in range(J):
         total = total + get_from(yy, j, r)
@@ -165,7 +182,7 @@ def _mean(n, J, A, ready):
         value = splat(0.0)
         for j in range(J):
             value = value + get(A, j * n + s)
-        put(ready.mean, s, value / J)
+        put(ready.mean, s, value / get(ready.present, ()))
 
 
 @helper
@@ -203,7 +220,7 @@ def _triangulate(q, width, J, A, B, ready):
 def _scale(q, J, A, ready):
     """R to R U^-1. Sets irregularity, how unlike the clusters' Z'Z are: mean square of whitened Z'Z about its mean, over q J."""
     apart()
-    n = q * (q + 1) // 2
+    n, present = q * (q + 1) // 2, get(ready.present, ())
     for e in range(q):
         inverse = 1.0 / get(ready.U, (e, e))
         for a in range(e + 1):
@@ -224,8 +241,8 @@ def _scale(q, J, A, ready):
                 total = total + value
                 square = fma(value, value, square)
             twice = 1.0 if a == e else 2.0
-            spread = fma(twice, fma(-1.0 * total, total / J, square), spread)
-    put(ready.irregularity, (), spread / (q * J * J))
+            spread = fma(twice, fma(-1.0 * total, total / present, square), spread)
+    put(ready.irregularity, (), spread / (present * present * q))
 
 
 @helper
@@ -263,9 +280,10 @@ def _between(q, width, J, A, B, ready):
 
 
 @helper
-def _estimate(lane, q, J, sigma2, ready):
-    """The moments' estimate of G: the covariance of r over s2, less the mean of its noise; J > 1."""
+def _estimate(lane, q, sigma2, ready):
+    """The moments' estimate of G: the covariance of r over s2, less the mean of its noise; of two clusters or more."""
     apart()
+    J = ready.present[lane]
     for a in range(q):
         for e in range(a + 1):
             s = pair(e, a)
@@ -359,15 +377,16 @@ def reduce_lanes(shape, first, slot, r, dd, dy, yy, weights, A, B, R, rows, read
     """Reduce replicates r .. r + LANES - 1 into R (K x q(q+1)/2), rows (K x q (p + 1): their B) and the record `ready`; first,
     slot: see `pool`; A and B (J x .): scratch, or R and rows themselves where no cluster is pooled."""
     apart()
-    q, p, N, J = shape.q, shape.p, shape.N, shape.J
+    q, p, J = shape.q, shape.p, shape.J
     _load(shape, r, dd, dy, yy, weights, A, B, ready)
     _mean(q * (q + 1) // 2, J, A, ready)
     for lane in range(LANES):
         for i in range(p + 1):
             ready.diagonal[i, lane] = ready.S0[pair(i, i), lane]
         if math.isnan(ready.status[lane]) and (
-            p >= N
-            or J * shape.largest >= N
+            p >= ready.observed[lane]
+            or ready.present[lane] * shape.largest >= ready.observed[lane]
+            or ready.present[lane] < 2
             or not _full_rank(lane, p, ready)
             or not _whiten(lane, q, shape.blocks, ready)
         ):
@@ -380,9 +399,10 @@ def reduce_lanes(shape, first, slot, r, dd, dy, yy, weights, A, B, R, rows, read
     for lane in range(LANES):
         if math.isnan(ready.status[lane]):
             within, least = _within(lane, p, ready)
-            if ready.rank[lane] + within >= N:
+            free = ready.observed[lane] - ready.rank[lane] - within
+            if free <= 0:
                 ready.status[lane] = RANK_DEFICIENT
             elif not least > PERFECT_TOLERANCE * ready.diagonal[p, lane]:
                 ready.status[lane] = NONFINITE
             else:
-                _estimate(lane, q, J, least / (N - ready.rank[lane] - within), ready)
+                _estimate(lane, q, least / free, ready)

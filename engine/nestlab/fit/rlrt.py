@@ -28,7 +28,7 @@ from ..simulate.deviates import chi_square
 from ..simulate.gram import Gram
 from ..simulate.layout import Design, pair
 from .lanes import LANES
-from .lmm import Plan
+from .lmm import Plan, counts
 from .ols import fixed_products
 from .spectrum import largest
 
@@ -86,7 +86,8 @@ def exact_p_values(
     if len(positive):
         mu = eigenvalues(plan, gram, positive + first)
         for i, r in enumerate(positive):
-            null = null_distribution(mu[i], plan.rows - len(plan.xcols), draws=draws, generator=stream(int(r) + first))
+            rows = int(counts(plan.rows, gram, int(r) + first, int(r) + first + 1)[0][0])
+            null = null_distribution(mu[i], rows - len(plan.xcols), draws=draws, generator=stream(int(r) + first))
             p[r] = null.p_value(statistic[r])
     return p
 
@@ -113,6 +114,8 @@ def eigenvalues(plan: Plan, gram: Gram, replicates: NDArray[np.int64]) -> Array:
 
 def is_fixed_design(design: Design, plan: Plan) -> bool:
     """Whether all replicates share X and Z, and so the null distribution."""
+    if design.condition.uneven:
+        return False
     redrawn = {
         name for name, values in zip(design.between, design.between_fixed, strict=True) if np.isnan(values).any()
     }

@@ -157,7 +157,7 @@ def _deviance(lane, shape, work):
         for i in range(p):
             value += 2.0 * math.log(work.C[pair(i, i), lane])
     last = work.C[pair(p, p), lane]
-    return value + shape.m * (1.0 + LOG_2PI + math.log(last * last / shape.m))
+    return value + work.m[lane] * (1.0 + LOG_2PI + math.log(last * last / work.m[lane]))
 
 
 @helper
@@ -202,7 +202,7 @@ def _weak(lane, shape, work):
     for s in range(shape.free):
         pivot = work.M[s, s, lane] * work.M[s, s, lane]
         size = column_square(lane, shape.cols[s], shape, work)
-        if pivot * size < WEAK_TOLERANCE * shape.J or pivot < WEAK_TOLERANCE * work.HL[s, s, lane]:
+        if pivot * size < WEAK_TOLERANCE * work.present[lane] or pivot < WEAK_TOLERANCE * work.HL[s, s, lane]:
             return True
     return False
 
@@ -263,7 +263,7 @@ def _identified(lane, shape, work):
     projection off X, or I for ML). At G = 0 with y left out, -H and Sg hold its entries."""
     apart()
     M, rows, cols = work.one, shape.rows, shape.cols
-    M[0, 0] = shape.m
+    M[0, 0] = work.m[lane]
     for s in range(shape.free):
         row = pair(cols[s], rows[s])
         M[s + 1, 0] = work.Sg[row, lane] * (1.0 if cols[s] == rows[s] else 2.0)
@@ -273,12 +273,13 @@ def _identified(lane, shape, work):
 
 
 @helper
-def _wanted_starts(shape, irregularity, firm):
+def _wanted_starts(lane, shape, firm, work):
     """How many starts must agree: the deviance is not convex, and a certificate is only a local one."""
     apart()
     f = shape.free
-    if 2 * shape.p + 2 >= shape.J:
+    if 2 * shape.p + 2 >= work.present[lane]:
         return 2 + 6 * f
+    irregularity = work.irregularity[lane]
     if firm and irregularity < REGULAR:
         return 1
     share = (irregularity - REGULAR) / (IRREGULAR - REGULAR)
@@ -505,15 +506,17 @@ def _judge(lane, shape, work):
     apart()
     singular = work.phase[lane] == BOUNDARY
     curvature = _curvature(lane, shape, work) if singular else 0.0
-    tolerance = max(RESIDUAL_TOLERANCE, ROUNDING * shape.J * _largest_variance(lane, shape, work))
+    tolerance = max(RESIDUAL_TOLERANCE, ROUNDING * work.present[lane] * _largest_variance(lane, shape, work))
     stationary = _residual(lane, shape, work) <= tolerance
-    inwards = curvature < -SINGULAR_TOLERANCE * shape.J
+    inwards = curvature < -SINGULAR_TOLERANCE * work.present[lane]
     again = singular and work.turn[lane] < TURNS - 1
     work.turn[lane] += 1
     if inwards and again:
         for s in range(pair(0, shape.q)):
             work.G0[s, lane] = work.G[s, lane]
-        work.factor[lane] = min(1.0, -curvature / shape.J)  # where Z is whitened the second derivative is about J
+        work.factor[lane] = min(
+            1.0, -curvature / work.present[lane]
+        )  # where Z is whitened the second derivative is about J
         work.tries[lane] = 0
         _set_escape(lane, shape, work)
         return WAIT
@@ -598,11 +601,11 @@ def _tally(lane, shape, work):
         work.best[lane] = deviance
         work.best_status[lane] = outcome
         work.residual[lane] = _residual(lane, shape, work)
-        work.sigma2[lane] = last * last / shape.m / unit / unit
+        work.sigma2[lane] = last * last / work.m[lane] / unit / unit
         _finish(lane, shape, work)
     if work.which[lane] == 0:
         firm = outcome != NONFINITE and work.firm[lane] != 0
-        work.wanted[lane] = _wanted_starts(shape, work.irregularity[lane], firm)
+        work.wanted[lane] = _wanted_starts(lane, shape, firm, work)
         if not firm:
             for a in range(shape.q):
                 for b in range(shape.q):

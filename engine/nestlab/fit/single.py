@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +188,10 @@ def fit(
 
 @dataclass(frozen=True)
 class _Problem:
-    """The data as the kernel saw them: orthonormal columns, y in units of `scale`; back (p, p): from its beta to the terms'."""
+    """The data as the kernel saw them: orthonormal columns, y in units of `scale`; back (p, p): from its beta to the terms'.
+
+    own: where the fit is singular, the same with the data's own random columns, as one of these may be left out.
+    """
 
     model: Model
     gram: Gram
@@ -196,14 +199,16 @@ class _Problem:
     back: Array
     scale: float
     singular_df: str
+    own: tuple[Model, Gram, Fits] | None = None
 
     def infer(self, rule: str, singular_df: str, contrasts: Sequence[Array]) -> Inference:
         """A rule on contrasts of the data's own beta, each (r, p)."""
         p = len(self.back)
         hypotheses = Hypotheses.of(p, [weights @ self.back for weights in contrasts])
-        model = self.model
+        refit = singular_df == "refit" and rule == "satterthwaite" and self.own is not None
+        model, gram, raw = self.own if refit and self.own else (self.model, self.gram, self.raw)
         used = np.array([[np.abs(c[:, i]).sum() > 0 for i in range(p)] for c in map(np.atleast_2d, contrasts)])
-        found = infer(model, self.gram, self.raw, 0, 1, hypotheses, [rule], singular_df=singular_df, terms=used)[rule]
+        found = infer(model, gram, raw, 0, 1, hypotheses, [rule], singular_df=singular_df, terms=used)[rule]
         return Inference(found.df[:, p:], found.vcov, found.scale[:, p:])
 
     def test(self, inference: Inference, weights: Array, values: Array, beta: Array, text: str) -> Test:
@@ -262,7 +267,8 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_
     refuse_unusable(status, usable=bool(sigma2 > 0 and (np.diag(vcov) > 0).all()), formula=formula)
     roots = _relative_roots(raw, [F / np.sqrt(N) for _, F in factored])
     terms = [m.group, *(f"{m.group}.{k}" for k in range(1, len(roots)))]
-    problem = _Problem(model, gram, raw, back, float(scale), singular_df)
+    own = _own_columns(m, Q, y / scale, members, model) if status == Status.singular else None
+    problem = _Problem(model, gram, raw, back, float(scale), singular_df, own)
     inference = problem.infer(df, singular_df, list(np.eye(p)[:, None, :]))
     adjusted = back @ _symmetric(p, inference.vcov[0]) @ back.T * scale**2
     restricted = N - p if reml else N
@@ -280,6 +286,17 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_
         scaled_residuals=(residuals - _random_effects(raw, Z, residuals, members)) / np.sqrt(raw.sigma2[0]), matrices=m,
         _problem=problem,
     )  # fmt: skip
+
+
+def _own_columns(
+    m: ModelMatrices, Q: Array, y: Array, members: list[NDArray[np.int64]], model: Model
+) -> tuple[Model, Gram, Fits]:
+    """The problem in the data's own random columns, scaled."""
+    N = len(y)
+    Z = np.column_stack(m.Z)
+    Z = Z / np.sqrt((Z * Z).mean(axis=0))
+    gram, shape = gram_and_shape(Z, Q * np.sqrt(N), y, members, term_numbers(m), bool(model.shape["reml"][0]))
+    return replace(model, shape=shape), gram, fit_replicates(shape, model.groups, gram, 0, 1)
 
 
 def finite(value: Any) -> Any:

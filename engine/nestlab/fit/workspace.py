@@ -27,10 +27,11 @@ _X = _Q * _WIDTH
 
 #: What all replicates share: q, p; the number of each column's random term; row and column of the free entries of L; the start,
 #: G relative to s2 (a negative first entry: none), and whether
-#: one by moments goes before it; m = N - p (REML) or N; J clusters; columns of the largest random term.
+#: one by moments goes before it; J clusters; N rows, or 0 where they differ between replicates, whose rows and clusters are then
+#: counted from their Gram; columns of the largest random term.
 _SHAPE = np.dtype(
     [
-        *((name, "i8") for name in ("q", "p", "free", "J", "N", "largest", "reml", "moments")), ("m", "f8"),
+        *((name, "i8") for name in ("q", "p", "free", "J", "N", "largest", "reml", "moments")),
         ("zcols", "i8", (_Q,)), ("xcols", "i8", (MAX_FIXED,)), ("xweights", "i8", (MAX_FIXED,)), ("blocks", "i8", (_Q,)),
         ("rows", "i8", (_N,)), ("cols", "i8", (_N,)), ("start", "f8", (_N,)),
     ]
@@ -43,6 +44,8 @@ def _numbers() -> list[tuple[str, tuple[int, ...]]]:
         # the replicate: S0, whitening factor U, the unit of y, irregularity, status (nan while there is none)
         ("S0", (_S, LANES)), ("U", (_Q, _Q, LANES)), ("unit", (LANES,)), ("irregularity", (LANES,)), ("status", (LANES,)),
         ("moments", (_N, LANES)),
+        # its rows and clusters; m = rows - p (REML) or rows
+        ("observed", (LANES,)), ("present", (LANES,)), ("m", (LANES,)),
         # the point: G = F F', F = frame L; yes: 1, or 0 where y counts for nothing (rss = inf)
         ("F", (_Q, _Q, LANES)), ("frame", (_Q, _Q, LANES)), ("yes", (LANES,)), ("G", (_N, LANES)),
         # the pieces: the factor C of S, its inverse diagonal (the last entry times sqrt(m)), log|K| = logdet + log(product)
@@ -99,7 +102,7 @@ def make_shape(
     start: NDArray[np.float64], *, rows: int, clusters: int, reml: bool, moments: bool = True,
 ) -> NDArray[np.void]:  # fmt: skip
     """One record. zcols (q), xcols (p): indices of level-1 columns; xweights (p): of level-2 multipliers; blocks (q): the number
-    of each column's random term, rising; start (q(q+1)/2); rows: N."""
+    of each column's random term, rising; start (q(q+1)/2); rows: N, or 0 to count each replicate's from its Gram."""
     q, p = len(zcols), len(xcols)
     assert 1 <= q <= MAX_RANDOM, "the front door refuses larger models"
     assert p <= MAX_FIXED, "the front door refuses larger models"
@@ -108,7 +111,7 @@ def make_shape(
     record = shape[0]
     record["q"], record["p"], record["free"], record["J"], record["N"] = q, p, len(free), clusters, rows
     record["moments"] = moments
-    record["largest"], record["reml"], record["m"] = np.bincount(blocks).max(), reml, rows - p if reml else rows
+    record["largest"], record["reml"] = np.bincount(blocks).max(), reml
     record["zcols"][:q], record["xcols"][:p], record["xweights"][:p] = zcols, xcols, xweights
     record["blocks"][:q], record["start"][: len(start)] = blocks, start
     record["rows"][: len(free)], record["cols"][: len(free)] = zip(*free, strict=True)

@@ -150,9 +150,7 @@ class Analysis:
         method, fitted = self.method, Fitted(self.plan, gram, fits, first)
         found = [
             bootstrap_intervals(
-                fitted,
-                r,
-                self.design.sizes,
+                *self._alone(fitted, r),
                 level=1 - method.alpha,
                 draws=method.draws,
                 generator=self.stream(block, r),
@@ -214,13 +212,19 @@ class Analysis:
             return p_value(comparison, statistic, mixture=method.reference == "asymptotic")
         if method.reference == "exact":
             return self._exact(gram, statistic, block, first)
-        models = Fitted(plan, null_gram, null, first), Fitted(self.plan, gram, fits, first)
-        return np.array(
-            [
-                bootstrap_test(*models, r, self.design.sizes, draws=method.draws, generator=self.stream(block, r)).p
-                for r in range(first, last)
-            ]
-        )
+        smaller, larger = Fitted(plan, null_gram, null, first), Fitted(self.plan, gram, fits, first)
+        found = []
+        for r in range(first, last):
+            models = self._alone(smaller, r)[0], *self._alone(larger, r)
+            found.append(bootstrap_test(*models, draws=method.draws, generator=self.stream(block, r)).p)
+        return np.array(found)
+
+    def _alone(self, fitted: Fitted, r: int) -> tuple[Fitted, int, NDArray[np.int64]]:
+        """The fitted model, replicate and sizes as the bootstrap takes them: with the replicate's own rows where they differ."""
+        if fitted.plan.rows:
+            return fitted, r, self.design.sizes
+        plan, gram = fitted.plan.alone(fitted.gram, r)
+        return replace(fitted, plan=plan, gram=gram), r, np.rint(gram.dd[:, 0, 0]).astype(np.int64)
 
     def _exact(self, gram: Gram, statistic: Array, block: int, first: int) -> Array:
         plan, draws = self.plan, self.method.draws

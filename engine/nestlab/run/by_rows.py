@@ -59,8 +59,7 @@ def _gee_df(rule: str, analysis: Analysis, rows: NDArray[np.int64], clusters: ND
     intercept."""
     if rule == "between-within":
         equation = [0 if column == 0 else -1 for column in analysis.plan.xcols]  # level-1 column 0 is the Intercept
-        sizes = zip(rows.tolist(), clusters.tolist(), strict=True)
-        df = np.array([between_within_df(equation, clusters=J, rows=N) for N, J in sizes])
+        df = between_within_df(equation, clusters=clusters, rows=rows)
     else:
         p = len(analysis.names)
         left = np.full(len(rows), np.inf) if rule == "z" else np.where(rows > p, rows - p, np.nan)

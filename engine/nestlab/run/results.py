@@ -11,6 +11,7 @@ from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.study import StudyFile
 from .block import compile_condition
+from .differences import Names, compare_methods
 from .failures import Said, failures_of, what_was_said
 from .own_code import stored_digests
 from .store import RefusedError, Store, StoredCondition, missing_ranges
@@ -89,6 +90,28 @@ class StoredResults:
             methods, mcse = self._study.methods(), self._study.mcse
             return Summaries(self._store, self._rows, methods, mcse).table()
         return self._store.read_summary()
+
+    def compare(
+        self,
+        reference: str | None = None,
+        measure: Names = None,
+        estimand: Names = None,
+        *,
+        method: Names = None,
+    ) -> pd.DataFrame:
+        """Each method's measures less those of a reference, on the replicates where both have a result; MCSEs use the pairing.
+
+        reference: a method as the summary names it ("reml", "reml/z"), the first if None. measure, estimand, method: one or
+        several, all if None; without a measure but with an estimand those of methods as a whole are left out. A row a condition x
+        method x estimand x measure: `difference`, `mcse`, 95 % limits `lower` and `upper` (of shares Tango's, which inform where
+        the MCSE is 0), `n` replicates, `missing` ones; the other columns stand in results/README.md, the reference's name in
+        `attrs`. Raises StudyError for names that do not exist, and where there is one method.
+        """
+        known = [str(name) for name in self.summary()["estimand"].unique()] if estimand is not None else []
+        return compare_methods(
+            self._store, self._active(), self._study.methods(), reference=reference, measure=measure, estimand=estimand,
+            method=method, known=known,
+        )  # fmt: skip
 
     def replicates(self, condition: int | None = None, method: str | None = None) -> pd.DataFrame:
         """Replicate rows with the factors' values and derived estimands (sd, cor, icc).

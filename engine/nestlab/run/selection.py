@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..fit.compare import lr_statistics
 from ..fit.inference import Inference
-from ..fit.lmm import Fits, Plan, pairs
+from ..fit.lmm import Fits, Plan, counts, pairs
 from ..fit.ols import fit_model
 from ..fit.status import Status
 from ..simulate.gram import Draw, Gram
@@ -79,8 +79,8 @@ def _rules(analysis: Analysis, gram: Gram, fits: Fits, first: int, last: int) ->
     if analysis.plan.zcols:
         return analysis.rules(gram, fits, first, last)
     method, p, shape = analysis.method, len(analysis.names), (len(fits.status), len(analysis.hypotheses))
-    counts = gram.dd[:, 0].sum(axis=0)  # of rows: the Intercept's squares
-    left = np.broadcast_to(counts - p if len(counts) == 1 else counts[first:last] - p, len(fits.status))
+    rows, _ = counts(analysis.plan.rows, gram, first, last)
+    left = np.broadcast_to(rows - p, len(fits.status))
     df = np.where(np.isfinite(fits.sigma2) & (left > 0), left, np.nan)[:, None]
     rules = {
         rule: Inference(np.broadcast_to(df * np.inf if rule == "z" else df, shape), fits.vcov, np.ones(shape))

@@ -136,6 +136,37 @@ def summary(
 
 
 @app.command()
+def compare(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    reference: Annotated[
+        str | None,
+        typer.Option(help="The method that others are compared with [default: the first].", show_default=False),
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these measures (a,b) [default: bias,empse,cover,power].", show_default=False),
+    ] = None,
+    estimand: Annotated[
+        list[str] | None,
+        typer.Option(help="Of this estimand (repeatable) [default: the last effect tested].", show_default=False),
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this method (repeatable).", show_default=False)] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write all rows as CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all rows as JSON.")] = False,
+) -> None:
+    """Compare methods: differences, with MCSEs by the pairing."""
+    with _exit_codes():
+        from .compare_command import compare_command
+
+        complete = compare_command(
+            results, reference=reference, measures=measure or [], estimands=estimand or [], methods=method or [],
+            form="csv" if csv else "json" if as_json else None,
+        )  # fmt: skip
+        if not complete:
+            raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
 def fit(
     data: Annotated[Path, typer.Argument(help="CSV or Parquet file.", show_default=False)],
     formula: Annotated[str, typer.Argument(help='As in lme4: "y ~ x + (1 + x | g)".', show_default=False)],

@@ -371,5 +371,10 @@ class Condition:
     correlations: tuple[tuple[str, str, float], ...] = ()
     missing: Missing | None = None
 
+    @property
+    def uneven(self) -> bool:
+        """Whether numbers of rows differ between replicates."""
+        return self.layout.redrawn or self.missing is not None
+
     def predictor(self, name: str) -> Predictor:
         return next(p for p in self.predictors if p.name == name)
