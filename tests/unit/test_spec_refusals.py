@@ -69,11 +69,15 @@ def test_the_base_is_good() -> None:
 
 R = "truth/random/school"
 TOP = "name, title, seed, replications, mcse, design, grid, prior, truth, predictors, method, contrast"
-DF = 'must be "z" or "residual" or "between-within" or "satterthwaite" or "kenward-roger", or a list of them'
+DF = (
+    'must be "z" or "residual" or "between-within" or "satterthwaite" or "kenward-roger" or "clusters" or "bell-mccaffrey", or a '
+    "list of them"
+)
 NAMES = "must be letters, digits, - _ . (at most 100, no . or - first, no . last)"
 CLUSTERS = "must be a whole number from 2 to 1000000"
 CLUSTER_SIZE = "must be a whole number from 1 to 1000000000, or a list of one per cluster"
 SHARE = "a number in [0, 1), 1 not included; write a share such as 0.1"
+ESTIMATORS = '"lmm" or "statsmodels" or "gee" or "function" or "ols" or "fixed-effects" or "cluster-means"'
 FUNCTION = (
     'must be text such as "module:function"; name a module and a function in it, with a colon between, as in '
     "Python's import"
@@ -408,8 +412,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"method/0/name": NONE}, 'method.1.name is missing; add name = "reml"'),
     ({"method/0/name": "a/b"}, f'method.1.name = "a/b": {NAMES}; rename the method'),
     (
-        {"method/0/estimator": "ols"},
-        'method.reml.estimator = "ols": must be "lmm" or "statsmodels" or "gee" or "function"; remove it for "lmm"',
+        {"method/0/estimator": "glmm"},
+        f'method.reml.estimator = "glmm": must be {ESTIMATORS}; did you mean "lmm"?',
     ),
     ({"method/0/reml": 1}, "method.reml.reml = 1: must be true or false; write true or false, without quotes"),
     (
@@ -694,7 +698,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     # estimators that work on rows
     (
         {"method/0/estimator": "gge"},
-        'method.reml.estimator = "gge": must be "lmm" or "statsmodels" or "gee" or "function"; did you mean "gee"?',
+        f'method.reml.estimator = "gge": must be {ESTIMATORS}; did you mean "gee"?',
     ),
     (
         {"method/0/working": "ar"},
@@ -721,6 +725,20 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"method/0/estimator": "gee", "method/0/df": "satterthwaite"},
         'method.reml.df = "satterthwaite": must be "z", "residual" or "between-within" for this estimator; write one of '
         "these, or remove estimator",
+    ),
+    (
+        {"method/0/estimator": "gee", "method/0/df": ["z", "clusters"]},
+        'method.reml.df = ["z", "clusters"]: must be "z", "residual" or "between-within" for this estimator; write one of '
+        "these, or remove estimator",
+    ),
+    (
+        {"method/0/select": "lrt", "method/0/compare": INTERCEPT_ONLY, "method/0/robust": "CR2"},
+        'method.reml.robust = "CR2": must not stand beside compare, for it changes no likelihood ratio; remove one of the two',
+    ),
+    (
+        {"method/0/estimator": "gee", "method/0/robust": "CR2"},
+        'method.reml.robust = "CR2": needs estimator = "lmm", "ols", "fixed-effects" or "cluster-means"; write one of these, or '
+        "remove robust",
     ),
     (
         {"method/0/estimator": "gee", "method/0/compare": "y ~ x + (1 | school)"},

@@ -28,6 +28,7 @@ from ..spec.model import Condition, Method
 from .analysis import Analysis
 from .by_rows import analyse_by_function, analyse_by_gee
 from .columns import Columns, contrasts_of, fit_columns, truth_columns
+from .rivals import LeastSquares
 from .selection import Selection
 
 __all__ = ["Columns", "CompiledCondition", "compile_condition"]
@@ -49,9 +50,14 @@ class CompiledCondition:
     methods: tuple[Method, ...]
 
     @cached_property
-    def analyses(self) -> tuple[Analysis, ...]:
+    def analyses(self) -> tuple[Analysis | LeastSquares, ...]:
         """Of each method."""
-        return tuple(Analysis(method, self.design, self.key, self.condition.seed) for method in self.methods)
+        return tuple(
+            LeastSquares(method, self.design)
+            if method.least_squares
+            else Analysis(method, self.design, self.key, self.condition.seed)
+            for method in self.methods
+        )
 
     @property
     def plans(self) -> tuple[Plan, ...]:
@@ -86,6 +92,8 @@ class CompiledCondition:
     def analyse(self, draw: Draw, method: int, block: int, first: int, last: int) -> tuple[Fits, Columns]:
         """The same by any method, with what it infers."""
         analysis, estimator = self.analyses[method], self.methods[method].estimator
+        if isinstance(analysis, LeastSquares):
+            return analysis(draw, block, first, last)
         if estimator == "lmm":
             chosen = self._selections.get(method, analysis)
             return chosen(draw, block, first, last)
@@ -102,7 +110,8 @@ class CompiledCondition:
     @cached_property
     def _selections(self) -> dict[int, Selection]:
         """Of the methods that choose between two models."""
-        return {m: Selection(a) for m, a in enumerate(self.analyses) if a.method.select is not None}
+        chosen = enumerate(self.analyses)
+        return {m: Selection(a) for m, a in chosen if isinstance(a, Analysis) and a.method.select is not None}
 
     def _table(self, rows: ReplicateRows, plan: Plan) -> GeeTable:
         """y (N), X (N, p) and the cluster of each row (N)."""
@@ -182,7 +191,10 @@ class CompiledCondition:
         fits = Fits.concatenate([part for part, _ in parts])
         found = {name: np.concatenate([columns[name] for _, columns in parts]) for name in parts[0][1]}
         analysis = self.analyses[method]
-        return fit_columns(analysis.plan, analysis.names, fits, first, self.condition.block_size) | found
+        columns = fit_columns(analysis.plan, analysis.names, fits, first, self.condition.block_size) | found
+        if analysis.method.estimator == "cluster-means":  # its s2 is the variance of means, no estimate of the rows'
+            del columns["estimate.var:residual"]
+        return columns
 
 
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:

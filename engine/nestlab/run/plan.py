@@ -81,6 +81,7 @@ def _stored_inference(method: Method) -> dict[str, Any]:
         found |= {"working": method.working, "covariance": method.covariance}
     if method.estimator == "function":
         found |= {"function": method.function, "source": method.digest}
+    found |= {word: getattr(method, word) for word in ("robust", "weights") if getattr(method, word) is not None}
     return found
 
 

@@ -17,7 +17,8 @@ from .estimators import check_estimator, needs_random_term, own_formula, own_key
 from .formula import FormulaError, find_term, parse_formula, random_term_text
 from .grid import Given
 from .inference import check_inference, df_rules
-from .model import Formula, Method, term_variables
+from .least_squares import analysed, check_least_squares
+from .model import LEAST_SQUARES, Formula, Method, term_variables
 from .prior import Prior
 from .problems import Problems, close_match
 from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
@@ -60,7 +61,8 @@ def read_base(
 ) -> Base | None:
     """The study without its grid; None if its formula cannot be used. Adds all that is wrong to `problems`."""
     formula = _truth_formula(truth, problems)
-    read_methods = _methods(methods or [DEFAULT_METHOD], formula, problems)
+    level = {name: table.level for name, table in predictors.items()}
+    read_methods = _methods(methods or [DEFAULT_METHOD], formula, level, problems)
     if formula is None:
         return None
     read_methods = read_contrasts(contrasts, formula, read_methods, problems)
@@ -113,7 +115,10 @@ def _required(given: Given) -> tuple[str, ...]:
 
 def named_formulas(truth: Formula, methods: Sequence[Method]) -> dict[str, Formula]:
     """Each formula of a study by the key that gives it."""
-    return {"truth.formula": truth} | {formula_key(truth, method): method.formula for method in methods}
+    found = {"truth.formula": truth}
+    for method in methods:
+        found.setdefault(formula_key(truth, method), method.formula)
+    return found
 
 
 def formula_key(truth: Formula, method: Method) -> str:
@@ -142,7 +147,9 @@ def _truth_formula(truth: TruthTable, problems: Problems) -> Formula | None:
     return formula
 
 
-def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Problems) -> tuple[Method, ...]:
+def _methods(
+    tables: Sequence[MethodTable], truth: Formula | None, level: Mapping[str, int | None], problems: Problems
+) -> tuple[Method, ...]:
     methods: list[Method] = []
     group = truth.group if truth else "cluster"
     for position, table in enumerate(tables, start=1):
@@ -152,7 +159,8 @@ def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Pro
             problems.add_value(f"{key}.name", table.name, text)
         formula = truth
         if table.formula is not None:
-            formula = _parse(f"{key}.formula", table.formula, problems, group, random=needs_random_term(table))
+            mixed = table.estimator not in LEAST_SQUARES and needs_random_term(table)
+            formula = _parse(f"{key}.formula", table.formula, problems, group, random=mixed)
         if formula is None:
             continue
         if truth and formula.response != truth.response:
@@ -162,13 +170,14 @@ def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Pro
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
         method = Method(
-            table.name, own_formula(table, formula), table.estimator, table.reml, df_rules(table, problems), table.singular_df,
-            table.alpha,
+            table.name, own_formula(table, analysed(formula, table.estimator, level)), table.estimator, table.reml,
+            df_rules(table, problems), table.singular_df, table.alpha,
             intervals=table.intervals, variance_intervals=table.variance_intervals,
             compare=None if table.compare is None else _parse(f"{key}.compare", table.compare, problems, group, random=False),
             reference=table.reference or "asymptotic", draws=table.draws or 999,
-            **own_keys(table),
+            robust=table.robust, weights=table.weights, **own_keys(table),
         )  # fmt: skip
+        check_least_squares(table, method, formula, problems)
         check_inference(table, method, problems)
         check_estimator(table, method, problems)
         methods.append(method)

@@ -21,6 +21,7 @@ __all__ = [
     "CENTRINGS",
     "DF_RULES",
     "INTERCEPT",
+    "LEAST_SQUARES",
     "NORMAL",
     "Condition",
     "Contrast",
@@ -44,7 +45,8 @@ INTERCEPT = "Intercept"
 CENTRINGS = ("within", "between", "center")
 #: Estimators that are Python code and work on rows.
 BY_ROWS = ("statsmodels", "gee", "function")
-DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger")
+DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger", "clusters", "bell-mccaffrey")
+LEAST_SQUARES = ("ols", "fixed-effects", "cluster-means")
 
 Path = Literal["moments", "rows"]
 FactorValue = int | float | str
@@ -289,14 +291,16 @@ class Method:
     alpha is the level of tests and 1 - coverage of intervals, in (0, 1). contrasts: those of the study that it estimates.
     intervals: of fixed effects, by the rules of df ("t"), or one kind for all of them; variance_intervals: of variances, sds and
     correlations, if any. compare: the null model of a likelihood ratio test, whose p value is by `reference`. draws: of the
-    bootstrap, and of simulated null distributions. select: the method reports its formula's model or `compare`'s, the one that
-    the test at level select_alpha, or the AIC, chooses. working, covariance: of a GEE, its correlation structure and its standard
-    errors. function: "module:function"; digest: the SHA-256 of that module's source, "" until it is looked up.
+    bootstrap, and of simulated null distributions. robust: cluster-robust standard errors in place of the model's; weights: of
+    cluster means. The formula of least squares has no random part, and that of "fixed-effects" no term that clusters absorb.
+    select: the method reports its formula's model or `compare`'s, the one that the test at level select_alpha, or the AIC,
+    chooses. working, covariance: of a GEE, its correlation structure and its standard errors. function: "module:function";
+    digest: the SHA-256 of that module's source, "" until it is looked up.
     """
 
     name: str
     formula: Formula
-    estimator: Literal["lmm", "statsmodels", "gee", "function"] = "lmm"
+    estimator: Literal["lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means"] = "lmm"
     reml: bool = True
     df: tuple[str, ...] = ("satterthwaite",)
     singular_df: Literal["lmertest", "refit"] = "lmertest"
@@ -307,6 +311,8 @@ class Method:
     compare: Formula | None = None
     reference: Literal["asymptotic", "chisq", "exact", "bootstrap"] = "asymptotic"
     draws: int = 999
+    robust: Literal["CR0", "CR1", "CR1S", "CR2"] | None = None
+    weights: Literal["size"] | None = None
     select: Literal["lrt", "aic"] | None = None
     select_alpha: float = 0.05
     working: Literal["exchangeable", "independence", "ar1"] = "exchangeable"
@@ -328,6 +334,11 @@ class Method:
     def tests_ratio(self) -> bool:
         """Whether a likelihood ratio test is its result, and not only what selects a model."""
         return self.compare is not None and self.select is None
+
+    @property
+    def least_squares(self) -> bool:
+        """Whether it has no random effects: least squares, from the Gram."""
+        return self.estimator in LEAST_SQUARES
 
     @property
     def random(self) -> bool:

@@ -21,6 +21,7 @@ from .covariance import (
     variance_path,
 )
 from .grid import Grid, read_grid
+from .least_squares import check_levels
 from .model import Condition, FactorValue, Method, Predictor, Truth
 from .prior import Prior
 from .problems import Problem, Problems, show
@@ -65,6 +66,7 @@ def resolve(
     axes = read_grid(grid, prior, base.given, problems)
     _check_required(base, axes, problems)
     _check_priors(base, axes, problems)
+    check_levels(base.methods, sorted(axes.sets), problems)
     if not expand or len(problems) > before or not base.sound:
         return None
     return Resolved(_conditions(seed, base, axes, problems), base.methods)

@@ -82,9 +82,10 @@ class MethodTable(Table):
     """[[method]]: a way to analyse; formula None is the truth's."""
 
     name: MethodName
-    estimator: Annotated[Literal["lmm", "statsmodels", "gee", "function"], PlainValidator(values.ESTIMATOR.check)] = (
-        "lmm"
-    )
+    estimator: Annotated[
+        Literal["lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means"],
+        PlainValidator(values.ESTIMATOR.check),
+    ] = "lmm"
     formula: FormulaText | None = None
     reml: Flag = True
     df: Annotated[tuple[str, ...] | None, PlainValidator(values.DF.check)] = None
@@ -99,6 +100,8 @@ class MethodTable(Table):
         Literal["asymptotic", "chisq", "exact", "bootstrap"] | None, PlainValidator(values.REFERENCE.check)
     ] = None
     draws: Annotated[int | None, PlainValidator(values.DRAWS.check)] = None
+    robust: Annotated[Literal["CR0", "CR1", "CR1S", "CR2"] | None, PlainValidator(values.ROBUST.check)] = None
+    weights: Annotated[Literal["size"] | None, PlainValidator(values.CLUSTER_WEIGHTS.check)] = None
     alpha: Annotated[float, PlainValidator(values.ALPHA.check)] = 0.05
     select: Annotated[Literal["lrt", "aic"] | None, PlainValidator(values.SELECT.check)] = None
     select_alpha: Annotated[float | None, PlainValidator(values.ALPHA.check)] = None

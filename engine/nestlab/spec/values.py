@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from keyword import iskeyword
 from typing import Any
 
-from .model import DF_RULES
+from .model import DF_RULES, LEAST_SQUARES
 from .prior import Domain, Prior, looks_like_prior, read_prior
 from .problems import close_match
 
@@ -268,7 +268,11 @@ FUNCTION = Kind(
 )
 DRAWS = Kind("a whole number from 19 to 1000000", "write a number such as 999", lambda value: _int(value, 19, 10**6))
 MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
-ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels", "gee", "function")
+ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels", "gee", "function", *LEAST_SQUARES)
+ROBUST = _choice("remove it for the model's own standard errors", "CR0", "CR1", "CR1S", "CR2")
+CLUSTER_WEIGHTS = Kind(
+    '"size"', "remove it for equal weights", lambda value: value if value == "size" else None, ("size",)
+)
 DF = Kind(
     " or ".join(f'"{rule}"' for rule in DF_RULES) + ", or a list of them",
     'remove it for "satterthwaite"',
