@@ -81,7 +81,7 @@ NAMES = "must be letters, digits, - _ . (at most 100, no . or - first, no . last
 CLUSTERS = "must be a whole number from 2 to 1000000"
 CLUSTER_SIZE = "must be a whole number from 1 to 1000000000, or a list of one per cluster"
 SHARE = "a number in [0, 1), 1 not included; write a share such as 0.1"
-ESTIMATORS = '"lmm" or "statsmodels" or "gee" or "function" or "ols" or "fixed-effects" or "cluster-means"'
+ESTIMATORS = '"lmm", "statsmodels", "gee", "function", "ols", "fixed-effects" or "cluster-means"'
 FUNCTION = (
     'must be text such as "module:function"; name a module and a function in it, with a colon between, as in '
     "Python's import"
