@@ -101,6 +101,15 @@ def columns(fixed: int, random: int) -> dict[str, Any]:
 
 INTERCEPT = study(truth__formula="y ~ 1 + x + (1 | g)", truth__random={"g": {"variance": {"Intercept": 5}}})
 FIXED_X = study(predictors__x__redraw=False)
+SKEWED = study(
+    predictors__x={"level": 1, "distribution": "gamma", "skewness": 2}, truth__errors={"distribution": "t", "df": 5}
+)
+SKEWED_X_FIXED = SKEWED | {"predictors": {"x": SKEWED["predictors"]["x"] | {"redraw": False}}}
+MISSING = study(
+    predictors__x=SKEWED["predictors"]["x"],
+    truth__errors={"distribution": "t", "df": 5, "ar1": 0.4},
+    missing={"rows": 0.2},
+)
 
 
 def compiled(made: dict[str, Any], path: str | None = None) -> CompiledCondition:
@@ -186,6 +195,9 @@ def main_table(others: dict[str, float]) -> dict[str, float]:
         "random slope, 200 x 50": (compiled(study(design__clusters=200)), "", ""),
         "rows path, x redrawn, 20 x 50": (compiled(study(), "rows"), "", ""),
         "rows path, x fixed, 20 x 50": (compiled(FIXED_X, "rows"), "", ""),
+        "gamma x, t errors, 20 x 50": (compiled(SKEWED), "", ""),
+        "gamma x fixed, t errors, 20 x 50": (compiled(SKEWED_X_FIXED), "", ""),
+        "gamma x, t errors, AR(1), a fifth of the rows missing": (compiled(MISSING), "", ""),
     }  # fmt: skip
     stored = {}
 

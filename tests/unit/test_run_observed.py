@@ -9,6 +9,7 @@ import pytest
 
 import nestlab as nl
 from nestlab.run.block import compile_condition
+from nestlab.run.observed import observed_line
 from nestlab.simulate.gram import respond
 from nestlab.simulate.long import Long
 
@@ -56,8 +57,29 @@ def test_counts_are_stored_where_they_can_differ(changed, tmp_path, missing):
 
 
 def test_other_studies_have_no_such_columns(slope, tmp_path):
-    nl.Study.from_dict(slope).run(out=tmp_path / "r", replications=20)
+    results = nl.Study.from_dict(slope).run(out=tmp_path / "r", replications=20)
     assert not {"rows", "clusters"} & set(stored(tmp_path / "r"))
+    assert results.observed().empty
+
+
+def test_counts_are_summarised(changed, tmp_path):
+    made = study(changed, grid={"missing.clusters": [0.0, 0.4]})
+    results = made.run(out=tmp_path / "r", replications=300)
+    counts, frame = results.observed(), stored(tmp_path / "r")
+    for number, row in counts.set_index("condition").iterrows():
+        own = frame[frame.condition == number]
+        assert row["n"] == 300
+        for name in ("rows", "clusters"):
+            found = row[[name, f"{name}_mcse", f"{name}_min", f"{name}_max"]].tolist()
+            np.testing.assert_allclose(found, [own[name].mean(), own[name].sem(), own[name].min(), own[name].max()])
+    fewest, most = counts.iloc[1], counts.iloc[0]
+    line = observed_line(counts)
+    assert line.startswith(f"rows analysed: {fewest.rows:,.1f} ({fewest.rows_mcse:.2g}) on average")
+    assert line.endswith(f"in {most.clusters:,.1f} clusters (condition 0)")
+    done = subprocess.run(
+        [sys.executable, "-m", "nestlab", "summary", str(tmp_path / "r")], capture_output=True, text=True, check=False
+    )
+    assert line in " ".join(done.stdout.split()), done.stderr
 
 
 def test_conditions_that_lose_nothing_have_their_counts_beside_others(changed, tmp_path):
@@ -118,3 +140,28 @@ def test_replicates_with_truths_of_their_own(changed):
         np.testing.assert_allclose(frame.y, fixed + frame["u:Intercept"] + frame.e, rtol=1e-10)
         np.testing.assert_allclose(gram.yy[:, replicate].sum(), frame.y @ frame.y, rtol=1e-9)
     assert np.ptp(draw.truths.covariance[0][0]) > 0.1
+
+
+def test_other_programs_get_the_observed_rows(changed):
+    """statsmodels' MixedLM, on the rows of each replicate, gives the estimates of the Gram's fit."""
+    tables = changed(STUDY, {"method": [{"name": "gram"}, {"name": "rows", "estimator": "statsmodels", "df": "z"}]})
+    made = nl.Study.from_dict(tables)
+    gram, rows = compile_condition(made.conditions[0], made.methods).replicates(0, 6)
+    ok = (gram["status"] == 0) & (rows["status"] == 0)
+    assert ok.sum() >= 3
+    for name in ("estimate.x", "estimate.time", "estimate.var:residual"):
+        np.testing.assert_allclose(rows[name][ok], gram[name][ok], rtol=2e-3, atol=1e-4)
+    np.testing.assert_array_equal(rows["rows"], gram["rows"])
+
+
+def test_rows_one_after_the_other_are_those_drawn_alone(changed):
+    """A walk through a block gives what each replicate gives by itself, in any order."""
+    made = study(changed)
+
+    def work():
+        return compile_condition(made.conditions[0], made.methods)
+
+    walking = work()
+    size = made.conditions[0].block_size
+    for replicate in (3, 4, 5, size - 1, size, size + 1, 4, 5, 5, size + 2):
+        pd.testing.assert_frame_equal(walking.frame(replicate), work().frame(replicate), check_exact=True)

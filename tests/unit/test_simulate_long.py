@@ -93,6 +93,10 @@ MANY = {
     ),
     "once": condition(("f", "x"), ("Intercept", "f"), (ALLOCATED, ONCE, X), errors=T5),
     "sizes": condition(("x", "time"), ("Intercept", "time"), (TIME, X), POISSON),
+    "empty clusters": condition(
+        ("time", "within(x)", "between(x)"), ("Intercept",), (TIME, X), Layout((1,) * 8, ((8, Sizes("poisson", 1.0, minimum=0)),))
+    ),
+    "little is left": condition(("x", "center(x)"), ("Intercept", "x"), (X,), missing=Missing(rows=0.97)),
     "missing": condition(("x", "time"), ("Intercept", "x"), (TIME, X), POISSON, missing=MISSING),
     "weibull": condition(("x",), ("Intercept",), (X,), missing=Missing(weibull=(4.0, 1.2))),
     "on x": condition(("x",), ("Intercept",), (X,), missing=Missing(at_random=("x", -1.0, 0.5))),
@@ -307,6 +311,18 @@ def test_predictors_have_the_stated_correlations():
     close((x * y).mean(axis=(1, 2)), 0.3)
     close((y * n).mean(axis=(1, 2)), -0.2)
     close((x * n).mean(axis=(1, 2)), 0.0)
+
+
+def test_parts_within_and_between_clusters_are_correlated_alike():
+    """Of normal predictors: rows 0.3; two rows of a cluster sqrt(share of a x share of b) times the correlation of the parts."""
+    a, b = Predictor("a", 1, "normal", icc=0.4), Predictor("b", 1, "normal", icc=0.1)
+    c = condition(("a", "b"), ("Intercept",), (a, b), EQUAL, correlations=(("a", "b", 0.3),))
+    (x, _), (y, _) = (columns_of(c, name) for name in "ab")
+    n = x.shape[2]
+    part = 0.3 / (np.sqrt(0.04) + np.sqrt(0.54))
+    close((x * y).mean(axis=(1, 2)), 0.3)
+    across = x.sum(axis=2) * y.sum(axis=2) - (x * y).sum(axis=2)
+    close((across / (n * (n - 1))).mean(axis=1), np.sqrt(0.04) * part)
 
 
 def test_level_2_predictors_have_the_stated_moments():

@@ -126,18 +126,25 @@ class Long:
         self, generator: Generator, replicates: int, r: int, truths: DrawnTruth | None = None
     ) -> ReplicateRows:
         """The rows of replicate r of a block, from the same stream as `__call__` draws it."""
+        return next(self.walk(generator, replicates, r, truths))
+
+    def walk(
+        self, generator: Generator, replicates: int, first: int, truths: DrawnTruth | None = None
+    ) -> Iterator[ReplicateRows]:
+        """The rows of replicates first, first + 1, ... of a block; the generator is its own until the end."""
         clusters = self._clusters(generator, replicates, truths)
         counts = clusters.sizes.sum(axis=0)
-        before = int(counts[:r].sum()) * self._width
+        before = int(counts[:first].sum()) * self._width
         while before > 0:
             standard_normal(generator, (min(before, HELD),))
             before -= HELD
-        one = clusters.of(r)
-        rows = self._rows(one, standard_normal(generator, (int(counts[r]), self._width)), 0, 1)
-        z = one.z[:, :, 0].copy()
-        z[len(z) - len(rows.means) :] = rows.means
-        fixed = None if truths is None else tuple(one.fixed[:, 0].tolist())
-        return ReplicateRows(np.ascontiguousarray(rows.D.T), z, one.u[:, :, 0], rows.e, fixed, np.diff(rows.starts))
+        for r in range(first, replicates):
+            one = clusters.of(r)
+            rows = self._rows(one, standard_normal(generator, (int(counts[r]), self._width)), 0, 1)
+            z = one.z[:, :, 0].copy()
+            z[len(z) - len(rows.means) :] = rows.means
+            fixed = None if truths is None else tuple(one.fixed[:, 0].tolist())
+            yield ReplicateRows(np.ascontiguousarray(rows.D.T), z, one.u[:, :, 0], rows.e, fixed, np.diff(rows.starts))
 
     @cached_property
     def _width(self) -> int:

@@ -99,8 +99,8 @@ def add_linear(D: Array, columns: Integers, weights: Array, starts: Integers, ou
 
 @compiled()
 def compress(values: Array, kept: NDArray[np.bool_], out: Array) -> None:  # pragma: no cover
-    """out (columns * n + 1) = values[:, kept], n rows, and a number of no meaning: a row that is lost is written, too, and written
-    over, which costs less than a branch."""
+    """out (columns * n + 1) = values[:, kept], n rows, and a number of no meaning: a row that is lost is written, too, and then
+    written over, which costs less than a branch."""
     place = 0
     for k in range(values.shape[0]):
         for i in range(values.shape[1]):
