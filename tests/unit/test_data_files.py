@@ -16,7 +16,7 @@ import pytest
 
 import nestlab as nl
 from nestlab.run.bench import Bench
-from nestlab.show.report.predictors import predictor_text
+from nestlab.show.report.predictors import missing_text, noise_text, predictor_text
 from nestlab.spec.axes import axis_paths
 from nestlab.spec.estimands import estimands
 from nestlab.spec.factors import expand
@@ -295,6 +295,17 @@ def test_terms_of_columns_in_either_order() -> None:
     assert dict(zip(found.truth.formula.fixed, found.truth.fixed, strict=True))["x:k[c]"] == 7
 
 
+def test_dummies_of_clusters_absorb_what_is_constant_in_them() -> None:
+    """Means of clusters, categories and arms of level 2."""
+    changes = {**K, "truth/formula": "y ~ x*k + between(x) + arm + (1 + x | g)"}
+    effects = {"k[b]": 1, "k[c]": 1, "x:k[b]": 1, "x:k[c]": 1, "between(x)": 0, "arm": 0}
+    study = tables({**changes, "truth/fixed": {"Intercept": 0, "x": 1, **effects}})
+    study["predictors"]["arm"] = {"distribution": "arms", "clusters": [4, 4]}
+    method = {"name": "fe", "estimator": "fixed-effects", "df": "residual"}
+    (made,) = StudyFile.from_dict({**study, "method": [method]}).methods()
+    assert made.formula.fixed == ("x", "x:k[b]", "x:k[c]")
+
+
 # -- the path --------------------------------------------------------------------------------------------------------------
 
 LEVEL_1 = {"level": 1, "distribution": "normal"}
@@ -552,6 +563,28 @@ def test_factors_and_arms_in_the_report() -> None:
         predictor_text(arms.predictor("z"))
         == "z varies between clusters only and is the cluster's arm, of 5 + 3 clusters"
     )
+
+
+def test_errors_and_missing_rows_in_the_report() -> None:
+    errors = {"distribution": "t", "df": 5, "cluster_cv": 0.3, "ar1": 0.4, "variance_ratio": {"z": 2}}
+    rows: dict[str, Any] = {"rows": 0.1, "clusters": 0.2, "hazard": 0.05}
+    rows["at_random"] = {"on": "previous", "intercept": -2, "slope": 1, "monotone": True}
+    found = one({"truth/errors": errors, f"{R}/g/distribution": "uniform", "missing": rows})
+    assert noise_text(found.truth) == (
+        "errors are t (df 5), rescaled to their variance; their variance is multiplied by 2 for each unit of z; clusters have "
+        "residual variances of their own, lognormal with a coefficient of variation of 0.3; neighbouring rows of a cluster have "
+        "errors with a correlation of 0.4; random effects are uniform, rescaled to their covariance"
+    )
+    assert missing_text(found.missing) == (
+        "0.1 of the rows completely at random; each cluster with probability 0.2; after each row all later ones of its cluster "
+        "with probability 0.05; a row with log odds -2 + 1 times the outcome of the row before it, and then all later ones of "
+        "its cluster"
+    )
+    weibull = one({"missing": {"weibull": {"scale": 5, "shape": 1.2}}})
+    assert missing_text(weibull.missing) == (
+        "rows of a cluster beyond a time with a Weibull distribution (scale 5, shape 1.2; first row 0)"
+    )
+    assert noise_text(one({}).truth) == missing_text(one({}).missing) == ""
 
 
 IMPOSSIBLE = [

@@ -13,10 +13,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from nestlab.show.cli import app
+from nestlab.spec.identity import canonical_json, describe
 from nestlab.spec.study import StudyError, StudyFile
+from nestlab.spec.tables import MissingTable, PredictorTable, SizesTable
 from nestlab.spec.writing import to_toml
 
 BASE: dict[str, Any] = {
@@ -104,3 +108,57 @@ def test_the_command_line_prints_it_and_writes_nothing(
     shown = " ".join(done.output.split())
     assert " ".join(message.split())[:200] in shown
     assert not (folder / "results").exists()
+
+
+WORDS = st.sampled_from(
+    ["", "x", "z", "k[b]", "previous", "poisson", "t", "gamma", "categorical", "schedule", "arms", "a:b", "é"]
+)
+VALUES = st.recursive(
+    st.one_of(st.booleans(), st.integers(-3, 40), st.integers(), st.floats(), WORDS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(WORDS, inner, max_size=2)),
+    max_leaves=5,
+)
+SIZE_KEYS, SHAPE_KEYS = tuple(SizesTable.model_fields), ("distribution", "df", "skewness", "share", "ratio")
+KEYS = [
+    *(f"design/cluster_size/{key}" for key in (*SIZE_KEYS, "arms")),
+    *(f"predictors/{name}/{key}" for name in "xz" for key in PredictorTable.model_fields),
+    *(f"truth/errors/{key}" for key in (*SHAPE_KEYS, "variance_ratio", "cluster_cv", "ar1")),
+    *(f"truth/random/school/{key}" for key in SHAPE_KEYS),
+    *(f"missing/{key}" for key in MissingTable.model_fields),
+    *("missing/at_random/on", "missing/at_random/slope", "missing/weibull/scale", "correlation/x:z", "correlation/x"),
+    *("design/cluster_size", "truth/errors", "missing", "correlation", "predictors/x"),
+    *(
+        "grid/truth.errors.ar1",
+        "grid/predictors.z.distribution",
+        "grid/design.cluster_size",
+        "grid/missing",
+        "truth/formula",
+    ),
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(KEYS), VALUES), min_size=1, max_size=4))
+def test_whatever_stands_there_is_read_or_refused(changes: list[tuple[str, Any]]) -> None:
+    """Never another error; and what is read can be described and read back."""
+    tables = copy.deepcopy(BASE)
+    for path, value in changes:
+        *parents, last = path.split("/")
+        holder: Any = tables
+        for parent in parents:
+            if not isinstance(holder.get(parent), dict):
+                holder[parent] = {}
+            holder = holder[parent]
+        holder[last] = value
+    study, lines = None, []
+    try:
+        study = StudyFile.from_dict(tables)
+    except StudyError as error:
+        lines = error.problems
+    assert (study is None) == bool(lines)
+    assert not any("\n" in line for line in lines)
+    if study is None:
+        return
+    for condition in study.conditions()[:2]:
+        canonical_json(describe(condition))
+    assert StudyFile.from_dict(study.to_dict()).resolve() == study.resolve()

@@ -74,9 +74,9 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
 
     rows: the first so many, None for all.
 
-    Power, coverage and bias of one effect, the last that is tested by itself (a contrast, or a fixed effect); below, the
-    extremes of the shares of converged and singular fits, and of failed inference if there is any. `nestlab summary` has them
-    all.
+    Power, coverage and bias of one effect, the last that is tested by itself (a contrast, or a fixed effect) by most methods;
+    below, the extremes of the shares of converged and singular fits, and of failed inference if there is any. `nestlab summary`
+    has them all.
     """
     summary = results.summary()
     factors = [c for c in results.conditions().columns if not c.startswith("true.") and c != "condition"]
@@ -84,6 +84,8 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     tested, covered = (set(whole.loc[whole["measure"] == m, "estimand"]) for m in ("power", "cover"))
     variances = ("var:", "cov:")
     effects = [e for e in whole["estimand"].unique() if e in tested & covered and not e.startswith(variances)]
+    users = whole[whole["measure"] == "power"].groupby("estimand")["method"].nunique()
+    effects = [e for e in effects if users[e] == users[effects].max()]
     focus = (effects or sorted(tested) or [""])[-1]
     measures = ["power", "cover", "bias"]
     if results.priors():

@@ -22,7 +22,7 @@ from .inference import check_inference, df_rules
 from .least_squares import analysed, check_least_squares
 from .missing import PREVIOUS
 from .model import CENTRINGS, LEAST_SQUARES, Effect, Formula, Method, source_of, term_variables
-from .predictors import base_columns
+from .predictors import base_columns, base_levels
 from .prior import Prior
 from .problems import Problems, close_match
 from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, PredictorTable, RandomTable, TruthTable
@@ -76,7 +76,7 @@ def read_base(
     found = {name: base_columns(name, table) for name, table in predictors.items()}
     factors = {name: columns for name, columns in found.items() if columns}
     formula = _truth_formula(truth, factors, problems)
-    level = {name: table.level for name, table in predictors.items()}
+    level = base_levels(predictors)
     read_methods = _methods(methods or [DEFAULT_METHOD], formula, factors, level, problems)
     if formula is None:
         return None

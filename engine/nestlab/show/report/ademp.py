@@ -18,7 +18,7 @@ from .definitions import DIFFERENCES, FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_fo
 from .effects import drawn_from
 from .failures import failures_section
 from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, value_text
-from .predictors import predictor_text
+from .predictors import missing_text, noise_text, predictor_text
 from .provenance import software_section
 
 __all__ = ["ademp"]
@@ -75,6 +75,11 @@ def _mechanism(material: Material) -> Iterator[Block]:
         yield Paragraph(
             "Predictors, at their values in the first condition: " + "; ".join(map(predictor_text, predictors)) + "."
         )
+    first = material.study.resolve().conditions[0]
+    if noise := noise_text(first.truth):
+        yield Paragraph(f"In the first condition {noise}.")
+    if missing := missing_text(first.missing):
+        yield Paragraph(f"Missing in the first condition: {missing}. Analyses have the rows that are left.")
     yield Paragraph(f"D{path_line(material.study.resolve().conditions)[1:]}.")
     yield from _priors(material)
     yield from _stated(material)

@@ -1,11 +1,11 @@
-"""How predictors are made, for people."""
+"""How predictors are made, what errors are and what is missing, for people."""
 
 from __future__ import annotations
 
-from ...spec.model import Predictor
+from ...spec.model import NORMAL, Distribution, Missing, Predictor, Truth
 from .material import value_text
 
-__all__ = ["predictor_text"]
+__all__ = ["missing_text", "noise_text", "predictor_text"]
 
 _KINDS = {
     "normal": "normal",
@@ -61,3 +61,50 @@ def _made(p: Predictor) -> str:
             return f"is the number of the row's period, of {int(max(p.values)) + 1}{coding}"
     chance = ", allocated at random in each replicate" if p.redraw else ""
     return f"is the cluster's arm, of {' + '.join(map(str, p.arms))} clusters{chance}"
+
+
+def noise_text(truth: Truth) -> str:
+    """What errors and random effects are beside their variances; "" where they are normal and errors independent of all else."""
+    errors, said = truth.errors, []
+    if errors.distribution != NORMAL:
+        said.append(f"errors are {_shape_text(errors.distribution)}, rescaled to their variance")
+    if errors.ratios:
+        each = " and ".join(f"{value_text(ratio)} for each unit of {name}" for name, ratio in errors.ratios)
+        said.append(f"their variance is multiplied by {each}")
+    if errors.cluster_cv:
+        cv = value_text(errors.cluster_cv)
+        said.append(f"clusters have residual variances of their own, lognormal with a coefficient of variation of {cv}")
+    if errors.ar1:
+        said.append(f"neighbouring rows of a cluster have errors with a correlation of {value_text(errors.ar1)}")
+    if truth.random != NORMAL:
+        said.append(f"random effects are {_shape_text(truth.random)}, rescaled to their covariance")
+    return "; ".join(said)
+
+
+def _shape_text(distribution: Distribution) -> str:
+    shape = ", ".join(f"{name} {value_text(value)}" for name, value in distribution.parameters)
+    return f"{_KINDS[distribution.kind]}{f' ({shape})' if shape else ''}"
+
+
+def missing_text(missing: Missing | None) -> str:
+    """What is never observed; "" where nothing is missing."""
+    if missing is None:
+        return ""
+    said = []
+    if missing.rows:
+        said.append(f"{value_text(missing.rows)} of the rows completely at random")
+    if missing.clusters:
+        said.append(f"each cluster with probability {value_text(missing.clusters)}")
+    if missing.hazard:
+        said.append(f"after each row all later ones of its cluster with probability {value_text(missing.hazard)}")
+    if missing.weibull:
+        scale, shape = map(value_text, missing.weibull)
+        said.append(
+            f"rows of a cluster beyond a time with a Weibull distribution (scale {scale}, shape {shape}; first row 0)"
+        )
+    if missing.at_random:
+        on, intercept, slope = missing.at_random
+        cause = "the outcome of the row before it" if on == "previous" else on
+        later = ", and then all later ones of its cluster" if missing.monotone else ""
+        said.append(f"a row with log odds {value_text(intercept)} + {value_text(slope)} times {cause}{later}")
+    return "; ".join(said)
