@@ -295,6 +295,17 @@ def test_terms_of_columns_in_either_order() -> None:
     assert dict(zip(found.truth.formula.fixed, found.truth.fixed, strict=True))["x:k[c]"] == 7
 
 
+def test_dummies_of_clusters_absorb_what_is_constant_in_them() -> None:
+    """Means of clusters, categories and arms of level 2."""
+    changes = {**K, "truth/formula": "y ~ x*k + between(x) + arm + (1 + x | g)"}
+    effects = {"k[b]": 1, "k[c]": 1, "x:k[b]": 1, "x:k[c]": 1, "between(x)": 0, "arm": 0}
+    study = tables({**changes, "truth/fixed": {"Intercept": 0, "x": 1, **effects}})
+    study["predictors"]["arm"] = {"distribution": "arms", "clusters": [4, 4]}
+    method = {"name": "fe", "estimator": "fixed-effects", "df": "residual"}
+    (made,) = StudyFile.from_dict({**study, "method": [method]}).methods()
+    assert made.formula.fixed == ("x", "x:k[b]", "x:k[c]")
+
+
 # -- the path --------------------------------------------------------------------------------------------------------------
 
 LEVEL_1 = {"level": 1, "distribution": "normal"}

@@ -73,7 +73,10 @@ KINDS = (
     'must be "normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated", "balanced", "binary", '
     '"categorical", "time", "list", "resampled", "schedule", "period" or "arms"'
 )
-DF = 'must be "z" or "residual" or "between-within" or "satterthwaite" or "kenward-roger", or a list of them'
+DF = (
+    'must be "z" or "residual" or "between-within" or "satterthwaite" or "kenward-roger" or "clusters" or "bell-mccaffrey", or a '
+    "list of them"
+)
 NAMES = "must be letters, digits, - _ . (at most 100, no . or - first, no . last)"
 CLUSTERS = "must be a whole number from 2 to 1000000"
 CLUSTER_SIZE = "must be a whole number from 1 to 1000000000, or a list of one per cluster"
@@ -407,8 +410,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"method/0/name": NONE}, 'method.1.name is missing; add name = "reml"'),
     ({"method/0/name": "a/b"}, f'method.1.name = "a/b": {NAMES}; rename the method'),
     (
-        {"method/0/estimator": "ols"},
-        'method.reml.estimator = "ols": must be "lmm" or "statsmodels"; remove it for "lmm"',
+        {"method/0/estimator": "glmm"},
+        'method.reml.estimator = "glmm": must be "lmm" or "statsmodels" or "ols" or "fixed-effects" or "cluster-means"; did you '
+        'mean "lmm"?',
     ),
     ({"method/0/reml": 1}, "method.reml.reml = 1: must be true or false; write true or false, without quotes"),
     (

@@ -133,7 +133,7 @@ def compile_plan(design: Design, method: Method) -> Plan:
         true_beta=np.array([value(term) for term in formula.fixed]),
         start=_start(design, zcols),
         groups=_groups(design, zcols),
-        rows=0 if design.condition.uneven else design.rows,
+        rows=design.rows if design.settled else 0,
         equation=tuple(zcols.index(column) if column in zcols else -1 for column, _ in split),
         reml=method.reml,
     )

@@ -16,6 +16,7 @@ from ..measure.performance import Row
 from ..spec.axes import setting
 from ..spec.grid import raw_points
 from ..spec.identity import data_key
+from ..spec.model import Condition
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .line import Axis
@@ -112,6 +113,8 @@ class Bench:
         least = 0.01 if self.question.target.measure == "relbias" else 0.0  # at a truth of 0 it does not exist
         if name == "icc":
             return least, 0.95
+        if name.endswith((".d", ".r2")) and name.startswith("truth.fixed."):
+            return _stated_ends(condition, name, least)
         if name.startswith("truth.fixed."):
             total = condition.truth.residual_variance + float(np.trace(np.array(condition.truth.covariance or [[0.0]])))
             now = dict(zip(condition.truth.formula.fixed, condition.truth.fixed, strict=True))[
@@ -222,6 +225,18 @@ class Bench:
         n = int(decided.known.sum())
         p = float(decided.rejects.sum()) / n if n else math.nan
         return p, math.sqrt(p * (1 - p) / n) if n else math.nan, n, len(decided.known) - n
+
+
+def _stated_ends(condition: Condition, name: str, least: float) -> tuple[float, float]:
+    """The search's ends of an effect in standard units: d up to 3, a share of variance up to what other terms leave."""
+    term, _, unit = name.removeprefix("truth.fixed.").rpartition(".")
+    now = condition.stated.get(term)
+    if unit == "d":
+        value = now.value if now is not None and now.kind == "d" else 0.0
+        most = max(3.0, 4 * abs(value))
+        return (-most, -least * most) if value < 0 else (least * most, most)
+    others = sum(e.value for t, e in condition.stated.items() if e.kind == "r2" and t != term)
+    return least, 0.9 * max(0.1, 1 - others)
 
 
 def _sorted_over(over: tuple[str, ...]) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from ..spec.model import Condition, Method, Predictor
 from ..spec.paths import is_plain
 from .analysis import Analysis
 from .columns import Columns, contrasts_of, count_columns, fit_columns, truth_columns
+from .rivals import LeastSquares
 
 __all__ = ["Columns", "CompiledCondition", "compile_condition"]
 
@@ -49,9 +50,14 @@ class CompiledCondition:
     methods: tuple[Method, ...]
 
     @cached_property
-    def analyses(self) -> tuple[Analysis, ...]:
+    def analyses(self) -> tuple[Analysis | LeastSquares, ...]:
         """Of each method."""
-        return tuple(Analysis(method, self.design, self.key, self.condition.seed) for method in self.methods)
+        return tuple(
+            LeastSquares(method, self.design)
+            if method.least_squares
+            else Analysis(method, self.design, self.key, self.condition.seed)
+            for method in self.methods
+        )
 
     @property
     def plans(self) -> tuple[Plan, ...]:
@@ -104,7 +110,7 @@ class CompiledCondition:
     def analyse(self, draw: Draw, method: int, block: int, first: int, last: int) -> tuple[Fits, Columns]:
         """The same by any method, with what it infers."""
         analysis = self.analyses[method]
-        if self.methods[method].estimator == "lmm":
+        if isinstance(analysis, LeastSquares) or not self.methods[method].by_rows:
             return analysis(draw, block, first, last)
         fits = self._fit_rows(draw, method, block, first, last)
         gram = analysis.gram(draw) if self.condition.uneven else None  # it counts each replicate's rows
@@ -196,7 +202,10 @@ class CompiledCondition:
         fits = Fits.concatenate([part for part, _ in parts])
         found = {name: np.concatenate([columns[name] for _, columns in parts]) for name in parts[0][1]}
         analysis = self.analyses[method]
-        return fit_columns(analysis.plan, analysis.names, fits, first, self.condition.block_size) | found
+        columns = fit_columns(analysis.plan, analysis.names, fits, first, self.condition.block_size) | found
+        if analysis.method.estimator == "cluster-means":  # its s2 is the variance of means, no estimate of the rows'
+            del columns["estimate.var:residual"]
+        return columns
 
 
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:

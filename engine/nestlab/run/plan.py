@@ -75,6 +75,7 @@ def _stored_inference(method: Method) -> dict[str, Any]:
         found |= {"compare": formula_text(method.compare), "reference": method.reference}
     if method.random:
         found["draws"] = method.draws
+    found |= {word: getattr(method, word) for word in ("robust", "weights") if getattr(method, word) is not None}
     return found
 
 
@@ -88,10 +89,10 @@ def match_methods(stored: Sequence[Mapping[str, Any]], methods: Sequence[Method]
     for method in methods:
         content = method_content(method)
         before = known.get(method.name, {}).get("content", content)
-        changed = [k for k in content if before.get(k) != content[k]]
+        changed = [k for k in {**content, **before} if before.get(k) != content.get(k)]
         if changed:
             values = "; ".join(
-                f"method.{method.name}.{k}: stored {before.get(k)!r}, now {content[k]!r}" for k in changed
+                f"method.{method.name}.{k}: stored {before.get(k)!r}, now {content.get(k)!r}" for k in changed
             )
             raise RefusedError(
                 f"the study changed what stored results mean: {values}. Give the method another name, or use --out"
@@ -122,15 +123,23 @@ def match_conditions(
         truth = estimands(condition, formulas, contrasts)
         if key in by_key:
             number = by_key[key].number
-            row = replace(by_key[key], active=True, factors=dict(condition.factors), truth=truth)
+            row = replace(
+                by_key[key], active=True, factors=dict(condition.factors), truth=truth, stated=_stated(condition)
+            )
         else:
             spec = flatten(describe(condition))
             _refuse_changed(stored, condition, spec)
             number, free = free, free + 1
-            row = StoredCondition(number, key, True, dict(condition.factors), spec, truth)
+            row = StoredCondition(number, key, True, dict(condition.factors), spec, truth, stated=_stated(condition))
         rows[number] = row
         numbers.append(number)
     return [rows[number] for number in sorted(rows)], numbers
+
+
+def _stated(condition: Condition) -> dict[str, str | float]:
+    """Effects in standard units, as text and as numbers."""
+    texts: dict[str, str | float] = {term: effect.text for term, effect in condition.stated.items()}
+    return texts | {f"{term}.{effect.kind}": effect.value for term, effect in condition.stated.items()}
 
 
 def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spec: Mapping[str, Any]) -> None:
@@ -146,6 +155,10 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
     free |= {
         path for name, _ in condition.priors for path in axis_paths(name, formula)
     }  # at the means of priors, compared above
+    if condition.stated or before.stated:  # what is stated is compared, not the coefficients that follow from it
+        now = {f"truth.fixed.{term}": effect.text for term, effect in condition.stated.items()}
+        was = {f"truth.fixed.{term}": text for term, text in before.stated.items() if isinstance(text, str)}
+        spec, before = {**spec, **now}, replace(before, spec={**before.spec, **was})
     changed = [p for p in sorted({*spec, *before.spec}) if p not in free and spec.get(p) != before.spec.get(p)]
     own = [p for p in changed if p not in DERIVED_PATHS]
     if not free:
@@ -161,7 +174,7 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
 
 def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> Iterator[Task]:
     """What is missing, a task a range of replicates; methods that miss the same replicates share their draws."""
-    needs_rows = [method.estimator != "lmm" for method in methods]
+    needs_rows = [method.by_rows for method in methods]
     for job in jobs:
         wanting: dict[tuple[bool, tuple[tuple[int, int], ...]], list[int]] = {}
         for method, key in enumerate(job.result_keys):

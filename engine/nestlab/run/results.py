@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,18 @@ class StoredResults:
                     found.setdefault(name.removeprefix("prior."), {})[value] = None
         return {name: list(texts) for name, texts in found.items()}
 
+    def stated(self) -> dict[str, list[str]]:
+        """Fixed effects given in standard units, and the coefficients that they became in the active conditions.
+
+        By term: {"x": ["0.3162 to 0.3354 (d = 0.3 by total variance)"]}.
+        """
+        found: dict[str, dict[str, list[float]]] = {}
+        for row in self._active():
+            for term, text in row.stated.items():
+                if isinstance(text, str):
+                    found.setdefault(term, {}).setdefault(text, []).append(row.truth[term])
+        return {term: [f"{_ends(values)} ({text})" for text, values in texts.items()] for term, texts in found.items()}
+
     def number(self, condition: Condition) -> int | None:
         """The number under which a condition is stored; None if it is not."""
         key = data_key(condition)
@@ -174,3 +187,9 @@ class StoredResults:
 
     def _active(self) -> list[StoredCondition]:
         return [row for row in self._rows if row.active]
+
+
+def _ends(values: Sequence[float]) -> str:
+    """The least and the greatest value, "0.3162 to 0.3354"; one number where they print alike."""
+    low, high = (f"{value:.4g}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"

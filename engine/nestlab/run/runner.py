@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from ..simulate.possible import check_possible
+from ..spec.effects import explained
 from ..spec.model import Method
 from ..spec.paths import path_reasons
 from ..spec.study import StudyFile
 from .columns import counted, drawn_columns, stored_columns
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
-from .store import Store, StoredCondition
+from .store import Store, StoredCondition, finite
 from .summarise import Known, Summaries
 from .workers import Progress, Quiet, Work
 
@@ -143,6 +144,7 @@ def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, A
             "path": job.condition.path,
             "path_reason": "; ".join(path_reasons(job.condition)),
             "block_size": job.condition.block_size,
+            **dict(zip(("r2.within", "r2.between"), map(finite, explained(job.condition)), strict=True)),
         }
     for number, row in rows.items():
         if number not in known:

@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ..fit.status import InferenceStatus, Status
 
-__all__ = ["Part", "RefusedError", "Store", "StoredCondition", "missing_ranges", "write_frame"]
+__all__ = ["Part", "RefusedError", "Store", "StoredCondition", "finite", "missing_ranges", "write_frame"]
 
 SCHEMA_VERSION = 1
 
@@ -57,7 +57,8 @@ class Part:
 class StoredCondition:
     """A row of conditions.parquet. spec: the resolved condition, flat, in the study file's words; truth: by estimand.
 
-    replications: how many were asked for when the condition was last active.
+    replications: how many were asked for when the condition was last active. stated: effects in standard units, by term as text
+    ("d = 0.3 by total variance") and by term and unit as a number ("x.d").
     """
 
     number: int
@@ -67,6 +68,7 @@ class StoredCondition:
     spec: Mapping[str, Any]
     truth: Mapping[str, float]
     replications: int = 0
+    stated: Mapping[str, str | float] = field(default_factory=dict)
 
 
 class Store:
@@ -161,13 +163,18 @@ class Store:
         factors = json.loads((table.schema.metadata or {}).get(b"factors", b"[]"))
         stored = []
         for row in table.to_pylist():
-            truth = {k.removeprefix("true."): v for k, v in row.items() if k.startswith("true.") and v is not None}
+            truth, stated = (
+                {k.removeprefix(head): v for k, v in row.items() if k.startswith(head) and v is not None}
+                for head in ("true.", "stated.")
+            )
             spec = json.loads(row["spec"])
             kept = {name: row[name] for name in factors if row[name] is not None}
             asked = row.get("replications") or int(
                 self.manifest.get("replications", 0)
             )  # older tables have no such column
-            stored.append(StoredCondition(row["condition"], row["data_key"], row["active"], kept, spec, truth, asked))
+            stored.append(
+                StoredCondition(row["condition"], row["data_key"], row["active"], kept, spec, truth, asked, stated)
+            )
         return stored
 
     def write_conditions(self, conditions: Sequence[StoredCondition], derived: Mapping[int, Mapping[str, Any]]) -> None:
@@ -183,7 +190,9 @@ class Store:
         for name in factors:
             columns[name] = _one_type([c.factors.get(name) for c in conditions])
         for name in estimands:
-            columns[f"true.{name}"] = [_finite(c.truth.get(name)) for c in conditions]
+            columns[f"true.{name}"] = [finite(c.truth.get(name)) for c in conditions]
+        for name in dict.fromkeys(name for c in conditions for name in c.stated):
+            columns[f"stated.{name}"] = [c.stated.get(name) for c in conditions]
         for name in dict.fromkeys(key for row in derived.values() for key in row):
             columns[name] = [derived.get(c.number, {}).get(name) for c in conditions]
         columns["spec"] = [json.dumps(c.spec, sort_keys=True) for c in conditions]
@@ -341,7 +350,8 @@ def missing_ranges(covered: Iterable[tuple[int, int]], replications: int) -> lis
     return missing
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """The value, or None in place of nan and infinities."""
     return None if value is None or not np.isfinite(value) else float(value)
 
 

@@ -124,7 +124,7 @@ def method_estimands(method: Method, names: Sequence[str]) -> list[str]:
     ['Intercept', 'x', 'var:g:Intercept', 'var:residual', 'icc']
     """
     formula = method.formula
-    known = {"var:residual", "sd:residual"}
+    known = set() if method.estimator == "cluster-means" else {"var:residual", "sd:residual"}
     for term in formula.random:
         known |= {f"{kind}:{term.group}:{column}" for kind in ("var", "sd") for column in term.columns}
         known |= {

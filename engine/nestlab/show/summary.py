@@ -23,6 +23,8 @@ __all__ = ["decimals_of", "ends_text", "overview", "plain", "summary_command", "
 
 #: Rows of the overview before it is cut.
 MAX_ROWS = 24
+#: Different statements of one effect that are printed; conditions.parquet has all.
+MOST_STATED = 3
 #: Characters of a header word before it is folded.
 LONGEST_WORD = 8
 
@@ -98,6 +100,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
         notes.append(Text(line))
     if note := _over_priors(results):
         notes.insert(0, Text(note))
+    notes[:0] = [Text(line) for line in _stated(results)]
     notes += [Text(line) for line in _more(results.folder, focus, len(keys) - (rows or len(keys)), measures[shown:])]
     return Group(title, table, *notes)
 
@@ -121,6 +124,15 @@ def _over_priors(results: StoredResults) -> str:
         f"power (assurance), coverage and bias are averaged over the prior of {' and of '.join(priors)}; power_q10 and "
         "power_q90: quantiles of the power given what is drawn"
     )
+
+
+def _stated(results: StoredResults) -> list[str]:
+    """Effects given in standard units, with what they became, a line a term."""
+    lines = []
+    for term, texts in results.stated().items():
+        more = f" and {len(texts) - MOST_STATED} more" if len(texts) > MOST_STATED else ""
+        lines.append(f"{term} = {', '.join(texts[:MOST_STATED])}{more}")
+    return lines
 
 
 def _extreme(whole: pd.DataFrame, measure: str, *, lowest: bool) -> str:

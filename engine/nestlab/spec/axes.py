@@ -28,6 +28,7 @@ from .covariance import (
 from .formula import find_term
 from .model import INTERCEPT, Formula
 from .sizes import MOST_ARMS
+from .stated import restated
 from .values import Kind
 
 __all__ = [
@@ -145,6 +146,8 @@ def setting(name: str, truth: Formula) -> Setting | None:
         case ["truth", "fixed", term]:
             found = find_term(truth.fixed, term)
             return _plain(f"truth.fixed.{found}", values.EFFECT) if found else None
+        case ["truth", "fixed", term, "d" | "r2" as unit] if found := find_term(truth.fixed, term):
+            return _in_units(f"truth.fixed.{found}", unit) if found != INTERCEPT or unit == "d" else None
         case ["truth", "random", group, *rest] if group == truth.group:
             return _random(rest, truth)
         case ["truth", "errors", "variance_ratio", _]:
@@ -200,6 +203,15 @@ def _plain(path: str, kind: Kind, rank: int = 0, name: str = "", affects: tuple[
         flat[path] = value
 
     return Setting(name or path, (path,), kind, assign, rank, affects=affects)
+
+
+def _in_units(path: str, unit: str) -> Setting:
+    """An effect in standard units, for the number or the table that the file gives."""
+
+    def assign(flat: Flat, value: Any) -> None:
+        flat[path] = restated(flat.get(path), unit, value)
+
+    return Setting(f"{path}.{unit}", (path,), values.NUMBER if unit == "d" else values.R2, assign)
 
 
 def _squared(name: str, path: str, kind: Kind) -> Setting:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .contrasts import read_contrasts
 from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
@@ -18,9 +18,10 @@ from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlation
 from .formula import FormulaError, find_term, parse_formula, random_term_text
 from .grid import Given
 from .inference import check_inference, df_rules
+from .least_squares import analysed, check_least_squares
 from .missing import PREVIOUS
-from .model import CENTRINGS, Formula, Method, source_of, term_variables
-from .predictors import base_columns
+from .model import CENTRINGS, LEAST_SQUARES, Effect, Formula, Method, source_of, term_variables
+from .predictors import base_columns, base_levels
 from .prior import Prior
 from .problems import Problems, close_match
 from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, PredictorTable, RandomTable, TruthTable
@@ -31,6 +32,8 @@ __all__ = ["Base", "formula_key", "named_formulas", "read_base"]
 _RESERVED = ("Intercept", "True", "False", "None", "icc", "var", "sd", "cov", "cor")
 # Words that would be read as something else where a predictor is named.
 _TAKEN = (*CENTRINGS, PREVIOUS)
+
+T = TypeVar("T")
 
 DEFAULT_METHOD = MethodTable(name="reml")
 
@@ -72,7 +75,8 @@ def read_base(
     found = {name: base_columns(name, table) for name, table in predictors.items()}
     factors = {name: columns for name, columns in found.items() if columns}
     formula = _truth_formula(truth, factors, problems)
-    read_methods = _methods(methods or [DEFAULT_METHOD], formula, factors, problems)
+    level = base_levels(predictors)
+    read_methods = _methods(methods or [DEFAULT_METHOD], formula, factors, level, problems)
     if formula is None:
         return None
     read_methods = read_contrasts(contrasts, formula, read_methods, problems)
@@ -99,7 +103,7 @@ def read_base(
     return Base(flat, priors, _required(given), given, read_methods, sound)
 
 
-def _certain(value: float | Prior, path: str, priors: dict[str, Prior]) -> float:
+def _certain(value: T | Prior, path: str, priors: dict[str, Prior]) -> T | float:
     """The value, or the mean of a prior, which is kept under its path."""
     if not isinstance(value, Prior):
         return value
@@ -130,12 +134,16 @@ def _required(given: Given) -> tuple[str, ...]:
 
 def named_formulas(truth: Formula, methods: Sequence[Method]) -> dict[str, Formula]:
     """Each formula of a study by the key that gives it."""
-    return {"truth.formula": truth} | {formula_key(truth, method): method.formula for method in methods}
+    found = {"truth.formula": truth}
+    for method in methods:
+        found.setdefault(formula_key(truth, method), method.formula)
+    return found
 
 
 def formula_key(truth: Formula, method: Method) -> str:
     """The key that gives a method its formula."""
-    return "truth.formula" if method.formula == truth else f"method.{method.name}.formula"
+    own = method.formula.text != truth.text if method.least_squares else method.formula != truth
+    return f"method.{method.name}.formula" if own else "truth.formula"
 
 
 def _parse(
@@ -162,7 +170,11 @@ def _truth_formula(truth: TruthTable, factors: Factors, problems: Problems) -> F
 
 
 def _methods(
-    tables: Sequence[MethodTable], truth: Formula | None, factors: Factors, problems: Problems
+    tables: Sequence[MethodTable],
+    truth: Formula | None,
+    factors: Factors,
+    level: Mapping[str, int | None],
+    problems: Problems,
 ) -> tuple[Method, ...]:
     methods: list[Method] = []
     group = truth.group if truth else "cluster"
@@ -171,24 +183,32 @@ def _methods(
         if any(method.name == table.name for method in methods):
             text = f"must be a name of its own (method {position} repeats it); rename or remove one"
             problems.add_value(f"{key}.name", table.name, text)
-        formula = truth if table.formula is None else _parse(f"{key}.formula", table.formula, problems, factors, group)
+        mixed = table.estimator not in LEAST_SQUARES
+        formula = (
+            truth
+            if table.formula is None
+            else _parse(f"{key}.formula", table.formula, problems, factors, group, random=mixed)
+        )
         if formula is None:
             continue
         if truth and formula.response != truth.response:
             text = f"must have the response of truth.formula; write {truth.response} for {formula.response}"
             problems.add_value(f"{key}.formula", formula.text, text)
-        if truth and formula.group != truth.group:
+        if truth and formula.random and formula.group != truth.group:
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
         compare = None
         if table.compare is not None:
             compare = _parse(f"{key}.compare", table.compare, problems, factors, group, random=False)
         method = Method(
-            table.name, formula, table.estimator, table.reml, df_rules(table, problems), table.singular_df, table.alpha,
+            table.name, analysed(formula, table.estimator, level), table.estimator, table.reml, df_rules(table, problems),
+            table.singular_df, table.alpha,
             intervals=table.intervals, variance_intervals=table.variance_intervals,
             compare=compare,
             reference=table.reference or "asymptotic", draws=table.draws or 999,
+            robust=table.robust, weights=table.weights,
         )  # fmt: skip
+        check_least_squares(table, method, formula, problems)
         check_inference(table, method, problems)
         methods.append(method)
     return tuple(methods)
@@ -242,7 +262,7 @@ def _unknown(variable: str, predictors: Mapping[str, Any], factors: Factors) -> 
 
 
 def _fixed(
-    fixed: Mapping[str, float | Prior],
+    fixed: Mapping[str, float | Prior | Effect],
     formula: Formula,
     priors: dict[str, Prior],
     problems: Problems,
@@ -251,16 +271,17 @@ def _fixed(
     flat: dict[str, Any] = {}
     for name, value in fixed.items():
         key, term = f"truth.fixed.{name}", find_term(formula.fixed, name)
+        shown = value.table() if isinstance(value, Effect) else value
         if columns := next((factors[v] for v in term_variables(name) if v in factors), ()):
             each = ", ".join(f'"{column}" = ...' for column in columns)
             text = f"must have a value for each column, {', '.join(columns)}; write {each if name in factors else 'one for each'}"
-            problems.add_number(key, value, text)
+            problems.add_number(key, shown, text)
             flat |= {f"truth.fixed.{column}": 0.0 for column in columns if name in factors}  # a stand-in
         elif term is None:
             repair = f"add {name} to the formula or remove it here{_or_guess(name, formula.fixed)}"
-            problems.add_number(key, value, f"must be a fixed term of {formula.text}; {repair}")
+            problems.add_number(key, shown, f"must be a fixed term of {formula.text}; {repair}")
         elif f"truth.fixed.{term}" in flat:
-            problems.add_number(key, value, f"must be given once, and the term {term} is given twice; remove one")
+            problems.add_number(key, shown, f"must be given once, and the term {term} is given twice; remove one")
         else:
             flat[f"truth.fixed.{term}"] = _certain(value, f"truth.fixed.{term}", priors)
     return flat

@@ -11,7 +11,7 @@ from typing import Any
 from .axes import FIRST_KEYS, OTHER_KINDS, SHORT_NAMES, SIZE_KINDS, Setting, setting
 from .covariance import correlation_path, pairs, variance_path
 from .formula import formula_text
-from .model import FactorValue, Formula
+from .model import INTERCEPT, FactorValue, Formula
 from .prior import Prior, looks_like_prior
 from .problems import Problems, close_path, nearest, show
 
@@ -321,6 +321,7 @@ def _known(given: Given) -> list[str]:
     truth, columns = given.truth, given.truth.random_columns
     known = [*SHORT_NAMES, *(f"design.{key}" for key in SIZE_KINDS), f"truth.{given.residual or 'residual_variance'}"]
     known += [f"truth.fixed.{term}" for term in truth.fixed]
+    known += [f"truth.fixed.{term}.{unit}" for term in truth.fixed for unit in ("d", "r2") if term != INTERCEPT]
     known += [_spelled(variance_path(truth, column), given) for column in columns]
     known += [correlation_path(truth, columns[i], columns[j]) for i, j in pairs(truth)]
     known += [f"predictors.{name}.{key}" for name in given.predictors for key in FIRST_KEYS]

@@ -123,6 +123,10 @@ def result_key(data_key: str, method: Method) -> str:
         identity["compare"] = {"null": _formula(method.compare), "reference": method.reference}
     if method.random:
         identity["draws"] = method.draws
+    if method.robust is not None:
+        identity["robust"] = method.robust
+    if method.weights is not None:
+        identity["weights"] = method.weights
     if method.intervals != "t" or method.variance_intervals:
         identity["intervals"] = [method.intervals, method.variance_intervals, float(method.alpha)]
     return _sha256(identity)

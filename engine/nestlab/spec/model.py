@@ -20,10 +20,12 @@ __all__ = [
     "CENTRINGS",
     "DF_RULES",
     "INTERCEPT",
+    "LEAST_SQUARES",
     "NORMAL",
     "Condition",
     "Contrast",
     "Distribution",
+    "Effect",
     "Errors",
     "Formula",
     "Layout",
@@ -41,7 +43,8 @@ INTERCEPT = "Intercept"
 #: Functions of a level-1 predictor that a formula may name: deviation from the cluster's mean, that mean, deviation from the mean
 #: of all rows.
 CENTRINGS = ("within", "between", "center")
-DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger")
+DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger", "clusters", "bell-mccaffrey")
+LEAST_SQUARES = ("ols", "fixed-effects", "cluster-means")
 
 Path = Literal["moments", "rows"]
 FactorValue = int | float | str
@@ -99,6 +102,49 @@ class Formula:
     def block_sizes(self) -> tuple[int, ...]:
         """The number of columns of each random term; they sum to q."""
         return tuple(len(term.columns) for term in self.random)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A fixed effect in standard units, which `effects` turns into a coefficient.
+
+    kind "d": value standard deviations of the response, by "total" (random intercept and residual) or "residual" variance, per
+    unit of the term or per standard deviation of it. kind "r2": the share, in [0, 1), of the response's variance at a level that
+    the term explains; negative: of its coefficient. level: of that share, 1 within and 2 between clusters, 0 while it is not
+    known. at_means: the coefficient follows from values that have priors, at their means.
+    """
+
+    kind: Literal["d", "r2"]
+    value: float
+    by: Literal["total", "residual"] = "total"
+    per: Literal["unit", "sd"] = "unit"
+    negative: bool = False
+    level: Literal[0, 1, 2] = 0
+    at_means: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def text(self) -> str:
+        """For people: "d = 0.3 by total variance", "r2 = 0.1 of level 1, negative"."""
+        return f"{self.kind} = {self.value:.10g} {self.unit}" + (
+            ", at the means of the priors" if self.at_means else ""
+        )
+
+    @property
+    def unit(self) -> str:
+        """What the number counts: "by total variance", "by residual variance, per sd", "of level 2"."""
+        if self.kind == "d":
+            return f"by {self.by} variance" + (", per sd" if self.per == "sd" else "")
+        return (f"of level {self.level}" if self.level else "of its level") + (", negative" if self.negative else "")
+
+    def table(self) -> dict[str, float | str]:
+        """As a study file has it, without what is at its default."""
+        given: dict[str, float | str] = {self.kind: self.value}
+        given |= {"by": self.by} if self.by != "total" else {}
+        given |= {"per": self.per} if self.per != "unit" else {}
+        return given | ({"sign": "-"} if self.negative else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,12 +332,13 @@ class Method:
     alpha is the level of tests and 1 - coverage of intervals, in (0, 1). contrasts: those of the study that it estimates.
     intervals: of fixed effects, by the rules of df ("t"), or one kind for all of them; variance_intervals: of variances, sds and
     correlations, if any. compare: the null model of a likelihood ratio test, whose p value is by `reference`. draws: of the
-    bootstrap, and of simulated null distributions.
+    bootstrap, and of simulated null distributions. robust: cluster-robust standard errors in place of the model's; weights: of
+    cluster means. The formula of least squares has no random part, and that of "fixed-effects" no term that clusters absorb.
     """
 
     name: str
     formula: Formula
-    estimator: Literal["lmm", "statsmodels"] = "lmm"
+    estimator: Literal["lmm", "statsmodels", "ols", "fixed-effects", "cluster-means"] = "lmm"
     reml: bool = True
     df: tuple[str, ...] = ("satterthwaite",)
     singular_df: Literal["lmertest", "refit"] = "lmertest"
@@ -302,6 +349,18 @@ class Method:
     compare: Formula | None = None
     reference: Literal["asymptotic", "exact", "bootstrap"] = "asymptotic"
     draws: int = 999
+    robust: Literal["CR0", "CR1", "CR1S", "CR2"] | None = None
+    weights: Literal["size"] | None = None
+
+    @property
+    def least_squares(self) -> bool:
+        """Whether it has no random effects: least squares, from the Gram."""
+        return self.estimator in LEAST_SQUARES
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether it works on rows, not on the Gram."""
+        return self.estimator != "lmm" and not self.least_squares
 
     @property
     def random(self) -> bool:
@@ -327,7 +386,8 @@ class Condition:
     factors: the grid's axes and their values here, for people; they are not part of the identity.
     path: "moments" draws sufficient statistics, "rows" draws rows and streams them into the same statistics.
     predictors: in order of name. block_size: replicates that share one random stream. held: correlations "a:b" that the
-    covariance cannot show, because a variance is 0 here; for descriptions only. priors: (axis, prior) of each value of the
+    covariance cannot show, because a variance is 0 here; for descriptions only. stated: fixed effects that the file gives in
+    standard units, by term, of which the truth has the coefficients; likewise. priors: (axis, prior) of each value of the
     truth that every replicate draws anew, in the order in which they act (`uncertain`); the truth then holds their means.
     A number instead of a prior is a short name (icc = 0.2) that is held while what it multiplies is drawn. correlations: of pairs
     of predictors of one level, as they are, not of normal scores behind them.
@@ -344,11 +404,7 @@ class Condition:
     priors: tuple[tuple[str, Prior | float], ...] = ()
     correlations: tuple[tuple[str, str, float], ...] = ()
     missing: Missing | None = None
-
-    @property
-    def uneven(self) -> bool:
-        """Whether numbers of rows differ between replicates."""
-        return self.layout.redrawn or self.missing is not None
+    stated: Mapping[str, Effect] = field(default_factory=dict, compare=False)
 
     def predictor(self, name: str) -> Predictor:
         return next(p for p in self.predictors if p.name == name)

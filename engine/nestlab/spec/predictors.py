@@ -13,7 +13,7 @@ from .shapes import PARAMETERS, USUAL, check_shape, read_shape
 from .tables import PredictorTable
 from .values import MADE, SHAPES
 
-__all__ = ["CORRELATED", "KEYS", "Made", "base_columns", "predictor_words", "read_predictor"]
+__all__ = ["CORRELATED", "KEYS", "Made", "base_columns", "base_levels", "predictor_words", "read_predictor"]
 
 #: All keys of [predictors.<name>], in their order.
 KEYS = tuple(PredictorTable.model_fields)
@@ -66,6 +66,11 @@ def base_columns(name: str, table: PredictorTable) -> tuple[str, ...] | None:
     else:
         return None
     return Predictor(name, 1, "categorical", categories=categories, coding=table.coding or "treatment").columns  # type: ignore[arg-type]
+
+
+def base_levels(predictors: Mapping[str, PredictorTable]) -> dict[str, int | None]:
+    """The level of every predictor, as far as the file's tables say it."""
+    return {name: table.level or default_level(table.distribution) for name, table in predictors.items()}
 
 
 def read_predictor(flat: Mapping[str, Any], name: str, *, varies: bool) -> Made:

@@ -20,8 +20,10 @@ from .covariance import (
     true_covariance,
     variance_path,
 )
+from .effects import converted, take_stated
 from .errors import ERRORS, MadeErrors, MadeShape, read_effects, read_errors
 from .grid import Grid, read_grid
+from .least_squares import check_levels
 from .missing import MadeMissing, read_missing
 from .model import Condition, Errors, FactorValue, Layout, Method, Predictor, Truth
 from .paths import block_size, is_plain, path_of
@@ -72,6 +74,7 @@ def resolve(
     axes = read_grid(grid, prior, base.given, problems)
     _check_required(base, axes, problems)
     _check_priors(base, axes, problems)
+    check_levels(base.methods, sorted(axes.sets), problems)
     if not expand or len(problems) > before or not base.sound:
         return None
     return Resolved(_conditions(seed, base, axes, problems), base.methods)
@@ -116,13 +119,16 @@ def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[
             each.apply(flat, value.mean if isinstance(value, Prior) else value)
         drawn = steps([*own, *given])
         factors = grid.factors(point)
+        stated = take_stated(flat, base.truth.fixed)
         parts = build.parts(flat)
         trouble = parts if isinstance(parts, tuple) else build.problems(flat, drawn, parts)
+        condition = None
+        if not trouble and not isinstance(parts, tuple):
+            condition, trouble = converted(build.condition(flat, factors, drawn, parts), stated)
         for problem in trouble:
             found.setdefault(problem, []).append(factors)
-        if trouble or isinstance(parts, tuple):
+        if condition is None or trouble:
             continue
-        condition = build.condition(flat, factors, drawn, parts)
         same = conditions.setdefault(condition, condition)
         if same is not condition:
             repeated.append((same, condition))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from . import values
+from .model import Effect as StatedEffect
 from .prior import Prior
 
 __all__ = [
@@ -39,13 +40,13 @@ MethodName: TypeAlias = Annotated[str, PlainValidator(values.METHOD_NAME.check)]
 Flag: TypeAlias = Annotated[bool, PlainValidator(values.FLAG.check)]
 
 
-def _as_written(value: float | Prior) -> float | dict[str, Any]:
-    return value.table() if isinstance(value, Prior) else value
+def _as_written(value: float | Prior | StatedEffect) -> float | dict[str, Any]:
+    return value.table() if isinstance(value, Prior | StatedEffect) else value
 
 
 Written = PlainSerializer(_as_written)
-# Numbers of the truth, or priors in their place.
-Effect: TypeAlias = Annotated[float | Prior, PlainValidator(values.EFFECT.check), Written]
+# Numbers of the truth, or priors in their place; an effect may be in standard units.
+Effect: TypeAlias = Annotated[float | Prior | StatedEffect, PlainValidator(values.FIXED.check), Written]
 Variance: TypeAlias = Annotated[float | Prior, PlainValidator(values.VARIANCE.check), Written]
 Sd: TypeAlias = Annotated[float | Prior, PlainValidator(values.RANDOM_SD.check), Written]
 Correlation: TypeAlias = Annotated[float | Prior, PlainValidator(values.CORRELATION.check), Written]
@@ -211,7 +212,9 @@ class MethodTable(Table):
     """[[method]]: a way to analyse; formula None is the truth's."""
 
     name: MethodName
-    estimator: Annotated[Literal["lmm", "statsmodels"], PlainValidator(values.ESTIMATOR.check)] = "lmm"
+    estimator: Annotated[
+        Literal["lmm", "statsmodels", "ols", "fixed-effects", "cluster-means"], PlainValidator(values.ESTIMATOR.check)
+    ] = "lmm"
     formula: FormulaText | None = None
     reml: Flag = True
     df: Annotated[tuple[str, ...] | None, PlainValidator(values.DF.check)] = None
@@ -226,6 +229,8 @@ class MethodTable(Table):
         None
     )
     draws: Annotated[int | None, PlainValidator(values.DRAWS.check)] = None
+    robust: Annotated[Literal["CR0", "CR1", "CR1S", "CR2"] | None, PlainValidator(values.ROBUST.check)] = None
+    weights: Annotated[Literal["size"] | None, PlainValidator(values.CLUSTER_WEIGHTS.check)] = None
     alpha: Annotated[float, PlainValidator(values.ALPHA.check)] = 0.05
 
 

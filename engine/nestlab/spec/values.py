@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .model import DF_RULES
+from .model import DF_RULES, LEAST_SQUARES
 from .prior import Domain, Prior, looks_like_prior, read_prior
 from .problems import close_match
+from .stated import looks_like_effect, read_effect
 
 __all__ = ["MADE", "MOST_VALUES", "SHAPES", "Kind", "numbers"]
 
@@ -71,6 +72,22 @@ class Kind:
         if isinstance(value, str) and (guess := close_match(value, self.words)):
             return f'did you mean "{guess}"?'
         return self.repair
+
+
+@dataclass(frozen=True, slots=True)
+class EffectKind(Kind):
+    """A coefficient; tables: or an effect in standard units (`stated`), which is for the truth, not a level of an axis."""
+
+    tables: bool = False
+
+    def check(self, value: object) -> Any:
+        if not looks_like_effect(value):
+            return Kind.check(self, value)
+        if not self.tables:
+            raise ValueError(
+                f"must be {self.allowed}; name the axis by the unit, truth.fixed.<term>.d or .r2, and list numbers"
+            )
+        return read_effect(value)
 
 
 def _number(text: str) -> int | float | None:
@@ -267,7 +284,9 @@ CORRELATION = Kind(
 )
 ICC = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc, domain=Domain(0.0, 1.0, "share"))
 # What the truth may have; a continuous prior never takes the end of an open range.
-EFFECT = replace(NUMBER, domain=Domain(-math.inf, math.inf, "effect"))
+EFFECT = EffectKind(NUMBER.allowed, NUMBER.repair, NUMBER.accept, domain=Domain(-math.inf, math.inf, "effect"))
+FIXED = replace(EFFECT, tables=True)
+R2 = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc)
 RATIO = replace(NONNEGATIVE, domain=Domain(0.0, math.inf, "share"))
 VARIANCE = replace(NONNEGATIVE, domain=Domain(0.0, math.inf, "variance"))
 RESIDUAL_VARIANCE = replace(POSITIVE, domain=Domain(0.0, math.inf, "variance"))
@@ -361,7 +380,11 @@ VARIANCE_INTERVALS = _choice("remove it for none", "wald", "wald-log", "profile"
 REFERENCE = _choice('remove it for "asymptotic"', "asymptotic", "exact", "bootstrap")
 DRAWS = Kind("a whole number from 19 to 1000000", "write a number such as 999", lambda value: _int(value, 19, 10**6))
 MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
-ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels")
+ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels", *LEAST_SQUARES)
+ROBUST = _choice("remove it for the model's own standard errors", "CR0", "CR1", "CR1S", "CR2")
+CLUSTER_WEIGHTS = Kind(
+    '"size"', "remove it for equal weights", lambda value: value if value == "size" else None, ("size",)
+)
 DF = Kind(
     " or ".join(f'"{rule}"' for rule in DF_RULES) + ", or a list of them",
     'remove it for "satterthwaite"',

@@ -80,6 +80,7 @@ def _mechanism(material: Material) -> Iterator[Block]:
     if line := observed_line(material.results.observed()):
         yield Paragraph(f"R{line[1:]}.")
     yield from _priors(material)
+    yield from _stated(material)
     yield from _factors(material)
     yield _parameters(material)
     yield _conditions(material)
@@ -95,6 +96,21 @@ def _priors(material: Material) -> Iterator[Block]:
         yield Paragraph(
             f"Each replicate draws its own truth: {each}. The error of an estimate is about that truth, and measures are "
             "averages over the prior; power is then the assurance. The true values below are those at the means of the priors."
+        )
+
+
+def _stated(material: Material) -> Iterator[Block]:
+    given: dict[str, dict[str, None]] = {}
+    for stored in material.conditions:
+        for term, text in stored.stated.items():
+            if isinstance(text, str):
+                given.setdefault(term, {})[text] = None
+    if given:
+        each = "; ".join(f"{term}: {' or '.join(texts)}" for term, texts in given.items())
+        yield Paragraph(
+            f"Fixed effects in standard units, from which each condition's coefficients follow: {each}. d divides by the square "
+            "root of the random intercept's and the residual variance (total) or of the residual variance; r2 is the share of "
+            "the outcome's variance at the term's level that the term explains (Rights & Sterba 2019)."
         )
 
 
