@@ -314,11 +314,23 @@ def test_methods_and_their_order_only_turn_the_sign(data):
     assert both["difference"].tolist() == back["difference"].tolist()
 
 
+def test_selected_is_compared_where_both_tell(data):
+    x, se, *_ = data
+    chosen = np.tile([0.0, 1.0, 1.0, np.nan], N)[:N], np.tile([0.0, 0.0, 1.0, 1.0], N)[:N]
+    both = [method(n, {"x": Estimates(x, se, df=8.0)}, selected=s) for n, s in zip("ab", chosen, strict=True)]
+    row = one(differences(both, {"x": TRUTH}), "selected", "")
+    told = np.isfinite(chosen[0])
+    assert (row["n"], row["missing"]) == (told.sum(), (~told).sum())
+    assert row["difference"] == pytest.approx((chosen[1] - chosen[0])[told].mean())
+    assert (row["gained"], row["lost"]) == (0, (chosen[0] > chosen[1])[told].sum())
+
+
 def test_every_measure_but_the_spread_of_power_is_compared(data):
     x, se, y, se_y = data
     none = np.zeros(N, bool)
     both = [
-        method(n, {"x": Estimates(v, s, df=8.0)}, inference_failed=none) for n, v, s in (("a", x, se), ("b", y, se_y))
+        method(n, {"x": Estimates(v, s, df=8.0)}, inference_failed=none, selected=np.where(v > 0, 1.0, 0.0))
+        for n, v, s in (("a", x, se), ("b", y, se_y))
     ]
     table = differences(both, {"x": TRUTH})
     assert set(table["measure"]) == set(COMPARED)

@@ -37,8 +37,10 @@ def fit_ols(plan: Plan, gram: Gram, first: int, last: int, *, rows: Array | None
     Statuses are the kernel's: rank_deficient where X is (or p >= N), nonfinite where y is constant or fitted perfectly.
     """
     S, p = _cross_products(plan, gram, first, last), len(plan.xcols)
-    R, N = len(S), counts(plan.rows, gram, first, last)[0] if rows is None else np.asarray(rows, dtype=float)
-    N = np.broadcast_to(N, (R,))
+    R = len(S)
+    N = np.broadcast_to(
+        counts(plan.rows, gram, first, last)[0] if rows is None else np.asarray(rows, dtype=float), (R,)
+    )
     m = N - p if plan.reml else N
     status = _status(S, N)
     S[status != Status.ok] = np.eye(p + 1)

@@ -56,7 +56,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "interval": ("cover", "becover", "below", "above", "width"),
     "test": ("power", "type_s", "type_m"),
 }
-WHOLE = ("converged", "singular", "failed", "inference_failed")
+WHOLE = ("converged", "singular", "failed", "inference_failed", "selected")
 COMPARED = tuple(m for m in MEASURES if m in WHOLE or any(m in names for names in KINDS.values()))
 COLUMNS = (
     *("method", "reference", "estimand", "measure", "difference", "mcse", "lower", "upper", "n", "missing"),
@@ -149,7 +149,8 @@ def _whole(run: Run, base: Run, measures: Collection[str]) -> Iterator[Differenc
     for measure in WHOLE:
         mine, theirs = getattr(run.method, measure), getattr(base.method, measure)
         if measure in measures and mine is not None and theirs is not None:
-            yield _difference("", run, base, share(measure, mine[both]), share(measure, theirs[both]))
+            told = both & np.isfinite(mine) & np.isfinite(theirs)
+            yield _difference("", run, base, share(measure, mine[told] > 0), share(measure, theirs[told] > 0))
 
 
 def _of_pair(

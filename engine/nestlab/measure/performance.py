@@ -13,7 +13,8 @@ Subsets: "all", every replicate with a result; "converged", those of them whose 
 which every method that has this estimand (and, for measures of inference, its standard errors, intervals or tests)
 has a result. Measures of a method as a whole, estimand "", are shares of all its replicates: converged (singular ones
 included), singular, failed (no estimates); what is neither converged nor failed stopped short; inference_failed
-(estimates, but not all inference) where the method tells. In subset "converged" singular is the share of converged
+(estimates, but not all inference) where the method tells; selected, the share in which a method that chooses between two
+models reports the larger one. In subset "converged" singular is the share of converged
 fits.
 
 Where each replicate has a truth of its own (`Estimates.truth`), x_i - truth_i takes the place of x_i in all measures but mean
@@ -60,7 +61,7 @@ SUBSETS = ("all", "converged", "common")
 MEASURES = (
     *("mean", "median", "bias", "relbias", "empse", "mse", "rmse", "modelse", "relerror"),
     *("cover", "becover", "below", "above", "width", "power", *SPREAD, "type_s", "type_m", "relprec"),
-    *("converged", "singular", "failed", "inference_failed"),
+    *("converged", "singular", "failed", "inference_failed", "selected"),
 )
 COLUMNS = (
     *("method", "estimand", "measure", "subset", "value", "mcse", "n"),
@@ -163,6 +164,7 @@ def _on(union: NDArray[np.integer[Any]], method: MethodResults) -> Run:
         estimands=estimands,
         inference_failed=None if unsure is None else flags(unsure),
         drawn=None if method.drawn is None else Drawn([numbers(values) for values in method.drawn.values]),
+        selected=None if method.selected is None else numbers(method.selected),
     )
     return Run(whole, flags(np.ones(places.size, dtype=bool)))
 
@@ -173,6 +175,9 @@ def _whole(run: Run) -> Iterator[Row]:
         hits = getattr(method, measure)
         if hits is not None:
             yield Row(method.name, "", "all", proportion(measure, hits[run.ran]), None)
+    if method.selected is not None:
+        chosen = method.selected[run.ran & np.isfinite(method.selected)]
+        yield Row(method.name, "", "all", proportion("selected", chosen > 0), None)
     yield Row(method.name, "", "converged", proportion("singular", method.singular[method.converged]), None)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..fit.lmm import Fits, Plan
+from ..fit.reference.gee import GeeTable
 from ..simulate.distributions import contrast_matrix
 from ..simulate.gram import Draw
 from ..simulate.layout import Design, compile_design
@@ -28,8 +29,10 @@ from ..spec.identity import data_key
 from ..spec.model import Condition, Method, Predictor
 from ..spec.paths import is_plain
 from .analysis import Analysis
+from .by_rows import analyse_by_function, analyse_by_gee
 from .columns import Columns, contrasts_of, count_columns, fit_columns, truth_columns
 from .rivals import LeastSquares
+from .selection import Selection
 
 __all__ = ["Columns", "CompiledCondition", "compile_condition"]
 
@@ -109,12 +112,34 @@ class CompiledCondition:
 
     def analyse(self, draw: Draw, method: int, block: int, first: int, last: int) -> tuple[Fits, Columns]:
         """The same by any method, with what it infers."""
-        analysis = self.analyses[method]
-        if isinstance(analysis, LeastSquares) or not self.methods[method].by_rows:
+        analysis, estimator = self.analyses[method], self.methods[method].estimator
+        if isinstance(analysis, LeastSquares):
             return analysis(draw, block, first, last)
+        if estimator == "lmm":
+            chosen = self._selections.get(method, analysis)
+            return chosen(draw, block, first, last)
+        origin = block * self.condition.block_size
+        if estimator == "gee":
+            rows = (self.rows(origin + r, draw) for r in range(first, last))
+            return analyse_by_gee(analysis, (self._table(each, analysis.plan) for each in rows))
+        if estimator == "function":
+            frames = (self.frame(origin + r, draw=draw) for r in range(first, last))
+            return analyse_by_function(analysis, frames, (analysis.stream(block, r) for r in range(first, last)))
         fits = self._fit_rows(draw, method, block, first, last)
         gram = analysis.gram(draw) if self.condition.uneven else None  # it counts each replicate's rows
         return fits, analysis.rules(gram, fits, first, last)
+
+    @cached_property
+    def _selections(self) -> dict[int, Selection]:
+        """Of the methods that choose between two models."""
+        chosen = enumerate(self.analyses)
+        return {m: Selection(a) for m, a in chosen if isinstance(a, Analysis) and a.method.select is not None}
+
+    def _table(self, rows: ReplicateRows, plan: Plan) -> GeeTable:
+        """y (N), X (N, p) and the cluster of each row (N)."""
+        design = self.design
+        X = np.column_stack([rows.term(design, term) for term in plan.formula.fixed])
+        return rows.response(design), X, rows.spread(design, np.arange(design.clusters))
 
     def _fit_rows(self, draw: Draw, method: int, block: int, first: int, last: int) -> Fits:
         from ..fit.reference import fit_rows
@@ -130,14 +155,14 @@ class CompiledCondition:
             fits.append(fit_rows([data], groups, plan.blocks, reml=plan.reml))
         return Fits.concatenate(fits)
 
-    def frame(self, replicate: int, *, truth: bool = False) -> pd.DataFrame:
+    def frame(self, replicate: int, *, truth: bool = False, draw: Draw | None = None) -> pd.DataFrame:
         """One replicate's rows under the study's names: the cluster (1, 2, ...), the predictors, the response.
 
         Only rows that are observed; a cluster without any has no row, and the others keep their numbers. Categorical predictors
         are text. truth: also the random effects, "u:<column>", the errors, "e", and, of estimands with a truth of each
-        replicate's own, that truth, "true.<estimand>".
+        replicate's own, that truth, "true.<estimand>". draw: its block, where that is at hand.
         """
-        design, rows = self.design, self.rows(replicate)
+        design, rows = self.design, self.rows(replicate, draw)
         formula = self.condition.truth.formula
         columns: dict[str, NDArray[np.generic]] = {
             formula.group: rows.spread(design, np.arange(1, design.clusters + 1))

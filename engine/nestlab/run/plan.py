@@ -75,6 +75,12 @@ def _stored_inference(method: Method) -> dict[str, Any]:
         found |= {"compare": formula_text(method.compare), "reference": method.reference}
     if method.random:
         found["draws"] = method.draws
+    if method.select is not None:
+        found |= {"select": method.select, "select_alpha": method.select_alpha if method.select == "lrt" else None}
+    if method.estimator == "gee":
+        found |= {"working": method.working, "covariance": method.covariance}
+    if method.estimator == "function":
+        found |= {"function": method.function, "source": method.digest}
     found |= {word: getattr(method, word) for word in ("robust", "weights") if getattr(method, word) is not None}
     return found
 

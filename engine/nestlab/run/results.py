@@ -14,7 +14,9 @@ from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from .block import compile_condition
 from .differences import Names, compare_methods
+from .failures import Said, failures_of, what_was_said
 from .observed import observed_counts
+from .own_code import stored_digests
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
 
@@ -31,7 +33,7 @@ class StoredResults:
             named = Path("results") / self.folder
             repair = f'did you mean "{named}"?' if Store(named).exists else "run the study first: nestlab run STUDY"
             raise RefusedError(f"{self.folder} holds no results (no manifest.json); {repair}")
-        self._study = StudyFile.from_toml(self.folder / "study.toml")
+        self._study = StudyFile.from_toml(self.folder / "study.toml").with_digests(stored_digests(self._store.manifest))
         self._rows = self._store.read_conditions()
         self._store.forget_missing()
         self._store.adopt_unlisted()
@@ -39,6 +41,11 @@ class StoredResults:
     def __repr__(self) -> str:
         missing = f", {n:,} fits missing" if (n := self.missing()) else ""
         return f"<Results in {self.folder}: {len(self._active()):,} conditions x {self.replications:,} replications{missing}>"
+
+    @property
+    def study(self) -> StudyFile:
+        """The study file as run."""
+        return self._study
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -135,6 +142,18 @@ class StoredResults:
             raise KeyError(f"method {method!r}: the study has {', '.join(m.name for m in self._study.methods())}")
         frames = [self._frame(row, m) for row in rows for m in methods]
         return pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
+
+    def failures(self) -> pd.DataFrame:
+        """The replicates whose fit did not converge or failed: condition, method, replicate, status, message.
+
+        The message is that of a method of one's own or a GEE, None by other methods. `data(condition, replicate)` gives the rows
+        of any of them.
+        """
+        return failures_of(self._store, self._active(), self._study.methods())
+
+    def said(self) -> list[Said]:
+        """Messages and warnings of each method of one's own and each GEE, over all conditions."""
+        return list(what_was_said(self._store, self._active(), self._study.methods()))
 
     def priors(self) -> dict[str, list[str]]:
         """What was drawn from priors, with those of all active conditions: {"icc": ["beta(0.1, 0.05)"]}."""

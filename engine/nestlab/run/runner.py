@@ -23,6 +23,7 @@ from ..spec.model import Method
 from ..spec.paths import path_reasons
 from ..spec.study import StudyFile
 from .columns import counted, drawn_columns, stored_columns
+from .own_code import with_code
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
 from .store import Store, StoredCondition, finite
 from .summarise import Known, Summaries
@@ -49,15 +50,17 @@ class RunReport:
 def run_study(
     study: StudyFile, folder: Path, *, text: str, replications: int | Mapping[str, int], jobs: int = -1,
     progress: Progress | None = None, entries: Mapping[str, Any] | None = None, known: Known | None = None,
+    code: Sequence[str] | None = None,
 ) -> RunReport:  # fmt: skip
     """Do what is missing of `replications` replicates of every condition, and write the summary.
 
     replications: of all conditions, or of each by its data key. entries: what else the manifest shall say. known: measures that
-    a run of the same study made, not to be made again. jobs: worker threads, -1 for all cores. Raises RefusedError where stored
-    results don't fit the study, StudyError where no data can be as it says; KeyboardInterrupt passes through after finished parts
-    and the manifest are safe.
+    a run of the same study made, not to be made again. code: consent to run the functions that methods name, with the folders
+    where their modules are looked for first (`own_code`); without it a study that has any is refused by a StudyError.
+    jobs: worker threads, -1 for all cores. Raises RefusedError where stored results don't fit the study, StudyError where no data
+    can be as it says; KeyboardInterrupt passes through after finished parts and the manifest are safe.
     """
-    progress = progress or Quiet()
+    progress, study = progress or Quiet(), with_code(study, code)
     conditions, methods = study.conditions(), study.methods()
     check_possible(conditions)
     started = datetime.now(UTC)
@@ -90,7 +93,7 @@ def run_study(
         progress.start(made, len(conditions))
         try:
             summaries = Summaries(store, rows, methods, study.mcse, known)
-            Work(store, methods, schema, jobs, progress, _Manifest(store), summaries.make).run(tasks)
+            Work(store, methods, schema, jobs, progress, _Manifest(store), summaries.make, code or ()).run(tasks)
             progress.stage("measuring")
             store.write_summary(summaries.table())
             runs[-1]["ended"] = datetime.now(UTC).isoformat()
@@ -165,6 +168,7 @@ def _software() -> dict[str, str]:
         "joblib",
         "formulae",
         "pydantic",
+        "statsmodels",
     ):
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)

@@ -31,6 +31,8 @@ from ..fit.status import InferenceStatus, Status
 __all__ = ["Part", "RefusedError", "Store", "StoredCondition", "finite", "missing_ranges", "write_frame"]
 
 SCHEMA_VERSION = 1
+#: Columns after `deviance` that are neither numbers in double precision nor statuses.
+_OTHER_TYPES = {"message": pa.string(), "warnings": pa.int32()}
 
 
 class RefusedError(Exception):
@@ -234,6 +236,9 @@ class Store:
         for name in schema:
             if name in ("rows", "clusters"):
                 arrays[name] = pa.array(columns[name])
+            elif name in _OTHER_TYPES:
+                values = columns.get(name)
+                arrays[name] = pa.array([None] * rows if values is None else values, type=_OTHER_TYPES[name])
             elif name.startswith("inference"):
                 codes = columns.get(name, np.zeros(rows, dtype=np.int8))
                 arrays[name] = _coded(codes, [status.name for status in InferenceStatus], absent=name not in columns)

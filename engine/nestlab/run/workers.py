@@ -20,6 +20,7 @@ import joblib
 from ..fit.lmm import Fits
 from ..spec.model import Method
 from .block import Columns, compile_condition
+from .own_code import make_importable
 from .plan import Pace, Task, cut
 from .store import Store
 
@@ -88,7 +89,7 @@ class Work:
     """How tasks are done: `Work(...).run(tasks)`.
 
     jobs: workers, -1 for all cores; tick: called after each finished task; complete: called with a condition's number when its
-    last task is done, by the worker that did it.
+    last task is done, by the worker that did it; code: folders of modules that methods name.
     """
 
     store: Store
@@ -98,6 +99,7 @@ class Work:
     progress: Progress
     tick: Callable[[], None]
     complete: Callable[[int], None]
+    code: Sequence[str] = ()
     pace: Pace = field(default_factory=Pace)
     busy: _Busy = field(default_factory=_Busy)
     left: _Left = field(default_factory=_Left)
@@ -126,7 +128,9 @@ class Work:
             processes = joblib.Parallel(
                 n_jobs=self.jobs, backend="loky", return_as="generator_unordered", batch_size=1, inner_max_num_threads=1
             )
-            calls = (joblib.delayed(_compute_apart)(task, self._chosen(task)) for task in cut(python, self.pace))
+            calls = (
+                joblib.delayed(_compute_apart)(task, self._chosen(task), self.code) for task in cut(python, self.pace)
+            )
             with _closing(processes(calls)) as done:
                 for task, columns in done:
                     self._write(task, columns)
@@ -181,7 +185,8 @@ def _closing(results: Generator[Any, None, None]) -> Iterator[Generator[Any, Non
         raise
 
 
-def _compute_apart(task: Task, methods: Sequence[Method]) -> tuple[Task, list[Columns]]:
+def _compute_apart(task: Task, methods: Sequence[Method], code: Sequence[str]) -> tuple[Task, list[Columns]]:
+    make_importable(code)
     return task, _compute(task, methods, lambda fits: None, None, Pace())
 
 

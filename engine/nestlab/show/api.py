@@ -28,7 +28,8 @@ __all__ = ["Results", "Study"]
 class Study:
     """A study: its conditions and methods, and the way to run it.
 
-    Made by `from_toml` or `from_dict`; file: the study as checked, text: as a study file has it.
+    Made by `from_toml` or `from_dict`; file: the study as checked, text: as a study file has it, folder: where that file is, and
+    modules that its methods name are looked for first.
 
     >>> study = Study.from_dict({
     ...     "name": "two-arms", "seed": 1, "replications": 100,
@@ -44,9 +45,10 @@ class Study:
     [['Intercept', 100], ['arm', 100]]
     """
 
-    def __init__(self, file: StudyFile, text: str) -> None:
+    def __init__(self, file: StudyFile, text: str, folder: Path | None = None) -> None:
         self.file = file
         self.text = text
+        self.folder = folder
 
     @classmethod
     def from_toml(cls, path: str | Path, *, seed: int | None = None, replications: int | None = None) -> Study:
@@ -57,9 +59,10 @@ class Study:
         for key, value in changes.items():
             if value is not None:
                 text = _with_value(text, key, value)
-        file = StudyFile.from_dict(tables, seed=seed, replications=replications, folder=Path(path).parent)
+        folder = Path(path).resolve().parent
+        file = StudyFile.from_dict(tables, seed=seed, replications=replications, folder=folder)
         # Where data files were read, the text must stand without them.
-        return cls(file, file.to_toml() if file.reads_files else text)
+        return cls(file, file.to_toml() if file.reads_files else text, folder)
 
     @classmethod
     def ready_made(cls, name: str, *, seed: int | None = None, replications: int | None = None) -> Study:
@@ -103,14 +106,16 @@ class Study:
         out: str | Path | None = None,
         jobs: int = -1,
         progress: Progress | None = None,
+        allow_code: bool = False,
     ) -> Results:
         """Run what is missing and return the results.
 
         replications: per condition, instead of the study's; out: folder, instead of results/<name>; jobs: threads, -1 for all
-        cores; progress: told what goes on (`run.workers.Progress`). Raises RefusedError where stored results do not fit the
-        study, ValueError for fewer than 1 replication.
+        cores; progress: told what goes on (`run.workers.Progress`). allow_code: consent to import and call the Python functions
+        that methods name; without it a study that has any is refused. Raises RefusedError where stored results do not fit the
+        study, StudyError for code that is not allowed or not there, ValueError for fewer than 1 replication.
         """
-        return self.execute(replications=replications, out=out, jobs=jobs, progress=progress)[0]
+        return self.execute(replications=replications, out=out, jobs=jobs, progress=progress, allow_code=allow_code)[0]
 
     def execute(
         self,
@@ -119,18 +124,26 @@ class Study:
         out: str | Path | None = None,
         jobs: int = -1,
         progress: Progress | None = None,
+        allow_code: bool = False,
     ) -> tuple[Results, RunReport]:
         """The same as `run`, with the report of what was done: fits made, fits found stored, seconds.
 
-        replications, out, jobs, progress: see `run`.
+        replications, out, jobs, progress, allow_code: see `run`.
         """
         wanted = self.file.replications if replications is None else replications
         text = self.text if replications is None else _with_value(self.text, "replications", wanted)
         if wanted < 1:
             raise ValueError(f"replications = {wanted}: must be 1 or more")
         folder = Path(out) if out is not None else Path("results") / self.name
-        report = run_study(self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress)
+        report = run_study(
+            self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress, code=self._code(allow_code),
+        )  # fmt: skip
         return Results(folder), report
+
+    def _code(self, allowed: bool) -> list[str] | None:
+        """Where modules are looked for first: beside the study file, then in the current folder; None without consent."""
+        folders = [Path.cwd()] if self.folder is None else [self.folder, Path.cwd()]
+        return list(dict.fromkeys(map(str, folders))) if allowed else None
 
     def solve(
         self,
@@ -152,6 +165,7 @@ class Study:
         step: float | None = None,
         out: str | Path | None = None,
         jobs: int = -1,
+        allow_code: bool = False,
     ) -> Solved:
         """The smallest design that reaches a target, with a 95 % interval; see `nestlab solve`.
 
@@ -162,7 +176,8 @@ class Study:
         "300*clusters + 20*clusters*cluster_size"; budget: the most it may be. precision: the interval's width that is enough,
         relative to the answer; max_replications: of any design; step: only multiples of it. out: folder of the designs tried,
         instead of results/<name>-over-<axis>; jobs: threads, -1 for all cores. The result's `solutions` hold values, intervals,
-        reached and tried, one for each point of the other axes. Raises StudyError for what the study does not have.
+        reached and tried, one for each point of the other axes. allow_code: see `run`. Raises StudyError for what the study does
+        not have.
         """
         from .solve_command import Options, solve_study
 
@@ -186,7 +201,8 @@ class Study:
             max_replications,
             step,
         )
-        return solve_study(self.file, options, out=None if out is None else Path(out), jobs=jobs)
+        folder = None if out is None else Path(out)
+        return solve_study(self.file, options, out=folder, jobs=jobs, code=self._code(allow_code))
 
     def data(self, condition: int, replicate: int, *, truth: bool = False) -> pd.DataFrame:
         """The rows of one replicate, exactly those behind its stored fit.

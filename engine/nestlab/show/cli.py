@@ -16,6 +16,7 @@ import typer
 
 __all__ = ["app", "main"]
 
+_ALLOW_CODE = "Run the Python functions that the study's methods name."
 BAD_INPUT, REFUSED, INCOMPLETE, INTERRUPTED = 2, 3, 4, 130
 
 app = typer.Typer(
@@ -97,6 +98,7 @@ def run(
         Path | None, typer.Option(help="Folder of the results [default: results/<name>].", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
 ) -> None:
     """Simulate and fit a study; only what is missing is computed."""
     with _exit_codes():
@@ -106,7 +108,7 @@ def run(
         path = study_path(study)
         if str(path) != study:
             typer.echo(f"study file {path}", err=True)
-        run_command(path, replications=replications, jobs=jobs, out=out, seed=seed)
+        run_command(path, replications=replications, jobs=jobs, out=out, seed=seed, allow_code=allow_code)
 
 
 @app.command()
@@ -412,6 +414,7 @@ def solve_(
         typer.Option(help="Folder of the designs tried [default: results/<name>-over-<axis>].", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
 ) -> None:
     """Find the smallest design that reaches a target."""
     with _exit_codes():
@@ -433,7 +436,9 @@ def solve_(
             max_replications,
             step,
         )
-        solve_command(study_path(study), options, seed=seed, jobs=jobs, out=out, json_wanted=as_json)
+        solve_command(
+            study_path(study), options, seed=seed, jobs=jobs, out=out, json_wanted=as_json, allow_code=allow_code
+        )
 
 
 if __name__ == "__main__":

@@ -13,10 +13,14 @@ from .summary import overview
 __all__ = ["run_command"]
 
 
-def run_command(path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None) -> None:
+def run_command(
+    path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, allow_code: bool = False
+) -> None:
     """Run a study file, then print an overview and where everything was written."""
     study = Study.from_toml(path, seed=seed, replications=replications)
-    results, report = study.execute(out=out, jobs=jobs, progress=progress_for(Console(stderr=True)))
+    results, report = study.execute(
+        out=out, jobs=jobs, progress=progress_for(Console(stderr=True)), allow_code=allow_code
+    )
     console = Console()
     console.print(overview(results, console.width))
     rate = f", {report.made / report.seconds:,.0f} a second" if report.made else ""

@@ -15,11 +15,22 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from ..run.failures import Said
 from ..run.observed import observed_line
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, show
 
-__all__ = ["decimals_of", "ends_text", "overview", "plain", "summary_command", "typer_note", "value_with_mcse", "words"]
+__all__ = [
+    "decimals_of",
+    "ends_text",
+    "overview",
+    "plain",
+    "said_lines",
+    "summary_command",
+    "typer_note",
+    "value_with_mcse",
+    "words",
+]
 
 #: Rows of the overview before it is cut.
 MAX_ROWS = 24
@@ -27,6 +38,8 @@ MAX_ROWS = 24
 MOST_STATED = 3
 #: Characters of a header word before it is folded.
 LONGEST_WORD = 8
+#: Messages of failures that the overview lists of one method.
+MAX_MESSAGES = 5
 
 
 def ends_text(low: int, high: int) -> str:
@@ -101,6 +114,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     if note := _over_priors(results):
         notes.insert(0, Text(note))
     notes[:0] = [Text(line) for line in _stated(results)]
+    notes += [Text(line) for said in results.said() for line in said_lines(said)]
     notes += [Text(line) for line in _more(results.folder, focus, len(keys) - (rows or len(keys)), measures[shown:])]
     return Group(title, table, *notes)
 
@@ -132,6 +146,30 @@ def _stated(results: StoredResults) -> list[str]:
     for term, texts in results.stated().items():
         more = f" and {len(texts) - MOST_STATED} more" if len(texts) > MOST_STATED else ""
         lines.append(f"{term} = {', '.join(texts[:MOST_STATED])}{more}")
+    return lines
+
+
+def said_lines(said: Said) -> list[str]:
+    """What a method said: failures by message, the most frequent first, and warnings, each with where it was said first."""
+    failed = sum(count for count, *_ in said.messages.values())
+    lines = (
+        [f"{said.method}: {failed:,} of {said.replicates:,} replicates failed, see results.failures()"]
+        if failed
+        else []
+    )
+    shown = list(said.messages.items())[:MAX_MESSAGES]
+    lines += [
+        f"  {count:,} x {message} (first: condition {condition}, replicate {replicate:,})"
+        for message, (count, condition, replicate) in shown
+    ]
+    if more := len(said.messages) - len(shown):
+        lines.append(f"  and {more:,} other messages")
+    if said.first_warned is not None:
+        condition, replicate = said.first_warned
+        lines.append(
+            f"{said.method}: {said.warnings:,} warnings in {said.warned:,} of {said.replicates:,} replicates "
+            f"(first: condition {condition}, replicate {replicate:,})"
+        )
     return lines
 
 

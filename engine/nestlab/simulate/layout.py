@@ -84,7 +84,7 @@ class Design:
     @property
     def settled(self) -> bool:
         """Whether all replicates have the same rows: sizes that are not redrawn, nothing missing."""
-        return not self.condition.layout.redrawn and self.condition.missing is None
+        return not self.condition.uneven
 
     @property
     def between_drawn(self) -> NDArray[np.bool_]:

@@ -9,7 +9,8 @@ K = Q R_K, Q orthonormal with a column for each of K's rank(K) independent colum
 (Bartlett 1933; trapezoidal, with n - rank(K) rows, where that is less than g). Given R, Gaussian errors give D'e = s R'v,
 v ~ N(0, I), and e'e = s2 (v'v + chi2(n - rows of R)): exact in distribution, at a cost that does not depend on n.
 
-A row of R that a small cluster or a dependent column lacks stands as a row of zeros, `active` is 0 there.
+A row of R that a small cluster or a dependent column lacks stands as a row of zeros, `active` is 0 there. Where sizes are
+redrawn, R_K is looked up by size (`factors`). That is the plain draw; `varied` makes of it what data have beyond that.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from .contrasts import read_contrasts
 from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
+from .estimators import check_estimator, needs_random_term, own_formula, own_keys
 from .factors import expand
 from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
 from .formula import FormulaError, find_term, parse_formula, random_term_text
@@ -142,8 +143,7 @@ def named_formulas(truth: Formula, methods: Sequence[Method]) -> dict[str, Formu
 
 def formula_key(truth: Formula, method: Method) -> str:
     """The key that gives a method its formula."""
-    own = method.formula.text != truth.text if method.least_squares else method.formula != truth
-    return f"method.{method.name}.formula" if own else "truth.formula"
+    return "truth.formula" if method.formula.text == truth.text else f"method.{method.name}.formula"
 
 
 def _parse(
@@ -183,12 +183,10 @@ def _methods(
         if any(method.name == table.name for method in methods):
             text = f"must be a name of its own (method {position} repeats it); rename or remove one"
             problems.add_value(f"{key}.name", table.name, text)
-        mixed = table.estimator not in LEAST_SQUARES
-        formula = (
-            truth
-            if table.formula is None
-            else _parse(f"{key}.formula", table.formula, problems, factors, group, random=mixed)
-        )
+        formula = truth
+        if table.formula is not None:
+            mixed = table.estimator not in LEAST_SQUARES and needs_random_term(table)
+            formula = _parse(f"{key}.formula", table.formula, problems, factors, group, random=mixed)
         if formula is None:
             continue
         if truth and formula.response != truth.response:
@@ -201,15 +199,16 @@ def _methods(
         if table.compare is not None:
             compare = _parse(f"{key}.compare", table.compare, problems, factors, group, random=False)
         method = Method(
-            table.name, analysed(formula, table.estimator, level), table.estimator, table.reml, df_rules(table, problems),
-            table.singular_df, table.alpha,
+            table.name, own_formula(table, analysed(formula, table.estimator, level)), table.estimator, table.reml,
+            df_rules(table, problems), table.singular_df, table.alpha,
             intervals=table.intervals, variance_intervals=table.variance_intervals,
             compare=compare,
             reference=table.reference or "asymptotic", draws=table.draws or 999,
-            robust=table.robust, weights=table.weights,
+            robust=table.robust, weights=table.weights, **own_keys(table),
         )  # fmt: skip
         check_least_squares(table, method, formula, problems)
         check_inference(table, method, problems)
+        check_estimator(table, method, problems)
         methods.append(method)
     return tuple(methods)
 

@@ -20,7 +20,7 @@ def df_rules(table: MethodTable, problems: Problems) -> tuple[str, ...]:
         problems.add_value(key, shown, text)
     elif table.estimator in LEAST_SQUARES:
         pass
-    elif table.estimator != "lmm" and any(rule in ("satterthwaite", "kenward-roger") for rule in table.df):
+    elif table.estimator != "lmm" and not set(table.df) <= {"z", "residual", "between-within"}:
         text = 'must be "z", "residual" or "between-within" for this estimator; write one of these, or remove estimator'
         problems.add_value(key, shown, text)
     elif "kenward-roger" in table.df and not table.reml:
@@ -42,7 +42,8 @@ def _not_of_robust(table: MethodTable) -> str:
     rules = set(table.df or ())
     least_squares = table.estimator in LEAST_SQUARES
     if table.robust is None:
-        needing = [f'"{rule}"' for rule in ("clusters", "bell-mccaffrey") if rule in rules]
+        possible = table.estimator in ("lmm", *LEAST_SQUARES)
+        needing = [f'"{rule}"' for rule in ("clusters", "bell-mccaffrey") if rule in rules and possible]
         if needing:
             return f'must leave out {" and ".join(needing)}, for cluster-robust standard errors; add robust = "CR2", or remove df'
         if least_squares and not rules <= {"z", "residual"}:
@@ -88,7 +89,7 @@ def _check_comparison(key: str, method: Method, problems: Problems) -> None:
     if found.needs_ml and method.reml:
         text = "needs reml = false, for restricted likelihoods of different fixed effects can't be compared; add it"
         problems.add_value(f"{key}.compare", method.compare.text, text)
-    if method.reference == "asymptotic" and not found.mixture:
+    if method.reference == "asymptotic" and method.select != "aic" and not found.mixture:
         text = f'must be "bootstrap" for a test of {found.name}, which has no known large-sample distribution; write it'
         problems.add_value(f"{key}.reference", method.reference, text)
     if method.reference == "exact" and not (found.exact and method.reml):

@@ -17,6 +17,7 @@ from typing import Literal
 from .prior import Prior
 
 __all__ = [
+    "BY_ROWS",
     "CENTRINGS",
     "DF_RULES",
     "INTERCEPT",
@@ -43,6 +44,8 @@ INTERCEPT = "Intercept"
 #: Functions of a level-1 predictor that a formula may name: deviation from the cluster's mean, that mean, deviation from the mean
 #: of all rows.
 CENTRINGS = ("within", "between", "center")
+#: Estimators that are Python code and work on rows.
+BY_ROWS = ("statsmodels", "gee", "function")
 DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger", "clusters", "bell-mccaffrey")
 LEAST_SQUARES = ("ols", "fixed-effects", "cluster-means")
 
@@ -328,17 +331,21 @@ class Contrast:
 class Method:
     """A way to analyse: estimator and inference.
 
+    estimator: "lmm", from sufficient statistics; `by_rows`, from rows: statsmodels' MixedLM or GEE, or a Python function.
     df: rules of degrees of freedom, one or several, all of one fit; singular_df: what Satterthwaite's does at the boundary.
     alpha is the level of tests and 1 - coverage of intervals, in (0, 1). contrasts: those of the study that it estimates.
     intervals: of fixed effects, by the rules of df ("t"), or one kind for all of them; variance_intervals: of variances, sds and
     correlations, if any. compare: the null model of a likelihood ratio test, whose p value is by `reference`. draws: of the
     bootstrap, and of simulated null distributions. robust: cluster-robust standard errors in place of the model's; weights: of
     cluster means. The formula of least squares has no random part, and that of "fixed-effects" no term that clusters absorb.
+    select: the method reports its formula's model or `compare`'s, the one that the test at level select_alpha, or the AIC,
+    chooses. working, covariance: of a GEE, its correlation structure and its standard errors. function: "module:function";
+    digest: the SHA-256 of that module's source, "" until it is looked up.
     """
 
     name: str
     formula: Formula
-    estimator: Literal["lmm", "statsmodels", "ols", "fixed-effects", "cluster-means"] = "lmm"
+    estimator: Literal["lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means"] = "lmm"
     reml: bool = True
     df: tuple[str, ...] = ("satterthwaite",)
     singular_df: Literal["lmertest", "refit"] = "lmertest"
@@ -347,10 +354,31 @@ class Method:
     intervals: Literal["t", "profile", "bootstrap"] = "t"
     variance_intervals: Literal["wald", "wald-log", "profile", "profile-reml", "bootstrap"] | None = None
     compare: Formula | None = None
-    reference: Literal["asymptotic", "exact", "bootstrap"] = "asymptotic"
+    reference: Literal["asymptotic", "chisq", "exact", "bootstrap"] = "asymptotic"
     draws: int = 999
     robust: Literal["CR0", "CR1", "CR1S", "CR2"] | None = None
     weights: Literal["size"] | None = None
+    select: Literal["lrt", "aic"] | None = None
+    select_alpha: float = 0.05
+    working: Literal["exchangeable", "independence", "ar1"] = "exchangeable"
+    covariance: Literal["robust", "naive", "bias_reduced"] = "robust"
+    function: str | None = None
+    digest: str = ""
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether it is Python code that works on rows."""
+        return self.estimator in BY_ROWS
+
+    @property
+    def keeps_messages(self) -> bool:
+        """Whether its rows hold the messages of failures and the number of warnings."""
+        return self.estimator in ("gee", "function")
+
+    @property
+    def tests_ratio(self) -> bool:
+        """Whether a likelihood ratio test is its result, and not only what selects a model."""
+        return self.compare is not None and self.select is None
 
     @property
     def least_squares(self) -> bool:
@@ -358,15 +386,10 @@ class Method:
         return self.estimator in LEAST_SQUARES
 
     @property
-    def by_rows(self) -> bool:
-        """Whether it works on rows, not on the Gram."""
-        return self.estimator != "lmm" and not self.least_squares
-
-    @property
     def random(self) -> bool:
         """Whether the analysis itself draws numbers."""
         bootstrap = "bootstrap" in (self.intervals, self.variance_intervals)
-        return bootstrap or (self.compare is not None and self.reference != "asymptotic")
+        return bootstrap or (self.compare is not None and self.reference in ("exact", "bootstrap"))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -405,6 +428,11 @@ class Condition:
     correlations: tuple[tuple[str, str, float], ...] = ()
     missing: Missing | None = None
     stated: Mapping[str, Effect] = field(default_factory=dict, compare=False)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether replicates differ in their rows: sizes that are redrawn, or rows that are missing."""
+        return self.layout.redrawn or self.missing is not None
 
     def predictor(self, name: str) -> Predictor:
         return next(p for p in self.predictors if p.name == name)

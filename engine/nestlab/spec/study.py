@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -116,6 +117,13 @@ class StudyFile(Table):
     def methods(self) -> tuple[Method, ...]:
         """The methods in the order of the file; none given: REML on truth.formula, called "reml"."""
         return self.resolve().methods
+
+    def with_digests(self, digests: Mapping[str, str]) -> StudyFile:
+        """A copy whose methods of one's own name their module's source: {"module:function": its SHA-256}."""
+        found, copied = self.resolve(), self.model_copy()
+        methods = tuple(replace(m, digest=digests.get(m.function or "", m.digest)) for m in found.methods)
+        copied._resolved = replace(found, methods=methods)
+        return copied
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> StudyFile:
         """A copy with some fields replaced, which is checked when it is resolved."""

@@ -213,7 +213,8 @@ class MethodTable(Table):
 
     name: MethodName
     estimator: Annotated[
-        Literal["lmm", "statsmodels", "ols", "fixed-effects", "cluster-means"], PlainValidator(values.ESTIMATOR.check)
+        Literal["lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means"],
+        PlainValidator(values.ESTIMATOR.check),
     ] = "lmm"
     formula: FormulaText | None = None
     reml: Flag = True
@@ -225,13 +226,22 @@ class MethodTable(Table):
         PlainValidator(values.VARIANCE_INTERVALS.check),
     ] = None
     compare: FormulaText | None = None
-    reference: Annotated[Literal["asymptotic", "exact", "bootstrap"] | None, PlainValidator(values.REFERENCE.check)] = (
-        None
-    )
+    reference: Annotated[
+        Literal["asymptotic", "chisq", "exact", "bootstrap"] | None, PlainValidator(values.REFERENCE.check)
+    ] = None
     draws: Annotated[int | None, PlainValidator(values.DRAWS.check)] = None
     robust: Annotated[Literal["CR0", "CR1", "CR1S", "CR2"] | None, PlainValidator(values.ROBUST.check)] = None
     weights: Annotated[Literal["size"] | None, PlainValidator(values.CLUSTER_WEIGHTS.check)] = None
     alpha: Annotated[float, PlainValidator(values.ALPHA.check)] = 0.05
+    select: Annotated[Literal["lrt", "aic"] | None, PlainValidator(values.SELECT.check)] = None
+    select_alpha: Annotated[float | None, PlainValidator(values.ALPHA.check)] = None
+    working: Annotated[Literal["exchangeable", "independence", "ar1"] | None, PlainValidator(values.WORKING.check)] = (
+        None
+    )
+    covariance: Annotated[
+        Literal["robust", "naive", "bias_reduced"] | None, PlainValidator(values.GEE_COVARIANCE.check)
+    ] = None
+    function: Annotated[str | None, PlainValidator(values.FUNCTION.check)] = None
 
 
 class ContrastTable(Table):

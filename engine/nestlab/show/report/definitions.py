@@ -6,7 +6,19 @@ __all__ = ["DIFFERENCES", "FORMULAS", "MCSE_NOTES", "PROPORTIONS", "mcse_formula
 
 #: Measures that are shares of replicates: they have Wilson's limits.
 PROPORTIONS = frozenset(
-    ("cover", "becover", "below", "above", "power", "type_s", "converged", "singular", "failed", "inference_failed")
+    (
+        "cover",
+        "becover",
+        "below",
+        "above",
+        "power",
+        "type_s",
+        "converged",
+        "singular",
+        "failed",
+        "inference_failed",
+        "selected",
+    )
 )
 
 #: Morris, White and Crowther (2019); est, se: estimate and standard error of a replicate; N: replicates with a result.
@@ -37,6 +49,7 @@ FORMULAS = {
     "singular": "share of all replicates whose fit is on the boundary of the parameter space",
     "failed": "share of all replicates without any estimates",
     "inference_failed": "share of all replicates with estimates whose inference failed",
+    "selected": "share of replicates, of those where a model could be fitted, in which the larger one was reported",
 }
 
 _FREE = "influence function psi of the measure: sqrt( sum psi^2 / (N (N - 1)) )"
