@@ -80,6 +80,8 @@ def test_counts_are_summarised(changed, tmp_path):
         [sys.executable, "-m", "nestlab", "summary", str(tmp_path / "r")], capture_output=True, text=True, check=False
     )
     assert line in " ".join(done.stdout.split()), done.stderr
+    page = results.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"R{line[1:]}." in page
 
 
 def test_conditions_that_lose_nothing_have_their_counts_beside_others(changed, tmp_path):

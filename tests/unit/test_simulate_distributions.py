@@ -55,6 +55,7 @@ CASES = {
     "gamma": (of("gamma", skewness=2.0), gamma(1)),
     "gamma, steep": (of("gamma", skewness=5.0), gamma(0.16)),
     "gamma, round": (of("gamma", skewness=-1.0), None),
+    "gamma, nearly normal": (of("gamma", skewness=1e-3), None),
     "lognormal": (of("lognormal", skewness=1.0), lognormal(1)),
     "lognormal, steep": (of("lognormal", skewness=5.0), lognormal(5)),
     "lognormal, round": (of("lognormal", skewness=-2.0), None),
@@ -124,6 +125,14 @@ def test_draws_have_the_stated_mean_and_variance(name):
         assert abs(squares.mean() - 1) < 4 * squares.std() / math.sqrt(len(x))
     if oracle is not None:
         assert stats.kstest(x, oracle.cdf).pvalue > 0.001
+
+
+def test_nearly_normal_gammas_join_the_others():
+    """On both sides of where the expansion begins, shape 1e5."""
+    g = np.linspace(-6, 6, 241)
+    below, above = (transform(of("gamma", skewness=2 / math.sqrt(shape)))(g) for shape in (99_999.0, 100_001.0))
+    assert np.abs(below - above).max() < 2e-6
+    assert np.abs(below - above - (2 / math.sqrt(99_999) - 2 / math.sqrt(100_001)) * (g**2 - 1) / 6).max() < 2e-9
 
 
 def test_a_heavy_tail_is_standardised_by_its_own_variance():

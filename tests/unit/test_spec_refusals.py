@@ -81,7 +81,7 @@ NAMES = "must be letters, digits, - _ . (at most 100, no . or - first, no . last
 CLUSTERS = "must be a whole number from 2 to 1000000"
 CLUSTER_SIZE = "must be a whole number from 1 to 1000000000, or a list of one per cluster"
 SHARE = "a number in [0, 1), 1 not included; write a share such as 0.1"
-ESTIMATORS = '"lmm", "statsmodels", "gee", "function", "ols", "fixed-effects" or "cluster-means"'
+ESTIMATORS = '"lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means" or "gls"'
 FUNCTION = (
     'must be text such as "module:function"; name a module and a function in it, with a colon between, as in '
     "Python's import"
@@ -699,6 +699,19 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "method.reml.draws = 5: must be a whole number from 19 to 1000000; write a number such as 999",
     ),
     # estimators that work on rows
+    (
+        {"method/0/estimator": "gls", "method/0/robust": "CR1"},
+        'method.reml.robust = "CR1": has no meaning for estimator = "gls", which knows the variances; remove one of the two',
+    ),
+    (
+        {"method/0/estimator": "gls", "method/0/df": "residual"},
+        'method.reml.df = "residual": must be "z" for estimator = "gls", which knows the variances; remove it',
+    ),
+    (
+        {"method/0/estimator": "gls", "prior": {"icc": {"distribution": "beta", "mean": 0.1, "sd": 0.05}}},
+        'method.reml.estimator = "gls": knows the variances, and a prior draws truth.random.school.variance.Intercept anew in '
+        "each replicate; remove the prior, or the method",
+    ),
     (
         {"method/0/estimator": "gge"},
         f'method.reml.estimator = "gge": must be {ESTIMATORS}; did you mean "gee"?',

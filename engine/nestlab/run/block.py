@@ -228,7 +228,10 @@ class CompiledCondition:
         found = {name: np.concatenate([columns[name] for _, columns in parts]) for name in parts[0][1]}
         analysis = self.analyses[method]
         columns = fit_columns(analysis.plan, analysis.names, fits, first, self.condition.block_size) | found
-        if analysis.method.estimator == "cluster-means":  # its s2 is the variance of means, no estimate of the rows'
+        if analysis.method.estimator in (
+            "cluster-means",
+            "gls",
+        ):  # a variance of means, or given: no estimate of the rows'
             del columns["estimate.var:residual"]
         return columns
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fit.clustered import Sizes, least_squares_rules, robust_rules
+from ..fit.gls import fit_gls
 from ..fit.inference import Hypotheses
 from ..fit.lmm import Fits, Plan, compile_plan, counts
 from ..fit.ols import fit_ols
@@ -41,6 +42,13 @@ class LeastSquares:
         if self.method.estimator != "fixed-effects":
             return plan
         return replace(plan, omitted={t: v for t, v in plan.omitted.items() if design.split(t)[0] != 0})
+
+    @cached_property
+    def known(self) -> Plan:
+        """The plan with the truth's random columns, whose variances "gls" knows; deviances are of the likelihood."""
+        truth = self.design.condition.truth.formula
+        formula = replace(self.method.formula, random=truth.random)
+        return compile_plan(self.design, replace(self.method, formula=formula, reml=False))
 
     @cached_property
     def columns(self) -> list[int]:
@@ -76,6 +84,11 @@ class LeastSquares:
 
     def fit(self, draw: Draw, first: int, last: int) -> Fits:
         """Fits of replicates first .. last - 1 of a block, without inference."""
+        if self.method.estimator == "gls":
+            plan = self.known
+            gram = respond(draw, self.design, plan.omitted, plan.multipliers)
+            fits = fit_gls(plan, gram, first, last, sigma2=self.design.condition.truth.residual_variance)
+            return replace(fits, varcomp=np.empty((last - first, 0)))
         return self._fit(*self.gram(draw, first, last), last - first)
 
     def _fit(self, gram: Gram, sizes: Sizes, replicates: int) -> Fits:
@@ -88,6 +101,10 @@ class LeastSquares:
     def __call__(self, draw: Draw, block: int, first: int, last: int) -> tuple[Fits, Columns]:
         """Fits of replicates first .. last - 1 of a block, and what is inferred from them."""
         method, plan = self.method, self.reduced
+        if method.estimator == "gls":
+            fits, none = self.fit(draw, first, last), np.array([np.nan])
+            found = least_squares_rules(fits, Sizes(none, none, none), self.hypotheses, method.df)
+            return fits, inference_columns(method, self.names, fits, found, None)
         gram, sizes = self.gram(draw, first, last)
         fits = self._fit(gram, sizes, last - first)
         if method.robust is None:

@@ -33,7 +33,7 @@ def _default_rule(table: MethodTable) -> str:
     if table.robust is not None:
         return "bell-mccaffrey" if table.robust == "CR2" else "clusters"
     if table.estimator in LEAST_SQUARES:
-        return "residual"
+        return "z" if table.estimator == "gls" else "residual"
     return "satterthwaite" if table.estimator == "lmm" else "z"
 
 

@@ -1,7 +1,8 @@
 """Least squares and cluster-robust standard errors as methods: what of a formula they estimate, and what they refuse.
 
 "ols" ignores the clusters. "fixed-effects" gives each cluster a dummy, which absorbs every term that is constant within clusters.
-"cluster-means" regresses the means of the clusters. None of them has a random part; that of the formula is left out.
+"cluster-means" regresses the means of the clusters. "gls" weighs rows by the true variances, as nobody with data can: a
+yardstick. None of them has a random part to estimate; that of the formula is left out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from .model import CENTRINGS, LEAST_SQUARES, Formula, Method, source_of, term_va
 from .problems import Problems
 from .tables import MethodTable
 
-__all__ = ["absorbed", "analysed", "check_least_squares", "check_levels"]
+__all__ = ["absorbed", "analysed", "check_known_variances", "check_least_squares", "check_levels"]
 
 
 def absorbed(formula: Formula, level: Mapping[str, int | None]) -> tuple[str, ...]:
@@ -58,10 +59,34 @@ def check_least_squares(table: MethodTable, method: Method, written: Formula, pr
             'add a term that varies within clusters, or choose another estimator than "fixed-effects"'
         )
         problems.add_value("truth.formula" if table.formula is None else f"{key}.formula", written.text, text)
+    if table.estimator == "gls":
+        _check_known(key, table, problems)
     if table.weights is not None and table.estimator != "cluster-means":
         problems.add_value(f"{key}.weights", table.weights, 'needs estimator = "cluster-means"; remove one of the two')
     if table.robust is not None:
         _check_robust(key, table, method, problems)
+
+
+def _check_known(key: str, table: MethodTable, problems: Problems) -> None:
+    """Where the variances are known, estimates are normal and their standard errors exact."""
+    if table.robust is not None:
+        text = 'has no meaning for estimator = "gls", which knows the variances; remove one of the two'
+        problems.add_value(f"{key}.robust", table.robust, text)
+    if table.df is not None and table.df != ("z",):
+        shown = table.df[0] if len(table.df) == 1 else list(table.df)
+        text = 'must be "z" for estimator = "gls", which knows the variances; remove it'
+        problems.add_value(f"{key}.df", shown, text)
+
+
+def check_known_variances(methods: Sequence[Method], drawn: Sequence[str], problems: Problems) -> None:
+    """No prior may draw what "gls" knows. drawn: the paths that priors set."""
+    path = next((p for p in drawn if p.startswith(("truth.random.", "truth.residual"))), None)
+    for method in methods:
+        if method.estimator == "gls" and path is not None:
+            text = (
+                f"knows the variances, and a prior draws {path} anew in each replicate; remove the prior, or the method"
+            )
+            problems.add_value(f"method.{method.name}.estimator", method.estimator, text)
 
 
 def _check_robust(key: str, table: MethodTable, method: Method, problems: Problems) -> None:

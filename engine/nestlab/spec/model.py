@@ -47,7 +47,7 @@ CENTRINGS = ("within", "between", "center")
 #: Estimators that are Python code and work on rows.
 BY_ROWS = ("statsmodels", "gee", "function")
 DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger", "clusters", "bell-mccaffrey")
-LEAST_SQUARES = ("ols", "fixed-effects", "cluster-means")
+LEAST_SQUARES = ("ols", "fixed-effects", "cluster-means", "gls")
 
 Path = Literal["moments", "rows"]
 FactorValue = int | float | str
@@ -216,7 +216,7 @@ class Errors:
 
     ratios: predictors whose unit multiplies the variance, which is the stated one where they are 0. cluster_cv: coefficient of
     variation of the clusters' residual variances, lognormal with the stated mean. ar1: correlation of neighbouring rows of a
-    cluster, in (-1, 1), of a stationary autoregression.
+    cluster, in (-1, 1), of an autoregression of constant variance; its first rows and innovations have the distribution.
     """
 
     distribution: Distribution = NORMAL
@@ -336,16 +336,16 @@ class Method:
     alpha is the level of tests and 1 - coverage of intervals, in (0, 1). contrasts: those of the study that it estimates.
     intervals: of fixed effects, by the rules of df ("t"), or one kind for all of them; variance_intervals: of variances, sds and
     correlations, if any. compare: the null model of a likelihood ratio test, whose p value is by `reference`. draws: of the
-    bootstrap, and of simulated null distributions. robust: cluster-robust standard errors in place of the model's; weights: of
-    cluster means. The formula of least squares has no random part, and that of "fixed-effects" no term that clusters absorb.
-    select: the method reports its formula's model or `compare`'s, the one that the test at level select_alpha, or the AIC,
-    chooses. working, covariance: of a GEE, its correlation structure and its standard errors. function: "module:function";
-    digest: the SHA-256 of that module's source, "" until it is looked up.
+    bootstrap, and of simulated null distributions. robust: cluster-robust standard errors in place of the model's; weights:
+    of cluster means. "gls" knows the true variances. The formula of least squares has no random part, and that of "fixed-
+    effects" no term that clusters absorb. select: the method reports its formula's model or `compare`'s, the one that the
+    test at level select_alpha, or the AIC, chooses. working, covariance: of a GEE, its correlation structure and its standard
+    errors. function: "module:function"; digest: the SHA-256 of that module's source, "" until it is looked up.
     """
 
     name: str
     formula: Formula
-    estimator: Literal["lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means"] = "lmm"
+    estimator: Literal["lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means", "gls"] = "lmm"
     reml: bool = True
     df: tuple[str, ...] = ("satterthwaite",)
     singular_df: Literal["lmertest", "refit"] = "lmertest"

@@ -23,7 +23,7 @@ from .covariance import (
 from .effects import converted, take_stated
 from .errors import ERRORS, MadeErrors, MadeShape, read_effects, read_errors
 from .grid import Grid, read_grid
-from .least_squares import check_levels
+from .least_squares import check_known_variances, check_levels
 from .missing import MadeMissing, read_missing
 from .model import Condition, Errors, FactorValue, Layout, Method, Predictor, Truth
 from .paths import block_size, is_plain, path_of
@@ -103,6 +103,8 @@ def _check_priors(base: Base, grid: Grid, problems: Problems) -> None:
         for path in own.intersection(grid.settings[name].paths):
             text = f"must be the only prior that sets {path}; remove it or the one in [truth]"
             problems.add_value(f"prior.{name}", prior.text, text)
+    drawn = [*own, *(path for name in grid.priors for path in grid.settings[name].paths)]
+    check_known_variances(base.methods, drawn, problems)
 
 
 def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[Condition, ...]:

@@ -213,7 +213,7 @@ class MethodTable(Table):
 
     name: MethodName
     estimator: Annotated[
-        Literal["lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means"],
+        Literal["lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means", "gls"],
         PlainValidator(values.ESTIMATOR.check),
     ] = "lmm"
     formula: FormulaText | None = None

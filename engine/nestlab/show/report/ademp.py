@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...measure.performance import MEASURES
+from ...run.observed import observed_line
 from ...spec.identity import DERIVED_PATHS
 from ...spec.paths import path_line
 from ..drawn import priors_of
@@ -81,6 +82,8 @@ def _mechanism(material: Material) -> Iterator[Block]:
     if missing := missing_text(first.missing):
         yield Paragraph(f"Missing in the first condition: {missing}. Analyses have the rows that are left.")
     yield Paragraph(f"D{path_line(material.study.resolve().conditions)[1:]}.")
+    if line := observed_line(material.results.observed()):
+        yield Paragraph(f"R{line[1:]}.")
     yield from _priors(material)
     yield from _stated(material)
     yield from _factors(material)

@@ -25,6 +25,7 @@ _LEAST_SQUARES = {
     "ols": "least squares that ignores clusters",
     "fixed-effects": "least squares with fixed effects of clusters, which absorb every term that is constant within clusters",
     "cluster-means": "least squares on the means of the clusters",
+    "gls": "generalised least squares that knows the true variances",
 }
 _ROBUST = {
     "CR0": "without a correction",
