@@ -136,7 +136,7 @@ def _is_value(path: str, table: Mapping[str, Any]) -> bool:
             return False
         case ["predictors", _] | ["truth", "fixed" | "random" | "errors"] | ["missing", "weibull" | "at_random"]:
             return False
-        case ["design", "cluster_size", *_] if not isinstance(table.get("distribution"), str):
+        case ["design", "cluster_size", *_] if table.get("distribution") not in ("normal", "beta", "pilot"):
             return False
         case ["truth", "random", _] | ["truth", "random", _, "variance" | "sd" | "correlation"]:
             return False

@@ -163,11 +163,14 @@ def _layout(layout: Layout) -> tuple[tuple[int, int], ...]:
     return tuple((len(list(run)), size) for size, run in groupby(layout.sizes))
 
 
+@lru_cache(maxsize=4096)
 def _sizes(layout: Layout) -> dict[str, Any]:
     """The distributions of the sizes, where they have any."""
     if not layout.drawn:
         return {}
-    return {"sizes": [[clusters, None if sizes is None else size_words(sizes)] for clusters, sizes in layout.drawn]}
+    return {
+        "sizes": [[clusters, None if sizes is None else _keyed(size_words(sizes))] for clusters, sizes in layout.drawn]
+    }
 
 
 def _formula(formula: Formula) -> dict[str, Any]:
@@ -193,27 +196,44 @@ def _truth(truth: Truth) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def _predictor(predictor: Predictor) -> dict[str, Any]:
-    """A predictor in the study file's words."""
-    return predictor_words(predictor)
+    """A predictor in the study file's words, with digests of long lists."""
+    return _keyed(predictor_words(predictor))
 
 
-#: Longer lists are described by their digest.
+#: Longer lists are described, and identified, by their digest.
 _LISTED = 20
 
 
-def _described(words: Any) -> Any:
-    """Words for people: a list of many numbers in a table becomes their count, mean, sd and digest."""
-    if not isinstance(words, Mapping):
-        return words
-    return {key: _digest(value) if _is_long(value) else _described(value) for key, value in words.items()}
+def _keyed(words: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _list_digest(value) if _is_long(value) else value for key, value in words.items()}
+
+
+@lru_cache(maxsize=4096)
+def _described_predictor(predictor: Predictor) -> dict[str, Any]:
+    """Words for people: a list of many numbers becomes their count, mean, sd and digest."""
+    return {key: _summary(value) if _is_long(value) else value for key, value in predictor_words(predictor).items()}
+
+
+@lru_cache(maxsize=4096)
+def _described_sizes(layout: Layout) -> Any:
+    def described(words: Any) -> Any:
+        if not isinstance(words, Mapping):
+            return words
+        return {key: _summary(value) if _is_long(value) else described(value) for key, value in words.items()}
+
+    return described(layout_words(layout))
 
 
 def _is_long(value: Any) -> bool:
     return isinstance(value, list | tuple) and sum(len(v) if isinstance(v, list) else 1 for v in value) > _LISTED
 
 
-def _digest(values: Sequence[Any]) -> str:
-    digest = hashlib.sha256(canonical_json(values).encode()).hexdigest()[:12]
+def _list_digest(values: Sequence[Any]) -> str:
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+
+def _summary(values: Sequence[Any]) -> str:
+    digest = _list_digest(values)[:12]
     if isinstance(values[0], list):
         return f"{len(values)} lists of {len(values[0])}, sha256 {digest}"
     mean = math.fsum(values) / len(values)
@@ -237,7 +257,7 @@ def describe(condition: Condition) -> dict[str, Any]:
         "draw_version": DRAW_VERSION,
         "design": {
             "clusters": condition.layout.clusters,
-            "cluster_size": _described(layout_words(condition.layout)),
+            "cluster_size": _described_sizes(condition.layout),
         },
         "truth": {
             "formula": formula_text(truth.formula),
@@ -246,7 +266,7 @@ def describe(condition: Condition) -> dict[str, Any]:
             "residual_variance": float(truth.residual_variance),
             **({"errors": errors} if (errors := error_words(truth.errors)) else {}),
         },
-        "predictors": {predictor.name: _described(_predictor(predictor)) for predictor in condition.predictors},
+        "predictors": {predictor.name: dict(_described_predictor(predictor)) for predictor in condition.predictors},
         **(
             {"correlation": {f"{a}:{b}": float(r) for a, b, r in condition.correlations}}
             if condition.correlations

@@ -139,7 +139,18 @@ def _icc(value: object) -> float | None:
     return number if number is not None and 0 <= number < 1 else None
 
 
+_DISTRIBUTIONS_OF_SIZES = ("poisson", "negative-binomial", "uniform", "lognormal")
+
+
 def _sizes(value: object) -> int | tuple[int, ...] | None:
+    if isinstance(value, Mapping) and (
+        value.get("distribution") in _DISTRIBUTIONS_OF_SIZES[:2]
+        or not {"cv", "file", "values", "arms"}.isdisjoint(value)
+    ):
+        raise ValueError(
+            "must be a whole number or a list of one per cluster; give the distribution in [design], and name its keys as axes, "
+            "design.cluster_size.cv say"
+        )
     if not isinstance(value, list | tuple):
         return _int(value, 1, _MOST_ROWS)
     sizes = tuple(size for size in (_int(size, 1, _MOST_ROWS) for size in value) if size is not None)
@@ -320,7 +331,7 @@ SHAPES = ("normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-sq
 MADE = ("balanced", "binary", "categorical", "time", "list", "resampled", "schedule", "period", "arms")
 DISTRIBUTION = _choice("use one of these", *SHAPES, *MADE)
 SHAPE = _choice("use one of these", *SHAPES)
-SIZES = _choice("use one of these", "poisson", "negative-binomial", "uniform", "lognormal")
+SIZES = _choice("use one of these", *_DISTRIBUTIONS_OF_SIZES)
 SHAPE_DF = Kind("a number from 0.1 to 1000000", "write a number such as 5", lambda value: _float(value, 0.1, 1e6))
 SKEWNESS = Kind("a number from -10 to 10", "write a number such as 1", lambda value: _float(value, -10.0, 10.0))
 SHARE = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", lambda v: _icc(v))
