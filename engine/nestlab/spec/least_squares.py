@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from .model import CENTRINGS, LEAST_SQUARES, Formula, Method, source_of, term_variables
+from .model import CENTRINGS, LEAST_SQUARES, Errors, Formula, Method, source_of, term_variables
 from .problems import Problems
 from .tables import MethodTable
 
-__all__ = ["absorbed", "analysed", "check_known_variances", "check_least_squares", "check_levels"]
+__all__ = ["absorbed", "analysed", "check_known_errors", "check_known_variances", "check_least_squares", "check_levels"]
 
 
 def absorbed(formula: Formula, level: Mapping[str, int | None]) -> tuple[str, ...]:
@@ -87,6 +87,19 @@ def check_known_variances(methods: Sequence[Method], drawn: Sequence[str], probl
                 f"knows the variances, and a prior draws {path} anew in each replicate; remove the prior, or the method"
             )
             problems.add_value(f"method.{method.name}.estimator", method.estimator, text)
+
+
+def check_known_errors(methods: Sequence[Method], errors: Errors, problems: Problems) -> None:
+    """What "gls" takes as known, errors of one variance and no correlation. Clusters' own variances have that one on average."""
+    found = [("truth.errors.ar1", errors.ar1)] if errors.ar1 else []
+    found += [(f"truth.errors.variance_ratio.{name}", ratio) for name, ratio in errors.ratios if ratio != 1.0]
+    named = [method.name for method in methods if method.estimator == "gls"]
+    for path, value in found if named else ():
+        text = (
+            f'must be {0 if path.endswith("ar1") else 1} beside estimator = "gls" (method {named[0]}), which weighs by the '
+            "variances of the random effects and one residual variance; remove it, or the method"
+        )
+        problems.add_number(path, value, text)
 
 
 def _check_robust(key: str, table: MethodTable, method: Method, problems: Problems) -> None:
