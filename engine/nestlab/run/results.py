@@ -132,6 +132,8 @@ class StoredResults:
     def replicates(self, condition: int | None = None, method: str | None = None) -> pd.DataFrame:
         """Replicate rows with the factors' values and derived estimands (sd, cor, icc).
 
+        Where an axis of the grid is called `clusters`, that is the column, and the number observed is `observed.clusters`.
+
         condition: a condition's number, or all; method: a method's name, or all. KeyError for one that does not exist.
         """
         rows = [r for r in self._active() if condition is None or r.number == condition]
@@ -200,6 +202,7 @@ class StoredResults:
         truths = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith(("true.", "replicate"))}
         added = derive(estimates, list(row.truth)) | derive_truths(truths, row.truth)
         frame = frame.assign(**added, method=method.name)
+        frame = frame.rename(columns={name: f"observed.{name}" for name in row.factors if name in frame.columns})
         for position, (name, value) in enumerate(row.factors.items(), start=1):
             frame.insert(position, name, value)
         return frame
