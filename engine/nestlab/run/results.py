@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.study import StudyFile
 from .block import compile_condition
+from .early import used
+from .files import read_plain
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
 
-__all__ = ["StoredResults"]
+__all__ = ["StoredResults", "check_resumable"]
 
 
 class StoredResults:
@@ -27,6 +31,8 @@ class StoredResults:
             named = Path("results") / self.folder
             repair = f'did you mean "{named}"?' if Store(named).exists else "run the study first: nestlab run STUDY"
             raise RefusedError(f"{self.folder} holds no results (no manifest.json); {repair}")
+        with contextlib.suppress(FileNotFoundError):  # which from_toml tells in its own words
+            read_plain(self.folder / "study.toml")
         self._study = StudyFile.from_toml(self.folder / "study.toml")
         self._rows = self._store.read_conditions()
         self._store.forget_missing()
@@ -62,8 +68,10 @@ class StoredResults:
         total = 0
         for row in self._active():
             for method in self._study.methods():
-                covered = self._store.covered(row.number, result_key(row.data_key, method))
-                total += sum(last - first for first, last in missing_ranges(covered, row.replications))
+                key = result_key(row.data_key, method)
+                wanted = used(self._store, row.number, key, method, row.replications)
+                missing = missing_ranges(self._store.covered(row.number, key), wanted)
+                total += sum(last - first for first, last in missing)
         return total
 
     def conditions(self) -> pd.DataFrame:
@@ -78,7 +86,7 @@ class StoredResults:
 
         Computed from what is stored if the run is not complete.
         """
-        if self.missing() or not (self.folder / "summary.parquet").exists():
+        if self.missing() or not self._store.has_summary():
             methods, mcse = self._study.methods(), self._study.mcse
             return Summaries(self._store, self._rows, methods, mcse).table()
         return self._store.read_summary()
@@ -123,7 +131,9 @@ class StoredResults:
         return compile_condition(found, self._study.methods()).frame(replicate, truth=truth)
 
     def _frame(self, row: StoredCondition, method: Method) -> pd.DataFrame:
-        frame = self._store.read(row.number, result_key(row.data_key, method), row.replications)
+        key = result_key(row.data_key, method)
+        wanted = used(self._store, row.number, key, method, row.replications)
+        frame = self._store.read(row.number, key, wanted)
         if frame.empty:
             return frame
         estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
@@ -136,3 +146,13 @@ class StoredResults:
 
     def _active(self) -> list[StoredCondition]:
         return [row for row in self._rows if row.active]
+
+
+def check_resumable(folder: Path) -> None:
+    """RefusedError for a folder that `nestlab run` cannot go on with by itself: no results, or those of a search."""
+    manifest = folder / "manifest.json"
+    if not (folder / "study.toml").is_file() or (folder / "study.toml").is_symlink():
+        raise RefusedError(f"{folder} holds no study.toml to go on with; name a study file")
+    with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):
+        if json.loads(read_plain(manifest)).get("solve") is not None:
+            raise RefusedError(f"{folder} holds the designs of a search; go on with it by the same nestlab solve")

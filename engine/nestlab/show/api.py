@@ -101,14 +101,16 @@ class Study:
         out: str | Path | None = None,
         jobs: int = -1,
         progress: Progress | None = None,
+        repair: bool = False,
     ) -> Results:
         """Run what is missing and return the results.
 
         replications: per condition, instead of the study's; out: folder, instead of results/<name>; jobs: threads, -1 for all
-        cores; progress: told what goes on (`run.workers.Progress`). Raises RefusedError where stored results do not fit the
-        study, ValueError for fewer than 1 replication.
+        cores; progress: told what goes on (`run.workers.Progress`); repair: check every stored part, and compute those anew that
+        are damaged. Raises RefusedError where stored results do not fit the study, are damaged, or are being written by another
+        process, StorageError where they cannot be written, ValueError for fewer than 1 replication.
         """
-        return self.execute(replications=replications, out=out, jobs=jobs, progress=progress)[0]
+        return self.execute(replications=replications, out=out, jobs=jobs, progress=progress, repair=repair)[0]
 
     def execute(
         self,
@@ -117,17 +119,20 @@ class Study:
         out: str | Path | None = None,
         jobs: int = -1,
         progress: Progress | None = None,
+        repair: bool = False,
     ) -> tuple[Results, RunReport]:
         """The same as `run`, with the report of what was done: fits made, fits found stored, seconds.
 
-        replications, out, jobs, progress: see `run`.
+        replications, out, jobs, progress, repair: see `run`.
         """
         wanted = self.file.replications if replications is None else replications
         text = self.text if replications is None else _with_value(self.text, "replications", wanted)
         if wanted < 1:
             raise ValueError(f"replications = {wanted}: must be 1 or more")
         folder = Path(out) if out is not None else Path("results") / self.name
-        report = run_study(self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress)
+        report = run_study(
+            self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress, repair=repair
+        )
         return Results(folder), report
 
     def solve(

@@ -53,7 +53,7 @@ def _options(
 @contextmanager
 def _exit_codes() -> Iterator[None]:
     """Turn exceptions into one line and the exit code that stands for them; NESTLAB_DEBUG=1 shows the traceback instead."""
-    from ..run.store import RefusedError
+    from ..run.files import RefusedError, StorageError
     from ..spec.formula import FormulaError
     from ..spec.matrices import DataError
     from ..spec.problems import StudyError
@@ -66,6 +66,8 @@ def _exit_codes() -> Iterator[None]:
         raise _fail(str(error), BAD_INPUT) from None
     except RefusedError as error:
         raise _fail(str(error), REFUSED) from None
+    except StorageError as error:
+        raise _fail(str(error), 1) from None
     except KeyboardInterrupt:
         raise _fail("interrupted; finished parts are kept, the same command goes on from there", INTERRUPTED) from None
     except BrokenPipeError:
@@ -86,7 +88,11 @@ def _fail(text: str, code: int) -> typer.Exit:
 @app.command()
 def run(
     study: Annotated[
-        str, typer.Argument(help="The study file (TOML), or the name of a ready-made study.", show_default=False)
+        str,
+        typer.Argument(
+            help="The study file (TOML), the name of a ready-made study, or a folder of results to go on with.",
+            show_default=False,
+        ),
     ],
     replications: Annotated[
         int | None,
@@ -97,16 +103,19 @@ def run(
         Path | None, typer.Option(help="Folder of the results [default: results/<name>].", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Check every stored part; compute those anew that are damaged.")
+    ] = False,
 ) -> None:
     """Simulate and fit a study; only what is missing is computed."""
     with _exit_codes():
         from .ready_made import study_path
         from .run_command import run_command
 
-        path = study_path(study)
-        if str(path) != study:
+        path = Path(study) if (Path(study) / "study.toml").exists() else study_path(study)
+        if path != Path(study):
             typer.echo(f"study file {path}", err=True)
-        run_command(path, replications=replications, jobs=jobs, out=out, seed=seed)
+        run_command(path, replications=replications, jobs=jobs, out=out, seed=seed, repair=repair)
 
 
 @app.command()

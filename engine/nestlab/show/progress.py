@@ -15,8 +15,8 @@ from rich.progress import TaskID as _TaskID
 
 __all__ = ["BarProgress", "LineProgress", "compiling_said", "progress_for"]
 
-#: Seconds between plain lines.
-INTERVAL = 5.0
+#: Seconds between plain lines, at first; then a twelfth of the time gone by; at most.
+INTERVAL, SHARE, LONGEST = 5.0, 1 / 12, 600.0
 #: Seconds without a fit after which it is said what is going on, and what.
 PATIENCE = 1.5
 COMPILING = "compiling the kernels (once: they are kept on disk)"
@@ -95,6 +95,12 @@ class BarProgress:
             self._task, advance=fits, rate=_rate(done, int(task.total or 0), time.monotonic() - self._first)
         )
 
+    def skip(self, fits: int) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, total=(self._bar.tasks[0].total or 0) - fits)
+
+    def finished(self, condition: int) -> None: ...
+
     def stage(self, text: str) -> None:
         if self._task is not None:
             self._bar.update(self._task, description=text, rate="")
@@ -105,18 +111,19 @@ class BarProgress:
 
 
 class LineProgress:
-    """A line every few seconds, for logs."""
+    """A line now and then, with the time and the conditions done, for logs: every 5 s at first, every 5 min after an hour."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._total = self._done = 0
+        self._total = self._done = self._conditions = self._finished = 0
+        self._condition: int | None = None
         self._first: float | None = None
         self._last = time.monotonic()
         self._timer = threading.Timer(PATIENCE, self._compiling)
         self._timer.daemon = True
 
     def start(self, fits: int, conditions: int) -> None:
-        self._total = fits
+        self._total, self._conditions = fits, conditions
         if fits:
             self._say(f"{fits:,} fits in {conditions:,} conditions")
             self._timer.start()
@@ -131,11 +138,25 @@ class LineProgress:
             if self._first is None:
                 self._first = self._last = now
             self._done += fits
-            if now - self._last >= INTERVAL:
+            if now - self._last >= min(max(INTERVAL, SHARE * (now - self._first)), LONGEST):
                 self._last = now
                 self._say(
-                    f"{self._done:,} of {self._total:,} fits, {_rate(self._done, self._total, now - self._first)}"
+                    f"{self._done:,} of {self._total:,} fits, {self._where()}"
+                    f"{_rate(self._done, self._total, now - self._first)}"
                 )
+
+    def _where(self) -> str:
+        if self._condition is None:
+            return ""
+        return f"{self._finished:,} conditions done now, condition {self._condition} the last, "
+
+    def skip(self, fits: int) -> None:
+        with self._guard:
+            self._total -= fits
+
+    def finished(self, condition: int) -> None:
+        with self._guard:
+            self._finished, self._condition = self._finished + 1, condition
 
     def stage(self, text: str) -> None:
         if self._total:
@@ -145,4 +166,4 @@ class LineProgress:
         self._timer.cancel()
 
     def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -285,7 +285,8 @@ class Method:
     alpha is the level of tests and 1 - coverage of intervals, in (0, 1). contrasts: those of the study that it estimates.
     intervals: of fixed effects, by the rules of df ("t"), or one kind for all of them; variance_intervals: of variances, sds and
     correlations, if any. compare: the null model of a likelihood ratio test, whose p value is by `reference`. draws: of the
-    bootstrap, and of simulated null distributions.
+    bootstrap, and of simulated null distributions. max_failed: the share of replicates without an optimum above which a
+    condition ends early; it changes no replicate.
     """
 
     name: str
@@ -301,6 +302,7 @@ class Method:
     compare: Formula | None = None
     reference: Literal["asymptotic", "exact", "bootstrap"] = "asymptotic"
     draws: int = 999
+    max_failed: float | None = None
 
     @property
     def random(self) -> bool:

@@ -98,6 +98,7 @@ class MethodTable(Table):
     )
     draws: Annotated[int | None, PlainValidator(values.DRAWS.check)] = None
     alpha: Annotated[float, PlainValidator(values.ALPHA.check)] = 0.05
+    max_failed: Annotated[float | None, PlainValidator(values.MAX_FAILED.check)] = None
 
 
 class ContrastTable(Table):
