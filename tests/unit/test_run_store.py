@@ -129,7 +129,10 @@ def test_store_refuses_a_broken_manifest(ran: Path, two_arms: dict[str, Any]) ->
 
 
 def test_store_refuses_a_second_writer(ran: Path, two_arms: dict[str, Any]) -> None:
-    with Store(ran).locked(), pytest.raises(nl.RefusedError, match=r"being written by another run \(process \d+ of .* on "):
+    with (
+        Store(ran).locked(),
+        pytest.raises(nl.RefusedError, match=r"being written by another run \(process \d+ of .* on "),
+    ):
         nl.Study.from_dict(two_arms).run(out=ran)
     nl.Study.from_dict(two_arms).run(out=ran)
 

@@ -15,7 +15,7 @@ from ..spec.model import Method
 from .parts import CHECKPOINTS, Part
 from .store import Store, StoredCondition
 
-__all__ = ["LEVEL", "Ended", "failed_share", "find_end", "find_ends", "used"]
+__all__ = ["LEVEL", "Ended", "end_of", "failed_share", "find_end", "find_ends", "used"]
 
 #: Level of the Wilson interval whose lower limit must lie above max_failed: there are several looks.
 LEVEL = 0.99
@@ -53,19 +53,24 @@ def _whole_prefix(parts: Sequence[Part]) -> int:
     return reached
 
 
-def find_end(store: Store, number: int, key: str, method: Method, asked: int) -> Ended | None:
-    """Where a condition ended by a method with max_failed; None if it did not, or not yet."""
-    if method.max_failed is None:
-        return None
-    parts = [store.counted(part) for part in store.parts.of(number, key)]
+def end_of(parts: Sequence[Part], limit: float, asked: int) -> tuple[int, int] | None:
+    """(replicates, how many of them failed) where parts that are counted say that a condition ended; None where they do not."""
     reached = min(_whole_prefix(parts), asked - 1)
     for check in CHECKPOINTS:
         if check > reached:
             return None
         failed = sum(part.failed_below(check) for part in parts)
-        if failed and wilson(failed, check, LEVEL)[0] > method.max_failed:
-            return Ended(number, method.name, check, asked, failed, method.max_failed)
+        if failed and wilson(failed, check, LEVEL)[0] > limit:
+            return check, failed
     return None
+
+
+def find_end(store: Store, number: int, key: str, method: Method, asked: int) -> Ended | None:
+    """Where a condition ended by a method with max_failed; None if it did not, or not yet."""
+    if method.max_failed is None:
+        return None
+    found = end_of([store.counted(part) for part in store.parts.of(number, key)], method.max_failed, asked)
+    return None if found is None else Ended(number, method.name, found[0], asked, found[1], method.max_failed)
 
 
 def find_ends(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> list[Ended]:

@@ -14,7 +14,17 @@ from ..spec.model import Condition, Method
 from .early import used
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 
-__all__ = ["Job", "Pace", "Task", "cut", "match_conditions", "match_methods", "method_content", "plan_tasks"]
+__all__ = [
+    "Job",
+    "Pace",
+    "Task",
+    "cut",
+    "is_by_rows",
+    "match_conditions",
+    "match_methods",
+    "method_content",
+    "plan_tasks",
+]
 
 #: Seconds of work that a task is cut to, and its replicates where methods work on rows, tens of milliseconds each.
 TASK_SECONDS, ROWS_TASK = 0.5, 64
@@ -169,7 +179,7 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
 
 def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> Iterator[Task]:
     """What is missing, a task a range of replicates; methods that miss the same replicates share their draws."""
-    needs_rows = [method.estimator != "lmm" for method in methods]
+    needs_rows = [is_by_rows(method) for method in methods]
     for job in jobs:
         wanting: dict[tuple[bool, tuple[tuple[int, int], ...]], list[int]] = {}
         for method, key in enumerate(job.result_keys):
@@ -179,6 +189,11 @@ def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
         for (by_rows, ranges), chosen in wanting.items():
             for first, last in ranges:
                 yield Task(job, tuple(chosen), first, last, by_rows)
+
+
+def is_by_rows(method: Method) -> bool:
+    """Whether a method is Python code that needs rows."""
+    return method.estimator != "lmm"
 
 
 class Pace:

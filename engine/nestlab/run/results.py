@@ -18,7 +18,7 @@ from .files import read_plain
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
 
-__all__ = ["StoredResults", "check_resumable"]
+__all__ = ["StoredResults", "check_resumable", "no_results", "stored_study"]
 
 
 class StoredResults:
@@ -28,12 +28,8 @@ class StoredResults:
         self.folder = Path(folder)
         self._store = Store(self.folder)
         if not self._store.exists:
-            named = Path("results") / self.folder
-            repair = f'did you mean "{named}"?' if Store(named).exists else "run the study first: nestlab run STUDY"
-            raise RefusedError(f"{self.folder} holds no results (no manifest.json); {repair}")
-        with contextlib.suppress(FileNotFoundError):  # which from_toml tells in its own words
-            read_plain(self.folder / "study.toml")
-        self._study = StudyFile.from_toml(self.folder / "study.toml")
+            raise no_results(self.folder)
+        self._study = stored_study(self.folder)
         self._rows = self._store.read_conditions()
         self._store.forget_missing()
         self._store.adopt_unlisted()
@@ -146,6 +142,22 @@ class StoredResults:
 
     def _active(self) -> list[StoredCondition]:
         return [row for row in self._rows if row.active]
+
+
+def stored_study(folder: Path) -> StudyFile:
+    """The study as it was run. RefusedError where a link or a device stands in its place."""
+    with contextlib.suppress(FileNotFoundError):  # which from_toml tells in its own words
+        read_plain(folder / "study.toml")
+    return StudyFile.from_toml(folder / "study.toml")
+
+
+def no_results(folder: Path) -> RefusedError:
+    """What is said of a folder that holds no results."""
+    named = Path("results") / folder
+    repair = (
+        f'did you mean "{named}"?' if (named / "manifest.json").exists() else "run the study first: nestlab run STUDY"
+    )
+    return RefusedError(f"{folder} holds no results (no manifest.json); {repair}")
 
 
 def check_resumable(folder: Path) -> None:

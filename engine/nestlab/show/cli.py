@@ -50,8 +50,11 @@ def _options(
 ) -> None: ...
 
 
+_KEPT = "interrupted; finished parts are kept, the same command goes on from there"
+
+
 @contextmanager
-def _exit_codes() -> Iterator[None]:
+def _exit_codes(*, interrupted: str = _KEPT) -> Iterator[None]:
     """Turn exceptions into one line and the exit code that stands for them; NESTLAB_DEBUG=1 shows the traceback instead."""
     from ..run.files import RefusedError, StorageError
     from ..spec.formula import FormulaError
@@ -69,7 +72,7 @@ def _exit_codes() -> Iterator[None]:
     except StorageError as error:
         raise _fail(str(error), 1) from None
     except KeyboardInterrupt:
-        raise _fail("interrupted; finished parts are kept, the same command goes on from there", INTERRUPTED) from None
+        raise _fail(interrupted, INTERRUPTED) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(1) from None
@@ -116,6 +119,21 @@ def run(
         if path != Path(study):
             typer.echo(f"study file {path}", err=True)
         run_command(path, replications=replications, jobs=jobs, out=out, seed=seed, repair=repair)
+
+
+@app.command()
+def status(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until nobody works at it any more.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks of --watch.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is done, missing and failed, who works at it, and how long the rest takes."""
+    with _exit_codes(interrupted=""):
+        from .status_command import status_command
+
+        if not status_command(results, as_json=as_json, watch=watch, interval=interval):
+            raise typer.Exit(INCOMPLETE)
 
 
 @app.command()

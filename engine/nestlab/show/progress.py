@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TaskID as _TaskID
 
-__all__ = ["BarProgress", "LineProgress", "compiling_said", "progress_for"]
+__all__ = ["BarProgress", "LineProgress", "compiling_said", "duration", "progress_for"]
 
 #: Seconds between plain lines, at first; then a twelfth of the time gone by; at most.
 INTERVAL, SHARE, LONGEST = 5.0, 1 / 12, 600.0
@@ -50,10 +50,11 @@ def _rate(done: int, total: int, seconds: float) -> str:
     if done == 0 or seconds <= 0:
         return "starting"
     rate = done / seconds
-    return f"{rate:,.0f} fits/s, {_duration((total - done) / rate)} left"
+    return f"{rate:,.0f} fits/s, {duration((total - done) / rate)} left"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 12 s, 3 min 5 s, 2 h 10 min."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
