@@ -199,10 +199,48 @@ def test_methods_are_compared_by_means_with_their_mcse(material: Material) -> No
         values = dict.fromkeys((1, 3, 5), (power, 400))
         some = set_values(some, estimand="arm", method=method, measure="power", values=values)
     # sqrt(3 x .24/400)/3 = .0141, sqrt(3 x .25/400)/3 = .0144, sqrt(3 x .21/400)/3 = .0132
-    assert told(some, "Comparison of methods", "arm, power") == (
+    assert told(some, "Comparison of methods", "arm, power").startswith(
         "mean over the 3 conditions where there is an effect: ml 0.700 (0.013), reml/z 0.600 (0.014), "
-        "reml/satterthwaite 0.500 (0.014); n = 1,200 each."
+        "reml/satterthwaite 0.500 (0.014); n = 1,200 each. Differences from reml/z: "
     )
+
+
+def test_differences_of_methods_are_paired(material: Material) -> None:
+    """Means of the differences over conditions 1, 3, 5, with McNemar's variances; the unpaired MCSE would be 0.03."""
+    text = told(material, "Comparison of methods", "arm, power")
+    rejects = {}
+    for label, name, df in (("reml/z", "reml", "df.arm/z"), ("ml", "ml", "df.arm")):
+        frame = material.results.replicates(method=name).query("condition in (1, 3, 5)")
+        assert np.isinf(frame[df]).all()
+        hits = (frame["estimate.arm"] / frame["se.arm"]).abs() > 1.959964
+        rejects[label] = hits.to_numpy().reshape(3, 120)
+    b = (rejects["ml"] & ~rejects["reml/z"]).sum(axis=1)
+    c = (rejects["reml/z"] & ~rejects["ml"]).sum(axis=1)
+    variance = (b + c - (b - c) ** 2 / 120) / 120**2
+    expected = value_with_mcse((b - c).sum() / 360, np.sqrt(variance.sum()) / 3)
+    assert variance.sum() > 0
+    assert f"ml {expected}" in text.partition("Differences from reml/z: ")[2]
+    assert text.endswith("; n = 360 each.")
+
+
+def test_where_no_replicate_differs_the_limits_stand_by(material: Material) -> None:
+    from nestlab.measure.intervals import wilson
+    from nestlab.show.report.findings import _differences
+
+    rows = pd.DataFrame(
+        {
+            "method": ["ml"] * 3,
+            "difference": 0.0,
+            "mcse": 0.0,
+            "gained": 0,
+            "lost": 0,
+            "n": [120, 120, 60],
+            "condition": [1, 3, 5],
+        }
+    )
+    end = f"{wilson(0, 300)[1]:.2g}"
+    assert _differences("reml", rows) == f" Differences from reml: ml 0 (0), 95 % limits -{end} to {end}; n = 300 each."
+    assert _differences("reml", rows.iloc[:0]) == ""
 
 
 def test_failures_are_counted(material: Material) -> None:
@@ -386,6 +424,13 @@ def test_every_measure_of_the_summary_is_defined(material: Material) -> None:
     rows = table(ademp(material), "Performance measures", "Measures").rows
     assert {row[0] for row in rows} == set(material.summary["measure"]) <= set(MEASURES)
     assert all(row[1] and row[2] for row in rows)
+
+
+def test_mcses_of_differences_are_stated_where_there_are_methods_to_compare(material: Material) -> None:
+    assert "(McNemar)" in words(ademp(material), "Performance measures")
+    first = [{**ARMS["method"][1]}]
+    alone = replace(material, study=nl.Study.from_dict({**copy.deepcopy(ARMS), "method": first}).file)
+    assert "(McNemar)" not in words(ademp(alone), "Performance measures")
 
 
 def test_replications_software_seed_and_streams(material: Material) -> None:

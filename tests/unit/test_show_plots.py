@@ -434,8 +434,12 @@ def test_convergence_rates(grid: nl.Results) -> None:
     assert "All fits converged" in caption(axes[0, 0].figure)
 
 
-def test_methods_side_by_side(ten: nl.Results, many: nl.Results) -> None:
+def test_methods_side_by_side_point_to_their_differences(ten: nl.Results, many: nl.Results) -> None:
     figure = plots.draw(ten, "methods")
+    said = [t.get_text().replace("\n", " ") for t in figure.texts]
+    assert any("those of differences on the same data: nestlab compare" in text for text in said)
+    alone = plots.draw(ten, "methods", method="lrt")
+    assert not any("nestlab compare" in t.get_text().replace("\n", " ") for t in alone.texts)
     assert [ax.get_title(loc="left") for ax in figure.get_axes()] == ["power", "coverage", "bias", "empirical SE"]
     assert len(figure.legends[0].get_texts()) == 10
     assert title(plots.draw(ten, "methods", measure="width")) == "Methods: mean interval width of arm"

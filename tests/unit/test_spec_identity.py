@@ -158,6 +158,25 @@ def test_result_key() -> None:
     assert len({result_key(key, method) for method in [METHOD, *other]} | {result_key("0", METHOD)}) == 5
 
 
+def test_result_key_of_methods_by_rows_and_of_selection() -> None:
+    """All that decides what they give; a level that no test uses is not part of it."""
+    small = parse_formula("y ~ x*z + (1 | g)")
+    gee = replace(METHOD, estimator="gee")
+    own = replace(METHOD, estimator="function", function="a:f", digest="1")
+    lrt = replace(METHOD, select="lrt", compare=small)
+    aic = replace(lrt, select="aic")
+    different = [
+        METHOD, replace(METHOD, compare=small), gee, replace(gee, working="ar1"), replace(gee, covariance="naive"), own,
+        replace(own, function="a:g"), replace(own, digest="2"), lrt, replace(lrt, select_alpha=0.1),
+        replace(lrt, reference="chisq"), replace(lrt, compare=parse_formula("y ~ x*z")), aic,
+    ]  # fmt: skip
+    assert len({result_key("0", method) for method in different}) == len(different)
+    assert result_key("0", replace(aic, select_alpha=0.1)) == result_key("0", aic)
+    assert result_key("0", replace(METHOD, select_alpha=0.1, working="ar1", covariance="naive")) == result_key(
+        "0", METHOD
+    )
+
+
 def test_describe_in_the_study_file_s_words() -> None:
     assert describe(CONDITION) == {
         "seed": 7,

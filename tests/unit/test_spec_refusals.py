@@ -74,6 +74,11 @@ NAMES = "must be letters, digits, - _ . (at most 100, no . or - first, no . last
 CLUSTERS = "must be a whole number from 2 to 1000000"
 CLUSTER_SIZE = "must be a whole number from 1 to 1000000000, or a list of one per cluster"
 SHARE = "a number in [0, 1), 1 not included; write a share such as 0.1"
+FUNCTION = (
+    'must be text such as "module:function"; name a module and a function in it, with a colon between, as in '
+    "Python's import"
+)
+INTERCEPT_ONLY = "y ~ x + z + (1 | school)"
 FORMULA = 'truth.formula = "y ~ x + z + (1 + x | school)"'
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -404,7 +409,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"method/0/name": "a/b"}, f'method.1.name = "a/b": {NAMES}; rename the method'),
     (
         {"method/0/estimator": "ols"},
-        'method.reml.estimator = "ols": must be "lmm" or "statsmodels"; remove it for "lmm"',
+        'method.reml.estimator = "ols": must be "lmm" or "statsmodels" or "gee" or "function"; remove it for "lmm"',
     ),
     ({"method/0/reml": 1}, "method.reml.reml = 1: must be true or false; write true or false, without quotes"),
     (
@@ -685,6 +690,113 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (
         {"method/0/draws": 5, "method/0/intervals": "bootstrap"},
         "method.reml.draws = 5: must be a whole number from 19 to 1000000; write a number such as 999",
+    ),
+    # estimators that work on rows
+    (
+        {"method/0/estimator": "gge"},
+        'method.reml.estimator = "gge": must be "lmm" or "statsmodels" or "gee" or "function"; did you mean "gee"?',
+    ),
+    (
+        {"method/0/working": "ar"},
+        'method.reml.working = "ar": must be "exchangeable" or "independence" or "ar1"; did you mean "ar1"?',
+    ),
+    (
+        {"method/0/covariance": 1},
+        'method.reml.covariance = 1: must be "robust" or "naive" or "bias_reduced"; remove it for "robust"',
+    ),
+    ({"method/0/working": "ar1"}, 'method.reml.working = "ar1": needs estimator = "gee"; add it, or remove this'),
+    (
+        {"method/0/covariance": "naive"},
+        'method.reml.covariance = "naive": needs estimator = "gee"; add it, or remove this',
+    ),
+    (
+        {"method/0/estimator": "gee", "method/0/reml": False},
+        'method.reml.reml = false: is of mixed models, and this method fits none; remove it, or write estimator = "lmm"',
+    ),
+    (
+        {"method/0/estimator": "gee", "method/0/singular_df": "refit"},
+        'method.reml.singular_df = "refit": is of mixed models, and this method fits none; remove it, or write estimator = "lmm"',
+    ),
+    (
+        {"method/0/estimator": "gee", "method/0/df": "satterthwaite"},
+        'method.reml.df = "satterthwaite": must be "z", "residual" or "between-within" for this estimator; write one of '
+        "these, or remove estimator",
+    ),
+    (
+        {"method/0/estimator": "gee", "method/0/compare": "y ~ x + (1 | school)"},
+        'method.reml.compare = "y ~ x + (1 | school)": needs estimator = "lmm"; remove one of the two',
+    ),
+    (
+        {"method/0/estimator": "gee", "method/0/formula": "y ~ x + z + (1 | class)"},
+        'method.reml.formula = "y ~ x + z + (1 | class)": must have the grouping factor of truth.formula; write school for class',
+    ),
+    (
+        {"method/0/estimator": "gee", "method/0/formula": "y ~ x + w"},
+        'method.reml.formula = "y ~ x + w": uses w, which is no predictor of the study; add [predictors.w]',
+    ),
+    (
+        {"method/0/estimator": "function"},
+        'method.reml.function is missing: estimator = "function" calls it; add function = "module:function"',
+    ),
+    (
+        {"method/0/function": "a:b"},
+        'method.reml.function = "a:b": needs estimator = "function"; add it, or remove this',
+    ),
+    ({"method/0/estimator": "function", "method/0/function": "a.b"}, f'method.reml.function = "a.b": {FUNCTION}'),
+    ({"method/0/estimator": "function", "method/0/function": "a:b:c"}, f'method.reml.function = "a:b:c": {FUNCTION}'),
+    ({"method/0/estimator": "function", "method/0/function": "a..b:c"}, f'method.reml.function = "a..b:c": {FUNCTION}'),
+    ({"method/0/estimator": "function", "method/0/function": "a:def"}, f'method.reml.function = "a:def": {FUNCTION}'),
+    ({"method/0/estimator": "function", "method/0/function": 3}, f"method.reml.function = 3: {FUNCTION}"),
+    (
+        {"method/0/estimator": "function", "method/0/function": "a:b", "method/0/df": "residual"},
+        'method.reml.df = "residual": is not nestlab\'s to choose here: the function gives the degrees of freedom; remove it',
+    ),
+    (
+        {
+            "method/0/estimator": "function",
+            "method/0/function": "a:b",
+            "contrast": [{"name": "c", "weights": {"x": 1}}],
+        },
+        "contrast.c.weights is estimated by no method: none has all of x in its formula; add one",
+    ),
+    # a model chosen by the data
+    ({"method/0/select": "bic"}, 'method.reml.select = "bic": must be "lrt" or "aic"; did you mean "aic"?'),
+    (
+        {"method/0/select": "aic"},
+        'method.reml.select = "aic": needs the smaller model; add compare = "y ~ x + (1 | cluster)", say, or remove it',
+    ),
+    (
+        {"method/0/select": "lrt", "method/0/estimator": "gee"},
+        'method.reml.select = "lrt": needs estimator = "lmm"; remove one of the two',
+    ),
+    (
+        {"method/0/select_alpha": 0.1},
+        'method.reml.select_alpha = 0.1: is the level of a selecting test, and there is none; add select = "lrt", or remove it',
+    ),
+    (
+        {"method/0/select": "aic", "method/0/compare": INTERCEPT_ONLY, "method/0/select_alpha": 0.1},
+        'method.reml.select_alpha = 0.1: is the level of a selecting test, and there is none; add select = "lrt", or remove it',
+    ),
+    (
+        {"method/0/select": "lrt", "method/0/compare": INTERCEPT_ONLY, "method/0/select_alpha": 1},
+        "method.reml.select_alpha = 1: must be a number between 0 and 1, neither included; write a level such as 0.05",
+    ),
+    (
+        {"method/0/select": "aic", "method/0/compare": INTERCEPT_ONLY, "method/0/reference": "chisq"},
+        'method.reml.reference = "chisq": judges a test, and select = "aic" makes none; remove it, or write select = "lrt"',
+    ),
+    (
+        {"method/0/select": "lrt", "method/0/compare": INTERCEPT_ONLY, "method/0/intervals": "profile"},
+        'method.reml.intervals = "profile": must be absent beside select, which reports t intervals; remove it',
+    ),
+    (
+        {"method/0/select": "lrt", "method/0/compare": INTERCEPT_ONLY, "method/0/variance_intervals": "wald"},
+        'method.reml.variance_intervals = "wald": must be absent beside select, which reports t intervals; remove it',
+    ),
+    (
+        {"method/0/select": "lrt", "method/0/compare": "y ~ x + (1 + x | school)"},
+        'method.reml.compare = "y ~ x + (1 + x | school)": needs reml = false, for restricted likelihoods of different '
+        "fixed effects can't be compared; add it",
     ),
     (
         {"method/0/reference": "exact"},

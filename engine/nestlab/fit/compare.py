@@ -43,18 +43,21 @@ def lr_statistics(null: Fits, full: Fits) -> Array:
     return np.where(optima, lr_statistic(null.deviance, full.deviance), np.nan)
 
 
-def p_value(comparison: Comparison, statistic: ArrayLike) -> Array:
+def p_value(comparison: Comparison, statistic: ArrayLike, *, mixture: bool = True) -> Array:
     """P(T >= statistic) under the null by the mixture, of statistics made by `lr_statistic`; 1 at 0, nan at nan.
 
-    Below 0 a statistic is no likelihood ratio of nested models' optima: nan.
+    mixture: False judges by chi-square with as many degrees of freedom as parameters are tested, as anova() in R does; for a
+    variance, which lies on the boundary, that is conservative. Below 0 a statistic is no likelihood ratio of nested models'
+    optima: nan.
     """
-    if not comparison.mixture:
+    parts = comparison.mixture if mixture else ((1.0, len(comparison.tested)),)
+    if not parts:
         raise ValueError(
             f"the test of {comparison.name} has no known large-sample distribution: use the bootstrap, or test fewer parameters "
             "at once"
         )
     T = np.asarray(statistic, dtype=float)
     p = np.zeros_like(T)
-    for weight, df in comparison.mixture:
+    for weight, df in parts:
         p += weight * (chdtrc(df, np.maximum(T, 0.0)) if df else (T <= 0.0))
     return np.where(T >= 0.0, p, np.nan)

@@ -35,13 +35,16 @@ from scipy.special import bdtr, ndtri
 __all__ = [
     "Mcse",
     "Measured",
+    "Sample",
     "end_measures",
     "error_measures",
     "estimate_measures",
     "interval_measures",
+    "median_measure",
     "proportion",
     "rejection_measures",
     "relative_precision",
+    "standard_error",
 ]
 
 Array: TypeAlias = NDArray[np.float64]
@@ -66,18 +69,18 @@ def estimate_measures(x: Array, truth: float | Array, *, mcse: Mcse) -> list[Mea
     replicate has a truth of its own (N,), finite, bias and empse are those of the errors x - truth, relbias is in percent of
     the mean truth.
     """
-    sample = _Sample.of(x)
-    n, mean_mcse = sample.n, _standard_error(sample.deviation)
-    measures = [Measured("mean", sample.mean, mean_mcse, n), _median(x)]
-    spread = _Sample.of(x - truth) if isinstance(truth, np.ndarray) else sample
+    sample = Sample.of(x)
+    n, mean_mcse = sample.n, standard_error(sample.deviation)
+    measures = [Measured("mean", sample.mean, mean_mcse, n), median_measure(x)]
+    spread = Sample.of(x - truth) if isinstance(truth, np.ndarray) else sample
     empse = math.sqrt(spread.variance)
     if mcse == "morris":
         empse_mcse = empse / math.sqrt(2 * (n - 1)) if n > 1 else NAN
     else:
-        empse_mcse = _ratio(_standard_error(spread.variance_influence()), 2 * empse)
+        empse_mcse = _ratio(standard_error(spread.variance_influence()), 2 * empse)
     measures.append(Measured("empse", empse, empse_mcse, n))
     if isinstance(truth, np.ndarray):
-        measures += _own_bias(spread, _Sample.of(truth))
+        measures += _own_bias(spread, Sample.of(truth))
     elif not math.isfinite(truth):
         return measures
     else:
@@ -86,19 +89,19 @@ def estimate_measures(x: Array, truth: float | Array, *, mcse: Mcse) -> list[Mea
             percent = 100 / abs(truth)
             measures.append(Measured("relbias", 100 * (sample.mean - truth) / truth, percent * mean_mcse, n))
     error = x - truth
-    square = _Sample.of(error * error)
-    rmse, mse_mcse = math.sqrt(square.mean), _standard_error(square.deviation)
+    square = Sample.of(error * error)
+    rmse, mse_mcse = math.sqrt(square.mean), standard_error(square.deviation)
     measures.append(Measured("mse", square.mean, mse_mcse, n))
     measures.append(Measured("rmse", rmse, _ratio(mse_mcse, 2 * rmse), n))
     return measures
 
 
-def _own_bias(error: _Sample, truth: _Sample) -> list[Measured]:
+def _own_bias(error: Sample, truth: Sample) -> list[Measured]:
     """bias and relbias of errors about truths of their own; both means are random, so both are in the MCSE of relbias."""
-    measures = [Measured("bias", error.mean, _standard_error(error.deviation), error.n)]
+    measures = [Measured("bias", error.mean, standard_error(error.deviation), error.n)]
     if truth.n and truth.mean != 0:
         ratio = error.mean / truth.mean
-        relative = _standard_error(error.deviation - ratio * truth.deviation) / abs(truth.mean)
+        relative = standard_error(error.deviation - ratio * truth.deviation) / abs(truth.mean)
         measures.append(Measured("relbias", 100 * ratio, 100 * relative, error.n))
     return measures
 
@@ -109,17 +112,17 @@ def error_measures(x: Array, se: Array, *, mcse: Mcse) -> list[Measured]:
     Morris et al. (2019), Table 6, where the MCSE of relerror takes estimates as normal and independent of se; here it
     takes both from the replicates.
     """
-    sample, square = _Sample.of(x), _Sample.of(se * se)
+    sample, square = Sample.of(x), Sample.of(se * se)
     n, variance = sample.n, square.mean
     modelse, empse = math.sqrt(variance), math.sqrt(sample.variance)
-    modelse_mcse = _ratio(_standard_error(square.deviation), 2 * modelse)
+    modelse_mcse = _ratio(standard_error(square.deviation), 2 * modelse)
     ratio = _ratio(modelse, empse)
     if mcse == "morris":
         term = 1 / (2 * (n - 1)) if n > 1 else NAN
         relative = math.sqrt(_ratio(modelse_mcse * modelse_mcse, variance) + term)
     elif variance > 0 and sample.variance > 0:
         influence = square.deviation / (2 * variance) - sample.variance_influence() / (2 * sample.variance)
-        relative = _standard_error(influence)
+        relative = standard_error(influence)
     else:
         relative = NAN
     return [
@@ -139,13 +142,13 @@ def interval_measures(x: Array, half: Array, truth: float) -> list[Measured]:
     tests/calibration the spread is 1.1 to 1.3 times as large.
     """
     error = x - truth
-    becover = np.abs(_Sample.of(x).deviation) <= half
+    becover = np.abs(Sample.of(x).deviation) <= half
     return _of_intervals(-error > half, error > half, becover, 2 * half, truth)
 
 
 def end_measures(x: Array, lower: Array, upper: Array, truth: float) -> list[Measured]:
     """The same of N intervals [lower_i, upper_i] about estimates x_i, lower <= upper; infinite ends give no width."""
-    mean = _Sample.of(x).mean
+    mean = Sample.of(x).mean
     becover = (lower <= mean) & (mean <= upper)
     return _of_intervals(upper < truth, lower > truth, becover, upper - lower, truth)
 
@@ -157,8 +160,8 @@ def _of_intervals(
     if math.isfinite(truth):
         hits = (("cover", ~(below | above)), ("below", below), ("above", above))
         measures += [proportion(measure, hit) for measure, hit in hits]
-    sample = _Sample.of(width)
-    measures.append(Measured("width", sample.mean, _standard_error(sample.deviation), sample.n))
+    sample = Sample.of(width)
+    measures.append(Measured("width", sample.mean, standard_error(sample.deviation), sample.n))
     return measures
 
 
@@ -180,17 +183,17 @@ def rejection_measures(
     if x is None or effect == 0 or not math.isfinite(effect):
         return measures
     found = (x[rejects & np.isfinite(x)] - null) / effect
-    size = _Sample.of(np.abs(found))
+    size = Sample.of(np.abs(found))
     measures.append(proportion("type_s", found < 0))
-    measures.append(Measured("type_m", size.mean, _standard_error(size.deviation), size.n))
+    measures.append(Measured("type_m", size.mean, standard_error(size.deviation), size.n))
     return measures
 
 
 def _own_types(rejects: NDArray[np.bool_], found: Array, effect: Array) -> list[Measured]:
     kept = rejects & np.isfinite(found) & np.isfinite(effect)
-    size, true_size = _Sample.of(np.abs(found[kept])), _Sample.of(np.abs(effect[kept]))
+    size, true_size = Sample.of(np.abs(found[kept])), Sample.of(np.abs(effect[kept]))
     ratio = _ratio(size.mean, true_size.mean)
-    error = _ratio(_standard_error(size.deviation - ratio * true_size.deviation), true_size.mean)
+    error = _ratio(standard_error(size.deviation - ratio * true_size.deviation), true_size.mean)
     return [proportion("type_s", found[kept] * effect[kept] < 0), Measured("type_m", ratio, error, size.n)]
 
 
@@ -200,14 +203,14 @@ def relative_precision(x: Array, reference: Array, *, mcse: Mcse) -> Measured:
     x and reference hold the estimates of two methods on the same N replicates, in the same order. Morris et al.
     (2019), Table 6.
     """
-    a, b = _Sample.of(reference), _Sample.of(x)
+    a, b = Sample.of(reference), Sample.of(x)
     ratio = _ratio(a.variance, b.variance)
     if mcse == "morris":
         covariance = _mean(a.deviation * b.deviation)
         unshared = 1 - _ratio(covariance * covariance, _mean(a.deviation**2) * _mean(b.deviation**2))
         error = 200 * ratio * math.sqrt(max(unshared, 0.0) / (a.n - 1)) if a.n > 1 and unshared == unshared else NAN
     elif b.variance > 0:
-        error = 100 * _standard_error(a.variance_influence() - ratio * b.variance_influence()) / b.variance
+        error = 100 * standard_error(a.variance_influence() - ratio * b.variance_influence()) / b.variance
     else:
         error = NAN
     return Measured("relprec", 100 * (ratio - 1), error, a.n)
@@ -221,7 +224,7 @@ def proportion(measure: str, hits: NDArray[np.bool_]) -> Measured:
     return Measured(measure, k / n, math.sqrt(k * (n - k) / n) / n, n, k)
 
 
-class _Sample(NamedTuple):
+class Sample(NamedTuple):
     """N values by their mean, deviations from it and variance (divisor N - 1; nan below two values)."""
 
     n: int
@@ -230,15 +233,15 @@ class _Sample(NamedTuple):
     variance: float
 
     @staticmethod
-    def of(x: Array) -> _Sample:
+    def of(x: Array) -> Sample:
         n = x.size
         if n == 0:
-            return _Sample(0, NAN, x, NAN)
+            return Sample(0, NAN, x, NAN)
         # Shifted by one of the values: a constant column then has deviations of exactly 0, not of an ulp.
         shifted = x - x[0]
         offset = float(shifted.mean())
         deviation = shifted - offset
-        return _Sample(n, float(x[0]) + offset, deviation, _mean(deviation * deviation) * n / (n - 1) if n > 1 else NAN)
+        return Sample(n, float(x[0]) + offset, deviation, _mean(deviation * deviation) * n / (n - 1) if n > 1 else NAN)
 
     def variance_influence(self) -> Array:
         """psi of s^2: the jackknife's pseudovalues about their mean; nan below three values."""
@@ -249,7 +252,7 @@ class _Sample(NamedTuple):
         return influence
 
 
-def _median(x: Array) -> Measured:
+def median_measure(x: Array) -> Measured:
     """The median with Price and Bonett's standard error (2001, J Stat Comput Simul 68:295).
 
     The distance between two order statistics about sqrt(N) ranks on either side, over twice the normal quantile of
@@ -268,7 +271,7 @@ def _median(x: Array) -> Measured:
     return Measured("median", value, (float(ordered[high]) - float(ordered[low])) / (2 * quantile), n)
 
 
-def _standard_error(influence: Array) -> float:
+def standard_error(influence: Array) -> float:
     """sqrt(sum psi_i^2 / (N (N - 1))); nan below two values."""
     n = influence.size
     return math.sqrt(_mean(influence * influence) / (n - 1)) if n > 1 else NAN

@@ -13,7 +13,8 @@ Subsets: "all", every replicate with a result; "converged", those of them whose 
 which every method that has this estimand (and, for measures of inference, its standard errors, intervals or tests)
 has a result. Measures of a method as a whole, estimand "", are shares of all its replicates: converged (singular ones
 included), singular, failed (no estimates); what is neither converged nor failed stopped short; inference_failed
-(estimates, but not all inference) where the method tells. In subset "converged" singular is the share of converged
+(estimates, but not all inference) where the method tells; selected, the share in which a method that chooses between two
+models reports the larger one. In subset "converged" singular is the share of converged
 fits.
 
 Where each replicate has a truth of its own (`Estimates.truth`), x_i - truth_i takes the place of x_i in all measures but mean
@@ -48,7 +49,9 @@ from .measures import (
 )
 from .results import Estimates, MethodResults
 
-__all__ = ["COLUMNS", "MEASURES", "SUBSETS", "Estimates", "MethodResults", "summarise"]
+__all__ = [
+    "COLUMNS", "MEASURES", "SUBSETS", "Estimates", "MethodResults", "Run", "Target", "aligned", "at", "summarise",
+]  # fmt: skip
 
 Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -58,7 +61,7 @@ SUBSETS = ("all", "converged", "common")
 MEASURES = (
     *("mean", "median", "bias", "relbias", "empse", "mse", "rmse", "modelse", "relerror"),
     *("cover", "becover", "below", "above", "width", "power", *SPREAD, "type_s", "type_m", "relprec"),
-    *("converged", "singular", "failed", "inference_failed"),
+    *("converged", "singular", "failed", "inference_failed", "selected"),
 )
 COLUMNS = (
     *("method", "estimand", "measure", "subset", "value", "mcse", "n"),
@@ -97,7 +100,7 @@ def measure(methods: Sequence[MethodResults], truth: Mapping[str, float], *, mcs
     names = [method.name for method in methods]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"methods are named {names}; allowed is one or more with distinct names: rename or drop one")
-    runs = _aligned(methods)
+    runs = aligned(methods)
     with np.errstate(all="ignore"):
         rows = [row for run in runs for row in _whole(run)]
         for estimand in dict.fromkeys(name for method in methods for name in method.estimands):
@@ -105,7 +108,7 @@ def measure(methods: Sequence[MethodResults], truth: Mapping[str, float], *, mcs
     return rows
 
 
-class _Run(NamedTuple):
+class Run(NamedTuple):
     """A method on the replicates of all methods; `ran` marks its own."""
 
     method: MethodResults
@@ -122,16 +125,16 @@ class Row(NamedTuple):
     missing: int | None
 
 
-def _aligned(methods: Sequence[MethodResults]) -> list[_Run]:
+def aligned(methods: Sequence[MethodResults]) -> list[Run]:
     """All methods on one sorted set of replicates, or as they are if that is the same already."""
     first = methods[0].replicate
     if all(np.array_equal(method.replicate, first) for method in methods[1:]):
-        return [_Run(method, np.ones(first.size, dtype=bool)) for method in methods]
+        return [Run(method, np.ones(first.size, dtype=bool)) for method in methods]
     union = np.unique(np.concatenate([method.replicate for method in methods]))
     return [_on(union, method) for method in methods]
 
 
-def _on(union: NDArray[np.integer[Any]], method: MethodResults) -> _Run:
+def _on(union: NDArray[np.integer[Any]], method: MethodResults) -> Run:
     places = np.searchsorted(union, method.replicate)
 
     def flags(values: Mask) -> Mask:
@@ -161,21 +164,25 @@ def _on(union: NDArray[np.integer[Any]], method: MethodResults) -> _Run:
         estimands=estimands,
         inference_failed=None if unsure is None else flags(unsure),
         drawn=None if method.drawn is None else Drawn([numbers(values) for values in method.drawn.values]),
+        selected=None if method.selected is None else numbers(method.selected),
     )
-    return _Run(whole, flags(np.ones(places.size, dtype=bool)))
+    return Run(whole, flags(np.ones(places.size, dtype=bool)))
 
 
-def _whole(run: _Run) -> Iterator[Row]:
+def _whole(run: Run) -> Iterator[Row]:
     method = run.method
     for measure in ("converged", "singular", "failed", "inference_failed"):
         hits = getattr(method, measure)
         if hits is not None:
             yield Row(method.name, "", "all", proportion(measure, hits[run.ran]), None)
+    if method.selected is not None:
+        chosen = method.selected[run.ran & np.isfinite(method.selected)]
+        yield Row(method.name, "", "all", proportion("selected", chosen > 0), None)
     yield Row(method.name, "", "converged", proportion("singular", method.singular[method.converged]), None)
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
+class Target:
     """One method's columns for one estimand, None for what it has not.
 
     error: the estimates less each replicate's own truth, where it has one. half: half-widths of the intervals, unless `ends`
@@ -183,7 +190,7 @@ class _Target:
     "interval", "test"), where it has a result; "pair" where the reference of relprec, with errors `reference`, has one too.
     """
 
-    run: _Run
+    run: Run
     part: Estimates
     x: Array | None
     error: Array | None
@@ -195,7 +202,7 @@ class _Target:
     has: Mapping[str, Mask]
 
     @staticmethod
-    def of(run: _Run, part: Estimates) -> _Target:
+    def of(run: Run, part: Estimates) -> Target:
         x, se, lower, upper, truth = map(_floats, (part.estimate, part.se, part.lower, part.upper, part.truth))
         error = x if x is None or truth is None else x - truth
         alpha, fitted = run.method.alpha, ~run.method.failed
@@ -213,17 +220,17 @@ class _Target:
         decided = decide(part, half, alpha)
         if decided is not None:
             has["test"] = decided.known & (fitted if part.p is not None else has["error"])
-        return _Target(run, part, x, error, se, half, ends, None if decided is None else decided.rejects, None, has)
+        return Target(run, part, x, error, se, half, ends, None if decided is None else decided.rejects, None, has)
 
-    def against(self, other: _Target) -> _Target:
+    def against(self, other: Target) -> Target:
         if self.x is None or other.x is None:
             return self
         pair = self.has["estimate"] & other.has["estimate"]
         return replace(self, reference=other.error, has={**self.has, "pair": pair})
 
 
-def _of_estimand(estimand: str, runs: Sequence[_Run], truth: float, mcse: Mcse) -> Iterator[Row]:
-    targets = [_Target.of(run, run.method.estimands[estimand]) for run in runs if estimand in run.method.estimands]
+def _of_estimand(estimand: str, runs: Sequence[Run], truth: float, mcse: Mcse) -> Iterator[Row]:
+    targets = [Target.of(run, run.method.estimands[estimand]) for run in runs if estimand in run.method.estimands]
     first = targets[0]
     if len(targets) > 1 and first.run is runs[0]:
         targets = [target.against(first) for target in targets]
@@ -249,7 +256,7 @@ def _of_estimand(estimand: str, runs: Sequence[_Run], truth: float, mcse: Mcse) 
 
 
 def _of_subsets(
-    target: _Target, subsets: Iterable[tuple[str, Mapping[str, Mask], Mask | None]], truth: float, mcse: Mcse
+    target: Target, subsets: Iterable[tuple[str, Mapping[str, Mask], Mask | None]], truth: float, mcse: Mcse
 ) -> Iterator[tuple[str, list[Measured], int | None]]:
     """Each subset, its measures, its number of replicates; None where those are the ones with a result, "common".
 
@@ -264,45 +271,46 @@ def _of_subsets(
         yield subset, measures, None if population is None else int(np.count_nonzero(population))
 
 
-def _measures(target: _Target, masks: Mapping[str, Mask], truth: float, mcse: Mcse) -> list[Measured]:
+def _measures(target: Target, masks: Mapping[str, Mask], truth: float, mcse: Mcse) -> list[Measured]:
     part, x, error = target.part, target.x, target.error
     own, drawn = _floats(part.truth), target.run.method.drawn
     measures = []
     if x is not None and error is not None:
         mask = masks["estimate"]
-        measures += estimate_measures(_at(mask, x), truth if own is None else _at(mask, own), mcse=mcse)
+        measures += estimate_measures(at(mask, x), truth if own is None else at(mask, own), mcse=mcse)
         measures += _inference(target, error, masks, truth if own is None else 0.0, mcse)
     if target.rejects is not None:
         mask = masks["test"]
-        tested = None if x is None or part.equivalence is not None else _at(mask, x)
-        rejects = _at(mask, target.rejects)
-        measures += rejection_measures(rejects, tested, truth if own is None else _at(mask, own), part.null)
+        tested = None if x is None or part.equivalence is not None else at(mask, x)
+        rejects = at(mask, target.rejects)
+        measures += rejection_measures(rejects, tested, truth if own is None else at(mask, own), part.null)
         if drawn is not None:
             measures += power_spread(rejects, drawn.basis(mask))
     return sorted(measures, key=lambda measured: MEASURES.index(measured.measure))
 
 
-def _inference(target: _Target, x: Array, masks: Mapping[str, Mask], truth: float, mcse: Mcse) -> Iterator[Measured]:
+def _inference(target: Target, x: Array, masks: Mapping[str, Mask], truth: float, mcse: Mcse) -> Iterator[Measured]:
     """The measures of standard errors and intervals, and relprec; x: estimates, or errors about a truth of 0."""
     if target.se is not None:
         mask = masks["error"]
-        yield from error_measures(_at(mask, x), _at(mask, target.se), mcse=mcse)
+        yield from error_measures(at(mask, x), at(mask, target.se), mcse=mcse)
     if target.ends is not None:
         mask = masks["interval"]
-        yield from end_measures(_at(mask, x), _at(mask, target.ends[0]), _at(mask, target.ends[1]), truth)
+        yield from end_measures(at(mask, x), at(mask, target.ends[0]), at(mask, target.ends[1]), truth)
     if target.half is not None:
         mask = masks["interval"]
-        yield from interval_measures(_at(mask, x), _at(mask, target.half), truth)
+        yield from interval_measures(at(mask, x), at(mask, target.half), truth)
     if target.reference is not None:
         mask = masks["pair"]
-        yield relative_precision(_at(mask, x), _at(mask, target.reference), mcse=mcse)
+        yield relative_precision(at(mask, x), at(mask, target.reference), mcse=mcse)
 
 
 def _floats(values: Array | None) -> Array | None:
     return None if values is None else np.asarray(values, dtype=np.float64)
 
 
-def _at(mask: Mask, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
+def at(mask: Mask, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
+    """The values of these replicates."""
     return values if mask.all() else values[mask]
 
 

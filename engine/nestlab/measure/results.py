@@ -59,7 +59,8 @@ class MethodResults:
     (R,) a part of converged; failed: (R,) the fit gave no estimates, disjoint from converged. alpha in (0, 1): the
     level of tests, and 1 - that of intervals. inference_failed: (R,) the fit has estimates and its inference failed,
     disjoint from failed; it is counted, and what has no result for it is nan in its column. drawn: what replicates drew
-    from priors, if they did. ValueError where these do not hold.
+    from priors, if they did. selected: (R,) of a method that chooses between two models, 1 where it reports the larger one, 0
+    where the smaller one, nan where neither. ValueError where these do not hold.
     """
 
     name: str
@@ -71,6 +72,7 @@ class MethodResults:
     alpha: float = 0.05
     inference_failed: Mask | None = None
     drawn: Drawn | None = None
+    selected: Array | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
@@ -84,6 +86,8 @@ class MethodResults:
                 _require_shape(self, flag, getattr(self, flag))
         for number, values in enumerate(() if self.drawn is None else self.drawn.values):
             _require_shape(self, f"drawn[{number}]", values)
+        if self.selected is not None:
+            _require_shape(self, "selected", self.selected)
         for estimand, part in self.estimands.items():
             _require_columns(self, estimand, part)
             _require_test(self, estimand, part)

@@ -81,8 +81,8 @@ class Analysis:
         intervals = self._intervals(gram, fits, block, first, last)
         unfinished = np.where(self._lacks_a_limit(fits, intervals), InferenceStatus.no_interval, InferenceStatus.ok)
         columns |= intervals
-        if self.method.compare is not None:
-            p = self._test(draw, gram, fits, block, first, last)
+        if self.method.tests_ratio:
+            p = self.ratio_test(draw, gram, fits, block, first, last)
             unfinished[np.isnan(p)] = InferenceStatus.no_test
             columns[f"p.{tested_estimand(self.method)}"] = p
         for suffix in self.method.suffixes:
@@ -153,7 +153,7 @@ class Analysis:
                 *self._alone(fitted, r),
                 level=1 - method.alpha,
                 draws=method.draws,
-                generator=self._stream(block, r),
+                generator=self.stream(block, r),
             )
             for r in range(first, last)
         ]
@@ -189,7 +189,8 @@ class Analysis:
                 missing |= lost
         return missing
 
-    def _stream(self, block: int, replicate: int) -> Generator:
+    def stream(self, block: int, replicate: int) -> Generator:
+        """Of the numbers that the analysis of one replicate (its place in the block) draws."""
         return resampling_generator(self.seed, self.key, block, replicate)
 
     # -- likelihood ratio test -------------------------------------------------------------------------------------------
@@ -200,22 +201,22 @@ class Analysis:
         null = replace(self.method, formula=self.method.compare, compare=None, contrasts=())
         return compare(self.method.compare, self.method.formula), compile_plan(self.design, null)
 
-    def _test(self, draw: Draw, gram: Gram, fits: Fits, block: int, first: int, last: int) -> Array:
-        """P values; nan where a fit is no optimum or the bootstrap failed."""
+    def ratio_test(self, draw: Draw, gram: Gram, fits: Fits, block: int, first: int, last: int) -> Array:
+        """P values (R) of the test against `compare`; nan where a fit is no optimum or the bootstrap failed."""
         method = self.method
         comparison, plan = self._null
         null_gram = self.gram(draw, plan)
         null = fit_model(plan, null_gram, first, last)
         statistic = lr_statistics(null, fits)
-        if method.reference == "asymptotic":
-            return p_value(comparison, statistic)
+        if method.reference in ("asymptotic", "chisq"):
+            return p_value(comparison, statistic, mixture=method.reference == "asymptotic")
         if method.reference == "exact":
             return self._exact(gram, statistic, block, first)
         smaller, larger = Fitted(plan, null_gram, null, first), Fitted(self.plan, gram, fits, first)
         found = []
         for r in range(first, last):
             models = self._alone(smaller, r)[0], *self._alone(larger, r)
-            found.append(bootstrap_test(*models, draws=method.draws, generator=self._stream(block, r)).p)
+            found.append(bootstrap_test(*models, draws=method.draws, generator=self.stream(block, r)).p)
         return np.array(found)
 
     def _alone(self, fitted: Fitted, r: int) -> tuple[Fitted, int, NDArray[np.int64]]:
@@ -228,7 +229,7 @@ class Analysis:
     def _exact(self, gram: Gram, statistic: Array, block: int, first: int) -> Array:
         plan, draws = self.plan, self.method.draws
         if not is_fixed_design(self.design, plan):
-            return exact_p_values(plan, gram, statistic, first, draws=draws, stream=lambda r: self._stream(block, r))
+            return exact_p_values(plan, gram, statistic, first, draws=draws, stream=lambda r: self.stream(block, r))
         if "null" not in self._kept:  # all replicates share it, so it deserves more draws
             mu = eigenvalues(plan, gram, np.array([first]))[0]
             generator = null_generator(self.seed, self.key)

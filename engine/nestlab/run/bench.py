@@ -19,6 +19,7 @@ from ..spec.identity import data_key
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .line import Axis
+from .own_code import with_code
 from .question import Question, Trial, Values
 from .runner import run_study
 from .store import Store
@@ -40,6 +41,7 @@ class Bench:
     question: Question
     folder: Path
     jobs: int
+    code: Sequence[str] | None = None
     asked: dict[tuple[int, Values], int] = field(default_factory=dict)
     found: dict[tuple[int, Values], Trial] = field(default_factory=dict)
     known: Known = field(default_factory=dict)
@@ -170,13 +172,13 @@ class Bench:
         for key, n in wanted.items():
             self.asked[key] = max(n, self.asked.get(key, 0))
         cases = sorted(self.asked)
-        study = self._study(cases, max(self.asked.values()))
+        study = with_code(self._study(cases, max(self.asked.values())), self.code)
         conditions = study.conditions()
         keys = {key: data_key(condition) for key, condition in zip(cases, conditions, strict=True)}
         replications = {keys[key]: self.asked[key] for key in cases}
         run_study(
             study, self.folder, text=study.to_toml(), replications=replications, jobs=self.jobs, known=self.known,
-            entries={"solve": self._entry()},
+            entries={"solve": self._entry()}, code=self.code,
         )  # fmt: skip
         store = Store(self.folder)
         rows = {row.data_key: row for row in store.read_conditions() if row.active}

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..fit.lmm import Fits, Plan
+from ..fit.reference.gee import GeeTable
 from ..simulate.gram import Draw
 from ..simulate.layout import Design, compile_design
 from ..simulate.moments import Moments
@@ -25,7 +26,9 @@ from ..spec.estimands import varying_estimands
 from ..spec.identity import data_key
 from ..spec.model import Condition, Method
 from .analysis import Analysis
+from .by_rows import analyse_by_function, analyse_by_gee
 from .columns import Columns, contrasts_of, fit_columns, truth_columns
+from .selection import Selection
 
 __all__ = ["Columns", "CompiledCondition", "compile_condition"]
 
@@ -82,11 +85,30 @@ class CompiledCondition:
 
     def analyse(self, draw: Draw, method: int, block: int, first: int, last: int) -> tuple[Fits, Columns]:
         """The same by any method, with what it infers."""
-        analysis = self.analyses[method]
-        if self.methods[method].estimator == "lmm":
-            return analysis(draw, block, first, last)
+        analysis, estimator = self.analyses[method], self.methods[method].estimator
+        if estimator == "lmm":
+            chosen = self._selections.get(method, analysis)
+            return chosen(draw, block, first, last)
+        origin = block * self.condition.block_size
+        if estimator == "gee":
+            rows = (self.rows(origin + r, draw) for r in range(first, last))
+            return analyse_by_gee(analysis, (self._table(each, analysis.plan) for each in rows))
+        if estimator == "function":
+            frames = (self.frame(origin + r, draw=draw) for r in range(first, last))
+            return analyse_by_function(analysis, frames, (analysis.stream(block, r) for r in range(first, last)))
         fits = self._fit_rows(draw, method, block, first, last)
         return fits, analysis.rules(None, fits, first, last)
+
+    @cached_property
+    def _selections(self) -> dict[int, Selection]:
+        """Of the methods that choose between two models."""
+        return {m: Selection(a) for m, a in enumerate(self.analyses) if a.method.select is not None}
+
+    def _table(self, rows: ReplicateRows, plan: Plan) -> GeeTable:
+        """y (N), X (N, p) and the cluster of each row (N)."""
+        design = self.design
+        X = np.column_stack([rows.term(design, term) for term in plan.formula.fixed])
+        return rows.response(design), X, np.repeat(np.arange(design.clusters), design.sizes)
 
     def _fit_rows(self, draw: Draw, method: int, block: int, first: int, last: int) -> Fits:
         from ..fit.reference import fit_rows
@@ -100,13 +122,13 @@ class CompiledCondition:
             data.append((rows.response(design), X, rows.D[:, list(plan.zcols)]))
         return fit_rows(data, np.repeat(np.arange(design.clusters), design.sizes), plan.blocks, reml=plan.reml)
 
-    def frame(self, replicate: int, *, truth: bool = False) -> pd.DataFrame:
+    def frame(self, replicate: int, *, truth: bool = False, draw: Draw | None = None) -> pd.DataFrame:
         """One replicate's rows under the study's names: the cluster (1, 2, ...), the predictors, the response.
 
         truth: also the random effects, "u:<column>", the errors, "e", and, of estimands with a truth of each replicate's own,
-        that truth, "true.<estimand>".
+        that truth, "true.<estimand>". draw: its block, where that is at hand.
         """
-        design, rows = self.design, self.rows(replicate)
+        design, rows = self.design, self.rows(replicate, draw)
         formula = self.condition.truth.formula
         columns: dict[str, Array | NDArray[np.int64]] = {
             formula.group: np.repeat(np.arange(1, design.clusters + 1), design.sizes)

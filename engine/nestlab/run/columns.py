@@ -140,7 +140,7 @@ def stored_columns(methods: Sequence[Method], fixed: Sequence[str], estimands: S
 
     fixed: the names of the fixed effects; estimands: all that are stored, contrasts included.
     """
-    tested = {tested_estimand(method) for method in methods if method.compare is not None}
+    tested = {tested_estimand(method) for method in methods if method.tests_ratio}
     variances = [name for name in estimands if name.startswith(("var:", "cov:"))]
     correlations = [name.replace("cov:", "cor:") for name in variances if name.startswith("cov:")]
     wald = any((method.variance_intervals or "").startswith("wald") for method in methods)
@@ -161,6 +161,8 @@ def stored_columns(methods: Sequence[Method], fixed: Sequence[str], estimands: S
         *(f"p.{name}" for name in sorted(tested)),
         *(f"{end}.{name}" for name in ends for end in ("lower", "upper")),
         *(f"inference{suffix}" for suffix in suffixes),
+        *(["selected"] if any(method.select is not None for method in methods) else []),
+        *(["message", "warnings"] if any(method.keeps_messages for method in methods) else []),
     ]
 
 

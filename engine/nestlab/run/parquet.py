@@ -29,6 +29,8 @@ __all__ = [
     "write_frame",
 ]
 
+#: Columns after `deviance` that are neither numbers in double precision nor statuses.
+_OTHER_TYPES = {"message": pa.string(), "warnings": pa.int32()}
 #: What a file raises that is none of ours, or not a whole one.
 BROKEN = (pa.ArrowException, KeyError, ValueError, TypeError, OSError)
 
@@ -46,7 +48,10 @@ def rows_bytes(
     for name in ("singular", "iterations", "deviance"):
         arrays[name] = pa.array(columns[name])
     for name in schema:
-        if name.startswith("inference"):
+        if name in _OTHER_TYPES:
+            values = columns.get(name)
+            arrays[name] = pa.array([None] * rows if values is None else values, type=_OTHER_TYPES[name])
+        elif name.startswith("inference"):
             codes = columns.get(name, np.zeros(rows, dtype=np.int8))
             arrays[name] = _coded(codes, [status.name for status in InferenceStatus], absent=name not in columns)
         else:

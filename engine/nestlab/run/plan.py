@@ -19,7 +19,6 @@ __all__ = [
     "Pace",
     "Task",
     "cut",
-    "is_by_rows",
     "match_conditions",
     "match_methods",
     "method_content",
@@ -93,6 +92,12 @@ def _stored_inference(method: Method) -> dict[str, Any]:
         found |= {"compare": formula_text(method.compare), "reference": method.reference}
     if method.random:
         found["draws"] = method.draws
+    if method.select is not None:
+        found |= {"select": method.select, "select_alpha": method.select_alpha if method.select == "lrt" else None}
+    if method.estimator == "gee":
+        found |= {"working": method.working, "covariance": method.covariance}
+    if method.estimator == "function":
+        found |= {"function": method.function, "source": method.digest}
     return found
 
 
@@ -106,10 +111,10 @@ def match_methods(stored: Sequence[Mapping[str, Any]], methods: Sequence[Method]
     for method in methods:
         content = method_content(method)
         before = known.get(method.name, {}).get("content", content)
-        changed = [k for k in content if before.get(k) != content[k]]
+        changed = [k for k in {**content, **before} if before.get(k) != content.get(k)]
         if changed:
             values = "; ".join(
-                f"method.{method.name}.{k}: stored {before.get(k)!r}, now {content[k]!r}" for k in changed
+                f"method.{method.name}.{k}: stored {before.get(k)!r}, now {content.get(k)!r}" for k in changed
             )
             raise RefusedError(
                 f"the study changed what stored results mean: {values}. Give the method another name, or use --out"
@@ -179,7 +184,7 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
 
 def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> Iterator[Task]:
     """What is missing, a task a range of replicates; methods that miss the same replicates share their draws."""
-    needs_rows = [is_by_rows(method) for method in methods]
+    needs_rows = [method.by_rows for method in methods]
     for job in jobs:
         wanting: dict[tuple[bool, tuple[tuple[int, int], ...]], list[int]] = {}
         for method, key in enumerate(job.result_keys):
@@ -189,11 +194,6 @@ def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
         for (by_rows, ranges), chosen in wanting.items():
             for first, last in ranges:
                 yield Task(job, tuple(chosen), first, last, by_rows)
-
-
-def is_by_rows(method: Method) -> bool:
-    """Whether a method is Python code that needs rows."""
-    return method.estimator != "lmm"
 
 
 class Pace:

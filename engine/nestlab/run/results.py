@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.study import StudyFile
 from .block import compile_condition
+from .differences import Names, compare_methods
 from .early import used
+from .failures import Said, failures_of, what_was_said
 from .files import read_plain
+from .own_code import stored_digests
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
 
@@ -29,7 +33,7 @@ class StoredResults:
         self._store = Store(self.folder)
         if not self._store.exists:
             raise no_results(self.folder)
-        self._study = stored_study(self.folder)
+        self._study = stored_study(self.folder, self._store.manifest)
         self._rows = self._store.read_conditions()
         self._store.forget_missing()
         self._store.adopt_unlisted()
@@ -37,6 +41,11 @@ class StoredResults:
     def __repr__(self) -> str:
         missing = f", {n:,} fits missing" if (n := self.missing()) else ""
         return f"<Results in {self.folder}: {len(self._active()):,} conditions x {self.replications:,} replications{missing}>"
+
+    @property
+    def study(self) -> StudyFile:
+        """The study file as run."""
+        return self._study
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -87,6 +96,28 @@ class StoredResults:
             return Summaries(self._store, self._rows, methods, mcse).table()
         return self._store.read_summary()
 
+    def compare(
+        self,
+        reference: str | None = None,
+        measure: Names = None,
+        estimand: Names = None,
+        *,
+        method: Names = None,
+    ) -> pd.DataFrame:
+        """Each method's measures less those of a reference, on the replicates where both have a result; MCSEs use the pairing.
+
+        reference: a method as the summary names it ("reml", "reml/z"), the first if None. measure, estimand, method: one or
+        several, all if None; without a measure but with an estimand those of methods as a whole are left out. A row a condition x
+        method x estimand x measure: `difference`, `mcse`, 95 % limits `lower` and `upper` (of shares Tango's, which inform where
+        the MCSE is 0), `n` replicates, `missing` ones; the other columns stand in results/README.md, the reference's name in
+        `attrs`. Raises StudyError for names that do not exist, and where there is one method.
+        """
+        known = [str(name) for name in self.summary()["estimand"].unique()] if estimand is not None else []
+        return compare_methods(
+            self._store, self._active(), self._study.methods(), reference=reference, measure=measure, estimand=estimand,
+            method=method, known=known,
+        )  # fmt: skip
+
     def replicates(self, condition: int | None = None, method: str | None = None) -> pd.DataFrame:
         """Replicate rows with the factors' values and derived estimands (sd, cor, icc).
 
@@ -100,6 +131,18 @@ class StoredResults:
             raise KeyError(f"method {method!r}: the study has {', '.join(m.name for m in self._study.methods())}")
         frames = [self._frame(row, m) for row in rows for m in methods]
         return pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
+
+    def failures(self) -> pd.DataFrame:
+        """The replicates whose fit did not converge or failed: condition, method, replicate, status, message.
+
+        The message is that of a method of one's own or a GEE, None by other methods. `data(condition, replicate)` gives the rows
+        of any of them.
+        """
+        return failures_of(self._store, self._active(), self._study.methods())
+
+    def said(self) -> list[Said]:
+        """Messages and warnings of each method of one's own and each GEE, over all conditions."""
+        return list(what_was_said(self._store, self._active(), self._study.methods()))
 
     def priors(self) -> dict[str, list[str]]:
         """What was drawn from priors, with those of all active conditions: {"icc": ["beta(0.1, 0.05)"]}."""
@@ -144,11 +187,11 @@ class StoredResults:
         return [row for row in self._rows if row.active]
 
 
-def stored_study(folder: Path) -> StudyFile:
-    """The study as it was run. RefusedError where a link or a device stands in its place."""
+def stored_study(folder: Path, manifest: Mapping[str, Any]) -> StudyFile:
+    """The study as it was run, with the digests of its code. RefusedError where a link or a device stands in its place."""
     with contextlib.suppress(FileNotFoundError):  # which from_toml tells in its own words
         read_plain(folder / "study.toml")
-    return StudyFile.from_toml(folder / "study.toml")
+    return StudyFile.from_toml(folder / "study.toml").with_digests(stored_digests(manifest))
 
 
 def no_results(folder: Path) -> RefusedError:

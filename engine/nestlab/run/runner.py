@@ -19,6 +19,7 @@ from .early import Ended, find_ends
 from .files import RefusedError
 from .log import RunLog
 from .manifest import machine, software
+from .own_code import with_code
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
 from .repair import read_or_recover, repair_parts, set_aside_manifest
 from .store import Store, StoredCondition
@@ -48,17 +49,21 @@ class RunReport:
 
 def run_study(
     study: StudyFile, folder: Path, *, text: str, replications: int | Mapping[str, int], jobs: int = -1,
-    progress: Progress | None = None, entries: Mapping[str, Any] | None = None, known: Known | None = None, repair: bool = False,
+    progress: Progress | None = None, entries: Mapping[str, Any] | None = None, known: Known | None = None,
+    code: Sequence[str] | None = None, repair: bool = False,
 ) -> RunReport:  # fmt: skip
     """Do what is missing of `replications` replicates of every condition, and write the summary.
 
     replications: of all conditions, or of each by its data key. entries: what else the manifest shall say. known: measures that
-    a run of the same study made, not to be made again. jobs: worker threads, -1 for all cores. repair: check every part, and
-    compute those anew that are damaged. Raises RefusedError where stored results don't fit the study, are damaged or are being
-    written, StorageError where they cannot be written; KeyboardInterrupt passes through after finished parts and the manifest
-    are safe.
+    a run of the same study made, not to be made again. code: consent to run the functions that methods name, with the folders
+    where their modules are looked for first (`own_code`); without it a study that has any is refused by a StudyError. jobs:
+    worker threads, -1 for all cores. repair: check every part, and compute those anew that are damaged. Raises RefusedError
+    where stored results don't fit the study, are damaged or are being written, StorageError where they cannot be written;
+    KeyboardInterrupt passes through after finished parts and the manifest are safe.
     """
-    run = _Run(study, folder, text, jobs, progress or Quiet(), dict(entries or {}), known)
+    run = _Run(
+        with_code(study, code), folder, text, jobs, progress or Quiet(), dict(entries or {}), known, tuple(code or ())
+    )
     mended = set_aside_manifest(folder) if repair else []
     store = Store(folder)
     with store.locked():
@@ -83,6 +88,7 @@ class _Run:
     progress: Progress
     entries: dict[str, Any]
     known: Known | None
+    code: tuple[str, ...]
 
     def __call__(self, store: Store, replications: int | Mapping[str, int], mended: list[str]) -> RunReport:
         started = datetime.now(UTC)
@@ -96,7 +102,7 @@ class _Run:
         log.write()
         work = Work(
             store, methods, [*_schema(rows, methods), *drawn_columns(study.conditions(), methods)], self.jobs, self.progress,
-            log.tick, lambda number: summaries.make(number), meter=log.meter,
+            log.tick, lambda number: summaries.make(number), self.code, meter=log.meter,
         )  # fmt: skip
         summaries = Summaries(store, rows, methods, study.mcse, self.known)
         self.progress.start(log.fits, len(todo))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,15 @@ def solve(
     *,
     jobs: int = -1,
     tell: Callable[[str], None] = lambda text: None,
+    code: Sequence[str] | None = None,
 ) -> Solved:
     """Search for the design that reaches the target; every design tried is kept in `folder`.
 
-    tell: called before each round with a line about it. Raises StudyError for what the study does not have, RefusedError where
-    the folder holds other results.
+    tell: called before each round with a line about it; code: see `run_study`. Raises StudyError for what the study does not
+    have, RefusedError where the folder holds other results.
     """
     start = time.perf_counter()
-    bench = Bench(study, question, folder, jobs)
+    bench = Bench(study, question, folder, jobs, code)
     searches = [_search(bench, point) for point in bench.points]
     rounds = 0
     while any(proposals := [search.propose() for search in searches]):

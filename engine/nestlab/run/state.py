@@ -16,7 +16,6 @@ from ..spec.model import Method
 from .early import Ended, end_of
 from .lock import Owner, holder
 from .parts import Part, missing_ranges, named_range
-from .plan import is_by_rows
 from .results import no_results, stored_study
 from .store import Store, StoredCondition
 
@@ -63,7 +62,7 @@ def read_state(folder: Path) -> State:
     store = Store(folder)
     if not store.exists:
         raise no_results(folder)
-    methods = stored_study(folder).methods()
+    methods = stored_study(folder, store.manifest).methods()
     rows = [row for row in store.read_conditions() if row.active]
     keys = {(row.number, method.name): result_key(row.data_key, method) for row in rows for method in methods}
     unused = _take_names(store, keys)
@@ -75,10 +74,24 @@ def read_state(folder: Path) -> State:
     left, per_second = _left(tally, runs)
     last: Mapping[str, Any] = runs[-1] if runs else {}
     return State(
-        folder, str(store.manifest.get("name", folder.name)), len(rows), tuple(m.name for m in methods), tally.asked,
-        tally.stored, dict(sorted(tally.missing.items())), dict(tally.statuses), dict(tally.inference), tally.counted, tuple(tally.ended), left,
-        per_second, last.get("jobs"), holder(folder), _outcome(last), unused,
-    )  # fmt: skip
+        folder=folder,
+        name=str(store.manifest.get("name", folder.name)),
+        conditions=len(rows),
+        methods=tuple(m.name for m in methods),
+        asked=tally.asked,
+        stored=tally.stored,
+        missing=dict(sorted(tally.missing.items())),
+        statuses=dict(tally.statuses),
+        inference=dict(tally.inference),
+        counted=tally.counted,
+        ended=tuple(tally.ended),
+        left=left,
+        per_second=per_second,
+        workers=last.get("jobs"),
+        running=holder(folder),
+        outcome=_outcome(last),
+        unused=unused,
+    )
 
 
 def _outcome(run: Mapping[str, Any]) -> str:
@@ -129,7 +142,7 @@ class _Tally:
         self.stored += wanted - gaps
         if gaps:
             self.missing[row.number] += gaps
-            self.work["rows" if is_by_rows(method) else "compiled"] += gaps * int(row.spec.get("design.clusters", 1))
+            self.work["rows" if method.by_rows else "compiled"] += gaps * int(row.spec.get("design.clusters", 1))
         for part in parts:
             if part.statuses is not None:
                 self.counted += part.last - part.first

@@ -125,7 +125,7 @@ def method_estimands(method: Method, names: Sequence[str]) -> list[str]:
     ['Intercept', 'x', 'var:g:Intercept', 'var:residual', 'icc']
     """
     formula = method.formula
-    known = {"var:residual", "sd:residual"}
+    known = set() if method.estimator == "function" else {"var:residual", "sd:residual"}
     for term in formula.random:
         known |= {f"{kind}:{term.group}:{column}" for kind in ("var", "sd") for column in term.columns}
         known |= {
@@ -155,19 +155,34 @@ def method_results(columns: Mapping[str, Array], method: Method, names: Sequence
             name: _estimates(columns, name, suffix, method, contrasts.get(name))
             for name in method_estimands(method, names)
         }
-        if method.compare is not None:
+        if method.tests_ratio:
             tested = tested_estimand(method)
             p = columns[f"p.{tested}"]
             found[tested] = replace(found[tested], p=p) if tested in found else Estimates(p=p)
         found |= {name: Estimates(p=columns[f"p.{name}{suffix}"]) for name, c in contrasts.items() if c.joint}
+        if method.estimator == "function":
+            found = _given(found, converged)
         results.append(
             MethodResults(
                 name=label, replicate=columns["replicate"], converged=converged, singular=columns["singular"], failed=failed,
                 estimands=found, alpha=method.alpha, inference_failed=columns[f"inference{suffix}"] >= InferenceStatus.no_df,
-                drawn=drawn,
+                drawn=drawn, selected=columns["selected"] if method.select is not None else None,
             )
         )  # fmt: skip
     return results
+
+
+def _given(found: Mapping[str, Estimates], converged: Array) -> dict[str, Estimates]:
+    """What a function gives: not the terms that it never estimates, nor standard errors where it has none at all."""
+    if not converged.any():
+        return dict(found)
+    given = {
+        name: part for name, part in found.items() if part.estimate is not None and np.isfinite(part.estimate).any()
+    }
+    return {
+        name: part if part.se is not None and np.isfinite(part.se).any() else replace(part, se=None, df=None)
+        for name, part in given.items()
+    }
 
 
 def _estimates(

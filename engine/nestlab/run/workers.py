@@ -22,6 +22,7 @@ from ..fit.lmm import Fits
 from ..spec.model import Method
 from .block import Columns, compile_condition
 from .early import find_end
+from .own_code import make_importable
 from .plan import Job, Pace, Task, cut
 from .store import Store
 
@@ -143,7 +144,7 @@ class Work:
     """How tasks are done: `Work(...).run(tasks)`.
 
     jobs: workers, -1 for all cores; tick: called after each finished task; complete: called with a condition's number when its
-    last task is done, by the worker that did it.
+    last task is done, by the worker that did it; code: folders of modules that methods name.
     """
 
     store: Store
@@ -153,6 +154,7 @@ class Work:
     progress: Progress
     tick: Callable[[], None]
     complete: Callable[[int], None]
+    code: Sequence[str] = ()
     pace: Pace = field(default_factory=Pace)
     meter: Meter = field(default_factory=Meter)
     busy: _Busy = field(default_factory=_Busy)
@@ -189,7 +191,7 @@ class Work:
                 n_jobs=self.jobs, backend="loky", return_as="generator_unordered", batch_size=1, inner_max_num_threads=1
             )
             calls = (
-                joblib.delayed(_compute_apart)(task, self._chosen(task))
+                joblib.delayed(_compute_apart)(task, self._chosen(task), self.code)
                 for task in cut(python, self.pace, self.ends.over)
             )
             with _closing(processes(calls)) as done:
@@ -256,9 +258,10 @@ def _closing(results: Generator[Any, None, None]) -> Iterator[Generator[Any, Non
         raise
 
 
-def _compute_apart(task: Task, methods: Sequence[Method]) -> tuple[Task, list[Columns]]:
+def _compute_apart(task: Task, methods: Sequence[Method], code: Sequence[str]) -> tuple[Task, list[Columns]]:
     if task.skipped:
         return task, []
+    make_importable(code)
     return task, _compute(task, methods, lambda fits: None, None, Pace())
 
 

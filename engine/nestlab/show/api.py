@@ -28,7 +28,8 @@ __all__ = ["Results", "Study"]
 class Study:
     """A study: its conditions and methods, and the way to run it.
 
-    Made by `from_toml` or `from_dict`; file: the study as checked, text: as a study file has it.
+    Made by `from_toml` or `from_dict`; file: the study as checked, text: as a study file has it, folder: where that file is, and
+    modules that its methods name are looked for first.
 
     >>> study = Study.from_dict({
     ...     "name": "two-arms", "seed": 1, "replications": 100,
@@ -44,9 +45,10 @@ class Study:
     [['Intercept', 100], ['arm', 100]]
     """
 
-    def __init__(self, file: StudyFile, text: str) -> None:
+    def __init__(self, file: StudyFile, text: str, folder: Path | None = None) -> None:
         self.file = file
         self.text = text
+        self.folder = folder
 
     @classmethod
     def from_toml(cls, path: str | Path, *, seed: int | None = None, replications: int | None = None) -> Study:
@@ -57,7 +59,7 @@ class Study:
         for key, value in changes.items():
             if value is not None:
                 text = _with_value(text, key, value)
-        return cls(StudyFile.from_dict(tables, **changes), text)
+        return cls(StudyFile.from_dict(tables, **changes), text, Path(path).resolve().parent)
 
     @classmethod
     def ready_made(cls, name: str, *, seed: int | None = None, replications: int | None = None) -> Study:
@@ -102,15 +104,19 @@ class Study:
         jobs: int = -1,
         progress: Progress | None = None,
         repair: bool = False,
+        allow_code: bool = False,
     ) -> Results:
         """Run what is missing and return the results.
 
         replications: per condition, instead of the study's; out: folder, instead of results/<name>; jobs: threads, -1 for all
         cores; progress: told what goes on (`run.workers.Progress`); repair: check every stored part, and compute those anew that
-        are damaged. Raises RefusedError where stored results do not fit the study, are damaged, or are being written by another
-        process, StorageError where they cannot be written, ValueError for fewer than 1 replication.
+        are damaged; allow_code: consent to import and call the Python functions that methods name, without which a study that
+        has any is refused. Raises RefusedError where stored results do not fit the study, are damaged, or are being written by
+        another process, StorageError where they cannot be written, StudyError for code that is not allowed or not there,
+        ValueError for fewer than 1 replication.
         """
-        return self.execute(replications=replications, out=out, jobs=jobs, progress=progress, repair=repair)[0]
+        asked: dict[str, Any] = {"replications": replications, "out": out, "jobs": jobs, "progress": progress}
+        return self.execute(**asked, repair=repair, allow_code=allow_code)[0]
 
     def execute(
         self,
@@ -120,10 +126,11 @@ class Study:
         jobs: int = -1,
         progress: Progress | None = None,
         repair: bool = False,
+        allow_code: bool = False,
     ) -> tuple[Results, RunReport]:
         """The same as `run`, with the report of what was done: fits made, fits found stored, seconds.
 
-        replications, out, jobs, progress, repair: see `run`.
+        replications, out, jobs, progress, repair, allow_code: see `run`.
         """
         wanted = self.file.replications if replications is None else replications
         text = self.text if replications is None else _with_value(self.text, "replications", wanted)
@@ -131,9 +138,15 @@ class Study:
             raise ValueError(f"replications = {wanted}: must be 1 or more")
         folder = Path(out) if out is not None else Path("results") / self.name
         report = run_study(
-            self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress, repair=repair
-        )
+            self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress, repair=repair,
+            code=self._code(allow_code),
+        )  # fmt: skip
         return Results(folder), report
+
+    def _code(self, allowed: bool) -> list[str] | None:
+        """Where modules are looked for first: beside the study file, then in the current folder; None without consent."""
+        folders = [Path.cwd()] if self.folder is None else [self.folder, Path.cwd()]
+        return list(dict.fromkeys(map(str, folders))) if allowed else None
 
     def solve(
         self,
@@ -155,6 +168,7 @@ class Study:
         step: float | None = None,
         out: str | Path | None = None,
         jobs: int = -1,
+        allow_code: bool = False,
     ) -> Solved:
         """The smallest design that reaches a target, with a 95 % interval; see `nestlab solve`.
 
@@ -165,7 +179,8 @@ class Study:
         "300*clusters + 20*clusters*cluster_size"; budget: the most it may be. precision: the interval's width that is enough,
         relative to the answer; max_replications: of any design; step: only multiples of it. out: folder of the designs tried,
         instead of results/<name>-over-<axis>; jobs: threads, -1 for all cores. The result's `solutions` hold values, intervals,
-        reached and tried, one for each point of the other axes. Raises StudyError for what the study does not have.
+        reached and tried, one for each point of the other axes. allow_code: see `run`. Raises StudyError for what the study does
+        not have.
         """
         from .solve_command import Options, solve_study
 
@@ -189,7 +204,8 @@ class Study:
             max_replications,
             step,
         )
-        return solve_study(self.file, options, out=None if out is None else Path(out), jobs=jobs)
+        folder = None if out is None else Path(out)
+        return solve_study(self.file, options, out=folder, jobs=jobs, code=self._code(allow_code))
 
     def data(self, condition: int, replicate: int, *, truth: bool = False) -> pd.DataFrame:
         """The rows of one replicate, exactly those behind its stored fit.

@@ -16,6 +16,7 @@ import typer
 
 __all__ = ["app", "main"]
 
+_ALLOW_CODE = "Run the Python functions that the study's methods name."
 BAD_INPUT, REFUSED, INCOMPLETE, INTERRUPTED = 2, 3, 4, 130
 
 app = typer.Typer(
@@ -109,6 +110,7 @@ def run(
     repair: Annotated[
         bool, typer.Option("--repair", help="Check every stored part; compute those anew that are damaged.")
     ] = False,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
 ) -> None:
     """Simulate and fit a study; only what is missing is computed."""
     with _exit_codes():
@@ -118,7 +120,9 @@ def run(
         path = Path(study) if (Path(study) / "study.toml").exists() else study_path(study)
         if path != Path(study):
             typer.echo(f"study file {path}", err=True)
-        run_command(path, replications=replications, jobs=jobs, out=out, seed=seed, repair=repair)
+        run_command(
+            path, replications=replications, jobs=jobs, out=out, seed=seed, repair=repair, allow_code=allow_code
+        )
 
 
 @app.command()
@@ -156,6 +160,37 @@ def summary(
         complete = summary_command(
             results, estimands=estimand or [], measures=measure or [], methods=method or [], subset=subset, csv=csv
         )
+        if not complete:
+            raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def compare(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    reference: Annotated[
+        str | None,
+        typer.Option(help="The method that others are compared with [default: the first].", show_default=False),
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these measures (a,b) [default: bias,empse,cover,power].", show_default=False),
+    ] = None,
+    estimand: Annotated[
+        list[str] | None,
+        typer.Option(help="Of this estimand (repeatable) [default: the last effect tested].", show_default=False),
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this method (repeatable).", show_default=False)] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write all rows as CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all rows as JSON.")] = False,
+) -> None:
+    """Compare methods: differences, with MCSEs by the pairing."""
+    with _exit_codes():
+        from .compare_command import compare_command
+
+        complete = compare_command(
+            results, reference=reference, measures=measure or [], estimands=estimand or [], methods=method or [],
+            form="csv" if csv else "json" if as_json else None,
+        )  # fmt: skip
         if not complete:
             raise typer.Exit(INCOMPLETE)
 
@@ -408,6 +443,7 @@ def solve_(
         typer.Option(help="Folder of the designs tried [default: results/<name>-over-<axis>].", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
 ) -> None:
     """Find the smallest design that reaches a target."""
     with _exit_codes():
@@ -429,7 +465,9 @@ def solve_(
             max_replications,
             step,
         )
-        solve_command(study_path(study), options, seed=seed, jobs=jobs, out=out, json_wanted=as_json)
+        solve_command(
+            study_path(study), options, seed=seed, jobs=jobs, out=out, json_wanted=as_json, allow_code=allow_code
+        )
 
 
 if __name__ == "__main__":

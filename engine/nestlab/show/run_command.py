@@ -25,15 +25,18 @@ MOST_NAMED = 5
 
 
 def run_command(
-    path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, repair: bool = False
-) -> None:
+    path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, repair: bool = False,
+    allow_code: bool = False,
+) -> None:  # fmt: skip
     """Run a study file, or go on with a folder of results, then print an overview and where everything was written."""
     if path.is_dir():
         check_resumable(path)
         path, out = path / "study.toml", out if out is not None else path
     study = Study.from_toml(path, seed=seed, replications=replications)
     with _termination_interrupts():
-        results, report = study.execute(out=out, jobs=jobs, progress=progress_for(Console(stderr=True)), repair=repair)
+        results, report = study.execute(
+            out=out, jobs=jobs, progress=progress_for(Console(stderr=True)), repair=repair, allow_code=allow_code
+        )
     console = Console()
     console.print(overview(results, console.width))
     for line in _lines(report):

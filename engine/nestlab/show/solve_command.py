@@ -55,15 +55,28 @@ class Options:
 
 
 def solve_command(
-    path: Path, options: Options, *, seed: int | None, jobs: int, out: Path | None, json_wanted: bool
+    path: Path,
+    options: Options,
+    *,
+    seed: int | None,
+    jobs: int,
+    out: Path | None,
+    json_wanted: bool,
+    allow_code: bool = False,
 ) -> None:
     """Search, write solve.svg and solve.json beside the designs, and print the answer."""
     study = StudyFile.from_toml(path, seed=seed)
+    code = [str(path.resolve().parent), str(Path.cwd())] if allow_code else None
     console = Console(stderr=True)
     quiet = json_wanted or not console.is_terminal
     with compiling_said():
         solved = solve_study(
-            study, options, out=out, jobs=jobs, tell=None if quiet else lambda text: console.print(text, style="dim")
+            study,
+            options,
+            out=out,
+            jobs=jobs,
+            code=code,
+            tell=None if quiet else lambda text: console.print(text, style="dim"),
         )
     if json_wanted:
         print(json.dumps(as_json(solved), indent=1))
@@ -72,12 +85,21 @@ def solve_command(
 
 
 def solve_study(
-    study: StudyFile, options: Options, *, out: Path | None = None, jobs: int = -1, tell: Any = None
+    study: StudyFile,
+    options: Options,
+    *,
+    out: Path | None = None,
+    jobs: int = -1,
+    tell: Any = None,
+    code: Sequence[str] | None = None,
 ) -> Solved:
-    """Search as the options ask, and leave solve.svg, solve.json and the manifest's "solve" in the folder."""
+    """Search as the options ask, and leave solve.svg, solve.json and the manifest's "solve" in the folder.
+
+    code: consent to run the functions that methods name, see `run_study`.
+    """
     question = question_of(study, options)
     folder = out if out is not None else Path("results") / f"{study.name}-over-{'-'.join(map(_slug, question.over))}"
-    solved = solve(study, question, folder, jobs=jobs, tell=tell or (lambda text: None))
+    solved = solve(study, question, folder, jobs=jobs, tell=tell or (lambda text: None), code=code)
     from .plots.files import save
     from .plots.solution import draw_solution
 
@@ -179,7 +201,7 @@ def _estimands(
     contrasts = tuple(dict.fromkeys(c for m in methods for c in m.contrasts))
     known = list(estimands(condition, tuple(m.formula for m in methods), contrasts))
     tested = [*(t for t in method.formula.fixed if t != INTERCEPT), *(c.name for c in method.contrasts)]
-    if method.compare is not None and measure == "power":
+    if method.tests_ratio and measure == "power":
         tested = [tested_estimand(method)]
     if not options.estimand:
         if not tested or (len(tested) > 1 and measure != "joint power"):

@@ -15,15 +15,28 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from ..run.failures import Said
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, show
 
-__all__ = ["ends_text", "overview", "summary_command", "value_with_mcse"]
+__all__ = [
+    "decimals_of",
+    "ends_text",
+    "overview",
+    "plain",
+    "said_lines",
+    "summary_command",
+    "typer_note",
+    "value_with_mcse",
+    "words",
+]
 
 #: Rows of the overview before it is cut.
 MAX_ROWS = 24
 #: Characters of a header word before it is folded.
 LONGEST_WORD = 8
+#: Messages of failures that the overview lists of one method.
+MAX_MESSAGES = 5
 
 
 def ends_text(low: int, high: int) -> str:
@@ -42,10 +55,15 @@ def value_with_mcse(value: Any, mcse: Any) -> str:
         return f"{value:.4g}"
     if mcse == 0:
         return f"{value:.4g} (0)"
+    decimals = decimals_of(mcse)
+    return f"{round(float(value), decimals) + 0.0:.{decimals}f} ({mcse:.{decimals}f})"
+
+
+def decimals_of(mcse: float) -> int:
+    """Decimals of a value whose MCSE, > 0, has one significant digit, two if it begins with 1."""
     exponent = int(np.floor(np.log10(mcse)))
     digits = 1 if round(mcse / 10.0**exponent, 6) < 1.95 else 0
-    decimals = int(np.clip(digits - exponent, 0, 8))
-    return f"{round(float(value), decimals) + 0.0:.{decimals}f} ({mcse:.{decimals}f})"
+    return int(np.clip(digits - exponent, 0, 8))
 
 
 def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS) -> Group:
@@ -75,7 +93,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     keys = whole[["condition", "method", *factors]].drop_duplicates()
     methods = keys["method"].nunique() > 1
     columns = [("", [str(v) for v in keys["condition"]])]
-    columns += [(_words(f), [_plain(v) for v in keys[f]]) for f in factors]
+    columns += [(words(f), [plain(v) for v in keys[f]]) for f in factors]
     columns += [("method", list(keys["method"]))] if methods else []
     measured = [
         (f"{m} {e}".strip(), [cells.get((c, name, e, m), "-") for c, name in keys[["condition", "method"]].to_numpy()])
@@ -89,6 +107,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
     if note := _over_priors(results):
         notes.insert(0, Text(note))
+    notes += [Text(line) for said in results.said() for line in said_lines(said)]
     notes += [Text(line) for line in _more(results.folder, focus, len(keys) - (rows or len(keys)), measures[shown:])]
     return Group(title, table, *notes)
 
@@ -112,6 +131,30 @@ def _over_priors(results: StoredResults) -> str:
         f"power (assurance), coverage and bias are averaged over the prior of {' and of '.join(priors)}; power_q10 and "
         "power_q90: quantiles of the power given what is drawn"
     )
+
+
+def said_lines(said: Said) -> list[str]:
+    """What a method said: failures by message, the most frequent first, and warnings, each with where it was said first."""
+    failed = sum(count for count, *_ in said.messages.values())
+    lines = (
+        [f"{said.method}: {failed:,} of {said.replicates:,} replicates failed, see results.failures()"]
+        if failed
+        else []
+    )
+    shown = list(said.messages.items())[:MAX_MESSAGES]
+    lines += [
+        f"  {count:,} x {message} (first: condition {condition}, replicate {replicate:,})"
+        for message, (count, condition, replicate) in shown
+    ]
+    if more := len(said.messages) - len(shown):
+        lines.append(f"  and {more:,} other messages")
+    if said.first_warned is not None:
+        condition, replicate = said.first_warned
+        lines.append(
+            f"{said.method}: {said.warnings:,} warnings in {said.warned:,} of {said.replicates:,} replicates "
+            f"(first: condition {condition}, replicate {replicate:,})"
+        )
+    return lines
 
 
 def _extreme(whole: pd.DataFrame, measure: str, *, lowest: bool) -> str:
@@ -202,7 +245,7 @@ def _rows(frame: pd.DataFrame) -> Group:
     bounds = (frame["missing"].fillna(0) > 0).any()
     headers = [
         "",
-        *(_words(f) for f in factors),
+        *(words(f) for f in factors),
         *varying,
         "value (MCSE)",
         *(["95 % limits"] if limits else []),
@@ -213,7 +256,7 @@ def _rows(frame: pd.DataFrame) -> Group:
             header, justify="right", overflow="fold", no_wrap=header in ("value (MCSE)", "95 % limits", "bounds")
         )
     for row in frame.to_dict("records"):
-        cells = [str(row["condition"]), *(_plain(row[f]) for f in factors), *(str(row[c]) for c in varying)]
+        cells = [str(row["condition"]), *(plain(row[f]) for f in factors), *(str(row[c]) for c in varying)]
         cells.append(value_with_mcse(row["value"], row["mcse"]))
         if limits:
             cells.append("" if pd.isna(row["lower"]) else f"{row['lower']:.3f}-{row['upper']:.3f}")
@@ -234,12 +277,13 @@ def _measures(frame: pd.DataFrame) -> Text:
     )
 
 
-def _words(factor: str) -> str:
+def words(factor: str) -> str:
     """A factor's name with places to break it."""
     return factor.replace("_", " ").replace(".", ". ")
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """A factor's level as text."""
     if isinstance(value, float):
         return f"{value:g}"
     return "" if value is None else str(value)

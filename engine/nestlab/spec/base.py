@@ -13,6 +13,7 @@ from typing import Any
 
 from .contrasts import read_contrasts
 from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
+from .estimators import check_estimator, needs_random_term, own_formula, own_keys
 from .formula import FormulaError, find_term, parse_formula, random_term_text
 from .grid import Given
 from .inference import check_inference, df_rules
@@ -117,7 +118,7 @@ def named_formulas(truth: Formula, methods: Sequence[Method]) -> dict[str, Formu
 
 def formula_key(truth: Formula, method: Method) -> str:
     """The key that gives a method its formula."""
-    return "truth.formula" if method.formula == truth else f"method.{method.name}.formula"
+    return "truth.formula" if method.formula.text == truth.text else f"method.{method.name}.formula"
 
 
 def _parse(key: str, text: str, problems: Problems, group: str = "cluster", *, random: bool = True) -> Formula | None:
@@ -149,22 +150,27 @@ def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Pro
         if any(method.name == table.name for method in methods):
             text = f"must be a name of its own (method {position} repeats it); rename or remove one"
             problems.add_value(f"{key}.name", table.name, text)
-        formula = truth if table.formula is None else _parse(f"{key}.formula", table.formula, problems, group)
+        formula = truth
+        if table.formula is not None:
+            formula = _parse(f"{key}.formula", table.formula, problems, group, random=needs_random_term(table))
         if formula is None:
             continue
         if truth and formula.response != truth.response:
             text = f"must have the response of truth.formula; write {truth.response} for {formula.response}"
             problems.add_value(f"{key}.formula", formula.text, text)
-        if truth and formula.group != truth.group:
+        if truth and formula.random and formula.group != truth.group:
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
         method = Method(
-            table.name, formula, table.estimator, table.reml, df_rules(table, problems), table.singular_df, table.alpha,
+            table.name, own_formula(table, formula), table.estimator, table.reml, df_rules(table, problems), table.singular_df,
+            table.alpha,
             intervals=table.intervals, variance_intervals=table.variance_intervals,
             compare=None if table.compare is None else _parse(f"{key}.compare", table.compare, problems, group, random=False),
             reference=table.reference or "asymptotic", draws=table.draws or 999,
+            **own_keys(table),
         )  # fmt: skip
         check_inference(table, method, problems)
+        check_estimator(table, method, problems)
         methods.append(method)
     return tuple(methods)
 

@@ -15,7 +15,7 @@ from .problems import Problems, nearest
 from .tables import ContrastTable
 from .uncertain import DrawnTruth
 
-__all__ = ["read_contrasts", "true_contrast", "weights_of"]
+__all__ = ["can_estimate", "read_contrasts", "true_contrast", "weights_of"]
 
 _RESERVED = ("Intercept", "icc")
 
@@ -36,16 +36,19 @@ def read_contrasts(
             null, alternative, equivalence = test
             contrasts.append(Contrast(table.name, weights, table.standardise, null, alternative, equivalence))  # type: ignore[arg-type]
     for contrast in contrasts:
-        if not any(_estimates(method, contrast) for method in methods):
+        if not any(can_estimate(method, contrast) for method in methods):
             key = f"contrast.{contrast.name}.weights"
             needed = f"all of {', '.join(contrast.terms)} in its formula"
             if contrast.standardise is not None:
                 needed += f', estimator = "lmm"{" and a random intercept" * (contrast.standardise == "total")}'
             problems.add(key, f"is estimated by no method: none has {needed}; add one")
-    return tuple(replace(m, contrasts=tuple(c for c in contrasts if _estimates(m, c))) for m in methods)
+    return tuple(replace(m, contrasts=tuple(c for c in contrasts if can_estimate(m, c))) for m in methods)
 
 
-def _estimates(method: Method, contrast: Contrast) -> bool:
+def can_estimate(method: Method, contrast: Contrast) -> bool:
+    """Whether a method's formula and estimator have all that a contrast is made of."""
+    if method.estimator == "function":  # it gives no covariances
+        return False
     return all(find_term(method.formula.fixed, term) is not None for term in contrast.terms) and (
         contrast.standardise is None
         or (

@@ -109,6 +109,12 @@ def result_key(data_key: str, method: Method) -> str:
         identity["draws"] = method.draws
     if method.intervals != "t" or method.variance_intervals:
         identity["intervals"] = [method.intervals, method.variance_intervals, float(method.alpha)]
+    if method.select is not None:
+        identity["select"] = [method.select, float(method.select_alpha) if method.select == "lrt" else None]
+    if method.estimator == "gee":
+        identity["gee"] = [method.working, method.covariance]
+    if method.estimator == "function":
+        identity["function"] = [method.function, method.digest]
     return _sha256(identity)
 
 

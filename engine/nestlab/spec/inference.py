@@ -44,7 +44,7 @@ def check_inference(table: MethodTable, method: Method, problems: Problems) -> N
         problems.add_value(
             f"{key}.draws", table.draws, "is for the bootstrap and exact tests, and there is none; remove it"
         )
-    if method.compare is not None:
+    if method.compare is not None and method.estimator == "lmm":
         _check_comparison(key, method, problems)
 
 
@@ -58,7 +58,7 @@ def _check_comparison(key: str, method: Method, problems: Problems) -> None:
     if found.needs_ml and method.reml:
         text = "needs reml = false, for restricted likelihoods of different fixed effects can't be compared; add it"
         problems.add_value(f"{key}.compare", method.compare.text, text)
-    if method.reference == "asymptotic" and not found.mixture:
+    if method.reference == "asymptotic" and method.select != "aic" and not found.mixture:
         text = f'must be "bootstrap" for a test of {found.name}, which has no known large-sample distribution; write it'
         problems.add_value(f"{key}.reference", method.reference, text)
     if method.reference == "exact" and not (found.exact and method.reml):

@@ -17,6 +17,7 @@ from typing import Literal
 from .prior import Prior
 
 __all__ = [
+    "BY_ROWS",
     "CENTRINGS",
     "DF_RULES",
     "INTERCEPT",
@@ -41,6 +42,8 @@ INTERCEPT = "Intercept"
 #: Functions of a level-1 predictor that a formula may name: deviation from the cluster's mean, that mean, deviation from the mean
 #: of all rows.
 CENTRINGS = ("within", "between", "center")
+#: Estimators that are Python code and work on rows.
+BY_ROWS = ("statsmodels", "gee", "function")
 DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger")
 
 Path = Literal["moments", "rows"]
@@ -281,17 +284,20 @@ class Contrast:
 class Method:
     """A way to analyse: estimator and inference.
 
+    estimator: "lmm", from sufficient statistics; `by_rows`, from rows: statsmodels' MixedLM or GEE, or a Python function.
     df: rules of degrees of freedom, one or several, all of one fit; singular_df: what Satterthwaite's does at the boundary.
     alpha is the level of tests and 1 - coverage of intervals, in (0, 1). contrasts: those of the study that it estimates.
     intervals: of fixed effects, by the rules of df ("t"), or one kind for all of them; variance_intervals: of variances, sds and
     correlations, if any. compare: the null model of a likelihood ratio test, whose p value is by `reference`. draws: of the
-    bootstrap, and of simulated null distributions. max_failed: the share of replicates without an optimum above which a
-    condition ends early; it changes no replicate.
+    bootstrap, and of simulated null distributions. select: the method reports its formula's model or `compare`'s, the one that
+    the test at level select_alpha, or the AIC, chooses. working, covariance: of a GEE, its correlation structure and its standard
+    errors. function: "module:function"; digest: the SHA-256 of that module's source, "" until it is looked up. max_failed: the
+    share of replicates without an optimum above which a condition ends early; it changes no replicate.
     """
 
     name: str
     formula: Formula
-    estimator: Literal["lmm", "statsmodels"] = "lmm"
+    estimator: Literal["lmm", "statsmodels", "gee", "function"] = "lmm"
     reml: bool = True
     df: tuple[str, ...] = ("satterthwaite",)
     singular_df: Literal["lmertest", "refit"] = "lmertest"
@@ -300,15 +306,36 @@ class Method:
     intervals: Literal["t", "profile", "bootstrap"] = "t"
     variance_intervals: Literal["wald", "wald-log", "profile", "profile-reml", "bootstrap"] | None = None
     compare: Formula | None = None
-    reference: Literal["asymptotic", "exact", "bootstrap"] = "asymptotic"
+    reference: Literal["asymptotic", "chisq", "exact", "bootstrap"] = "asymptotic"
     draws: int = 999
+    select: Literal["lrt", "aic"] | None = None
+    select_alpha: float = 0.05
+    working: Literal["exchangeable", "independence", "ar1"] = "exchangeable"
+    covariance: Literal["robust", "naive", "bias_reduced"] = "robust"
+    function: str | None = None
+    digest: str = ""
     max_failed: float | None = None
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether it is Python code that works on rows."""
+        return self.estimator in BY_ROWS
+
+    @property
+    def keeps_messages(self) -> bool:
+        """Whether its rows hold the messages of failures and the number of warnings."""
+        return self.estimator in ("gee", "function")
+
+    @property
+    def tests_ratio(self) -> bool:
+        """Whether a likelihood ratio test is its result, and not only what selects a model."""
+        return self.compare is not None and self.select is None
 
     @property
     def random(self) -> bool:
         """Whether the analysis itself draws numbers."""
         bootstrap = "bootstrap" in (self.intervals, self.variance_intervals)
-        return bootstrap or (self.compare is not None and self.reference != "asymptotic")
+        return bootstrap or (self.compare is not None and self.reference in ("exact", "bootstrap"))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -98,6 +98,13 @@ class StudyFile(Table):
         limits = [self.max_failed if limit is None else limit for limit in own] or [self.max_failed]
         return tuple(replace(method, max_failed=limit) for method, limit in zip(methods, limits, strict=True))
 
+    def with_digests(self, digests: Mapping[str, str]) -> StudyFile:
+        """A copy whose methods of one's own name their module's source: {"module:function": its SHA-256}."""
+        found, copied = self.resolve(), self.model_copy()
+        methods = tuple(replace(m, digest=digests.get(m.function or "", m.digest)) for m in found.methods)
+        copied._resolved = replace(found, methods=methods)
+        return copied
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> StudyFile:
         """A copy with some fields replaced, which is checked when it is resolved."""
         copied = super().model_copy(update=update, deep=deep)

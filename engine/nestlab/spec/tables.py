@@ -82,7 +82,9 @@ class MethodTable(Table):
     """[[method]]: a way to analyse; formula None is the truth's."""
 
     name: MethodName
-    estimator: Annotated[Literal["lmm", "statsmodels"], PlainValidator(values.ESTIMATOR.check)] = "lmm"
+    estimator: Annotated[Literal["lmm", "statsmodels", "gee", "function"], PlainValidator(values.ESTIMATOR.check)] = (
+        "lmm"
+    )
     formula: FormulaText | None = None
     reml: Flag = True
     df: Annotated[tuple[str, ...] | None, PlainValidator(values.DF.check)] = None
@@ -93,12 +95,21 @@ class MethodTable(Table):
         PlainValidator(values.VARIANCE_INTERVALS.check),
     ] = None
     compare: FormulaText | None = None
-    reference: Annotated[Literal["asymptotic", "exact", "bootstrap"] | None, PlainValidator(values.REFERENCE.check)] = (
-        None
-    )
+    reference: Annotated[
+        Literal["asymptotic", "chisq", "exact", "bootstrap"] | None, PlainValidator(values.REFERENCE.check)
+    ] = None
     draws: Annotated[int | None, PlainValidator(values.DRAWS.check)] = None
     alpha: Annotated[float, PlainValidator(values.ALPHA.check)] = 0.05
     max_failed: Annotated[float | None, PlainValidator(values.MAX_FAILED.check)] = None
+    select: Annotated[Literal["lrt", "aic"] | None, PlainValidator(values.SELECT.check)] = None
+    select_alpha: Annotated[float | None, PlainValidator(values.ALPHA.check)] = None
+    working: Annotated[Literal["exchangeable", "independence", "ar1"] | None, PlainValidator(values.WORKING.check)] = (
+        None
+    )
+    covariance: Annotated[
+        Literal["robust", "naive", "bias_reduced"] | None, PlainValidator(values.GEE_COVARIANCE.check)
+    ] = None
+    function: Annotated[str | None, PlainValidator(values.FUNCTION.check)] = None
 
 
 class ContrastTable(Table):

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from keyword import iskeyword
 from typing import Any
 
 from .model import DF_RULES
@@ -161,6 +162,12 @@ def _rules(value: object) -> tuple[str, ...] | None:
     return tuple(rules) if len(set(rules)) == len(rules) else None
 
 
+def _function(value: object) -> str | None:
+    module, _, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    words = [*module.split("."), name]
+    return f"{module}:{name}" if all(word.isidentifier() and not iskeyword(word) for word in words) else None
+
+
 def _contrast_name(value: object) -> str | None:
     fits = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]{0,58}[A-Za-z0-9_.-])?", value)
     return str(value) if fits else None
@@ -253,10 +260,18 @@ WEIGHTS = Kind(
 MARGIN = Kind("a number > 0, or [low, high] with low < high", "write a margin such as 0.2", lambda v: _margin(v))
 INTERVALS = _choice('remove it for "t"', "t", "profile", "bootstrap")
 VARIANCE_INTERVALS = _choice("remove it for none", "wald", "wald-log", "profile", "profile-reml", "bootstrap")
-REFERENCE = _choice('remove it for "asymptotic"', "asymptotic", "exact", "bootstrap")
+REFERENCE = _choice('remove it for "asymptotic"', "asymptotic", "chisq", "exact", "bootstrap")
+SELECT = _choice("remove it for no selection", "lrt", "aic")
+WORKING = _choice('remove it for "exchangeable"', "exchangeable", "independence", "ar1")
+GEE_COVARIANCE = _choice('remove it for "robust"', "robust", "naive", "bias_reduced")
+FUNCTION = Kind(
+    'text such as "module:function"',
+    "name a module and a function in it, with a colon between, as in Python's import",
+    lambda v: _function(v),
+)
 DRAWS = Kind("a whole number from 19 to 1000000", "write a number such as 999", lambda value: _int(value, 19, 10**6))
 MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
-ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels")
+ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels", "gee", "function")
 DF = Kind(
     " or ".join(f'"{rule}"' for rule in DF_RULES) + ", or a list of them",
     'remove it for "satterthwaite"',

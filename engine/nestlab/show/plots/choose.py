@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Dimension", "Rows", "dimensions", "factor_names", "measures_of", "pick", "select", "study_of"]
 
 #: Measures of a method as a whole.
-WHOLE = ("converged", "singular", "failed", "inference_failed")
+WHOLE = ("converged", "singular", "failed", "inference_failed", "selected")
 _LONG = 22
 
 
@@ -99,7 +99,7 @@ class Rows:
 
 def study_of(results: StoredResults) -> StudyFile:
     """The study as run."""
-    return StudyFile.from_toml(results.folder / "study.toml")
+    return results.study
 
 
 def factor_names(results: StoredResults) -> list[str]:

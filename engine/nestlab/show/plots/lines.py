@@ -69,6 +69,9 @@ def compare_methods(results: StoredResults, asked: Asked) -> Picture:
     there = set(measures_of(results).query("estimand == @focus")["measure"])
     wanted = [m for m in ("power", "cover", "bias", "empse") if m in there]
     rows = select(results, replace(asked, estimand=focus), wanted)
+    if rows.frame["method"].nunique() > 1:
+        note = "Limits are of each method by itself; those of differences on the same data: nestlab compare"
+        rows = replace(rows, notes=(*rows.notes, note))
     return _several(rows, asked, f"Methods: {focus}", first=["method"])
 
 

@@ -17,6 +17,7 @@ NAMES = {
     "below": "intervals below the truth", "above": "intervals above the truth", "width": "mean interval width", "power": "power",
     "type_s": "type S error", "type_m": "type M error (exaggeration)", "relprec": "gain in precision (%)",
     "converged": "converged", "singular": "singular", "failed": "failed", "inference_failed": "inference failed",
+    "selected": "larger model selected",
     "power_sd": "sd of the power", "power_q10": "10 % quantile of the power", "power_q50": "median power",
     "power_q90": "90 % quantile of the power",
 }  # fmt: skip

@@ -14,7 +14,7 @@ from ...spec.model import Predictor
 from ..drawn import priors_of
 from ..summary import ends_text
 from .analyses import methods_section
-from .definitions import FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_formula
+from .definitions import DIFFERENCES, FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_formula
 from .effects import drawn_from
 from .failures import failures_section
 from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, value_text
@@ -220,6 +220,8 @@ def _measures(material: Material) -> Iterator[Block]:
         "and as 1. Subsets: all replicates with a result; converged fits only; those on which all methods have a "
         "result (common)."
     )
+    if len(material.labels) > 1:
+        yield Paragraph(DIFFERENCES)
 
 
 def _replications(material: Material) -> Iterator[Block]:

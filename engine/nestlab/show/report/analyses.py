@@ -35,6 +35,9 @@ def methods_section(material: Material) -> Section:
 
 def _items(method: Method) -> Iterator[tuple[str, str]]:
     yield "formula", formula_text(method.formula)
+    if method.keeps_messages:
+        yield from _by_rows(method)
+        return
     criterion = "REML (restricted maximum likelihood)" if method.reml else "ML (maximum likelihood)"
     yield (
         "estimator",
@@ -55,10 +58,17 @@ def _items(method: Method) -> Iterator[tuple[str, str]]:
     if method.compare is not None:
         reference = {
             "asymptotic": "chi-square, or its mixture where a variance is tested at 0",
+            "chisq": "chi-square, also where a variance is tested at 0 (conservative there)",
             "exact": f"exact restricted distribution (Crainiceanu and Ruppert 2004), {method.draws:,} draws",
             "bootstrap": f"parametric bootstrap, {method.draws:,} draws",
         }[method.reference]
-        yield "likelihood ratio test", f"against {formula_text(method.compare)}; reference: {reference}; {level}"
+        if method.select is None:
+            yield "likelihood ratio test", f"against {formula_text(method.compare)}; reference: {reference}; {level}"
+        else:
+            by = f"a likelihood ratio test at level {method.select_alpha:g} rejects the smaller one (reference: {reference})"
+            kept = by if method.select == "lrt" else "its AIC is smaller"
+            text = f"this model is reported where {kept}; otherwise {formula_text(method.compare)}"
+            yield "model selection", text + ". What is reported takes the chosen model as given."
     for contrast in method.contrasts:
         yield f"contrast {contrast.name}", f"{_contrast(contrast)}; {level}"
     share = f"{100 * (1 - method.alpha):g} %"
@@ -67,6 +77,25 @@ def _items(method: Method) -> Iterator[tuple[str, str]]:
     yield f"{share} intervals of variances", _INTERVALS.get(method.variance_intervals or "", "none")
     if "bootstrap" in (method.intervals, method.variance_intervals):
         yield "draws of the bootstrap", f"{method.draws:,}"
+
+
+def _by_rows(method: Method) -> Iterator[tuple[str, str]]:
+    """A GEE, or a function."""
+    level = f"level alpha = {method.alpha:g}"
+    if method.estimator == "function":
+        yield "estimator", f"the Python function {method.function}; SHA-256 of its module's source: {method.digest}"
+        yield "degrees of freedom", "those the function gives; z where it gives none"
+    else:
+        working = {"ar1": "AR(1), by the order of a cluster's rows"}.get(method.working, method.working)
+        errors = {"bias_reduced": "bias-reduced (Mancl and DeRouen 2001)", "naive": "naive (model-based)"}
+        yield "estimator", f"GEE by statsmodels, Gaussian; working correlation: {working}"
+        yield "standard errors", errors.get(method.covariance, "robust (sandwich)")
+        yield "degrees of freedom", "; ".join(_RULES.get(rule, rule) for rule in method.df)
+    yield "tests", f"two-sided t tests (z where df are infinite) of every fixed effect against 0, {level}"
+    for contrast in method.contrasts:
+        yield f"contrast {contrast.name}", f"{_contrast(contrast)}; {level}"
+    share = f"{100 * (1 - method.alpha):g} %"
+    yield f"{share} intervals of fixed effects", "estimate -/+ t quantile x standard error"
 
 
 def _contrast(contrast: Contrast) -> str:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["FORMULAS", "MCSE_NOTES", "PROPORTIONS", "mcse_formula"]
+__all__ = ["DIFFERENCES", "FORMULAS", "MCSE_NOTES", "PROPORTIONS", "mcse_formula"]
 
 #: Measures that are shares of replicates: they have Wilson's limits.
 PROPORTIONS = frozenset(
-    ("cover", "becover", "below", "above", "power", "type_s", "converged", "singular", "failed", "inference_failed")
+    (
+        "cover",
+        "becover",
+        "below",
+        "above",
+        "power",
+        "type_s",
+        "converged",
+        "singular",
+        "failed",
+        "inference_failed",
+        "selected",
+    )
 )
 
 #: Morris, White and Crowther (2019); est, se: estimate and standard error of a replicate; N: replicates with a result.
@@ -37,6 +49,7 @@ FORMULAS = {
     "singular": "share of all replicates whose fit is on the boundary of the parameter space",
     "failed": "share of all replicates without any estimates",
     "inference_failed": "share of all replicates with estimates whose inference failed",
+    "selected": "share of replicates, of those where a model could be fitted, in which the larger one was reported",
 }
 
 _FREE = "influence function psi of the measure: sqrt( sum psi^2 / (N (N - 1)) )"
@@ -62,6 +75,14 @@ MCSE_NOTES = {
     "distribution-free": "Monte Carlo standard errors (MCSE) assume no distribution of the estimates.",
     "morris": "Monte Carlo standard errors (MCSE) are those of Morris et al. (2019), Table 6, which take estimates as normal.",
 }
+
+#: `measure.paired`.
+DIFFERENCES = (
+    "Differences between methods are taken on the replicates where both have a result, and their MCSEs use that pairing: of "
+    "proportions sqrt( b + c - (b - c)^2 / N ) / N, where b replicates are hits of the one method alone and c of the other alone "
+    "(McNemar); of other measures by the differences of the two influences. Where b + c = 0 that MCSE is 0, and Tango's (1998) "
+    "95 % limits stand beside it. nestlab compare prints those of all measures."
+)
 
 
 def mcse_formula(measure: str, kind: str) -> str:

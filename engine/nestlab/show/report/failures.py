@@ -35,6 +35,7 @@ def failures_section(material: Material) -> Section:
             ),
             _counts(material),
             *_statuses(material),
+            *_messages(material),
         ),
     )
 
@@ -81,6 +82,23 @@ def _shares(material: Material) -> dict[tuple[int, str], dict[str, tuple[float, 
 
 def _count(share: tuple[float, int] | None) -> str:
     return "not told" if share is None else f"{round(share[0] * share[1]):,}"
+
+
+def _messages(material: Material) -> list[Table]:
+    """What methods that keep their messages said, and how often they warned."""
+    rows = []
+    for said in material.results.said():
+        rows += [
+            (said.method, message, f"{count:,}", str(condition), f"{replicate:,}")
+            for message, (count, condition, replicate) in said.messages.items()
+        ]
+        if said.first_warned is not None:
+            condition, replicate = said.first_warned
+            text = f"(warnings, {said.warnings:,} in all)"
+            rows.append((said.method, text, f"{said.warned:,}", str(condition), f"{replicate:,}"))
+    header = ("method", "message", "replicates", "first condition", "its replicate")
+    caption = "Messages of failures, and warnings"
+    return [Table(caption, header, tuple(rows), len(rows) > OPEN_ROWS)] if rows else []
 
 
 def _statuses(material: Material) -> list[Table]:

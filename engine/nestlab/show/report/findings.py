@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ..summary import value_with_mcse
+from ...measure.intervals import tango
+from ..summary import ends_text, value_with_mcse
 from .effects import departures, effect_kind, tests_of
 from .material import VARIANCE_LIKE, Material, at, largest, levels_text, plural, span
 from .powers import power_text, truth_text
@@ -149,43 +150,65 @@ def _extremes(material: Material, clear: pd.DataFrame, signs: Any, words: tuple[
 
 def _comparison(material: Material) -> Told:
     tests = tests_of(material)
+    paired: dict[str, pd.DataFrame] = {}
     compared = False
     for estimand, rows in tests.groupby("estimand", sort=False):
         for kind, word in (("effect", "power"), ("null", "type I error rate")):
-            some = rows[rows["kind"] == kind]
+            some = _shared(rows[rows["kind"] == kind])
             if some["method"].nunique() > 1:
-                for told in _means(word, some):
-                    compared = True
-                    yield f"{estimand}, {word}", told
+                base = str(some["method"].iloc[0])
+                if base not in paired:
+                    paired[base] = material.results.compare(base, "power")
+                compared = True
+                differences = paired[base][paired[base]["condition"].isin(some["condition"])]
+                text = _differences(base, differences[differences["estimand"] == estimand])
+                yield f"{estimand}, {word}", f"{_means(word, some)}{text}"
     if compared:
         yield (
             "",
             (
-                "All methods saw the same data, so that a difference between two is as a rule less uncertain than "
-                "their MCSEs suggest. Power is comparable only between tests that keep their level."
+                "Differences are taken on the replicates where both methods have a result, and their MCSEs use that "
+                "pairing. Power is comparable only between tests that keep their level."
             ),
         )
     yield from _precision(material)
 
 
-def _means(word: str, rows: pd.DataFrame) -> Iterator[str]:
-    """Means over the conditions that all methods have; conditions are drawn independently, so their errors add up as such."""
-    methods = list(rows["method"].unique())
-    rows = rows[rows.groupby("condition")["method"].transform("nunique") == len(methods)]
+def _shared(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the conditions that all of their methods have."""
+    return rows[rows.groupby("condition")["method"].transform("nunique") == rows["method"].nunique()]
+
+
+def _means(word: str, rows: pd.DataFrame) -> str:
+    """Means over conditions, which are drawn independently, so that their errors add up as such."""
     count = rows["condition"].nunique()
-    if not count:
-        return
     parts = []
-    for label in methods:
-        mine = rows[rows["method"] == label]
+    for label, mine in rows.groupby("method", sort=False):
         mcse = float(np.sqrt((mine["mcse"] ** 2).sum())) / count
         parts.append((float(mine["value"].mean()), f"{label} {value_with_mcse(mine['value'].mean(), mcse)}"))
     ordered = ", ".join(text for _, text in sorted(parts, key=lambda part: -part[0]))
     where = "where there is an effect" if word == "power" else "where what is tested is true"
     over = f"in the one condition {where}" if count == 1 else f"mean over the {count} conditions {where}"
-    n = rows.groupby("method")["n"].sum()
-    total = f"{n.min():,}" + (f" to {n.max():,}" if n.min() < n.max() else "")
-    yield f"{over}: {ordered}; n = {total} each."
+    return f"{over}: {ordered}; n = {_ends(rows.groupby('method')['n'].sum())} each."
+
+
+def _differences(base: str, rows: pd.DataFrame) -> str:
+    """The same means less that of the first method, replicate by replicate; where no replicate differs, with Tango's limits."""
+    parts = []
+    for label, mine in rows.groupby("method", sort=False):
+        mcse = float(np.sqrt((mine["mcse"] ** 2).sum())) / len(mine)
+        text = f"{label} {value_with_mcse(mine['difference'].mean(), mcse)}"
+        if mcse == 0:
+            low, high = tango(*(mine[name].sum() for name in ("gained", "lost", "n")))
+            text += f", 95 % limits {low:.2g} to {high:.2g}"
+        parts.append(text)
+    if not parts:
+        return ""
+    return f" Differences from {base}: {', '.join(parts)}; n = {_ends(rows.groupby('method')['n'].sum())} each."
+
+
+def _ends(counts: pd.Series[int]) -> str:
+    return ends_text(int(counts.min()), int(counts.max()))
 
 
 def _precision(material: Material) -> Told:

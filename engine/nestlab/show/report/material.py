@@ -92,9 +92,8 @@ class Material:
     @classmethod
     def read(cls, results: StoredResults) -> Material:
         """Raises RefusedError where the folder holds no results, or altered ones."""
-        study = StudyFile.from_toml(results.folder / "study.toml")
         stored = tuple(row for row in Store(results.folder).read_conditions() if row.active)
-        return cls(results, study, stored, results.summary(), results.missing())
+        return cls(results, results.study, stored, results.summary(), results.missing())
 
     @property
     def manifest(self) -> Mapping[str, Any]:

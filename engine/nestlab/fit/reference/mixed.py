@@ -1,4 +1,4 @@
-"""statsmodels' MixedLM as a method: an independent implementation to hold against our own. The only place that imports it.
+"""statsmodels' MixedLM as a method: an independent implementation to hold against our own.
 
 It works on rows, in tens of milliseconds a fit. It is a reference for fits inside the parameter space: at the boundary its
 optimisers stop short of the optimum or fail, and its standard errors of fixed effects come from the Hessian of the whole
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .lmm import Fits, pairs
-from .status import Status
+from ..lmm import Fits, pairs
+from ..status import Status
 
 __all__ = ["fit_rows"]
 

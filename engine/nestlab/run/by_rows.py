@@ -1,0 +1,169 @@
+"""Analyses of rows: statsmodels' GEE, and a Python function of one's own, with their messages and warnings as columns.
+
+A function takes the rows that an analyst could see, as a data frame, and gives {term: (estimate, se, df)}; or (estimate, se),
+with infinite df; or an estimate alone. Whatever it raises, and any other result, is a failure of that replicate: its status is
+method_error, and its message is kept. A call that never returns hangs the run: nothing here can end it.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from ..fit.attempt import attempt
+from ..fit.inference import Inference, between_within_df
+from ..fit.lmm import Fits, pairs
+from ..fit.reference.gee import GeeTable
+from ..fit.status import InferenceStatus, Status
+from ..spec.formula import find_term
+from .analysis import Analysis
+from .columns import Columns, inference_columns
+from .own_code import load_function, source_file
+
+__all__ = ["analyse_by_function", "analyse_by_gee", "read_result"]
+
+Array = NDArray[np.float64]
+#: Estimate, standard error and degrees of freedom of one term; nan where the function gives none.
+Estimated = tuple[float, float, float]
+
+
+# -- GEE ---------------------------------------------------------------------------------------------------------------------
+
+
+def analyse_by_gee(analysis: Analysis, tables: Iterable[GeeTable]) -> tuple[Fits, Columns]:
+    """Fits of data sets, and what is inferred from them. Degrees of freedom count the rows and clusters of each data set."""
+    from ..fit.reference import fit_gee
+
+    method = analysis.method
+    found = fit_gee(tables, len(analysis.names), working=method.working, covariance=method.covariance)
+    shape = len(found.rows), len(analysis.hypotheses)
+    inferences = {
+        rule: Inference(_gee_df(rule, analysis, found.rows, found.clusters), found.fits.vcov, np.ones(shape))
+        for rule in method.df
+    }
+    columns = inference_columns(method, analysis.names, found.fits, inferences, None)
+    return found.fits, columns | {"message": found.messages, "warnings": found.warnings}
+
+
+def _gee_df(rule: str, analysis: Analysis, rows: NDArray[np.int64], clusters: NDArray[np.int64]) -> Array:
+    """Degrees of freedom (R, H): of a contrast, the smallest of its effects'. Between and within are told as beside a random
+    intercept."""
+    if rule == "between-within":
+        equation = [0 if column == 0 else -1 for column in analysis.plan.xcols]  # level-1 column 0 is the Intercept
+        df = between_within_df(equation, clusters=clusters, rows=rows)
+    else:
+        p = len(analysis.names)
+        left = np.full(len(rows), np.inf) if rule == "z" else np.where(rows > p, rows - p, np.nan)
+        df = np.repeat(left[:, None], p, axis=1)
+    used = [np.abs(analysis.hypotheses[h]).sum(axis=0) > 0 for h in range(len(analysis.hypotheses))]
+    return np.stack([df[:, members].min(axis=1) for members in used], axis=1)
+
+
+# -- functions ---------------------------------------------------------------------------------------------------------------
+
+
+def analyse_by_function(
+    analysis: Analysis, frames: Iterable[pd.DataFrame], streams: Iterable[Generator]
+) -> tuple[Fits, Columns]:
+    """What the method's function makes of data frames, one after another.
+
+    streams: by which Python's and NumPy's global generators are seeded before each call, so that a function that draws from
+    them gives the same whoever calls it and when.
+    """
+    method, names, terms = analysis.method, analysis.names, analysis.plan.formula.fixed
+    assert method.function is not None
+    function, file = load_function(method.name, method.function, method.digest), source_file(method.function)
+    values, messages, warned = [], [], []
+    for frame, stream in zip(frames, streams, strict=True):
+        with _seeded(stream):
+            tried = attempt(lambda frame=frame: read_result(function(frame), terms), file=file)  # type: ignore[misc]
+        values.append(np.full((len(terms), 3), np.nan) if tried.value is None else tried.value)
+        messages.append(tried.message)
+        warned.append(tried.warnings)
+    found = np.array(values)
+    failed = np.array([message is not None for message in messages])
+    columns: Columns = {}
+    for i, name in enumerate(names):
+        columns |= {f"se.{name}": found[:, i, 1], f"df.{name}": found[:, i, 2]}
+    columns["inference"] = np.where(failed, InferenceStatus.no_fit, InferenceStatus.ok).astype(np.int8)
+    columns |= {"message": np.array(messages, dtype=object), "warnings": np.array(warned, dtype=np.int32)}
+    return _fits(found[:, :, 0], failed), columns
+
+
+def _fits(beta: Array, failed: NDArray[np.bool_]) -> Fits:
+    R, p = beta.shape
+    empty = np.full(R, np.nan)
+    status = np.where(failed, Status.method_error, Status.ok).astype(np.int64)
+    zero, none = np.zeros(R, dtype=np.int64), np.full((R, len(pairs(p))), np.nan)
+    return Fits(status, zero, empty, empty, beta, none, np.empty((R, 0)), empty)
+
+
+@contextmanager
+def _seeded(stream: Generator) -> Iterator[None]:
+    """Global generators seeded by a stream; put back afterwards, for in one process they are the caller's."""
+    before, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(int(stream.integers(2**63)))
+    np.random.seed(int(stream.integers(2**32)))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
+def read_result(result: object, terms: Sequence[str]) -> Array:
+    """What a function gave, as (p, 3): estimate, standard error, degrees of freedom; nan for what it left out.
+
+    Raises ValueError, with what is allowed, for anything else.
+
+    >>> read_result({"x": (0.5, 0.1, None)}, ["Intercept", "x"]).tolist()
+    [[nan, nan, nan], [0.5, 0.1, inf]]
+    """
+    if not isinstance(result, Mapping):
+        raise ValueError(f"the function gave a {type(result).__name__}; it must give {{term: (estimate, se, df)}}")
+    if not result:
+        raise ValueError("the function gave no term; it must give {term: (estimate, se, df)}")
+    found = np.full((len(terms), 3), np.nan)
+    for name, value in result.items():
+        term = find_term(terms, name) if isinstance(name, str) else None
+        if term is None:
+            raise ValueError(f"the function gave {name!r}, which is no term of its formula: {', '.join(terms)}")
+        found[list(terms).index(term)] = _estimated(str(name), value)
+    return found
+
+
+def _estimated(name: str, value: Any) -> Estimated:
+    parts = list(value) if isinstance(value, tuple | list | np.ndarray | pd.Series) else [value]
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(
+            f"{name} has {len(parts)} values; it must be (estimate, se, df), (estimate, se) or an estimate"
+        )
+    estimate, se, df = [*parts, None, None][:3]
+    b = _number(name, "estimate", estimate)
+    if se is None:
+        return b, math.nan, math.nan
+    s = _number(name, "standard error", se)
+    if s < 0:
+        raise ValueError(f"the standard error of {name} is negative; it must be 0 or more")
+    d = math.inf if df is None else _number(name, "df", df, infinite=True)
+    if not d > 0:
+        raise ValueError(f"the df of {name} are {d:g}; they must be above 0, or None for a z test")
+    return b, s, d
+
+
+def _number(name: str, what: str, value: Any, *, infinite: bool = False) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise ValueError(f"the {what} of {name} is a {type(value).__name__}; it must be a number")
+    number = float(value)
+    if math.isnan(number) or (math.isinf(number) and not infinite):
+        raise ValueError(f"the {what} of {name} is {number}; it must be finite")
+    return number

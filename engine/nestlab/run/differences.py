@@ -1,0 +1,99 @@
+"""Differences between the methods of a run, condition by condition, from what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..measure.paired import COMPARED, WHOLE, Difference, as_table, compare
+from ..spec.model import Method
+from ..spec.problems import StudyError, nearest, show
+from .store import Store, StoredCondition
+from .summarise import Summaries
+
+__all__ = ["Names", "compare_methods"]
+
+Names = str | Sequence[str] | None
+
+
+def compare_methods(
+    store: Store,
+    rows: Iterable[StoredCondition],
+    methods: Sequence[Method],
+    *,
+    reference: str | None,
+    measure: Names,
+    estimand: Names,
+    method: Names,
+    known: Sequence[str],
+) -> pd.DataFrame:
+    """The table of `StoredResults.compare`. rows: the active conditions; known: the estimands that the results have."""
+    base, others = _pairs(methods, reference, method)
+    measures = [_known("measure", name, COMPARED) for name in _listed(measure)] or COMPARED
+    estimands = [_known("estimand", name, [e for e in known if e]) for name in _listed(estimand)]
+    if estimands and measure is None:
+        measures = [m for m in measures if m not in WHOLE]
+    rows, wanted = list(rows), {base, *others}
+    summaries = Summaries(store, rows, [m for m in methods if wanted & set(m.labels)], "distribution-free")
+    found: list[tuple[StoredCondition, list[Difference]]] = []
+    for row in rows:
+        results = [r for r in summaries.results(row) if r.name in wanted]
+        if any(r.name == base for r in results):
+            truth = {name: value for name, value in row.truth.items() if value is not None}
+            made = compare(results, truth, reference=base, measures=measures, estimands=estimands or None)
+            found.append((row, made))
+    table = _table(found, rows)
+    table.attrs["reference"] = base
+    return table
+
+
+def _pairs(methods: Sequence[Method], reference: str | None, method: Names) -> tuple[str, list[str]]:
+    """The label of the reference and those that are compared with it."""
+    labels = [label for m in methods for label in m.labels]
+    if len(labels) < 2:
+        text = f"the results have one method, {labels[0]}, and nothing to compare it with"
+        raise StudyError([f"{text}; add a [[method]] or a rule of df"])
+    base = labels[0] if reference is None else _one("reference", reference, methods)
+    others = [label for name in _listed(method) for label in _some("method", name, methods)] or labels
+    if others == [base]:
+        raise StudyError([f"method = {show(base)}: is the reference itself; name another, or another reference"])
+    return base, others
+
+
+def _table(found: Sequence[tuple[StoredCondition, list[Difference]]], rows: Sequence[StoredCondition]) -> pd.DataFrame:
+    """All rows behind their condition and one column a factor."""
+    factors = dict.fromkeys(name for row in rows for name in row.factors)
+    names = ["condition", *factors]
+    labels = pd.DataFrame(
+        [{"condition": row.number} | {f: row.factors.get(f) for f in factors} for row, _ in found], columns=names
+    )
+    counts = np.array([len(made) for _, made in found], dtype=np.intp)
+    repeated = labels.iloc[np.repeat(np.arange(len(found)), counts)].reset_index(drop=True)
+    return pd.concat([repeated, as_table([each for _, made in found for each in made])], axis=1)
+
+
+def _listed(names: Names) -> list[str]:
+    return [] if names is None else [names] if isinstance(names, str) else list(names)
+
+
+def _known(key: str, name: str, known: Sequence[str]) -> str:
+    if name in known:
+        return name
+    raise StudyError([f"{key} = {show(name)}: is no {key} that can be compared here; {nearest(name, known)}"])
+
+
+def _some(key: str, name: str, methods: Sequence[Method]) -> tuple[str, ...]:
+    """The labels that a name stands for: its own, or those of all rules of a method."""
+    for m in methods:
+        if name == m.name:
+            return m.labels
+    return (_known(key, name, [label for m in methods for label in m.labels]),)
+
+
+def _one(key: str, name: str, methods: Sequence[Method]) -> str:
+    labels = _some(key, name, methods)
+    if len(labels) > 1:
+        raise StudyError([f"{key} = {show(name)}: has several rules of df, and must be one; use {' or '.join(labels)}"])
+    return labels[0]
