@@ -184,8 +184,8 @@ def _unequal(a: NDArray[Any], b: NDArray[Any], *, exact: bool) -> NDArray[np.boo
         return different
     if a.dtype.kind == "O" or b.dtype.kind == "O":
         return np.array([x != y and not (_none(x) and _none(y)) for x, y in zip(a, b, strict=True)], dtype=bool)
-    different = np.asarray(a != b, dtype=np.bool_)
-    return different
+    unlike: NDArray[np.bool_] = a != b
+    return unlike
 
 
 def _none(value: Any) -> bool:
