@@ -59,7 +59,10 @@ class Study:
         for key, value in changes.items():
             if value is not None:
                 text = _with_value(text, key, value)
-        return cls(StudyFile.from_dict(tables, **changes), text, Path(path).resolve().parent)
+        folder = Path(path).resolve().parent
+        file = StudyFile.from_dict(tables, seed=seed, replications=replications, folder=folder)
+        # Where data files were read, the text must stand without them.
+        return cls(file, file.to_toml() if file.reads_files else text, folder)
 
     @classmethod
     def ready_made(cls, name: str, *, seed: int | None = None, replications: int | None = None) -> Study:
