@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_cli_run_writes_and_says_where(study: Path, tmp_path: Path) -> None:
     assert "small: 40 replications a condition, value (MCSE)" in done.stdout
     assert "80 fits in" in done.stdout
     assert "written to results/small: summary.parquet, conditions.parquet, replicates/" in done.stdout
-    assert done.stderr.splitlines()[0] == "80 fits in 2 conditions"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d 80 fits in 2 conditions", done.stderr.splitlines()[0])
     assert "\x1b" not in done.stdout + done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
     again = nestlab("run", study, cwd=tmp_path)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..spec.identity import result_key
 from ..spec.model import Method
+from .early import read_used
 from .store import Store, StoredCondition
 
 __all__ = ["observed_counts", "observed_line"]
@@ -22,7 +22,7 @@ def observed_counts(store: Store, rows: Sequence[StoredCondition], methods: Sequ
     found = []
     for row in rows:
         for method in methods:
-            columns = store.read_columns(row.number, result_key(row.data_key, method), row.replications)
+            columns = read_used(store, row, method)
             if "rows" in columns:
                 n = len(columns["rows"])
                 made: dict[str, float] = {"condition": row.number, "n": n}

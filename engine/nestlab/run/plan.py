@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +11,19 @@ from ..spec.estimands import estimands
 from ..spec.formula import formula_text
 from ..spec.identity import DERIVED_PATHS, NUMERICS_VERSION, data_key, describe, flatten, result_key
 from ..spec.model import Condition, Method
+from .early import used
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 
-__all__ = ["Job", "Pace", "Task", "cut", "match_conditions", "match_methods", "method_content", "plan_tasks"]
+__all__ = [
+    "Job",
+    "Pace",
+    "Task",
+    "cut",
+    "match_conditions",
+    "match_methods",
+    "method_content",
+    "plan_tasks",
+]
 
 #: Seconds of work that a task is cut to, and its replicates where methods work on rows, tens of milliseconds each.
 TASK_SECONDS, ROWS_TASK = 0.5, 64
@@ -35,7 +45,8 @@ class Job:
 class Task:
     """Replicates first .. last - 1 of one condition by some of the methods (indices).
 
-    by_rows: the methods are Python code that needs rows and holds the GIL.
+    by_rows: the methods are Python code that needs rows and holds the GIL. skipped: there is nothing to do, because the condition
+    ended early by these methods.
     """
 
     job: Job
@@ -43,10 +54,16 @@ class Task:
     first: int
     last: int
     by_rows: bool = False
+    skipped: bool = False
 
     @property
     def fits(self) -> int:
         return len(self.methods) * (self.last - self.first)
+
+    @property
+    def work(self) -> int:
+        """Clusters to fit, to which the time that a task takes is roughly proportional."""
+        return self.fits * self.job.condition.layout.clusters
 
 
 def method_content(method: Method) -> dict[str, Any]:
@@ -184,7 +201,8 @@ def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
     for job in jobs:
         wanting: dict[tuple[bool, tuple[tuple[int, int], ...]], list[int]] = {}
         for method, key in enumerate(job.result_keys):
-            ranges = tuple(missing_ranges(store.covered(job.number, key), job.replications))
+            wanted = used(store, job.number, key, methods[method], job.replications)
+            ranges = tuple(missing_ranges(store.covered(job.number, key), wanted))
             wanting.setdefault((needs_rows[method], ranges), []).append(method)
         for (by_rows, ranges), chosen in wanting.items():
             for first, last in ranges:
@@ -212,11 +230,21 @@ class Pace:
         return max(1, int(TASK_SECONDS / (self._seconds * len(task.methods) * clusters)))
 
 
-def cut(tasks: Iterable[Task], pace: Pace) -> Iterator[Task]:
-    """Tasks of TASK_SECONDS each, at the pace known when each is asked for; whole blocks but for the ends of ranges."""
+def cut(
+    tasks: Iterable[Task], pace: Pace, over: Callable[[Job, int, int], bool] = lambda job, method, first: False
+) -> Iterator[Task]:
+    """Tasks of TASK_SECONDS each, at the pace known when each is asked for; whole blocks but for the ends of ranges.
+
+    over: whether a condition ended early by a method at or before a replicate; what it leaves out comes as one skipped task.
+    """
     for task in tasks:
         first, size = task.first, task.job.condition.block_size
         while first < task.last:
+            if lost := tuple(m for m in task.methods if over(task.job, m, first)):
+                yield replace(task, methods=lost, first=first, skipped=True)
+                task = replace(task, methods=tuple(m for m in task.methods if m not in lost))
+                if not task.methods:
+                    break
             if task.by_rows:
                 last = (first // ROWS_TASK + 1) * ROWS_TASK
             else:

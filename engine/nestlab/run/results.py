@@ -14,10 +14,11 @@ from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from .block import compile_condition
 from .differences import Names, compare_methods
-from .failures import Said, failures_of, what_was_said
+from .early import used
+from .failures import Said, count_failures, failures_of, what_was_said
+from .folder import no_results, stored_study
 from .observed import observed_counts
-from .own_code import stored_digests
-from .store import RefusedError, Store, StoredCondition, missing_ranges
+from .store import Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
 
 __all__ = ["StoredResults"]
@@ -30,10 +31,8 @@ class StoredResults:
         self.folder = Path(folder)
         self._store = Store(self.folder)
         if not self._store.exists:
-            named = Path("results") / self.folder
-            repair = f'did you mean "{named}"?' if Store(named).exists else "run the study first: nestlab run STUDY"
-            raise RefusedError(f"{self.folder} holds no results (no manifest.json); {repair}")
-        self._study = StudyFile.from_toml(self.folder / "study.toml").with_digests(stored_digests(self._store.manifest))
+            raise no_results(self.folder)
+        self._study = stored_study(self.folder, self._store.manifest)
         self._rows = self._store.read_conditions()
         self._store.forget_missing()
         self._store.adopt_unlisted()
@@ -86,8 +85,10 @@ class StoredResults:
         total = 0
         for row in self._active():
             for method in self._study.methods():
-                covered = self._store.covered(row.number, result_key(row.data_key, method))
-                total += sum(last - first for first, last in missing_ranges(covered, row.replications))
+                key = result_key(row.data_key, method)
+                wanted = used(self._store, row.number, key, method, row.replications)
+                missing = missing_ranges(self._store.covered(row.number, key), wanted)
+                total += sum(last - first for first, last in missing)
         return total
 
     def conditions(self) -> pd.DataFrame:
@@ -102,7 +103,7 @@ class StoredResults:
 
         Computed from what is stored if the run is not complete.
         """
-        if self.missing() or not (self.folder / "summary.parquet").exists():
+        if self.missing() or not self._store.has_summary():
             methods, mcse = self._study.methods(), self._study.mcse
             return Summaries(self._store, self._rows, methods, mcse).table()
         return self._store.read_summary()
@@ -153,6 +154,10 @@ class StoredResults:
         """
         return failures_of(self._store, self._active(), self._study.methods())
 
+    def count_failures(self) -> pd.DataFrame:
+        """How many replicates failed, by condition, method and status, of n, with the first of each (see `nestlab failures`)."""
+        return count_failures(self._store, self._active(), self._study.methods())
+
     def said(self) -> list[Said]:
         """Messages and warnings of each method of one's own and each GEE, over all conditions."""
         return list(what_was_said(self._store, self._active(), self._study.methods()))
@@ -195,7 +200,9 @@ class StoredResults:
         return compile_condition(found, self._study.methods()).frame(replicate, truth=truth)
 
     def _frame(self, row: StoredCondition, method: Method) -> pd.DataFrame:
-        frame = self._store.read(row.number, result_key(row.data_key, method), row.replications)
+        key = result_key(row.data_key, method)
+        wanted = used(self._store, row.number, key, method, row.replications)
+        frame = self._store.read(row.number, key, wanted)
         if frame.empty:
             return frame
         estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}

@@ -5,26 +5,26 @@ Whoever stops a run loses the parts that were not finished, and nothing else.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ..simulate.possible import check_possible
 from ..spec.effects import explained
+from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.model import Method
 from ..spec.paths import path_reasons
 from ..spec.study import StudyFile
 from .columns import counted, drawn_columns, stored_columns
+from .early import Ended, find_ends
+from .files import RefusedError
+from .log import RunLog
+from .manifest import machine, software
 from .own_code import with_code
 from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
+from .repair import read_or_recover, repair_parts, set_aside_manifest
 from .store import Store, StoredCondition, finite
 from .summarise import Known, Summaries
 from .workers import Progress, Quiet, Work
@@ -33,78 +33,126 @@ __all__ = ["RunReport", "run_study"]
 
 #: What the manifest says of a search for a design, and no longer when the folder is run in another way.
 _OF_A_SEARCH = ("solve", "replications_reason")
-#: Seconds between rewrites of the manifest while a run goes on.
-MANIFEST_INTERVAL = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What a run did: fits made now, fits found stored, seconds, and where the results are."""
+    """What a run did: fits made now, fits found stored, seconds, and where the results are.
+
+    ended: conditions that ended early, by a method; repaired: a line about each thing that was mended.
+    """
 
     folder: Path
     made: int
     stored: int
     seconds: float
+    ended: tuple[Ended, ...] = ()
+    repaired: tuple[str, ...] = ()
 
 
 def run_study(
     study: StudyFile, folder: Path, *, text: str, replications: int | Mapping[str, int], jobs: int = -1,
     progress: Progress | None = None, entries: Mapping[str, Any] | None = None, known: Known | None = None,
-    code: Sequence[str] | None = None,
+    code: Sequence[str] | None = None, repair: bool = False,
 ) -> RunReport:  # fmt: skip
     """Do what is missing of `replications` replicates of every condition, and write the summary.
 
     replications: of all conditions, or of each by its data key. entries: what else the manifest shall say. known: measures that
     a run of the same study made, not to be made again. code: consent to run the functions that methods name, with the folders
-    where their modules are looked for first (`own_code`); without it a study that has any is refused by a StudyError.
-    jobs: worker threads, -1 for all cores. Raises RefusedError where stored results don't fit the study, StudyError where no data
-    can be as it says; KeyboardInterrupt passes through after finished parts and the manifest are safe.
+    where their modules are looked for first (`own_code`); without it a study that has any is refused by a StudyError. jobs:
+    worker threads, -1 for all cores. repair: check every part, and compute those anew that are damaged. Raises RefusedError
+    where stored results don't fit the study, are damaged or are being written, StorageError where they cannot be written,
+    StudyError where no data can be as the study says; KeyboardInterrupt passes through after finished parts and the manifest are
+    safe.
     """
-    progress, study = progress or Quiet(), with_code(study, code)
-    conditions, methods = study.conditions(), study.methods()
-    check_possible(conditions)
-    started = datetime.now(UTC)
+    run = _Run(
+        with_code(study, code), folder, text, jobs, progress or Quiet(), dict(entries or {}), known, tuple(code or ())
+    )
+    check_possible(run.study.conditions())
+    mended = set_aside_manifest(folder) if repair else []
     store = Store(folder)
-    stored = store.read_conditions()
-    rows, numbers = match_conditions(stored, conditions, methods)
-    rows = [_asked(row, replications) for row in rows]
-    listed = match_methods(store.manifest.get("methods", []), methods)
-    todo = make_jobs(conditions, numbers, methods, {row.number: row.replications for row in rows})
     with store.locked():
+        store.reread()
         store.forget_missing()
+        if repair:
+            mended += repair_parts(store)
+        elif damaged := store.damaged():
+            raise RefusedError(store.altered(damaged))
         store.adopt_unlisted()
+        return run(store, replications, mended)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of a study into a folder that is locked: `_Run(...)(store, replications, mended)`."""
+
+    study: StudyFile
+    folder: Path
+    text: str
+    jobs: int
+    progress: Progress
+    entries: dict[str, Any]
+    known: Known | None
+    code: tuple[str, ...]
+
+    def __call__(self, store: Store, replications: int | Mapping[str, int], mended: list[str]) -> RunReport:
+        started = datetime.now(UTC)
+        study, methods = self.study, self.study.methods()
+        rows, todo = self._match(store, replications, mended)
         tasks = list(plan_tasks(store, todo, methods))
-        made = sum(task.fits for task in tasks)
         total = len(methods) * sum(job.replications for job in todo)
-        active = {c.number: c for c in rows}
-        runs = [
-            *store.manifest.get("runs", []),
-            {"started": started.isoformat(), "ended": None, "fits": made, "jobs": jobs},
-        ]
-        for key in set(_OF_A_SEARCH) - set(entries or {}):
-            store.manifest.pop(key, None)
-        store.write_conditions(rows, _derived(todo, active))
-        store.write_study(text)
-        store.write_manifest(
-            name=study.name, seed=study.seed, replications=max(job.replications for job in todo), mcse=study.mcse,
-            methods=listed, software=_software(), machine=_machine(), runs=runs, **(entries or {}),
-        )  # fmt: skip
+        log = RunLog(store, fits=sum(task.fits for task in tasks), jobs=self.jobs, started=started)
+        store.manifest |= self._entries(rows, methods, max(job.replications for job in todo), store)
+        store.write_study(self.text)
+        log.write()
+        conditions = study.conditions()
         schema = [*counted(conditions), *_schema(rows, methods), *drawn_columns(conditions, methods)]
-        progress.start(made, len(conditions))
+        summaries = Summaries(store, rows, methods, study.mcse, self.known)
+        work = Work(
+            store, methods, schema, self.jobs, self.progress, log.tick, summaries.make, self.code, meter=log.meter
+        )
+        self.progress.start(log.fits, len(todo))
         try:
-            summaries = Summaries(store, rows, methods, study.mcse, known)
-            Work(store, methods, schema, jobs, progress, _Manifest(store), summaries.make, code or ()).run(tasks)
-            progress.stage("measuring")
-            store.write_summary(summaries.table())
-            runs[-1]["ended"] = datetime.now(UTC).isoformat()
-            store.write_manifest(runs=runs)
-        except BaseException:
-            store.adopt_unlisted()
-            store.write_manifest()
+            work.run(tasks)
+            if tasks or self.known is not None or not store.has_summary():
+                self.progress.stage("measuring")
+                store.write_summary(summaries.table())
+            ended = find_ends(store, rows, methods)
+            log.close(ended)
+        except BaseException as error:
+            log.abandon(error)
             raise
         finally:
-            progress.stop()
-    return RunReport(folder, made, total - made, (datetime.now(UTC) - started).total_seconds())
+            self.progress.stop()
+        seconds = (datetime.now(UTC) - started).total_seconds()
+        return RunReport(self.folder, log.meter.made, total - log.fits, seconds, tuple(ended), tuple(mended))
+
+    def _match(
+        self, store: Store, replications: int | Mapping[str, int], mended: list[str]
+    ) -> tuple[list[StoredCondition], list[Job]]:
+        """Rows of conditions.parquet, which is written, and what to do of each condition of the study."""
+        conditions, methods = self.study.conditions(), self.study.methods()
+        stored, made = read_or_recover(store, conditions, methods) if mended else (store.read_conditions(), [])
+        mended += made
+        rows, numbers = match_conditions(stored, conditions, methods)
+        rows = [_asked(row, replications) for row in rows]
+        todo = make_jobs(conditions, numbers, methods, {row.number: row.replications for row in rows})
+        store.manifest["methods"] = match_methods(store.manifest.get("methods", []), methods)
+        store.write_conditions(rows, _derived(todo, {c.number: c for c in rows}))
+        return rows, todo
+
+    def _entries(
+        self, rows: Sequence[StoredCondition], methods: Sequence[Method], replications: int, store: Store
+    ) -> dict[str, Any]:
+        """What the manifest says of the study and of where it runs."""
+        for key in set(_OF_A_SEARCH) - set(self.entries):
+            store.manifest.pop(key, None)
+        study = self.study
+        return {
+            "name": study.name, "seed": study.seed, "replications": replications, "mcse": study.mcse,
+            "draw_version": DRAW_VERSION, "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
+            **self.entries,
+        }  # fmt: skip
 
 
 def _asked(row: StoredCondition, replications: int | Mapping[str, int]) -> StoredCondition:
@@ -112,19 +160,6 @@ def _asked(row: StoredCondition, replications: int | Mapping[str, int]) -> Store
     if not row.active:
         return row
     return replace(row, replications=replications if isinstance(replications, int) else replications[row.data_key])
-
-
-class _Manifest:
-    """Rewrites the manifest now and then while a run goes on."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._last = time.monotonic()
-
-    def __call__(self) -> None:
-        if time.monotonic() - self._last > MANIFEST_INTERVAL:
-            self._store.write_manifest()
-            self._last = time.monotonic()
 
 
 def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
@@ -153,34 +188,3 @@ def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, A
         if number not in known:
             known[number] = {"path": row.spec.get("path"), "block_size": row.spec.get("block_size")}
     return known
-
-
-def _software() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in (
-        "nestlab",
-        "numpy",
-        "scipy",
-        "pandas",
-        "pyarrow",
-        "numba",
-        "llvmlite",
-        "joblib",
-        "formulae",
-        "pydantic",
-        "statsmodels",
-    ):
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "system": platform.system(),
-        "release": platform.release(),
-        "machine": platform.machine(),
-        "processor": platform.processor(),
-        "cores": os.cpu_count(),
-        "byteorder": sys.byteorder,
-    }

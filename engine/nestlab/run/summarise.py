@@ -19,6 +19,7 @@ from ..spec.formula import find_term
 from ..spec.identity import result_key
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Contrast, Method
+from .early import failed_share, read_used
 
 if TYPE_CHECKING:
     from .store import Store, StoredCondition
@@ -250,7 +251,7 @@ class Summaries:
         names = list(row.truth)
         results = []
         for method in self._methods:
-            columns = self._store.read_columns(row.number, result_key(row.data_key, method), row.replications)
+            columns = read_used(self._store, row, method)
             if columns:
                 columns |= derive_truths(columns, row.truth)
                 results.extend(method_results(columns | derive(columns, names), method, names))
@@ -275,4 +276,19 @@ class Summaries:
             ]
         )
         repeated = labels.loc[np.repeat(labels.index, counts)].reset_index(drop=True)
-        return pd.concat([repeated, table], axis=1)
+        table = pd.concat([repeated, table], axis=1)
+        return table.assign(flag=self._flags(table)) if any(m.max_failed is not None for m in self._methods) else table
+
+    def _flags(self, table: pd.DataFrame) -> list[str]:
+        """What warns of each measure: its condition ended early by its method, or too many of the replicates failed."""
+        flags = {
+            (number, label): failed_share(
+                self._store, number, result_key(row.data_key, method), method, row.replications
+            )
+            for number, row in self._rows.items()
+            for method in self._methods
+            for label in method.labels
+        }
+        return [
+            flags[int(number), str(label)] for number, label in zip(table["condition"], table["method"], strict=True)
+        ]

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import joblib
@@ -20,18 +21,22 @@ import joblib
 from ..fit.lmm import Fits
 from ..spec.model import Method
 from .block import Columns, compile_condition
+from .early import find_end
 from .own_code import make_importable
-from .plan import Pace, Task, cut
+from .plan import Job, Pace, Task, cut
 from .store import Store
 
 __all__ = ["Progress", "Quiet", "Work"]
 
 
 class Progress(Protocol):
-    """What a run tells while it goes on. `advance` is called from worker threads."""
+    """What a run tells while it goes on. `advance`, `skip` (fits that need not be made) and `finished` (a condition, by its
+    number) are called from worker threads."""
 
     def start(self, fits: int, conditions: int) -> None: ...
     def advance(self, fits: int) -> None: ...
+    def skip(self, fits: int) -> None: ...
+    def finished(self, condition: int) -> None: ...
     def stage(self, text: str) -> None: ...
     def stop(self) -> None: ...
 
@@ -41,6 +46,8 @@ class Quiet:
 
     def start(self, fits: int, conditions: int) -> None: ...
     def advance(self, fits: int) -> None: ...
+    def skip(self, fits: int) -> None: ...
+    def finished(self, condition: int) -> None: ...
     def stage(self, text: str) -> None: ...
     def stop(self) -> None: ...
 
@@ -84,6 +91,54 @@ class _Left:
             return self._fits[task.job.number] == 0
 
 
+class Meter:
+    """What was made so far, and how fast: fits, clusters fitted (work) and seconds, by the kind of method.
+
+    The first task of a kind waited for the compilation: the clock starts when it is done, and it counts for nothing but `made`.
+    """
+
+    def __init__(self) -> None:
+        self.made = 0
+        self._guard = threading.Lock()
+        self._started: dict[str, float] = {}
+        self._pace: dict[str, dict[str, float]] = {}
+
+    def add(self, task: Task) -> None:
+        kind, now = "rows" if task.by_rows else "compiled", time.monotonic()
+        with self._guard:
+            self.made += task.fits
+            if kind not in self._started:
+                self._started[kind] = now
+                return
+            pace = self._pace.setdefault(kind, {"fits": 0, "work": 0, "seconds": 0.0})
+            pace["fits"] += task.fits
+            pace["work"] += task.work
+            pace["seconds"] = round(now - self._started[kind], 3)
+
+    def pace(self) -> dict[str, dict[str, float]]:
+        """For the manifest."""
+        with self._guard:
+            return {kind: dict(values) for kind, values in self._pace.items()}
+
+
+class _Ends:
+    """Which conditions ended early, by which methods (indices), after how many replicates."""
+
+    def __init__(self, store: Store, methods: Sequence[Method]) -> None:
+        self._store, self._methods = store, methods
+        self._found: dict[tuple[int, int], int] = {}
+
+    def look(self, job: Job, method: int) -> None:
+        """After a part was written."""
+        if self._methods[method].max_failed is not None:
+            end = find_end(self._store, job.number, job.result_keys[method], self._methods[method], job.replications)
+            if end is not None:
+                self._found[job.number, method] = end.replications
+
+    def over(self, job: Job, method: int, first: int) -> bool:
+        return self._found.get((job.number, method), first + 1) <= first
+
+
 @dataclass(frozen=True)
 class Work:
     """How tasks are done: `Work(...).run(tasks)`.
@@ -101,8 +156,13 @@ class Work:
     complete: Callable[[int], None]
     code: Sequence[str] = ()
     pace: Pace = field(default_factory=Pace)
+    meter: Meter = field(default_factory=Meter)
     busy: _Busy = field(default_factory=_Busy)
     left: _Left = field(default_factory=_Left)
+
+    @cached_property
+    def ends(self) -> _Ends:
+        return _Ends(self.store, self.methods)
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Do all tasks, cut by the time they take. An exception, KeyboardInterrupt included, stops the workers; parts that were
@@ -115,7 +175,9 @@ class Work:
             threads = joblib.Parallel(
                 n_jobs=self.jobs, backend="threading", return_as="generator_unordered", batch_size=1
             )
-            calls = (joblib.delayed(self._compute_and_write)(task, stop) for task in cut(compiled, self.pace))
+            calls = (
+                joblib.delayed(self._compute_and_write)(task, stop) for task in cut(compiled, self.pace, self.ends.over)
+            )
             try:
                 with _quick_turns(), _closing(threads(calls)) as done:
                     for _ in done:
@@ -129,12 +191,14 @@ class Work:
                 n_jobs=self.jobs, backend="loky", return_as="generator_unordered", batch_size=1, inner_max_num_threads=1
             )
             calls = (
-                joblib.delayed(_compute_apart)(task, self._chosen(task), self.code) for task in cut(python, self.pace)
+                joblib.delayed(_compute_apart)(task, self._chosen(task), self.code)
+                for task in cut(python, self.pace, self.ends.over)
             )
             with _closing(processes(calls)) as done:
                 for task, columns in done:
-                    self._write(task, columns)
-                    self.progress.advance(task.fits)
+                    if not task.skipped:
+                        self._write(task, columns)
+                        self.progress.advance(task.fits)
                     self._finish(task)
                     self.tick()
 
@@ -145,6 +209,9 @@ class Work:
         with self.busy:
             if stop.is_set():
                 return
+            if task.skipped:
+                self._finish(task)
+                return
             columns = _compute(task, self._chosen(task), self.progress.advance, stop, self.pace)
             if columns:
                 self._write(task, columns)
@@ -152,8 +219,13 @@ class Work:
                     self._finish(task)
 
     def _finish(self, task: Task) -> None:
+        if task.skipped:
+            self.progress.skip(task.fits)
+        else:
+            self.meter.add(task)
         if self.left.done(task):
             self.complete(task.job.number)
+            self.progress.finished(task.job.number)
 
     def _write(self, task: Task, columns: Sequence[Columns]) -> None:
         for m, rows in zip(task.methods, columns, strict=True):
@@ -161,6 +233,7 @@ class Work:
                 rows, self.schema, condition=task.job.number, method=self.methods[m].name,
                 result_key=task.job.result_keys[m], first=task.first, last=task.last,
             )  # fmt: skip
+            self.ends.look(task.job, m)
 
 
 @contextlib.contextmanager
@@ -186,6 +259,8 @@ def _closing(results: Generator[Any, None, None]) -> Iterator[Generator[Any, Non
 
 
 def _compute_apart(task: Task, methods: Sequence[Method], code: Sequence[str]) -> tuple[Task, list[Columns]]:
+    if task.skipped:
+        return task, []
     make_importable(code)
     return task, _compute(task, methods, lambda fits: None, None, Pace())
 

@@ -106,16 +106,20 @@ class Study:
         out: str | Path | None = None,
         jobs: int = -1,
         progress: Progress | None = None,
+        repair: bool = False,
         allow_code: bool = False,
     ) -> Results:
         """Run what is missing and return the results.
 
         replications: per condition, instead of the study's; out: folder, instead of results/<name>; jobs: threads, -1 for all
-        cores; progress: told what goes on (`run.workers.Progress`). allow_code: consent to import and call the Python functions
-        that methods name; without it a study that has any is refused. Raises RefusedError where stored results do not fit the
-        study, StudyError for code that is not allowed or not there, ValueError for fewer than 1 replication.
+        cores; progress: told what goes on (`run.workers.Progress`); repair: check every stored part, and compute those anew that
+        are damaged; allow_code: consent to import and call the Python functions that methods name, without which a study that
+        has any is refused. Raises RefusedError where stored results do not fit the study, are damaged, or are being written by
+        another process, StorageError where they cannot be written, StudyError for code that is not allowed or not there,
+        ValueError for fewer than 1 replication.
         """
-        return self.execute(replications=replications, out=out, jobs=jobs, progress=progress, allow_code=allow_code)[0]
+        asked: dict[str, Any] = {"replications": replications, "out": out, "jobs": jobs, "progress": progress}
+        return self.execute(**asked, repair=repair, allow_code=allow_code)[0]
 
     def execute(
         self,
@@ -124,11 +128,12 @@ class Study:
         out: str | Path | None = None,
         jobs: int = -1,
         progress: Progress | None = None,
+        repair: bool = False,
         allow_code: bool = False,
     ) -> tuple[Results, RunReport]:
         """The same as `run`, with the report of what was done: fits made, fits found stored, seconds.
 
-        replications, out, jobs, progress, allow_code: see `run`.
+        replications, out, jobs, progress, repair, allow_code: see `run`.
         """
         wanted = self.file.replications if replications is None else replications
         text = self.text if replications is None else _with_value(self.text, "replications", wanted)
@@ -136,7 +141,8 @@ class Study:
             raise ValueError(f"replications = {wanted}: must be 1 or more")
         folder = Path(out) if out is not None else Path("results") / self.name
         report = run_study(
-            self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress, code=self._code(allow_code),
+            self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress, repair=repair,
+            code=self._code(allow_code),
         )  # fmt: skip
         return Results(folder), report
 

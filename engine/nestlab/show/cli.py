@@ -51,10 +51,13 @@ def _options(
 ) -> None: ...
 
 
+_KEPT = "interrupted; finished parts are kept, the same command goes on from there"
+
+
 @contextmanager
-def _exit_codes() -> Iterator[None]:
+def _exit_codes(*, interrupted: str = _KEPT) -> Iterator[None]:
     """Turn exceptions into one line and the exit code that stands for them; NESTLAB_DEBUG=1 shows the traceback instead."""
-    from ..run.store import RefusedError
+    from ..run.files import RefusedError, StorageError
     from ..spec.formula import FormulaError
     from ..spec.matrices import DataError
     from ..spec.problems import StudyError
@@ -67,8 +70,10 @@ def _exit_codes() -> Iterator[None]:
         raise _fail(str(error), BAD_INPUT) from None
     except RefusedError as error:
         raise _fail(str(error), REFUSED) from None
+    except StorageError as error:
+        raise _fail(str(error), 1) from None
     except KeyboardInterrupt:
-        raise _fail("interrupted; finished parts are kept, the same command goes on from there", INTERRUPTED) from None
+        raise _fail(interrupted, INTERRUPTED) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(1) from None
@@ -87,7 +92,11 @@ def _fail(text: str, code: int) -> typer.Exit:
 @app.command()
 def run(
     study: Annotated[
-        str, typer.Argument(help="The study file (TOML), or the name of a ready-made study.", show_default=False)
+        str,
+        typer.Argument(
+            help="The study file (TOML), the name of a ready-made study, or a folder of results to go on with.",
+            show_default=False,
+        ),
     ],
     replications: Annotated[
         int | None,
@@ -98,6 +107,9 @@ def run(
         Path | None, typer.Option(help="Folder of the results [default: results/<name>].", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Check every stored part; compute those anew that are damaged.")
+    ] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
 ) -> None:
     """Simulate and fit a study; only what is missing is computed."""
@@ -105,10 +117,62 @@ def run(
         from .ready_made import study_path
         from .run_command import run_command
 
-        path = study_path(study)
-        if str(path) != study:
+        path = Path(study) if (Path(study) / "study.toml").exists() else study_path(study)
+        if path != Path(study):
             typer.echo(f"study file {path}", err=True)
-        run_command(path, replications=replications, jobs=jobs, out=out, seed=seed, allow_code=allow_code)
+        run_command(
+            path, replications=replications, jobs=jobs, out=out, seed=seed, repair=repair, allow_code=allow_code
+        )
+
+
+@app.command()
+def status(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until nobody works at it any more.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks of --watch.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is done, missing, failed, and how long the rest takes."""
+    with _exit_codes(interrupted=""):
+        from .status_command import status_command
+
+        if not status_command(results, as_json=as_json, watch=watch, interval=interval):
+            raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def failures(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    condition: Annotated[int | None, typer.Option(min=0, help="Only this condition.", show_default=False)] = None,
+    method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the rows as CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say which replicates failed, how, and how to look at their rows."""
+    with _exit_codes():
+        from .failures_command import failures_command
+
+        missing = failures_command(results, condition=condition, method=method, csv=csv, as_json=as_json)
+        if missing:
+            raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
+
+
+@app.command()
+def verify(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    blocks: Annotated[int, typer.Option(min=1, help="Blocks to recompute.")] = 20,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the sample [default: another each time].", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
+) -> None:
+    """Recompute some of the stored blocks and say what differs."""
+    with _exit_codes(interrupted=""):
+        from .verify_command import verify_command
+
+        if not verify_command(results, blocks=blocks, seed=seed, as_json=as_json, allow_code=allow_code):
+            raise typer.Exit(REFUSED)
 
 
 @app.command()

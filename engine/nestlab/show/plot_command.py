@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..run.files import make_folder
 from ..spec.problems import StudyError
 from .api import Results
 from .plots import draw, save
@@ -24,6 +25,8 @@ def plot_command(folder: Path, kind: str, *, out: Path | None, **asked: Any) -> 
     results = Results(folder)
     figure = draw(results, kind, **asked)
     paths = [out] if out is not None else [folder / "plots" / f"{kind}{ending}" for ending in (".svg", ".png")]
+    if out is None:
+        make_folder(folder / "plots")
     for path in paths:
         print(f"written to {save(figure, path)}", file=sys.stderr)
     return results.missing()

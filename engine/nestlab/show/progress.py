@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TaskID as _TaskID
 
-__all__ = ["BarProgress", "LineProgress", "compiling_said", "progress_for"]
+__all__ = ["BarProgress", "LineProgress", "compiling_said", "duration", "plural", "progress_for"]
 
-#: Seconds between plain lines.
-INTERVAL = 5.0
+#: Seconds between plain lines, at first; then a twelfth of the time gone by; at most.
+INTERVAL, SHARE, LONGEST = 5.0, 1 / 12, 600.0
 #: Seconds without a fit after which it is said what is going on, and what.
 PATIENCE = 1.5
 COMPILING = "compiling the kernels (once: they are kept on disk)"
@@ -50,10 +50,16 @@ def _rate(done: int, total: int, seconds: float) -> str:
     if done == 0 or seconds <= 0:
         return "starting"
     rate = done / seconds
-    return f"{rate:,.0f} fits/s, {_duration((total - done) / rate)} left"
+    return f"{rate:,.0f} fits/s, {duration((total - done) / rate)} left"
 
 
-def _duration(seconds: float) -> str:
+def plural(count: int, word: str) -> str:
+    """1 condition, 2 conditions."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 12 s, 3 min 5 s, 2 h 10 min."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
@@ -95,6 +101,12 @@ class BarProgress:
             self._task, advance=fits, rate=_rate(done, int(task.total or 0), time.monotonic() - self._first)
         )
 
+    def skip(self, fits: int) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, total=(self._bar.tasks[0].total or 0) - fits)
+
+    def finished(self, condition: int) -> None: ...
+
     def stage(self, text: str) -> None:
         if self._task is not None:
             self._bar.update(self._task, description=text, rate="")
@@ -105,11 +117,12 @@ class BarProgress:
 
 
 class LineProgress:
-    """A line every few seconds, for logs."""
+    """A line now and then, with the time and the conditions done, for logs: every 5 s at first, every 5 min after an hour."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._total = self._done = 0
+        self._total = self._done = self._finished = 0
+        self._condition: int | None = None
         self._first: float | None = None
         self._last = time.monotonic()
         self._timer = threading.Timer(PATIENCE, self._compiling)
@@ -131,11 +144,25 @@ class LineProgress:
             if self._first is None:
                 self._first = self._last = now
             self._done += fits
-            if now - self._last >= INTERVAL:
+            if now - self._last >= min(max(INTERVAL, SHARE * (now - self._first)), LONGEST):
                 self._last = now
                 self._say(
-                    f"{self._done:,} of {self._total:,} fits, {_rate(self._done, self._total, now - self._first)}"
+                    f"{self._done:,} of {self._total:,} fits, {self._where()}"
+                    f"{_rate(self._done, self._total, now - self._first)}"
                 )
+
+    def _where(self) -> str:
+        if self._condition is None:
+            return ""
+        return f"{plural(self._finished, 'condition')} finished, the last was {self._condition}, "
+
+    def skip(self, fits: int) -> None:
+        with self._guard:
+            self._total -= fits
+
+    def finished(self, condition: int) -> None:
+        with self._guard:
+            self._finished, self._condition = self._finished + 1, condition
 
     def stage(self, text: str) -> None:
         if self._total:
@@ -145,4 +172,4 @@ class LineProgress:
         self._timer.cancel()
 
     def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from ..run.folder import check_resumable
+from ..run.runner import RunReport
 from .api import Study
 from .progress import progress_for
 from .summary import overview
@@ -14,18 +22,46 @@ __all__ = ["run_command"]
 
 
 def run_command(
-    path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, allow_code: bool = False
-) -> None:
-    """Run a study file, then print an overview and where everything was written."""
+    path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, repair: bool = False,
+    allow_code: bool = False,
+) -> None:  # fmt: skip
+    """Run a study file, or go on with a folder of results, then print an overview and where everything was written."""
+    if path.is_dir():
+        check_resumable(path)
+        path, out = path / "study.toml", out if out is not None else path
     study = Study.from_toml(path, seed=seed, replications=replications)
-    results, report = study.execute(
-        out=out, jobs=jobs, progress=progress_for(Console(stderr=True)), allow_code=allow_code
-    )
+    with _termination_interrupts():
+        results, report = study.execute(
+            out=out, jobs=jobs, progress=progress_for(Console(stderr=True)), repair=repair, allow_code=allow_code
+        )
     console = Console()
     console.print(overview(results, console.width))
+    for line in _lines(report):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _lines(report: RunReport) -> Iterator[str]:
+    for line in report.repaired:
+        yield f"repair: {line}"
     rate = f", {report.made / report.seconds:,.0f} a second" if report.made else ""
     stored = f" ({report.stored:,} were stored already)" if report.stored else ""
-    console.print(f"{report.made:,} fits in {report.seconds:.1f} s{rate}{stored}", highlight=False, soft_wrap=True)
-    console.print(
-        f"written to {report.folder}: summary.parquet, conditions.parquet, replicates/", highlight=False, soft_wrap=True
-    )
+    yield f"{report.made:,} fits in {report.seconds:.1f} s{rate}{stored}"
+    yield f"written to {report.folder}: summary.parquet, conditions.parquet, replicates/"
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Let SIGTERM, with which batch systems announce the end, do what Ctrl-C does: the manifest is written before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGTERM, before)

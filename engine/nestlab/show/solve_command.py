@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..run.files import write_whole
 from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target, Trial
 from ..run.solve import Solution, Solved, solve
 from ..run.store import Store
@@ -106,7 +107,7 @@ def solve_study(
     for ending in ("svg", "png"):
         save(figure, folder / f"solve.{ending}")
     made = as_json(solved)
-    (folder / "solve.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "solve.json", f"{json.dumps(made, indent=1)}\n".encode())
     sentences = " ".join(sentence(question, solution) for solution in solved.solutions)
     store = Store(folder)
     with store.locked():

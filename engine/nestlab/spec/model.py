@@ -340,7 +340,8 @@ class Method:
     of cluster means. "gls" knows the true variances. The formula of least squares has no random part, and that of "fixed-
     effects" no term that clusters absorb. select: the method reports its formula's model or `compare`'s, the one that the
     test at level select_alpha, or the AIC, chooses. working, covariance: of a GEE, its correlation structure and its standard
-    errors. function: "module:function"; digest: the SHA-256 of that module's source, "" until it is looked up.
+    errors. function: "module:function"; digest: the SHA-256 of that module's source, "" until it is looked up. max_failed: the
+    share of replicates without an optimum above which a condition ends early; it changes no replicate.
     """
 
     name: str
@@ -364,6 +365,7 @@ class Method:
     covariance: Literal["robust", "naive", "bias_reduced"] = "robust"
     function: str | None = None
     digest: str = ""
+    max_failed: float | None = None
 
     @property
     def by_rows(self) -> bool:

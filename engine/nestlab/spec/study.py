@@ -43,7 +43,8 @@ class StudyFile(Table):
     """A study as asked for. Make it by `from_toml` or `from_dict`, which check all of it, the grid's points included.
 
     name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more. mcse: how the Monte
-    Carlo standard errors are computed. grid: the axes as in the file. prior: priors by axis, for all conditions.
+    Carlo standard errors are computed. max_failed: the share of failed replicates above which a condition ends early by a
+    method, which may have its own. grid: the axes as in the file. prior: priors by axis, for all conditions.
     """
 
     name: Annotated[str, PlainValidator(values.NAME.check)]
@@ -51,6 +52,7 @@ class StudyFile(Table):
     seed: Annotated[int, PlainValidator(values.SEED.check)]
     replications: Annotated[int, PlainValidator(values.REPLICATIONS.check)]
     mcse: Annotated[Literal["distribution-free", "morris"], PlainValidator(values.MCSE.check)] = "distribution-free"
+    max_failed: Annotated[float | None, PlainValidator(values.MAX_FAILED.check)] = None
     design: DesignTable = DesignTable()
     grid: dict[str, Any] = Field(default_factory=dict)
     prior: dict[str, Any] = Field(default_factory=dict)
@@ -116,7 +118,11 @@ class StudyFile(Table):
 
     def methods(self) -> tuple[Method, ...]:
         """The methods in the order of the file; none given: REML on truth.formula, called "reml"."""
-        return self.resolve().methods
+        methods, own = self.resolve().methods, [table.max_failed for table in self.method]
+        if self.max_failed is None and not any(limit is not None for limit in own):
+            return methods
+        limits = [self.max_failed if limit is None else limit for limit in own] or [self.max_failed]
+        return tuple(replace(method, max_failed=limit) for method, limit in zip(methods, limits, strict=True))
 
     def with_digests(self, digests: Mapping[str, str]) -> StudyFile:
         """A copy whose methods of one's own name their module's source: {"module:function": its SHA-256}."""

@@ -311,6 +311,9 @@ RESIDUAL_VARIANCE = replace(POSITIVE, domain=Domain(0.0, math.inf, "variance"))
 RANDOM_SD = replace(NONNEGATIVE_SD, domain=Domain(0.0, math.inf, "sd"))
 RESIDUAL_SD = replace(POSITIVE_SD, domain=Domain(0.0, math.inf, "sd"))
 ALPHA = Kind("a number between 0 and 1, neither included", "write a level such as 0.05", _open_unit)
+MAX_FAILED = Kind(
+    "a share from 0 to 1, 1 not included", "write a share such as 0.2, or remove it to end no condition early", _icc
+)
 SEED = Kind("a whole number >= 0 and < 2**64", "write a seed such as 707", lambda value: _int(value, 0, 2**64 - 1))
 REPLICATIONS = Kind("a whole number >= 1", "write a number such as 2000", lambda value: _int(value, 1, 2**53))
 CLUSTERS = Kind(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...run.files import write_whole
 from ...spec.problems import StudyError
 from . import style
 
@@ -31,9 +31,7 @@ def save(figure: Figure, path: str | Path) -> Path:
         raise StudyError([f'out = "{path}": the name must end in {", ".join(ENDINGS)}; choose one of them'])
     data = _bytes(figure, path.suffix.lower())
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_whole(path, data)
     return path
 
 

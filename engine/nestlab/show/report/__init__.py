@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from itertools import groupby
 from pathlib import Path
 
+from ...run.files import write_whole
 from ...run.results import StoredResults
 from .ademp import ademp
 from .figures import pictures
@@ -27,7 +26,7 @@ def write_report(results: StoredResults, path: str | Path | None = None, *, titl
     """
     out = results.folder / "report.html" if path is None else Path(path)
     text = render(_page(Material.read(results), title))
-    _write_whole(out, text)
+    write_whole(out, text.encode())
     return out
 
 
@@ -77,16 +76,3 @@ def _notices(material: Material) -> list[str]:
             "how many."
         )
     return found
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
