@@ -278,9 +278,9 @@ def _fixed(
             flat |= {f"truth.fixed.{column}": 0.0 for column in columns if name in factors}  # a stand-in
         elif term is None and (column := next((v for v in term_variables(name) if source_of(v)[0] in factors), "")):
             factor = source_of(column)[0]
-            columns = ", ".join(factors[factor])
+            these = ", ".join(factors[factor])
             problems.add_number(
-                key, shown, f"must be of a column of {factor}, and these are {columns}; write one of them"
+                key, shown, f"must be of a column of {factor}, and these are {these}; write one of them"
             )
         elif term is None:
             repair = f"add {name} to the formula or remove it here{_or_guess(name, formula.fixed)}"
