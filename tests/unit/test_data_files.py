@@ -193,6 +193,7 @@ def test_arms_have_columns_by_coding(level: int) -> None:
     effects = 0.5 * (rows["z"] == "1") + 1.0 * (rows["z"] == "2")
     rest = rows["y"] - effects - rows["u:Intercept"] - rows["x"] * rows["u:x"] - rows["e"]
     assert rest.abs().max() < 1e-12
+    assert predictor_text(found.predictor("z")).endswith("of 3 + 3 + 2 clusters, as treatment contrasts")
     (again,) = StudyFile.from_dict(tomllib.loads(study.text)).conditions()
     assert data_key(again) == data_key(found)
 
