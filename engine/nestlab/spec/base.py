@@ -278,10 +278,8 @@ def _fixed(
             flat |= {f"truth.fixed.{column}": 0.0 for column in columns if name in factors}  # a stand-in
         elif term is None and (column := next((v for v in term_variables(name) if source_of(v)[0] in factors), "")):
             factor = source_of(column)[0]
-            these = ", ".join(factors[factor])
-            problems.add_number(
-                key, shown, f"must be of a column of {factor}, and these are {these}; write one of them"
-            )
+            text = f"must be of a column of {factor}, and these are {', '.join(factors[factor])}; write one of them"
+            problems.add_number(key, shown, text)
         elif term is None:
             repair = f"add {name} to the formula or remove it here{_or_guess(name, formula.fixed)}"
             problems.add_number(key, shown, f"must be a fixed term of {formula.text}; {repair}")
