@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from ..measure.intervals import wilson
 from ..spec.identity import result_key
@@ -15,7 +18,7 @@ from ..spec.model import Method
 from .parts import CHECKPOINTS, Part
 from .store import Store, StoredCondition
 
-__all__ = ["LEVEL", "Ended", "end_of", "failed_share", "find_end", "find_ends", "used"]
+__all__ = ["LEVEL", "Ended", "end_of", "failed_share", "find_end", "find_ends", "read_used", "used"]
 
 #: Level of the Wilson interval whose lower limit must lie above max_failed: there are several looks.
 LEVEL = 0.99
@@ -85,6 +88,12 @@ def used(store: Store, number: int, key: str, method: Method, asked: int) -> int
     """How many replicates are to be computed and measured: those asked for, or up to where the condition ended."""
     end = find_end(store, number, key, method, asked)
     return asked if end is None else end.replications
+
+
+def read_used(store: Store, row: StoredCondition, method: Method) -> dict[str, NDArray[Any]]:
+    """The columns of one condition and method that are to be measured, see `Store.read_columns`."""
+    key = result_key(row.data_key, method)
+    return store.read_columns(row.number, key, used(store, row.number, key, method, row.replications))
 
 
 def failed_share(store: Store, number: int, key: str, method: Method, asked: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +13,11 @@ import pandas as pd
 from ..fit.status import Status
 from ..spec.identity import result_key
 from ..spec.model import Method
+from .early import read_used, used
+from .parts import EXAMPLES, tally
 from .store import Store, StoredCondition
 
-__all__ = ["Said", "failures_of", "what_was_said"]
+__all__ = ["Said", "count_failures", "failures_of", "what_was_said"]
 
 _COLUMNS = ("condition", "method", "replicate", "status", "message")
 
@@ -23,7 +27,7 @@ def failures_of(store: Store, rows: Sequence[StoredCondition], methods: Sequence
     found: list[tuple[int, str, int, str, str | None]] = []
     for row in rows:
         for method in methods:
-            columns = store.read_columns(row.number, result_key(row.data_key, method), row.replications)
+            columns = read_used(store, row, method)
             if not columns:
                 continue
             failed = np.flatnonzero(columns["status"] > Status.singular)
@@ -39,6 +43,35 @@ def failures_of(store: Store, rows: Sequence[StoredCondition], methods: Sequence
                 for k in failed
             ]
     return pd.DataFrame(found, columns=list(_COLUMNS))
+
+
+def count_failures(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> pd.DataFrame:
+    """A row a condition, method and status other than ok and singular: count, n (replicates), first (some replicates).
+
+    Statuses of fits and of inference ("no_df", with "/rule" where there are several). Parts that count them are not opened.
+    """
+    found = []
+    for row in rows:
+        for method in methods:
+            key = result_key(row.data_key, method)
+            wanted = used(store, row.number, key, method, row.replications)
+            counts: Counter[str] = Counter()
+            first: dict[str, list[int]] = {}
+            n = 0
+            for part in store.parts.of(row.number, key):
+                if part.first >= wanted:
+                    break
+                n += min(part.last, wanted) - part.first
+                if part.last <= wanted:
+                    told: Mapping[str, Any] = store.counted(part).entry()
+                else:  # what was made beyond the end of a condition does not count
+                    told = tally(store.read_columns(row.number, key, wanted, first=part.first))
+                counts.update({k: v for k, v in told["statuses"].items() if not Status[k].converged})
+                counts.update(told.get("inference", {}))
+                for name, replicates in told.get("examples", {}).items():
+                    first.setdefault(name, []).extend(replicates)
+            found += [(row.number, method.name, k, count, n, first[k][:EXAMPLES]) for k, count in counts.items()]
+    return pd.DataFrame(found, columns=["condition", "method", "status", "count", "n", "first"])
 
 
 @dataclass
@@ -64,7 +97,7 @@ def what_was_said(store: Store, rows: Sequence[StoredCondition], methods: Sequen
             continue
         said = Said(method.name)
         for row in rows:
-            columns = store.read_columns(row.number, result_key(row.data_key, method), row.replications)
+            columns = read_used(store, row, method)
             if not columns:
                 continue
             replicate, warned = columns["replicate"], np.nan_to_num(columns["warnings"])

@@ -16,7 +16,7 @@ from ..spec.study import StudyFile
 from .block import compile_condition
 from .differences import Names, compare_methods
 from .early import used
-from .failures import Said, failures_of, what_was_said
+from .failures import Said, count_failures, failures_of, what_was_said
 from .files import read_plain
 from .own_code import stored_digests
 from .store import RefusedError, Store, StoredCondition, missing_ranges
@@ -139,6 +139,10 @@ class StoredResults:
         of any of them.
         """
         return failures_of(self._store, self._active(), self._study.methods())
+
+    def count_failures(self) -> pd.DataFrame:
+        """How many replicates failed, by condition, method and status, of n, with the first of each (see `nestlab failures`)."""
+        return count_failures(self._store, self._active(), self._study.methods())
 
     def said(self) -> list[Said]:
         """Messages and warnings of each method of one's own and each GEE, over all conditions."""

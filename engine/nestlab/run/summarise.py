@@ -19,7 +19,7 @@ from ..spec.formula import find_term
 from ..spec.identity import result_key
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Contrast, Method
-from .early import failed_share, used
+from .early import failed_share, read_used
 
 if TYPE_CHECKING:
     from .store import Store, StoredCondition
@@ -250,9 +250,7 @@ class Summaries:
         names = list(row.truth)
         results = []
         for method in self._methods:
-            key = result_key(row.data_key, method)
-            wanted = used(self._store, row.number, key, method, row.replications)
-            columns = self._store.read_columns(row.number, key, wanted)
+            columns = read_used(self._store, row, method)
             if columns:
                 columns |= derive_truths(columns, row.truth)
                 results.extend(method_results(columns | derive(columns, names), method, names))

@@ -141,6 +141,41 @@ def status(
 
 
 @app.command()
+def failures(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    condition: Annotated[int | None, typer.Option(min=0, help="Only this condition.", show_default=False)] = None,
+    method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the rows as CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say which replicates failed, how, and how to look at their rows."""
+    with _exit_codes():
+        from .failures_command import failures_command
+
+        missing = failures_command(results, condition=condition, method=method, csv=csv, as_json=as_json)
+        if missing:
+            raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
+
+
+@app.command()
+def verify(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+    blocks: Annotated[int, typer.Option(min=1, help="Blocks to recompute.")] = 20,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the sample [default: another each time].", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
+) -> None:
+    """Recompute some of the stored blocks and say what differs."""
+    with _exit_codes(interrupted=""):
+        from .verify_command import verify_command
+
+        if not verify_command(results, blocks=blocks, seed=seed, as_json=as_json, allow_code=allow_code):
+            raise typer.Exit(REFUSED)
+
+
+@app.command()
 def summary(
     results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
     estimand: Annotated[

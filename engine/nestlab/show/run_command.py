@@ -20,9 +20,6 @@ from .summary import overview
 
 __all__ = ["run_command"]
 
-#: Conditions that ended early that are named.
-MOST_NAMED = 5
-
 
 def run_command(
     path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, repair: bool = False,
@@ -46,10 +43,6 @@ def run_command(
 def _lines(report: RunReport) -> Iterator[str]:
     for line in report.repaired:
         yield f"repair: {line}"
-    for end in report.ended[:MOST_NAMED]:
-        yield end.text
-    if more := len(report.ended[MOST_NAMED:]):
-        yield f"and {more:,} more that ended early: nestlab status {report.folder}"
     rate = f", {report.made / report.seconds:,.0f} a second" if report.made else ""
     stored = f" ({report.stored:,} were stored already)" if report.stored else ""
     yield f"{report.made:,} fits in {report.seconds:.1f} s{rate}{stored}"

@@ -107,9 +107,22 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
     if note := _over_priors(results):
         notes.insert(0, Text(note))
+    notes += [Text(line) for line in flag_lines(summary)]
     notes += [Text(line) for said in results.said() for line in said_lines(said)]
     notes += [Text(line) for line in _more(results.folder, focus, len(keys) - (rows or len(keys)), measures[shown:])]
     return Group(title, table, *notes)
+
+
+def flag_lines(summary: pd.DataFrame) -> list[str]:
+    """What is said of conditions that ended early, or in which too many replicates failed; nothing where none is flagged."""
+    if "flag" not in summary or not (summary["flag"] != "").any():
+        return []
+    flagged = summary.loc[summary["flag"] != "", ["condition", "method", "flag"]].drop_duplicates()
+    lines = [
+        f"flagged: condition {c}, {m}: {flag}" for c, m, flag in flagged.head(MAX_MESSAGES).itertuples(index=False)
+    ]
+    more = len(flagged) - len(lines)
+    return [*lines, f"and {more:,} more that are flagged (column flag of the summary)"] if more > 0 else lines
 
 
 def _more(folder: Path, focus: str, rows: int, left_out: Sequence[str]) -> list[str]:
@@ -212,6 +225,8 @@ def summary_command(
         Console().print(_measures(frame))
     else:
         Console().print(_rows(frame))
+        for line in flag_lines(frame):
+            Console().print(line, soft_wrap=True, highlight=False, markup=False)
         if note := _over_priors(results):
             Console().print(Text(note))
     if missing:

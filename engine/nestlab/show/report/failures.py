@@ -34,6 +34,7 @@ def failures_section(material: Material) -> Section:
                 "and the bounds of power and coverage count them both ways."
             ),
             _counts(material),
+            *_flagged(material),
             *_statuses(material),
             *_messages(material),
         ),
@@ -99,6 +100,16 @@ def _messages(material: Material) -> list[Table]:
     header = ("method", "message", "replicates", "first condition", "its replicate")
     caption = "Messages of failures, and warnings"
     return [Table(caption, header, tuple(rows), len(rows) > OPEN_ROWS)] if rows else []
+
+
+def _flagged(material: Material) -> list[Table]:
+    """Conditions that ended early, or failed more often than max_failed allows."""
+    if "flag" not in material.summary:
+        return []
+    found = material.summary[material.summary["flag"] != ""][["condition", "method", "flag"]].drop_duplicates()
+    rows = tuple((str(c), str(m), str(flag)) for c, m, flag in found.itertuples(index=False))
+    caption = "Conditions with more failures than max_failed, whose measures describe what is left"
+    return [Table(caption, ("condition", "method", "what happened"), rows, len(rows) > OPEN_ROWS)] if rows else []
 
 
 def _statuses(material: Material) -> list[Table]:
