@@ -145,7 +145,7 @@ class CompiledCondition:
         return pd.DataFrame(columns)
 
     @cached_property
-    def _varying(self) -> list[str]:
+    def varying(self) -> list[str]:
         """Estimands with a truth of each replicate's own."""
         formulas = [method.formula for method in self.methods]
         return varying_estimands(self.condition, formulas, contrasts_of(self.methods))
@@ -155,7 +155,7 @@ class CompiledCondition:
         block, r = divmod(replicate, self.condition.block_size)
         if not self.condition.priors:
             return {}
-        found = truth_columns(draw_truths(self.condition, self.key, block), self._varying, self.methods)
+        found = truth_columns(draw_truths(self.condition, self.key, block), self.varying, self.methods)
         return {name: float(values[r]) for name, values in found.items() if name.startswith("true.")}
 
     def fits(self, first: int, last: int) -> Iterator[tuple[int, list[tuple[Fits, Columns]]]]:
@@ -167,7 +167,7 @@ class CompiledCondition:
             draw = self.draw(block)
             found = [self.analyse(draw, m, block, start, stop) for m in range(len(self.methods))]
             if draw.truths is not None:
-                known = truth_columns(draw.truths, self._varying, self.methods)
+                known = truth_columns(draw.truths, self.varying, self.methods)
                 for _, columns in found:
                     columns |= {name: values[start:stop] for name, values in known.items()}
             yield stop - start, found

@@ -24,6 +24,7 @@ from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
 from .repair import read_or_recover, repair_parts, set_aside_manifest
 from .store import Store, StoredCondition
 from .summarise import Known, Summaries
+from .sums import check_sums
 from .workers import Progress, Quiet, Work
 
 __all__ = ["RunReport", "run_study"]
@@ -66,6 +67,7 @@ def run_study(
     )
     mended = set_aside_manifest(folder) if repair else []
     store = Store(folder)
+    store.keep(study.keep)
     with store.locked():
         store.reread()
         store.forget_missing()
@@ -133,6 +135,8 @@ class _Run:
         rows, numbers = match_conditions(stored, conditions, methods)
         rows = [_asked(row, replications) for row in rows]
         todo = make_jobs(conditions, numbers, methods, {row.number: row.replications for row in rows})
+        if store.keeps == "summary":
+            check_sums(store, todo, methods)
         store.manifest["methods"] = match_methods(store.manifest.get("methods", []), methods)
         store.write_conditions(rows, _derived(todo, {c.number: c for c in rows}))
         return rows, todo
@@ -145,7 +149,7 @@ class _Run:
             store.manifest.pop(key, None)
         study = self.study
         return {
-            "name": study.name, "seed": study.seed, "replications": replications, "mcse": study.mcse,
+            "name": study.name, "seed": study.seed, "replications": replications, "keep": study.keep, "mcse": study.mcse,
             "draw_version": DRAW_VERSION, "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
             **self.entries,
         }  # fmt: skip

@@ -1,0 +1,93 @@
+"""What a task gives when a study keeps sums: blocks are reduced as they are fitted, so that memory does not grow with the task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..fit.lmm import Fits
+from ..measure.collect import collect
+from ..measure.sums import Sums, merge
+from ..simulate.priors import draw_truths
+from ..spec.estimands import estimands
+
+from .block import Columns, CompiledCondition
+from .columns import contrasts_of, truth_columns
+from .parts import tally
+from .summarise import derive, derive_truths, method_results
+from .sums import sums_table
+
+__all__ = ["Reduced", "Reduction"]
+
+#: Replicates that are reduced at once.
+CHUNK = 16_384
+
+
+class Reduced:
+    """What is stored of a method: the table of its sums, and what the manifest says of its fits."""
+
+    def __init__(self, table: Mapping[str, Any], counts: Mapping[str, Any]) -> None:
+        self.table, self.counts = table, counts
+
+
+class Reduction:
+    """Replicates first, first + 1, ... of a condition by all methods of the study, added block by block."""
+
+    def __init__(self, compiled: CompiledCondition, first: int) -> None:
+        self._compiled, self._methods = compiled, compiled.methods
+        formulas = tuple(method.formula for method in self._methods)
+        self._truth = estimands(compiled.condition, formulas, contrasts_of(self._methods))
+        self._names = list(self._truth)
+        self._own = self._own_truths()
+        self._first, self._waiting = first, 0
+        self._parts: list[list[tuple[Fits, Columns]]] = [[] for _ in self._methods]
+        self._told: list[list[dict[str, NDArray[Any]]]] = [[] for _ in self._methods]
+        self._sums: Sums | None = None
+
+    def _own_truths(self) -> frozenset[str]:
+        """Estimands, derived ones included, with a truth of each replicate's own: a whole block shows that they vary."""
+        compiled = self._compiled
+        if not compiled.condition.priors:
+            return frozenset()
+        columns = truth_columns(draw_truths(compiled.condition, compiled.key, 0), compiled.varying, self._methods)
+        columns["replicate"] = np.arange(compiled.condition.block_size)
+        names = [name for name in columns if name.startswith("true.")] + list(derive_truths(columns, self._truth))
+        return frozenset(name.removeprefix("true.") for name in names)
+
+    def add(self, done: int, block: Sequence[tuple[Fits, Columns]]) -> None:
+        for parts, of_block in zip(self._parts, block, strict=True):
+            parts.append(of_block)
+        self._waiting += done
+        if self._waiting >= CHUNK:
+            self._reduce()
+
+    def _reduce(self) -> None:
+        results = []
+        for m, method in enumerate(self._methods):
+            columns = self._compiled.joined(m, self._first, self._parts[m])
+            self._told[m].append({name: columns[name] for name in columns if _is_told(name)})
+            columns |= derive_truths(columns, self._truth, own=self._own)
+            columns |= derive(columns, self._names)
+            results += method_results(columns, method, self._names, own=self._own)
+            self._parts[m].clear()
+        found = collect(results, {name: value for name, value in self._truth.items() if value is not None})
+        self._sums = found if self._sums is None else merge([self._sums, found])
+        self._first, self._waiting = self._first + self._waiting, 0
+
+    def results(self) -> list[Reduced]:
+        """One a method."""
+        if self._waiting:
+            self._reduce()
+        assert self._sums is not None
+        return [Reduced(sums_table(self._sums.of(method.labels)), self._counts(m)) for m, method in enumerate(self._methods)]
+
+    def _counts(self, m: int) -> dict[str, Any]:
+        told = self._told[m]
+        return tally({name: np.concatenate([columns[name] for columns in told]) for name in told[0]})
+
+
+def _is_told(name: str) -> bool:
+    return name in ("replicate", "status") or name.startswith("inference")

@@ -1,0 +1,188 @@
+"""Sums as they are kept on disk: parts of a results folder whose study has keep = "summary", and what can be told from them.
+
+A part holds the sums of replicates first .. last - 1 of one condition and method, a row a subtree of the tree of sums x estimand
+x subset x quantity (`measure/sums.py`). What is "common" to the methods, and the precision relative to the first one, depend on
+all of them, so that the sums of a condition are made by a set of methods (`sums_key`), which can't change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..measure.performance import Row
+from ..measure.summed import UNAVAILABLE, measure_sums
+from ..measure.sums import KINDS, LEAF, Key, Node, Sums, merge
+from ..spec.identity import result_key
+from ..spec.model import Method
+from ..spec.problems import StudyError, show
+from .files import RefusedError
+
+if TYPE_CHECKING:
+    from .plan import Job
+    from .store import Store, StoredCondition
+
+__all__ = [
+    "check_sums", "measure_stored", "no_measure", "no_replicates", "sums_key", "sums_table", "sums_of_table", "summed_methods",
+]  # fmt: skip
+
+#: Of what is stored; another version is refused.
+VERSION = 1
+_MOMENTS = ("20", "11", "02", "30", "21", "12", "03", "40", "31", "22", "13", "04")
+_NUMBERS = ("n", "hits", "origin", "origin_2", "mean", "mean_2", *(f"m{pq}" for pq in _MOMENTS))
+_TEXTS = ("method", "estimand", "subset", "quantity")
+
+
+def summed_methods(methods: Sequence[Method]) -> list[dict[str, Any]]:
+    """What sums depend on that replicates do not: the methods in their order, levels, and what contrasts are tested for."""
+    return [
+        {
+            "name": method.name,
+            "labels": list(method.labels),
+            "alpha": method.alpha,
+            "tests": {
+                c.name: [c.null, c.alternative, None if c.equivalence is None else list(c.equivalence)]
+                for c in method.contrasts
+            },
+        }
+        for method in methods
+    ]
+
+
+def sums_key(result_keys: Sequence[str], methods: Sequence[Method]) -> str:
+    """The identity of a condition's sums: SHA-256 of all that they depend on."""
+    identity = {"version": VERSION, "leaf": LEAF, "results": list(result_keys), "methods": summed_methods(methods)}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------------
+
+
+def sums_table(sums: Sums) -> dict[str, Any]:
+    """Columns of a part. first, last: the replicates of a subtree; numbers that a quantity has not are nan."""
+    keys = [(key, kind, i) for kind, listed in sums.keys.items() for i, key in enumerate(listed)]
+    rows = np.full((len(sums.nodes) * len(keys), len(_NUMBERS)), np.nan)
+    place = 0
+    for node in sums.nodes:
+        for _, kind, i in keys:
+            rows[place, _columns(kind)] = node.values[kind][i]
+            place += 1
+    columns: dict[str, Any] = {
+        end: np.repeat([getattr(node, end) for node in sums.nodes], len(keys)) for end in ("first", "last")
+    }
+    columns |= {text: [getattr(key, text) for key, _, _ in keys] * len(sums.nodes) for text in _TEXTS}
+    columns["kind"] = [kind for _, kind, _ in keys] * len(sums.nodes)
+    return columns | {name: np.ascontiguousarray(rows[:, k]) for k, name in enumerate(_NUMBERS)}
+
+
+def sums_of_table(columns: Mapping[str, NDArray[Any]]) -> Sums:
+    """The sums of a part. ValueError or KeyError for a table that holds none."""
+    firsts, lasts = columns["first"].tolist(), columns["last"].tolist()
+    ranges = [key for key, _ in groupby(zip(firsts, lasts, strict=True))]
+    size = len(firsts) // len(ranges)
+    listed = [Key(*texts) for texts in zip(*(columns[text][:size].tolist() for text in _TEXTS), strict=True)]
+    kinds = columns["kind"][:size].tolist()
+    numbers = np.stack([columns[name] for name in _NUMBERS], axis=1).reshape(len(ranges), size, len(_NUMBERS))
+    places = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in dict.fromkeys(kinds)}
+    keys = {kind: tuple(listed[i] for i in chosen) for kind, chosen in places.items()}
+    nodes = (
+        Node(*ends, {kind: of[chosen][:, _columns(kind)] for kind, chosen in places.items()})
+        for ends, of in zip(ranges, numbers, strict=True)
+    )
+    return Sums(keys, tuple(nodes))
+
+
+def _columns(kind: str) -> list[int]:
+    """Where a kind's numbers stand among _NUMBERS."""
+    moments = KINDS[kind].moments
+    if not moments:
+        return [0, 1]
+    return [0, 2, 3, 4, 5, *(6 + _MOMENTS.index(f"{p}{q}") for p, q in moments)]
+
+
+# -- what is stored ----------------------------------------------------------------------------------------------------------
+
+
+def check_sums(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> None:
+    """RefusedError where stored sums are those of other methods, or hold more replicates than are asked for."""
+    stored, wanted = store.manifest.get("sums"), {"version": VERSION, "methods": summed_methods(methods)}
+    if stored is not None and stored != wanted and len(store.parts):
+        changed = _changed(stored, wanted)
+        raise RefusedError(
+            f"{store.folder} keeps sums, which are of all methods together and can't be changed afterwards: {changed}. Restore "
+            "it, or use --out"
+        )
+    store.manifest["sums"] = wanted
+    for job in jobs:
+        for key in job.result_keys:
+            for first, last in store.covered(job.number, key):
+                if first < job.replications < last:
+                    raise RefusedError(
+                        f"replications = {job.replications}: {store.folder} keeps sums, out of which fewer replicates can't be taken: "
+                        f"condition {job.number} has {first} to {last} in one; ask for {last} or more, or use --out"
+                    )
+
+
+def _changed(stored: Any, wanted: Mapping[str, Any]) -> str:
+    """What differs between the methods of stored sums and the study's."""
+    before, now = stored.get("methods"), wanted["methods"]
+    if stored.get("version") != wanted["version"] or not isinstance(before, list):
+        return f"sums.version: stored {stored.get('version')!r}, now {wanted['version']}"
+    names = [[m.get("name") for m in listed] for listed in (before, now)]
+    if names[0] != names[1]:
+        return f"methods: stored {', '.join(map(str, names[0]))}, now {', '.join(names[1])}"
+    pairs = [(a, b, word) for a, b in zip(before, now, strict=True) for word in b if a.get(word) != b[word]]
+    return "; ".join(f"method.{b['name']}.{word}: stored {show(a.get(word))}, now {show(b[word])}" for a, b, word in pairs)
+
+
+def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method], mcse: str) -> list[Row]:
+    """The measures of one condition, of the replicates that are stored by all methods."""
+    result_keys = [result_key(row.data_key, method) for method in methods]
+    whole = sums_key(result_keys, methods)
+    covered = [store.covered(row.number, key) for key in result_keys]
+    total: dict[Key, NDArray[np.float64]] = {}
+    for key in result_keys:
+        tables = [
+            sums_of_table(columns)
+            for first, last, columns in store.read_sums(row.number, key, whole)
+            if last <= row.replications and all(_holds(ranges, first, last) for ranges in covered)
+        ]
+        if tables:
+            total |= merge(tables).total()
+    truth = {name: value for name, value in row.truth.items() if value is not None}
+    return measure_sums(total, truth, mcse=mcse) if total else []  # type: ignore[arg-type]
+
+
+def _holds(ranges: Sequence[tuple[int, int]], first: int, last: int) -> bool:
+    """Whether sorted, disjoint ranges hold first .. last - 1 without a gap."""
+    for a, b in ranges:
+        if a <= first < b:
+            first = b
+    return first >= last
+
+
+# -- what sums do not tell ---------------------------------------------------------------------------------------------------
+
+
+def no_replicates(folder: object, what: str) -> StudyError:
+    """The refusal of what needs replicates."""
+    return StudyError(
+        [
+            f'{what}: needs replicates, and {folder} keeps sums of them; run the study with keep = "replicates" into another folder'
+            " (nestlab run STUDY --keep replicates --out DIR)"
+        ]
+    )
+
+
+def no_measure(measure: str) -> str | None:
+    """Why sums do not hold a measure; None if they do."""
+    reason = UNAVAILABLE.get(measure)
+    if reason is None:
+        return None
+    return f'{reason}, and the results keep sums of the replicates; run the study with keep = "replicates" into another folder'
