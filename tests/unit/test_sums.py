@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from nestlab.measure.assurance import SPREAD
 from nestlab.measure.collect import OF_A_METHOD, collect
 from nestlab.measure.performance import MEASURES, Estimates, MethodResults, measure
 from nestlab.measure.summed import UNAVAILABLE, measure_sums
-from nestlab.measure.sums import KINDS, LEAF, merge
+from nestlab.measure.sums import KINDS, LEAF, Sums, leaf_moments, merge, subtrees
 
 TRUTH = {"x": 0.5, "big": 1e6, "v": 2.0, "two-sided margin": 0.0, "null": 0.0, "joint": math.nan, "own": 0.3}
 #: Of a number, or of the scale of what it is a difference of (a mean of 1e6, 100 %).
@@ -26,7 +27,9 @@ def part(methods, first, last):
     found = []
     for m in methods:
         estimands = {
-            name: replace(e, **{c: cut(getattr(e, c)) for c in ("estimate", "se", "df", "lower", "upper", "p", "truth")})
+            name: replace(
+                e, **{c: cut(getattr(e, c)) for c in ("estimate", "se", "df", "lower", "upper", "p", "truth")}
+            )
             for name, e in m.estimands.items()
         }
         flags = {f: cut(getattr(m, f)) for f in ("converged", "singular", "failed", "inference_failed", "selected")}
@@ -122,7 +125,7 @@ def test_parts_in_any_order_give_the_measures_of_all_replicates(seed):
     size = int(rng.integers(200, 2000))
     methods = made(size, seed=100 + seed, holes=seed % 3 > 0)
     cuts = [0, *sorted(rng.choice(np.arange(1, size), int(rng.integers(1, 12)), replace=False).tolist()), size]
-    parts = [collect(part(methods, a, b), TRUTH) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [collect(part(methods, a, b), TRUTH) for a, b in pairwise(cuts)]
     shuffled = [parts[k] for k in rng.permutation(len(parts))]
     half = len(parts) // 2
     groups = [merge(group) for group in (shuffled[:half], shuffled[half:]) if group]
@@ -142,7 +145,7 @@ def test_cuts_at_leaves_change_no_bit(seed):
     whole = collect(methods, TRUTH)
     inner = LEAF * rng.choice(np.arange(1, size // LEAF), min(7, size // LEAF - 1), replace=False)
     cuts = [0, *sorted(inner.tolist()), size]
-    parts = [collect(part(methods, a, b), TRUTH) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [collect(part(methods, a, b), TRUTH) for a, b in pairwise(cuts)]
     merged = merge([parts[k] for k in rng.permutation(len(parts))])
     assert [(n.first, n.last) for n in merged.nodes] == [(n.first, n.last) for n in whole.nodes]
     assert bits(merged) == bits(whole)
@@ -176,7 +179,9 @@ def test_methods_that_hardly_differ_keep_the_digits_of_relprec():
         psi = (2 * d * e + e * e - more * d * d) * 4096 / 4094
         limit = 1e-6  # of numbers that are themselves 1e-9 of what they are differences of
         assert row.measured.value == pytest.approx(100 * more, rel=limit)
-        assert row.measured.mcse == pytest.approx(100 * math.sqrt((psi**2).sum() / 4096 / 4095) / d.var(ddof=1), rel=limit)
+        assert row.measured.mcse == pytest.approx(
+            100 * math.sqrt((psi**2).sum() / 4096 / 4095) / d.var(ddof=1), rel=limit
+        )
 
 
 def test_every_measure_is_held_or_named_as_not_available():
@@ -206,8 +211,6 @@ def test_no_result_at_all_and_infinite_intervals():
 
 def test_moments_of_every_kind_against_those_of_all_values():
     """Every M_pq after merging, with means that are a million times the spread and parts of unlike means."""
-    from nestlab.measure.sums import Sums, leaf_moments, subtrees
-
     rng = np.random.default_rng(11)
     size = 10 * LEAF
     drift = np.repeat(rng.normal(0, 3, 10), LEAF)
@@ -220,7 +223,9 @@ def test_moments_of_every_kind_against_those_of_all_values():
             total = next(iter(Sums({name: ("k",)}, tuple(subtrees({name: leaves[None]}, 0, size))).total().values()))
             assert total[0] == mask.sum()
             for (p, q), value in zip(kind.moments, total[5:], strict=True):
-                assert value == pytest.approx((d**p * e**q).sum(), rel=1e-10, abs=1e-10 * (abs(d) ** p * abs(e) ** q).sum())
+                assert value == pytest.approx(
+                    (d**p * e**q).sum(), rel=1e-10, abs=1e-10 * (abs(d) ** p * abs(e) ** q).sum()
+                )
 
 
 def test_what_cannot_be_merged_is_refused():

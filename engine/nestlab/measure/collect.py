@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ class _Quantity(NamedTuple):
     name: str
     kind: str
     result: str
-    x: Array | Mask
+    x: NDArray[Any]
     y: Array | None = None
     within: Mask | None = None
 
@@ -88,7 +88,8 @@ class _Summed:
 
     def __init__(self, quantity: _Quantity, grid: _Grid) -> None:
         self._kind, self._grid = KINDS[quantity.kind], grid
-        self._x, self._y = grid(quantity.x), None if quantity.y is None else grid(quantity.y)
+        self._x: NDArray[Any] = grid(quantity.x)
+        self._y = None if quantity.y is None else grid(quantity.y)
         self._within = None if quantity.within is None else grid(quantity.within)
         self._made: list[tuple[Mask, Array]] = []
 

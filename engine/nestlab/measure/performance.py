@@ -50,8 +50,8 @@ from .measures import (
 from .results import Estimates, MethodResults
 
 __all__ = [
-    "BOUNDED", "COLUMNS", "MEASURES", "SUBSETS", "Estimates", "MethodResults", "Row", "Run", "Target", "aligned", "as_table", "at",
-    "summarise", "targets_of",
+    "BOUNDED", "COLUMNS", "MEASURES", "SUBSETS", "Estimates", "MethodResults", "Row", "Run", "Target", "aligned", "as_table",
+    "at", "summarise", "targets_of",
 ]  # fmt: skip
 
 Array: TypeAlias = NDArray[np.float64]
@@ -259,10 +259,13 @@ def targets_of(
         method = target.run.method
         converged = dict.fromkeys(target.has, method.converged)
         converged["pair"] = method.converged & first.run.method.converged
-        yield target, (
-            ("all", target.has, target.run.ran),
-            ("converged", {kind: mask & converged[kind] for kind, mask in target.has.items()}, method.converged),
-            ("common", {kind: common[kind] for kind in target.has}, None),
+        yield (
+            target,
+            (
+                ("all", target.has, target.run.ran),
+                ("converged", {kind: mask & converged[kind] for kind, mask in target.has.items()}, method.converged),
+                ("common", {kind: common[kind] for kind in target.has}, None),
+            ),
         )
 
 

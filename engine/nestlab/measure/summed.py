@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, TypeAlias, get_args
+from dataclasses import dataclass
+from typing import TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +80,8 @@ def _of_method(method: str, groups: Mapping[tuple[str, str, str], Mapping[str, A
                 yield Row(method, "", subset, _proportion(measure, found[measure]), None)
 
 
-class _Moments(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Moments:
     """Moments of one key. x, y: means; sums: M_pq."""
 
     n: int

@@ -9,8 +9,7 @@ and two leaves make the sums of their union by shifting both to its means (Chan,
 
     M'_pq = sum over i <= p, j <= q of C(p, i) C(q, j) s^i t^j M_(p-i)(q-j),   M_00 = n, M_10 = M_01 = 0.
 
-Means are kept as differences from an origin, so that a constant column has moments of exactly 0 and a mean of 1e6 costs no digits.
-Leaves are merged in pairs, the pairs in pairs, always the same ones: the tree of leaf 2k with leaf 2k + 1 and so on. A range of
+Means are kept as differences from an origin: a constant column has moments of exactly 0, and a mean of 1e6 costs no digits. Leaves are merged in pairs, the pairs in pairs, always the same ones: the tree of leaf 2k with leaf 2k + 1 and so on. A range of
 replicates is held by the whole subtrees that it is made of (`Sums`), two ranges by those of their union, so that the numbers do
 not depend on how replicates were cut into ranges, nor on their order, to the last bit; but for ranges whose ends lie within a
 leaf.
@@ -19,7 +18,7 @@ leaf.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -56,7 +55,9 @@ KINDS = {
         Kind("means", ((2, 0), (1, 1), (0, 2))),
         Kind("spread", ((2, 0), (3, 0), (4, 0))),
         Kind("spread and mean", ((2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (4, 0))),
-        Kind("spreads", ((2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (1, 2), (0, 3), (4, 0), (3, 1), (2, 2), (1, 3), (0, 4))),
+        Kind(
+            "spreads", ((2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (1, 2), (0, 3), (4, 0), (3, 1), (2, 2), (1, 3), (0, 4))
+        ),
     )
 }
 
@@ -225,5 +226,3 @@ def _shifted(a: Array, s: Array, t: Array, kind: Kind) -> Iterator[Array]:
                 if i + j and (p - i, q - j) in known:
                     total = total + math.comb(p, i) * math.comb(q, j) * s**i * t**j * known[p - i, q - j]
         yield total
-
-

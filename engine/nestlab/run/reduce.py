@@ -1,4 +1,4 @@
-"""What a task gives when a study keeps sums: blocks are reduced as they are fitted, so that memory does not grow with the task."""
+"""What a task gives when a study keeps sums: blocks are reduced as they are fitted; memory does not grow with the task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ..measure.collect import collect
 from ..measure.sums import Sums, merge
 from ..simulate.priors import draw_truths
 from ..spec.estimands import estimands
-
 from .block import Columns, CompiledCondition
 from .columns import contrasts_of, truth_columns
 from .parts import tally
@@ -82,7 +81,9 @@ class Reduction:
         if self._waiting:
             self._reduce()
         assert self._sums is not None
-        return [Reduced(sums_table(self._sums.of(method.labels)), self._counts(m)) for m, method in enumerate(self._methods)]
+        return [
+            Reduced(sums_table(self._sums.of(method.labels)), self._counts(m)) for m, method in enumerate(self._methods)
+        ]
 
     def _counts(self, m: int) -> dict[str, Any]:
         told = self._told[m]

@@ -256,9 +256,13 @@ class Store:
             try:
                 made, columns = _entry(path, footer(data)).get("sums"), columns_of(data)
             except BROKEN as error:
-                raise RefusedError(f"{path} is not a part of this study ({_short(error)}); remove it and run again") from None
+                raise RefusedError(
+                    f"{path} is not a part of this study ({_short(error)}); remove it and run again"
+                ) from None
             if made != whole:
-                raise RefusedError(f"{path} holds sums of other methods, or of another version; remove it and run again")
+                raise RefusedError(
+                    f"{path} holds sums of other methods, or of another version; remove it and run again"
+                )
             yield part.first, part.last, columns
 
     def _add(self, entry: Mapping[str, Any], data: bytes) -> Part:

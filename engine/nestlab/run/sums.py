@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from .store import Store, StoredCondition
 
 __all__ = [
-    "check_sums", "measure_stored", "no_measure", "no_replicates", "sums_key", "sums_table", "sums_of_table", "summed_methods",
+    "check_sums",
+    "measure_stored",
+    "no_measure",
+    "no_replicates",
+    "summed_methods",
+    "sums_key",
+    "sums_of_table",
+    "sums_table",
 ]  # fmt: skip
 
 #: Of what is stored; another version is refused.
@@ -124,8 +131,8 @@ def check_sums(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
             for first, last in store.covered(job.number, key):
                 if first < job.replications < last:
                     raise RefusedError(
-                        f"replications = {job.replications}: {store.folder} keeps sums, out of which fewer replicates can't be taken: "
-                        f"condition {job.number} has {first} to {last} in one; ask for {last} or more, or use --out"
+                        f"replications = {job.replications}: {store.folder} keeps sums, out of which fewer replicates can't be taken "
+                        f"(condition {job.number}: {first} to {last - 1} are in one part); ask for {last} or more, or use --out"
                     )
 
 
@@ -138,7 +145,9 @@ def _changed(stored: Any, wanted: Mapping[str, Any]) -> str:
     if names[0] != names[1]:
         return f"methods: stored {', '.join(map(str, names[0]))}, now {', '.join(names[1])}"
     pairs = [(a, b, word) for a, b in zip(before, now, strict=True) for word in b if a.get(word) != b[word]]
-    return "; ".join(f"method.{b['name']}.{word}: stored {show(a.get(word))}, now {show(b[word])}" for a, b, word in pairs)
+    return "; ".join(
+        f"method.{b['name']}.{word}: stored {show(a.get(word))}, now {show(b[word])}" for a, b, word in pairs
+    )
 
 
 def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method], mcse: str) -> list[Row]:
@@ -174,8 +183,8 @@ def no_replicates(folder: object, what: str) -> StudyError:
     """The refusal of what needs replicates."""
     return StudyError(
         [
-            f'{what}: needs replicates, and {folder} keeps sums of them; run the study with keep = "replicates" into another folder'
-            " (nestlab run STUDY --keep replicates --out DIR)"
+            f"{what}: needs replicates, and {folder} keeps sums of them; run the study with them into another folder: nestlab run "
+            "STUDY --keep replicates --out DIR"
         ]
     )
 

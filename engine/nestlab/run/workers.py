@@ -229,7 +229,7 @@ class Work:
             self.complete(task.job.number)
             self.progress.finished(task.job.number)
 
-    def _write(self, task: Task, columns: Sequence[Columns] | Sequence[Reduced]) -> None:
+    def _write(self, task: Task, columns: Sequence[Columns | Reduced]) -> None:
         for m, rows in zip(task.methods, columns, strict=True):
             if isinstance(rows, Reduced):
                 self._write_sums(task, m, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,15 +52,20 @@ class Study:
         self.folder = folder
 
     @classmethod
-    def from_toml(cls, path: str | Path, *, seed: int | None = None, replications: int | None = None) -> Study:
-        """Read the study file at path; `seed` and `replications` replace the file's. Raises StudyError with all that is wrong."""
+    def from_toml(
+        cls, path: str | Path, *, seed: int | None = None, replications: int | None = None, keep: str | None = None
+    ) -> Study:
+        """Read the study file at path; `seed`, `replications` and `keep` ("replicates" or "summary") replace the file's.
+
+        Raises StudyError with all that is wrong.
+        """
         tables = read_toml(path)
         text = Path(path).read_text(encoding="utf-8-sig")
-        changes = {"seed": seed, "replications": replications}
-        for key, value in changes.items():
+        file = StudyFile.from_dict(tables, seed=seed, replications=replications, keep=keep)
+        for key, value in (("seed", seed), ("replications", replications), ("keep", keep)):
             if value is not None:
-                text = _with_value(text, key, value)
-        return cls(StudyFile.from_dict(tables, **changes), text, Path(path).resolve().parent)
+                text = _with_value(text, key, json.dumps(value))
+        return cls(file, text, Path(path).resolve().parent)
 
     @classmethod
     def ready_made(cls, name: str, *, seed: int | None = None, replications: int | None = None) -> Study:
@@ -133,7 +139,7 @@ class Study:
         replications, out, jobs, progress, repair, allow_code: see `run`.
         """
         wanted = self.file.replications if replications is None else replications
-        text = self.text if replications is None else _with_value(self.text, "replications", wanted)
+        text = self.text if replications is None else _with_value(self.text, "replications", str(wanted))
         if wanted < 1:
             raise ValueError(f"replications = {wanted}: must be 1 or more")
         folder = Path(out) if out is not None else Path("results") / self.name
@@ -275,8 +281,8 @@ class Results(StoredResults):
         return write_report(self, path, title=title)
 
 
-def _with_value(text: str, key: str, value: int) -> str:
-    """A study file's text with a top-level number replaced, or added before the first table."""
+def _with_value(text: str, key: str, value: str) -> str:
+    """A study file's text with a top-level value (as TOML) replaced, or added before the first table."""
     head, table, rest = _cut(text)
     pattern = re.compile(rf"^(\s*[\"']?{key}[\"']?\s*=\s*)[^#\n]*?(\s*(?:#.*)?)$", re.MULTILINE)
     changed, count = pattern.subn(rf"\g<1>{value}\g<2>", head, count=1)

@@ -31,8 +31,9 @@ class StudyFile(Table):
     """A study as asked for. Make it by `from_toml` or `from_dict`, which check all of it, the grid's points included.
 
     name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more. keep: every replicate, or
-    sums of them that the measures follow from. mcse: how the Monte Carlo standard errors are computed. max_failed: the share of failed replicates above which a condition ends early by a
-    method, which may have its own. grid: the axes as in the file. prior: priors by axis, for all conditions.
+    sums of them that the measures follow from. mcse: how the Monte Carlo standard errors are computed. max_failed: the share of
+    failed replicates above which a condition ends early by a method, which may have its own. grid: the axes as in the file.
+    prior: priors by axis, for all conditions.
     """
 
     name: Annotated[str, PlainValidator(values.NAME.check)]
