@@ -128,10 +128,8 @@ class _Run:
     ) -> tuple[list[StoredCondition], list[Job]]:
         """Rows of conditions.parquet, which is written, and what to do of each condition of the study."""
         conditions, methods = self.study.conditions(), self.study.methods()
-        stored = store.read_conditions()
-        if mended:
-            stored, made = read_or_recover(store, conditions, methods)
-            mended += made
+        stored, made = read_or_recover(store, conditions, methods) if mended else (store.read_conditions(), [])
+        mended += made
         rows, numbers = match_conditions(stored, conditions, methods)
         rows = [_asked(row, replications) for row in rows]
         todo = make_jobs(conditions, numbers, methods, {row.number: row.replications for row in rows})

@@ -175,7 +175,7 @@ def _unequal(a: NDArray[Any], b: NDArray[Any], *, exact: bool) -> NDArray[np.boo
         a, b = a.astype(np.float64), b.astype(np.float64)
         both = np.isnan(a) & np.isnan(b)
         if exact:
-            return np.asarray((a.view(np.int64) != b.view(np.int64)) & ~both)
+            return np.asarray((a.view(np.int64) != b.view(np.int64)) & ~both, dtype=np.bool_)
         finite = np.concatenate([a[np.isfinite(a)], b[np.isfinite(b)]])
         scale = float(np.abs(finite).max()) if len(finite) else 1.0
         with np.errstate(invalid="ignore"):
@@ -184,7 +184,7 @@ def _unequal(a: NDArray[Any], b: NDArray[Any], *, exact: bool) -> NDArray[np.boo
         return different
     if a.dtype.kind == "O" or b.dtype.kind == "O":
         return np.array([x != y and not (_none(x) and _none(y)) for x, y in zip(a, b, strict=True)], dtype=bool)
-    unlike: NDArray[np.bool_] = a != b
+    unlike: NDArray[np.bool_] = np.not_equal(a, b)
     return unlike
 
 
@@ -194,7 +194,8 @@ def _none(value: Any) -> bool:
 
 def _is_null(values: NDArray[Any]) -> NDArray[np.bool_]:
     if values.dtype.kind == "f":
-        return np.isnan(values)
+        absent: NDArray[np.bool_] = np.isnan(values)
+        return absent
     if values.dtype.kind == "O":
         return np.array([_none(value) for value in values], dtype=bool)
     return np.zeros(len(values), dtype=bool)
