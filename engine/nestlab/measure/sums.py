@@ -9,7 +9,8 @@ and two leaves make the sums of their union by shifting both to its means (Chan,
 
     M'_pq = sum over i <= p, j <= q of C(p, i) C(q, j) s^i t^j M_(p-i)(q-j),   M_00 = n, M_10 = M_01 = 0.
 
-Means are kept as differences from an origin: a constant column has moments of exactly 0, and a mean of 1e6 costs no digits. Leaves are merged in pairs, the pairs in pairs, always the same ones: the tree of leaf 2k with leaf 2k + 1 and so on. A range of
+Means are kept as differences from an origin: a constant column has moments of exactly 0, and a mean of 1e6 costs no digits.
+Leaves are merged in pairs, the pairs in pairs, always the same ones: the tree of leaf 2k with leaf 2k + 1 and so on. A range of
 replicates is held by the whole subtrees that it is made of (`Sums`), two ranges by those of their union, so that the numbers do
 not depend on how replicates were cut into ranges, nor on their order, to the last bit; but for ranges whose ends lie within a
 leaf.

@@ -29,6 +29,8 @@ __all__ = [
 
 #: Seconds of work that a task is cut to, and its replicates where methods work on rows, tens of milliseconds each.
 TASK_SECONDS, ROWS_TASK = 0.5, 64
+#: Parts of sums that a range of replicates is cut into, or a few more, however many they are.
+SUMS_PARTS = 256
 #: Seconds per cluster, replicate and method, until it is measured.
 FIRST_PACE = 2e-7
 
@@ -251,25 +253,25 @@ def cut(
                 task = replace(task, methods=tuple(m for m in task.methods if m not in lost))
                 if not task.methods:
                     break
-            if task.by_rows:
+            if task.sums is not None:
+                last = _whole_subtree(first, max(pace.replicates(task), (task.last - task.first) // SUMS_PARTS), task)
+            elif task.by_rows:
                 last = (first // ROWS_TASK + 1) * ROWS_TASK
             else:
                 last = (first // size + max(1, pace.replicates(task) // size)) * size
-            if task.sums is not None:
-                last = _whole_subtree(first, last, task)
             last = min(last, task.last)
             yield replace(task, first=first, last=last)
             first = last
 
 
-def _whole_subtree(first: int, last: int, task: Task) -> int:
-    """An end near `last` so that a part is one subtree of the tree of sums, or that its ends are those of leaves at least."""
-    unit = max(LEAF, ROWS_TASK if task.by_rows else task.job.condition.block_size)
-    if last >= task.last:
+def _whole_subtree(first: int, replicates: int, task: Task) -> int:
+    """The end of a part of so many replicates at most: it is one subtree of the tree of sums, or its ends are those of blocks."""
+    unit = max(LEAF, 1 if task.by_rows else task.job.condition.block_size)
+    if task.last <= max(first + replicates, unit):
         return task.last
     if first % unit:
         return (first // unit + 1) * unit
-    place, room = first // unit, max(1, (last - first) // unit)
+    place, room = first // unit, max(1, replicates // unit)
     size = 1 << (room.bit_length() - 1)
     return first + unit * (min(size, place & -place) if place else size)
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..fit.lmm import Fits
 from ..measure.collect import collect
@@ -15,7 +14,7 @@ from ..simulate.priors import draw_truths
 from ..spec.estimands import estimands
 from .block import Columns, CompiledCondition
 from .columns import contrasts_of, truth_columns
-from .parts import tally
+from .parts import EXAMPLES, tally
 from .summarise import derive, derive_truths, method_results
 from .sums import sums_table
 
@@ -43,7 +42,7 @@ class Reduction:
         self._own = self._own_truths()
         self._first, self._waiting = first, 0
         self._parts: list[list[tuple[Fits, Columns]]] = [[] for _ in self._methods]
-        self._told: list[list[dict[str, NDArray[Any]]]] = [[] for _ in self._methods]
+        self._counts: list[dict[str, dict[str, Any]]] = [{} for _ in self._methods]
         self._sums: Sums | None = None
 
     def _own_truths(self) -> frozenset[str]:
@@ -67,7 +66,7 @@ class Reduction:
         results = []
         for m, method in enumerate(self._methods):
             columns = self._compiled.joined(m, self._first, self._parts[m])
-            self._told[m].append({name: columns[name] for name in columns if _is_told(name)})
+            _add_counts(self._counts[m], tally(columns))
             columns |= derive_truths(columns, self._truth, own=self._own)
             columns |= derive(columns, self._names)
             results += method_results(columns, method, self._names, own=self._own)
@@ -82,13 +81,17 @@ class Reduction:
             self._reduce()
         assert self._sums is not None
         return [
-            Reduced(sums_table(self._sums.of(method.labels)), self._counts(m)) for m, method in enumerate(self._methods)
+            Reduced(sums_table(self._sums.of(method.labels)), counts)
+            for method, counts in zip(self._methods, self._counts, strict=True)
         ]
 
-    def _counts(self, m: int) -> dict[str, Any]:
-        told = self._told[m]
-        return tally({name: np.concatenate([columns[name] for columns in told]) for name in told[0]})
 
-
-def _is_told(name: str) -> bool:
-    return name in ("replicate", "status") or name.startswith("inference")
+def _add_counts(counts: dict[str, dict[str, Any]], more: Mapping[str, Mapping[str, Any]]) -> None:
+    """Take in what `tally` says of the next replicates; where conditions ended early is not told of sums."""
+    for which in ("statuses", "inference"):
+        mine = counts.setdefault(which, {})
+        for name, count in more[which].items():
+            mine[name] = mine.get(name, 0) + count
+    examples = counts.setdefault("examples", {})
+    for name, found in more["examples"].items():
+        examples[name] = [*examples.get(name, []), *found][:EXAMPLES]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..measure.performance import Row
-from ..measure.summed import UNAVAILABLE, measure_sums
+from ..measure.summed import measure_sums
 from ..measure.sums import KINDS, LEAF, Key, Node, Sums, merge
 from ..spec.identity import result_key
 from ..spec.model import Method
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = [
     "check_sums",
     "measure_stored",
-    "no_measure",
     "no_replicates",
     "summed_methods",
     "sums_key",
@@ -131,8 +130,8 @@ def check_sums(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
             for first, last in store.covered(job.number, key):
                 if first < job.replications < last:
                     raise RefusedError(
-                        f"replications = {job.replications}: {store.folder} keeps sums, out of which fewer replicates can't be taken "
-                        f"(condition {job.number}: {first} to {last - 1} are in one part); ask for {last} or more, or use --out"
+                        f"replications = {job.replications}: {store.folder} keeps sums, out of which fewer replicates can't be "
+                        f"taken (condition {job.number}: {first} to {last - 1} are in one part); ask for {last} or more, or use --out"
                     )
 
 
@@ -157,13 +156,13 @@ def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method]
     covered = [store.covered(row.number, key) for key in result_keys]
     total: dict[Key, NDArray[np.float64]] = {}
     for key in result_keys:
-        tables = [
-            sums_of_table(columns)
-            for first, last, columns in store.read_sums(row.number, key, whole)
-            if last <= row.replications and all(_holds(ranges, first, last) for ranges in covered)
-        ]
-        if tables:
-            total |= merge(tables).total()
+        found: Sums | None = None
+        for first, last, columns in store.read_sums(row.number, key, whole):
+            if last <= row.replications and all(_holds(ranges, first, last) for ranges in covered):
+                sums = sums_of_table(columns)
+                found = sums if found is None else merge([found, sums])
+        if found is not None:
+            total |= found.total()
     truth = {name: value for name, value in row.truth.items() if value is not None}
     return measure_sums(total, truth, mcse=mcse) if total else []  # type: ignore[arg-type]
 
@@ -183,15 +182,7 @@ def no_replicates(folder: object, what: str) -> StudyError:
     """The refusal of what needs replicates."""
     return StudyError(
         [
-            f"{what}: needs replicates, and {folder} keeps sums of them; run the study with them into another folder: nestlab run "
-            "STUDY --keep replicates --out DIR"
+            f"{what}: needs replicates, and {folder} keeps sums of them; run the study with them into another folder: nestlab "
+            "run STUDY --keep replicates --out DIR"
         ]
     )
-
-
-def no_measure(measure: str) -> str | None:
-    """Why sums do not hold a measure; None if they do."""
-    reason = UNAVAILABLE.get(measure)
-    if reason is None:
-        return None
-    return f'{reason}, and the results keep sums of the replicates; run the study with keep = "replicates" into another folder'

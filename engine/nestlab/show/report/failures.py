@@ -124,8 +124,12 @@ def _statuses(material: Material) -> list[Table]:
             value, n = found.get("converged", (1.0, 0))
             if round(value * n) == n:
                 continue
-            columns = store.read_columns(stored.number, result_key(stored.data_key, method), n)
-            counts = Counter(Status(int(code)).name for code in columns["status"])
+            key = result_key(stored.data_key, method)
+            if store.keeps == "summary":
+                counts = sum((Counter(part.statuses) for part in store.parts.of(stored.number, key)), Counter[str]())
+            else:
+                columns = store.read_columns(stored.number, key, n)
+                counts = Counter(Status(int(code)).name for code in columns["status"])
             rows.append((str(stored.number), method.name, *(f"{counts[status.name]:,}" for status in Status)))
     header = ("condition", "method", *(status.name for status in Status))
     caption = "Statuses where a fit did not converge"
