@@ -111,18 +111,20 @@ def assert_near(mine, its, scale, where):
         assert not math.isfinite(mine), where
 
 
-@pytest.mark.parametrize("mcse", ["distribution-free", "morris"])
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 63, 64, 65, 1000])
+@pytest.mark.parametrize(
+    ("size", "mcse"),
+    [*((n, "distribution-free") for n in (1, 2, 3, 64, 65, 700)), *((n, "morris") for n in (1, 2, 300))],
+)
 def test_one_part_gives_the_measures_of_its_replicates(size, mcse):
     methods = made(size, seed=size)
     assert_same(collect(methods, TRUTH), methods, mcse)
 
 
-@pytest.mark.parametrize("seed", range(9))
+@pytest.mark.parametrize("seed", range(6))
 def test_parts_in_any_order_give_the_measures_of_all_replicates(seed):
     """Random cuts, most of them not at the ends of leaves, merged in random order and in groups."""
     rng = np.random.default_rng(seed)
-    size = int(rng.integers(200, 2000))
+    size = int(rng.integers(200, 1500))
     methods = made(size, seed=100 + seed, holes=seed % 3 > 0)
     cuts = [0, *sorted(rng.choice(np.arange(1, size), int(rng.integers(1, 12)), replace=False).tolist()), size]
     parts = [collect(part(methods, a, b), TRUTH) for a, b in pairwise(cuts)]
@@ -137,7 +139,7 @@ def bits(sums):
     return {key: values.tobytes() for key, values in sums.total().items()}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_cuts_at_leaves_change_no_bit(seed):
     rng = np.random.default_rng(seed)
     size = int(rng.integers(500, 2500))

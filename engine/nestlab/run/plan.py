@@ -254,7 +254,8 @@ def cut(
                 if not task.methods:
                     break
             if task.sums is not None:
-                last = _whole_subtree(first, max(pace.replicates(task), (task.last - task.first) // SUMS_PARTS), task)
+                room = ROWS_TASK if task.by_rows else pace.replicates(task)
+                last = _whole_subtree(first, max(room, (task.last - task.first) // SUMS_PARTS), task)
             elif task.by_rows:
                 last = (first // ROWS_TASK + 1) * ROWS_TASK
             else:

@@ -131,7 +131,8 @@ def check_sums(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
                 if first < job.replications < last:
                     raise RefusedError(
                         f"replications = {job.replications}: {store.folder} keeps sums, out of which fewer replicates can't be "
-                        f"taken (condition {job.number}: {first} to {last - 1} are in one part); ask for {last} or more, or use --out"
+                        f"taken (condition {job.number}: {first} to {last - 1} are in one part); ask for {last} or more, or use "
+                        "--out"
                     )
 
 
