@@ -64,7 +64,7 @@ def parts(folder: Path) -> list[Path]:
 def test_killed_while_writing_and_resumed_equals_an_uninterrupted_run(long: Path, tmp_path: Path) -> None:
     """The short version of calibration/kill_and_resume.py."""
     words = ("run", long, "--out", tmp_path / "killed", "--jobs", 2)
-    kills = [killing.kill_while_writing(words, tmp_path / "killed", parts=2) for _ in range(2)]
+    kills = [killing.kill_while_writing(words, tmp_path / "killed", new=100_000) for _ in range(2)]
     assert [k.parts for k in kills] == sorted(k.parts for k in kills), "no finished part is lost"
     assert any(k.writing for k in kills), "killed while a file was half written"
     assert not any(k.finished for k in kills)

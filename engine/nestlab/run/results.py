@@ -235,6 +235,6 @@ def check_resumable(folder: Path) -> None:
     manifest = folder / "manifest.json"
     if not (folder / "study.toml").is_file() or (folder / "study.toml").is_symlink():
         raise RefusedError(f"{folder} holds no study.toml to go on with; name a study file")
-    with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):
+    with contextlib.suppress(FileNotFoundError, ValueError, AttributeError, RecursionError):
         if json.loads(read_plain(manifest)).get("solve") is not None:
             raise RefusedError(f"{folder} holds the designs of a search; go on with it by the same nestlab solve")
