@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pandas.testing import assert_frame_equal
 from typer.testing import CliRunner
@@ -435,3 +438,28 @@ def test_the_option_of_the_command_is_kept_with_the_study(tmp_path: Path) -> Non
     assert cli("run", tmp_path / "r", "--replications", 150).exit_code == 0
     assert nl.Results(tmp_path / "r").keeps == "summary"
     assert cli("run", study, "--keep", "none").exit_code == 2
+
+
+def test_verify_recomputes_parts_and_tells_an_altered_number(small: dict[str, Any], tmp_path: Path) -> None:
+    folder = ran(small, tmp_path / "r", replications=1100)
+    done = cli("verify", folder, "--blocks", 3, "--seed", 1)
+    assert done.exit_code == 0, done.output
+    part = next(p for p in sums(folder) if p.name.startswith("c00000"))
+    table = pq.read_table(part)
+    place = next(
+        k
+        for k, row in enumerate(table.to_pylist())
+        if (row["estimand"], row["quantity"], row["subset"]) == ("arm", "power", "all")
+    )
+    hits = table["hits"].to_numpy().copy()
+    hits[place] += 1
+    changed = table.set_column(table.column_names.index("hits"), "hits", pa.array(hits))
+    pq.write_table(changed, part, use_dictionary=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    entry = manifest["parts"][part.name]
+    entry |= {"sha256": hashlib.sha256(part.read_bytes()).hexdigest(), "size": part.stat().st_size}
+    entry["changed"] = part.stat().st_mtime_ns
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    done = cli("verify", folder, "--blocks", 6, "--seed", 1)
+    assert done.exit_code == 3
+    assert "hits of arm power (all)" in " ".join(done.stderr.split())

@@ -18,7 +18,7 @@ from .parts import EXAMPLES, tally
 from .summarise import derive, derive_truths, method_results
 from .sums import sums_table
 
-__all__ = ["Reduced", "Reduction"]
+__all__ = ["Reduced", "Reduction", "reduced"]
 
 #: Replicates that are reduced at once.
 CHUNK = 16_384
@@ -84,6 +84,14 @@ class Reduction:
             Reduced(sums_table(self._sums.of(method.labels)), counts)
             for method, counts in zip(self._methods, self._counts, strict=True)
         ]
+
+
+def reduced(compiled: CompiledCondition, first: int, last: int) -> list[Reduced]:
+    """Replicates first .. last - 1 of a condition, one a method."""
+    reduction = Reduction(compiled, first)
+    for done, block in compiled.fits(first, last):
+        reduction.add(done, block)
+    return reduction.results()
 
 
 def _add_counts(counts: dict[str, dict[str, Any]], more: Mapping[str, Mapping[str, Any]]) -> None:

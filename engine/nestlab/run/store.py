@@ -250,20 +250,22 @@ class Store:
     def read_sums(
         self, condition: int, result_key: str, whole: str
     ) -> Iterator[tuple[int, int, dict[str, NDArray[Any]]]]:
-        """(first, last, columns) of each part of sums. RefusedError for one that is damaged, or was made with other methods."""
+        """(first, last, columns) of each part of sums, see `read_sum`."""
         for part in self.parts.of(condition, result_key):
-            path, data = self.replicates / part.file, self._bytes_of(part)
-            try:
-                made, columns = _entry(path, footer(data)).get("sums"), columns_of(data)
-            except BROKEN as error:
-                raise RefusedError(
-                    f"{path} is not a part of this study ({_short(error)}); remove it and run again"
-                ) from None
-            if made != whole:
-                raise RefusedError(
-                    f"{path} holds sums of other methods, or of another version; remove it and run again"
-                )
-            yield part.first, part.last, columns
+            yield part.first, part.last, self.read_sum(part, whole)
+
+    def read_sum(self, part: Part, whole: str) -> dict[str, NDArray[Any]]:
+        """The columns of a part of sums. RefusedError for one that is damaged, or was made with other methods."""
+        path, data = self.replicates / part.file, self._bytes_of(part)
+        try:
+            made, columns = _entry(path, footer(data)).get("sums"), columns_of(data)
+        except BROKEN as error:
+            raise RefusedError(
+                f"{path} is not a part of this study ({_short(error)}); remove it and run again"
+            ) from None
+        if made != whole:
+            raise RefusedError(f"{path} holds sums of other methods, or of another version; remove it and run again")
+        return columns
 
     def _add(self, entry: Mapping[str, Any], data: bytes) -> Part:
         """Write a part and take it in."""
