@@ -25,6 +25,7 @@ from nestlab.measure.summed import UNAVAILABLE
 from nestlab.run import plan, reduce
 from nestlab.show.cli import app
 from nestlab.show.plots.kinds import applicable
+from nestlab.spec import checks
 
 NUMBERS = ["value", "mcse", "lower", "upper", "bound_lower", "bound_upper"]
 
@@ -147,6 +148,25 @@ def test_workers_chunks_and_cuts_change_no_bit(
     nl.Study.from_dict(small).run(out=tmp_path / "cut", jobs=3)
     assert len(sums(tmp_path / "cut")) == 4 * 11
     assert_frame_equal(stored(tmp_path / "cut"), whole, check_exact=True)
+
+
+def test_blocks_smaller_than_leaves_and_a_start_within_one(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of 16, extended from 1000: parts and chunks end at leaves."""
+    monkeypatch.setattr(checks, "MOST_BLOCK", 16)
+    folders = [ran(small, tmp_path / name, replications=1000) for name in ("one", "cut")]
+    ran(small, folders[0], replications=2100)
+    monkeypatch.setattr(plan, "TASK_SECONDS", 1e-6)
+    monkeypatch.setattr(plan, "SUMS_PARTS", 10**6)
+    monkeypatch.setattr(reduce, "CHUNK", 200)
+    ran(small, folders[1], replications=2100)
+    assert len(sums(folders[1])) > 2 * len(sums(folders[0]))
+    monkeypatch.setattr(plan, "TASK_SECONDS", 0.5)
+    folders.append(ran(small, tmp_path / "chunks", replications=1000))
+    ran(small, folders[2], replications=2100)
+    for folder in folders[1:]:
+        assert_frame_equal(stored(folder), stored(folders[0]), check_exact=True)
 
 
 def test_parts_are_few_however_many_replicates_there_are() -> None:
@@ -425,6 +445,7 @@ def test_summary_status_table_plot_and_report_work(kept: Path, small: dict[str, 
     page = (tmp_path / "r.html").read_text()
     assert "Sums of the replicates were kept" in page
     assert "median (needs all estimates in order)" in page
+    assert "Every replicate is counted by its status" in page
 
 
 def test_the_option_of_the_command_is_kept_with_the_study(tmp_path: Path) -> None:

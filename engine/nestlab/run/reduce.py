@@ -9,7 +9,7 @@ import numpy as np
 
 from ..fit.lmm import Fits
 from ..measure.collect import collect
-from ..measure.sums import Sums, merge
+from ..measure.sums import LEAF, Sums, merge
 from ..simulate.priors import draw_truths
 from ..spec.estimands import estimands
 from .block import Columns, CompiledCondition
@@ -59,7 +59,7 @@ class Reduction:
         for parts, of_block in zip(self._parts, block, strict=True):
             parts.append(of_block)
         self._waiting += done
-        if self._waiting >= CHUNK:
+        if self._waiting >= CHUNK and (self._first + self._waiting) % LEAF == 0:
             self._reduce()
 
     def _reduce(self) -> None:

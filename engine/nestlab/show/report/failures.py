@@ -27,7 +27,8 @@ def failures_section(material: Material) -> Section:
             Table("Statuses of a fit", ("status", "converged", "meaning"), fits),
             Table("Statuses of the inference on a fit", ("status", "failed", "meaning"), inference),
             Paragraph(
-                "Every replicate is kept with its status; none is drawn again or dropped. A fit without estimates "
+                f"Every replicate is {'counted by' if material.results.keeps == 'summary' else 'kept with'} its "
+                "status; none is drawn again or dropped. A fit without estimates "
                 "is in no measure of an estimand; a singular fit counts like any other, and so do the estimates of "
                 "a fit that did not converge in the subset all, while the subset converged leaves them out. A "
                 "missing test is not a non-rejection and a missing interval not a miss: they are missing from n, "
