@@ -35,7 +35,7 @@ def main() -> None:
         f"uninterrupted: {time.monotonic() - began:.1f} s, {len(killing.names(folder / 'whole/replicates')[0])} parts"
     )
     words = ("run", study, "--out", folder / "killed", "--jobs", 2)
-    new = 4 * asked.replications // (asked.kills + 2)
+    new = 4 * asked.replications // (asked.kills + 8)
     found = []
     for k in range(asked.kills):
         found.append(killing.kill_while_writing(words, folder / "killed", new=new))

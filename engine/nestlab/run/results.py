@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ import pandas as pd
 from ..measure.summed import UNAVAILABLE
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
+from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from .block import compile_condition
 from .differences import Names, compare_methods
 from .early import used
 from .failures import Said, count_failures, failures_of, what_was_said
 from .files import read_plain
+from .observed import observed_counts
 from .own_code import stored_digests
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
@@ -69,6 +71,19 @@ class StoredResults:
     def factors(self) -> list[str]:
         """The names of the grid's axes, in their order."""
         return list(dict.fromkeys(name for row in self._active() for name in row.factors))
+
+    @property
+    def path_line(self) -> str:
+        """How its data were drawn, in a sentence: see `spec.paths`."""
+        return path_line(self._study.conditions())
+
+    def observed(self) -> pd.DataFrame:
+        """Rows and clusters analysed, a row a condition; empty where all replicates of the study have the same.
+
+        Columns: `condition`, `n` replicates, `rows` and `clusters` (means), each with `_mcse`, `_min` and `_max`.
+        """
+        uneven = any(condition.uneven for condition in self._study.conditions())
+        return observed_counts(self._store, self._active() if uneven else [], self._study.methods())
 
     def missing(self) -> int:
         """Fits that were asked for and are not stored; 0 when the run is complete."""
@@ -180,6 +195,18 @@ class StoredResults:
                     found.setdefault(name.removeprefix("prior."), {})[value] = None
         return {name: list(texts) for name, texts in found.items()}
 
+    def stated(self) -> dict[str, list[str]]:
+        """Fixed effects given in standard units, and the coefficients that they became in the active conditions.
+
+        By term: {"x": ["0.3162 to 0.3354 (d = 0.3 by total variance)"]}.
+        """
+        found: dict[str, dict[str, list[float]]] = {}
+        for row in self._active():
+            for term, text in row.stated.items():
+                if isinstance(text, str):
+                    found.setdefault(term, {}).setdefault(text, []).append(row.truth[term])
+        return {term: [f"{_ends(values)} ({text})" for text, values in texts.items()] for term, texts in found.items()}
+
     def number(self, condition: Condition) -> int | None:
         """The number under which a condition is stored; None if it is not."""
         key = data_key(condition)
@@ -238,3 +265,9 @@ def check_resumable(folder: Path) -> None:
     with contextlib.suppress(FileNotFoundError, ValueError, AttributeError, RecursionError):
         if json.loads(read_plain(manifest)).get("solve") is not None:
             raise RefusedError(f"{folder} holds the designs of a search; go on with it by the same nestlab solve")
+
+
+def _ends(values: Sequence[float]) -> str:
+    """The least and the greatest value, "0.3162 to 0.3354"; one number where they print alike."""
+    low, high = (f"{value:.4g}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"

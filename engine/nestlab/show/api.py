@@ -61,11 +61,13 @@ class Study:
         """
         tables = read_toml(path)
         text = Path(path).read_text(encoding="utf-8-sig")
-        file = StudyFile.from_dict(tables, seed=seed, replications=replications, keep=keep)
+        folder = Path(path).resolve().parent
+        file = StudyFile.from_dict(tables, seed=seed, replications=replications, keep=keep, folder=folder)
         for key, value in (("seed", seed), ("replications", replications), ("keep", keep)):
             if value is not None:
                 text = _with_value(text, key, json.dumps(value))
-        return cls(file, text, Path(path).resolve().parent)
+        # Where data files were read, the text must stand without them.
+        return cls(file, file.to_toml() if file.reads_files else text, folder)
 
     @classmethod
     def ready_made(cls, name: str, *, seed: int | None = None, replications: int | None = None) -> Study:
