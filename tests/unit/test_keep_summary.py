@@ -131,6 +131,22 @@ def test_methods_on_rows(two_arms: dict[str, Any], tmp_path: Path) -> None:
     assert_same_measures(kept, ran(two_arms, tmp_path / "whole"))
 
 
+def test_other_estimators_and_uneven_clusters(two_arms: dict[str, Any], tmp_path: Path) -> None:
+    """Methods that have no residual variance, a selection, GEE, and clusters of drawn sizes."""
+    two_arms |= {"replications": 130, "grid": {"icc": [0.2]}}
+    two_arms["design"] = {"clusters": 12, "cluster_size": {"distribution": "poisson", "mean": 6}}
+    two_arms["method"] = [
+        {"name": "reml", "df": ["satterthwaite", "kenward-roger"]},
+        {"name": "gls", "estimator": "gls"},
+        {"name": "means", "estimator": "cluster-means"},
+        {"name": "ols", "estimator": "ols"},
+        {"name": "chosen", "reml": False, "compare": "y ~ 1 + (1 | school)", "select": "lrt"},
+    ]
+    kept = ran(two_arms, tmp_path / "kept", keep="summary")
+    assert_same_measures(kept, ran(two_arms, tmp_path / "whole"))
+    assert "selected" in set(stored(kept)["measure"])
+
+
 @pytest.fixture
 def small(two_arms: dict[str, Any]) -> dict[str, Any]:
     """Two conditions, two methods, ten blocks and a piece of one."""

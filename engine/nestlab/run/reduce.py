@@ -13,7 +13,7 @@ from ..measure.sums import LEAF, Sums, merge
 from ..simulate.priors import draw_truths
 from ..spec.estimands import estimands
 from .block import Columns, CompiledCondition
-from .columns import contrasts_of, truth_columns
+from .columns import contrasts_of, every_column, truth_columns
 from .parts import EXAMPLES, tally
 from .summarise import derive, derive_truths, method_results
 from .sums import sums_table
@@ -22,6 +22,7 @@ __all__ = ["Reduced", "Reduction", "reduced"]
 
 #: Replicates that are reduced at once.
 CHUNK = 16_384
+_NUMBERS = ("estimate.", "se.", "df.", "p.", "lower.", "upper.")
 
 
 class Reduced:
@@ -40,6 +41,8 @@ class Reduction:
         self._truth = estimands(compiled.condition, formulas, contrasts_of(self._methods))
         self._names = list(self._truth)
         self._own = self._own_truths()
+        #: As in a part of replicates, a number that a method does not make is absent, not unknown.
+        self._numbers = [name for name in every_column(self._names, self._methods) if name.startswith(_NUMBERS)]
         self._first, self._waiting = first, 0
         self._parts: list[list[tuple[Fits, Columns]]] = [[] for _ in self._methods]
         self._counts: list[dict[str, dict[str, Any]]] = [{} for _ in self._methods]
@@ -66,6 +69,7 @@ class Reduction:
         results = []
         for m, method in enumerate(self._methods):
             columns = self._compiled.joined(m, self._first, self._parts[m])
+            columns = dict.fromkeys(self._numbers, np.full(self._waiting, np.nan)) | columns
             _add_counts(self._counts[m], tally(columns))
             columns |= derive_truths(columns, self._truth, own=self._own)
             columns |= derive(columns, self._names)

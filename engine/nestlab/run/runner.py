@@ -17,7 +17,7 @@ from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.model import Method
 from ..spec.paths import path_reasons
 from ..spec.study import StudyFile
-from .columns import counted, drawn_columns, stored_columns
+from .columns import counted, drawn_columns, every_column
 from .early import Ended, find_ends
 from .files import RefusedError
 from .log import RunLog
@@ -167,12 +167,8 @@ def _asked(row: StoredCondition, replications: int | Mapping[str, int]) -> Store
 
 
 def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
-    """Every column that replicate rows of this study have, see `columns.stored_columns`."""
-    names = list(dict.fromkeys(name for row in rows if row.active for name in row.truth))
-    stored = [n for n in names if n.split(":")[0] not in ("sd", "cor") and n != "icc"]
-    contrasts = {contrast.name for method in methods for contrast in method.contrasts}
-    fixed = [n for n in stored if n.split(":")[0] not in ("var", "cov") and n not in contrasts]
-    return stored_columns(methods, fixed, stored)
+    """Every column that replicate rows of this study have."""
+    return every_column(list(dict.fromkeys(name for row in rows if row.active for name in row.truth)), methods)
 
 
 def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, Any]]:
