@@ -25,7 +25,7 @@ from nestlab.measure.summed import UNAVAILABLE
 from nestlab.run import plan, reduce
 from nestlab.show.cli import app
 from nestlab.show.plots.kinds import applicable
-from nestlab.spec import checks
+from nestlab.spec import paths
 
 NUMBERS = ["value", "mcse", "lower", "upper", "bound_lower", "bound_upper"]
 
@@ -170,7 +170,7 @@ def test_blocks_smaller_than_leaves_and_a_start_within_one(
     small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blocks of 16, extended from 1000: parts and chunks end at leaves."""
-    monkeypatch.setattr(checks, "MOST_BLOCK", 16)
+    monkeypatch.setattr(paths, "MOST_BLOCK", 16)
     folders = [ran(small, tmp_path / name, replications=1000) for name in ("one", "cut")]
     ran(small, folders[0], replications=2100)
     monkeypatch.setattr(plan, "TASK_SECONDS", 1e-6)

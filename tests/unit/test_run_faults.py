@@ -314,7 +314,7 @@ def test_parts_of_another_draw_or_numerics_version_are_not_mixed(
     _, report = nl.Study.from_dict(two_arms).execute(out=ran)
     assert report.made == 0
     assert_frame_equal(nl.Results(ran).replicates(), before, check_exact=True)
-    assert "unused    1 parts of conditions or methods" in cli("status", ran).stdout
+    assert "unused    1 part that no condition" in cli("status", ran).stdout
     refused = subprocess.run([*other, ran], capture_output=True, text=True, check=False)
     assert "RefusedError: the study changed what stor" in refused.stderr, "a later nestlab refuses the folder"
 

@@ -366,7 +366,9 @@ def test_log_lines_say_time_condition_and_rest(
     said = capsys.readouterr().err.splitlines()
     assert all(pd.to_datetime(line[:19]) is not None for line in said)
     assert said[0][20:] == "100,000 fits in 50 conditions"
-    assert any(line.endswith("10 fits/s, 2 h 2 min left") or "conditions done now, condition" in line for line in said)
+    assert any(
+        line.endswith("10 fits/s, 2 h 2 min left") or "conditions finished, the last was" in line for line in said
+    )
     assert len(said) < 100, "fewer and fewer"
     done = [float(line.split()[2].replace(",", "")) for line in said[1:]]
     gaps = np.diff(done)

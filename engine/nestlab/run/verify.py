@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from .block import Columns, compile_condition
+from .folder import no_results, stored_study
 from .manifest import machine, software
 from .own_code import make_importable, with_code
 from .parts import Part
 from .reduce import reduced
-from .results import no_results, stored_study
 from .store import Store, StoredCondition
 from .sums import sums_key
 
