@@ -295,6 +295,36 @@ def test_replicates_and_sums_are_not_mixed(small: dict[str, Any], tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("kind", "pickle", "holds no sums (KeyError('pickle'))"),
+        ("last", 64, "holds other replicates than the manifest says"),
+        ("n", "many", "holds no sums (ValueError("),
+    ],
+)
+def test_a_forged_part_is_refused(small: dict[str, Any], tmp_path: Path, column: str, value: Any, message: str) -> None:
+    """With the right checksum: a folder may come from anybody."""
+    folder = ran(small, tmp_path / "r", replications=100)
+    part = sums(folder)[0]
+    table = pq.read_table(part)
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, pa.array([value] * len(table))), part)
+    with_checksum_of(part, folder)
+    (folder / "summary.parquet").unlink()
+    with pytest.raises(nl.RefusedError) as error:
+        nl.Results(folder).summary()
+    assert message in str(error.value)
+
+
+def with_checksum_of(part: Path, folder: Path) -> None:
+    """Let the manifest list a part as it is now."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    found = {"sha256": hashlib.sha256(part.read_bytes()).hexdigest(), "size": part.stat().st_size}
+    manifest["parts"][part.name] |= {**found, "changed": part.stat().st_mtime_ns}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"method": [{**REML, "alpha": 0.1}, ML]}, "method.reml.alpha: stored 0.05, now 0.1"),
@@ -494,11 +524,7 @@ def test_verify_recomputes_parts_and_tells_an_altered_number(small: dict[str, An
     hits[place] += 1
     changed = table.set_column(table.column_names.index("hits"), "hits", pa.array(hits))
     pq.write_table(changed, part, use_dictionary=False)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    entry = manifest["parts"][part.name]
-    entry |= {"sha256": hashlib.sha256(part.read_bytes()).hexdigest(), "size": part.stat().st_size}
-    entry["changed"] = part.stat().st_mtime_ns
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with_checksum_of(part, folder)
     done = cli("verify", folder, "--blocks", 6, "--seed", 1)
     assert done.exit_code == 3
     assert "hits of arm power (all)" in " ".join(done.stderr.split())

@@ -263,13 +263,6 @@ class Store:
         entry |= {"first": first, "last": last, "schema_version": SCHEMA_VERSION, "sums": whole, **counts}
         return self._add(entry, table_bytes(table, {"nestlab": json.dumps(entry)}))
 
-    def read_sums(
-        self, condition: int, result_key: str, whole: str
-    ) -> Iterator[tuple[int, int, dict[str, NDArray[Any]]]]:
-        """(first, last, columns) of each part of sums, see `read_sum`."""
-        for part in self.parts.of(condition, result_key):
-            yield part.first, part.last, self.read_sum(part, whole)
-
     def read_sum(self, part: Part, whole: str) -> dict[str, NDArray[Any]]:
         """The columns of a part of sums. RefusedError for one that is damaged, or was made with other methods."""
         path, data = self.replicates / part.file, self._bytes_of(part)

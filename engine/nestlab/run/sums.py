@@ -25,6 +25,7 @@ from ..spec.problems import StudyError, show
 from .files import RefusedError
 
 if TYPE_CHECKING:
+    from .parts import Part
     from .plan import Job
     from .store import Store, StoredCondition
 
@@ -94,7 +95,8 @@ def sums_of_table(columns: Mapping[str, NDArray[Any]]) -> Sums:
     size = len(firsts) // len(ranges)
     listed = [Key(*texts) for texts in zip(*(columns[text][:size].tolist() for text in _TEXTS), strict=True)]
     kinds = columns["kind"][:size].tolist()
-    numbers = np.stack([columns[name] for name in _NUMBERS], axis=1).reshape(len(ranges), size, len(_NUMBERS))
+    rows = np.array([columns[name] for name in _NUMBERS], dtype=np.float64).T
+    numbers = rows.reshape(len(ranges), size, len(_NUMBERS))
     places = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in dict.fromkeys(kinds)}
     keys = {kind: tuple(listed[i] for i in chosen) for kind, chosen in places.items()}
     nodes = (
@@ -158,14 +160,27 @@ def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method]
     total: dict[Key, NDArray[np.float64]] = {}
     for key in result_keys:
         found: Sums | None = None
-        for first, last, columns in store.read_sums(row.number, key, whole):
-            if last <= row.replications and all(_holds(ranges, first, last) for ranges in covered):
-                sums = sums_of_table(columns)
+        for part in store.parts.of(row.number, key):
+            if part.last <= row.replications and all(_holds(ranges, part.first, part.last) for ranges in covered):
+                sums = _read(store, part, whole)
                 found = sums if found is None else merge([found, sums])
         if found is not None:
             total |= found.total()
     truth = {name: value for name, value in row.truth.items() if value is not None}
     return measure_sums(total, truth, mcse=mcse) if total else []  # type: ignore[arg-type]
+
+
+def _read(store: Store, part: Part, whole: str) -> Sums:
+    """The sums of a part. RefusedError for one that is damaged or none, or was made with other methods."""
+    path, columns = store.replicates / part.file, store.read_sum(part, whole)
+    try:
+        sums = sums_of_table(columns)
+    except (KeyError, ValueError, IndexError, TypeError, ArithmeticError) as error:
+        raise RefusedError(f"{path} holds no sums ({error!r:.80}); remove it and run again") from None
+    ends = [part.first, *(node.last for node in sums.nodes)]
+    if ends[-1] != part.last or any(node.first != end for node, end in zip(sums.nodes, ends, strict=False)):
+        raise RefusedError(f"{path} holds other replicates than the manifest says; remove it and run again")
+    return sums
 
 
 def _holds(ranges: Sequence[tuple[int, int]], first: int, last: int) -> bool:
