@@ -23,6 +23,7 @@ import killing
 import nestlab as nl
 from nestlab.measure.summed import UNAVAILABLE
 from nestlab.run import plan, reduce
+from nestlab.run.store import Store
 from nestlab.show.cli import app
 from nestlab.show.plots.kinds import applicable
 from nestlab.spec import paths
@@ -278,6 +279,10 @@ def test_fewer_replicates_cannot_be_taken_out_of_sums(small: dict[str, Any], tmp
         f"replications = 600: {folder} keeps sums, out of which fewer replicates can't be taken (condition 0: 0 to 999 are "
         "in one part); ask for 1000 or more, or use --out"
     )
+    store = Store(folder)
+    job = plan.Job(0, nl.Study.from_dict(small).conditions[0], tuple({p.result_key for p in store.parts}), 600)
+    with pytest.raises(nl.RefusedError, match="ask for 1000 or more"):
+        list(plan.plan_tasks(store, [job], nl.Study.from_dict(small).methods))
     ran(small, folder, replications=1500)
     direct = stored(ran(small, tmp_path / "direct", replications=1000))
     ran(small, folder, replications=1000)

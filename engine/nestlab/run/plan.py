@@ -15,6 +15,7 @@ from ..spec.identity import DERIVED_PATHS, NUMERICS_VERSION, data_key, describe,
 from ..spec.model import Condition, Method
 from .early import used
 from .store import RefusedError, Store, StoredCondition, missing_ranges
+from .sums import check_prefix
 
 __all__ = [
     "Job",
@@ -222,6 +223,8 @@ def _plan_sums(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
     """The same of a study that keeps sums: what some method misses is done by all, for what they have in common is summed too."""
     everyone, by_rows = tuple(range(len(methods))), any(method.by_rows for method in methods)
     for job in jobs:
+        for key in job.result_keys:
+            check_prefix(store, job.number, key, job.replications)
         missing = [missing_ranges(store.covered(job.number, key), job.replications) for key in job.result_keys]
         ends = sorted({end for ranges in missing for pair in ranges for end in pair})
         for first, last in pairwise(ends):

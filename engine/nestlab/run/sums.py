@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .store import Store, StoredCondition
 
 __all__ = [
+    "check_prefix",
     "check_sums",
     "measure_stored",
     "no_replicates",
@@ -129,13 +130,17 @@ def check_sums(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
     store.manifest["sums"] = wanted
     for job in jobs:
         for key in job.result_keys:
-            for first, last in store.covered(job.number, key):
-                if first < job.replications < last:
-                    raise RefusedError(
-                        f"replications = {job.replications}: {store.folder} keeps sums, out of which fewer replicates can't be "
-                        f"taken (condition {job.number}: {first} to {last - 1} are in one part); ask for {last} or more, or use "
-                        "--out"
-                    )
+            check_prefix(store, job.number, key, job.replications)
+
+
+def check_prefix(store: Store, number: int, key: str, replications: int) -> None:
+    """RefusedError where some of the first replicates of a condition and method are in one sum with others."""
+    for first, last in store.covered(number, key):
+        if first < replications < last:
+            raise RefusedError(
+                f"replications = {replications}: {store.folder} keeps sums, out of which fewer replicates can't be taken "
+                f"(condition {number}: {first} to {last - 1} are in one part); ask for {last} or more, or use --out"
+            )
 
 
 def _changed(stored: Any, wanted: Mapping[str, Any]) -> str:
@@ -159,6 +164,7 @@ def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method]
     covered = [store.covered(row.number, key) for key in result_keys]
     total: dict[Key, NDArray[np.float64]] = {}
     for key in result_keys:
+        check_prefix(store, row.number, key, row.replications)
         found: Sums | None = None
         for part in store.parts.of(row.number, key):
             if part.last <= row.replications and all(_holds(ranges, part.first, part.last) for ranges in covered):
