@@ -299,6 +299,14 @@ def test_replicates_and_sums_are_not_mixed(small: dict[str, Any], tmp_path: Path
     assert refused(small, whole).startswith(f'{whole} holds replicates, and the study has keep = "summary"; a folder')
 
 
+@pytest.mark.parametrize("entry", [7, {"version": 2}, {"version": 1, "methods": [3]}])
+def test_sums_of_another_version_are_refused(small: dict[str, Any], tmp_path: Path, entry: Any) -> None:
+    folder = ran(small, tmp_path / "r", replications=100)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "sums": entry}))
+    assert "can't be changed afterwards: sums.version: stored" in refused({**small, "replications": 100}, folder)
+
+
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [

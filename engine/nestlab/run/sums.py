@@ -145,9 +145,11 @@ def check_prefix(store: Store, number: int, key: str, replications: int) -> None
 
 def _changed(stored: Any, wanted: Mapping[str, Any]) -> str:
     """What differs between the methods of stored sums and the study's."""
-    before, now = stored.get("methods"), wanted["methods"]
-    if stored.get("version") != wanted["version"] or not isinstance(before, list):
-        return f"sums.version: stored {stored.get('version')!r}, now {wanted['version']}"
+    before, now = (stored.get("methods") if isinstance(stored, dict) else None), wanted["methods"]
+    known = isinstance(before, list) and all(isinstance(method, dict) for method in before)
+    if not known or before is None or stored.get("version") != wanted["version"]:
+        version = stored.get("version") if isinstance(stored, dict) else stored
+        return f"sums.version: stored {version!r:.40}, now {wanted['version']}"
     names = [[m.get("name") for m in listed] for listed in (before, now)]
     if names[0] != names[1]:
         return f"methods: stored {', '.join(map(str, names[0]))}, now {', '.join(names[1])}"
