@@ -26,7 +26,6 @@ from .manifest import SCHEMA_VERSION, read_manifest, write_manifest
 from .parquet import (
     BROKEN,
     arrays,
-    columns_of,
     footer,
     frame_bytes,
     join,
@@ -252,31 +251,9 @@ class Store:
         null where absent."""
         entry: dict[str, Any] = {"condition": condition, "method": method, "result_key": result_key}
         entry |= {"first": first, "last": last, "schema_version": SCHEMA_VERSION, **tally(columns)}
-        return self._add(entry, rows_bytes(columns, schema, entry, last - first))
+        return self.add(entry, rows_bytes(columns, schema, entry, last - first))
 
-    def write_sums(
-        self, table: Mapping[str, Any], counts: Mapping[str, Any], *, condition: int, method: str, result_key: str, first: int,
-        last: int, whole: str,
-    ) -> Part:  # fmt: skip
-        """Write one part of sums. table: see `sums.sums_table`; counts: see `parts.tally`; whole: see `sums.sums_key`."""
-        entry: dict[str, Any] = {"condition": condition, "method": method, "result_key": result_key}
-        entry |= {"first": first, "last": last, "schema_version": SCHEMA_VERSION, "sums": whole, **counts}
-        return self._add(entry, table_bytes(table, {"nestlab": json.dumps(entry)}))
-
-    def read_sum(self, part: Part, whole: str) -> dict[str, NDArray[Any]]:
-        """The columns of a part of sums. RefusedError for one that is damaged, or was made with other methods."""
-        path, data = self.replicates / part.file, self._bytes_of(part)
-        try:
-            made, columns = _entry(path, footer(data)).get("sums"), columns_of(data)
-        except BROKEN as error:
-            raise RefusedError(
-                f"{path} is not a part of this study ({_short(error)}); remove it and run again"
-            ) from None
-        if made != whole:
-            raise RefusedError(f"{path} holds sums of other methods, or of another version; remove it and run again")
-        return columns
-
-    def _add(self, entry: Mapping[str, Any], data: bytes) -> Part:
+    def add(self, entry: Mapping[str, Any], data: bytes) -> Part:
         """Write a part and take it in."""
         path = self.replicates / part_name(*(entry[name] for name in ("condition", "result_key", "first", "last")))
         write_whole(path, data)
@@ -316,7 +293,7 @@ class Store:
         tables = [self._read_part(part) for part in wanted]
         return join(tables) if tables else None
 
-    def _bytes_of(self, part: Part) -> bytes:
+    def bytes_of(self, part: Part) -> bytes:
         """A part's file, whose checksum is verified."""
         path = self.replicates / part.file
         try:
@@ -328,7 +305,7 @@ class Store:
         return data
 
     def _read_part(self, part: Part) -> Any:
-        path, data = self.replicates / part.file, self._bytes_of(part)
+        path, data = self.replicates / part.file, self.bytes_of(part)
         try:
             table, _ = read_table(data), _entry(path, footer(data))
             whole = np.array_equal(table["replicate"].to_numpy(), np.arange(part.first, part.last))

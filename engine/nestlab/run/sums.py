@@ -23,6 +23,8 @@ from ..spec.identity import result_key
 from ..spec.model import Method
 from ..spec.problems import StudyError, show
 from .files import RefusedError
+from .manifest import SCHEMA_VERSION
+from .parquet import BROKEN, columns_of, footer, table_bytes
 
 if TYPE_CHECKING:
     from .parts import Part
@@ -34,10 +36,12 @@ __all__ = [
     "check_sums",
     "measure_stored",
     "no_replicates",
+    "read_sums",
     "summed_methods",
     "sums_key",
     "sums_of_table",
     "sums_table",
+    "write_sums",
 ]  # fmt: skip
 
 #: Of what is stored; another version is refused.
@@ -178,9 +182,31 @@ def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method]
     return measure_sums(total, truth, mcse=mcse) if total else []  # type: ignore[arg-type]
 
 
+def write_sums(
+    store: Store, table: Mapping[str, Any], counts: Mapping[str, Any], *, condition: int, method: str, result_key: str,
+    first: int, last: int, whole: str,
+) -> None:  # fmt: skip
+    """Write one part, whole or not at all. table: see `sums_table`; counts: see `parts.tally`; whole: see `sums_key`."""
+    entry: dict[str, Any] = {"condition": condition, "method": method, "result_key": result_key}
+    entry |= {"first": first, "last": last, "schema_version": SCHEMA_VERSION, "sums": whole, **counts}
+    store.add(entry, table_bytes(table, {"nestlab": json.dumps(entry)}))
+
+
+def read_sums(store: Store, part: Part, whole: str) -> dict[str, NDArray[Any]]:
+    """The columns of a part. RefusedError for one that is damaged, or was made with other methods."""
+    path, data = store.replicates / part.file, store.bytes_of(part)
+    try:
+        made, columns = json.loads(footer(data)["nestlab"]).get("sums"), columns_of(data)
+    except (*BROKEN, AttributeError) as error:
+        raise RefusedError(f"{path} is not a part of this study ({error!r:.80}); remove it and run again") from None
+    if made != whole:
+        raise RefusedError(f"{path} holds sums of other methods, or of another version; remove it and run again")
+    return columns
+
+
 def _read(store: Store, part: Part, whole: str) -> Sums:
     """The sums of a part. RefusedError for one that is damaged or none, or was made with other methods."""
-    path, columns = store.replicates / part.file, store.read_sum(part, whole)
+    path, columns = store.replicates / part.file, read_sums(store, part, whole)
     try:
         sums = sums_of_table(columns)
     except (KeyError, ValueError, IndexError, TypeError, ArithmeticError) as error:

@@ -23,7 +23,7 @@ from .own_code import make_importable, with_code
 from .parts import Part
 from .reduce import reduced
 from .store import Store, StoredCondition
-from .sums import sums_key
+from .sums import read_sums, sums_key
 
 __all__ = ["Differs", "Verified", "verify"]
 
@@ -168,7 +168,7 @@ def _compare_sums(
                 continue
             found.compared.add(part.file)
             found.replicates += last - first
-            kept = store.read_sum(part, sums_key(keys, methods))
+            kept = read_sums(store, part, sums_key(keys, methods))
             for name in made.table:
                 _compare_numbers(found, part, name, kept, made.table)
 

@@ -26,7 +26,7 @@ from .own_code import make_importable
 from .plan import Job, Pace, Task, cut
 from .reduce import Reduced, Reduction
 from .store import Store
-from .sums import sums_key
+from .sums import sums_key, write_sums
 
 __all__ = ["Progress", "Quiet", "Work"]
 
@@ -242,8 +242,8 @@ class Work:
 
     def _write_sums(self, task: Task, m: int, found: Reduced) -> None:
         if task.sums is not None and m in task.sums:
-            self.store.write_sums(
-                found.table, found.counts, condition=task.job.number, method=self.methods[m].name,
+            write_sums(
+                self.store, found.table, found.counts, condition=task.job.number, method=self.methods[m].name,
                 result_key=task.job.result_keys[m], first=task.first, last=task.last,
                 whole=sums_key(task.job.result_keys, self.methods),
             )  # fmt: skip
