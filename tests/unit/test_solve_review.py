@@ -310,3 +310,35 @@ def test_the_rarest_treatment_that_leaves_a_power(solved: Solve) -> None:
 def test_an_axis_that_is_no_number_is_refused(solved: Solve, axis: str) -> None:
     text = refusal(solved, ARMS, over=axis, power=0.5, estimand="arm", between=(0, 1))
     assert text.startswith(f"--over {axis}: names nothing that can vary"), text
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (
+            {"arms": [5, 20]},
+            "sizes by arm; search the mean of one that is a distribution, such as design.cluster_size.arms.2.mean",
+        ),
+        ({"arms": [5, {"distribution": "poisson", "mean": 20}]}, "sizes by arm; search the mean of one"),
+        ({"values": [3, 8, 25]}, 'sizes from data; write { distribution = "negative-binomial", mean = ..., cv = ... }'),
+    ],
+)
+def test_sizes_that_no_number_stands_for_are_not_replaced_by_equal_ones(
+    solved: Solve, sizes: dict[str, Any], message: str
+) -> None:
+    arm = {"level": 2, "distribution": "arms", "clusters": [10, 10]}
+    tables = ARMS | {"design": {"clusters": 20, "cluster_size": sizes}, "predictors": {"arm": arm}}
+    text = refusal(solved, tables, over="cluster_size", power=0.5, estimand="arm")
+    assert text.startswith(
+        "--over cluster_size: needs one size, or a distribution with a mean, and the study has " + message
+    )
+
+
+def test_the_size_of_one_arm_can_be_searched(solved: Solve) -> None:
+    """The other arm keeps its own."""
+    arm = {"level": 2, "distribution": "arms", "clusters": [10, 10]}
+    tables = ARMS | {"design": {"clusters": 20, "cluster_size": {"arms": [5, 20]}}, "predictors": {"arm": arm}}
+    axis = "design.cluster_size.arms.2.mean"
+    tables["design"]["cluster_size"]["arms"][1] = {"distribution": "poisson", "mean": 20}
+    (solution,) = solved(tables, over=axis, power=0.45, estimand="arm", between=(2, 60), precision=0.3).solutions
+    assert 2 <= solution.values[axis] <= 60

@@ -248,6 +248,8 @@ def _over(condition: Condition, options: Options, target: Target) -> tuple[str, 
         or (len(found) == 2 and set(found) != {"clusters", "cluster_size"})
     ):
         _refuse("--over", ", ".join(found), "must be one axis, or clusters and cluster_size; remove the others")
+    if "cluster_size" in found and (kind := _no_one_size(condition)):
+        _refuse("--over", "cluster_size", f"needs one size, or a distribution with a mean, and the study has {kind}")
     sizes = condition.layout.sizes
     if "clusters" in found and len(found) == 1 and len(set(sizes)) > 1:
         mean = round(sum(sizes) / len(sizes))
@@ -257,6 +259,18 @@ def _over(condition: Condition, options: Options, target: Target) -> tuple[str, 
             f"needs one cluster_size, not a list; write cluster_size = {mean}, their mean, in [design]",
         )
     return tuple(found)
+
+
+def _no_one_size(condition: Condition) -> str:
+    """Sizes of which no number is the mean, and what to search instead; "" for all others."""
+    drawn, arms = condition.layout.drawn, any(p.distribution == "arms" for p in condition.predictors)
+    if arms and (len(drawn) > 1 or len(set(condition.layout.sizes)) > 1):
+        return "sizes by arm; search the mean of one that is a distribution, such as design.cluster_size.arms.2.mean"
+    if any(sizes is not None and sizes.kind == "empirical" for _, sizes in drawn):
+        return (
+            'sizes from data; write { distribution = "negative-binomial", mean = ..., cv = ... } with their mean and cv'
+        )
+    return ""
 
 
 def _effect_axis(condition: Condition, term: str) -> str:

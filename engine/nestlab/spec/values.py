@@ -360,7 +360,7 @@ CATEGORIES = Kind(
     lambda v: _categories(v),
 )
 SHARES = Kind("a list of numbers > 0", "write shares such as [0.2, 0.3, 0.5]", lambda v: _shares(v))
-CODING = _choice('remove it for "treatment"', "treatment", "sum", "helmert")
+CODING = _choice("use one of these", "treatment", "sum", "helmert")
 VALUES = Kind("a list of finite numbers", "write numbers such as [1, 2, 5]", lambda v: numbers(v))
 SIZE_VALUES = Kind(
     "a list of whole numbers >= 1",
