@@ -127,6 +127,8 @@ _EXAMPLES = {
     "name": '"study"',
     "seed": "707",
     "replications": "2000",
+    "target_mcse": "0.005",
+    "measure": '"power"',
     "truth": "{ formula = ..., ... }, written as the table [truth]",
     "formula": '"y ~ x + (1 | cluster)"',
 }
@@ -189,6 +191,10 @@ def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[s
             table = RandomTable
         case ["predictors", _]:
             table = PredictorTable
+        case ["replications", *_]:
+            from .stopping import TargetTable
+
+            table = TargetTable
         case ["contrast", _]:
             table = ContrastTable
         case _:
