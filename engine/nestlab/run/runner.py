@@ -13,6 +13,7 @@ from typing import Any
 
 from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.model import Method
+from ..spec.stopping import Stopping
 from ..spec.study import StudyFile
 from .columns import drawn_columns, stored_columns
 from .early import Ended, find_ends
@@ -20,16 +21,17 @@ from .files import RefusedError
 from .log import RunLog
 from .manifest import machine, software
 from .own_code import with_code
-from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
+from .plan import Job, Task, make_jobs, match_conditions, match_methods, plan_tasks
 from .repair import read_or_recover, repair_parts, set_aside_manifest
+from .stopping import Deciding, stop_key
 from .store import Store, StoredCondition
 from .summarise import Known, Summaries
 from .workers import Progress, Quiet, Work
 
 __all__ = ["RunReport", "run_study"]
 
-#: What the manifest says of a search for a design, and no longer when the folder is run in another way.
-_OF_A_SEARCH = ("solve", "replications_reason")
+#: What the manifest says of a search for a design, or of a rule that stops, and no longer when the folder is run in another way.
+_OF_A_SEARCH = ("solve", "replications_reason", "stopping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,13 @@ class RunReport:
 
 
 def run_study(
-    study: StudyFile, folder: Path, *, text: str, replications: int | Mapping[str, int], jobs: int = -1,
+    study: StudyFile, folder: Path, *, text: str, replications: int | Mapping[str, int] | Stopping, jobs: int = -1,
     progress: Progress | None = None, entries: Mapping[str, Any] | None = None, known: Known | None = None,
     code: Sequence[str] | None = None, repair: bool = False,
 ) -> RunReport:  # fmt: skip
     """Do what is missing of `replications` replicates of every condition, and write the summary.
 
-    replications: of all conditions, or of each by its data key. entries: what else the manifest shall say. known: measures that
+    replications: of all conditions, of each by its data key, or the rule by which each stops. entries: what else the manifest shall say. known: measures that
     a run of the same study made, not to be made again. code: consent to run the functions that methods name, with the folders
     where their modules are looked for first (`own_code`); without it a study that has any is refused by a StudyError. jobs:
     worker threads, -1 for all cores. repair: check every part, and compute those anew that are damaged. Raises RefusedError
@@ -90,27 +92,29 @@ class _Run:
     known: Known | None
     code: tuple[str, ...]
 
-    def __call__(self, store: Store, replications: int | Mapping[str, int], mended: list[str]) -> RunReport:
+    def __call__(self, store: Store, replications: int | Mapping[str, int] | Stopping, mended: list[str]) -> RunReport:
         started = datetime.now(UTC)
         study, methods = self.study, self.study.methods()
         rows, todo = self._match(store, replications, mended)
-        tasks = list(plan_tasks(store, todo, methods))
-        total = len(methods) * sum(job.replications for job in todo)
+        rounds = _Rounds(store, rows, todo, methods, replications, study.mcse, self.known)
+        tasks = next(rounds.left, [])
         log = RunLog(store, fits=sum(task.fits for task in tasks), jobs=self.jobs, started=started)
-        store.manifest |= self._entries(rows, methods, max(job.replications for job in todo), store)
+        store.manifest |= self._entries(replications, max(row.replications for row in rows if row.active), store)
         store.write_study(self.text)
         log.write()
         work = Work(
             store, methods, [*_schema(rows, methods), *drawn_columns(study.conditions(), methods)], self.jobs, self.progress,
-            log.tick, lambda number: summaries.make(number), self.code, meter=log.meter,
+            log.tick, rounds.complete, self.code, meter=log.meter,
         )  # fmt: skip
-        summaries = Summaries(store, rows, methods, study.mcse, self.known)
         self.progress.start(log.fits, len(todo))
         try:
-            work.run(tasks)
-            if tasks or self.known is not None or not store.has_summary():
+            while tasks:
+                work.run(tasks)
+                tasks = self._next(rounds, log, todo)
+            rows = self._settle(rounds, todo)
+            if log.fits or self.known is not None or not store.has_summary():
                 self.progress.stage("measuring")
-                store.write_summary(summaries.table())
+                store.write_summary(rounds.summaries.table())
             ended = find_ends(store, rows, methods)
             log.close(ended)
         except BaseException as error:
@@ -118,30 +122,54 @@ class _Run:
             raise
         finally:
             self.progress.stop()
+        total = len(methods) * sum(row.replications for row in rows if row.active)
         seconds = (datetime.now(UTC) - started).total_seconds()
         return RunReport(self.folder, log.meter.made, total - log.fits, seconds, tuple(ended), tuple(mended))
 
+    def _next(self, rounds: _Rounds, log: RunLog, todo: Sequence[Job]) -> list[Task]:
+        """The tasks of the next round; what was decided by this one is written."""
+        tasks = next(rounds.left, [])
+        if rounds.deciding is not None and tasks:
+            self._write(rounds.store, rounds.deciding.rows, todo)
+            more = sum(task.fits for task in tasks)
+            log.expect(more)
+            self.progress.expect(more)
+        return tasks
+
+    def _settle(self, rounds: _Rounds, todo: Sequence[Job]) -> list[StoredCondition]:
+        """The conditions with the replications that they have now; stored, where a rule decided that."""
+        if rounds.deciding is not None:
+            rows = rounds.settle()
+            self._write(rounds.store, rows, todo)
+            rounds.store.manifest["replications"] = max(row.replications for row in rows if row.active)
+        return rounds.rows
+
+    @staticmethod
+    def _write(store: Store, rows: Sequence[StoredCondition], todo: Sequence[Job]) -> None:
+        store.write_conditions(rows, _derived(todo, {row.number: row for row in rows}))
+
     def _match(
-        self, store: Store, replications: int | Mapping[str, int], mended: list[str]
+        self, store: Store, replications: int | Mapping[str, int] | Stopping, mended: list[str]
     ) -> tuple[list[StoredCondition], list[Job]]:
         """Rows of conditions.parquet, which is written, and what to do of each condition of the study."""
         conditions, methods = self.study.conditions(), self.study.methods()
         stored, made = read_or_recover(store, conditions, methods) if mended else (store.read_conditions(), [])
         mended += made
         rows, numbers = match_conditions(stored, conditions, methods)
-        rows = [_asked(row, replications) for row in rows]
+        key = stop_key(replications, methods, self.study.mcse) if isinstance(replications, Stopping) else ""
+        rows = [_asked(row, replications, key) for row in rows]
         todo = make_jobs(conditions, numbers, methods, {row.number: row.replications for row in rows})
         store.manifest["methods"] = match_methods(store.manifest.get("methods", []), methods)
-        store.write_conditions(rows, _derived(todo, {c.number: c for c in rows}))
+        self._write(store, rows, todo)
         return rows, todo
 
-    def _entries(
-        self, rows: Sequence[StoredCondition], methods: Sequence[Method], replications: int, store: Store
-    ) -> dict[str, Any]:
+    def _entries(self, asked: int | Mapping[str, int] | Stopping, replications: int, store: Store) -> dict[str, Any]:
         """What the manifest says of the study and of where it runs."""
         for key in set(_OF_A_SEARCH) - set(self.entries):
             store.manifest.pop(key, None)
         study = self.study
+        if isinstance(asked, Stopping):
+            store.manifest |= {"stopping": asked.entry(), "replications_reason": asked.text}
         return {
             "name": study.name, "seed": study.seed, "replications": replications, "mcse": study.mcse,
             "draw_version": DRAW_VERSION, "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
@@ -149,11 +177,44 @@ class _Run:
         }  # fmt: skip
 
 
-def _asked(row: StoredCondition, replications: int | Mapping[str, int]) -> StoredCondition:
-    """The row with the replications asked for; one that is not active keeps what it had."""
-    if not row.active:
+class _Rounds:
+    """What a run does, round by round (`left`): one, unless a rule decides after each what is to be done."""
+
+    def __init__(
+        self, store: Store, rows: list[StoredCondition], todo: Sequence[Job], methods: Sequence[Method],
+        replications: int | Mapping[str, int] | Stopping, mcse: str, known: Known | None,
+    ) -> None:  # fmt: skip
+        self.store, self.rows = store, rows
+        self._methods, self._mcse = methods, mcse
+        rule = replications if isinstance(replications, Stopping) else None
+        self.deciding = None if rule is None else Deciding(store, rule, rows, todo, methods, mcse)
+        self.left = iter([list(plan_tasks(store, todo, methods))]) if self.deciding is None else self.deciding.rounds()
+        self.summaries = Summaries(store, rows, methods, mcse, known)
+
+    def complete(self, number: int) -> bool:
+        """When a condition has all replicates of a round: whether it has all that it will have."""
+        if self.deciding is not None:
+            return self.deciding.look(number)
+        self.summaries.make(number)
+        return True
+
+    def settle(self) -> list[StoredCondition]:
+        """The conditions with what was decided."""
+        if self.deciding is not None:
+            self.rows = self.deciding.rows
+            self.summaries = Summaries(self.store, self.rows, self._methods, self._mcse, self.deciding.known)
+        return self.rows
+
+
+def _asked(row: StoredCondition, replications: int | Mapping[str, int] | Stopping, key: str) -> StoredCondition:
+    """The row with the replications asked for; one that is not active keeps what it had, as does one that `key` stopped."""
+    if not row.active or (key and row.stop_key == key):
         return row
-    return replace(row, replications=replications if isinstance(replications, int) else replications[row.data_key])
+    if isinstance(replications, Stopping):
+        asked = replications.most
+    else:
+        asked = replications if isinstance(replications, int) else replications[row.data_key]
+    return replace(row, replications=asked, stopped="", stop_key="")
 
 
 def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:

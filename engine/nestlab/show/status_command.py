@@ -61,6 +61,8 @@ def lines(state: State) -> Iterator[str]:
     if state.missing:
         yield f"missing   {sum(state.missing.values()):,} fits in {_numbers(list(state.missing))}"
     yield f"failed    {_failures(state)}"
+    for line in state.stopping:
+        yield f"stopping  {line}"
     for end in state.ended[:MOST]:
         yield f"ended     {end.text}"
     if len(state.ended) > MOST:
@@ -131,7 +133,7 @@ def to_json(state: State) -> dict[str, Any]:
         "fits": {"asked": state.asked, "stored": state.stored, "missing": state.asked - state.stored},
         "missing": {str(number): count for number, count in state.missing.items()}, "statuses": dict(state.statuses),
         "inference": dict(state.inference), "counted": state.counted,
-        "ended_early": [{**asdict(end), "text": end.text} for end in state.ended], "unused_parts": state.unused,
+        "ended_early": [{**asdict(end), "text": end.text} for end in state.ended], "unused_parts": state.unused, "stopping": list(state.stopping),
         "running": None if state.running is None else asdict(state.running), "outcome": state.outcome,
         "seconds_left": state.left if state.missing else 0.0, "fits_per_second": state.per_second,
     }  # fmt: skip

@@ -107,6 +107,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
     if note := _over_priors(results):
         notes.insert(0, Text(note))
+    notes += [Text(line) for line in results.stopping_lines()]
     notes += [Text(line) for line in flag_lines(summary)]
     notes += [Text(line) for said in results.said() for line in said_lines(said)]
     notes += [Text(line) for line in _more(results.folder, focus, len(keys) - (rows or len(keys)), measures[shown:])]

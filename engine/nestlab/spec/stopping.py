@@ -37,7 +37,21 @@ FEWEST, MOST = 100, 10**9
 WHOLE = ("converged", "singular", "failed", "inference_failed", "selected")
 SHARES = (*WHOLE, "cover", "becover", "below", "above", "power", "type_s")
 OF_ESTIMANDS = (
-    *("power", "cover", "bias", "relbias", "mean", "median", "empse", "mse", "rmse", "modelse", "relerror", "becover", "below"),
+    *(
+        "power",
+        "cover",
+        "bias",
+        "relbias",
+        "mean",
+        "median",
+        "empse",
+        "mse",
+        "rmse",
+        "modelse",
+        "relerror",
+        "becover",
+        "below",
+    ),
     *("above", "width", "type_s", "type_m", "relprec", "power_sd", "power_q10", "power_q50", "power_q90"),
 )
 #: A share has an MCSE below this after the fewest replicates, whatever it is.
@@ -62,6 +76,12 @@ class Target:
         """The measure and whose it is: "power of x"."""
         return f"{self.measure} of {self.estimand}" if self.estimand else self.measure
 
+    @property
+    def text(self) -> str:
+        """What is wanted: "power of x 0.005 by reml"."""
+        by = f" by {' and '.join(self.methods)}" if self.methods else ""
+        return f"{self.name} {self.mcse:g}{by}"
+
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
@@ -82,6 +102,15 @@ class Stopping:
             found.append(n)
             n = max(n + 1, int(n * GROWTH))
         return (*found, self.most)
+
+    @property
+    def text(self) -> str:
+        """The rule for people."""
+        wanted = ", ".join(target.text for target in self.targets)
+        return (
+            f"batches were added to each condition until the MCSE was at most: {wanted} (of shares the Wilson interval's half-width "
+            f"/ 1.96), from {self.least:,} to {self.most:,} replications"
+        )
 
     def entry(self) -> dict[str, Any]:
         """What the manifest says of the rule."""
@@ -160,10 +189,14 @@ def read_stopping(
     if least > most:
         given = next(((key, "min") for t, key in zip(tables, keys, strict=True) if t.min is not None), None)
         if given is not None:
-            problems.add_value(f"{given[0]}.min", least, f"must be at most max, {_stated(most, tables, 'max')}; lower it, or raise max")
+            problems.add_value(
+                f"{given[0]}.min", least, f"must be at most max, {_stated(most, tables, 'max')}; lower it, or raise max"
+            )
         else:
             key = next(key for t, key in zip(tables, keys, strict=True) if t.max is not None)
-            problems.add_value(f"{key}.max", most, f"must be at least min, {_stated(least, tables, 'min')}; raise it, or lower min")
+            problems.add_value(
+                f"{key}.max", most, f"must be at least min, {_stated(least, tables, 'min')}; raise it, or lower min"
+            )
     return Stopping(tuple(targets), least, most) if len(problems) == before else None
 
 
@@ -195,15 +228,21 @@ def _target(
     if table.measure in WHOLE:
         if table.estimand is not None:
             problems.add_value(
-                f"{key}.estimand", table.estimand, f"{table.measure} is a share of all fits of a method; remove the estimand"
+                f"{key}.estimand",
+                table.estimand,
+                f"{table.measure} is a share of all fits of a method; remove the estimand",
             )
     elif table.estimand is None:
         example = next((name for name in known if name != INTERCEPT), "x")
-        problems.add(f"{key}.estimand", f'is missing: {table.measure} is that of an estimand; add estimand = "{example}"')
+        problems.add(
+            f"{key}.estimand", f'is missing: {table.measure} is that of an estimand; add estimand = "{example}"'
+        )
     else:
         found = find_estimand(known, table.estimand)
         if found is None:
-            problems.add_value(f"{key}.estimand", table.estimand, f"the study has {', '.join(known)}; {nearest(table.estimand, known)}")
+            problems.add_value(
+                f"{key}.estimand", table.estimand, f"the study has {', '.join(known)}; {nearest(table.estimand, known)}"
+            )
         estimand = found or ""
     return Target(table.measure, table.target_mcse, estimand, _labels(table.method, key, methods, problems))
 
@@ -222,11 +261,11 @@ def _labels(name: str | None, key: str, methods: Sequence[Method], problems: Pro
     return ()
 
 
-def _common(
-    word: str, default: int, tables: Sequence[TargetTable], keys: Sequence[str], problems: Problems
-) -> int:
+def _common(word: str, default: int, tables: Sequence[TargetTable], keys: Sequence[str], problems: Problems) -> int:
     """The min or max of a condition, which any of the tables may name: it has one number of replications."""
-    given = [(value, key) for table, key in zip(tables, keys, strict=True) if (value := getattr(table, word)) is not None]
+    given = [
+        (value, key) for table, key in zip(tables, keys, strict=True) if (value := getattr(table, word)) is not None
+    ]
     for value, key in given[1:]:
         if value != given[0][0]:
             problems.add_value(
