@@ -210,7 +210,7 @@ class StoredResults:
 
 
 def _met(row: StoredCondition) -> bool | None:
-    return row.stopped.startswith(MET) if row.stopped else None
+    return row.stopped.startswith(f"{MET}:") if row.stopped else None
 
 
 def stored_study(folder: Path, manifest: Mapping[str, Any]) -> StudyFile:
