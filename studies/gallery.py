@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
 
+import data_answers
 import df_methods_figure
-import pandas as pd
 import published_table
 from matplotlib.figure import Figure
+from numbers_of import Numbers, shown
 
 import nestlab as nl
 from nestlab.show.plots import draw, rates_by, save
@@ -43,30 +44,6 @@ class Section:
     @property
     def commands(self) -> list[str]:
         return [f"nestlab run studies/{self.study}.toml", *self.after]
-
-
-class Numbers:
-    """One measure of one estimand, looked up by factors and method."""
-
-    def __init__(self, results: nl.Results, measure: str, estimand: str) -> None:
-        found = results.summary()
-        chosen = (found["measure"] == measure) & (found["estimand"] == estimand) & (found["subset"] == "all")
-        self.rows = found[chosen]
-
-    def row(self, **where: object) -> pd.Series:
-        rows = self.rows
-        for column, value in where.items():
-            rows = rows[rows[column] == value]
-        assert len(rows) == 1, f"{where} leaves {len(rows)} rows"
-        return rows.iloc[0]
-
-    def __call__(self, **where: object) -> str:
-        return shown(self.row(**where))
-
-
-def shown(row: pd.Series) -> str:
-    """A value with its MCSE in brackets, as the summary prints them."""
-    return value_with_mcse(row["value"], row["mcse"])
 
 
 def how_many(results: nl.Results) -> str:
@@ -222,6 +199,42 @@ SECTIONS = (
         "assurance.svg",
     ),
     Section("Which degrees of freedom?", "df_methods", df_methods_figure.figure, degrees, "df_methods.svg"),
+    Section(
+        "How should a cluster-randomised trial be analysed?",
+        "cluster_trial",
+        data_answers.type_one_figure,
+        data_answers.cluster_trial,
+        "cluster_trial.svg",
+        ("nestlab compare results/cluster_trial --reference mixed --estimand treatment --measure power,cover",),
+    ),
+    Section(
+        "What power has a stepped wedge?",
+        "stepped_wedge",
+        line("power", x="clusters", color="method", facet="truth.fixed.treatment", estimand="treatment"),
+        data_answers.stepped_wedge,
+        "stepped_wedge.svg",
+    ),
+    Section(
+        "What if nothing is normal?",
+        "nonnormal",
+        data_answers.shapes_figure,
+        data_answers.nonnormal,
+        "nonnormal.svg",
+    ),
+    Section(
+        "What if those who do badly drop out?",
+        "dropout",
+        line("bias", x="missing.at_random.slope", color="method", estimand="time"),
+        data_answers.dropout,
+        "dropout.svg",
+    ),
+    Section(
+        "May the data choose the random part?",
+        "selection",
+        line("power", x="truth.random.school.variance.x", color="method", facet="clusters", estimand="x"),
+        data_answers.selection,
+        "selection.svg",
+    ),
     Section(
         "Do Wald intervals of variances hold? (Maas and Hox 2005)",
         "maas_hox_2005",

@@ -39,7 +39,7 @@ distribution = "balanced"
 
 @dataclass
 class Killed:
-    """What became of one run: whether a file was half written when it died, seconds that it lived, parts then stored."""
+    """What became of one run: whether a file was half written when it died, seconds that it lived, parts then there."""
 
     writing: bool
     seconds: float
@@ -60,24 +60,32 @@ def start(words: Sequence[object], **options: object) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def kill_while_writing(words: Sequence[object], folder: Path, *, parts: int, patience: float = 240.0) -> Killed:
-    """Start nestlab and kill its process group by SIGKILL while a part is being written, after `parts` new ones."""
+def kill_while_writing(words: Sequence[object], folder: Path, *, new: int, patience: float = 240.0) -> Killed:
+    """Start nestlab and kill its process group by SIGKILL while a part is being written, after so many new replicates."""
     replicates = folder / "replicates"
-    before = len(names(replicates)[0])
+    before = stored(names(replicates)[0])
     began = time.monotonic()
     process = start(words)
     while process.poll() is None and time.monotonic() - began < patience:
         whole, half = names(replicates)
-        if len(whole) >= before + parts and half:
+        if stored(whole) >= before + new and half:
             os.killpg(process.pid, signal.SIGKILL)
             break
-        time.sleep(0.0005 if len(whole) >= before + parts else 0.01)
+        time.sleep(0.0005 if stored(whole) >= before + new else 0.01)
     else:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
+    if process.returncode > 0:
+        raise RuntimeError(f"the run ended by itself, with {process.returncode}: {errors}")
     whole, half = names(replicates)
     return Killed(bool(half), time.monotonic() - began, len(whole), process.returncode == 0)
+
+
+def stored(parts: Sequence[str]) -> int:
+    """Replicates in parts, by their names."""
+    ranges = (part.removesuffix(".parquet").split("-")[2:] for part in parts)
+    return sum(int(last) - int(first) for first, last in ranges)
 
 
 def names(replicates: Path) -> tuple[list[str], list[str]]:

@@ -101,6 +101,15 @@ def columns(fixed: int, random: int) -> dict[str, Any]:
 
 INTERCEPT = study(truth__formula="y ~ 1 + x + (1 | g)", truth__random={"g": {"variance": {"Intercept": 5}}})
 FIXED_X = study(predictors__x__redraw=False)
+SKEWED = study(
+    predictors__x={"level": 1, "distribution": "gamma", "skewness": 2}, truth__errors={"distribution": "t", "df": 5}
+)
+SKEWED_X_FIXED = SKEWED | {"predictors": {"x": SKEWED["predictors"]["x"] | {"redraw": False}}}
+MISSING = study(
+    predictors__x=SKEWED["predictors"]["x"],
+    truth__errors={"distribution": "t", "df": 5, "ar1": 0.4},
+    missing={"rows": 0.2},
+)
 
 
 def compiled(made: dict[str, Any], path: str | None = None) -> CompiledCondition:
@@ -186,6 +195,9 @@ def main_table(others: dict[str, float]) -> dict[str, float]:
         "random slope, 200 x 50": (compiled(study(design__clusters=200)), "", ""),
         "rows path, x redrawn, 20 x 50": (compiled(study(), "rows"), "", ""),
         "rows path, x fixed, 20 x 50": (compiled(FIXED_X, "rows"), "", ""),
+        "gamma x, t errors, 20 x 50": (compiled(SKEWED), "", ""),
+        "gamma x fixed, t errors, 20 x 50": (compiled(SKEWED_X_FIXED), "", ""),
+        "gamma x, t errors, AR(1), a fifth of the rows missing": (compiled(MISSING), "", ""),
     }  # fmt: skip
     stored = {}
 
@@ -243,6 +255,44 @@ def inference_table(others: dict[str, float]) -> None:
             yield [name, f"{fitted:,.2f}", "" if fitted == base else f"+{added:,.2f}", ratio]
 
     table(["inference, random slope, 20 x 50", "us a replicate", "added", "R adds, us (ratio)"], rows())
+
+
+ANALYSES: dict[str, dict[str, Any]] = {
+    "REML, Satterthwaite": {},
+    "REML, CR0": {"robust": "CR0"},
+    "REML, CR2, Bell-McCaffrey": {"robust": "CR2"},
+    "OLS": {"estimator": "ols"},
+    "OLS, CR0": {"estimator": "ols", "robust": "CR0"},
+    "OLS, CR2, Bell-McCaffrey": {"estimator": "ols", "robust": "CR2"},
+    "fixed effects": {"estimator": "fixed-effects"},
+    "fixed effects, CR2, Bell-McCaffrey": {"estimator": "fixed-effects", "robust": "CR2"},
+    "cluster means": {"estimator": "cluster-means", "formula": "y ~ arm"},
+}
+
+
+def analyses_table() -> None:
+    """Analyses that people compare, of a trial of 20 clusters of 50 with a covariate: fit and inference, data drawn once."""
+    tables = study(
+        truth__formula="y ~ 1 + x + arm + (1 | g)",
+        truth__fixed={"Intercept": 2, "x": 5, "arm": 0},
+        truth__random={"g": {"variance": {"Intercept": 5}}},
+        predictors__arm={"level": 2, "distribution": "balanced"},
+        method=[{"name": f"m{i}", **method} for i, method in enumerate(ANALYSES.values())],
+    )
+    work = compiled(tables)
+    draw, size = work.draw(0), work.condition.block_size
+
+    def rows() -> Iterator[list[str]]:
+        for method, name in enumerate(ANALYSES):
+            work.analyse(draw, method, 0, 0, size)
+            times = []
+            for _ in range(ROUNDS * 3):
+                start = time.perf_counter()
+                work.analyse(draw, method, 0, 0, size)
+                times.append((time.perf_counter() - start) / size * 1e6)
+            yield [name, f"{statistics.median(times):.2f}"]
+
+    table(["fit and inference, two arms and x, 20 x 50", "us a replicate"], rows())
 
 
 def analysis_microseconds(work: CompiledCondition, few: int) -> float:
@@ -361,12 +411,16 @@ def main() -> None:
     parser.add_argument(
         "--inference", action="store_true", help="the inference table only, with R where it is installed"
     )
+    parser.add_argument("--analyses", action="store_true", help="the table of analyses that people compare only")
     options = parser.parse_args()
     if any(os.environ.get(name) != "1" for name in THREADS):  # libraries read these when they are loaded
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | dict.fromkeys(THREADS, "1"))
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    if options.analyses:
+        analyses_table()
+        return
     others = {} if options.quick else rivals(options.mcpower)
     if options.inference:
         inference_table(others)
@@ -375,6 +429,7 @@ def main() -> None:
     if options.quick:
         return
     inference_table(others)
+    analyses_table()
     table(["rivals, microseconds", ""], [[name, f"{value:,.0f}"] for name, value in others.items()])
     found = growth()
     print(f"\nmemory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most")

@@ -235,15 +235,15 @@ def test_estimates_of_both_paths_are_alike(name):
 
 
 def one_df_too_many(sampler, monkeypatch):
-    sampler._df = sampler._df + 1
+    sampler.plain.df = sampler.plain.df + 1
 
 
 def bartlett_df_do_not_fall(sampler, monkeypatch):
-    sampler._df[:, 1] = sampler._df[:, 0]
+    sampler.plain.df[:, 1] = sampler.plain.df[:, 0]
 
 
 def errors_keep_the_rows_df(sampler, monkeypatch):
-    sampler._df[:, -1] = sampler.design.sizes
+    sampler.plain.df[:, -1] = sampler.design.sizes
 
 
 def broken_argument(position, value):

@@ -55,6 +55,38 @@ PRODUCT = STUDY | {
         "fixed": dict.fromkeys(["Intercept", "a", "b", "s", "f", "t", "x", "a:x"], 0.5),
     }
 }
+VARIED = {
+    **{key: STUDY[key] for key in ("name", "seed", "replications")},
+    "design": {
+        "clusters": 7,
+        "cluster_size": {"arms": [{"distribution": "poisson", "mean": 4}, 3]},
+    },
+    "correlation": {"a:x": 0.4, "s:u": -0.3},
+    "missing": {"clusters": 0.2},
+    "truth": {
+        "formula": "y ~ arm + within(a) + between(a) + center(x) + time + s + u + (1 + within(a) | g)",
+        "fixed": dict.fromkeys(["Intercept", "arm", "within(a)", "between(a)", "center(x)", "time", "s", "u"], 0.5),
+        "residual_variance": 2,
+        "errors": {"variance_ratio": {"arm": 2}, "cluster_cv": 0.4},
+        "random": {
+            "g": {
+                "variance": {"Intercept": 1, "within(a)": 0.5},
+                "correlation": {"Intercept:within(a)": 0.25},
+                "distribution": "gamma",
+                "skewness": 1,
+            }
+        },
+    },
+    "method": [{"name": "reml", "formula": "y ~ within(a) + (1 | g)"}],
+    "predictors": {
+        "a": {"level": 1, "distribution": "normal", "mean": 1, "sd": 2, "icc": 0.3},
+        "arm": {"level": 2, "distribution": "arms", "clusters": [4, 3]},
+        "s": {"level": 2, "distribution": "lognormal", "skewness": 1},
+        "time": {"level": 1, "distribution": "time"},
+        "u": {"level": 2, "distribution": "binary", "share": 0.4},
+        "x": {"level": 1, "distribution": "normal"},
+    },
+}
 
 
 def streams():
@@ -79,17 +111,17 @@ def deviates():
 
 def conditions():
     found = {}
-    for study, sampler in [(STUDY, Moments), (PRODUCT, Rows)]:
+    for name, study, sampler in [("moments", STUDY, Moments), ("rows", PRODUCT, Rows), ("varied", VARIED, Moments)]:
         (condition,) = StudyFile.from_dict(study).conditions()
         key = data_key(condition)
         design = compile_design(condition)
         draw = sampler(design)(block_generator(condition.seed, key, 2), REPLICATES)
-        found[condition.path] = {
+        found[name] = {
             "data_key": key,
-            "layout_key": layout_key(condition, "f"),
+            "layout_key": layout_key(condition, "f" if "f" in study["predictors"] else "arm"),
             "columns": list(design.columns),
             "known_rows": design.known_rows.tolist(),
-            **{name: getattr(draw, name)[..., STORED].tolist() for name in ("dd", "de", "ee", "u", "z")},
+            **{array: getattr(draw, array)[..., STORED].tolist() for array in ("dd", "de", "ee", "u", "z")},
         }
     return found
 
@@ -114,7 +146,7 @@ def test_deviates(kind):
     assert_allclose(deviates()[kind], GOLDEN["deviates"][kind], rtol=1e-12)
 
 
-@pytest.mark.parametrize("path", ["moments", "rows"])
+@pytest.mark.parametrize("path", ["moments", "rows", "varied"])
 def test_conditions(path):
     found, expected = conditions()[path], GOLDEN["conditions"][path]
     assert found.keys() == expected.keys()

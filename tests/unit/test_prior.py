@@ -335,7 +335,10 @@ def test_the_ends_of_an_open_range_are_never_drawn() -> None:
 
 SHARE = "a number in [0, 1), 1 not included"
 KNOWN = '"normal" or "uniform" or "beta" or "lognormal" or "pilot"'
-TRUTH_ONLY = "a prior may stand for numbers of the truth only: write a value, or several as an axis of the grid"
+TRUTH_ONLY = (
+    "a prior may stand for effects, variances and correlations of the truth only: write a value, or several as an axis of "
+    "the grid"
+)
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"prior/icc": {"distribution": "bta", "mean": 0.1}},
@@ -444,9 +447,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         f"{TRUTH_ONLY}",
     ),
     (
-        {"design/cluster_size": NORMAL},
-        'design.cluster_size = {"distribution": "normal", "mean": 0.5, "sd": 0.2}: must be a whole number from 1 to '
-        f"1000000000, or a list of one per cluster; {TRUTH_ONLY}",
+        {"grid/design.cluster_size": [NORMAL]},
+        'grid.design.cluster_size = {"distribution": "normal", "mean": 0.5, "sd": 0.2}: every value must be a whole number from '
+        f"1 to 1000000000, or a list of one per cluster; {TRUTH_ONLY}",
     ),
     (
         {"predictors/x/mean": NORMAL},

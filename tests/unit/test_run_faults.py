@@ -64,7 +64,7 @@ def parts(folder: Path) -> list[Path]:
 def test_killed_while_writing_and_resumed_equals_an_uninterrupted_run(long: Path, tmp_path: Path) -> None:
     """The short version of calibration/kill_and_resume.py."""
     words = ("run", long, "--out", tmp_path / "killed", "--jobs", 2)
-    kills = [killing.kill_while_writing(words, tmp_path / "killed", parts=2) for _ in range(2)]
+    kills = [killing.kill_while_writing(words, tmp_path / "killed", new=100_000) for _ in range(2)]
     assert [k.parts for k in kills] == sorted(k.parts for k in kills), "no finished part is lost"
     assert any(k.writing for k in kills), "killed while a file was half written"
     assert not any(k.finished for k in kills)
@@ -314,7 +314,7 @@ def test_parts_of_another_draw_or_numerics_version_are_not_mixed(
     _, report = nl.Study.from_dict(two_arms).execute(out=ran)
     assert report.made == 0
     assert_frame_equal(nl.Results(ran).replicates(), before, check_exact=True)
-    assert "unused    1 parts of conditions or methods" in cli("status", ran).stdout
+    assert "unused    1 part that no condition" in cli("status", ran).stdout
     refused = subprocess.run([*other, ran], capture_output=True, text=True, check=False)
     assert "RefusedError: the study changed what stor" in refused.stderr, "a later nestlab refuses the folder"
 

@@ -67,6 +67,21 @@ def test_overview_says_how_to_see_what_it_leaves_out_and_summary_shows_all_rows(
     assert len(re.findall(r"^ +\d+ ", shown, re.MULTILINE)) == 27
 
 
+def test_overview_is_of_an_effect_that_all_methods_have_and_says_how_data_were_drawn(
+    two_arms: dict[str, Any], tmp_path: Path
+) -> None:
+    two_arms["predictors"]["x"] = {"level": 1, "distribution": "binary", "share": 0.4}
+    two_arms["truth"]["formula"] = "y ~ x + arm + (1 | school)"
+    two_arms["truth"]["fixed"]["x"] = 0.2
+    two_arms["method"] = [{"name": "a"}, {"name": "b", "formula": "y ~ arm + within(x) + between(x) + (1 | school)"}]
+    results = nl.Study.from_dict(two_arms).run(out=tmp_path, replications=20)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(overview(results, 200))
+    text = console.export_text()
+    assert "power arm" in text
+    assert "data: row by row (rows path), as x is binary within clusters\n" in text
+
+
 def test_study_and_results_say_what_they_are(two_arms: dict[str, Any], tmp_path: Path) -> None:
     study = nl.Study.from_dict(two_arms)
     results = study.run(out=tmp_path, replications=20)

@@ -80,7 +80,7 @@ def row_twin(d, stream):
     redrawn = np.flatnonzero(np.isnan(d.between_fixed[:, 0]))
     z = np.repeat(d.between_fixed[:, :, None], R if len(redrawn) else 1, axis=2)
     for m in redrawn:
-        z[m] = d.between_mean[m] + d.between_sd[m] * stream.standard_normal((d.clusters, R))
+        z[m] = d.between_predictors[m].mean + d.between_predictors[m].sd * stream.standard_normal((d.clusters, R))
     u = np.einsum("ik,jkr->jir", d.random_factor, stream.standard_normal((d.clusters, len(d.random), R)))
     noise = stream.standard_normal((d.rows, d.drawn + 1, R))
     columns = [np.repeat(known[:, None], R, axis=1) for known in d.known_rows.T]
@@ -117,12 +117,12 @@ def test_rows_held_at_once_change_nothing(monkeypatch, held):
 
 def assembled_twin(sampler, across, above, v, squares):
     """R of each cluster and replicate as a dense matrix, then R'R, s R'v and e'e."""
-    d, active = sampler.design, sampler._active
+    d, active = sampler.design, sampler.plain.active
     k, g = d.known, d.drawn
     for j, r in product(range(d.clusters), range(R)):
         factor = np.zeros((k + g, k + g))
-        factor[:k, :k] = sampler._known_factor[j]
-        location = np.outer(sampler._known_factor[j][:, 0], d.drawn_mean)
+        factor[:k, :k] = sampler.plain.factor[j]
+        location = np.outer(sampler.plain.factor[j][:, 0], d.drawn_mean)
         factor[:k, k:] = location + active[j, :k, None] * across[j, :, :, r] * d.drawn_sd
         T = np.diag(np.sqrt(squares[j, :g, r]))
         T[*reversed(np.tril_indices(g, -1))] = above[j, :, r]
@@ -142,7 +142,7 @@ def test_moments_against_dense_factors(name):
     across, above, v = (
         standard_normal(stream, (d.clusters, *shape, R)) for shape in [(k, g), (g * (g - 1) // 2,), (k + g,)]
     )
-    twin = assembled_twin(sampler, across, above, v, chi_square(stream, sampler._df, R))
+    twin = assembled_twin(sampler, across, above, v, chi_square(stream, sampler.plain.df, R))
     for (_, _, dd, de, ee), expected in zip(matrices(d, draw), twin, strict=True):
         assert_allclose(dd, expected[0], **CLOSE)
         assert_allclose(de, expected[1], **CLOSE)
@@ -153,7 +153,7 @@ def test_moments_against_dense_factors(name):
 def test_known_factor_is_that_of_the_rows(name):
     """R'R is K'K, also of dependent columns; equal to the QR factor where there are none."""
     sampler = Moments(design(name))
-    for own, factor in zip(clusters(sampler.design), sampler._known_factor, strict=True):
+    for own, factor in zip(clusters(sampler.design), sampler.plain.factor, strict=True):
         K = sampler.design.known_rows[own]
         assert_allclose(factor.T @ factor, K.T @ K, **CLOSE)
         assert_array_equal(factor, np.triu(factor))
@@ -169,10 +169,10 @@ def test_degrees_of_freedom_are_the_rows(name):
     """Rows of R and degrees of freedom of the rest of e'e add up to n; Bartlett's fall by one."""
     sampler = Moments(design(name))
     d = sampler.design
-    assert_array_equal(sampler._active.sum(axis=1) + sampler._df[:, -1], d.sizes)
-    left = d.sizes - sampler._active[:, : d.known].sum(axis=1)
+    assert_array_equal(sampler.plain.active.sum(axis=1) + sampler.plain.df[:, -1], d.sizes)
+    left = d.sizes - sampler.plain.active[:, : d.known].sum(axis=1)
     for i in range(d.drawn):
-        assert_array_equal(sampler._df[:, i], np.maximum(left - i, 0))
+        assert_array_equal(sampler.plain.df[:, i], np.maximum(left - i, 0))
 
 
 @BOTH

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from nestlab.simulate.layout import _balanced, compile_design, lower_factor, pair
+from nestlab.simulate.known import balanced as _balanced
+from nestlab.simulate.layout import compile_design, lower_factor, pair
 from nestlab.simulate.streams import block_generator
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import data_key

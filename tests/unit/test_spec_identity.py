@@ -89,7 +89,7 @@ SAME: dict[str, Condition] = {
     "negative zero": with_truth(fixed=(1.0, 0.5, -0.0, -0.25)),
     "whole numbers": with_truth(fixed=(1, 0.5, 0, -0.25), covariance=((1, 0.3), (0.3, 2)), residual_variance=4),
     "numbers of a balanced predictor": replace(
-        CONDITION, predictors=(Predictor("x", 1, "normal", 0, 1), Predictor("z", 2, "balanced", 1.0, 2.0))
+        CONDITION, predictors=(Predictor("x", 1, "normal", 0, 1), Predictor("z", 2, "balanced", 1.0, 2.0, redraw=False))
     ),
     "held": replace(CONDITION, held={"Intercept:x": 0.5}),
 }

@@ -68,12 +68,20 @@ def test_the_base_is_good() -> None:
 
 
 R = "truth/random/school"
-TOP = "name, title, seed, replications, mcse, design, grid, prior, truth, predictors, method, contrast"
-DF = 'must be "z" or "residual" or "between-within" or "satterthwaite" or "kenward-roger", or a list of them'
+TOP = "name, title, seed, replications, mcse, design, grid, prior, truth, correlation, missing, predictors, method, contrast"
+KINDS = (
+    'must be "normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated", "balanced", "binary", '
+    '"categorical", "time", "list", "resampled", "schedule", "period" or "arms"'
+)
+DF = (
+    'must be "z" or "residual" or "between-within" or "satterthwaite" or "kenward-roger" or "clusters" or "bell-mccaffrey", or a '
+    "list of them"
+)
 NAMES = "must be letters, digits, - _ . (at most 100, no . or - first, no . last)"
 CLUSTERS = "must be a whole number from 2 to 1000000"
 CLUSTER_SIZE = "must be a whole number from 1 to 1000000000, or a list of one per cluster"
 SHARE = "a number in [0, 1), 1 not included; write a share such as 0.1"
+ESTIMATORS = '"lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means" or "gls"'
 FUNCTION = (
     'must be text such as "module:function"; name a module and a function in it, with a colon between, as in '
     "Python's import"
@@ -92,7 +100,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (
         {f"{R}/var": {"x": 1}},
         'truth.random.school.var = {"x": 1}: is no key of a study file; '
-        "use one of variance, sd, correlation, covariance",
+        "use one of distribution, df, skewness, share, ratio, variance, sd, correlation, covariance",
     ),
     ({"predictors/x/sdd": 3}, 'predictors.x.sdd = 3: is no key of a study file; did you mean "sd"?'),
     ({"method/0/aplha": 0.1}, 'method.reml.aplha = 0.1: is no key of a study file; did you mean "alpha"?'),
@@ -310,11 +318,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"predictors/x/distribution": "nromal"},
-        'predictors.x.distribution = "nromal": must be "normal" or "balanced"; did you mean "normal"?',
+        f'predictors.x.distribution = "nromal": {KINDS}; did you mean "normal"?',
     ),
     (
         {"predictors/x/distribution": "poisson"},
-        'predictors.x.distribution = "poisson": must be "normal" or "balanced"; choose one of the two',
+        f'predictors.x.distribution = "poisson": {KINDS}; use one of these',
     ),
     ({"predictors/x/mean": "a"}, 'predictors.x.mean = "a": must be a finite number; write a number such as 0.5'),
     ({"predictors/x/sd": 0}, "predictors.x.sd = 0: must be a finite number > 0; write a number such as 1.0"),
@@ -325,13 +333,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"predictors/x": "normal"}, 'predictors.x = "normal": must be a table; write [predictors.x] and its keys below'),
     (
         {"predictors/z/sd": 1},
-        "predictors.z.sd = 1: must be absent for a balanced predictor, which is 0/1; "
-        'remove it or write distribution = "normal"',
+        'predictors.z.sd = 1: must be absent for distribution = "balanced"; remove it, or write distribution = "normal"',
     ),
     (
-        {"predictors/z/redraw": True},
-        "predictors.z.redraw = true: must be false or absent for a balanced predictor, the same in every replicate; "
-        "remove it",
+        {"predictors/z/redraw": True, "predictors/z/level": 1},
+        "predictors.z.redraw = true: must be false or absent for a balanced predictor of level 1, the same in every "
+        "replicate; remove it",
     ),
     (
         {"predictors/w": LEVEL_1},
@@ -348,7 +355,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"predictors/icc": LEVEL_1},
-        "predictors.icc must not be named like one of Intercept, True, False, None, icc, var, sd, cov, cor; rename it",
+        "predictors.icc must not be named like one of Intercept, True, False, None, icc, var, sd, cov, cor, within, between, "
+        "center, previous; rename it",
     ),
     (
         {"predictors/z": NONE},
@@ -408,8 +416,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"method/0/name": NONE}, 'method.1.name is missing; add name = "reml"'),
     ({"method/0/name": "a/b"}, f'method.1.name = "a/b": {NAMES}; rename the method'),
     (
-        {"method/0/estimator": "ols"},
-        'method.reml.estimator = "ols": must be "lmm" or "statsmodels" or "gee" or "function"; remove it for "lmm"',
+        {"method/0/estimator": "glmm"},
+        f'method.reml.estimator = "glmm": must be {ESTIMATORS}; did you mean "lmm"?',
     ),
     ({"method/0/reml": 1}, "method.reml.reml = 1: must be true or false; write true or false, without quotes"),
     (
@@ -639,9 +647,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
         '(at cluster_size = "[3, 3, 3, 3, 3, 3, 3, 3, 3, 3]")',
     ),
     (
-        {"grid/predictors.x.distribution": ["normal", "balanced"], "predictors/x/sd": 2},
-        "predictors.x.sd = 2: must be absent for a balanced predictor, which is 0/1; "
-        'remove it or write distribution = "normal" (at predictors.x.distribution = "balanced")',
+        {"grid/predictors.x.distribution": ["normal", "t"]},
+        'predictors.x.df is missing: distribution = "t" needs it; add df = 5, say (at predictors.x.distribution = "t")',
     ),
     (
         {"grid/variance_ratio": [1, 1e308], "truth/residual_variance": 100},
@@ -693,8 +700,21 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     # estimators that work on rows
     (
+        {"method/0/estimator": "gls", "method/0/robust": "CR1"},
+        'method.reml.robust = "CR1": has no meaning for estimator = "gls", which knows the variances; remove one of the two',
+    ),
+    (
+        {"method/0/estimator": "gls", "method/0/df": "residual"},
+        'method.reml.df = "residual": must be "z" for estimator = "gls", which knows the variances; remove it',
+    ),
+    (
+        {"method/0/estimator": "gls", "prior": {"icc": {"distribution": "beta", "mean": 0.1, "sd": 0.05}}},
+        'method.reml.estimator = "gls": knows the variances, and a prior draws truth.random.school.variance.Intercept anew in '
+        "each replicate; remove the prior, or the method",
+    ),
+    (
         {"method/0/estimator": "gge"},
-        'method.reml.estimator = "gge": must be "lmm" or "statsmodels" or "gee" or "function"; did you mean "gee"?',
+        f'method.reml.estimator = "gge": must be {ESTIMATORS}; did you mean "gee"?',
     ),
     (
         {"method/0/working": "ar"},
@@ -721,6 +741,20 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"method/0/estimator": "gee", "method/0/df": "satterthwaite"},
         'method.reml.df = "satterthwaite": must be "z", "residual" or "between-within" for this estimator; write one of '
         "these, or remove estimator",
+    ),
+    (
+        {"method/0/estimator": "gee", "method/0/df": ["z", "clusters"]},
+        'method.reml.df = ["z", "clusters"]: must be "z", "residual" or "between-within" for this estimator; write one of '
+        "these, or remove estimator",
+    ),
+    (
+        {"method/0/select": "lrt", "method/0/compare": INTERCEPT_ONLY, "method/0/robust": "CR2"},
+        'method.reml.robust = "CR2": must not stand beside compare, for it changes no likelihood ratio; remove one of the two',
+    ),
+    (
+        {"method/0/estimator": "gee", "method/0/robust": "CR2"},
+        'method.reml.robust = "CR2": needs estimator = "lmm", "ols", "fixed-effects" or "cluster-means"; write one of these, or '
+        "remove robust",
     ),
     (
         {"method/0/estimator": "gee", "method/0/compare": "y ~ x + (1 | school)"},

@@ -18,7 +18,8 @@ import killing
 import nestlab as nl
 from nestlab.measure.measures import Measured
 from nestlab.measure.performance import MEASURES, Row
-from nestlab.run.stopping import half_width, judge, precision, stopping_lines
+from nestlab.run.stopped import stopping_lines
+from nestlab.run.stopping import half_width, judge, precision
 from nestlab.run.store import Store, StoredCondition
 from nestlab.run.workers import Quiet
 from nestlab.show.cli import app

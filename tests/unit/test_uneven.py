@@ -18,6 +18,7 @@ from nestlab.fit.rlrt import exact_p_values
 from nestlab.fit.single import fit
 from nestlab.fit.status import Status
 from nestlab.run.analysis import Analysis
+from nestlab.run.selection import Selection
 from nestlab.simulate.gram import Draw
 from nestlab.simulate.layout import compile_design, pair
 from nestlab.spec.formula import parse_formula
@@ -175,8 +176,31 @@ def test_likelihood_ratio_tests(reference: Any) -> None:
     elif reference == "exact":
         for r in range(R):
             plan, gram = found.plan.alone(found.gram(draw), r)
-            alone = exact_p_values(plan, gram, statistics[[r]], 0, draws=199, stream=lambda _, r=r: found._stream(0, r))
+            alone = exact_p_values(plan, gram, statistics[[r]], 0, draws=199, stream=lambda _, r=r: found.stream(0, r))
             np.testing.assert_allclose(p[r], alone[0], rtol=1e-12)
     else:
         assert np.argmax(statistics) == np.argmin(p)
         assert p.min() < 0.02
+
+
+@pytest.mark.parametrize("smaller", ["y ~ x + z + (1 | g)", "y ~ x + z"])
+def test_selected_models_are_those_fitted_alone(smaller: str) -> None:
+    """Each by its own rows and clusters, least squares included."""
+    draw, frames = replicates()
+    large = analysis(
+        "y ~ x + z + (1 | g)" if "|" not in smaller else FORMULA, compare=parse_formula(smaller), select="aic"
+    )
+    _, columns = Selection(large)(draw, 0, 0, R)
+    chosen = columns["selected"] == 1
+    assert 0 < chosen.sum() < R
+    for r, frame in enumerate(frames):
+        if not chosen[r] and "|" not in smaller:
+            X = np.column_stack([np.ones(len(frame)), frame[["x", "z"]]])
+            _, rss, *_ = np.linalg.lstsq(X, frame["y"].to_numpy())
+            df = len(frame) - 3
+            se = np.sqrt(rss[0] / df * np.linalg.inv(X.T @ X)[1, 1])
+        else:
+            alone = fit(large.method.formula.text if chosen[r] else smaller, frame)
+            se, df = alone.se["x"], alone.df["x"]
+        np.testing.assert_allclose(columns["se.x"][r], se, rtol=1e-5)
+        np.testing.assert_allclose(columns["df.x"][r], df, rtol=1e-4)

@@ -33,7 +33,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-RULES = DF_RULES
+#: Of mixed models; robust standard errors have others besides.
+RULES = DF_RULES[:5]
 SINGULAR_DF = ("lmertest", "refit")
 _BY_DESIGN = ("z", "residual", "between-within")
 

@@ -133,7 +133,7 @@ def compile_plan(design: Design, method: Method) -> Plan:
         true_beta=np.array([value(term) for term in formula.fixed]),
         start=_start(design, zcols),
         groups=_groups(design, zcols),
-        rows=0 if design.condition.uneven else design.rows,
+        rows=design.rows if design.settled else 0,
         equation=tuple(zcols.index(column) if column in zcols else -1 for column, _ in split),
         reml=method.reml,
     )
@@ -153,7 +153,7 @@ def _start(design: Design, zcols: tuple[int, ...]) -> Array:
 
 def _groups(design: Design, zcols: tuple[int, ...]) -> NDArray[np.int64]:
     """Of each cluster the first one that has the same Z'Z in all replicates: those of one size where q = 1, for example."""
-    if max(zcols, default=design.known) >= design.known or design.condition.uneven:
+    if not design.settled or max(zcols, default=design.known) >= design.known:
         return np.arange(design.clusters)
     entries = [pair(a, b) for a in zcols for b in zcols]
     _, first, inverse = np.unique(design.known_gram[:, entries], axis=0, return_index=True, return_inverse=True)

@@ -29,18 +29,24 @@ def fit_model(plan: Plan, gram: Gram, first: int, last: int) -> Fits:
     return fit_gram(plan, gram, first, last) if plan.zcols else fit_ols(plan, gram, first, last)
 
 
-def fit_ols(plan: Plan, gram: Gram, first: int, last: int) -> Fits:
+def fit_ols(plan: Plan, gram: Gram, first: int, last: int, *, rows: Array | None = None) -> Fits:
     """The same for a plan without random columns; `varcomp` is (R, 0). beta includes `plan.true_beta`, as in `fit_gram`.
+
+    rows (R or 1): N of each replicate, where it is not the plan's.
 
     Statuses are the kernel's: rank_deficient where X is (or p >= N), nonfinite where y is constant or fitted perfectly.
     """
     S, p = _cross_products(plan, gram, first, last), len(plan.xcols)
-    N, _ = counts(plan.rows, gram, first, last)
-    R, m = len(S), N - p if plan.reml else N
+    R = len(S)
+    N = np.broadcast_to(
+        counts(plan.rows, gram, first, last)[0] if rows is None else np.asarray(rows, dtype=float), (R,)
+    )
+    m = N - p if plan.reml else N
     status = _status(S, N)
     S[status != Status.ok] = np.eye(p + 1)
     scale = np.sqrt(np.einsum("rii->ri", S))
-    C, pivots = _factor(S / (scale[:, :, None] * scale[:, None, :]))
+    with np.errstate(over="ignore", invalid="ignore"):  # after a pivot of 0
+        C, pivots = _factor(S / (scale[:, :, None] * scale[:, None, :]))
     status[(status == Status.ok) & (pivots[:, :p] <= PIVOT_TOLERANCE).any(axis=1)] = Status.rank_deficient
     status[(status == Status.ok) & (pivots[:, p] <= PERFECT_TOLERANCE)] = Status.nonfinite
     rss, inverse = pivots[:, p] * scale[:, p] ** 2, np.zeros((R, p, p))

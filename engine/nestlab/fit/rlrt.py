@@ -114,13 +114,9 @@ def eigenvalues(plan: Plan, gram: Gram, replicates: NDArray[np.int64]) -> Array:
 
 def is_fixed_design(design: Design, plan: Plan) -> bool:
     """Whether all replicates share X and Z, and so the null distribution."""
-    if design.condition.uneven:
-        return False
-    redrawn = {
-        name for name, values in zip(design.between, design.between_fixed, strict=True) if np.isnan(values).any()
-    }
+    redrawn = {name for name, drawn in zip(design.between, design.between_drawn, strict=True) if drawn}
     outer = {name for names in plan.multipliers for name in names}
-    return max((*plan.xcols, *plan.zcols)) < design.known and not redrawn & outer
+    return design.settled and max((*plan.xcols, *plan.zcols)) < design.known and not redrawn & outer
 
 
 def _pool(mu: Array) -> tuple[Array, NDArray[np.int64]]:

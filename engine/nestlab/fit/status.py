@@ -64,7 +64,7 @@ class InferenceStatus(IntEnum):
 _INFERENCE_SENTENCES = {
     InferenceStatus.ok: "Every standard error, degree of freedom, interval and test that was asked for is there.",
     InferenceStatus.no_fit: "There are no estimates to infer from.",
-    InferenceStatus.no_df: "Standard errors or degrees of freedom are undefined: the information on the variances is singular.",
+    InferenceStatus.no_df: "Standard errors or degrees of freedom are undefined: singular information, or too few clusters.",
     InferenceStatus.no_interval: "A limit of a profile or bootstrap interval was not found.",
     InferenceStatus.no_test: "A likelihood ratio or bootstrap test has no p value: a model that it compares could not be fitted.",
 }

@@ -10,12 +10,14 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ..fit.bootstrap import Fitted, bootstrap_intervals, bootstrap_test
+from ..fit.clustered import Sizes, robust_rules
 from ..fit.compare import lr_statistics, p_value
-from ..fit.inference import Hypotheses, Model, infer, variance_covariance
-from ..fit.lmm import Fits, Plan, compile_plan, fit_gram, pairs
+from ..fit.inference import Hypotheses, Inference, Model, infer, variance_covariance
+from ..fit.lmm import Fits, Plan, compile_plan, counts, fit_gram, pairs
 from ..fit.ols import fit_model
 from ..fit.profile import profile_parameters, profile_replicates
 from ..fit.rlrt import NullDistribution, eigenvalues, exact_p_values, is_fixed_design, null_distribution
+from ..fit.robust import sandwich
 from ..fit.status import InferenceStatus
 from ..fit.wald import wald_intervals
 from ..simulate.gram import Draw, Gram, respond
@@ -93,11 +95,30 @@ class Analysis:
     def rules(self, gram: Gram | None, fits: Fits, first: int, last: int) -> Columns:
         """Standard errors, degrees of freedom and joint tests; a Gram is not needed by rules that the design decides."""
         method = self.method
-        found = infer(self.model, gram, fits, first, last, self.hypotheses, method.df, singular_df=method.singular_df)
+        if method.robust is not None:
+            assert gram is not None, "the front door refuses robust standard errors where there are only rows"
+            found = self._robust(method.robust, gram, fits, first, last)
+        else:
+            found = infer(
+                self.model, gram, fits, first, last, self.hypotheses, method.df, singular_df=method.singular_df
+            )
         variances = None
         if gram is not None and any(c.standardise for c in method.contrasts):
             variances = variance_covariance(self.model, gram, fits, first, last)
         return inference_columns(method, self.names, fits, found, variances)
+
+    def _robust(self, kind: str, gram: Gram, fits: Fits, first: int, last: int) -> dict[str, Inference]:
+        """Cluster-robust standard errors of the mixed model, whose fit is the working model."""
+        plan, hypotheses = self.plan, self.hypotheses
+        with np.errstate(invalid="ignore", divide="ignore"):
+            relative = fits.varcomp / fits.sigma2[:, None]
+        meat = sandwich(
+            (plan.xcols, plan.xweights), gram, fits.beta - plan.true_beta, hypotheses, first, last,
+            adjusted=kind == "CR2", zcols=plan.zcols, relative=relative,
+        )  # fmt: skip
+        rows, clusters = counts(self.plan.rows, gram, first, last)
+        sizes = Sizes(rows, clusters, np.array([float(len(plan.xcols))]))
+        return robust_rules(kind, meat, fits, sizes, hypotheses, self.method.df, plan.equation)
 
     # -- intervals -------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from ..measure.performance import Row
 from ..spec.axes import setting
 from ..spec.grid import raw_points
 from ..spec.identity import data_key
+from ..spec.model import Condition
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .line import Axis
@@ -114,6 +115,8 @@ class Bench:
         least = 0.01 if self.question.target.measure == "relbias" else 0.0  # at a truth of 0 it does not exist
         if name == "icc":
             return least, 0.95
+        if name.endswith((".d", ".r2")) and name.startswith("truth.fixed."):
+            return _stated_ends(condition, name, least)
         if name.startswith("truth.fixed."):
             total = condition.truth.residual_variance + float(np.trace(np.array(condition.truth.covariance or [[0.0]])))
             now = dict(zip(condition.truth.formula.fixed, condition.truth.fixed, strict=True))[
@@ -124,12 +127,12 @@ class Bench:
         raise StudyError([f"--between: is missing: nestlab does not know the range of {name}; add --between LOW HIGH"])
 
     def _step(self, name: str) -> float:
-        """Multiples for which balanced predictors are exactly balanced."""
+        """Multiples for which balanced predictors are exactly balanced, and sequences have equal numbers of clusters."""
         level = 2 if name == "clusters" else 1
-        balanced = [
-            p for p in self.study.conditions()[0].predictors if p.distribution == "balanced" and p.level == level
-        ]
-        return float(2 ** min(len(balanced), 3))
+        predictors = self.study.conditions()[0].predictors
+        balanced = [p for p in predictors if p.distribution == "balanced" and p.level == level]
+        sequences = [len(p.sequences) for p in predictors if p.sequences and name == "clusters"]
+        return float(math.lcm(2 ** min(len(balanced), 3), *sequences))
 
     def _least(self, name: str, low: float, high: float, step: float, point: Mapping[str, Any]) -> float:
         """The smallest value that the study allows; StudyError if that is none of the first 100."""
@@ -224,6 +227,18 @@ class Bench:
         n = int(decided.known.sum())
         p = float(decided.rejects.sum()) / n if n else math.nan
         return p, math.sqrt(p * (1 - p) / n) if n else math.nan, n, len(decided.known) - n
+
+
+def _stated_ends(condition: Condition, name: str, least: float) -> tuple[float, float]:
+    """The search's ends of an effect in standard units: d up to 3, a share of variance up to what other terms leave."""
+    term, _, unit = name.removeprefix("truth.fixed.").rpartition(".")
+    now = condition.stated.get(term)
+    if unit == "d":
+        value = now.value if now is not None and now.kind == "d" else 0.0
+        most = max(3.0, 4 * abs(value))
+        return (-most, -least * most) if value < 0 else (least * most, most)
+    others = sum(e.value for t, e in condition.stated.items() if e.kind == "r2" and t != term)
+    return least, 0.9 * max(0.1, 1 - others)
 
 
 def _sorted_over(over: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from ..fit.lmm import Fits, Plan
 from ..fit.reference.gee import GeeTable
+from ..simulate.distributions import contrast_matrix
 from ..simulate.gram import Draw
 from ..simulate.layout import Design, compile_design
+from ..simulate.long import Long
 from ..simulate.moments import Moments
 from ..simulate.priors import draw_truths, unit_design, with_truths, with_truths_of
 from ..simulate.replicate import ConditionalRows, ReplicateRows
@@ -24,10 +26,12 @@ from ..simulate.rows import Rows
 from ..simulate.streams import block_generator, conditional_generator
 from ..spec.estimands import varying_estimands
 from ..spec.identity import data_key
-from ..spec.model import Condition, Method
+from ..spec.model import Condition, Method, Predictor
+from ..spec.paths import is_plain
 from .analysis import Analysis
 from .by_rows import analyse_by_function, analyse_by_gee
-from .columns import Columns, contrasts_of, fit_columns, truth_columns
+from .columns import Columns, contrasts_of, count_columns, fit_columns, truth_columns
+from .rivals import LeastSquares
 from .selection import Selection
 
 __all__ = ["Columns", "CompiledCondition", "compile_condition"]
@@ -39,19 +43,24 @@ Array = NDArray[np.float64]
 class CompiledCondition:
     """A condition's sampler and its methods' plans: `condition.block(number)`, then `condition.fit(...)`.
 
-    sampler: of the condition, or of its unit design where replicates have truths of their own.
+    sampler: of the condition, or of its unit design where replicates have truths of their own, which `Long` takes itself.
     """
 
     condition: Condition
     key: str
     design: Design
-    sampler: Moments | Rows
+    sampler: Moments | Rows | Long
     methods: tuple[Method, ...]
 
     @cached_property
-    def analyses(self) -> tuple[Analysis, ...]:
+    def analyses(self) -> tuple[Analysis | LeastSquares, ...]:
         """Of each method."""
-        return tuple(Analysis(method, self.design, self.key, self.condition.seed) for method in self.methods)
+        return tuple(
+            LeastSquares(method, self.design)
+            if method.least_squares
+            else Analysis(method, self.design, self.key, self.condition.seed)
+            for method in self.methods
+        )
 
     @property
     def plans(self) -> tuple[Plan, ...]:
@@ -59,21 +68,39 @@ class CompiledCondition:
 
     def draw(self, block: int) -> Draw:
         """The whole of a block (0, 1, ...), from its own stream."""
-        generator = block_generator(self.condition.seed, self.key, block)
-        draw = self.sampler(generator, self.condition.block_size)
-        return with_truths(draw, draw_truths(self.condition, self.key, block)) if self.condition.priors else draw
+        condition = self.condition
+        generator = block_generator(condition.seed, self.key, block)
+        truths = draw_truths(condition, self.key, block) if condition.priors else None
+        if isinstance(self.sampler, Long):
+            return self.sampler(generator, condition.block_size, truths)
+        draw = self.sampler(generator, condition.block_size)
+        return draw if truths is None else with_truths(draw, truths)
 
     def rows(self, replicate: int, draw: Draw | None = None) -> ReplicateRows:
         """The rows of one replicate (0, 1, ...); draw: its block, where that is at hand."""
         condition = self.condition
         block, r = divmod(replicate, condition.block_size)
         truths = draw_truths(condition, self.key, block) if condition.priors else None
+        generator = block_generator(condition.seed, self.key, block)
+        if isinstance(self.sampler, Long):
+            walk = self._walks.pop((block, r), None)
+            if walk is None:
+                walk = self.sampler.walk(generator, condition.block_size, r, truths)
+            self._walks.clear()
+            rows = next(walk)
+            self._walks[block, r + 1] = walk
+            return rows
         if isinstance(self.sampler, Rows):
-            rows = self.sampler.replicate(block_generator(condition.seed, self.key, block), condition.block_size, r)
+            rows = self.sampler.replicate(generator, condition.block_size, r)
             return rows if truths is None else with_truths_of(rows, truths, r)
         stream = conditional_generator(condition.seed, self.key, block, r)
         rows = self._conditional(self.draw(block) if draw is None else draw, r, stream)
         return rows if truths is None else replace(rows, fixed=tuple(float(value[r]) for value in truths.fixed))
+
+    @cached_property
+    def _walks(self) -> dict[tuple[int, int], Iterator[ReplicateRows]]:
+        """At most one, by the replicate that it gives next: who asks for one after the other draws each once."""
+        return {}
 
     @cached_property
     def _conditional(self) -> ConditionalRows:
@@ -86,6 +113,8 @@ class CompiledCondition:
     def analyse(self, draw: Draw, method: int, block: int, first: int, last: int) -> tuple[Fits, Columns]:
         """The same by any method, with what it infers."""
         analysis, estimator = self.analyses[method], self.methods[method].estimator
+        if isinstance(analysis, LeastSquares):
+            return analysis(draw, block, first, last)
         if estimator == "lmm":
             chosen = self._selections.get(method, analysis)
             return chosen(draw, block, first, last)
@@ -97,52 +126,65 @@ class CompiledCondition:
             frames = (self.frame(origin + r, draw=draw) for r in range(first, last))
             return analyse_by_function(analysis, frames, (analysis.stream(block, r) for r in range(first, last)))
         fits = self._fit_rows(draw, method, block, first, last)
-        return fits, analysis.rules(None, fits, first, last)
+        gram = analysis.gram(draw) if self.condition.uneven else None  # it counts each replicate's rows
+        return fits, analysis.rules(gram, fits, first, last)
 
     @cached_property
     def _selections(self) -> dict[int, Selection]:
         """Of the methods that choose between two models."""
-        return {m: Selection(a) for m, a in enumerate(self.analyses) if a.method.select is not None}
+        chosen = enumerate(self.analyses)
+        return {m: Selection(a) for m, a in chosen if isinstance(a, Analysis) and a.method.select is not None}
 
     def _table(self, rows: ReplicateRows, plan: Plan) -> GeeTable:
         """y (N), X (N, p) and the cluster of each row (N)."""
         design = self.design
         X = np.column_stack([rows.term(design, term) for term in plan.formula.fixed])
-        return rows.response(design), X, np.repeat(np.arange(design.clusters), design.sizes)
+        return rows.response(design), X, rows.spread(design, np.arange(design.clusters))
 
     def _fit_rows(self, draw: Draw, method: int, block: int, first: int, last: int) -> Fits:
         from ..fit.reference import fit_rows
 
         design, plan = self.design, self.analyses[method].plan
         origin = block * self.condition.block_size
-        data = []
+        fits = []
         for r in range(first, last):
             rows = self.rows(origin + r, draw)
             X = np.column_stack([rows.term(design, term) for term in plan.formula.fixed])
-            data.append((rows.response(design), X, rows.D[:, list(plan.zcols)]))
-        return fit_rows(data, np.repeat(np.arange(design.clusters), design.sizes), plan.blocks, reml=plan.reml)
+            data = (rows.response(design), X, rows.D[:, list(plan.zcols)])
+            groups = rows.spread(design, np.arange(design.clusters))
+            fits.append(fit_rows([data], groups, plan.blocks, reml=plan.reml))
+        return Fits.concatenate(fits)
 
     def frame(self, replicate: int, *, truth: bool = False, draw: Draw | None = None) -> pd.DataFrame:
         """One replicate's rows under the study's names: the cluster (1, 2, ...), the predictors, the response.
 
-        truth: also the random effects, "u:<column>", the errors, "e", and, of estimands with a truth of each replicate's own,
-        that truth, "true.<estimand>". draw: its block, where that is at hand.
+        Only rows that are observed; a cluster without any has no row, and the others keep their numbers. Categorical predictors
+        are text. truth: also the random effects, "u:<column>", the errors, "e", and, of estimands with a truth of each
+        replicate's own, that truth, "true.<estimand>". draw: its block, where that is at hand.
         """
         design, rows = self.design, self.rows(replicate, draw)
         formula = self.condition.truth.formula
-        columns: dict[str, Array | NDArray[np.int64]] = {
-            formula.group: np.repeat(np.arange(1, design.clusters + 1), design.sizes)
+        columns: dict[str, NDArray[np.generic]] = {
+            formula.group: rows.spread(design, np.arange(1, design.clusters + 1))
         }
         for predictor in self.condition.predictors:
-            columns[predictor.name] = rows.term(design, predictor.name)
+            columns[predictor.name] = self._values(rows, predictor)
         columns[formula.response] = rows.response(design)
         if truth:
             for k, name in enumerate(formula.random_columns):
-                columns[f"u:{name}"] = np.repeat(rows.u[:, k], design.sizes)
+                columns[f"u:{name}"] = rows.spread(design, rows.u[:, k])
             columns["e"] = rows.e
             for name, value in self._truths_of(replicate).items():
-                columns[name] = np.full(design.rows, value)
+                columns[name] = np.full(len(rows.e), value)
         return pd.DataFrame(columns)
+
+    def _values(self, rows: ReplicateRows, predictor: Predictor) -> NDArray[np.generic]:
+        """(N): a predictor's values; of a categorical one the categories, found by their contrasts."""
+        if not predictor.categories:
+            return rows.term(self.design, predictor.name)
+        found = np.stack([rows.term(self.design, column) for column in predictor.columns], axis=1)
+        distance = np.abs(found[:, None, :] - contrast_matrix(predictor)[None, :, :]).sum(axis=2)
+        return np.asarray(np.array(predictor.categories, dtype=object)[distance.argmin(axis=1)])
 
     @cached_property
     def _varying(self) -> list[str]:
@@ -166,6 +208,9 @@ class CompiledCondition:
             start, stop = max(first, origin) - origin, min(last - origin, size)
             draw = self.draw(block)
             found = [self.analyse(draw, m, block, start, stop) for m in range(len(self.methods))]
+            counts = count_columns(draw)
+            for _, columns in found:
+                columns |= {name: values[start:stop] for name, values in counts.items()}
             if draw.truths is not None:
                 known = truth_columns(draw.truths, self._varying, self.methods)
                 for _, columns in found:
@@ -182,12 +227,20 @@ class CompiledCondition:
         fits = Fits.concatenate([part for part, _ in parts])
         found = {name: np.concatenate([columns[name] for _, columns in parts]) for name in parts[0][1]}
         analysis = self.analyses[method]
-        return fit_columns(analysis.plan, analysis.names, fits, first, self.condition.block_size) | found
+        columns = fit_columns(analysis.plan, analysis.names, fits, first, self.condition.block_size) | found
+        if analysis.method.estimator in (
+            "cluster-means",
+            "gls",
+        ):  # a variance of means, or given: no estimate of the rows'
+            del columns["estimate.var:residual"]
+        return columns
 
 
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:
     """Prepare a condition for the methods; milliseconds, unless a predictor with many rows is drawn once."""
-    design = compile_design(condition)
+    analyses = [formula for method in methods for formula in (method.formula, method.compare) if formula is not None]
+    design = compile_design(condition, analyses)
     drawn = unit_design(design) if condition.priors else design
-    sampler = Rows(drawn) if condition.path == "rows" else Moments(drawn)
+    by_rows = condition.path == "rows"
+    sampler = Moments(drawn) if not by_rows else Rows(drawn) if is_plain(condition) else Long(design)
     return CompiledCondition(condition, data_key(condition), design, sampler, tuple(methods))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..fit.inference import Hypotheses, Inference
 from ..fit.lmm import Fits, Plan, pairs
 from ..fit.status import InferenceStatus, Status
+from ..simulate.gram import Draw
 from ..spec.contrasts import weights_of
 from ..spec.estimands import drawn_estimands, varying_estimands
 from ..spec.formula import find_term
@@ -25,6 +26,8 @@ __all__ = [
     "Columns",
     "components",
     "contrasts_of",
+    "count_columns",
+    "counted",
     "drawn_columns",
     "fit_columns",
     "hypotheses_of",
@@ -171,6 +174,18 @@ def truth_columns(truths: DrawnTruth, varying: Sequence[str], methods: Sequence[
     found = drawn_estimands(truths, [method.formula for method in methods], contrasts_of(methods))
     columns: Columns = {f"prior.{name}": values for name, values in truths.values.items()}
     return columns | {f"true.{name}": found[name] for name in varying}
+
+
+def count_columns(draw: Draw) -> Columns:
+    """What each replicate of a block has: `rows` and `clusters`, those with rows."""
+    sizes = np.broadcast_to(draw.dd[:, 0], draw.ee.shape)
+    return {"rows": np.rint(sizes.sum(axis=0)).astype(np.int32), "clusters": (sizes > 0.5).sum(axis=0, dtype=np.int32)}
+
+
+def counted(conditions: Iterable[Condition]) -> list[str]:
+    """The columns of `count_columns`, where replicates of some condition can differ in them."""
+    differ = any(condition.layout.redrawn or condition.missing is not None for condition in conditions)
+    return ["rows", "clusters"] if differ else []
 
 
 def drawn_columns(conditions: Iterable[Condition], methods: Sequence[Method]) -> list[str]:

@@ -48,7 +48,9 @@ def rows_bytes(
     for name in ("singular", "iterations", "deviance"):
         arrays[name] = pa.array(columns[name])
     for name in schema:
-        if name in _OTHER_TYPES:
+        if name in ("rows", "clusters"):
+            arrays[name] = pa.array(columns[name])
+        elif name in _OTHER_TYPES:
             values = columns.get(name)
             arrays[name] = pa.array([None] * rows if values is None else values, type=_OTHER_TYPES[name])
         elif name.startswith("inference"):

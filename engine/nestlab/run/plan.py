@@ -98,6 +98,7 @@ def _stored_inference(method: Method) -> dict[str, Any]:
         found |= {"working": method.working, "covariance": method.covariance}
     if method.estimator == "function":
         found |= {"function": method.function, "source": method.digest}
+    found |= {word: getattr(method, word) for word in ("robust", "weights") if getattr(method, word) is not None}
     return found
 
 
@@ -145,15 +146,23 @@ def match_conditions(
         truth = estimands(condition, formulas, contrasts)
         if key in by_key:
             number = by_key[key].number
-            row = replace(by_key[key], active=True, factors=dict(condition.factors), truth=truth)
+            row = replace(
+                by_key[key], active=True, factors=dict(condition.factors), truth=truth, stated=_stated(condition)
+            )
         else:
             spec = flatten(describe(condition))
             _refuse_changed(stored, condition, spec)
             number, free = free, free + 1
-            row = StoredCondition(number, key, True, dict(condition.factors), spec, truth)
+            row = StoredCondition(number, key, True, dict(condition.factors), spec, truth, stated=_stated(condition))
         rows[number] = row
         numbers.append(number)
     return [rows[number] for number in sorted(rows)], numbers
+
+
+def _stated(condition: Condition) -> dict[str, str | float]:
+    """Effects in standard units, as text and as numbers."""
+    texts: dict[str, str | float] = {term: effect.text for term, effect in condition.stated.items()}
+    return texts | {f"{term}.{effect.kind}": effect.value for term, effect in condition.stated.items()}
 
 
 def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spec: Mapping[str, Any]) -> None:
@@ -169,6 +178,10 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
     free |= {
         path for name, _ in condition.priors for path in axis_paths(name, formula)
     }  # at the means of priors, compared above
+    if condition.stated or before.stated:  # what is stated is compared, not the coefficients that follow from it
+        now = {f"truth.fixed.{term}": effect.text for term, effect in condition.stated.items()}
+        was = {f"truth.fixed.{term}": text for term, text in before.stated.items() if isinstance(text, str)}
+        spec, before = {**spec, **now}, replace(before, spec={**before.spec, **was})
     changed = [p for p in sorted({*spec, *before.spec}) if p not in free and spec.get(p) != before.spec.get(p)]
     own = [p for p in changed if p not in DERIVED_PATHS]
     if not free:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +10,19 @@ import pandas as pd
 
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
+from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from .block import compile_condition
 from .differences import Names, compare_methods
 from .early import used
 from .failures import Said, count_failures, failures_of, what_was_said
-from .files import read_plain
-from .own_code import stored_digests
-from .stopping import MET, stopping_lines
-from .store import RefusedError, Store, StoredCondition, missing_ranges
+from .folder import no_results, stored_study
+from .observed import observed_counts
+from .stopped import MET, stopping_lines
+from .store import Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
 
-__all__ = ["StoredResults", "check_resumable", "no_results", "stored_study"]
+__all__ = ["StoredResults"]
 
 
 class StoredResults:
@@ -68,6 +67,19 @@ class StoredResults:
     def factors(self) -> list[str]:
         """The names of the grid's axes, in their order."""
         return list(dict.fromkeys(name for row in self._active() for name in row.factors))
+
+    @property
+    def path_line(self) -> str:
+        """How its data were drawn, in a sentence: see `spec.paths`."""
+        return path_line(self._study.conditions())
+
+    def observed(self) -> pd.DataFrame:
+        """Rows and clusters analysed, a row a condition; empty where all replicates of the study have the same.
+
+        Columns: `condition`, `n` replicates, `rows` and `clusters` (means), each with `_mcse`, `_min` and `_max`.
+        """
+        uneven = any(condition.uneven for condition in self._study.conditions())
+        return observed_counts(self._store, self._active() if uneven else [], self._study.methods())
 
     def missing(self) -> int:
         """Fits that were asked for and are not stored; 0 when the run is complete."""
@@ -175,6 +187,18 @@ class StoredResults:
                     found.setdefault(name.removeprefix("prior."), {})[value] = None
         return {name: list(texts) for name, texts in found.items()}
 
+    def stated(self) -> dict[str, list[str]]:
+        """Fixed effects given in standard units, and the coefficients that they became in the active conditions.
+
+        By term: {"x": ["0.3162 to 0.3354 (d = 0.3 by total variance)"]}.
+        """
+        found: dict[str, dict[str, list[float]]] = {}
+        for row in self._active():
+            for term, text in row.stated.items():
+                if isinstance(text, str):
+                    found.setdefault(term, {}).setdefault(text, []).append(row.truth[term])
+        return {term: [f"{_ends(values)} ({text})" for text, values in texts.items()] for term, texts in found.items()}
+
     def number(self, condition: Condition) -> int | None:
         """The number under which a condition is stored; None if it is not."""
         key = data_key(condition)
@@ -213,27 +237,7 @@ def _met(row: StoredCondition) -> bool | None:
     return row.stopped.startswith(f"{MET}:") if row.stopped else None
 
 
-def stored_study(folder: Path, manifest: Mapping[str, Any]) -> StudyFile:
-    """The study as it was run, with the digests of its code. RefusedError where a link or a device stands in its place."""
-    with contextlib.suppress(FileNotFoundError):  # which from_toml tells in its own words
-        read_plain(folder / "study.toml")
-    return StudyFile.from_toml(folder / "study.toml").with_digests(stored_digests(manifest))
-
-
-def no_results(folder: Path) -> RefusedError:
-    """What is said of a folder that holds no results."""
-    named = Path("results") / folder
-    repair = (
-        f'did you mean "{named}"?' if (named / "manifest.json").exists() else "run the study first: nestlab run STUDY"
-    )
-    return RefusedError(f"{folder} holds no results (no manifest.json); {repair}")
-
-
-def check_resumable(folder: Path) -> None:
-    """RefusedError for a folder that `nestlab run` cannot go on with by itself: no results, or those of a search."""
-    manifest = folder / "manifest.json"
-    if not (folder / "study.toml").is_file() or (folder / "study.toml").is_symlink():
-        raise RefusedError(f"{folder} holds no study.toml to go on with; name a study file")
-    with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):
-        if json.loads(read_plain(manifest)).get("solve") is not None:
-            raise RefusedError(f"{folder} holds the designs of a search; go on with it by the same nestlab solve")
+def _ends(values: Sequence[float]) -> str:
+    """The least and the greatest value, "0.3162 to 0.3354"; one number where they print alike."""
+    low, high = (f"{value:.4g}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"

@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..simulate.possible import check_possible
+from ..spec.effects import explained
 from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.model import Method
+from ..spec.paths import path_reasons
 from ..spec.stopping import Stopping
 from ..spec.study import StudyFile
-from .columns import drawn_columns, stored_columns
+from .columns import counted, drawn_columns, stored_columns
 from .early import Ended, find_ends
 from .files import RefusedError
 from .log import RunLog
@@ -24,7 +27,7 @@ from .own_code import with_code
 from .plan import Job, Task, make_jobs, match_conditions, match_methods, plan_tasks
 from .repair import read_or_recover, repair_parts, set_aside_manifest
 from .stopping import Deciding, stop_key
-from .store import Store, StoredCondition
+from .store import Store, StoredCondition, finite
 from .summarise import Known, Summaries
 from .workers import Progress, Quiet, Work
 
@@ -60,12 +63,14 @@ def run_study(
     a run of the same study made, not to be made again. code: consent to run the functions that methods name, with the folders
     where their modules are looked for first (`own_code`); without it a study that has any is refused by a StudyError. jobs:
     worker threads, -1 for all cores. repair: check every part, and compute those anew that are damaged. Raises RefusedError
-    where stored results don't fit the study, are damaged or are being written, StorageError where they cannot be written;
-    KeyboardInterrupt passes through after finished parts and the manifest are safe.
+    where stored results don't fit the study, are damaged or are being written, StorageError where they cannot be written,
+    StudyError where no data can be as the study says; KeyboardInterrupt passes through after finished parts and the manifest are
+    safe.
     """
     run = _Run(
         with_code(study, code), folder, text, jobs, progress or Quiet(), dict(entries or {}), known, tuple(code or ())
     )
+    check_possible(run.study.conditions())
     mended = set_aside_manifest(folder) if repair else []
     store = Store(folder)
     with store.locked():
@@ -102,10 +107,11 @@ class _Run:
         store.manifest |= self._entries(replications, max(row.replications for row in rows if row.active), store)
         store.write_study(self.text)
         log.write()
+        conditions = study.conditions()
+        schema = [*counted(conditions), *_schema(rows, methods), *drawn_columns(conditions, methods)]
         work = Work(
-            store, methods, [*_schema(rows, methods), *drawn_columns(study.conditions(), methods)], self.jobs, self.progress,
-            log.tick, rounds.complete, self.code, meter=log.meter,
-        )  # fmt: skip
+            store, methods, schema, self.jobs, self.progress, log.tick, rounds.complete, self.code, meter=log.meter
+        )
         self.progress.start(log.fits, len(todo))
         try:
             while tasks:
@@ -227,7 +233,7 @@ def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
 
 
 def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, Any]]:
-    """Derived quantities of conditions.parquet: sizes, path, block size."""
+    """Derived quantities of conditions.parquet: sizes, path and why, block size."""
     known = {}
     for job in jobs:
         layout = job.condition.layout
@@ -235,7 +241,9 @@ def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, A
             "clusters_total": layout.clusters,
             "rows_total": layout.rows,
             "path": job.condition.path,
+            "path_reason": "; ".join(path_reasons(job.condition)),
             "block_size": job.condition.block_size,
+            **dict(zip(("r2.within", "r2.between"), map(finite, explained(job.condition)), strict=True)),
         }
     for number, row in rows.items():
         if number not in known:

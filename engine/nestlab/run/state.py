@@ -14,10 +14,10 @@ from typing import Any
 from ..spec.identity import result_key
 from ..spec.model import Method
 from .early import Ended, end_of
+from .folder import no_results, stored_study
 from .lock import Owner, holder
 from .parts import Part, missing_ranges, named_range
-from .results import no_results, stored_study
-from .stopping import stopping_lines
+from .stopped import stopping_lines
 from .store import Store, StoredCondition
 
 __all__ = ["State", "read_state"]

@@ -49,16 +49,12 @@ from ..spec.problems import StudyError
 from ..spec.stopping import Stopping, Target
 from .early import find_end
 from .plan import Job, Task, plan_tasks
+from .stopped import ENDED, MAXIMUM, MET, NONE
 from .store import Store, StoredCondition
 from .summarise import Known, Summaries
 
-__all__ = ["MET", "Deciding", "Verdict", "half_width", "judge", "precision", "stop_key", "stopping_lines"]
+__all__ = ["Deciding", "Verdict", "half_width", "judge", "precision", "stop_key"]
 
-#: What the reason of a condition begins with: its targets are met, it has the most replicates, too many failed by every method that
-#: has targets, or it has none of what is asked for.
-MET, MAXIMUM, ENDED, NONE = "met", "maximum", "ended", "none"
-#: Conditions that reached the maximum and are listed.
-LISTED = 3
 _Z = float(ndtri(0.975))
 Counts: TypeAlias = NDArray[np.float64]
 
@@ -210,33 +206,3 @@ class Deciding:
                      + (f"of {target.estimand or 'a method'} there are {', '.join(has)}; " if has else "")
                      + "choose another measure, estimand or method"]
                 )  # fmt: skip
-
-
-def stopping_lines(rows: Sequence[StoredCondition]) -> list[str]:
-    """Which conditions stopped why, in a few lines; rows: active ones of a study with a rule."""
-    by = {kind: [row for row in rows if row.stopped.startswith(f"{kind}:")] for kind in (MET, MAXIMUM, ENDED, NONE)}
-    met, most = by[MET], by[MAXIMUM]
-    undecided = len(rows) - sum(map(len, by.values()))
-    said = []
-    if met:
-        low, high = min(row.replications for row in met), max(row.replications for row in met)
-        after = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        said.append(f"{len(met):,} of {_conditions(len(rows))} met all targets, after {after} replications")
-    if most:
-        said.append(f"{len(most):,} reached the maximum, {most[0].replications:,}")
-    if by[ENDED]:
-        said.append(f"in {len(by[ENDED]):,} too many fits failed (max_failed)")
-    if by[NONE]:
-        said.append(f"{len(by[NONE]):,} {'has' if len(by[NONE]) == 1 else 'have'} nothing of what is asked for")
-    if undecided:
-        said.append(f"{undecided:,} {'is' if undecided == 1 else 'are'} not decided yet")
-    lines = ["; ".join(said)]
-    lines += [f"condition {row.number}: {row.stopped}" for row in (met if len(rows) <= LISTED else [])]
-    lines += [f"condition {row.number}: {row.stopped}" for row in most[:LISTED]]
-    if len(most) > LISTED:
-        lines.append(f"and {len(most) - LISTED:,} more (conditions.parquet, column stopped)")
-    return lines
-
-
-def _conditions(count: int) -> str:
-    return f"{count:,} condition{'' if count == 1 else 's'}"

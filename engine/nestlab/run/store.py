@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,25 @@ from .parquet import (
 )
 from .parts import Part, missing_ranges, named_range, part_name, tally
 
-__all__ = ["Part", "RefusedError", "StorageError", "Store", "StoredCondition", "missing_ranges", "write_frame"]
+__all__ = [
+    "Part",
+    "RefusedError",
+    "StorageError",
+    "Store",
+    "StoredCondition",
+    "finite",
+    "missing_ranges",
+    "write_frame",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCondition:
     """A row of conditions.parquet. spec: the resolved condition, flat, in the study file's words; truth: by estimand.
 
-    replications: how many were asked for when the condition was last active. stopped: why it has no more, where a rule decided
-    that, stop_key: which rule (`run.stopping`).
+    replications: how many were asked for when the condition was last active. stated: effects in standard units, by term as text
+    ("d = 0.3 by total variance") and by term and unit as a number ("x.d"). stopped: why it has no more replications, where a rule
+    decided that, stop_key: which rule (`run.stopping`).
     """
 
     number: int
@@ -54,6 +64,7 @@ class StoredCondition:
     spec: Mapping[str, Any]
     truth: Mapping[str, float]
     replications: int = 0
+    stated: Mapping[str, str | float] = field(default_factory=dict)
     stopped: str = ""
     stop_key: str = ""
 
@@ -173,11 +184,14 @@ class Store:
         )
 
     def _condition(self, row: Mapping[str, Any], factors: Sequence[str]) -> StoredCondition:
-        truth = {k.removeprefix("true."): v for k, v in row.items() if k.startswith("true.") and v is not None}
+        truth, stated = (
+            {k.removeprefix(head): v for k, v in row.items() if k.startswith(head) and v is not None}
+            for head in ("true.", "stated.")
+        )
         kept = {name: row[name] for name in factors if row[name] is not None}
         asked = row.get("replications") or int(self.manifest.get("replications", 0))  # older tables have no such column
         return StoredCondition(
-            row["condition"], row["data_key"], row["active"], kept, json.loads(row["spec"]), truth, asked,
+            row["condition"], row["data_key"], row["active"], kept, json.loads(row["spec"]), truth, asked, stated,
             stopped=row.get("stopped") or "", stop_key=row.get("stop_key") or "",
         )  # fmt: skip
 
@@ -196,7 +210,9 @@ class Store:
         for name in factors:
             columns[name] = one_type([c.factors.get(name) for c in conditions])
         for name in estimands:
-            columns[f"true.{name}"] = [_finite(c.truth.get(name)) for c in conditions]
+            columns[f"true.{name}"] = [finite(c.truth.get(name)) for c in conditions]
+        for name in dict.fromkeys(name for c in conditions for name in c.stated):
+            columns[f"stated.{name}"] = [c.stated.get(name) for c in conditions]
         for name in dict.fromkeys(key for row in derived.values() for key in row):
             columns[name] = [derived.get(c.number, {}).get(name) for c in conditions]
         columns["spec"] = [json.dumps(c.spec, sort_keys=True) for c in conditions]
@@ -335,7 +351,8 @@ class Store:
         self.manifest = write_manifest(self.folder, {**self.manifest, **entries}, self.parts)
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """The value, or None in place of nan and infinities."""
     return None if value is None or not np.isfinite(value) else float(value)
 
 

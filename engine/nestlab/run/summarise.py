@@ -125,7 +125,8 @@ def method_estimands(method: Method, names: Sequence[str]) -> list[str]:
     ['Intercept', 'x', 'var:g:Intercept', 'var:residual', 'icc']
     """
     formula = method.formula
-    known = set() if method.estimator == "function" else {"var:residual", "sd:residual"}
+    unscaled = method.estimator in ("function", "cluster-means", "gls")
+    known = set() if unscaled else {"var:residual", "sd:residual"}
     for term in formula.random:
         known |= {f"{kind}:{term.group}:{column}" for kind in ("var", "sd") for column in term.columns}
         known |= {

@@ -59,11 +59,11 @@ class Study:
         for key, value in changes.items():
             if value is not None:
                 text = _with_value(text, key, value)
-        file = StudyFile.from_dict(tables, **changes)
-        ruled = replications is not None and not isinstance(
-            tables.get("replications"), int
-        )  # over several lines, or tables
-        return cls(file, file.to_toml() if ruled else text, Path(path).resolve().parent)
+        folder = Path(path).resolve().parent
+        file = StudyFile.from_dict(tables, seed=seed, replications=replications, folder=folder)
+        # Where data files were read, the text must stand without them; a rule that was replaced may take several lines.
+        ruled = replications is not None and not isinstance(tables.get("replications"), int)
+        return cls(file, file.to_toml() if file.reads_files or ruled else text, folder)
 
     @classmethod
     def ready_made(cls, name: str, *, seed: int | None = None, replications: int | None = None) -> Study:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..run.results import check_resumable
+from ..run.folder import check_resumable
 from ..run.runner import RunReport
 from .api import Study
 from .progress import progress_for

@@ -225,7 +225,7 @@ def _over(condition: Condition, options: Options, target: Target) -> tuple[str, 
         raise StudyError(["--over: is missing; add --over clusters, cluster_size, effect, icc or a dotted path"])
     found = []
     for name in options.over:
-        own = f"truth.fixed.{target.estimands[0]}" if name == "effect" else name
+        own = _effect_axis(condition, target.estimands[0]) if name == "effect" else name
         if name == "effect" and target.estimands[0] not in formula.fixed:
             _refuse(
                 "--over", name, f"{target.estimands[0]} is no fixed effect of the truth; name a dotted path instead"
@@ -254,6 +254,12 @@ def _over(condition: Condition, options: Options, target: Target) -> tuple[str, 
             f"needs one cluster_size, not a list; write cluster_size = {mean}, their mean, in [design]",
         )
     return tuple(found)
+
+
+def _effect_axis(condition: Condition, term: str) -> str:
+    """The axis of a fixed effect, in the unit in which the file gives it."""
+    stated = condition.stated.get(term)
+    return f"truth.fixed.{term}" + (f".{stated.kind}" if stated else "")
 
 
 def _between(pair: tuple[float, float]) -> tuple[float, float]:

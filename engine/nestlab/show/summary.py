@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..run.failures import Said
+from ..run.observed import observed_line
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, show
 
@@ -33,6 +34,8 @@ __all__ = [
 
 #: Rows of the overview before it is cut.
 MAX_ROWS = 24
+#: Different statements of one effect that are printed; conditions.parquet has all.
+MOST_STATED = 3
 #: Characters of a header word before it is folded.
 LONGEST_WORD = 8
 #: Messages of failures that the overview lists of one method.
@@ -71,9 +74,9 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
 
     rows: the first so many, None for all.
 
-    Power, coverage and bias of one effect, the last that is tested by itself (a contrast, or a fixed effect); below, the
-    extremes of the shares of converged and singular fits, and of failed inference if there is any. `nestlab summary` has them
-    all.
+    Power, coverage and bias of one effect, the last that is tested by itself (a contrast, or a fixed effect) by most methods;
+    below, the extremes of the shares of converged and singular fits, and of failed inference if there is any. `nestlab summary`
+    has them all.
     """
     summary = results.summary()
     factors = [c for c in results.conditions().columns if not c.startswith("true.") and c != "condition"]
@@ -81,6 +84,8 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     tested, covered = (set(whole.loc[whole["measure"] == m, "estimand"]) for m in ("power", "cover"))
     variances = ("var:", "cov:")
     effects = [e for e in whole["estimand"].unique() if e in tested & covered and not e.startswith(variances)]
+    users = whole[whole["measure"] == "power"].groupby("estimand")["method"].nunique()
+    effects = [e for e in effects if users[e] == users[effects].max()]
     focus = (effects or sorted(tested) or [""])[-1]
     measures = ["power", "cover", "bias"]
     if results.priors():
@@ -105,8 +110,12 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     failed = whole[whole["measure"] == "inference_failed"]
     if (failed["value"] > 0).any():
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
+    notes.append(Text(results.path_line))
+    if line := observed_line(results.observed()):
+        notes.append(Text(line))
     if note := _over_priors(results):
         notes.insert(0, Text(note))
+    notes[:0] = [Text(line) for line in _stated(results)]
     notes += [Text(line) for line in results.stopping_lines()]
     notes += [Text(line) for line in flag_lines(summary)]
     notes += [Text(line) for said in results.said() for line in said_lines(said)]
@@ -145,6 +154,15 @@ def _over_priors(results: StoredResults) -> str:
         f"power (assurance), coverage and bias are averaged over the prior of {' and of '.join(priors)}; power_q10 and "
         "power_q90: quantiles of the power given what is drawn"
     )
+
+
+def _stated(results: StoredResults) -> list[str]:
+    """Effects given in standard units, with what they became, a line a term."""
+    lines = []
+    for term, texts in results.stated().items():
+        more = f" and {len(texts) - MOST_STATED} more" if len(texts) > MOST_STATED else ""
+        lines.append(f"{term} = {', '.join(texts[:MOST_STATED])}{more}")
+    return lines
 
 
 def said_lines(said: Said) -> list[str]:

@@ -15,7 +15,7 @@ from ..spec.uncertain import DrawnTruth
 from .compiled import compiled
 from .layout import Array, Design
 
-__all__ = ["Draw", "Gram", "respond", "response"]
+__all__ = ["Draw", "Gram", "added_by_offsets", "respond", "response"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Draw:
 
     dd (J, d(d+1)/2, R or 1): D'D by pairs (`layout.pair`); 1 where no level-1 predictor is redrawn. de (J, d, R): D'e.
     ee (J, R): e'e. u (J, q, R). z (m, J, R or 1): 1 where no level-2 predictor is redrawn. To be read only: what replicates
-    share may be the design's own. truths: of each replicate, where the condition has priors.
+    share may be the design's own. Clusters without rows have products of 0. truths: of each replicate, where the condition has
+    priors. offsets (c, 1, R): what the truth's centred columns are less those in D, where lost clusters make them differ.
     """
 
     dd: Array
@@ -33,6 +34,7 @@ class Draw:
     u: Array
     z: Array
     truths: DrawnTruth | None = None
+    offsets: Array | None = None
 
     @property
     def replicates(self) -> int:
@@ -81,14 +83,35 @@ def _coefficients(draw: Draw, design: Design, omitted: dict[str, float]) -> tupl
         for term, central, drawn in zip(truth.formula.fixed, truth.fixed, draw.truths.fixed, strict=True):
             if (drawn != central).any():
                 terms.append((*design.split(term), drawn - central))
-    columns = list(dict.fromkeys([*design.random, *(column for column, _, _ in terms)]))
-    if not terms:
+    added = None if draw.offsets is None else added_by_offsets(draw, design)
+    columns = list(
+        dict.fromkeys([*design.random, *(column for column, _, _ in terms), *([0] if added is not None else [])])
+    )
+    if not terms and added is None:
         return columns, draw.u
     w = np.zeros((design.clusters, len(columns), draw.replicates))
     w[:, : draw.u.shape[1]] = draw.u
     for column, outer, value in terms:
         w[:, columns.index(column)] += value * _multiplier(draw, design, outer)
+    if added is not None:
+        w[:, columns.index(0)] += added
     return columns, w
+
+
+def added_by_offsets(draw: Draw, design: Design) -> Array:
+    """(J, R): what the truth's centred columns add to y beyond those of the rows that are left, with `draw.offsets`."""
+    assert draw.offsets is not None, "asked for where rows were lost"
+    truth, first = design.condition.truth, design.known + design.drawn
+    fixed: Sequence[float | Array] = truth.fixed if draw.truths is None else draw.truths.fixed
+    added = np.zeros((design.clusters, draw.replicates))
+    for term, value in zip(truth.formula.fixed, fixed, strict=True):
+        column, outer = design.split(term)
+        if first <= column < first + len(design.centred):
+            added += value * _multiplier(draw, design, outer) * draw.offsets[column - first]
+    for k, column in enumerate(design.random):
+        if first <= column < first + len(design.centred):
+            added += draw.u[:, k] * draw.offsets[column - first]
+    return added
 
 
 def _multiplier(draw: Draw, design: Design, outer: tuple[str, ...]) -> Array:

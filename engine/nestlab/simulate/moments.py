@@ -9,27 +9,32 @@ K = Q R_K, Q orthonormal with a column for each of K's rank(K) independent colum
 (Bartlett 1933; trapezoidal, with n - rank(K) rows, where that is less than g). Given R, Gaussian errors give D'e = s R'v,
 v ~ N(0, I), and e'e = s2 (v'v + chi2(n - rows of R)): exact in distribution, at a cost that does not depend on n.
 
-A row of R that a small cluster or a dependent column lacks stands as a row of zeros, `active` is 0 there.
+A row of R that a small cluster or a dependent column lacks stands as a row of zeros, `active` is 0 there. Where sizes are
+redrawn, R_K is looked up by size (`factors`). That is the plain draw; `varied` makes of it what data have beyond that.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from ..spec.model import CENTRINGS, source_of, term_variables
+from .between import draw_between
 from .compiled import compiled
 from .deviates import chi_square, standard_normal
+from .distributions import transform
+from .factors import Factors, FactorTable, known_factor, known_gram
 from .gram import Draw
 from .layout import Array, Design
+from .sizes import draw_sizes
+from .varied import Varied
 
 __all__ = ["Moments", "draw_between", "draw_errors", "draw_random_effects", "random_effects"]
-
-#: What is left of a known column beside the earlier ones, relative to itself, below which it depends on them.
-DEPENDENT = 1e-10
 
 
 class Moments:
@@ -38,29 +43,122 @@ class Moments:
     def __init__(self, design: Design) -> None:
         assert not design.products, "products of redrawn predictors are not Gaussian: they need the rows path"
         self.design = design
-        self._known_factor = _known_factor(design)
-        known = np.diagonal(self._known_factor, axis1=1, axis2=2) > 0
-        left = design.sizes - known.sum(axis=1)
-        bartlett = np.maximum(left[:, None] - np.arange(design.drawn + 1), 0)
-        self._df = np.column_stack([bartlett[:, : design.drawn], np.maximum(left - design.drawn, 0)])
-        self._active = np.column_stack([known, bartlett[:, : design.drawn] > 0]).astype(float)
+        self._effects = transform(design.condition.truth.random)
+        truth_varied = _is_varied(design)
+        self._varied = varied = Varied(design) if truth_varied or design.centred or design.means else None
+        self._exact: Plain | None = None
+        usual = np.zeros(design.known), design.drawn_mean, design.drawn_sd
+        if varied is None:
+            self.plain = Plain(design, *usual)
+            return
+        self.plain = Plain(design, varied.origin, varied.mean, varied.sd)
+        if not truth_varied and (varied.origin.any() or (varied.mean != design.drawn_mean).any()):
+            self._exact = Plain(design, *usual)  # what analyses alone centre changes no digit of what others see
 
     def __call__(self, generator: Generator, replicates: int) -> Draw:
         """Draw a whole block. The order of the draws is part of the draw version."""
-        design, J, R = self.design, self.design.clusters, replicates
-        k, g = design.known, design.drawn
-        z = draw_between(design, generator, R)
-        q = len(design.random_factor)
-        u, across, above, v = _normals(generator, (J, q, R), (J, k, g, R), (J, g * (g - 1) // 2, R), (J, k + g, R))
+        design, layout = self.design, self.design.condition.layout
+        sizes = draw_sizes(layout, design.sizes, generator, replicates) if layout.redrawn else None
+        z = draw_between(design, generator, replicates)
+        deviates = self.plain.deviates(generator, replicates, sizes)
+        dd, de, ee = self.plain.assemble(deviates, sizes)
+        u = deviates.u
+        if not self._effects.normal:
+            self._effects(u, out=u)
         _correlate(design.random_factor, u)
-        squares = chi_square(generator, self._df, R)
-        dd = known_dd(design, R)
+        draw = Draw(dd, de, ee, u, z)
+        if self._varied is not None:
+            draw = self._varied(draw, generator)
+        if self._exact is not None:
+            dd, de, _ = self._exact.assemble(deviates, sizes)
+            draw.dd[:, : dd.shape[1]] = dd
+            draw.de[:, : de.shape[1]] = de
+        return draw
+
+
+def _is_varied(design: Design) -> bool:
+    """Whether a condition has more than the plain draw."""
+    truth = design.condition.truth
+    terms = (*truth.formula.fixed, *truth.formula.random_columns)
+    return (
+        not design.settled
+        or any(source_of(variable)[1] in CENTRINGS for term in terms for variable in term_variables(term))
+        or bool(truth.errors.ratios or truth.errors.cluster_cv)
+        or any(p.icc for p in design.predictors)
+        or bool(design.condition.correlations)
+    )
+
+
+class _Deviates(NamedTuple):
+    """Normal ones for random effects u (J, q, R), across, above and v, and chi-squares: see `_assemble`."""
+
+    u: Array
+    across: Array
+    above: Array
+    v: Array
+    squares: Array
+
+
+class Plain:
+    """Draws columns and errors of blocks: known columns less their `origin` (known), drawn ones with `mean` and `sd` (drawn),
+    independent, normal and without a share between clusters; errors of one variance.
+
+    factor (J, k, k), active (J, k + g), df (J, g + 1): R_K, which columns do not depend on earlier ones, degrees of freedom of
+    Bartlett's diagonal and of e'e; where sizes are redrawn `factors` has them.
+    """
+
+    def __init__(self, design: Design, origin: Array, mean: Array, sd: Array) -> None:
+        self.design, self.mean, self.sd = design, mean, sd
+        self._table = FactorTable(design, origin) if design.condition.layout.redrawn else None
+        if self._table is None:
+            known = design.known_rows - origin if origin.any() else design.known_rows
+            self.gram = known_gram(known, design.sizes) if origin.any() else design.known_gram
+            self.factor = known_factor(known, design.sizes)
+            self.active, self.df = _degrees(self.factor, design.sizes, design.drawn)
+
+    def deviates(self, generator: Generator, replicates: int, sizes: NDArray[np.int64] | None) -> _Deviates:
+        """All of a block. sizes (J, R): where they are redrawn."""
+        J, R = self.design.clusters, replicates
+        k, g, q = self.design.known, self.design.drawn, len(self.design.random_factor)
+        u, across, above, v = _normals(generator, (J, q, R), (J, k, g, R), (J, g * (g - 1) // 2, R), (J, k + g, R))
+        if sizes is None:
+            return _Deviates(u, across, above, v, chi_square(generator, self.df, R))
+        factors, kind = self._kinds(sizes)
+        df = _degrees(factors.factor, factors.n, g)[1]
+        return _Deviates(u, across, above, v, chi_square(generator, np.moveaxis(df[kind], 2, 1), 1)[..., 0])
+
+    def assemble(self, deviates: _Deviates, sizes: NDArray[np.int64] | None) -> tuple[Array, Array, Array]:
+        """D'D, D'e and e'e as in `Draw`."""
+        _, across, above, v, squares = deviates
+        design, (J, d, R) = self.design, v.shape
         de, ee = np.empty_like(v), np.empty((J, R))
-        _assemble(
-            self._known_factor, self._active, design.drawn_mean, design.drawn_sd, design.residual_sd,
+        if sizes is None:
+            dd = with_known(self.gram, d, R)
+            _assemble(
+                self.factor, self.active, self.mean, self.sd, design.residual_sd, across, above, v, squares, dd, de, ee
+            )
+            return dd, de, ee
+        factors, kind = self._kinds(sizes)
+        active, _ = _degrees(factors.factor, factors.n, design.drawn)
+        dd = np.empty((J, d * (d + 1) // 2, R))
+        _assemble_kinds(
+            kind, factors.factor, factors.gram, active, self.mean, self.sd, design.residual_sd,
             across, above, v, squares, dd, de, ee,
         )  # fmt: skip
-        return Draw(dd, de, ee, u, z)
+        return dd, de, ee
+
+    def _kinds(self, sizes: NDArray[np.int64]) -> tuple[Factors, NDArray[np.int64]]:
+        assert self._table is not None, "sizes differ only where the layout says so"
+        return self._table(sizes)
+
+
+def _degrees(factor: Array, sizes: NDArray[np.int64], drawn: int) -> tuple[Array, NDArray[np.int64]]:
+    """active (J, k + g) and df (J, g + 1) of clusters, see `Plain`."""
+    known = np.diagonal(factor, axis1=1, axis2=2) > 0
+    left = sizes - known.sum(axis=1)
+    bartlett = np.maximum(left[:, None] - np.arange(drawn + 1), 0)
+    df = np.column_stack([bartlett[:, :drawn], np.maximum(left - drawn, 0)])
+    return np.column_stack([known, bartlett[:, :drawn] > 0]).astype(float), df
 
 
 def _normals(generator: Generator, *shapes: tuple[int, ...]) -> list[Array]:
@@ -71,25 +169,14 @@ def _normals(generator: Generator, *shapes: tuple[int, ...]) -> list[Array]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def known_dd(design: Design, replicates: int) -> Array:
-    """(J, d(d+1)/2, R or 1): D'D with its known part filled in; the rest is for the caller."""
-    if not design.drawn:
-        return design.known_gram[:, :, None]
-    d = len(design.columns)
-    dd = np.empty((design.clusters, d * (d + 1) // 2, replicates))
-    dd[:, : design.known_gram.shape[1]] = design.known_gram[:, :, None]
+def with_known(gram: Array, columns: int, replicates: int) -> Array:
+    """(J, pairs, replicates): D'D of so many columns whose first ones have `gram` (J, pairs); `gram` itself where that is all."""
+    pairs = columns * (columns + 1) // 2
+    if gram.shape[1] == pairs:
+        return gram[:, :, None]
+    dd = np.empty((len(gram), pairs, replicates))
+    dd[:, : gram.shape[1]] = gram[:, :, None]
     return dd
-
-
-def draw_between(design: Design, generator: Generator, replicates: int) -> Array:
-    """(m, J, R or 1): the level-2 predictors; those that are not redrawn repeat their values."""
-    redrawn = np.flatnonzero(np.isnan(design.between_fixed).any(axis=1))
-    if not len(redrawn):
-        return design.between_fixed[:, :, None]
-    z = np.repeat(design.between_fixed[:, :, None], replicates, axis=2)
-    noise = standard_normal(generator, (len(redrawn), design.clusters, replicates))
-    z[redrawn] = design.between_mean[redrawn, None, None] + design.between_sd[redrawn, None, None] * noise
-    return z
 
 
 def draw_random_effects(design: Design, generator: Generator, replicates: int) -> Array:
@@ -135,23 +222,6 @@ def _correlate(L: Array, u: Array) -> None:  # pragma: no cover
                 if L[i, k] != 0.0:
                     for r in range(u.shape[2]):
                         u[j, i, r] += L[i, k] * u[j, k, r]
-
-
-def _known_factor(design: Design) -> Array:
-    """(J, k, k): R_K of all clusters at once by modified Gram-Schmidt; a dependent column's row is 0."""
-    rest = design.known_rows.copy()
-    k = design.known
-    factor = np.zeros((design.clusters, k, k))
-    for m in range(k):
-        length = np.sqrt(design.cluster_sums(rest[:, m] ** 2))
-        whole = np.sqrt(design.known_gram[:, m + m * (m + 1) // 2])
-        kept = length > DEPENDENT * whole
-        factor[kept, m, m] = length[kept]
-        q = rest[:, m] * np.repeat(np.divide(1.0, length, out=np.zeros_like(length), where=kept), design.sizes)
-        for i in range(m + 1, k):
-            factor[:, m, i] = design.cluster_sums(q * rest[:, i])
-            rest[:, i] -= q * np.repeat(factor[:, m, i], design.sizes)
-    return factor
 
 
 @njit(error_model="numpy", fastmath={"contract"})
@@ -208,6 +278,55 @@ def _assemble(
                 for r in range(R):
                     dd[j, column + h, r] = F[row, r] * F[column, r]
                 for m in range(1, h + 1):
+                    for r in range(R):
+                        dd[j, column + h, r] += F[row + m, r] * F[column + m, r]
+        for r in range(R):
+            ee[j, r] *= sigma * sigma
+
+
+@compiled(fastmath={"contract"})
+def _assemble_kinds(
+    kind: NDArray[np.int64], factor: Array, gram: Array, active: Array, mean: Array, sd: Array, sigma: float, across: Array,
+    above: Array, v: Array, squares: Array, dd: Array, de: Array, ee: Array,
+) -> None:  # fmt: skip  # pragma: no cover
+    """The same where known columns differ between replicates: factor (T, k, k), gram (T, pairs) and active (T, d) are those of
+    kinds of clusters, kind (J, R) says which."""
+    J, d, R = v.shape
+    k, g = factor.shape[1], len(mean)
+    F, A = np.empty((d * (d + 1) // 2, R)), np.empty((d, R))
+    for j in range(J):
+        for r in range(R):
+            t = kind[j, r]
+            for i in range(d):
+                A[i, r] = active[t, i]
+            for i in range(k):
+                for m in range(i + 1):
+                    F[i * (i + 1) // 2 + m, r] = factor[t, m, i]
+                    dd[j, i * (i + 1) // 2 + m, r] = gram[t, i * (i + 1) // 2 + m]
+            ee[j, r] = squares[j, g, r]
+        for i in range(g):
+            column = (k + i) * (k + i + 1) // 2
+            for m in range(k):  # row 0 of the factor is Q'1, as the known columns' first is 1
+                for r in range(R):
+                    F[column + m, r] = mean[i] * F[0, r] * (m == 0) + sd[i] * A[m, r] * across[j, m, i, r]
+            for m in range(i):
+                for r in range(R):
+                    F[column + k + m, r] = sd[i] * A[k + m, r] * above[j, i * (i - 1) // 2 + m, r]
+            for r in range(R):
+                F[column + k + i, r] = sd[i] * np.sqrt(squares[j, i, r])
+        for i in range(d):
+            column = i * (i + 1) // 2
+            for r in range(R):
+                de[j, i, r] = 0.0
+                ee[j, r] += A[i, r] * v[j, i, r] * v[j, i, r]
+            for m in range(i + 1):
+                for r in range(R):
+                    de[j, i, r] += sigma * F[column + m, r] * v[j, m, r]
+            for h in range(i + 1 if i >= k else 0):
+                row = h * (h + 1) // 2
+                for r in range(R):
+                    dd[j, column + h, r] = 0.0
+                for m in range(h + 1):
                     for r in range(R):
                         dd[j, column + h, r] += F[row + m, r] * F[column + m, r]
         for r in range(R):

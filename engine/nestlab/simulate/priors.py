@@ -19,7 +19,7 @@ from .layout import Array, Design
 from .replicate import ReplicateRows
 from .streams import prior_generator
 
-__all__ = ["draw_truths", "unit_design", "with_truths", "with_truths_of"]
+__all__ = ["correlate", "draw_truths", "truth_factors", "unit_design", "with_truths", "with_truths_of"]
 
 
 def unit_design(design: Design) -> Design:
@@ -43,19 +43,19 @@ def with_truths(draw: Draw, truths: DrawnTruth) -> Draw:
     scale = np.sqrt(truths.residual_variance)
     np.multiply(draw.de, scale, out=draw.de)
     np.multiply(draw.ee, truths.residual_variance, out=draw.ee)
-    _correlate(_factors(truths), draw.u)
+    correlate(truth_factors(truths), draw.u)
     return replace(draw, truths=truths)
 
 
 def with_truths_of(rows: ReplicateRows, truths: DrawnTruth, r: int) -> ReplicateRows:
     """The same for the rows of replicate r alone."""
     u = rows.u[:, :, None].copy()
-    _correlate(_factors(truths)[:, :, r : r + 1], u)
+    correlate(truth_factors(truths)[:, :, r : r + 1], u)
     fixed = tuple(float(value[r]) for value in truths.fixed)
     return replace(rows, u=u[:, :, 0], e=rows.e * np.sqrt(truths.residual_variance[r]), fixed=fixed)
 
 
-def _correlate(L: Array, u: Array) -> None:
+def correlate(L: Array, u: Array) -> None:
     """u (J, q, R) to L u in place, L (q, q, R): row i needs rows 0 .. i of the noise."""
     for i in range(len(L) - 1, -1, -1):
         u[:, i] *= L[i, i]
@@ -64,7 +64,7 @@ def _correlate(L: Array, u: Array) -> None:
                 u[:, i] += L[i, k] * u[:, k]
 
 
-def _factors(truths: DrawnTruth) -> Array:
+def truth_factors(truths: DrawnTruth) -> Array:
     """(q, q, R): lower factors of the covariances, as `layout.lower_factor` makes one; a zero pivot leaves a zero column."""
     q, R = len(truths.covariance), len(truths.residual_variance)
     C = np.array(truths.covariance).reshape(q, q, R)

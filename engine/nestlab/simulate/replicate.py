@@ -13,14 +13,16 @@ projected off K and orthonormalised with positive pivots.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from .deviates import standard_normal
-from .gram import Draw
-from .layout import Array, Design, pair
+from .gram import Draw, added_by_offsets
+from .known import known_columns
+from .layout import Array, Design, cluster_sums, pair
 
 __all__ = ["ConditionalRows", "ReplicateRows"]
 
@@ -30,9 +32,10 @@ RANK = 1e-10
 
 @dataclass(frozen=True)
 class ReplicateRows:
-    """N rows: D (N, d) the design's level-1 columns, z (m, J) the level-2 predictors, u (J, q) random effects, e (N) errors.
+    """N rows: D (N, d) the design's level-1 columns, z (m, J) the level-2 columns, u (J, q) random effects, e (N) errors.
 
-    fixed: the true fixed effects, where they are the replicate's own.
+    fixed: the true fixed effects, where they are the replicate's own; sizes (J): rows of each cluster, 0 of one that is absent,
+    where they are. Where rows are missing, e has what the truth's centred predictors are beyond those of the rows that are left.
     """
 
     D: Array
@@ -40,13 +43,18 @@ class ReplicateRows:
     u: Array
     e: Array
     fixed: tuple[float, ...] | None = None
+    sizes: NDArray[np.int64] | None = None
+
+    def spread(self, design: Design, values: NDArray[Any]) -> NDArray[Any]:
+        """(N): values of clusters (J), on their rows."""
+        return np.repeat(values, design.sizes if self.sizes is None else self.sizes)
 
     def term(self, design: Design, name: str) -> Array:
         """(N): the values of a term, as "x:z"."""
         column, outer = design.split(name)
         values = self.D[:, column].copy()
         for predictor in outer:
-            values *= np.repeat(self.z[design.between.index(predictor)], design.sizes)
+            values *= self.spread(design, self.z[design.between.index(predictor)])
         return values
 
     def response(self, design: Design) -> Array:
@@ -58,8 +66,19 @@ class ReplicateRows:
             if value != 0.0:
                 y += value * self.term(design, name)
         for k, column in enumerate(design.random):
-            y += self.D[:, column] * np.repeat(self.u[:, k], design.sizes)
+            y += self.D[:, column] * self.spread(design, self.u[:, k])
         return y
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Clusters (c) of one size n whose known columns K have one rank: their rows (c, n), an orthonormal basis Q (c, n, rank) of
+    K, and basis (c, rank, known), which turns K'X into Q'X."""
+
+    clusters: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    Q: Array
+    basis: Array
 
 
 class ConditionalRows:
@@ -67,37 +86,81 @@ class ConditionalRows:
 
     def __init__(self, design: Design) -> None:
         self.design = design
-        ends = np.cumsum(design.sizes)
-        self._groups: list[tuple[NDArray[np.int64], NDArray[np.int64], Array, Array, int]] = []
-        for size in np.unique(design.sizes):
-            clusters = np.flatnonzero(design.sizes == size)
-            rows = (ends - design.sizes)[clusters, None] + np.arange(size)
-            for members, K in _by_rank(clusters, design.known_rows[rows]):
-                Q, s, V = np.linalg.svd(K, full_matrices=False)
-                rank = int((s[0] > RANK * s[0].max()).sum())
-                basis = V[:, :rank].transpose(0, 2, 1) / s[:, None, :rank]
-                self._groups.append((members, rows[np.searchsorted(clusters, members)], Q[:, :, :rank], basis, rank))
+        self._alike = _alike(design.known_rows, design.sizes) if design.settled else None
+        # A column with a large mean keeps its digits in a centred one, where there is one.
+        self._twins = [self._twin(column) for column in range(design.known, design.known + design.drawn)]
+
+    def _twin(self, column: int) -> int:
+        first = self.design.known + self.design.drawn
+        return next((c for c, (source, _) in enumerate(self.design.centred, start=first) if source == column), column)
 
     def __call__(self, draw: Draw, r: int, generator: Generator) -> ReplicateRows:
         """Rows of replicate r of a block."""
-        design = self.design
-        k, g = design.known, design.drawn
-        D = np.empty((design.rows, k + g))
-        D[:, :k] = design.known_rows
-        e = np.empty(design.rows)
-        across, among = _products(draw, r, k, g)
-        for clusters, rows, Q, basis, rank in self._groups:
-            size = rows.shape[1]
-            P = np.einsum("jka,jkb->jab", basis, across[clusters])
-            noise = standard_normal(generator, (len(clusters), size, g + 1))
+        design, k, g = self.design, self.design.known, self.design.drawn
+        dd = draw.dd[:, :, r if draw.dd.shape[2] > 1 else 0]
+        sizes, known, alike = design.sizes, design.known_rows, self._alike
+        if alike is None:
+            sizes = dd[:, 0].round().astype(np.int64)
+            known = self._known(sizes)
+            alike = _alike(known, sizes)
+        D = np.empty((len(known), k + g + len(design.centred)))
+        D[:, :k] = known
+        e = np.empty(len(known))
+        across, among = _products(dd, draw.de[:, :, r], draw.ee[:, r], k, self._twins)
+        for some in alike:
+            size, rank = some.Q.shape[1:]
+            P = np.einsum("jka,jkb->jab", some.basis, across[some.clusters])
+            noise = standard_normal(generator, (len(some.clusters), size, g + 1))
             free = min(size - rank, g + 1)
-            values = Q @ P
+            values = some.Q @ P
             if free > 0:
-                values += _frame(noise[:, :, :free], Q) @ _root(among[clusters] - P.transpose(0, 2, 1) @ P, free)
-            D[rows, k:] = values[:, :, :g]
-            e[rows] = values[:, :, g]
+                values += _frame(noise[:, :, :free], some.Q) @ _root(
+                    among[some.clusters] - P.transpose(0, 2, 1) @ P, free
+                )
+            D[some.rows, k : k + g] = values[:, :, :g]
+            e[some.rows] = values[:, :, g]
+        self._centre(D, dd, sizes)
+        if draw.offsets is not None:
+            e += np.repeat(added_by_offsets(draw, design)[:, r], sizes)
         z = draw.z[:, :, r if draw.z.shape[2] > 1 else 0]
-        return ReplicateRows(D, z, draw.u[:, :, r], e)
+        return ReplicateRows(D, z, draw.u[:, :, r], e, sizes=None if design.settled else sizes)
+
+    def _known(self, sizes: NDArray[np.int64]) -> Array:
+        """(N, known): the known columns of clusters of these sizes, all or none of their rows where sizes are not redrawn."""
+        design = self.design
+        if design.condition.layout.redrawn:
+            return known_columns(design.condition, sizes)
+        return design.known_rows[np.repeat(sizes > 0, design.sizes)]
+
+    def _centre(self, D: Array, dd: Array, sizes: NDArray[np.int64]) -> None:
+        """Fill centred columns, and turn those that were drawn in place of a predictor into it; means are by the sums in D'D."""
+        design, rows = self.design, np.maximum(sizes, 1)
+        if not design.centred:
+            return
+
+        def moved(values: Array, column: int) -> Array:
+            return values + np.repeat((dd[:, pair(0, column)] - cluster_sums(values, sizes)) / rows, sizes)
+
+        for target, (source, _) in enumerate(design.centred, start=design.known + design.drawn):
+            D[:, target] = moved(D[:, source], target)
+        for column, twin in enumerate(self._twins, start=design.known):
+            if twin != column:
+                D[:, column] = moved(D[:, column], column)
+
+
+def _alike(K: Array, sizes: NDArray[np.int64]) -> list[_Alike]:
+    """Clusters by size, and by the rank of their known columns K (N, known)."""
+    groups = []
+    ends = np.cumsum(sizes)
+    for size in np.unique(sizes[sizes > 0]):
+        clusters = np.flatnonzero(sizes == size)
+        rows = (ends - sizes)[clusters, None] + np.arange(size)
+        for members, own in _by_rank(clusters, K[rows]):
+            Q, s, V = np.linalg.svd(own, full_matrices=False)
+            rank = int((s[0] > RANK * s[0].max()).sum())
+            basis = V[:, :rank].transpose(0, 2, 1) / s[:, None, :rank]
+            groups.append(_Alike(members, rows[np.searchsorted(clusters, members)], Q[:, :, :rank], basis))
+    return groups
 
 
 def _by_rank(clusters: NDArray[np.int64], K: Array) -> list[tuple[NDArray[np.int64], Array]]:
@@ -106,19 +169,18 @@ def _by_rank(clusters: NDArray[np.int64], K: Array) -> list[tuple[NDArray[np.int
     return [(clusters[ranks == rank], K[ranks == rank]) for rank in np.unique(ranks)]
 
 
-def _products(draw: Draw, r: int, k: int, g: int) -> tuple[Array, Array]:
-    """K'[X, e] (J, k, g + 1) and [X, e]'[X, e] (J, g + 1, g + 1)."""
-    rd = r if draw.dd.shape[2] > 1 else 0
-    J = len(draw.ee)
+def _products(dd: Array, de: Array, ee: Array, k: int, drawn: list[int]) -> tuple[Array, Array]:
+    """K'[X, e] (J, k, g + 1) and [X, e]'[X, e] (J, g + 1, g + 1), X being some columns of D; of one replicate."""
+    J, g = len(ee), len(drawn)
     across, among = np.empty((J, k, g + 1)), np.empty((J, g + 1, g + 1))
-    for b in range(g):
+    for b, column in enumerate(drawn):
         for a in range(k):
-            across[:, a, b] = draw.dd[:, pair(a, k + b), rd]
-        for a in range(g):
-            among[:, a, b] = draw.dd[:, pair(k + a, k + b), rd]
-        among[:, b, g] = among[:, g, b] = draw.de[:, k + b, r]
-    across[:, :, g] = draw.de[:, :k, r]
-    among[:, g, g] = draw.ee[:, r]
+            across[:, a, b] = dd[:, pair(a, column)]
+        for a, other in enumerate(drawn):
+            among[:, a, b] = dd[:, pair(other, column)]
+        among[:, b, g] = among[:, g, b] = de[:, column]
+    across[:, :, g] = de[:, :k]
+    among[:, g, g] = ee
     return across, among
 
 

@@ -11,11 +11,12 @@ from numba import njit
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from .centring import centre, centre_within, cluster_means
 from .compiled import compiled
 from .deviates import standard_normal
 from .gram import Draw
-from .layout import Array, Design
-from .moments import draw_between, draw_random_effects, known_dd
+from .layout import Array, Design, pair
+from .moments import draw_between, draw_random_effects, with_known
 from .replicate import ReplicateRows
 
 __all__ = ["Rows"]
@@ -25,7 +26,10 @@ HELD = 65_536
 
 
 class Rows:
-    """Draws blocks of one condition by the rows path: `Rows(design)(generator, replicates)`."""
+    """Draws blocks of one condition by the rows path: `Rows(design)(generator, replicates)`.
+
+    Columns that only analyses centre are made of the statistics, and change no draw.
+    """
 
     def __init__(self, design: Design) -> None:
         self.design = design
@@ -37,10 +41,10 @@ class Rows:
     def __call__(self, generator: Generator, replicates: int) -> Draw:
         """Draw a whole block. The order of the draws is part of the draw version."""
         design, J, R = self.design, self.design.clusters, replicates
-        d, g, k = len(design.columns), design.drawn, design.known
+        d, g, k = len(design.columns) - len(design.centred), design.drawn, design.known
         z = draw_between(design, generator, R)
         u = draw_random_effects(design, generator, R)
-        dd = known_dd(design, R)
+        dd = with_known(design.known_gram, d, R if g else 1)
         if g:
             dd[:, k * (k + 1) // 2 :] = 0.0
         de, ee = np.zeros((J, d, R)), np.zeros((J, R))
@@ -55,7 +59,26 @@ class Rows:
             )  # fmt: skip
         de *= design.residual_sd
         ee *= design.residual_sd**2
-        return Draw(dd, de, ee, u, z)
+        return self._centred(Draw(dd, de, ee, u, z))
+
+    def _centred(self, draw: Draw) -> Draw:
+        """The block with what analyses centre."""
+        design, d = self.design, len(self.design.columns)
+        if not (design.centred or design.means):
+            return draw
+        first, R = design.known + design.drawn, draw.replicates
+        places = [*range(first), *range(first + len(design.centred), d)]
+        dd, de = np.zeros((design.clusters, d * (d + 1) // 2, R)), np.zeros((design.clusters, d, R))
+        for i, column in enumerate(places):
+            de[:, column] = draw.de[:, i]
+            for m in range(i + 1):
+                dd[:, pair(places[m], column)] = draw.dd[:, pair(m, i)]
+        centre_within(design, dd, de)
+        centre(design, dd, de)
+        z = np.repeat(draw.z, R, axis=2) if draw.z.shape[2] == 1 else draw.z
+        for row, source in enumerate(design.means, start=len(z) - len(design.means)):
+            z[row] = cluster_means(dd, source)
+        return Draw(dd, de, draw.ee, draw.u, z)
 
     def replicate(self, generator: Generator, replicates: int, r: int) -> ReplicateRows:
         """The rows of replicate r of a block, from the same stream as `__call__` draws it."""
@@ -70,9 +93,15 @@ class Rows:
             noise = standard_normal(generator, (some.stop - first, g + 1, replicates))[:, :, r]
             D[some, k : k + g] = design.drawn_mean + design.drawn_sd * noise[:, :g]
             e[some] = design.residual_sd * noise[:, g]
-        for column, factors in enumerate(design.products, start=k + g):
+        for column, factors in enumerate(design.products, start=len(design.columns) - len(design.products)):
             D[:, column] = np.prod(D[:, list(factors)], axis=1)
-        return ReplicateRows(D, z[:, :, r if z.shape[2] > 1 else 0], u[:, :, r], e)
+        z = z[:, :, r if z.shape[2] > 1 else 0]
+        for row, source in enumerate(design.means, start=len(z) - len(design.means)):
+            z[row] = design.cluster_sums(D[:, source]) / design.sizes
+        for column, (source, how) in enumerate(design.centred, start=k + g):
+            mean = design.cluster_sums(D[:, source]) / design.sizes if how == "within" else np.mean(D[:, source])
+            D[:, column] = D[:, source] - (np.repeat(mean, design.sizes) if how == "within" else mean)
+        return ReplicateRows(D, z, u[:, :, r], e)
 
 
 @njit(error_model="numpy", fastmath={"contract"})

@@ -9,11 +9,13 @@ the intercept's,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from . import values
+from .association import correlation_key
 from .covariance import (
     correlation_path,
     covariance_paths,
@@ -25,20 +27,72 @@ from .covariance import (
 )
 from .formula import find_term
 from .model import INTERCEPT, Formula
+from .sizes import MOST_ARMS
+from .stated import restated
 from .values import Kind
 
-__all__ = ["PREDICTOR_KINDS", "SHORT_NAMES", "SIZE_KINDS", "Setting", "axis_paths", "setting"]
+__all__ = [
+    "FIRST_KEYS",
+    "OTHER_KINDS",
+    "PREDICTOR_KINDS",
+    "SHORT_NAMES",
+    "SIZE_KINDS",
+    "Setting",
+    "axis_paths",
+    "setting",
+]
 
 SHORT_NAMES = ("clusters", "cluster_size", "icc", "variance_ratio", "slope_variance_ratio", "slope_correlation")
 
 SIZE_KINDS = {"clusters": values.CLUSTERS, "cluster_size": values.CLUSTER_SIZE}
 
+#: Keys that every predictor may have.
+FIRST_KEYS = ("level", "distribution", "mean", "sd", "redraw")
+SHAPE_KINDS = {
+    "df": values.SHAPE_DF,
+    "skewness": values.SKEWNESS,
+    "share": values.SHARE,
+    "ratio": values.SD_RATIO,
+}
 PREDICTOR_KINDS = {
     "level": values.LEVEL,
     "distribution": values.DISTRIBUTION,
     "mean": values.NUMBER,
     "sd": values.POSITIVE_SD,
     "redraw": values.FLAG,
+    **SHAPE_KINDS,
+    "icc": values.SHARE,
+    "shares": values.SHARES,
+    "start": values.NUMBER,
+    "step": values.STEP,
+    "values": values.VALUES,
+    "sequences": values.SEQUENCES,
+    "design": values.SCHEDULE,
+    "periods": values.PERIODS,
+    "baseline": values.BASELINE,
+    "rows_per_period": values.ROWS_PER_PERIOD,
+    "clusters": values.ARMS,
+}
+SIZES_KINDS = {
+    "distribution": values.SIZES,
+    "mean": values.MEAN_SIZE,
+    "cv": values.CV,
+    "values": values.SIZE_VALUES,
+    "minimum": values.MINIMUM_SIZE,
+    "redraw": values.FLAG,
+}
+EFFECT_KINDS = {"distribution": values.SHAPE, **SHAPE_KINDS}
+ERROR_KINDS = {"distribution": values.SHAPE, **SHAPE_KINDS, "cluster_cv": values.CV, "ar1": values.AR1}
+MISSING_KINDS = {"rows": values.SHARE, "clusters": values.SHARE, "hazard": values.SHARE}
+WEIBULL_KINDS = {"scale": values.POSITIVE, "shape": values.POSITIVE}
+AT_RANDOM_KINDS = {"on": values.ON, "intercept": values.NUMBER, "slope": values.NUMBER, "monotone": values.FLAG}
+#: Axes whose last word is a plain key, by their tables.
+OTHER_KINDS: dict[str, dict[str, Kind]] = {
+    "design.cluster_size": SIZES_KINDS,
+    "truth.errors": ERROR_KINDS,
+    "missing": MISSING_KINDS,
+    "missing.weibull": WEIBULL_KINDS,
+    "missing.at_random": AT_RANDOM_KINDS,
 }
 
 Flat = dict[str, Any]
@@ -48,7 +102,8 @@ Flat = dict[str, Any]
 class Setting:
     """What one axis sets: the keys, the kind of its values, and how (rank 0 first, then short names in their order).
 
-    name: with terms named as in the formula. reads: keys whose values decide what is set. apply takes arrays as well.
+    name: with terms named as in the formula. reads: keys whose values decide what is set. apply takes arrays as well. affects:
+    other keys of a description that may come and go with it.
     """
 
     name: str
@@ -57,6 +112,7 @@ class Setting:
     apply: Callable[[Flat, Any], None]
     rank: int = 0
     reads: tuple[str, ...] = ()
+    affects: tuple[str, ...] = ()
 
 
 def axis_paths(name: str, truth: Formula) -> tuple[str, ...]:
@@ -67,7 +123,7 @@ def axis_paths(name: str, truth: Formula) -> tuple[str, ...]:
     ('truth.random.school.variance.Intercept',)
     """
     found = setting(name, truth)
-    return found.paths if found else ()
+    return (*found.paths, *found.affects) if found else ()
 
 
 def setting(name: str, truth: Formula) -> Setting | None:
@@ -75,8 +131,14 @@ def setting(name: str, truth: Formula) -> Setting | None:
     if name in SHORT_NAMES:
         return _short(name, truth)
     match name.split("."):
-        case ["design", "clusters" | "cluster_size" as key]:
-            return _plain(name, SIZE_KINDS[key])
+        case ["design", "clusters"]:
+            return _plain(name, SIZE_KINDS["clusters"])
+        case ["design", "cluster_size"]:
+            return _sizes(name)
+        case ["design", "cluster_size", "arms", arm] if arm.isdecimal():
+            return _plain(name, values.ARM_SIZE, affects=_all_sizes())
+        case ["design", "cluster_size", "arms", arm, key] if arm.isdecimal() and key in SIZES_KINDS:
+            return _plain(name, SIZES_KINDS[key], affects=_all_sizes())
         case ["truth", "residual_variance"]:
             return _plain(name, values.RESIDUAL_VARIANCE)
         case ["truth", "residual_sd"]:
@@ -84,23 +146,72 @@ def setting(name: str, truth: Formula) -> Setting | None:
         case ["truth", "fixed", term]:
             found = find_term(truth.fixed, term)
             return _plain(f"truth.fixed.{found}", values.EFFECT) if found else None
+        case ["truth", "fixed", term, "d" | "r2" as unit] if found := find_term(truth.fixed, term):
+            return _in_units(f"truth.fixed.{found}", unit) if found != INTERCEPT or unit == "d" else None
         case ["truth", "random", group, *rest] if group == truth.group:
             return _random(rest, truth)
-        case ["predictors", predictor, "distribution"]:
-            plain = _plain(name, values.DISTRIBUTION)
-            # What else a predictor has depends on its distribution.
-            others = tuple(f"predictors.{predictor}.{key}" for key in ("mean", "sd", "redraw"))
-            return Setting(name, (name, *others), plain.kind, plain.apply)
-        case ["predictors", _, key] if key in PREDICTOR_KINDS:
-            return _plain(name, PREDICTOR_KINDS[key])
+        case ["truth", "errors", "variance_ratio", _]:
+            return _plain(name, values.VARIANCE_RATIO)
+        case ["correlation", pair]:
+            return _plain(correlation_key(pair), values.PLAIN_CORRELATION)
+        case ["predictors", predictor, key] if key in PREDICTOR_KINDS:
+            return _plain(name, PREDICTOR_KINDS[key], affects=_beside(f"predictors.{predictor}", key, PREDICTOR_KINDS))
+    table, _, key = name.rpartition(".")
+    if key in OTHER_KINDS.get(table, ()):
+        kinds = OTHER_KINDS[table]
+        affects = _all_sizes() if table == "design.cluster_size" else _beside(table, key, kinds)
+        return _plain(name, kinds[key], affects=affects)
     return None
 
 
-def _plain(path: str, kind: Kind, rank: int = 0, name: str = "") -> Setting:
+#: Keys that leave a predictor's other keys as they are.
+_ALONE = ("mean", "sd", "redraw", "icc", "shares", "start", "step", "values")
+
+
+def _beside(table: str, key: str, kinds: Iterable[str]) -> tuple[str, ...]:
+    """Keys beside one that may come and go with it: what a distribution needs, or is at a limit."""
+    if key in _ALONE or table == "missing":
+        return ()
+    return tuple(f"{table}.{other}" for other in kinds if other != key)
+
+
+@cache
+def _all_sizes() -> tuple[str, ...]:
+    size = "design.cluster_size"
+    below = [f"{size}.{key}" for key in SIZES_KINDS]
+    arms = [f"{size}.arms.{arm}" for arm in range(1, MOST_ARMS + 1)]
+    return (size, *below, *arms, *(f"{arm}.{key}" for arm in arms for key in SIZES_KINDS))
+
+
+def _sizes(name: str, rank: int = 0) -> Setting:
+    """Sizes of all clusters; a number is the mean where the file gives a distribution with a mean."""
+    path = "design.cluster_size"
+
+    def assign(flat: Flat, value: Any) -> None:
+        if isinstance(value, int) and f"{path}.mean" in flat:
+            flat[f"{path}.mean"] = float(value)
+            return
+        for key in [key for key in flat if key.startswith(f"{path}.")]:
+            del flat[key]
+        flat[path] = value
+
+    return Setting(name, (path,), SIZE_KINDS["cluster_size"], assign, rank, affects=_all_sizes())
+
+
+def _plain(path: str, kind: Kind, rank: int = 0, name: str = "", affects: tuple[str, ...] = ()) -> Setting:
     def assign(flat: Flat, value: Any) -> None:
         flat[path] = value
 
-    return Setting(name or path, (path,), kind, assign, rank)
+    return Setting(name or path, (path,), kind, assign, rank, affects=affects)
+
+
+def _in_units(path: str, unit: str) -> Setting:
+    """An effect in standard units, for the number or the table that the file gives."""
+
+    def assign(flat: Flat, value: Any) -> None:
+        flat[path] = restated(flat.get(path), unit, value)
+
+    return Setting(f"{path}.{unit}", (path,), values.NUMBER if unit == "d" else values.R2, assign)
 
 
 def _squared(name: str, path: str, kind: Kind) -> Setting:
@@ -122,6 +233,9 @@ def _random(rest: Sequence[str], truth: Formula) -> Setting | None:
             return _plain(correlation_path(truth, columns[pair[0]], columns[pair[1]]), values.CORRELATION)
         case ["covariance"]:
             return _whole_covariance(truth)
+        case [key] if key in EFFECT_KINDS:
+            table = f"truth.random.{truth.group}"
+            return _plain(f"{table}.{key}", EFFECT_KINDS[key], affects=_beside(table, key, EFFECT_KINDS))
     return None
 
 
@@ -146,8 +260,10 @@ def _short(name: str, truth: Formula) -> Setting | None:
     intercept = variance_path(truth, INTERCEPT) if INTERCEPT in columns else None
     residual = "truth.residual_variance"
     match name:
-        case "clusters" | "cluster_size":
-            return _plain(f"design.{name}", SIZE_KINDS[name], rank, name)
+        case "clusters":
+            return _plain("design.clusters", SIZE_KINDS[name], rank, name)
+        case "cluster_size":
+            return _sizes(name, rank)
         case "icc" if intercept:
             return _scaled(name, (intercept, residual), values.ICC, lambda icc: icc / (1 - icc), rank)
         case "variance_ratio" if intercept:

@@ -7,27 +7,39 @@ covariance matrix becomes variances and correlations, terms are named as in the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .contrasts import read_contrasts
 from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
 from .estimators import check_estimator, needs_random_term, own_formula, own_keys
+from .factors import expand
+from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
 from .formula import FormulaError, find_term, parse_formula, random_term_text
 from .grid import Given
 from .inference import check_inference, df_rules
-from .model import Formula, Method, term_variables
+from .least_squares import analysed, check_least_squares
+from .missing import PREVIOUS
+from .model import CENTRINGS, LEAST_SQUARES, Effect, Formula, Method, source_of, term_variables
+from .predictors import base_columns, base_levels
 from .prior import Prior
 from .problems import Problems, close_match
-from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
+from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, PredictorTable, RandomTable, TruthTable
 
 __all__ = ["Base", "formula_key", "named_formulas", "read_base"]
 
 # Words of formulas, and of estimands ("var:x" would be a variance and a product).
 _RESERVED = ("Intercept", "True", "False", "None", "icc", "var", "sd", "cov", "cor")
+# Words that would be read as something else where a predictor is named.
+_TAKEN = (*CENTRINGS, PREVIOUS)
+
+T = TypeVar("T")
 
 DEFAULT_METHOD = MethodTable(name="reml")
+
+
+Factors = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +69,42 @@ def read_base(
     methods: Sequence[MethodTable],
     problems: Problems,
     contrasts: Sequence[ContrastTable] = (),
+    correlation: Mapping[str, float] | None = None,
+    missing: MissingTable | None = None,
 ) -> Base | None:
     """The study without its grid; None if its formula cannot be used. Adds all that is wrong to `problems`."""
-    formula = _truth_formula(truth, problems)
-    read_methods = _methods(methods or [DEFAULT_METHOD], formula, problems)
+    found = {name: base_columns(name, table) for name, table in predictors.items()}
+    factors = {name: columns for name, columns in found.items() if columns}
+    formula = _truth_formula(truth, factors, problems)
+    level = base_levels(predictors)
+    read_methods = _methods(methods or [DEFAULT_METHOD], formula, factors, level, problems)
     if formula is None:
         return None
     read_methods = read_contrasts(contrasts, formula, read_methods, problems)
-    known = _check_names(formula, predictors, read_methods, problems)
+    beside = named_elsewhere(truth, correlation or {}, missing, predictors)
+    known = _check_names(formula, predictors, read_methods, problems, factors, beside)
     priors: dict[str, Prior] = {}
     random = _random(truth.random, formula, priors, problems)
     # A stand-in for values that cannot be used, so that none of them counts as missing too.
     scale, random_flat = random or ("", dict.fromkeys(covariance_paths(formula), 0.0))
     residual, residual_flat = _residual(truth, priors, problems)
     flat = {
-        **{f"design.{key}": value for key, value in _set_values(design)},
-        **_fixed(truth.fixed, formula, priors, problems),
+        **flat_table("design", design),
+        **_fixed(truth.fixed, formula, priors, problems, factors),
         **random_flat,
         **residual_flat,
-        **{f"predictors.{name}.{key}": v for name, table in predictors.items() for key, v in _set_values(table)},
+        **flat_shape(truth.random, formula),
+        **(flat_table("truth.errors", truth.errors) if truth.errors else {}),
+        **(flat_table("missing", missing) if missing else {}),
+        **predictor_values(predictors),
+        **predictor_correlations(correlation or {}, problems),
     }
-    given = Given(formula, tuple(sorted(predictors)), scale, residual)
+    given = Given(formula, tuple(sorted(predictors)), scale, residual, tuple(flat), factors)
     sound = known and random is not None
     return Base(flat, priors, _required(given), given, read_methods, sound)
 
 
-def _certain(value: float | Prior, path: str, priors: dict[str, Prior]) -> float:
+def _certain(value: T | Prior, path: str, priors: dict[str, Prior]) -> T | float:
     """The value, or the mean of a prior, which is kept under its path."""
     if not isinstance(value, Prior):
         return value
@@ -95,14 +117,14 @@ def _or_guess(word: str, known: Iterable[str]) -> str:
     return f', or did you mean "{guess}"?' if guess else ""
 
 
-def _set_values(table: DesignTable | PredictorTable) -> list[tuple[str, Any]]:
-    return [(key, value) for key, value in table if value is not None]
-
-
 def _required(given: Given) -> tuple[str, ...]:
     formula = given.truth
     return (
-        "design.clusters",
+        *(
+            ()
+            if any(re.fullmatch(r"predictors\.\w+\.clusters", path) for path in given.paths)
+            else ("design.clusters",)
+        ),
         "design.cluster_size",
         *(f"truth.fixed.{term}" for term in formula.fixed),
         *(variance_path(formula, column) for column in formula.random_columns),
@@ -113,7 +135,10 @@ def _required(given: Given) -> tuple[str, ...]:
 
 def named_formulas(truth: Formula, methods: Sequence[Method]) -> dict[str, Formula]:
     """Each formula of a study by the key that gives it."""
-    return {"truth.formula": truth} | {formula_key(truth, method): method.formula for method in methods}
+    found = {"truth.formula": truth}
+    for method in methods:
+        found.setdefault(formula_key(truth, method), method.formula)
+    return found
 
 
 def formula_key(truth: Formula, method: Method) -> str:
@@ -121,9 +146,11 @@ def formula_key(truth: Formula, method: Method) -> str:
     return "truth.formula" if method.formula.text == truth.text else f"method.{method.name}.formula"
 
 
-def _parse(key: str, text: str, problems: Problems, group: str = "cluster", *, random: bool = True) -> Formula | None:
+def _parse(
+    key: str, text: str, problems: Problems, factors: Factors, group: str = "cluster", *, random: bool = True
+) -> Formula | None:
     try:
-        formula = parse_formula(text)
+        formula = expand(parse_formula(text), factors)
     except FormulaError as error:
         problems.add_value(key, text, error.reason)
         return None
@@ -133,8 +160,8 @@ def _parse(key: str, text: str, problems: Problems, group: str = "cluster", *, r
     return formula
 
 
-def _truth_formula(truth: TruthTable, problems: Problems) -> Formula | None:
-    formula = _parse("truth.formula", truth.formula, problems)
+def _truth_formula(truth: TruthTable, factors: Factors, problems: Problems) -> Formula | None:
+    formula = _parse("truth.formula", truth.formula, problems, factors)
     if formula and "." in formula.group:
         repair = f"write {formula.group.replace('.', '_')} for {formula.group}"
         problems.add_value("truth.formula", truth.formula, f"must have a grouping factor without a dot; {repair}")
@@ -142,7 +169,13 @@ def _truth_formula(truth: TruthTable, problems: Problems) -> Formula | None:
     return formula
 
 
-def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Problems) -> tuple[Method, ...]:
+def _methods(
+    tables: Sequence[MethodTable],
+    truth: Formula | None,
+    factors: Factors,
+    level: Mapping[str, int | None],
+    problems: Problems,
+) -> tuple[Method, ...]:
     methods: list[Method] = []
     group = truth.group if truth else "cluster"
     for position, table in enumerate(tables, start=1):
@@ -152,7 +185,8 @@ def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Pro
             problems.add_value(f"{key}.name", table.name, text)
         formula = truth
         if table.formula is not None:
-            formula = _parse(f"{key}.formula", table.formula, problems, group, random=needs_random_term(table))
+            mixed = table.estimator not in LEAST_SQUARES and needs_random_term(table)
+            formula = _parse(f"{key}.formula", table.formula, problems, factors, group, random=mixed)
         if formula is None:
             continue
         if truth and formula.response != truth.response:
@@ -161,54 +195,92 @@ def _methods(tables: Sequence[MethodTable], truth: Formula | None, problems: Pro
         if truth and formula.random and formula.group != truth.group:
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
+        compare = None
+        if table.compare is not None:
+            compare = _parse(f"{key}.compare", table.compare, problems, factors, group, random=False)
         method = Method(
-            table.name, own_formula(table, formula), table.estimator, table.reml, df_rules(table, problems), table.singular_df,
-            table.alpha,
+            table.name, own_formula(table, analysed(formula, table.estimator, level)), table.estimator, table.reml,
+            df_rules(table, problems), table.singular_df, table.alpha,
             intervals=table.intervals, variance_intervals=table.variance_intervals,
-            compare=None if table.compare is None else _parse(f"{key}.compare", table.compare, problems, group, random=False),
+            compare=compare,
             reference=table.reference or "asymptotic", draws=table.draws or 999,
-            **own_keys(table),
+            robust=table.robust, weights=table.weights, **own_keys(table),
         )  # fmt: skip
+        check_least_squares(table, method, formula, problems)
         check_inference(table, method, problems)
         check_estimator(table, method, problems)
         methods.append(method)
     return tuple(methods)
 
 
-def _check_names(truth: Formula, predictors: Mapping[str, Any], methods: Sequence[Method], problems: Problems) -> bool:
+def _check_names(
+    truth: Formula,
+    predictors: Mapping[str, Any],
+    methods: Sequence[Method],
+    problems: Problems,
+    factors: Factors,
+    beside: Collection[str],
+) -> bool:
     """Every predictor is used and well named; and every variable has a predictor, which is returned."""
     used: set[str] = set()
+    known = True
     for key, formula in named_formulas(truth, methods).items():
         variables = [v for term in (*formula.fixed, *formula.random_columns) for v in term_variables(term)]
-        used.update(variables)
-        for name in dict.fromkeys(variables):
-            if name not in predictors:
-                repair = f"add [predictors.{name}]{_or_guess(name, predictors)}"
-                problems.add_value(key, formula.text, f"uses {name}, which is no predictor of the study; {repair}")
+        for variable in dict.fromkeys(variables):
+            name = source_of(variable)[0]
+            used.add(name)
+            if text := _unknown(variable, predictors, factors):
+                problems.add_value(key, formula.text, text)
+                known = False
     for name in predictors:
         key = f"predictors.{name}"
         if not re.fullmatch(r"[^\W\d_]\w*", name):
             problems.add(key, "must be named by letters, digits and _, a letter first; rename it")
-        elif name in _RESERVED:
-            problems.add(key, f"must not be named like one of {', '.join(_RESERVED)}; rename it")
+        elif name in (*_RESERVED, *_TAKEN):
+            problems.add(key, f"must not be named like one of {', '.join((*_RESERVED, *_TAKEN))}; rename it")
         elif name in (truth.response, truth.group):
             problems.add(key, f"has the name of the response or the grouping factor of {truth.text}; rename one")
-        elif name not in used:
+        elif name not in used and name not in beside:
             problems.add(key, f"is used by no formula; remove it, or add {name} to truth.formula with its true value")
-    return used <= set(predictors)
+    return known
+
+
+def _unknown(variable: str, predictors: Mapping[str, Any], factors: Factors) -> str | None:
+    """What to do about a variable that no predictor gives; None if one does."""
+    name, made = source_of(variable)
+    if name not in predictors:
+        repair = f"add [predictors.{name}]{_or_guess(name, predictors)}"
+        return f"uses {variable}, which is no predictor of the study; {repair}"
+    if made.startswith("[") and variable not in factors.get(name, ()):
+        if name not in factors:
+            return f'uses {variable}, and {name} has no categories; write {name}, or set distribution = "categorical"'
+        return f"uses {variable}, which is no column of {name}; use {' or '.join(factors[name])}"
+    if made in CENTRINGS and name in factors:
+        return f"uses {variable}, and {name} has categories, which cannot be centred; write {name}"
+    return None
 
 
 def _fixed(
-    fixed: Mapping[str, float | Prior], formula: Formula, priors: dict[str, Prior], problems: Problems
+    fixed: Mapping[str, float | Prior | Effect],
+    formula: Formula,
+    priors: dict[str, Prior],
+    problems: Problems,
+    factors: Factors,
 ) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in fixed.items():
         key, term = f"truth.fixed.{name}", find_term(formula.fixed, name)
-        if term is None:
+        shown = value.table() if isinstance(value, Effect) else value
+        if columns := next((factors[v] for v in term_variables(name) if v in factors), ()):
+            each = ", ".join(f'"{column}" = ...' for column in columns)
+            text = f"must have a value for each column, {', '.join(columns)}; write {each if name in factors else 'one for each'}"
+            problems.add_number(key, shown, text)
+            flat |= {f"truth.fixed.{column}": 0.0 for column in columns if name in factors}  # a stand-in
+        elif term is None:
             repair = f"add {name} to the formula or remove it here{_or_guess(name, formula.fixed)}"
-            problems.add_number(key, value, f"must be a fixed term of {formula.text}; {repair}")
+            problems.add_number(key, shown, f"must be a fixed term of {formula.text}; {repair}")
         elif f"truth.fixed.{term}" in flat:
-            problems.add_number(key, value, f"must be given once, and the term {term} is given twice; remove one")
+            problems.add_number(key, shown, f"must be given once, and the term {term} is given twice; remove one")
         else:
             flat[f"truth.fixed.{term}"] = _certain(value, f"truth.fixed.{term}", priors)
     return flat

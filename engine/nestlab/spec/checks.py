@@ -5,51 +5,36 @@ Results depend on little of a condition (the levels, the layout), so they are re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from .base import formula_key, named_formulas
 from .formula import random_term_text
-from .model import INTERCEPT, Formula, Layout, Method, term_variables
+from .model import CENTRINGS, INTERCEPT, Errors, Formula, Layout, Method, Missing, Predictor, source_of, term_variables
+from .paths import rows_reasons, variable_levels
+from .predictors import predictor_words
 from .problems import Problem, Problems
+from .sizes import layout_words, longest
 
-__all__ = ["LEAST_BLOCK", "MOST_BLOCK", "Checks", "Structure", "block_size", "layout_of"]
+__all__ = ["Checks", "Structure"]
 
-MOST_BLOCK = 512
-LEAST_BLOCK = 16
-_BLOCK_BYTES = 32 * 2**20
-
-Levels = tuple[tuple[str, Literal[1, 2], str], ...]  # (name, level, distribution) of each predictor
+Predictors = tuple[Predictor, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What the levels of the predictors decide. level_1: how many vary within clusters."""
+    """What predictors, errors and missing rows decide.
 
-    path: Literal["moments", "rows"]
-    level_1: int
-    problems: tuple[Problem, ...]
-
-
-@lru_cache(maxsize=4096)
-def layout_of(clusters: int, cluster_size: int | tuple[int, ...]) -> Layout:
-    return Layout((cluster_size,) * clusters if isinstance(cluster_size, int) else cluster_size)
-
-
-def block_size(clusters: int, level_1: int) -> int:
-    """Replicates that share one stream: 512, halved while a block's Gram would take more than 32 MiB, 16 at least.
-
-    >>> block_size(20, 1), block_size(10_000, 1)
-    (512, 64)
+    reasons: why rows have to be drawn; level_1: columns of level-1 predictors; made: columns that the truth makes of these, by
+    centring and multiplying.
     """
-    d = 1 + level_1
-    doubles = clusters * (d * (d + 1) // 2 + d + 1)
-    size = MOST_BLOCK
-    while doubles * 8 * size > _BLOCK_BYTES and size > LEAST_BLOCK:
-        size //= 2
-    return size
+
+    reasons: tuple[str, ...]
+    level_1: int
+    made: int
+    problems: tuple[Problem, ...]
 
 
 class Checks:
@@ -58,78 +43,128 @@ class Checks:
     def __init__(self, truth: Formula, methods: Sequence[Method]) -> None:
         self.truth = truth
         self.methods = methods
-        self._structures: dict[Levels, Structure] = {}
-        self._layouts: dict[tuple[Any, ...], tuple[Problem, ...]] = {}
+        self._structures: dict[Any, Structure] = {}
+        self._layouts: dict[Any, tuple[Problem, ...]] = {}
 
-    def structure(self, levels: Levels) -> Structure:
-        """The path, the number of level-1 predictors, and what the levels forbid."""
-        if levels not in self._structures:
-            self._structures[levels] = self._structure({name: level for name, level, _ in levels})
-        return self._structures[levels]
+    def structure(self, predictors: Predictors, errors: Errors, missing: Missing | None) -> Structure:
+        """Why rows are drawn, the number of level-1 columns, and what the predictors forbid."""
+        key = (predictors, errors, missing)
+        if key not in self._structures:
+            self._structures[key] = self._structure(*key)
+        return self._structures[key]
 
-    def layout(self, clusters: int, cluster_size: int | tuple[int, ...], levels: Levels) -> tuple[Problem, ...]:
+    def layout(self, layout: Layout, predictors: Predictors) -> tuple[Problem, ...]:
         """What the numbers of clusters and rows forbid."""
-        key = (clusters, cluster_size, levels)
+        key = (layout, predictors)
         if key not in self._layouts:
-            self._layouts[key] = self._layout(clusters, cluster_size, levels)
+            self._layouts[key] = self._layout(layout, predictors)
         return self._layouts[key]
 
-    def _structure(self, level: Mapping[str, int]) -> Structure:
+    def _structure(self, predictors: Predictors, errors: Errors, missing: Missing | None) -> Structure:
         problems = Problems()
+        level = variable_levels(predictors)
+        constant = {p.name for p in predictors if p.level == 2}
+        for key, formula in named_formulas(self.truth, self.methods).items():
+            for variable in dict.fromkeys(
+                v for t in (*formula.fixed, *formula.random_columns) for v in term_variables(t)
+            ):
+                name, made = source_of(variable)
+                if made in CENTRINGS and name in constant:
+                    repair = f"write {name}, or set predictors.{name}.level to 1"
+                    text = f"must centre level-1 predictors only, and {name} is constant within a cluster; {repair}"
+                    problems.add_value(key, formula.text, text)
+        if problems:
+            return Structure((), 0, 0, tuple(problems))
         for key, formula in named_formulas(self.truth, self.methods).items():
             for column in formula.random_columns:
-                between = [v for v in term_variables(column) if level[v] == 2]
-                if between:
-                    what = column if between == [column] else f"{' and '.join(between)} in {column}"
-                    names = " and ".join(f"predictors.{v}.level" for v in between)
+                if refusal := _not_random(column, level, predictors):
+                    problems.add_value(key, formula.text, refusal)
+        products = set(_level_1_products(self.truth, level).values())
+        for key, formula in named_formulas(self.truth, self.methods).items():
+            for product, part in _level_1_products(formula, level).items():
+                if part not in products:
                     problems.add_value(
                         key,
                         formula.text,
-                        f"must have random slopes of level-1 predictors only, and {what} is constant "
-                        f"within a cluster; remove {column} from the random term or set {names} to 1",
+                        f"must not multiply level-1 predictors ({product}) unless truth.formula does; add "
+                        f"{product} to truth.formula with the true value 0",
                     )
-        rows = bool(_level_1_products(self.truth, level))
-        for key, formula in named_formulas(self.truth, self.methods).items():
-            products = _level_1_products(formula, level)
-            if products and not rows:
-                problems.add_value(
-                    key,
-                    formula.text,
-                    f"must not multiply level-1 predictors ({products[0]}) unless truth.formula does; add "
-                    f"{products[0]} to truth.formula with the true value 0",
-                )
-        return Structure("rows" if rows else "moments", sum(v == 1 for v in level.values()), tuple(problems))
+                    break
+        reasons = rows_reasons(self.truth, predictors, errors, missing)
+        level_1 = sum(len(p.columns) for p in predictors if p.level == 1)
+        parts = {_level_1_part(term, level) for term in (*self.truth.fixed, *self.truth.random_columns)}
+        plain = {frozenset({column}) for p in predictors for column in p.columns}
+        return Structure(reasons, level_1, len(parts - plain - {frozenset()}), tuple(problems))
 
-    def _layout(self, clusters: int, cluster_size: int | tuple[int, ...], levels: Levels) -> tuple[Problem, ...]:
+    def _layout(self, layout: Layout, predictors: Predictors) -> tuple[Problem, ...]:
         problems = Problems()
-        if not isinstance(cluster_size, int) and len(cluster_size) != clusters:
-            text = (
-                f"must have one size per cluster, {clusters} (design.clusters) and not {len(cluster_size)}; "
-                "correct the list or the number of clusters"
-            )
-            problems.add_value("design.cluster_size", cluster_size, text)
-            return tuple(problems)
-        layout = layout_of(clusters, cluster_size)
-        for name, level, distribution in levels:
-            if distribution == "balanced" and level == 1 and max(layout.sizes) == 1:
-                text = (
-                    f"must be 2 or more in some cluster, or the balanced predictor {name} is 0 in every row; raise it"
-                )
-                problems.add_value("design.cluster_size", cluster_size, text)
+        for predictor in predictors:
+            if predictor.level == 1 and (text := _rows_refusal(predictor, layout)):
+                problems.add_value("design.cluster_size", layout_words(layout), text)
         for method in self.methods:
-            for text in _too_few(method, layout, {name: level for name, level, _ in levels}):
+            for text in _too_few(method, layout, variable_levels(predictors)):
                 problems.add_value(formula_key(self.truth, method), method.formula.text, text)
         return tuple(problems)
 
 
-def _level_1_products(formula: Formula, level: Mapping[str, int]) -> list[str]:
+def _not_random(column: str, level: Mapping[str, int], predictors: Predictors) -> str | None:
+    """What to do about a random column that is constant within clusters; None for one that varies."""
+    between = [v for v in term_variables(column) if level[v] == 2]
+    if not between:
+        return None
+    what = column if between == [column] else f"{' and '.join(between)} in {column}"
+    names = [f"predictors.{v}.level" for v in between if source_of(v)[1] != "between"]
+    repair = f"remove {column} from the random term"
+    arms = [p.name for p in predictors if p.distribution == "arms" and p.name in between]
+    if names:
+        repair += f" or set {' and '.join(names)} to 1"
+    if arms:
+        repair += f" (level = 1 lets an arm have a random effect: (0 + {arms[0]} | ...))"
+    return f"must have random slopes of level-1 predictors only, and {what} is constant within a cluster; {repair}"
+
+
+def _rows_refusal(predictor: Predictor, layout: Layout) -> str | None:
+    """What to do about sizes that a level-1 predictor cannot have."""
+    name, kind = predictor.name, predictor.distribution
+    if kind == "balanced" and max(layout.sizes) == 1:
+        return f"must be 2 or more in some cluster, or the balanced predictor {name} is 0 in every row; raise it"
+    if layout.redrawn and not predictor.redraw and kind not in _BY_PLACE:
+        return (
+            f"must not be redrawn beside {name}, which is drawn once at level 1; remove predictors.{name}.redraw, or add "
+            "redraw = false to the sizes"
+        )
+    length = len(predictor.sequences[0]) if predictor.sequences else len(predictor.values) if kind == "period" else 0
+    if not length:
+        return None
+    most = longest(layout)
+    per = predictor_words(predictor)["rows_per_period"]
+    if most > length:
+        rows = "no bound" if most == math.inf else f"up to {most:g} rows"
+        repair = (
+            "write sizes that have one"
+            if most == math.inf
+            else "add periods, raise rows_per_period, or lower the sizes"
+        )
+        return f"must be at most {length}, the rows of the schedule {name}, and clusters have {rows}; {repair}"
+    if most <= length - per:
+        return f"must be more than {length - per} in some cluster, or the last period of {name} has no row; raise it"
+    return None
+
+
+#: Level-1 predictors whose values depend on the row's place in its cluster only.
+_BY_PLACE = ("balanced", "time", "list", "schedule", "period", "arms")
+
+
+def _level_1_products(formula: Formula, level: Mapping[str, int]) -> dict[str, frozenset[str]]:
+    """The level-1 variables of each term that multiplies two or more of them."""
     terms = (*formula.fixed, *formula.random_columns)
-    return [term for term in terms if sum(level[v] == 1 for v in term_variables(term)) >= 2]
+    parts = {term: _level_1_part(term, level) for term in terms}
+    return {term: part for term, part in parts.items() if len(part) > 1}
 
 
 def _too_few(method: Method, layout: Layout, level: Mapping[str, int]) -> list[str]:
     """lme4's rules: more rows than random effects of each term, and than fixed effects; and enough clusters."""
-    texts = []
+    texts = _too_few_for_least_squares(method, layout)
     for term in method.formula.random:
         effects = layout.clusters * len(term.columns)
         if layout.rows <= effects:
@@ -153,6 +188,22 @@ def _too_few(method: Method, layout: Layout, level: Mapping[str, int]) -> list[s
                 f"({', '.join(multiples)}) with {layout.clusters} clusters; raise design.clusters or use fewer terms"
             )
     return texts
+
+
+def _too_few_for_least_squares(method: Method, layout: Layout) -> list[str]:
+    """Degrees of freedom that effects or means of clusters leave."""
+    p, clusters = len(method.formula.fixed), layout.clusters
+    if method.estimator == "fixed-effects" and layout.rows <= clusters + p:
+        return [
+            f"must have fewer fixed terms than rows beyond one a cluster, and {', '.join(method.formula.fixed)} stand beside "
+            f"the effects of {clusters} clusters for {layout.rows} rows; raise design.cluster_size or use fewer terms"
+        ]
+    if method.estimator == "cluster-means" and clusters <= p:
+        return [
+            f"must have fewer fixed terms than clusters, whose means are the data, and has {p} for {clusters}; raise "
+            "design.clusters or use fewer terms"
+        ]
+    return []
 
 
 def _level_1_part(term: str, level: Mapping[str, int]) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -138,14 +138,14 @@ def weights_of(contrast: Contrast, fixed: Sequence[str]) -> np.ndarray[tuple[int
     return matrix
 
 
-def true_contrast(contrast: Contrast, truth: Truth | DrawnTruth) -> Any:
-    """The true value, an array for drawn truths; nan for a joint hypothesis."""
+def true_contrast(contrast: Contrast, truth: Truth | DrawnTruth, values: Mapping[str, Any]) -> Any:
+    """The true value, an array for drawn truths; nan for a joint hypothesis. values: true ones of terms."""
     if contrast.joint:
         return math.nan
     value: Any = 0.0
     for term, weight in contrast.weights[0]:
-        name = find_term(truth.formula.fixed, term)
-        value = value + weight * (truth.fixed[truth.formula.fixed.index(name)] if name is not None else 0.0)
+        name = find_term(values, term)
+        value = value + weight * (values[name] if name is not None else 0.0)
     if contrast.standardise is None:
         return value
     variance: Any = truth.residual_variance

@@ -3,16 +3,20 @@
 Names: a fixed effect by its term; `var:<group>:<column>`, `cov:<group>:<a>:<b>` for columns of one random term,
 `var:residual`; derived from those: `sd:...`, `cor:...` (undefined where a variance is 0: nan), and
 icc = intercept variance / (intercept variance + residual variance), the other slopes' predictors at 0.
+
+The residual variance is the stated one: where errors differ, that of rows whose predictors with a variance ratio are 0, in the
+mean over clusters.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from .centred import centred_columns, centred_values
 from .contrasts import true_contrast
 from .formula import canonical_term, find_term, same_term
 from .model import INTERCEPT, Condition, Contrast, Formula, Truth
@@ -29,8 +33,8 @@ def estimands(
 ) -> dict[str, float]:
     """The true value of each estimand, in order: fixed, contrasts, variances, covariances, residual, then the derived ones.
 
-    Terms and random columns that only a method has stand after those of the truth, with a true value of 0. Where values have
-    priors, those at their means.
+    Terms and random columns that only a method has stand after those of the truth, with a true value of 0; those on centred
+    predictors with what the truth says in other ones (`centred`). Where values have priors, those at their means.
     """
     found = _values(condition.truth, method_formulas, contrasts)
     return {name: float(value) for name, value in found.items()}
@@ -62,12 +66,14 @@ def _values(
     group = truth.formula.group or next((formula.group for formula in formulas if formula.random), "")
     columns = _distinct(column for formula in formulas for column in formula.random_columns)
     couples = _couples(formulas, columns)
-    variances = {column: _covariance(truth, column, column) for column in columns}
-    covariances = {(a, b): _covariance(truth, a, b) for a, b in couples}
+    alike = centred_columns(truth.formula, method_formulas)
+    variances = {column: _covariance(truth, alike, column, column) for column in columns}
+    covariances = {(a, b): _covariance(truth, alike, a, b) for a, b in couples}
     residual = truth.residual_variance
     fixed = _distinct(term for formula in formulas for term in formula.fixed)
-    values: dict[str, Any] = {term: _fixed(truth, term) for term in fixed}
-    values |= {contrast.name: true_contrast(contrast, truth) for contrast in contrasts}
+    other = centred_values(truth.formula, lambda term: _fixed(truth, term), method_formulas)
+    values: dict[str, Any] = {term: other.get(canonical_term(term), _fixed(truth, term)) for term in fixed}
+    values |= {contrast.name: true_contrast(contrast, truth, values) for contrast in contrasts}
     values |= {f"var:{group}:{column}": variance for column, variance in variances.items()}
     values |= {f"cov:{group}:{a}:{b}": covariance for (a, b), covariance in covariances.items()}
     values["var:residual"] = residual
@@ -135,9 +141,9 @@ def _fixed(truth: Truth | DrawnTruth, term: str) -> Any:
     return 0.0 if name is None else truth.fixed[truth.formula.fixed.index(name)]
 
 
-def _covariance(truth: Truth | DrawnTruth, a: str, b: str) -> Any:
+def _covariance(truth: Truth | DrawnTruth, alike: Mapping[str, str], a: str, b: str) -> Any:
     columns = truth.formula.random_columns
-    found = [find_term(columns, column) for column in (a, b)]
+    found = [find_term(columns, alike.get(column, column)) for column in (a, b)]
     if found[0] is None or found[1] is None:
         return 0.0
     return truth.covariance[columns.index(found[0])][columns.index(found[1])]

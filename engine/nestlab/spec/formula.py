@@ -11,12 +11,14 @@ depend on the order of their factors: "z:x" means "x:z" (`same_term`, `find_term
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from .model import INTERCEPT, Formula, RandomTerm, term_variables
+from .model import CENTRINGS, INTERCEPT, Formula, RandomTerm, source_of, term_variables
+from .problems import close_match
 
 __all__ = [
     "MAX_FIXED",
@@ -28,6 +30,8 @@ __all__ = [
     "parse_formula",
     "random_term_text",
     "same_term",
+    "shield",
+    "unshield",
 ]
 
 MAX_FIXED = 12
@@ -42,6 +46,7 @@ class _Token(NamedTuple):
 _TOKEN = re.compile(
     r"(?P<name>[^\W\d_][\w.]*)|(?P<number>\d+\.?\d*|\.\d+)|(?P<operator>\*\*|\|\||[-+*:()|~^/])|(?P<odd>\S)"
 )
+_VARIABLE = re.compile(r"\b(?:within|between|center)\s*\(\s*[^\W\d_]\w*\s*\)|(?<![\w.])[^\W\d_]\w*\[[\w-]+\]")
 _CALL = re.compile(r"(?P<name>[^\W\d][\w.]*)\s*\(")
 _RANDOM = _Token("name", "( | )")
 _RESERVED = {INTERCEPT, "True", "False", "None"}
@@ -82,6 +87,32 @@ def canonical_term(term: str) -> str:
     return ":".join(sorted(term.split(":")))
 
 
+def shield(text: str) -> tuple[str, dict[str, str]]:
+    """The formula with a plain name for each within(x), between(x), center(x) and k[b], and what these names stand for.
+
+    >>> shield("y ~ within( x ) + k[b]")
+    ('y ~ variable0q + variable1q', {'variable0q': 'within(x)', 'variable1q': 'k[b]'})
+    """
+    words: dict[str, str] = {}
+    spelled: dict[str, str] = {}
+
+    def name(match: re.Match[str]) -> str:
+        found = "".join(match.group().split())
+        if found not in spelled:
+            spelled[found] = next(w for i in itertools.count(len(words)) if (w := f"variable{i}q") not in text)
+            words[spelled[found]] = found
+        return spelled[found]
+
+    return _VARIABLE.sub(name, text), words
+
+
+def unshield(text: str, words: Mapping[str, str]) -> str:
+    """A text with what was written in place of plain names."""
+    for word, written in words.items():
+        text = text.replace(word, written)
+    return text
+
+
 def same_term(a: str, b: str) -> bool:
     """Whether two names mean one term.
 
@@ -114,10 +145,11 @@ def parse_formula(text: str) -> Formula:
     [('Intercept',), ('x',)]
     """
     text = " ".join(text.split())
+    plain, words = shield(text)
     try:
-        return _parse(text)
+        return _parse(plain, text, words)
     except _RefusedError as refused:
-        raise FormulaError(text, str(refused)) from None
+        raise FormulaError(text, unshield(str(refused), words)) from None
 
 
 def formula_text(formula: Formula) -> str:
@@ -143,11 +175,10 @@ def _sum_text(terms: Sequence[str]) -> str:
     return " + ".join([intercept, *(term for term in terms if term != INTERCEPT)])
 
 
-def _parse(text: str) -> Formula:
+def _parse(text: str, written: str, words: Mapping[str, str]) -> Formula:
+    """text: with plain names in place of words such as within(x); written: as people wrote it."""
     if call := _CALL.search(text):
-        raise _RefusedError(
-            f"calls such as {call['name']}(...) are not possible in a study formula; give the variable as a predictor"
-        )
+        raise _RefusedError(_no_call(call["name"]))
     tokens = _tokens(text)
     tildes = [i for i, token in enumerate(tokens) if token.text == "~"]
     if len(tildes) != 1:
@@ -160,14 +191,24 @@ def _parse(text: str) -> Formula:
     random = tuple(term for left, bar, right in bars for term in _random_terms(left, bar, right))
     if not fixed:
         raise _RefusedError("must have a fixed term; add 1, an intercept")
+    fixed = tuple(unshield(term, words) for term in fixed)
+    random = tuple(RandomTerm(term.group, tuple(unshield(c, words) for c in term.columns)) for term in random)
     _check_limits(response, fixed, random)
-    return Formula(text=text, response=response, fixed=fixed, random=random)
+    return Formula(text=written, response=response, fixed=fixed, random=random)
+
+
+def _no_call(name: str) -> str:
+    if name in CENTRINGS:
+        return f"{name}(...) takes one predictor; write {name}(x)"
+    guess = close_match(name, CENTRINGS)
+    repair = f"did you mean {guess}(...)?" if guess else "give the variable as a predictor"
+    return f"calls such as {name}(...) are not possible in a study formula; {repair}"
 
 
 def _check_limits(response: str, fixed: tuple[str, ...], random: tuple[RandomTerm, ...]) -> None:
     columns = [column for term in random for column in term.columns]
     groups = sorted({term.group for term in random})
-    if any(response in term_variables(term) for term in (*fixed, *columns)):
+    if any(response == source_of(v)[0] for term in (*fixed, *columns) for v in term_variables(term)):
         raise _RefusedError(f"the response {response} may not be a predictor; remove it from the right side")
     if len(fixed) > MAX_FIXED:
         raise _RefusedError(f"has {len(fixed)} fixed terms; at most {MAX_FIXED} are possible: remove some")

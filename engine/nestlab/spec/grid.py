@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from .axes import PREDICTOR_KINDS, SHORT_NAMES, SIZE_KINDS, Setting, setting
+from .axes import FIRST_KEYS, OTHER_KINDS, SHORT_NAMES, SIZE_KINDS, Setting, setting
 from .covariance import correlation_path, pairs, variance_path
 from .formula import formula_text
-from .model import FactorValue, Formula
+from .model import INTERCEPT, FactorValue, Formula
 from .prior import Prior, looks_like_prior
-from .problems import Problems, close_path, show
+from .problems import Problems, close_path, nearest, show
 
 __all__ = ["MOST_CONDITIONS", "Given", "Grid", "raw_points", "read_grid"]
 
@@ -30,13 +30,15 @@ class Given:
     """What the study file gives that decides which axes it may have.
 
     scale: "variance", "sd" or "covariance" of the random effects; residual: "residual_variance" or "residual_sd"; ""
-    where the file gives none.
+    where the file gives none. paths: of all values that it gives; factors: the columns of predictors with categories.
     """
 
     truth: Formula
     predictors: tuple[str, ...]
     scale: str
     residual: str
+    paths: tuple[str, ...] = ()
+    factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,11 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def _is_value(path: str, table: Mapping[str, Any]) -> bool:
     """Whether a table is a prior of the value at `path` rather than a table of paths below it."""
     match path.split("."):
-        case ["design" | "predictors" | "truth"] | ["predictors", _] | ["truth", "fixed" | "random"]:
+        case ["design" | "predictors" | "truth" | "missing" | "correlation", *_] if len(path.split(".")) == 1:
+            return False
+        case ["predictors", _] | ["truth", "fixed" | "random" | "errors"] | ["missing", "weibull" | "at_random"]:
+            return False
+        case ["design", "cluster_size", *_] if table.get("distribution") not in ("normal", "beta", "pilot"):
             return False
         case ["truth", "random", _] | ["truth", "random", _, "variance" | "sd" | "correlation"]:
             return False
@@ -238,18 +244,31 @@ class _Reader:
 
 def _refusal(name: str, found: Setting | None, given: Given) -> str | None:
     """Why the study cannot have this axis: what is allowed, and the repair."""
-    first, _, rest = name.partition(".")
+    first = name.partition(".")[0]
     if first in _NO_AXES:
         return f"{first} is the same in all conditions; remove it here, and run one study per {first} if you must"
     if name == "truth.formula":
         return "the formula is the same in all conditions; keep every term and vary its true value (0 removes it)"
     if name in SHORT_NAMES:
         return None if found else _short_refusal(name, given.truth)
-    if first == "predictors" and found and rest.split(".")[0] not in given.predictors:
+    columns = {*given.predictors, *(c for cs in given.factors.values() for c in cs)}
+    if found and first in ("correlation", "truth") and (unknown := sorted(_predictors_of(name) - columns)):
+        return f"names {unknown[0]}, which is no predictor of the study; {nearest(unknown[0], sorted(columns))}"
+    if found and not _predictors_of(name) <= columns:
         found = None
     if found is None:
         return f"names nothing that can vary; {_other_names(name, given)}"
     return _scale_refusal(name, given)
+
+
+def _predictors_of(name: str) -> set[str]:
+    """The predictors that an axis names outside formulas."""
+    match name.split("."):
+        case ["predictors", predictor, *_] | ["truth", "errors", "variance_ratio", predictor]:
+            return {predictor}
+        case ["correlation", pair]:
+            return set(pair.split(":"))
+    return set()
 
 
 def _other_names(name: str, given: Given) -> str:
@@ -276,6 +295,12 @@ def _short_refusal(name: str, truth: Formula) -> str:
 def _scale_refusal(name: str, given: Given) -> str | None:
     """An axis on a variance given as sd, or its reverse."""
     parts = name.split(".")
+    if (
+        parts[:2] == ["truth", "random"]
+        and parts[3:4]
+        and parts[3] not in ("variance", "sd", "covariance", "correlation")
+    ):
+        return None
     if parts[:2] in (["truth", "residual_variance"], ["truth", "residual_sd"]):
         if given.residual in ("", parts[1]):
             return None
@@ -296,9 +321,12 @@ def _known(given: Given) -> list[str]:
     truth, columns = given.truth, given.truth.random_columns
     known = [*SHORT_NAMES, *(f"design.{key}" for key in SIZE_KINDS), f"truth.{given.residual or 'residual_variance'}"]
     known += [f"truth.fixed.{term}" for term in truth.fixed]
+    known += [f"truth.fixed.{term}.{unit}" for term in truth.fixed for unit in ("d", "r2") if term != INTERCEPT]
     known += [_spelled(variance_path(truth, column), given) for column in columns]
     known += [correlation_path(truth, columns[i], columns[j]) for i, j in pairs(truth)]
-    known += [f"predictors.{name}.{key}" for name in given.predictors for key in PREDICTOR_KINDS]
+    known += [f"predictors.{name}.{key}" for name in given.predictors for key in FIRST_KEYS]
+    known += [f"{table}.{key}" for table, kinds in OTHER_KINDS.items() for key in kinds]
+    known += [path for path in given.paths if path not in known and setting(path, truth)]
     return [name for name in known if name not in SHORT_NAMES or setting(name, truth)]
 
 

@@ -10,15 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
 
 from .covariance import pairs
+from .errors import error_words
 from .formula import formula_text
-from .model import Condition, Contrast, Formula, Layout, Method, Predictor, Truth
+from .missing import missing_words
+from .model import NORMAL, Condition, Contrast, Formula, Layout, Method, Predictor, Truth
+from .predictors import predictor_words
 from .prior import Prior
+from .shapes import shape_words
+from .sizes import layout_words, size_words
 
 __all__ = [
     "DERIVED_PATHS",
@@ -31,6 +36,7 @@ __all__ = [
     "key_words",
     "layout_key",
     "result_key",
+    "sizes_key",
 ]
 
 DRAW_VERSION = 1  # raised when the same key comes to draw other numbers
@@ -71,6 +77,11 @@ def data_key(condition: Condition) -> str:
     }
     if condition.priors:
         identity["priors"] = [[name, _drawn(value)] for name, value in condition.priors]
+    identity |= _sizes(condition.layout)
+    if condition.correlations:
+        identity["correlations"] = condition.correlations
+    if condition.missing is not None:
+        identity["missing"] = missing_words(condition.missing)
     return _sha256(identity)
 
 
@@ -87,7 +98,12 @@ def layout_key(condition: Condition, name: str) -> str:
         "layout": _layout(condition.layout),
         "predictor": {predictor.name: _predictor(predictor)},
     }
-    return _sha256(identity)
+    return _sha256(identity | _sizes(condition.layout))
+
+
+def sizes_key(condition: Condition) -> str:
+    """The key of cluster sizes that are drawn once: conditions that share seed, clusters and distributions share them."""
+    return _sha256({"draw_version": DRAW_VERSION, "seed": condition.seed} | _sizes(condition.layout))
 
 
 def result_key(data_key: str, method: Method) -> str:
@@ -107,6 +123,10 @@ def result_key(data_key: str, method: Method) -> str:
         identity["compare"] = {"null": _formula(method.compare), "reference": method.reference}
     if method.random:
         identity["draws"] = method.draws
+    if method.robust is not None:
+        identity["robust"] = method.robust
+    if method.weights is not None:
+        identity["weights"] = method.weights
     if method.intervals != "t" or method.variance_intervals:
         identity["intervals"] = [method.intervals, method.variance_intervals, float(method.alpha)]
     if method.select is not None:
@@ -143,6 +163,16 @@ def _layout(layout: Layout) -> tuple[tuple[int, int], ...]:
     return tuple((len(list(run)), size) for size, run in groupby(layout.sizes))
 
 
+@lru_cache(maxsize=4096)
+def _sizes(layout: Layout) -> dict[str, Any]:
+    """The distributions of the sizes, where they have any."""
+    if not layout.drawn:
+        return {}
+    return {
+        "sizes": [[clusters, None if sizes is None else _keyed(size_words(sizes))] for clusters, sizes in layout.drawn]
+    }
+
+
 def _formula(formula: Formula) -> dict[str, Any]:
     return {
         "fixed": formula.fixed,
@@ -151,20 +181,64 @@ def _formula(formula: Formula) -> dict[str, Any]:
 
 
 def _truth(truth: Truth) -> dict[str, Any]:
-    return {
+    identity: dict[str, Any] = {
         "formula": _formula(truth.formula),
         "fixed": [float(value) for value in truth.fixed],
         "covariance": [[float(value) for value in row] for row in truth.covariance],
         "residual_variance": float(truth.residual_variance),
     }
+    if errors := error_words(truth.errors):
+        identity["errors"] = errors
+    if truth.random != NORMAL:
+        identity["random"] = shape_words(truth.random)
+    return identity
 
 
+@lru_cache(maxsize=4096)
 def _predictor(predictor: Predictor) -> dict[str, Any]:
-    """A predictor in the study file's words; a balanced one has neither mean nor sd and is never redrawn."""
-    made: dict[str, Any] = {"level": predictor.level, "distribution": predictor.distribution}
-    if predictor.distribution == "normal":
-        made |= {"mean": float(predictor.mean), "sd": float(predictor.sd), "redraw": predictor.redraw}
-    return made
+    """A predictor in the study file's words, with digests of long lists."""
+    return _keyed(predictor_words(predictor))
+
+
+#: Longer lists are described, and identified, by their digest.
+_LISTED = 20
+
+
+def _keyed(words: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _list_digest(value) if _is_long(value) else value for key, value in words.items()}
+
+
+@lru_cache(maxsize=4096)
+def _described_predictor(predictor: Predictor) -> dict[str, Any]:
+    """Words for people: a list of many numbers becomes their count, mean, sd and digest."""
+    return {key: _summary(value) if _is_long(value) else value for key, value in predictor_words(predictor).items()}
+
+
+@lru_cache(maxsize=4096)
+def _described_sizes(layout: Layout) -> Any:
+    def described(words: Any) -> Any:
+        if not isinstance(words, Mapping):
+            return words
+        return {key: _summary(value) if _is_long(value) else described(value) for key, value in words.items()}
+
+    return described(layout_words(layout))
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, list | tuple) and sum(len(v) if isinstance(v, list) else 1 for v in value) > _LISTED
+
+
+def _list_digest(values: Sequence[Any]) -> str:
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+
+def _summary(values: Sequence[Any]) -> str:
+    digest = _list_digest(values)[:12]
+    if isinstance(values[0], list):
+        return f"{len(values)} lists of {len(values[0])}, sha256 {digest}"
+    mean = math.fsum(values) / len(values)
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+    return f"{len(values)} numbers, mean {mean:.6g}, sd {sd:.6g}, sha256 {digest}"
 
 
 def describe(condition: Condition) -> dict[str, Any]:
@@ -174,7 +248,6 @@ def describe(condition: Condition) -> dict[str, Any]:
     written out, so that equal conditions have equal descriptions. prior: by the axis's name, only where there is one; the
     truth beside it is at the means.
     """
-    sizes = condition.layout.sizes
     truth = condition.truth
     priors = {name: value.text if isinstance(value, Prior) else float(value) for name, value in condition.priors}
     return {
@@ -183,16 +256,23 @@ def describe(condition: Condition) -> dict[str, Any]:
         "block_size": condition.block_size,
         "draw_version": DRAW_VERSION,
         "design": {
-            "clusters": len(sizes),
-            "cluster_size": sizes[0] if len(set(sizes)) == 1 else list(sizes),
+            "clusters": condition.layout.clusters,
+            "cluster_size": _described_sizes(condition.layout),
         },
         "truth": {
             "formula": formula_text(truth.formula),
             "fixed": dict(zip(truth.formula.fixed, (float(value) for value in truth.fixed), strict=True)),
             "random": {truth.formula.group: _random(truth, condition.held)} if truth.formula.random else {},
             "residual_variance": float(truth.residual_variance),
+            **({"errors": errors} if (errors := error_words(truth.errors)) else {}),
         },
-        "predictors": {predictor.name: _predictor(predictor) for predictor in condition.predictors},
+        "predictors": {predictor.name: dict(_described_predictor(predictor)) for predictor in condition.predictors},
+        **(
+            {"correlation": {f"{a}:{b}": float(r) for a, b, r in condition.correlations}}
+            if condition.correlations
+            else {}
+        ),
+        **({"missing": missing_words(condition.missing)} if condition.missing else {}),
         **({"prior": priors} if priors else {}),
     }
 
@@ -214,7 +294,7 @@ def _leaves(tables: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def _random(truth: Truth, held: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def _random(truth: Truth, held: Mapping[str, float]) -> dict[str, Any]:
     columns = truth.formula.random_columns
     covariance = truth.covariance
     return {
@@ -224,6 +304,7 @@ def _random(truth: Truth, held: Mapping[str, float]) -> dict[str, dict[str, floa
             for i, j in pairs(truth.formula)
         }
         | dict(held),
+        **({} if truth.random == NORMAL else shape_words(truth.random)),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .comparison import compare
-from .model import Method
+from .model import LEAST_SQUARES, Method
 from .problems import Problems
 from .tables import MethodTable
 
@@ -14,15 +14,46 @@ def df_rules(table: MethodTable, problems: Problems) -> tuple[str, ...]:
     """The rules of a method, which its estimator and criterion must allow."""
     key = f"method.{table.name}.df"
     if table.df is None:
-        return ("satterthwaite",) if table.estimator == "lmm" else ("z",)
+        return (_default_rule(table),)
     shown = table.df[0] if len(table.df) == 1 else list(table.df)
-    if table.estimator != "lmm" and any(rule in ("satterthwaite", "kenward-roger") for rule in table.df):
+    if text := _not_of_robust(table):
+        problems.add_value(key, shown, text)
+    elif table.estimator in LEAST_SQUARES:
+        pass
+    elif table.estimator != "lmm" and not set(table.df) <= {"z", "residual", "between-within"}:
         text = 'must be "z", "residual" or "between-within" for this estimator; write one of these, or remove estimator'
         problems.add_value(key, shown, text)
     elif "kenward-roger" in table.df and not table.reml:
         text = 'must leave out "kenward-roger", which needs REML; remove reml = false, or write "satterthwaite"'
         problems.add_value(key, shown, text)
     return table.df
+
+
+def _default_rule(table: MethodTable) -> str:
+    if table.robust is not None:
+        return "bell-mccaffrey" if table.robust == "CR2" else "clusters"
+    if table.estimator in LEAST_SQUARES:
+        return "z" if table.estimator == "gls" else "residual"
+    return "satterthwaite" if table.estimator == "lmm" else "z"
+
+
+def _not_of_robust(table: MethodTable) -> str:
+    """What is wrong with rules beside least squares or robust standard errors, or with the latter's rules without those."""
+    rules = set(table.df or ())
+    least_squares = table.estimator in LEAST_SQUARES
+    if table.robust is None:
+        possible = table.estimator in ("lmm", *LEAST_SQUARES)
+        needing = [f'"{rule}"' for rule in ("clusters", "bell-mccaffrey") if rule in rules and possible]
+        if needing:
+            return f'must leave out {" and ".join(needing)}, for cluster-robust standard errors; add robust = "CR2", or remove df'
+        if least_squares and not rules <= {"z", "residual"}:
+            return f'must be "z" or "residual" for estimator = "{table.estimator}"; write one of these, or remove df'
+        return ""
+    allowed = ["z", "residual", *(["between-within"] * (not least_squares)), "clusters", "bell-mccaffrey"]
+    if table.estimator in ("lmm", *LEAST_SQUARES) and not rules <= set(allowed):
+        words = ", ".join(f'"{rule}"' for rule in allowed[:-1])
+        return f'must be {words} or "bell-mccaffrey" with robust; write one of these, or remove df'
+    return ""
 
 
 def check_inference(table: MethodTable, method: Method, problems: Problems) -> None:

@@ -21,10 +21,12 @@ __all__ = [
     "CENTRINGS",
     "DF_RULES",
     "INTERCEPT",
+    "LEAST_SQUARES",
     "NORMAL",
     "Condition",
     "Contrast",
     "Distribution",
+    "Effect",
     "Errors",
     "Formula",
     "Layout",
@@ -44,7 +46,8 @@ INTERCEPT = "Intercept"
 CENTRINGS = ("within", "between", "center")
 #: Estimators that are Python code and work on rows.
 BY_ROWS = ("statsmodels", "gee", "function")
-DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger")
+DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger", "clusters", "bell-mccaffrey")
+LEAST_SQUARES = ("ols", "fixed-effects", "cluster-means", "gls")
 
 Path = Literal["moments", "rows"]
 FactorValue = int | float | str
@@ -105,6 +108,49 @@ class Formula:
 
 
 @dataclass(frozen=True, slots=True)
+class Effect:
+    """A fixed effect in standard units, which `effects` turns into a coefficient.
+
+    kind "d": value standard deviations of the response, by "total" (random intercept and residual) or "residual" variance, per
+    unit of the term or per standard deviation of it. kind "r2": the share, in [0, 1), of the response's variance at a level that
+    the term explains; negative: of its coefficient. level: of that share, 1 within and 2 between clusters, 0 while it is not
+    known. at_means: the coefficient follows from values that have priors, at their means.
+    """
+
+    kind: Literal["d", "r2"]
+    value: float
+    by: Literal["total", "residual"] = "total"
+    per: Literal["unit", "sd"] = "unit"
+    negative: bool = False
+    level: Literal[0, 1, 2] = 0
+    at_means: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def text(self) -> str:
+        """For people: "d = 0.3 by total variance", "r2 = 0.1 of level 1, negative"."""
+        return f"{self.kind} = {self.value:.10g} {self.unit}" + (
+            ", at the means of the priors" if self.at_means else ""
+        )
+
+    @property
+    def unit(self) -> str:
+        """What the number counts: "by total variance", "by residual variance, per sd", "of level 2"."""
+        if self.kind == "d":
+            return f"by {self.by} variance" + (", per sd" if self.per == "sd" else "")
+        return (f"of level {self.level}" if self.level else "of its level") + (", negative" if self.negative else "")
+
+    def table(self) -> dict[str, float | str]:
+        """As a study file has it, without what is at its default."""
+        given: dict[str, float | str] = {self.kind: self.value}
+        given |= {"by": self.by} if self.by != "total" else {}
+        given |= {"per": self.per} if self.per != "unit" else {}
+        return given | ({"sign": "-"} if self.negative else {})
+
+
+@dataclass(frozen=True, slots=True)
 class Distribution:
     """A distribution but for its mean and variance, which are stated elsewhere; it is rescaled to them.
 
@@ -132,7 +178,8 @@ class Predictor:
     "binary" (0/1, 1 with probability `mean`); "categorical" (categories with probabilities `shares`, columns by `coding`);
     "time" (0, 1, ... by the row in its cluster, times `sd`, plus `mean`); "list" (`values` by row in its cluster, repeated, or by
     cluster at level 2); "resampled" (from `values`, with replacement); "schedule" (`sequences` of clusters in turn, each a value
-    for every period, the row in its cluster); "arms" (0 in the first arms[0] clusters, 1 in the next arms[1], ...).
+    for every row in its cluster); "period" (`values`, the number of the period of every row in its cluster; with categories
+    "0", "1", ... its columns are contrasts); "arms" (0 in the first arms[0] clusters, 1 in the next arms[1], ...).
 
     redraw: False keeps one draw for all replicates. Time, list and schedule are never redrawn; balanced and arms are not unless
     redraw is given at level 2, where they are then allocated to clusters at random. icc: of a level-1 predictor, the share of its
@@ -156,8 +203,8 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The variables that it gives to formulas: its name, or of a categorical one a contrast for all but one category."""
-        if self.distribution != "categorical":
+        """The variables that it gives to formulas: its name, or where it has categories a contrast for all but one of them."""
+        if not self.categories:
             return (self.name,)
         kept = self.categories[1:] if self.coding == "treatment" else self.categories[:-1]
         return tuple(f"{self.name}[{category}]" for category in kept)
@@ -169,7 +216,7 @@ class Errors:
 
     ratios: predictors whose unit multiplies the variance, which is the stated one where they are 0. cluster_cv: coefficient of
     variation of the clusters' residual variances, lognormal with the stated mean. ar1: correlation of neighbouring rows of a
-    cluster, in (-1, 1), of a stationary autoregression.
+    cluster, in (-1, 1), of an autoregression of constant variance; its first rows and innovations have the distribution.
     """
 
     distribution: Distribution = NORMAL
@@ -289,15 +336,17 @@ class Method:
     alpha is the level of tests and 1 - coverage of intervals, in (0, 1). contrasts: those of the study that it estimates.
     intervals: of fixed effects, by the rules of df ("t"), or one kind for all of them; variance_intervals: of variances, sds and
     correlations, if any. compare: the null model of a likelihood ratio test, whose p value is by `reference`. draws: of the
-    bootstrap, and of simulated null distributions. select: the method reports its formula's model or `compare`'s, the one that
-    the test at level select_alpha, or the AIC, chooses. working, covariance: of a GEE, its correlation structure and its standard
+    bootstrap, and of simulated null distributions. robust: cluster-robust standard errors in place of the model's; weights:
+    of cluster means. "gls" knows the true variances. The formula of least squares has no random part, and that of "fixed-
+    effects" no term that clusters absorb. select: the method reports its formula's model or `compare`'s, the one that the
+    test at level select_alpha, or the AIC, chooses. working, covariance: of a GEE, its correlation structure and its standard
     errors. function: "module:function"; digest: the SHA-256 of that module's source, "" until it is looked up. max_failed: the
     share of replicates without an optimum above which a condition ends early; it changes no replicate.
     """
 
     name: str
     formula: Formula
-    estimator: Literal["lmm", "statsmodels", "gee", "function"] = "lmm"
+    estimator: Literal["lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means", "gls"] = "lmm"
     reml: bool = True
     df: tuple[str, ...] = ("satterthwaite",)
     singular_df: Literal["lmertest", "refit"] = "lmertest"
@@ -308,6 +357,8 @@ class Method:
     compare: Formula | None = None
     reference: Literal["asymptotic", "chisq", "exact", "bootstrap"] = "asymptotic"
     draws: int = 999
+    robust: Literal["CR0", "CR1", "CR1S", "CR2"] | None = None
+    weights: Literal["size"] | None = None
     select: Literal["lrt", "aic"] | None = None
     select_alpha: float = 0.05
     working: Literal["exchangeable", "independence", "ar1"] = "exchangeable"
@@ -330,6 +381,11 @@ class Method:
     def tests_ratio(self) -> bool:
         """Whether a likelihood ratio test is its result, and not only what selects a model."""
         return self.compare is not None and self.select is None
+
+    @property
+    def least_squares(self) -> bool:
+        """Whether it has no random effects: least squares, from the Gram."""
+        return self.estimator in LEAST_SQUARES
 
     @property
     def random(self) -> bool:
@@ -355,7 +411,8 @@ class Condition:
     factors: the grid's axes and their values here, for people; they are not part of the identity.
     path: "moments" draws sufficient statistics, "rows" draws rows and streams them into the same statistics.
     predictors: in order of name. block_size: replicates that share one random stream. held: correlations "a:b" that the
-    covariance cannot show, because a variance is 0 here; for descriptions only. priors: (axis, prior) of each value of the
+    covariance cannot show, because a variance is 0 here; for descriptions only. stated: fixed effects that the file gives in
+    standard units, by term, of which the truth has the coefficients; likewise. priors: (axis, prior) of each value of the
     truth that every replicate draws anew, in the order in which they act (`uncertain`); the truth then holds their means.
     A number instead of a prior is a short name (icc = 0.2) that is held while what it multiplies is drawn. correlations: of pairs
     of predictors of one level, as they are, not of normal scores behind them.
@@ -372,10 +429,11 @@ class Condition:
     priors: tuple[tuple[str, Prior | float], ...] = ()
     correlations: tuple[tuple[str, str, float], ...] = ()
     missing: Missing | None = None
+    stated: Mapping[str, Effect] = field(default_factory=dict, compare=False)
 
     @property
     def uneven(self) -> bool:
-        """Whether numbers of rows differ between replicates."""
+        """Whether replicates differ in their rows: sizes that are redrawn, or rows that are missing."""
         return self.layout.redrawn or self.missing is not None
 
     def predictor(self, name: str) -> Predictor:

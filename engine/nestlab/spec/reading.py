@@ -101,7 +101,9 @@ def _report(
     key, last = _dotted(location, data), str(location[-1])
     if fault["type"] == "extra_forbidden":
         guess = nearest(last, _known_keys(model, location[:-1]))
-        if location[0] == "design" and last in SHORT_NAMES:
+        if location[:2] == ("design", "cluster_size") and "arms" in data["design"]["cluster_size"]:
+            guess = "write it in the table of each arm" if last in guess else guess
+        elif location[0] == "design" and last in SHORT_NAMES:
             guess = f"write {last} in [grid], as an axis"
         problems.add_value(key, fault["input"], f"is no key of a study file; {guess}")
         return [key, *_guessed(key, guess)]
@@ -142,6 +144,8 @@ def _reason(fault: ErrorDetails) -> str:
         return f"must be a table; write [[{top}]] and its keys below"
     if fault["type"] in ("model_type", "dict_type", "model_attributes_type"):
         return f"must be a table; write [{'.'.join(map(str, fault['loc']))}] and its keys below"
+    if fault["loc"][-1] == "arms":
+        return "must be a list, a size for each arm; write arms = [1, 20], say"
     if fault["type"] in ("list_type", "tuple_type"):
         return f"must be a list of tables; write [[{top}]] before each"
     return f"{fault['msg'].lower()}; correct it"
@@ -149,11 +153,12 @@ def _reason(fault: ErrorDetails) -> str:
 
 def _dotted(location: Location, data: Mapping[str, Any]) -> str:
     """The dotted path of a location; a method or contrast goes by its name where it has one, else by its place."""
-    words = [str(word) for word in location]
+    words = [str(word + 1 if isinstance(word, int) else word) for word in location]
     if len(location) > 1 and location[0] in _LISTS and isinstance(location[1], int):
         table = data[str(location[0])][location[1]]
         name = table.get("name") if isinstance(table, Mapping) else None
-        words[1] = name if isinstance(name, str) and name and location[-1] != "name" else str(location[1] + 1)
+        if isinstance(name, str) and name and location[-1] != "name":
+            words[1] = name
     return ".".join(words)
 
 
@@ -168,6 +173,8 @@ def _concerned(location: Location) -> list[str]:
             return [f"truth.random.{group}"]
         case ["truth", "residual_sd"]:
             return ["truth.residual_variance"]
+        case ["design", "cluster_size", *_]:
+            return ["design.cluster_size"]
     return []
 
 
@@ -178,28 +185,36 @@ def _guessed(key: str, guess: str) -> list[str]:
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """The keys of the table at a location."""
-    from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, RandomTable, TruthTable
+    from . import stopping, tables
 
     match list(location):
         case []:
             table: type[BaseModel] = model
         case ["design"]:
-            table = DesignTable
+            table = tables.DesignTable
+        case ["design", "cluster_size", "arms", _] | ["design", "cluster_size"]:
+            table = tables.SizesTable
         case ["truth"]:
-            table = TruthTable
+            table = tables.TruthTable
+        case ["truth", "errors"]:
+            table = tables.ErrorsTable
         case ["truth", "random", _]:
-            table = RandomTable
+            table = tables.RandomTable
+        case ["missing"]:
+            table = tables.MissingTable
+        case ["missing", "weibull"]:
+            table = tables.WeibullTable
+        case ["missing", "at_random"]:
+            table = tables.AtRandomTable
         case ["predictors", _]:
-            table = PredictorTable
+            table = tables.PredictorTable
         case ["replications", *_]:
-            from .stopping import TargetTable
-
-            table = TargetTable
+            table = stopping.TargetTable
         case ["contrast", _]:
-            table = ContrastTable
+            table = tables.ContrastTable
         case _:
-            table = MethodTable
-    return list(table.model_fields)
+            table = tables.MethodTable
+    return [key for key in table.model_fields if key != "source"]
 
 
 def _take_out(data: dict[str, Any], location: Location, kind: str) -> None:

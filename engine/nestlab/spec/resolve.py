@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any
 
+from .association import MadeCorrelations, read_correlations
 from .axes import axis_paths, setting
 from .base import Base, read_base
-from .checks import Checks, Levels, block_size, layout_of
+from .checks import Checks, Structure
 from .covariance import (
     correlations,
     held_correlations,
@@ -20,11 +20,18 @@ from .covariance import (
     true_covariance,
     variance_path,
 )
+from .effects import converted, take_stated
+from .errors import ERRORS, MadeErrors, MadeShape, read_effects, read_errors
 from .grid import Grid, read_grid
-from .model import Condition, FactorValue, Method, Predictor, Truth
+from .least_squares import check_known_variances, check_levels
+from .missing import MadeMissing, read_missing
+from .model import Condition, Errors, FactorValue, Layout, Method, Predictor, Truth
+from .paths import block_size, is_plain, path_of
+from .predictors import read_predictor
 from .prior import Prior
 from .problems import Problem, Problems, show
-from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, TruthTable
+from .sizes import SIZE, MadeLayout, read_layout
+from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, PredictorTable, TruthTable
 from .uncertain import steps
 
 __all__ = ["Resolved", "resolve"]
@@ -49,6 +56,8 @@ def resolve(
     predictors: Mapping[str, PredictorTable],
     methods: Sequence[MethodTable],
     contrasts: Sequence[ContrastTable] = (),
+    correlation: Mapping[str, float] | None = None,
+    missing: MissingTable | None = None,
     grid: Mapping[str, Any],
     prior: Mapping[str, Any],
     problems: Problems,
@@ -58,13 +67,14 @@ def resolve(
 
     expand: False checks the file without its points, for a file of which a part could not be read.
     """
-    base = read_base(design, truth, predictors, methods, problems, contrasts)
+    base = read_base(design, truth, predictors, methods, problems, contrasts, correlation, missing)
     if base is None:
         return None
     before = len(problems)
     axes = read_grid(grid, prior, base.given, problems)
     _check_required(base, axes, problems)
     _check_priors(base, axes, problems)
+    check_levels(base.methods, sorted(axes.sets), problems)
     if not expand or len(problems) > before or not base.sound:
         return None
     return Resolved(_conditions(seed, base, axes, problems), base.methods)
@@ -73,7 +83,7 @@ def resolve(
 def _check_required(base: Base, grid: Grid, problems: Problems) -> None:
     given = grid.sets.union(base.flat)
     for path in base.required:
-        if path in given:
+        if path in given or (path == SIZE and any(other.startswith(f"{SIZE}.") for other in given)):
             continue
         table, _, word = path.rpartition(".")
         if table.startswith(("truth.fixed", "truth.random")):
@@ -93,10 +103,12 @@ def _check_priors(base: Base, grid: Grid, problems: Problems) -> None:
         for path in own.intersection(grid.settings[name].paths):
             text = f"must be the only prior that sets {path}; remove it or the one in [truth]"
             problems.add_value(f"prior.{name}", prior.text, text)
+    drawn = [*own, *(path for name in grid.priors for path in grid.settings[name].paths)]
+    check_known_variances(base.methods, drawn, problems)
 
 
 def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[Condition, ...]:
-    build = _Builder(seed, base)
+    build = _Builder(seed, base, grid.sets)
     own = [(axis, prior) for name, prior in base.priors.items() if (axis := setting(name, base.truth))]
     axes = grid.in_order()
     found: dict[Problem, list[Mapping[str, FactorValue]]] = {}
@@ -109,12 +121,16 @@ def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[
             each.apply(flat, value.mean if isinstance(value, Prior) else value)
         drawn = steps([*own, *given])
         factors = grid.factors(point)
-        trouble = build.problems(flat, drawn)
+        stated = take_stated(flat, base.truth.fixed)
+        parts = build.parts(flat)
+        trouble = parts if isinstance(parts, tuple) else build.problems(flat, drawn, parts)
+        condition = None
+        if not trouble and not isinstance(parts, tuple):
+            condition, trouble = converted(build.condition(flat, factors, drawn, parts), stated)
         for problem in trouble:
             found.setdefault(problem, []).append(factors)
-        if trouble:
+        if condition is None or trouble:
             continue
-        condition = build.condition(flat, factors, drawn)
         same = conditions.setdefault(condition, condition)
         if same is not condition:
             repeated.append((same, condition))
@@ -159,26 +175,87 @@ def _places(factors: Mapping[str, FactorValue]) -> str:
     return ", ".join(f"{name} = {show(value)}" for name, value in factors.items())
 
 
-class _Builder:
-    """Checks and freezes the flat values of one condition."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What one condition is made of beside its true values."""
 
-    def __init__(self, seed: int, base: Base) -> None:
+    predictors: tuple[Predictor, ...]
+    layout: Layout
+    correlations: tuple[tuple[str, str, float], ...]
+    errors: Errors
+    effects: MadeShape
+    missing: MadeMissing
+    structure: Structure
+
+
+class _Builder:
+    """Checks and freezes the flat values of one condition. sets: the keys that axes set."""
+
+    def __init__(self, seed: int, base: Base, sets: frozenset[str]) -> None:
         self.seed = seed
         self.base = base
+        self.sets = sets
         self.checks = Checks(base.truth, base.methods)
         self.fixed = [f"truth.fixed.{term}" for term in base.truth.fixed]
         self.variances = [variance_path(base.truth, column) for column in base.truth.random_columns]
+        random = f"truth.random.{base.truth.group}"
+        true = ("truth.fixed.", "truth.residual_", f"{random}.variance.", f"{random}.correlation.")
+        self.others = sorted(path for path in sets.union(base.flat) if not path.startswith(true))
+        self._parts: dict[tuple[Any, ...], _Parts | tuple[Problem, ...]] = {}
 
-    def levels(self, flat: Flat) -> Levels:
-        names = self.base.given.predictors
-        return tuple((n, flat[f"predictors.{n}.level"], flat[f"predictors.{n}.distribution"]) for n in names)
+    def parts(self, flat: Flat) -> _Parts | tuple[Problem, ...]:
+        """The parts of a condition, or what is wrong with them."""
+        key = tuple([flat.get(path) for path in self.others])
+        if key not in self._parts:
+            self._parts[key] = self._made(flat)
+        return self._parts[key]
 
-    def problems(self, flat: Flat, drawn: Sequence[tuple[str, Prior | float]]) -> tuple[Problem, ...]:
-        levels = self.levels(flat)
+    def _made(self, flat: Flat) -> _Parts | tuple[Problem, ...]:
+        made = [
+            read_predictor(flat, name, varies=f"predictors.{name}.distribution" in self.sets)
+            for name in self.base.given.predictors
+        ]
+        problems = Problems()
+        for each in made:
+            problems.extend(each.problems)
+        predictors = tuple(each.predictor for each in made if each.predictor is not None)
+        problems.extend(self._other_columns(predictors))
+        if problems:
+            return tuple(problems)
+        columns = tuple(column for predictor in predictors for column in predictor.columns)
+        layout = read_layout(flat, [p for p in predictors if p.distribution == "arms"])
+        group = self.base.truth.group
+        errors = read_errors(flat, columns, varies=f"{ERRORS}.distribution" in self.sets)
+        effects = read_effects(flat, group, varies=f"truth.random.{group}.distribution" in self.sets)
+        missing = read_missing(flat, columns)
+        correlations = read_correlations(flat, predictors)
+        others: tuple[MadeLayout | MadeErrors | MadeShape | MadeMissing | MadeCorrelations, ...]
+        others = (layout, errors, effects, missing, correlations)
+        for other in others:
+            problems.extend(other.problems)
+        if problems or layout.layout is None or errors.errors is None:
+            return tuple(problems)
+        structure = self.checks.structure(predictors, errors.errors, missing.missing)
+        if structure.problems:
+            return structure.problems
+        return _Parts(predictors, layout.layout, correlations.correlations, errors.errors, effects, missing, structure)
+
+    def _other_columns(self, predictors: Sequence[Predictor]) -> Problems:
+        """Factors whose columns are not those that the formulas name."""
+        problems = Problems()
+        for predictor in predictors:
+            named = self.base.given.factors.get(predictor.name, (predictor.name,))
+            if predictor.columns != named:
+                text = (
+                    f"must give the columns {', '.join(named)} in all conditions, and gives {', '.join(predictor.columns)} here; "
+                    "keep categories and periods, or run two studies"
+                )
+                problems.add_value(f"predictors.{predictor.name}.distribution", predictor.distribution, text)
+        return problems
+
+    def problems(self, flat: Flat, drawn: Sequence[tuple[str, Prior | float]], parts: _Parts) -> tuple[Problem, ...]:
         found = Problems()
-        found.extend(self.checks.structure(levels).problems)
-        found.extend(self.checks.layout(flat["design.clusters"], flat["design.cluster_size"], levels))
-        found.extend(_predictor_problems(flat, levels))
+        found.extend(self.checks.layout(parts.layout, parts.predictors))
         truth = self.base.truth
         if text := not_semidefinite(truth, flat):
             found.add_value(f"truth.random.{truth.group}.correlation", correlations(truth, flat), text)
@@ -191,12 +268,15 @@ class _Builder:
         return tuple(found)
 
     def condition(
-        self, flat: Flat, factors: Mapping[str, FactorValue], drawn: tuple[tuple[str, Prior | float], ...]
+        self,
+        flat: Flat,
+        factors: Mapping[str, FactorValue],
+        drawn: tuple[tuple[str, Prior | float], ...],
+        parts: _Parts,
     ) -> Condition:
-        truth, levels = self.base.truth, self.levels(flat)
-        structure = self.checks.structure(levels)
-        layout = layout_of(flat["design.clusters"], flat["design.cluster_size"])
-        return Condition(
+        truth, structure, layout = self.base.truth, parts.structure, parts.layout
+        assert parts.effects.distribution is not None, "its problems have been seen to"
+        condition = Condition(
             factors=factors,
             seed=self.seed,
             layout=layout,
@@ -205,41 +285,18 @@ class _Builder:
                 fixed=tuple(flat[path] for path in self.fixed),
                 covariance=true_covariance(truth, flat),
                 residual_variance=flat["truth.residual_variance"],
+                errors=parts.errors,
+                random=parts.effects.distribution,
             ),
-            predictors=tuple(_predictor(flat, name) for name in self.base.given.predictors),
-            path=structure.path,
+            predictors=parts.predictors,
+            path=path_of(structure.reasons),
             block_size=block_size(layout.clusters, structure.level_1),
             held=held_correlations(truth, flat),
             priors=drawn,
+            correlations=parts.correlations,
+            missing=parts.missing.missing,
         )
-
-
-@lru_cache(maxsize=4096)
-def _made(name: str, level: Any, distribution: Any, mean: float | None, sd: float | None, redraw: bool) -> Predictor:
-    if distribution == "balanced":
-        return Predictor(name, level, distribution, redraw=False)
-    return Predictor(name, level, distribution, 0.0 if mean is None else mean, 1.0 if sd is None else sd, redraw)
-
-
-def _predictor(flat: Flat, name: str) -> Predictor:
-    key = f"predictors.{name}."
-    mean, sd, redraw = flat.get(key + "mean"), flat.get(key + "sd"), flat.get(key + "redraw", True)
-    return _made(name, flat[key + "level"], flat[key + "distribution"], mean, sd, redraw)
-
-
-def _predictor_problems(flat: Flat, levels: Levels) -> Problems:
-    problems = Problems()
-    for name, _, distribution in levels:
-        if distribution != "balanced":
-            continue
-        for word in ("mean", "sd"):
-            key = f"predictors.{name}.{word}"
-            if key in flat:
-                text = (
-                    'must be absent for a balanced predictor, which is 0/1; remove it or write distribution = "normal"'
-                )
-                problems.add_number(key, flat[key], text)
-        if flat.get(f"predictors.{name}.redraw"):
-            text = "must be false or absent for a balanced predictor, the same in every replicate; remove it"
-            problems.add_value(f"predictors.{name}.redraw", True, text)
-    return problems
+        if condition.path == "moments" or is_plain(condition):
+            return condition
+        size = block_size(layout.clusters, structure.level_1 + structure.made, rows=layout.rows)
+        return replace(condition, block_size=size)

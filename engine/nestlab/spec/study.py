@@ -9,6 +9,7 @@ All problems of a file come in one StudyError, a line each.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,23 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, PrivateAttr
 
 from . import values
+from .files import read_columns
 from .model import Condition, Method
 from .problems import Problems, StudyError
 from .reading import plain, read_toml, validate
 from .resolve import Resolved, resolve
 from .stopping import Replications, Stopping, most_replications, read_stopping
-from .tables import ContrastTable, DesignTable, MethodTable, PredictorTable, Table, TruthTable
+from .tables import (
+    ArmSizesTable,
+    ContrastTable,
+    DesignTable,
+    MethodTable,
+    MissingTable,
+    PredictorTable,
+    SourcedTable,
+    Table,
+    TruthTable,
+)
 from .writing import to_toml
 
 __all__ = ["StudyError", "StudyFile"]
@@ -46,6 +58,10 @@ class StudyFile(Table):
     grid: dict[str, Any] = Field(default_factory=dict)
     prior: dict[str, Any] = Field(default_factory=dict)
     truth: TruthTable
+    correlation: dict[str, Annotated[float, PlainValidator(values.PLAIN_CORRELATION.check)]] = Field(
+        default_factory=dict
+    )
+    missing: MissingTable | None = None
     predictors: dict[str, PredictorTable] = Field(default_factory=dict)
     method: list[MethodTable] = Field(default_factory=list)
     contrast: list[ContrastTable] = Field(default_factory=list)
@@ -55,13 +71,21 @@ class StudyFile(Table):
     @classmethod
     def from_toml(cls, path: str | Path, *, seed: int | None = None, replications: int | None = None) -> StudyFile:
         """Read a study file; `seed` and `replications` replace the file's. StudyError tells all that is wrong."""
-        return cls.from_dict(read_toml(path), seed=seed, replications=replications)
+        return cls.from_dict(read_toml(path), seed=seed, replications=replications, folder=Path(path).parent)
 
     @classmethod
     def from_dict(
-        cls, data: Mapping[str, Any], *, seed: int | None = None, replications: int | None = None
+        cls,
+        data: Mapping[str, Any],
+        *,
+        seed: int | None = None,
+        replications: int | None = None,
+        folder: Path | None = None,
     ) -> StudyFile:
-        """Read a study from tables as a TOML file holds them. StudyError tells all that is wrong."""
+        """Read a study from tables as a TOML file holds them. StudyError tells all that is wrong.
+
+        folder: of data files that it names; the current one by default. Their numbers become part of the study.
+        """
         if not isinstance(data, Mapping):
             raise StudyError(
                 [f"study = {type(data).__name__}: must be a dictionary of tables; read a file by from_toml"]
@@ -69,7 +93,9 @@ class StudyFile(Table):
         changes = {"seed": seed, "replications": replications}
         tables = {**plain(data), **{key: value for key, value in changes.items() if value is not None}}
         problems = Problems()
+        unread = read_columns(tables, folder or Path(), problems)
         study, suspects = validate(cls, tables, problems)
+        suspects |= unread | _columns_of(suspects)
         if study is None:
             raise StudyError(problem.line for problem in problems)
         found = Problems()
@@ -127,6 +153,14 @@ class StudyFile(Table):
         copied._resolved = None
         return copied
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether some of its numbers are columns of data files."""
+        size = self.design.cluster_size
+        sizes = size.arms if isinstance(size, ArmSizesTable) else [size]
+        tables = [*sizes, *self.predictors.values()]
+        return any(isinstance(table, SourcedTable) and table.source is not None for table in tables)
+
     def to_dict(self) -> dict[str, Any]:
         """The study as plain tables, without what was left at its default; `from_dict` reads it back."""
         return self.model_dump(mode="json", exclude_unset=True, warnings=False)
@@ -146,6 +180,8 @@ class StudyFile(Table):
             predictors=self.predictors,
             methods=self.method,
             contrasts=self.contrast,
+            correlation=self.correlation,
+            missing=self.missing,
             grid=self.grid,
             prior=self.prior,
             problems=problems,
@@ -153,6 +189,12 @@ class StudyFile(Table):
         )
 
 
+def _columns_of(suspects: set[str]) -> set[str]:
+    """The true values of predictors whose columns are not known, as what makes them was refused."""
+    found = (re.fullmatch(r"predictors\.(\w+)\.(?:distribution|categories|coding|periods)", path) for path in suspects)
+    return {f"truth.fixed.{match[1]}" for match in found if match}
+
+
 def _judged(key: str, suspects: set[str]) -> bool:
-    """Whether a key, or a table around it, has been refused before."""
-    return any(key == suspect or key.startswith(f"{suspect}.") for suspect in suspects)
+    """Whether a key, a table around it, or a predictor whose column it is has been refused before."""
+    return any(key == suspect or key.startswith((f"{suspect}.", f"{suspect}[")) for suspect in suspects)

@@ -9,18 +9,25 @@ from dataclasses import dataclass, replace
 from keyword import iskeyword
 from typing import Any
 
-from .model import DF_RULES
+from .model import DF_RULES, LEAST_SQUARES
 from .prior import Domain, Prior, looks_like_prior, read_prior
 from .problems import close_match
+from .stated import looks_like_effect, read_effect
 
-__all__ = ["Kind"]
+__all__ = ["MADE", "MOST_VALUES", "SHAPES", "Kind", "numbers"]
 
 # Far beyond any study, and small enough that one layout fits into memory.
 _MOST_CLUSTERS = 1_000_000
 _MOST_ROWS = 1_000_000_000
 
+#: Most numbers of a list, such as a column of a file.
+MOST_VALUES = 200_000
+
 _LIKE = ' such as { distribution = "beta", mean = 0.1, sd = 0.05 }'
-_NO_PRIOR = "a prior may stand for numbers of the truth only: write a value, or several as an axis of the grid"
+_NO_PRIOR = (
+    "a prior may stand for effects, variances and correlations of the truth only: write a value, or several as an axis of "
+    "the grid"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,22 @@ class Kind:
         if isinstance(value, str) and (guess := close_match(value, self.words)):
             return f'did you mean "{guess}"?'
         return self.repair
+
+
+@dataclass(frozen=True, slots=True)
+class EffectKind(Kind):
+    """A coefficient; tables: or an effect in standard units (`stated`), which is for the truth, not a level of an axis."""
+
+    tables: bool = False
+
+    def check(self, value: object) -> Any:
+        if not looks_like_effect(value):
+            return Kind.check(self, value)
+        if not self.tables:
+            raise ValueError(
+                f"must be {self.allowed}; name the axis by the unit, truth.fixed.<term>.d or .r2, and list numbers"
+            )
+        return read_effect(value)
 
 
 def _number(text: str) -> int | float | None:
@@ -116,7 +139,18 @@ def _icc(value: object) -> float | None:
     return number if number is not None and 0 <= number < 1 else None
 
 
+_DISTRIBUTIONS_OF_SIZES = ("poisson", "negative-binomial", "uniform", "lognormal")
+
+
 def _sizes(value: object) -> int | tuple[int, ...] | None:
+    if isinstance(value, Mapping) and (
+        value.get("distribution") in _DISTRIBUTIONS_OF_SIZES[:2]
+        or not {"cv", "file", "values", "arms"}.isdisjoint(value)
+    ):
+        raise ValueError(
+            "must be a whole number or a list of one per cluster; give the distribution in [design], and name its keys as axes, "
+            "design.cluster_size.cv say"
+        )
     if not isinstance(value, list | tuple):
         return _int(value, 1, _MOST_ROWS)
     sizes = tuple(size for size in (_int(size, 1, _MOST_ROWS) for size in value) if size is not None)
@@ -135,6 +169,51 @@ def _matrix(value: object) -> tuple[tuple[float, ...], ...] | None:
             return None
         rows.append(tuple(numbers))
     return tuple(rows)
+
+
+def numbers(value: object) -> tuple[float, ...] | None:
+    """A list of finite numbers, one at least."""
+    if not isinstance(value, list | tuple) or not 0 < len(value) <= MOST_VALUES:
+        return None
+    found = [_float(item) for item in value]
+    return None if None in found else tuple(item for item in found if item is not None)
+
+
+def _sequences(value: object) -> tuple[tuple[float, ...], ...] | None:
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    rows = [row for row in map(numbers, value) if row is not None]
+    if len(rows) < len(value):
+        return None
+    if len({len(row) for row in rows}) > 1:
+        lengths = ", ".join(str(len(row)) for row in rows)
+        raise ValueError(f"must be lists of one length, and theirs are {lengths}; give each a value for every period")
+    return tuple(rows)
+
+
+def _whole_numbers(value: object, low: int, high: int, least: int) -> tuple[int, ...] | None:
+    if not isinstance(value, list | tuple) or not least <= len(value) <= MOST_VALUES:
+        return None
+    found = [_int(item, low, high) for item in value]
+    return None if None in found else tuple(item for item in found if item is not None)
+
+
+def _categories(value: object) -> tuple[str, ...] | None:
+    if not isinstance(value, list | tuple) or not 2 <= len(value) <= 20:
+        return None
+    if not all(isinstance(word, str) and re.fullmatch(r"[\w-]{1,40}", word) for word in value):
+        return None
+    return tuple(value) if len(set(value)) == len(value) else None
+
+
+def _shares(value: object) -> tuple[float, ...] | None:
+    found = numbers(value)
+    if found is None or min(found) <= 0:
+        return None
+    total = math.fsum(found)
+    if abs(total - 1) > 1e-9:
+        raise ValueError(f"must sum to 1, and sum to {total:.6g}; correct them, or remove them for equal shares")
+    return found
 
 
 def _text(value: object) -> str | None:
@@ -198,7 +277,8 @@ def _margin(value: object) -> float | tuple[float, float] | None:
 
 
 def _choice(repair: str, *words: str) -> Kind:
-    allowed = " or ".join(f'"{word}"' for word in words)
+    quoted = [f'"{word}"' for word in words]
+    allowed = " or ".join(quoted) if len(words) < 7 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
     return Kind(allowed, repair, lambda value: value if value in words else None, words)
 
 
@@ -222,7 +302,9 @@ CORRELATION = Kind(
 )
 ICC = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc, domain=Domain(0.0, 1.0, "share"))
 # What the truth may have; a continuous prior never takes the end of an open range.
-EFFECT = replace(NUMBER, domain=Domain(-math.inf, math.inf, "effect"))
+EFFECT = EffectKind(NUMBER.allowed, NUMBER.repair, NUMBER.accept, domain=Domain(-math.inf, math.inf, "effect"))
+FIXED = replace(EFFECT, tables=True)
+R2 = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc)
 RATIO = replace(NONNEGATIVE, domain=Domain(0.0, math.inf, "share"))
 VARIANCE = replace(NONNEGATIVE, domain=Domain(0.0, math.inf, "variance"))
 RESIDUAL_VARIANCE = replace(POSITIVE, domain=Domain(0.0, math.inf, "variance"))
@@ -240,9 +322,65 @@ CLUSTERS = Kind(
 CLUSTER_SIZE = Kind(
     f"a whole number from 1 to {_MOST_ROWS}, or a list of one per cluster", "write a number such as 20", _sizes
 )
+ARM_SIZE = Kind(
+    f"a whole number from 1 to {_MOST_ROWS}, or a table of a distribution",
+    "write a number such as 20",
+    lambda value: _int(value, 1, _MOST_ROWS),
+)
 MATRIX = Kind("a square matrix of finite numbers", "write rows such as [[5, 1], [1, 3]]", _matrix)
 LEVEL = Kind("1 (varies within clusters) or 2 (between them)", "write 1 or 2", lambda value: _int(value, 1, 2))
-DISTRIBUTION = _choice("choose one of the two", "normal", "balanced")
+# -- data as they are --------------------------------------------------------------------------------------------------
+SHAPES = ("normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated")
+MADE = ("balanced", "binary", "categorical", "time", "list", "resampled", "schedule", "period", "arms")
+DISTRIBUTION = _choice("use one of these", *SHAPES, *MADE)
+SHAPE = _choice("use one of these", *SHAPES)
+SIZES = _choice("use one of these", *_DISTRIBUTIONS_OF_SIZES)
+SHAPE_DF = Kind("a number from 0.1 to 1000000", "write a number such as 5", lambda value: _float(value, 0.1, 1e6))
+SKEWNESS = Kind("a number from -10 to 10", "write a number such as 1", lambda value: _float(value, -10.0, 10.0))
+SHARE = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", lambda v: _icc(v))
+OPEN_SHARE = Kind("a number between 0 and 1, neither included", "write a share such as 0.3", lambda v: _open_unit(v))
+SD_RATIO = Kind("a number from 0.001 to 1000", "write a number such as 3", lambda v: _float(v, 1e-3, 1e3))
+VARIANCE_RATIO = Kind("a number > 0", "write a ratio such as 2", lambda v: _above_zero(v))
+AR1 = Kind(
+    "a number between -1 and 1, neither included",
+    "write a correlation such as 0.4",
+    lambda v: found if (found := _float(v)) is not None and -1 < found < 1 else None,
+)
+CV = Kind("a number from 0 to 10", "write a coefficient of variation such as 0.5", lambda v: _float(v, 0.0, 10.0))
+PLAIN_CORRELATION = replace(CORRELATION, domain=None)
+STEP = Kind("a finite number other than 0", "write a number such as 1", lambda v: _float(v) or None)
+MEAN_SIZE = Kind("a number from 1 to 1000000", "write a mean size such as 20", lambda v: _float(v, 1.0, 1e6))
+MINIMUM_SIZE = Kind("a whole number from 1 to 1000000", "write a size such as 2", lambda v: _int(v, 1, 10**6))
+PERIODS = Kind("a whole number from 2 to 1000", "write a number of periods such as 4", lambda v: _int(v, 2, 1000))
+BASELINE = Kind("a whole number from 1 to 999", "write a number of periods such as 1", lambda v: _int(v, 1, 999))
+ROWS_PER_PERIOD = Kind("a whole number from 1 to 1000000", "write a number such as 10", lambda v: _int(v, 1, 10**6))
+CATEGORIES = Kind(
+    "a list of 2 to 20 different names of letters, digits, _ and -",
+    'write names such as ["a", "b", "c"]',
+    lambda v: _categories(v),
+)
+SHARES = Kind("a list of numbers > 0", "write shares such as [0.2, 0.3, 0.5]", lambda v: _shares(v))
+CODING = _choice('remove it for "treatment"', "treatment", "sum", "helmert")
+VALUES = Kind("a list of finite numbers", "write numbers such as [1, 2, 5]", lambda v: numbers(v))
+SIZE_VALUES = Kind(
+    "a list of whole numbers >= 1",
+    "write sizes such as [12, 20, 31]",
+    lambda v: _whole_numbers(v, 1, _MOST_ROWS, 1),
+)
+SEQUENCES = Kind(
+    "a list of sequences, each a list of a value for every period",
+    "write sequences such as [[0, 1, 1], [0, 0, 1]]",
+    lambda v: _sequences(v),
+)
+SCHEDULE = _choice("use one of these, or give sequences", "stepped-wedge", "crossover", "parallel-baseline")
+ARMS = Kind(
+    "a list of whole numbers >= 1, the clusters of each arm",
+    "write numbers such as [12, 8]",
+    lambda v: _whole_numbers(v, 1, _MOST_CLUSTERS, 2),
+)
+FILE = Kind("the name of a CSV or Parquet file", "write it in quotes", _nonblank)
+COLUMN = Kind("the name of a column of the file", "write it in quotes", _nonblank)
+ON = Kind('the name of a predictor, or "previous" (outcome)', "write it in quotes", _nonblank)
 SINGULAR_DF = _choice('remove it for "lmertest"', "lmertest", "refit")
 ALTERNATIVE = _choice('remove it for "two-sided"', "two-sided", "greater", "less")
 STANDARDISE = _choice("remove it for the coefficients' own units", "residual", "total")
@@ -271,7 +409,11 @@ FUNCTION = Kind(
 )
 DRAWS = Kind("a whole number from 19 to 1000000", "write a number such as 999", lambda value: _int(value, 19, 10**6))
 MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
-ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels", "gee", "function")
+ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels", "gee", "function", *LEAST_SQUARES)
+ROBUST = _choice("remove it for the model's own standard errors", "CR0", "CR1", "CR1S", "CR2")
+CLUSTER_WEIGHTS = Kind(
+    '"size"', "remove it for equal weights", lambda value: value if value == "size" else None, ("size",)
+)
 DF = Kind(
     " or ".join(f'"{rule}"' for rule in DF_RULES) + ", or a list of them",
     'remove it for "satterthwaite"',

@@ -126,12 +126,14 @@ def _dimension(name: str, column: pd.Series[Any]) -> Dimension:
 def title_of(name: str) -> str:
     """A factor's name for people.
 
-    >>> title_of("cluster_size"), title_of("truth.fixed.arm"), title_of("truth.random.g.variance.x")
-    ('cluster size', 'true arm', 'variance of x')
+    >>> [title_of(f"truth.{name}") for name in ("fixed.arm", "fixed.arm.d", "random.g.variance.x")]
+    ['true arm', 'd of arm', 'variance of x']
     """
     match name.split("."):
         case ["truth", "fixed", term]:
             return f"true {term}"
+        case ["truth", "fixed", term, unit]:
+            return f"{unit} of {term}"
         case ["truth", "random", _, kind, column]:
             return f"{kind} of {column}"
         case ["predictors", predictor, key]:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...measure.performance import MEASURES
+from ...run.observed import observed_line
 from ...spec.identity import DERIVED_PATHS
-from ...spec.model import Predictor
+from ...spec.paths import path_line
 from ..drawn import priors_of
 from ..summary import ends_text
 from .analyses import methods_section
@@ -18,6 +19,7 @@ from .definitions import DIFFERENCES, FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_fo
 from .effects import drawn_from
 from .failures import failures_section
 from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, value_text
+from .predictors import missing_text, noise_text, predictor_text
 from .provenance import software_section
 
 __all__ = ["ademp"]
@@ -72,9 +74,18 @@ def _mechanism(material: Material) -> Iterator[Block]:
     predictors = material.study.resolve().conditions[0].predictors
     if predictors:
         yield Paragraph(
-            "Predictors, at their values in the first condition: " + "; ".join(map(_predictor, predictors)) + "."
+            "Predictors, at their values in the first condition: " + "; ".join(map(predictor_text, predictors)) + "."
         )
+    first = material.study.resolve().conditions[0]
+    if noise := noise_text(first.truth):
+        yield Paragraph(f"In the first condition {noise}.")
+    if missing := missing_text(first.missing):
+        yield Paragraph(f"Missing in the first condition: {missing}. Analyses have the rows that are left.")
+    yield Paragraph(f"D{path_line(material.study.resolve().conditions)[1:]}.")
+    if line := observed_line(material.results.observed()):
+        yield Paragraph(f"R{line[1:]}.")
     yield from _priors(material)
+    yield from _stated(material)
     yield from _factors(material)
     yield _parameters(material)
     yield _conditions(material)
@@ -93,16 +104,19 @@ def _priors(material: Material) -> Iterator[Block]:
         )
 
 
-def _predictor(predictor: Predictor) -> str:
-    place = "varies within clusters" if predictor.level == 1 else "varies between clusters only"
-    if predictor.distribution == "balanced":
-        share = "rows of each cluster" if predictor.level == 1 else "clusters"
-        return f"{predictor.name} {place} and is 0 or 1, 1 in half of the {share} (the odd one out is a 0)"
-    if predictor.distribution != "normal":
-        return f"{predictor.name} {place}: {predictor.distribution}"
-    again = "drawn anew in each replicate" if predictor.redraw else "drawn once and kept over replicates"
-    mean, sd = value_text(predictor.mean), value_text(predictor.sd)
-    return f"{predictor.name} {place} and is normal (mean {mean}, sd {sd}), {again}"
+def _stated(material: Material) -> Iterator[Block]:
+    given: dict[str, dict[str, None]] = {}
+    for stored in material.conditions:
+        for term, text in stored.stated.items():
+            if isinstance(text, str):
+                given.setdefault(term, {})[text] = None
+    if given:
+        each = "; ".join(f"{term}: {' or '.join(texts)}" for term, texts in given.items())
+        yield Paragraph(
+            f"Fixed effects in standard units, from which each condition's coefficients follow: {each}. d divides by the square "
+            "root of the random intercept's and the residual variance (total) or of the residual variance; r2 is the share of "
+            "the outcome's variance at the term's level that the term explains (Rights & Sterba 2019)."
+        )
 
 
 def _factors(material: Material) -> Iterator[Block]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...fit.reduce import PIVOT_TOLERANCE
 from ...fit.search import DECREMENT_TOLERANCE, MAX_ITERATIONS, RESIDUAL_TOLERANCE, SINGULAR_TOLERANCE
 from ...spec.formula import formula_text
 from ...spec.model import Contrast, Method
@@ -17,6 +18,20 @@ _RULES = {
     "between-within": "between-within df",
     "satterthwaite": "Satterthwaite's df, as lmerTest computes them",
     "kenward-roger": "Kenward and Roger's covariance and df, as pbkrtest computes them",
+    "clusters": "clusters - 1",
+    "bell-mccaffrey": "Bell and McCaffrey's df (Satterthwaite's under the working model), as clubSandwich computes them",
+}
+_LEAST_SQUARES = {
+    "ols": "least squares that ignores clusters",
+    "fixed-effects": "least squares with fixed effects of clusters, which absorb every term that is constant within clusters",
+    "cluster-means": "least squares on the means of the clusters",
+    "gls": "generalised least squares that knows the true variances",
+}
+_ROBUST = {
+    "CR0": "without a correction",
+    "CR1": "times J / (J - 1) for J clusters",
+    "CR1S": "times J (N - 1) / ((J - 1) (N - p)) for J clusters, N rows and p fixed effects",
+    "CR2": "bias-reduced (Bell and McCaffrey 2002; Pustejovsky and Tipton 2018)",
 }
 _INTERVALS = {
     "profile": "profile likelihood (of the ML deviance)",
@@ -38,11 +53,9 @@ def _items(method: Method) -> Iterator[tuple[str, str]]:
     if method.keeps_messages:
         yield from _by_rows(method)
         return
-    criterion = "REML (restricted maximum likelihood)" if method.reml else "ML (maximum likelihood)"
-    yield (
-        "estimator",
-        f"linear mixed model by {criterion}" + (", statsmodels' MixedLM" * (method.estimator == "statsmodels")),
-    )
+    yield "estimator", _estimator(method)
+    if method.robust is not None:
+        yield "standard errors", f"{method.robust}, cluster-robust, {_ROBUST[method.robust]}"
     if len(method.df) > 1:
         yield "in the summary", f"one fit, {plural(len(method.df), 'rule')}: {', '.join(method.labels)}"
     yield "degrees of freedom", "; ".join(_RULES.get(rule, rule) for rule in method.df)
@@ -98,6 +111,13 @@ def _by_rows(method: Method) -> Iterator[tuple[str, str]]:
     yield f"{share} intervals of fixed effects", "estimate -/+ t quantile x standard error"
 
 
+def _estimator(method: Method) -> str:
+    if method.least_squares:
+        return _LEAST_SQUARES[method.estimator] + ", weighted by their sizes" * (method.weights == "size")
+    criterion = "REML (restricted maximum likelihood)" if method.reml else "ML (maximum likelihood)"
+    return f"linear mixed model by {criterion}" + ", statsmodels' MixedLM" * (method.estimator == "statsmodels")
+
+
 def _contrast(contrast: Contrast) -> str:
     if contrast.joint:
         return "joint F test"
@@ -122,4 +142,9 @@ def _tolerances(material: Material) -> str:
         )
     if any(method.estimator == "statsmodels" for method in material.methods):
         text += " statsmodels' MixedLM runs at its own tolerances."
+    if any(method.least_squares for method in material.methods):
+        text += (
+            " Least squares is solved from the cross-products; a pivot of X'X of at most "
+            f"{PIVOT_TOLERANCE:g} times its diagonal counts as rank deficient."
+        )
     return text.strip()

@@ -1,0 +1,50 @@
+"""Whether data as a study describes them exist: sizes, correlations and intraclass correlations that distributions can have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..spec.model import Condition
+from ..spec.problems import StudyError
+from .distributions import score_correlations
+from .known import PLACED
+from .sizes import size_distribution
+
+__all__ = ["check_possible"]
+
+
+def check_possible(conditions: Iterable[Condition]) -> None:
+    """Raises StudyError with a line for each thing that is impossible, before anything is drawn or written."""
+    lines: dict[str, None] = {}
+    seen = set()
+    for condition in conditions:
+        key = (condition.layout.drawn, condition.predictors, condition.correlations)
+        if key not in seen:
+            seen.add(key)
+            lines |= dict.fromkeys(_problems(condition))
+    if lines:
+        raise StudyError(lines)
+
+
+def _problems(condition: Condition) -> list[str]:
+    found: list[str] = []
+    for _, sizes in condition.layout.drawn:
+        if sizes is not None:
+            try:
+                size_distribution(sizes)
+            except StudyError as error:
+                found += error.problems
+    for level in (1, 2):
+        for redraw in (True, False):
+            group = [
+                p
+                for p in condition.predictors
+                if p.level == level and p.redraw == redraw and p.distribution not in PLACED
+            ]
+            if not (condition.correlations or any(p.icc for p in group)):
+                continue
+            try:
+                score_correlations(group, condition.correlations)
+            except StudyError as error:
+                found += error.problems
+    return found

@@ -1,0 +1,107 @@
+"""Correlations of predictors within one condition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from .model import Predictor
+from .predictors import CORRELATED
+from .problems import Problem, Problems, nearest
+
+__all__ = ["CORRELATION", "MadeCorrelations", "correlation_key", "read_correlations"]
+
+CORRELATION = "correlation."
+# Correlations typed with two or three digits may miss semi-definiteness by rounding only.
+_ROUNDING = 1e-10
+
+Items = tuple[tuple[str, float], ...]
+
+
+class MadeCorrelations(NamedTuple):
+    """(predictor, predictor, correlation) of each pair that has one, or what is wrong with them."""
+
+    correlations: tuple[tuple[str, str, float], ...]
+    problems: tuple[Problem, ...]
+
+
+def correlation_key(pair: str) -> str:
+    """The key of a pair whatever its order.
+
+    >>> correlation_key("x:w")
+    'correlation.w:x'
+    """
+    return CORRELATION + ":".join(sorted(pair.split(":")))
+
+
+def read_correlations(flat: Mapping[str, Any], predictors: Sequence[Predictor]) -> MadeCorrelations:
+    """The correlations as the flat values have them."""
+    items = tuple((path, value) for path, value in flat.items() if path.startswith(CORRELATION))
+    return _read(items, tuple(predictors)) if items else MadeCorrelations((), ())
+
+
+@lru_cache(maxsize=4096)
+def _read(items: Items, predictors: tuple[Predictor, ...]) -> MadeCorrelations:
+    problems, by_name = Problems(), {predictor.name: predictor for predictor in predictors}
+    found: list[tuple[str, str, float]] = []
+    for path, value in items:
+        pair = path.removeprefix(CORRELATION).split(":")
+        if text := _refusal(pair, by_name):
+            problems.add_number(path, value, text)
+        elif value != 0:
+            found.append((pair[0], pair[1], value))
+    if not problems:
+        for level in (1, 2):
+            names = [predictor.name for predictor in predictors if predictor.level == level]
+            _check_semidefinite(names, found, problems)
+    return MadeCorrelations(tuple(sorted(found)), tuple(problems))
+
+
+def _refusal(pair: Sequence[str], by_name: Mapping[str, Predictor]) -> str | None:
+    if len(pair) != 2 or pair[0] == pair[1]:
+        return 'must be of two predictors; name them as "x:w"'
+    for name in pair:
+        if name not in by_name:
+            return f"must be of two predictors, and {name} is none; {nearest(name, by_name)}"
+    a, b = (by_name[name] for name in pair)
+    if a.level != b.level:
+        one, two = (a.name, b.name) if a.level == 1 else (b.name, a.name)
+        return (
+            f"must be of predictors of one level, and {one} varies within clusters and {two} between them; remove it, or set "
+            f"predictors.{two}.level to 1"
+        )
+    for predictor in (a, b):
+        if predictor.distribution not in CORRELATED:
+            return (
+                f"must be of predictors that are drawn from a distribution of numbers, and {predictor.name} is "
+                f'"{predictor.distribution}"; remove it, or write distribution = "normal" or "binary"'
+            )
+    if a.redraw != b.redraw:
+        once, anew = (b, a) if a.redraw else (a, b)
+        return (
+            f"must be of predictors that are both redrawn or both not, and {once.name} is drawn once; write the same "
+            f"redraw in [predictors.{once.name}] and [predictors.{anew.name}]"
+        )
+    return None
+
+
+def _check_semidefinite(names: Sequence[str], found: Sequence[tuple[str, str, float]], problems: Problems) -> None:
+    some = [(a, b, value) for a, b, value in found if a in names]
+    if not some:
+        return
+    import numpy as np
+
+    matrix = np.eye(len(names))
+    for a, b, value in some:
+        i, j = names.index(a), names.index(b)
+        matrix[i, j] = matrix[j, i] = value
+    smallest = float(np.linalg.eigvalsh(matrix)[0])
+    if smallest < -_ROUNDING:
+        factor = math.floor(1000 / (1 - smallest)) / 1000
+        text = (
+            f"must be a positive semi-definite matrix (its smallest eigenvalue is {smallest:.3g}); bring the correlations nearer "
+            f"0, times {factor:g} say"
+        )
+        problems.add_value("correlation", {f"{a}:{b}": value for a, b, value in some}, text)

@@ -1,0 +1,170 @@
+"""How the data of a condition are drawn: sufficient statistics directly, wherever that is exact, or row by row; and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Literal
+
+from .model import (
+    CENTRINGS,
+    NORMAL,
+    Condition,
+    Errors,
+    Formula,
+    Missing,
+    Predictor,
+    source_of,
+    term_variables,
+)
+
+__all__ = [
+    "block_size",
+    "is_plain",
+    "path_line",
+    "path_of",
+    "path_reasons",
+    "rows_reasons",
+    "variable_levels",
+]
+
+MOST_BLOCK = 512
+LEAST_BLOCK = 16
+#: Of conditions whose rows are held together.
+LEAST_ROWS_BLOCK = 8
+_BLOCK_BYTES = 32 * 2**20
+
+Level = Literal[1, 2]
+
+
+def variable_levels(predictors: Iterable[Predictor]) -> dict[str, int]:
+    """The level of every variable that formulas may have: columns of predictors and centred ones."""
+    levels: dict[str, int] = {}
+    for predictor in predictors:
+        for column in predictor.columns:
+            levels[column] = predictor.level
+            if predictor.level == 1 and column == predictor.name:
+                levels |= {f"within({column})": 1, f"center({column})": 1, f"between({column})": 2}
+    return levels
+
+
+def is_plain(condition: Condition) -> bool:
+    """Whether there are only normal and balanced predictors, normal errors of one variance, normal effects and known sizes.
+
+    Rows of such conditions are drawn by `simulate.rows`, those of all others by `simulate.long`.
+    """
+    usual = all(
+        not p.icc and (p.distribution == "normal" or (p.distribution == "balanced" and not p.redraw))
+        for p in condition.predictors
+    )
+    truth, formula = condition.truth, condition.truth.formula
+    terms = (*formula.fixed, *formula.random_columns)
+    centred = any(source_of(v)[1] for term in terms for v in term_variables(term))
+    errors = truth.errors == Errors() and truth.random == NORMAL
+    return (
+        usual and not centred and errors and not (condition.layout.drawn or condition.missing or condition.correlations)
+    )
+
+
+def path_of(reasons: Sequence[str]) -> Literal["moments", "rows"]:
+    return "rows" if reasons else "moments"
+
+
+def rows_reasons(
+    truth: Formula, predictors: Sequence[Predictor], errors: Errors, missing: Missing | None
+) -> tuple[str, ...]:
+    """Why rows have to be drawn: none where the sufficient statistics can be drawn directly, and exactly."""
+    reasons: list[str] = []
+    levels = variable_levels(predictors)
+    if errors.distribution != NORMAL:
+        reasons.append(f"errors are {errors.distribution.kind}")
+    if errors.ar1:
+        reasons.append("errors are autocorrelated")
+    within = [name for name, _ in errors.ratios if levels[name] == 1]
+    if within:
+        reasons.append(f"the residual variance differs by {' and '.join(within)} within clusters")
+    reasons += _missing_reasons(missing)
+    reasons += [
+        f"{p.name} is {p.distribution} within clusters"
+        for p in predictors
+        if p.level == 1 and p.redraw and p.distribution not in ("normal", "balanced", "arms")
+    ]
+    if product := _drawn_product(truth, predictors, levels):
+        reasons.append(f"the truth multiplies level-1 predictors ({product})")
+    return tuple(reasons)
+
+
+def _missing_reasons(missing: Missing | None) -> list[str]:
+    if missing is None:
+        return []
+    drop = missing.hazard or missing.weibull
+    found = {
+        "rows are missing": missing.rows,
+        "clusters drop out": drop,
+        "rows are missing at random": missing.at_random,
+    }
+    return [reason for reason, there in found.items() if there]
+
+
+#: Predictors of before there were others: products of these are always drawn row by row.
+_FIRST = ("normal", "balanced")
+
+
+def _drawn_product(truth: Formula, predictors: Sequence[Predictor], levels: Mapping[str, int]) -> str | None:
+    """A product of level-1 variables that has to be drawn: one of them is, or is centred, or all are of the first kinds."""
+    by_column = {column: p for p in predictors for column in p.columns}
+    for term in (*truth.fixed, *truth.random_columns):
+        inner = [by_column[_column(v)] for v in term_variables(term) if levels[v] == 1]
+        if len(inner) < 2:
+            continue
+        centred = any(source_of(v)[1] in CENTRINGS for v in term_variables(term) if levels[v] == 1)
+        if centred or any(p.redraw for p in inner) or all(p.distribution in _FIRST for p in inner):
+            return term
+    return None
+
+
+def _column(variable: str) -> str:
+    name, made = source_of(variable)
+    return variable if made.startswith("[") else name
+
+
+def block_size(clusters: int, level_1: int, *, rows: int = 0) -> int:
+    """Replicates that share one stream: 512, halved while a block's Gram would take more than 32 MiB, 16 at least.
+
+    level_1: columns beside the Intercept. rows: of conditions whose rows are held together; these take no more than that either,
+    8 replicates at least.
+
+    >>> block_size(20, 1), block_size(10_000, 1), block_size(20, 1, rows=1000), block_size(20, 1, rows=10**6)
+    (512, 64, 512, 8)
+    """
+    d = 1 + level_1
+    doubles = clusters * (d * (d + 1) // 2 + d + 1)
+    least = LEAST_ROWS_BLOCK if rows else LEAST_BLOCK
+    size = MOST_BLOCK
+    while max(doubles, rows * (d + 3)) * 8 * size > _BLOCK_BYTES and size > least:
+        size //= 2
+    return size
+
+
+def path_reasons(condition: Condition) -> tuple[str, ...]:
+    """`rows_reasons` of a condition."""
+    truth = condition.truth
+    return _reasons(truth.formula, condition.predictors, truth.errors, condition.missing)
+
+
+_reasons = lru_cache(maxsize=1024)(rows_reasons)
+
+
+def path_line(conditions: Sequence[Condition]) -> str:
+    """What people are told of how the data of a study's conditions are drawn."""
+    direct = sum(condition.path == "moments" for condition in conditions)
+    rows = len(conditions) - direct
+    reasons = dict.fromkeys(reason for condition in conditions for reason in path_reasons(condition))
+    texts = []
+    if direct:
+        where = f" in {direct:,} of {len(conditions):,} conditions" if rows else ""
+        texts.append(f"sufficient statistics, drawn directly (moments path){where}")
+    if rows:
+        where = f" in {rows:,}" if direct else ""
+        texts.append(f"row by row (rows path){where}, as {', '.join(reasons)}")
+    return f"data: {'; '.join(texts)}"
