@@ -1,7 +1,8 @@
 """What stopping at targets does to a share: its bias, its spread and the coverage of Wilson's interval, against a fixed n.
 
 Studies are Bernoulli streams, looked at by the code that decides (`run.stopping.half_width` at `spec.stopping.Stopping.looks`).
-By Wald's identity E[n (share - p)] = 0, so that the bias is -cov(n, share) / E(n), about -(1 - 2p) / E(n) where many looks are near.
+By Wald's identity E[n (share - p)] = 0, so that the bias is -cov(n, share) / E(n), about
+-(1 - 2p) / E(n) where many looks are near.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ def studies(p: float, target: float, seed: int = 1) -> Stopped:
         if done.all():
             break
     share = found / at
-    same = rng.binomial(round(at.mean()), p, STUDIES).astype(float)
-    return Stopped(at.mean(), share.mean() - p, share.std(), covers(found, at, p), covers(same, np.full(STUDIES, round(at.mean())), p))
+    fixed = np.full(STUDIES, round(at.mean()))
+    same = rng.binomial(fixed, p).astype(float)
+    return Stopped(at.mean(), share.mean() - p, share.std(), covers(found, at, p), covers(same, fixed, p))
 
 
 def covers(hits: np.ndarray, n: np.ndarray, p: float) -> float:
@@ -81,6 +83,6 @@ if __name__ == "__main__":
     for rate, goal in CASES:
         s = studies(rate, goal)
         print(
-            f"    | {rate:g} | {goal:g} | {s.n:,.0f} | {s.bias:+.6f} | {s.bias / goal:+.2f} | {math.hypot(s.spread, s.bias):.6f} | "
-            f"{s.coverage:.3f} | {s.fixed:.3f} |"
+            f"    | {rate:g} | {goal:g} | {s.n:,.0f} | {s.bias:+.6f} | {s.bias / goal:+.2f} | "
+            f"{math.hypot(s.spread, s.bias):.6f} | {s.coverage:.3f} | {s.fixed:.3f} |"
         )

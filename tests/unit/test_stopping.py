@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_looks_are_whole_blocks_that_grow(block: int, least: int, most: int) -> 
     assert all(n % block == 0 for n in looks[:-1])
     steps = np.divide(looks[1:], looks[:-1])
     assert (steps > 1).all()
-    assert all(b <= 1.5 * a + block for a, b in zip(looks, looks[1:], strict=False))
+    assert all(b <= 1.5 * a + block for a, b in pairwise(looks))
     assert len(looks) <= 2 + math.log(most / least, 1.4) or block > least
 
 
@@ -179,11 +180,11 @@ def test_run_does_not_depend_on_workers_or_interruption(ruled: dict[str, Any], t
 
 def test_run_killed_and_resumed_equals_an_uninterrupted_run(tmp_path: Path) -> None:
     text = killing.STUDY.format(
-        replications='{ target_mcse = 0.003, measure = "power", estimand = "arm", min = 5000, max = 50000 }'
+        replications='{ target_mcse = 0.002, measure = "power", estimand = "arm", min = 5000, max = 50000 }'
     )
     (tmp_path / "long.toml").write_text(text)
     words = ("run", tmp_path / "long.toml", "--out", tmp_path / "killed", "--jobs", 2)
-    killed = killing.kill_while_writing(words, tmp_path / "killed", parts=3)
+    killed = killing.kill_while_writing(words, tmp_path / "killed", new=25_000)
     assert not killed.finished
     assert nl.Results(tmp_path / "killed").missing() > 0
     again = nl.Study.from_toml(tmp_path / "long.toml").run(out=tmp_path / "killed")
@@ -265,7 +266,11 @@ def test_run_of_several_targets_and_measures(ruled: dict[str, Any], tmp_path: Pa
     bias = summary.query("measure == 'bias' and estimand == 'arm'")
     assert (bias["mcse"] <= 0.04).all()
     assert results.stopping()["met"].all()
-    assert results.stopping()["reason"].str.fullmatch(r"met: bias of arm 0\.0\d+ by reml; converged 0\.00\d+ by (reml|ml)").all()
+    assert (
+        results.stopping()["reason"]
+        .str.fullmatch(r"met: bias of arm 0\.0\d+ by reml; converged 0\.00\d+ by (reml|ml)")
+        .all()
+    )
 
 
 def test_run_relbias_is_not_asked_of_a_truth_of_0(ruled: dict[str, Any], tmp_path: Path) -> None:
@@ -278,11 +283,13 @@ def test_run_relbias_is_not_asked_of_a_truth_of_0(ruled: dict[str, Any], tmp_pat
 
 
 def test_run_target_that_exists_nowhere_is_refused(ruled: dict[str, Any], tmp_path: Path) -> None:
-    study = nl.Study.from_dict(with_rule(ruled, estimand="var:residual"))
+    study = nl.Study.from_dict(with_rule(ruled, measure="cover", estimand="var:residual"))
     with pytest.raises(StudyError) as caught:
         study.run(out=tmp_path / "r")
     (line,) = caught.value.problems
-    assert line.startswith('replications.measure = "power": no condition has a power of var:residual; of var:residual there are')
+    assert line.startswith(
+        'replications.measure = "cover": no condition has a cover of var:residual; of var:residual there are'
+    )
     assert "rmse" in line
     assert line.endswith("; choose another measure, estimand or method")
 
@@ -313,7 +320,9 @@ def test_cli_says_which_condition_stopped_why(ruled: dict[str, Any], tmp_path: P
     table = results.stopping()
     most = table[~table["met"]]
     assert 0 < len(most) < 4
-    low, high = (f"{n:,}" for n in (table[table["met"]]["replications"].min(), table[table["met"]]["replications"].max()))
+    low, high = (
+        f"{n:,}" for n in (table[table["met"]]["replications"].min(), table[table["met"]]["replications"].max())
+    )
     after = low if low == high else f"{low} to {high}"
     said = f"{4 - len(most)} of 4 conditions met all targets, after {after} replications; {len(most)} reached the maximum, 600"
     shown = " ".join(done.stdout.split())
@@ -342,7 +351,8 @@ def test_lines_of_conditions_not_decided_yet() -> None:
         for k, stopped in enumerate(["met: a", *["maximum: b"] * 5, ""])
     ]
     assert stopping_lines(rows) == [
-        "1 of 7 conditions met all targets, after 1,000 replications; 5 reached the maximum, 1,000; 1 is not decided yet",
+        "1 of 7 conditions met all targets, after 1,000 replications; 5 reached the maximum, 1,000; 1 is not decided yet, "
+        "and counted with the maximum",
         "condition 1: maximum: b", "condition 2: maximum: b", "condition 3: maximum: b",
         "and 2 more (conditions.parquet, column stopped)",
     ]  # fmt: skip
@@ -378,7 +388,13 @@ def test_rule_reads_back_from_the_stored_study(ruled: dict[str, Any], tmp_path: 
 def test_solve_has_a_precision_of_its_own(ruled: dict[str, Any], tmp_path: Path) -> None:
     study = nl.Study.from_dict({**ruled, "grid": {}})
     solved = study.solve(
-        over="clusters", estimand="arm", power=0.5, precision=0.3, max_replications=500, out=tmp_path / "s", method="reml"
+        over="clusters",
+        estimand="arm",
+        power=0.5,
+        precision=0.3,
+        max_replications=500,
+        out=tmp_path / "s",
+        method="reml",
     )
     assert all(trial.n <= 500 for trial in solved.solutions[0].tried)
     assert "stopping" not in nl.Results(tmp_path / "s").manifest
@@ -388,7 +404,7 @@ def test_solve_has_a_precision_of_its_own(ruled: dict[str, Any], tmp_path: Path)
 
 KNOWN = "Intercept, arm, var:school:Intercept, var:residual, sd:school:Intercept, sd:residual, icc"
 COUNT = "must be a whole number from 100 to 1000000000; write"
-TABLES = 'must be a whole number >= 1, a table of a target, or a list of such tables; write 2000, say, or '
+TABLES = "must be a whole number >= 1, a table of a target, or a list of such tables; write 2000, say, or "
 TABLES += '{ target_mcse = 0.005, measure = "power", estimand = "x" }'
 BAD: list[tuple[Any, str]] = [
     ({"target_mcse": 0}, "replications.target_mcse = 0: must be a finite number > 0; write a number such as 0.005"),
@@ -396,8 +412,8 @@ BAD: list[tuple[Any, str]] = [
     ({"target_mcse": math.nan}, "replications.target_mcse = nan: must be a finite number > 0; write a number such as 0.005"),
     (
         {"target_mcse": 0.5},
-        "replications.target_mcse = 0.5: must be below 0.05 for power, which is a share from 0 to 1; write half a percentage "
-        "point as 0.005",
+        "replications.target_mcse = 0.5: must be below 0.05 for power, a share from 0 to 1; write half a percentage point as "
+        "0.005",
     ),
     ({"target_mcse": None}, "replications.target_mcse is missing; add target_mcse = 0.005"),
     ({"measure": None}, 'replications.measure is missing; add measure = "power"'),
@@ -421,6 +437,10 @@ BAD: list[tuple[Any, str]] = [
     ({"estimand": 3}, 'replications.estimand = 3: must be text; write a name in quotes, "x", say'),
     ({"estimand": None}, 'replications.estimand is missing: power is that of an estimand; add estimand = "arm"'),
     (
+        {"estimand": "var:residual"},
+        'replications.estimand = "var:residual": no method tests it; use one of Intercept, arm',
+    ),
+    (
         {"measure": "failed"},
         'replications.estimand = "arm": failed is a share of all fits of a method; remove the estimand',
     ),
@@ -430,11 +450,12 @@ BAD: list[tuple[Any, str]] = [
 WHOLLY_BAD: list[tuple[Any, str]] = [
     ([], f"replications = []: {TABLES}"),
     ([2000], f"replications = [2000]: {TABLES}"),
-    ("2000", "replications = \"2000\": must be a whole number >= 1; write 2000 without quotes"),
+    ("2000", 'replications = "2000": must be a whole number >= 1; write 2000 without quotes'),
     (0, "replications = 0: must be a whole number >= 1; write a number such as 2000"),
     (
         [POWER, {**POWER, "max": 3000}],
-        "replications.2.max = 3000: must be 1500, as in replications.1: a condition has one number of replications; write max once",
+        "replications.2.max = 3000: must be 1500, as in replications.1: a condition has one number of replications; write max "
+        "once",
     ),
     (
         [POWER, {**POWER, "min": 100}],

@@ -59,13 +59,13 @@ def run_study(
 ) -> RunReport:  # fmt: skip
     """Do what is missing of `replications` replicates of every condition, and write the summary.
 
-    replications: of all conditions, of each by its data key, or the rule by which each stops. entries: what else the manifest shall say. known: measures that
-    a run of the same study made, not to be made again. code: consent to run the functions that methods name, with the folders
-    where their modules are looked for first (`own_code`); without it a study that has any is refused by a StudyError. jobs:
-    worker threads, -1 for all cores. repair: check every part, and compute those anew that are damaged. Raises RefusedError
-    where stored results don't fit the study, are damaged or are being written, StorageError where they cannot be written,
-    StudyError where no data can be as the study says; KeyboardInterrupt passes through after finished parts and the manifest are
-    safe.
+    replications: of all conditions, of each by its data key, or the rule by which each stops. entries: what else the manifest
+    shall say. known: measures that a run of the same study made, not to be made again. code: consent to run the functions that
+    methods name, with the folders where their modules are looked for first (`own_code`); without it a study that has any is
+    refused by a StudyError. jobs: worker threads, -1 for all cores. repair: check every part, and compute those anew that are
+    damaged. Raises RefusedError where stored results don't fit the study, are damaged or are being written, StorageError where
+    they cannot be written, StudyError where no data can be as the study says; KeyboardInterrupt passes through after finished
+    parts and the manifest are safe.
     """
     run = _Run(
         with_code(study, code), folder, text, jobs, progress or Quiet(), dict(entries or {}), known, tuple(code or ())

@@ -32,8 +32,8 @@ class State:
 
     missing: fits by condition. statuses, inference: fits by status in the parts that count them, of which there are `counted`
     fits. left: seconds, None where nothing tells; per_second: fits. running: who writes now. outcome: of the last run. unused:
-    parts of no condition and method of the study as it is. stopping: which conditions stopped why, where a rule decides; of one that
-    is not decided the most replications are asked.
+    parts of no condition and method of the study as it is. stopping: which conditions stopped why, where a rule
+    decides; of one that is not decided the most replications are asked.
     """
 
     folder: Path

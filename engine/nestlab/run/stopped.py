@@ -8,8 +8,8 @@ from .store import StoredCondition
 
 __all__ = ["ENDED", "MAXIMUM", "MET", "NONE", "stopping_lines"]
 
-#: What the reason of a condition begins with: its targets are met, it has the most replicates, too many failed by every method that
-#: has targets, or it has none of what is asked for.
+#: What the reason of a condition begins with: its targets are met, it has the most replicates, too many failed by every
+#: method that has targets, or it has none of what is asked for.
 MET, MAXIMUM, ENDED, NONE = "met", "maximum", "ended", "none"
 #: Conditions that reached the maximum and are listed.
 LISTED = 3
@@ -32,7 +32,7 @@ def stopping_lines(rows: Sequence[StoredCondition]) -> list[str]:
     if by[NONE]:
         said.append(f"{len(by[NONE]):,} {'has' if len(by[NONE]) == 1 else 'have'} nothing of what is asked for")
     if undecided:
-        said.append(f"{undecided:,} {'is' if undecided == 1 else 'are'} not decided yet")
+        said.append(f"{undecided:,} {'is' if undecided == 1 else 'are'} not decided yet, and counted with the maximum")
     lines = ["; ".join(said)]
     lines += [f"condition {row.number}: {row.stopped}" for row in (met if len(rows) <= LISTED else [])]
     lines += [f"condition {row.number}: {row.stopped}" for row in most[:LISTED]]

@@ -1,10 +1,10 @@
 """Conditions that stop when they are sure enough: after each look that `spec.stopping` fixed in advance.
 
-What decides at a look is the first n replicates of the condition alone, whatever else is stored, so that the same conditions stop at
-the same place for any workers, order, interruption and extension. A target is met by a method where the measure's MCSE is at
-most the target's; of shares it is half the width of Wilson's 95 % interval over 1.96, which is not 0 where none or all of the
-replicates are hits. A measure that the replicates do not determine is not met; one that a condition cannot have (relbias
-at a truth of 0) is not asked of it; neither is anything of a method that ended early (`early`).
+What decides at a look is the first n replicates of the condition alone, whatever else is stored, so that the same conditions
+stop at the same place for any workers, order, interruption and extension. A target is met by a method where the measure's MCSE
+is at most the target's; of shares it is half the width of Wilson's 95 % interval over 1.96, which is not 0 where none or all of
+the replicates are hits. A measure that the replicates do not determine is not met; one that a condition cannot have (relbias at
+a truth of 0) is not asked of it; neither is anything of a method that ended early (`early`).
 
 Stopping at what is seen adds a bias: a share that happens to look extreme looks sure. By Wald's identity E[n (share - p)] = 0, so
 that the bias is -cov(n, share) / E(n), about -(1 - 2p) / E(n) where the looks are close. Measured on 100,000 studies of Bernoulli
@@ -24,7 +24,8 @@ Wilson's 95 % interval there and at a fixed n of the same mean:
     | 0.5 | 0.005 | 12,288 | -0.000012 | -0.00 | 0.004512 | 0.950 | 0.951 |
     | 0.5 | 0.002 | 93,440 | +0.000003 | +0.00 | 0.001635 | 0.950 | 0.951 |
 
-Whatever the rate it is at most 0.14 of the MCSE asked for where that is a tenth of the rate or less, and 0.25 up to 0.4 of the rate.
+Whatever the rate it is at most 0.14 of the MCSE asked for where that is a tenth of the rate or less, and 0.25 up to 0.4 of the
+rate.
 """
 
 from __future__ import annotations

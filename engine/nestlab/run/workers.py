@@ -146,7 +146,8 @@ class Work:
     """How tasks are done: `Work(...).run(tasks)`.
 
     jobs: workers, -1 for all cores; tick: called after each finished task; complete: called with a condition's number when its
-    last task is done, by the worker that did it, and says whether nothing more is to come of it; code: folders of modules that methods name.
+    last task is done, by the worker that did it, and says whether nothing more is to come of it; code: folders of modules that
+    methods name.
     """
 
     store: Store
@@ -225,9 +226,8 @@ class Work:
             self.progress.skip(task.fits)
         else:
             self.meter.add(task)
-        if self.left.done(task):
-            if self.complete(task.job.number):
-                self.progress.finished(task.job.number)
+        if self.left.done(task) and self.complete(task.job.number):
+            self.progress.finished(task.job.number)
 
     def _write(self, task: Task, columns: Sequence[Columns]) -> None:
         for m, rows in zip(task.methods, columns, strict=True):

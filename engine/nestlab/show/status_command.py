@@ -133,7 +133,8 @@ def to_json(state: State) -> dict[str, Any]:
         "fits": {"asked": state.asked, "stored": state.stored, "missing": state.asked - state.stored},
         "missing": {str(number): count for number, count in state.missing.items()}, "statuses": dict(state.statuses),
         "inference": dict(state.inference), "counted": state.counted,
-        "ended_early": [{**asdict(end), "text": end.text} for end in state.ended], "unused_parts": state.unused, "stopping": list(state.stopping),
+        "ended_early": [{**asdict(end), "text": end.text} for end in state.ended], "unused_parts": state.unused,
+        "stopping": list(state.stopping),
         "running": None if state.running is None else asdict(state.running), "outcome": state.outcome,
         "seconds_left": state.left if state.missing else 0.0, "fits_per_second": state.per_second,
     }  # fmt: skip

@@ -54,6 +54,7 @@ OF_ESTIMANDS = (
     ),
     *("above", "width", "type_s", "type_m", "relprec", "power_sd", "power_q10", "power_q50", "power_q90"),
 )
+OF_TESTS = ("power", "type_s", "type_m", "power_sd", "power_q10", "power_q50", "power_q90")
 #: A share has an MCSE below this after the fewest replicates, whatever it is.
 TRIVIAL = 0.05
 
@@ -108,8 +109,8 @@ class Stopping:
         """The rule for people."""
         wanted = ", ".join(target.text for target in self.targets)
         return (
-            f"batches were added to each condition until the MCSE was at most: {wanted} (of shares the Wilson interval's half-width "
-            f"/ 1.96), from {self.least:,} to {self.most:,} replications"
+            f"batches were added to each condition until the MCSE was at most: {wanted} (of shares the Wilson interval's "
+            f"half-width / 1.96), from {self.least:,} to {self.most:,} replications"
         )
 
     def entry(self) -> dict[str, Any]:
@@ -216,13 +217,19 @@ def _names(condition: Condition, methods: Sequence[Method]) -> list[str]:
     return list(dict.fromkeys([*found, *(contrast.name for contrast in contrasts), *tested]))
 
 
+def _tested(methods: Sequence[Method]) -> list[str]:
+    """What the methods test: fixed effects, contrasts, and a likelihood ratio test's own."""
+    found = [name for m in methods for name in (*m.formula.fixed, *(contrast.name for contrast in m.contrasts))]
+    return list(dict.fromkeys([*found, *(tested_estimand(method) for method in methods if method.tests_ratio)]))
+
+
 def _target(
     table: TargetTable, key: str, methods: Sequence[Method], known: Sequence[str], problems: Problems
 ) -> Target:
     if table.measure in SHARES and table.target_mcse >= TRIVIAL:
         problems.add_value(
             f"{key}.target_mcse", table.target_mcse,
-            f"must be below {TRIVIAL:g} for {table.measure}, which is a share from 0 to 1; write half a percentage point as 0.005",
+            f"must be below {TRIVIAL:g} for {table.measure}, a share from 0 to 1; write half a percentage point as 0.005",
         )  # fmt: skip
     estimand = ""
     if table.measure in WHOLE:
@@ -243,6 +250,8 @@ def _target(
             problems.add_value(
                 f"{key}.estimand", table.estimand, f"the study has {', '.join(known)}; {nearest(table.estimand, known)}"
             )
+        elif table.measure in OF_TESTS and found not in (tested := _tested(methods)):
+            problems.add_value(f"{key}.estimand", found, f"no method tests it; use one of {', '.join(tested)}")
         estimand = found or ""
     return Target(table.measure, table.target_mcse, estimand, _labels(table.method, key, methods, problems))
 

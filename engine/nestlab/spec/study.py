@@ -43,9 +43,10 @@ __all__ = ["StudyError", "StudyFile"]
 class StudyFile(Table):
     """A study as asked for. Make it by `from_toml` or `from_dict`, which check all of it, the grid's points included.
 
-    name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more, or the targets that stop it
-    (`stopping`). mcse: how the Monte Carlo standard errors are computed. max_failed: the share of failed replicates above which a condition ends early by a
-    method, which may have its own. grid: the axes as in the file. prior: priors by axis, for all conditions.
+    name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more, or the targets that end it
+    (`stopping`). mcse: how the Monte Carlo standard errors are computed. max_failed: the share of failed replicates above which
+    a condition ends early by a method, which may have its own. grid: the axes as in the file. prior: priors by axis, for all
+    conditions.
     """
 
     name: Annotated[str, PlainValidator(values.NAME.check)]
