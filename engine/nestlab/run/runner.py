@@ -6,16 +6,14 @@ Whoever stops a run loses the parts that were not finished, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..simulate.possible import check_possible
-from ..spec.effects import explained
 from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.model import Method
-from ..spec.paths import path_reasons
 from ..spec.stopping import Stopping
 from ..spec.study import StudyFile
 from .columns import counted, drawn_columns, stored_columns
@@ -24,11 +22,11 @@ from .files import RefusedError
 from .log import RunLog
 from .manifest import machine, software
 from .own_code import with_code
-from .plan import Job, Task, make_jobs, match_conditions, match_methods, plan_tasks
+from .plan import Job, make_jobs, match_conditions, match_methods
 from .repair import read_or_recover, repair_parts, set_aside_manifest
-from .stopping import Deciding, stop_key
-from .store import Store, StoredCondition, finite
-from .summarise import Known, Summaries
+from .rounds import Rounds, as_asked
+from .store import Store, StoredCondition
+from .summarise import Known
 from .workers import Progress, Quiet, Work
 
 __all__ = ["RunReport", "run_study"]
@@ -101,8 +99,8 @@ class _Run:
         started = datetime.now(UTC)
         study, methods = self.study, self.study.methods()
         rows, todo = self._match(store, replications, mended)
-        rounds = _Rounds(store, rows, todo, methods, replications, study.mcse, self.known)
-        tasks = next(rounds.left, [])
+        rounds = Rounds(store, rows, todo, methods, replications, mcse=study.mcse, known=self.known)
+        tasks = rounds.next()
         log = RunLog(store, fits=sum(task.fits for task in tasks), jobs=self.jobs, started=started)
         store.manifest |= self._entries(replications, max(row.replications for row in rows if row.active), store)
         store.write_study(self.text)
@@ -116,8 +114,11 @@ class _Run:
         try:
             while tasks:
                 work.run(tasks)
-                tasks = self._next(rounds, log, todo)
-            rows = self._settle(rounds, todo)
+                tasks = rounds.next()
+                if more := sum(task.fits for task in tasks):
+                    log.expect(more)
+                    self.progress.expect(more)
+            rows = rounds.settle()
             if log.fits or self.known is not None or not store.has_summary():
                 self.progress.stage("measuring")
                 store.write_summary(rounds.summaries.table())
@@ -132,41 +133,17 @@ class _Run:
         seconds = (datetime.now(UTC) - started).total_seconds()
         return RunReport(self.folder, log.meter.made, total - log.fits, seconds, tuple(ended), tuple(mended))
 
-    def _next(self, rounds: _Rounds, log: RunLog, todo: Sequence[Job]) -> list[Task]:
-        """The tasks of the next round; what was decided by this one is written."""
-        tasks = next(rounds.left, [])
-        if rounds.deciding is not None and tasks:
-            self._write(rounds.store, rounds.deciding.rows, todo)
-            more = sum(task.fits for task in tasks)
-            log.expect(more)
-            self.progress.expect(more)
-        return tasks
-
-    def _settle(self, rounds: _Rounds, todo: Sequence[Job]) -> list[StoredCondition]:
-        """The conditions with the replications that they have now; stored, where a rule decided that."""
-        if rounds.deciding is not None:
-            rows = rounds.settle()
-            self._write(rounds.store, rows, todo)
-            rounds.store.manifest["replications"] = max(row.replications for row in rows if row.active)
-        return rounds.rows
-
-    @staticmethod
-    def _write(store: Store, rows: Sequence[StoredCondition], todo: Sequence[Job]) -> None:
-        store.write_conditions(rows, _derived(todo, {row.number: row for row in rows}))
-
     def _match(
         self, store: Store, replications: int | Mapping[str, int] | Stopping, mended: list[str]
     ) -> tuple[list[StoredCondition], list[Job]]:
-        """Rows of conditions.parquet, which is written, and what to do of each condition of the study."""
+        """Rows of conditions.parquet, and what to do of each condition of the study."""
         conditions, methods = self.study.conditions(), self.study.methods()
         stored, made = read_or_recover(store, conditions, methods) if mended else (store.read_conditions(), [])
         mended += made
         rows, numbers = match_conditions(stored, conditions, methods)
-        key = stop_key(replications, methods, self.study.mcse) if isinstance(replications, Stopping) else ""
-        rows = [_asked(row, replications, key) for row in rows]
+        rows = as_asked(rows, replications, methods, self.study.mcse)
         todo = make_jobs(conditions, numbers, methods, {row.number: row.replications for row in rows})
         store.manifest["methods"] = match_methods(store.manifest.get("methods", []), methods)
-        self._write(store, rows, todo)
         return rows, todo
 
     def _entries(self, asked: int | Mapping[str, int] | Stopping, replications: int, store: Store) -> dict[str, Any]:
@@ -183,46 +160,6 @@ class _Run:
         }  # fmt: skip
 
 
-class _Rounds:
-    """What a run does, round by round (`left`): one, unless a rule decides after each what is to be done."""
-
-    def __init__(
-        self, store: Store, rows: list[StoredCondition], todo: Sequence[Job], methods: Sequence[Method],
-        replications: int | Mapping[str, int] | Stopping, mcse: str, known: Known | None,
-    ) -> None:  # fmt: skip
-        self.store, self.rows = store, rows
-        self._methods, self._mcse = methods, mcse
-        rule = replications if isinstance(replications, Stopping) else None
-        self.deciding = None if rule is None else Deciding(store, rule, rows, todo, methods, mcse)
-        self.left = iter([list(plan_tasks(store, todo, methods))]) if self.deciding is None else self.deciding.rounds()
-        self.summaries = Summaries(store, rows, methods, mcse, known)
-
-    def complete(self, number: int) -> bool:
-        """When a condition has all replicates of a round: whether it has all that it will have."""
-        if self.deciding is not None:
-            return self.deciding.look(number)
-        self.summaries.make(number)
-        return True
-
-    def settle(self) -> list[StoredCondition]:
-        """The conditions with what was decided."""
-        if self.deciding is not None:
-            self.rows = self.deciding.rows
-            self.summaries = Summaries(self.store, self.rows, self._methods, self._mcse, self.deciding.known)
-        return self.rows
-
-
-def _asked(row: StoredCondition, replications: int | Mapping[str, int] | Stopping, key: str) -> StoredCondition:
-    """The row with the replications asked for; one that is not active keeps what it had, as does one that `key` stopped."""
-    if not row.active or (key and row.stop_key == key):
-        return row
-    if isinstance(replications, Stopping):
-        asked = replications.most
-    else:
-        asked = replications if isinstance(replications, int) else replications[row.data_key]
-    return replace(row, replications=asked, stopped="", stop_key="")
-
-
 def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
     """Every column that replicate rows of this study have, see `columns.stored_columns`."""
     names = list(dict.fromkeys(name for row in rows if row.active for name in row.truth))
@@ -230,22 +167,3 @@ def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
     contrasts = {contrast.name for method in methods for contrast in method.contrasts}
     fixed = [n for n in stored if n.split(":")[0] not in ("var", "cov") and n not in contrasts]
     return stored_columns(methods, fixed, stored)
-
-
-def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, Any]]:
-    """Derived quantities of conditions.parquet: sizes, path and why, block size."""
-    known = {}
-    for job in jobs:
-        layout = job.condition.layout
-        known[job.number] = {
-            "clusters_total": layout.clusters,
-            "rows_total": layout.rows,
-            "path": job.condition.path,
-            "path_reason": "; ".join(path_reasons(job.condition)),
-            "block_size": job.condition.block_size,
-            **dict(zip(("r2.within", "r2.between"), map(finite, explained(job.condition)), strict=True)),
-        }
-    for number, row in rows.items():
-        if number not in known:
-            known[number] = {"path": row.spec.get("path"), "block_size": row.spec.get("block_size")}
-    return known
