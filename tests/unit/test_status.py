@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 
 import killing
 import nestlab as nl
+from conftest import TWO_ARMS
 from nestlab.run import lock, state
 from nestlab.run.store import Store
 from nestlab.show.cli import app
@@ -30,10 +32,17 @@ def cli(*words: object) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run, which each test has a copy of."""
+    folder = tmp_path_factory.mktemp("made") / "r"
+    nl.Study.from_dict(TWO_ARMS).run(out=folder, jobs=2)
+    return folder
+
+
 @pytest.fixture
-def ran(two_arms: dict[str, Any], tmp_path: Path) -> Path:
-    nl.Study.from_dict(two_arms).run(out=tmp_path / "r", jobs=2)
-    return tmp_path / "r"
+def ran(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "r"))
 
 
 # -- status ----------------------------------------------------------------------------------------------------------------
