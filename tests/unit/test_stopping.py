@@ -19,6 +19,7 @@ import killing
 import nestlab as nl
 from nestlab.measure.measures import Measured
 from nestlab.measure.performance import MEASURES, Row
+from nestlab.run.state import read_state
 from nestlab.run.stopped import stopping_lines
 from nestlab.run.stopping import half_width, judge, precision
 from nestlab.run.store import Store, StoredCondition
@@ -174,6 +175,9 @@ def test_run_does_not_depend_on_workers_or_interruption(ruled: dict[str, Any], t
             made = study.execute(out=tmp_path / "r", jobs=jobs, progress=progress)[1].made
         except KeyboardInterrupt:
             assert nl.Results(tmp_path / "r").missing() > 0, "never complete before all is decided"
+            state = read_state(tmp_path / "r")
+            assert (state.complete, state.undecided > 0) == (False, True)
+            assert f"{state.undecided} {'is' if state.undecided == 1 else 'are'} not decided yet" in state.stopping[0]
     assert 0 < made < sum(stops(whole).values()) * 2
     assert_same(nl.Results(tmp_path / "r"), whole)
 
@@ -357,6 +361,9 @@ def test_lines_of_conditions_not_decided_yet() -> None:
         "and 2 more (conditions.parquet, column stopped)",
     ]  # fmt: skip
     assert stopping_lines(rows[:1])[1:] == ["condition 0: met: a"]
+    assert stopping_lines(rows[-1:]) == [
+        "0 of 1 condition met all targets; 1 is not decided yet, and counted with the maximum"
+    ]
 
 
 def test_cli_replications_replaces_the_rule(ruled: dict[str, Any], tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class State:
     missing: fits by condition. statuses, inference: fits by status in the parts that count them, of which there are `counted`
     fits. left: seconds, None where nothing tells; per_second: fits. running: who writes now. outcome: of the last run. unused:
     parts of no condition and method of the study as it is. stopping: which conditions stopped why, where a rule
-    decides; of one that is not decided the most replications are asked.
+    decides; of the undecided ones the most replications are asked.
     """
 
     folder: Path
@@ -54,6 +54,7 @@ class State:
     outcome: str
     unused: int
     stopping: tuple[str, ...] = ()
+    undecided: int = 0
 
     @property
     def complete(self) -> bool:
@@ -95,6 +96,7 @@ def read_state(folder: Path) -> State:
         outcome=_outcome(last),
         unused=unused,
         stopping=tuple(stopping_lines(rows)) if "stopping" in store.manifest else (),
+        undecided=sum(not row.stopped for row in rows) if "stopping" in store.manifest else 0,
     )
 
 

@@ -20,11 +20,7 @@ def stopping_lines(rows: Sequence[StoredCondition]) -> list[str]:
     by = {kind: [row for row in rows if row.stopped.startswith(f"{kind}:")] for kind in (MET, MAXIMUM, ENDED, NONE)}
     met, most = by[MET], by[MAXIMUM]
     undecided = len(rows) - sum(map(len, by.values()))
-    said = []
-    if met:
-        low, high = min(row.replications for row in met), max(row.replications for row in met)
-        after = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        said.append(f"{len(met):,} of {_conditions(len(rows))} met all targets, after {after} replications")
+    said = [f"{len(met):,} of {_conditions(len(rows))} met all targets{_after(met)}"]
     if most:
         said.append(f"{len(most):,} reached the maximum, {most[0].replications:,}")
     if by[ENDED]:
@@ -43,3 +39,11 @@ def stopping_lines(rows: Sequence[StoredCondition]) -> list[str]:
 
 def _conditions(count: int) -> str:
     return f"{count:,} condition{'' if count == 1 else 's'}"
+
+
+def _after(rows: Sequence[StoredCondition]) -> str:
+    """After how many replications they stopped."""
+    if not rows:
+        return ""
+    low, high = min(row.replications for row in rows), max(row.replications for row in rows)
+    return f", after {low:,} replications" if low == high else f", after {low:,} to {high:,} replications"
