@@ -25,6 +25,7 @@ from nestlab.run.stopping import half_width, judge, precision
 from nestlab.run.store import Store, StoredCondition
 from nestlab.run.workers import Quiet
 from nestlab.show.cli import app
+from nestlab.show.solve_command import Options, solve_study
 from nestlab.spec import stopping
 from nestlab.spec.stopping import FEWEST, Stopping, Target
 from nestlab.spec.study import StudyError, StudyFile
@@ -393,18 +394,12 @@ def test_rule_reads_back_from_the_stored_study(ruled: dict[str, Any], tmp_path: 
 
 
 def test_solve_has_a_precision_of_its_own(ruled: dict[str, Any], tmp_path: Path) -> None:
-    study = nl.Study.from_dict({**ruled, "grid": {}})
-    solved = study.solve(
-        over="clusters",
-        estimand="arm",
-        power=0.5,
-        precision=0.3,
-        max_replications=500,
-        out=tmp_path / "s",
-        method="reml",
-    )
+    study, said = nl.Study.from_dict({**ruled, "grid": {}}), list[str]()
+    options = Options({"power": 0.5}, ["arm"], over=["clusters"], precision=0.3, most=500)
+    solved = solve_study(study.file, options, out=tmp_path / "r", jobs=2, tell=said.append)
+    assert said[0] == "the study's rule of replications is not used: a search has --precision and --max-replications"
     assert all(trial.n <= 500 for trial in solved.solutions[0].tried)
-    assert "stopping" not in nl.Results(tmp_path / "s").manifest
+    assert "stopping" not in nl.Results(tmp_path / "r").manifest
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------------
