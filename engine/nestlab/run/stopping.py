@@ -8,7 +8,7 @@ a truth of 0) is not asked of it; neither is anything of a method that ended ear
 
 Stopping at what is seen adds a bias: a share that happens to look extreme looks sure. By Wald's identity E[n (share - p)] = 0, so
 that the bias is -cov(n, share) / E(n), about -(1 - 2p) / E(n) where the looks are close. Measured on 100,000 studies of Bernoulli
-trials each, by `half_width` at looks from 1,000 in blocks of 256 (tests/calibration/test_stopping.py), with the coverage of
+trials each, by `half_width` at looks from 1,000 in blocks of 256 (tests/calibration/test_stopping_bias.py), with the coverage of
 Wilson's 95 % interval there and at a fixed n of the same mean:
 
     | rate | target | mean n | bias | bias / target | root mean squared error | coverage | at a fixed n |
