@@ -16,7 +16,7 @@ from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.model import Method
 from ..spec.stopping import Stopping
 from ..spec.study import StudyFile
-from .columns import counted, drawn_columns, stored_columns
+from .columns import counted, drawn_columns, every_column
 from .early import Ended, find_ends
 from .files import RefusedError
 from .log import RunLog
@@ -27,6 +27,7 @@ from .repair import read_or_recover, repair_parts, set_aside_manifest
 from .rounds import Rounds, as_asked
 from .store import Store, StoredCondition
 from .summarise import Known
+from .sums import check_sums
 from .workers import Progress, Quiet, Work
 
 __all__ = ["RunReport", "run_study"]
@@ -71,6 +72,7 @@ def run_study(
     check_possible(run.study.conditions())
     mended = set_aside_manifest(folder) if repair else []
     store = Store(folder)
+    store.keep(study.keep)
     with store.locked():
         store.reread()
         store.forget_missing()
@@ -143,6 +145,8 @@ class _Run:
         rows, numbers = match_conditions(stored, conditions, methods)
         rows = as_asked(rows, replications, methods, self.study.mcse)
         todo = make_jobs(conditions, numbers, methods, {row.number: row.replications for row in rows})
+        if store.keeps == "summary":
+            check_sums(store, todo, methods)
         store.manifest["methods"] = match_methods(store.manifest.get("methods", []), methods)
         return rows, todo
 
@@ -154,16 +158,12 @@ class _Run:
         if isinstance(asked, Stopping):
             store.manifest |= {"stopping": asked.entry(), "replications_reason": asked.text}
         return {
-            "name": study.name, "seed": study.seed, "replications": replications, "mcse": study.mcse,
+            "name": study.name, "seed": study.seed, "replications": replications, "keep": study.keep, "mcse": study.mcse,
             "draw_version": DRAW_VERSION, "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
             **self.entries,
         }  # fmt: skip
 
 
 def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
-    """Every column that replicate rows of this study have, see `columns.stored_columns`."""
-    names = list(dict.fromkeys(name for row in rows if row.active for name in row.truth))
-    stored = [n for n in names if n.split(":")[0] not in ("sd", "cor") and n != "icc"]
-    contrasts = {contrast.name for method in methods for contrast in method.contrasts}
-    fixed = [n for n in stored if n.split(":")[0] not in ("var", "cov") and n not in contrasts]
-    return stored_columns(methods, fixed, stored)
+    """Every column that replicate rows of this study have."""
+    return every_column(list(dict.fromkeys(name for row in rows if row.active for name in row.truth)), methods)

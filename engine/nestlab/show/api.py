@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,16 +52,20 @@ class Study:
         self.folder = folder
 
     @classmethod
-    def from_toml(cls, path: str | Path, *, seed: int | None = None, replications: int | None = None) -> Study:
-        """Read the study file at path; `seed` and `replications` replace the file's. Raises StudyError with all that is wrong."""
+    def from_toml(
+        cls, path: str | Path, *, seed: int | None = None, replications: int | None = None, keep: str | None = None
+    ) -> Study:
+        """Read the study file at path; `seed`, `replications` and `keep` ("replicates" or "summary") replace the file's.
+
+        Raises StudyError with all that is wrong.
+        """
         tables = read_toml(path)
         text = Path(path).read_text(encoding="utf-8-sig")
-        changes = {"seed": seed, "replications": replications}
-        for key, value in changes.items():
-            if value is not None:
-                text = _with_value(text, key, value)
         folder = Path(path).resolve().parent
-        file = StudyFile.from_dict(tables, seed=seed, replications=replications, folder=folder)
+        file = StudyFile.from_dict(tables, seed=seed, replications=replications, keep=keep, folder=folder)
+        for key, value in (("seed", seed), ("replications", replications), ("keep", keep)):
+            if value is not None:
+                text = _with_value(text, key, json.dumps(value))
         # Where data files were read, the text must stand without them; a rule that was replaced may take several lines.
         ruled = replications is not None and not isinstance(tables.get("replications"), int)
         return cls(file, file.to_toml() if file.reads_files or ruled else text, folder)
@@ -155,7 +160,7 @@ class Study:
     def _text_with(self, replications: int) -> str:
         """The study file's text with a number of replications, which may stand in place of a rule."""
         if self.file.stopping is None:
-            return _with_value(self.text, "replications", replications)
+            return _with_value(self.text, "replications", str(replications))
         return self.file.model_copy(update={"replications": replications}).to_toml()
 
     def _code(self, allowed: bool) -> list[str] | None:
@@ -290,8 +295,8 @@ class Results(StoredResults):
         return write_report(self, path, title=title)
 
 
-def _with_value(text: str, key: str, value: int) -> str:
-    """A study file's text with a top-level number replaced, or added before the first table."""
+def _with_value(text: str, key: str, value: str) -> str:
+    """A study file's text with a top-level value (as TOML) replaced, or added before the first table."""
     head, table, rest = _cut(text)
     pattern = re.compile(rf"^(\s*[\"']?{key}[\"']?\s*=\s*)[^#\n]*?(\s*(?:#.*)?)$", re.MULTILINE)
     changed, count = pattern.subn(rf"\g<1>{value}\g<2>", head, count=1)

@@ -107,6 +107,10 @@ def run(
         Path | None, typer.Option(help="Folder of the results [default: results/<name>].", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(help='"replicates" or "summary" (sums of them), instead of the file\'s.', show_default=False),
+    ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Check every stored part; compute those anew that are damaged.")
     ] = False,
@@ -121,8 +125,9 @@ def run(
         if path != Path(study):
             typer.echo(f"study file {path}", err=True)
         run_command(
-            path, replications=replications, jobs=jobs, out=out, seed=seed, repair=repair, allow_code=allow_code
-        )
+            path, replications=replications, jobs=jobs, out=out, seed=seed, keep=keep, repair=repair,
+            allow_code=allow_code,
+        )  # fmt: skip
 
 
 @app.command()

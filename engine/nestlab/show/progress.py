@@ -134,7 +134,7 @@ class LineProgress:
     def start(self, fits: int, conditions: int) -> None:
         self._total = fits
         if fits:
-            self._say(f"{fits:,} fits in {conditions:,} conditions")
+            self._say(f"{fits:,} fits in {conditions:,} condition{'s' * (conditions != 1)}")
             self._timer.start()
 
     def _compiling(self) -> None:

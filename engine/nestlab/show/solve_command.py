@@ -17,7 +17,7 @@ from ..run.files import write_whole
 from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target, Trial
 from ..run.solve import Solution, Solved, solve
 from ..run.store import Store
-from ..spec.axes import SHORT_NAMES, setting
+from ..spec.axes import SHORT_NAMES, SIZE_KINDS, setting
 from ..spec.cost import parse_cost
 from ..spec.estimands import estimands, find_estimand
 from ..spec.inference import tested_estimand
@@ -230,15 +230,18 @@ def _over(condition: Condition, options: Options, target: Target) -> tuple[str, 
             _refuse(
                 "--over", name, f"{target.estimands[0]} is no fixed effect of the truth; name a dotted path instead"
             )
-        named = None if own.startswith(("method", "predictors")) else setting(own, formula)
-        if named is None:
+        named = setting(own, formula)
+        short = "" if named is None else named.name.removeprefix("design.")
+        if named is None or not (
+            short in SIZE_KINDS or any(named.kind.accept(value) is not None for value in (0.5, 2.5))
+        ):
             known = ["effect", *(n for n in SHORT_NAMES if setting(n, formula))]
             _refuse(
                 "--over",
                 name,
                 f"names nothing that can vary; {nearest(name, [*known, 'a path such as truth.fixed.x'])}",
             )
-        found.append(named.name.removeprefix("design."))
+        found.append(short if short in SIZE_KINDS else named.name)
     if (
         len(found) > 2
         or len(set(found)) != len(found)

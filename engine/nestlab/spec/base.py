@@ -276,6 +276,10 @@ def _fixed(
             text = f"must have a value for each column, {', '.join(columns)}; write {each if name in factors else 'one for each'}"
             problems.add_number(key, shown, text)
             flat |= {f"truth.fixed.{column}": 0.0 for column in columns if name in factors}  # a stand-in
+        elif term is None and (column := next((v for v in term_variables(name) if source_of(v)[0] in factors), "")):
+            factor = source_of(column)[0]
+            text = f"must be of a column of {factor}, and these are {', '.join(factors[factor])}; write one of them"
+            problems.add_number(key, shown, text)
         elif term is None:
             repair = f"add {name} to the formula or remove it here{_or_guess(name, formula.fixed)}"
             problems.add_number(key, shown, f"must be a fixed term of {formula.text}; {repair}")

@@ -408,6 +408,7 @@ FUNCTION = Kind(
     lambda v: _function(v),
 )
 DRAWS = Kind("a whole number from 19 to 1000000", "write a number such as 999", lambda value: _int(value, 19, 10**6))
+KEEP = _choice('remove it for "replicates"', "replicates", "summary")
 MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
 ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels", "gee", "function", *LEAST_SQUARES)
 ROBUST = _choice("remove it for the model's own standard errors", "CR0", "CR1", "CR1S", "CR2")
