@@ -313,6 +313,17 @@ def test_run_method_that_ended_early_has_no_targets(ruled: dict[str, Any], tmp_p
     assert "in 1 too many fits failed (max_failed)" in results.stopping_lines()[0]
 
 
+def test_run_that_keeps_sums_stops_at_the_same_places(ruled: dict[str, Any], tmp_path: Path) -> None:
+    whole = nl.Study.from_dict(ruled).run(out=tmp_path / "whole")
+    study = nl.Study.from_dict({**ruled, "keep": "summary"})
+    results = study.run(out=tmp_path / "r")
+    assert_frame_equal(results.stopping(), whole.stopping())
+    again, report = study.execute(out=tmp_path / "r")
+    assert report.made == 0
+    power, expected = (r.summary().query("measure == 'power' and subset == 'all'") for r in (again, whole))
+    assert_frame_equal(power.reset_index(drop=True), expected.reset_index(drop=True), rtol=1e-10)
+
+
 # -- what is said ----------------------------------------------------------------------------------------------------------
 
 
