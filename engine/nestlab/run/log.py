@@ -46,6 +46,12 @@ class RunLog:
         self._entry |= {"made": self.meter.made, "pace": self.meter.pace(), "updated": datetime.now(UTC).isoformat()}
         self.store.write_manifest(runs=self._runs)
 
+    def expect(self, fits: int) -> None:
+        """More is to be made than was said."""
+        self.fits += fits
+        self._entry["fits"] = self.fits
+        self.write()
+
     def tick(self) -> None:
         """Write now and then, and less often where that takes long."""
         now = time.monotonic()

@@ -19,6 +19,7 @@ from .early import used
 from .failures import Said, count_failures, failures_of, what_was_said
 from .folder import no_results, stored_study
 from .observed import observed_counts
+from .stopped import MET, stopping_lines
 from .store import Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
 from .sums import no_replicates
@@ -92,6 +93,23 @@ class StoredResults:
                 missing = missing_ranges(self._store.covered(row.number, key), wanted)
                 total += sum(last - first for first, last in missing)
         return total
+
+    def stopping(self) -> pd.DataFrame:
+        """Which condition stopped where and why, a row a condition; empty where `replications` is a number.
+
+        Columns: `condition`, the factors, `replications`, `met` (all targets; missing where it is not decided yet) and `reason`.
+        """
+        if "stopping" not in self._store.manifest:
+            return pd.DataFrame()
+        rows = [
+            {"condition": r.number, **r.factors, "replications": r.replications, "met": _met(r), "reason": r.stopped}
+            for r in self._active()
+        ]
+        return pd.DataFrame(rows).astype({"met": "boolean"})
+
+    def stopping_lines(self) -> list[str]:
+        """The same in a few lines for people."""
+        return stopping_lines(self._active()) if "stopping" in self._store.manifest else []
 
     def conditions(self) -> pd.DataFrame:
         """The active conditions: number, factors and true values."""
@@ -239,6 +257,10 @@ class StoredResults:
 
     def _active(self) -> list[StoredCondition]:
         return [row for row in self._rows if row.active]
+
+
+def _met(row: StoredCondition) -> bool | None:
+    return row.stopped.startswith(f"{MET}:") if row.stopped else None
 
 
 def _ends(values: Sequence[float]) -> str:

@@ -6,16 +6,15 @@ Whoever stops a run loses the parts that were not finished, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..simulate.possible import check_possible
-from ..spec.effects import explained
 from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.model import Method
-from ..spec.paths import path_reasons
+from ..spec.stopping import Stopping
 from ..spec.study import StudyFile
 from .columns import counted, drawn_columns, every_column
 from .early import Ended, find_ends
@@ -23,17 +22,18 @@ from .files import RefusedError
 from .log import RunLog
 from .manifest import machine, software
 from .own_code import with_code
-from .plan import Job, make_jobs, match_conditions, match_methods, plan_tasks
+from .plan import Job, make_jobs, match_conditions, match_methods
 from .repair import read_or_recover, repair_parts, set_aside_manifest
-from .store import Store, StoredCondition, finite
-from .summarise import Known, Summaries
+from .rounds import Rounds, as_asked
+from .store import Store, StoredCondition
+from .summarise import Known
 from .sums import check_sums
 from .workers import Progress, Quiet, Work
 
 __all__ = ["RunReport", "run_study"]
 
-#: What the manifest says of a search for a design, and no longer when the folder is run in another way.
-_OF_A_SEARCH = ("solve", "replications_reason")
+#: What the manifest says of a search for a design, or of a rule that stops, and no longer when the folder is run in another way.
+_OF_A_SEARCH = ("solve", "replications_reason", "stopping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +52,19 @@ class RunReport:
 
 
 def run_study(
-    study: StudyFile, folder: Path, *, text: str, replications: int | Mapping[str, int], jobs: int = -1,
+    study: StudyFile, folder: Path, *, text: str, replications: int | Mapping[str, int] | Stopping, jobs: int = -1,
     progress: Progress | None = None, entries: Mapping[str, Any] | None = None, known: Known | None = None,
     code: Sequence[str] | None = None, repair: bool = False,
 ) -> RunReport:  # fmt: skip
     """Do what is missing of `replications` replicates of every condition, and write the summary.
 
-    replications: of all conditions, or of each by its data key. entries: what else the manifest shall say. known: measures that
-    a run of the same study made, not to be made again. code: consent to run the functions that methods name, with the folders
-    where their modules are looked for first (`own_code`); without it a study that has any is refused by a StudyError. jobs:
-    worker threads, -1 for all cores. repair: check every part, and compute those anew that are damaged. Raises RefusedError
-    where stored results don't fit the study, are damaged or are being written, StorageError where they cannot be written,
-    StudyError where no data can be as the study says; KeyboardInterrupt passes through after finished parts and the manifest are
-    safe.
+    replications: of all conditions, of each by its data key, or the rule by which each stops. entries: what else the manifest
+    shall say. known: measures that a run of the same study made, not to be made again. code: consent to run the functions that
+    methods name, with the folders where their modules are looked for first (`own_code`); without it a study that has any is
+    refused by a StudyError. jobs: worker threads, -1 for all cores. repair: check every part, and compute those anew that are
+    damaged. Raises RefusedError where stored results don't fit the study, are damaged or are being written, StorageError where
+    they cannot be written, StudyError where no data can be as the study says; KeyboardInterrupt passes through after finished
+    parts and the manifest are safe.
     """
     run = _Run(
         with_code(study, code), folder, text, jobs, progress or Quiet(), dict(entries or {}), known, tuple(code or ())
@@ -97,28 +97,33 @@ class _Run:
     known: Known | None
     code: tuple[str, ...]
 
-    def __call__(self, store: Store, replications: int | Mapping[str, int], mended: list[str]) -> RunReport:
+    def __call__(self, store: Store, replications: int | Mapping[str, int] | Stopping, mended: list[str]) -> RunReport:
         started = datetime.now(UTC)
         study, methods = self.study, self.study.methods()
         rows, todo = self._match(store, replications, mended)
-        tasks = list(plan_tasks(store, todo, methods))
-        total = len(methods) * sum(job.replications for job in todo)
+        rounds = Rounds(store, rows, todo, methods, replications, mcse=study.mcse, known=self.known)
+        tasks = rounds.next()
         log = RunLog(store, fits=sum(task.fits for task in tasks), jobs=self.jobs, started=started)
-        store.manifest |= self._entries(rows, methods, max(job.replications for job in todo), store)
+        store.manifest |= self._entries(replications, max(row.replications for row in rows if row.active), store)
         store.write_study(self.text)
         log.write()
         conditions = study.conditions()
         schema = [*counted(conditions), *_schema(rows, methods), *drawn_columns(conditions, methods)]
-        summaries = Summaries(store, rows, methods, study.mcse, self.known)
         work = Work(
-            store, methods, schema, self.jobs, self.progress, log.tick, summaries.make, self.code, meter=log.meter
+            store, methods, schema, self.jobs, self.progress, log.tick, rounds.complete, self.code, meter=log.meter
         )
         self.progress.start(log.fits, len(todo))
         try:
-            work.run(tasks)
-            if tasks or self.known is not None or not store.has_summary():
+            while tasks:
+                work.run(tasks)
+                tasks = rounds.next()
+                if more := sum(task.fits for task in tasks):
+                    log.expect(more)
+                    self.progress.expect(more)
+            rows = rounds.settle()
+            if log.fits or self.known is not None or not store.has_summary():
                 self.progress.stage("measuring")
-                store.write_summary(summaries.table())
+                store.write_summary(rounds.summaries.table())
             ended = find_ends(store, rows, methods)
             log.close(ended)
         except BaseException as error:
@@ -126,32 +131,32 @@ class _Run:
             raise
         finally:
             self.progress.stop()
+        total = len(methods) * sum(row.replications for row in rows if row.active)
         seconds = (datetime.now(UTC) - started).total_seconds()
         return RunReport(self.folder, log.meter.made, total - log.fits, seconds, tuple(ended), tuple(mended))
 
     def _match(
-        self, store: Store, replications: int | Mapping[str, int], mended: list[str]
+        self, store: Store, replications: int | Mapping[str, int] | Stopping, mended: list[str]
     ) -> tuple[list[StoredCondition], list[Job]]:
-        """Rows of conditions.parquet, which is written, and what to do of each condition of the study."""
+        """Rows of conditions.parquet, and what to do of each condition of the study."""
         conditions, methods = self.study.conditions(), self.study.methods()
         stored, made = read_or_recover(store, conditions, methods) if mended else (store.read_conditions(), [])
         mended += made
         rows, numbers = match_conditions(stored, conditions, methods)
-        rows = [_asked(row, replications) for row in rows]
+        rows = as_asked(rows, replications, methods, self.study.mcse)
         todo = make_jobs(conditions, numbers, methods, {row.number: row.replications for row in rows})
         if store.keeps == "summary":
             check_sums(store, todo, methods)
         store.manifest["methods"] = match_methods(store.manifest.get("methods", []), methods)
-        store.write_conditions(rows, _derived(todo, {c.number: c for c in rows}))
         return rows, todo
 
-    def _entries(
-        self, rows: Sequence[StoredCondition], methods: Sequence[Method], replications: int, store: Store
-    ) -> dict[str, Any]:
+    def _entries(self, asked: int | Mapping[str, int] | Stopping, replications: int, store: Store) -> dict[str, Any]:
         """What the manifest says of the study and of where it runs."""
         for key in set(_OF_A_SEARCH) - set(self.entries):
             store.manifest.pop(key, None)
         study = self.study
+        if isinstance(asked, Stopping):
+            store.manifest |= {"stopping": asked.entry(), "replications_reason": asked.text}
         return {
             "name": study.name, "seed": study.seed, "replications": replications, "keep": study.keep, "mcse": study.mcse,
             "draw_version": DRAW_VERSION, "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
@@ -159,32 +164,6 @@ class _Run:
         }  # fmt: skip
 
 
-def _asked(row: StoredCondition, replications: int | Mapping[str, int]) -> StoredCondition:
-    """The row with the replications asked for; one that is not active keeps what it had."""
-    if not row.active:
-        return row
-    return replace(row, replications=replications if isinstance(replications, int) else replications[row.data_key])
-
-
 def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
     """Every column that replicate rows of this study have."""
     return every_column(list(dict.fromkeys(name for row in rows if row.active for name in row.truth)), methods)
-
-
-def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, Any]]:
-    """Derived quantities of conditions.parquet: sizes, path and why, block size."""
-    known = {}
-    for job in jobs:
-        layout = job.condition.layout
-        known[job.number] = {
-            "clusters_total": layout.clusters,
-            "rows_total": layout.rows,
-            "path": job.condition.path,
-            "path_reason": "; ".join(path_reasons(job.condition)),
-            "block_size": job.condition.block_size,
-            **dict(zip(("r2.within", "r2.between"), map(finite, explained(job.condition)), strict=True)),
-        }
-    for number, row in rows.items():
-        if number not in known:
-            known[number] = {"path": row.spec.get("path"), "block_size": row.spec.get("block_size")}
-    return known

@@ -74,6 +74,8 @@ def solve(
     have, RefusedError where the folder holds other results.
     """
     start = time.perf_counter()
+    if study.stopping is not None:
+        tell("the study's rule of replications is not used: a search has --precision and --max-replications")
     bench = Bench(study, question, folder, jobs, code)
     searches = [_search(bench, point) for point in bench.points]
     rounds = 0

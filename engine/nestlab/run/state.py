@@ -17,6 +17,7 @@ from .early import Ended, end_of
 from .folder import no_results, stored_study
 from .lock import Owner, holder
 from .parts import Part, missing_ranges, named_range
+from .stopped import stopping_lines
 from .store import Store, StoredCondition
 
 __all__ = ["State", "read_state"]
@@ -31,7 +32,8 @@ class State:
 
     missing: fits by condition. statuses, inference: fits by status in the parts that count them, of which there are `counted`
     fits. left: seconds, None where nothing tells; per_second: fits. running: who writes now. outcome: of the last run. unused:
-    parts of no condition and method of the study as it is.
+    parts of no condition and method of the study as it is. stopping: which conditions stopped why, where a rule
+    decides; of the undecided ones the most replications are asked.
     """
 
     folder: Path
@@ -51,6 +53,8 @@ class State:
     running: Owner | None
     outcome: str
     unused: int
+    stopping: tuple[str, ...] = ()
+    undecided: int = 0
 
     @property
     def complete(self) -> bool:
@@ -91,6 +95,8 @@ def read_state(folder: Path) -> State:
         running=holder(folder),
         outcome=_outcome(last),
         unused=unused,
+        stopping=tuple(stopping_lines(rows)) if "stopping" in store.manifest else (),
+        undecided=sum(not row.stopped for row in rows) if "stopping" in store.manifest else 0,
     )
 
 

@@ -59,7 +59,8 @@ class StoredCondition:
     """A row of conditions.parquet. spec: the resolved condition, flat, in the study file's words; truth: by estimand.
 
     replications: how many were asked for when the condition was last active. stated: effects in standard units, by term as text
-    ("d = 0.3 by total variance") and by term and unit as a number ("x.d").
+    ("d = 0.3 by total variance") and by term and unit as a number ("x.d"). stopped: why it has no more replications, where a rule
+    decided that, stop_key: which rule (`run.stopping`).
     """
 
     number: int
@@ -70,6 +71,8 @@ class StoredCondition:
     truth: Mapping[str, float]
     replications: int = 0
     stated: Mapping[str, str | float] = field(default_factory=dict)
+    stopped: str = ""
+    stop_key: str = ""
 
 
 class Store:
@@ -213,8 +216,9 @@ class Store:
         kept = {name: row[name] for name in factors if row[name] is not None}
         asked = row.get("replications") or int(self.manifest.get("replications", 0))  # older tables have no such column
         return StoredCondition(
-            row["condition"], row["data_key"], row["active"], kept, json.loads(row["spec"]), truth, asked, stated
-        )
+            row["condition"], row["data_key"], row["active"], kept, json.loads(row["spec"]), truth, asked, stated,
+            stopped=row.get("stopped") or "", stop_key=row.get("stop_key") or "",
+        )  # fmt: skip
 
     def write_conditions(self, conditions: Sequence[StoredCondition], derived: Mapping[int, Mapping[str, Any]]) -> None:
         """Rewrite conditions.parquet; numbers are given once and never change."""
@@ -226,6 +230,8 @@ class Store:
             "data_key": [c.data_key for c in conditions],
             "replications": [c.replications for c in conditions],
         }
+        if any(c.stop_key for c in conditions):
+            columns |= {name: [getattr(c, name) or None for c in conditions] for name in ("stopped", "stop_key")}
         for name in factors:
             columns[name] = one_type([c.factors.get(name) for c in conditions])
         for name in estimands:

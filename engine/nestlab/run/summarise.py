@@ -250,12 +250,15 @@ class Summaries:
 
     def make(self, number: int) -> None:
         """Measure one condition from what is stored."""
-        row = self._rows[number]
+        self._made[number] = self.measured(self._rows[number])
+
+    def measured(self, row: StoredCondition) -> list[Row]:
+        """The measures of the first `row.replications` replicates of a condition, made once."""
         with self._guard if row.replications > LARGE else contextlib.nullcontext():
             key = (row.data_key, row.replications)
             if key not in self._known:
                 self._known[key] = self._measure(row)
-            self._made[number] = self._known[key]
+            return self._known[key]
 
     def results(self, row: StoredCondition) -> list[MethodResults]:
         """What is stored of one condition, as the measures take it. StudyError where sums are stored."""

@@ -33,9 +33,10 @@ __all__ = ["Progress", "Quiet", "Work"]
 
 class Progress(Protocol):
     """What a run tells while it goes on. `advance`, `skip` (fits that need not be made) and `finished` (a condition, by its
-    number) are called from worker threads."""
+    number) are called from worker threads; `expect` says that there are more fits than `start` said."""
 
     def start(self, fits: int, conditions: int) -> None: ...
+    def expect(self, fits: int) -> None: ...
     def advance(self, fits: int) -> None: ...
     def skip(self, fits: int) -> None: ...
     def finished(self, condition: int) -> None: ...
@@ -47,6 +48,7 @@ class Quiet:
     """No progress at all."""
 
     def start(self, fits: int, conditions: int) -> None: ...
+    def expect(self, fits: int) -> None: ...
     def advance(self, fits: int) -> None: ...
     def skip(self, fits: int) -> None: ...
     def finished(self, condition: int) -> None: ...
@@ -146,7 +148,8 @@ class Work:
     """How tasks are done: `Work(...).run(tasks)`.
 
     jobs: workers, -1 for all cores; tick: called after each finished task; complete: called with a condition's number when its
-    last task is done, by the worker that did it; code: folders of modules that methods name.
+    last task is done, by the worker that did it, and says whether nothing more is to come of it; code: folders of modules that
+    methods name.
     """
 
     store: Store
@@ -155,7 +158,7 @@ class Work:
     jobs: int
     progress: Progress
     tick: Callable[[], None]
-    complete: Callable[[int], None]
+    complete: Callable[[int], bool]
     code: Sequence[str] = ()
     pace: Pace = field(default_factory=Pace)
     meter: Meter = field(default_factory=Meter)
@@ -225,8 +228,7 @@ class Work:
             self.progress.skip(task.fits)
         else:
             self.meter.add(task)
-        if self.left.done(task):
-            self.complete(task.job.number)
+        if self.left.done(task) and self.complete(task.job.number):
             self.progress.finished(task.job.number)
 
     def _write(self, task: Task, columns: Sequence[Columns | Reduced]) -> None:

@@ -66,8 +66,9 @@ class Study:
         for key, value in (("seed", seed), ("replications", replications), ("keep", keep)):
             if value is not None:
                 text = _with_value(text, key, json.dumps(value))
-        # Where data files were read, the text must stand without them.
-        return cls(file, file.to_toml() if file.reads_files else text, folder)
+        # Where data files were read, the text must stand without them; a rule that was replaced may take several lines.
+        ruled = replications is not None and not isinstance(tables.get("replications"), int)
+        return cls(file, file.to_toml() if file.reads_files or ruled else text, folder)
 
     @classmethod
     def ready_made(cls, name: str, *, seed: int | None = None, replications: int | None = None) -> Study:
@@ -85,9 +86,13 @@ class Study:
 
     def __repr__(self) -> str:
         return (
-            f"<Study {self.name}: {len(self.conditions):,} conditions x {self.file.replications:,} replications, "
+            f"<Study {self.name}: {len(self.conditions):,} conditions x {self._replications} replications, "
             f"methods {', '.join(m.name for m in self.methods)}>"
         )
+
+    @property
+    def _replications(self) -> str:
+        return f"{'' if self.file.stopping is None else 'at most '}{self.file.most_replications:,}"
 
     @property
     def name(self) -> str:
@@ -140,16 +145,23 @@ class Study:
 
         replications, out, jobs, progress, repair, allow_code: see `run`.
         """
-        wanted = self.file.replications if replications is None else replications
-        text = self.text if replications is None else _with_value(self.text, "replications", str(wanted))
-        if wanted < 1:
-            raise ValueError(f"replications = {wanted}: must be 1 or more")
+        if replications is not None and replications < 1:
+            raise ValueError(f"replications = {replications}: must be 1 or more")
+        rule = self.file.stopping if replications is None else None
+        wanted = rule or (self.file.most_replications if replications is None else replications)
+        text = self.text if replications is None else self._text_with(replications)
         folder = Path(out) if out is not None else Path("results") / self.name
         report = run_study(
             self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress, repair=repair,
             code=self._code(allow_code),
         )  # fmt: skip
         return Results(folder), report
+
+    def _text_with(self, replications: int) -> str:
+        """The study file's text with a number of replications, which may stand in place of a rule."""
+        if self.file.stopping is None:
+            return _with_value(self.text, "replications", str(replications))
+        return self.file.model_copy(update={"replications": replications}).to_toml()
 
     def _code(self, allowed: bool) -> list[str] | None:
         """Where modules are looked for first: beside the study file, then in the current folder; None without consent."""

@@ -101,6 +101,9 @@ class BarProgress:
             self._task, advance=fits, rate=_rate(done, int(task.total or 0), time.monotonic() - self._first)
         )
 
+    def expect(self, fits: int) -> None:
+        self.skip(-fits)
+
     def skip(self, fits: int) -> None:
         if self._task is not None:
             self._bar.update(self._task, total=(self._bar.tasks[0].total or 0) - fits)
@@ -155,6 +158,9 @@ class LineProgress:
         if self._condition is None:
             return ""
         return f"{plural(self._finished, 'condition')} finished, the last was {self._condition}, "
+
+    def expect(self, fits: int) -> None:
+        self.skip(-fits)
 
     def skip(self, fits: int) -> None:
         with self._guard:

@@ -14,7 +14,7 @@ __all__ = ["ReadyMade", "ready_made", "ready_made_path", "study_path", "summaris
 
 @dataclass(frozen=True, slots=True)
 class ReadyMade:
-    """What the list of ready-made studies shows of one. replications: per condition; methods: how many."""
+    """What the list of ready-made studies shows of one. replications: per condition, at most; methods: how many."""
 
     name: str
     title: str
@@ -65,7 +65,9 @@ def summarise_ready_made() -> list[ReadyMade]:
     found = []
     for name, path in ready_made().items():
         study = StudyFile.from_toml(path)
-        found.append(ReadyMade(name, study.title, len(study.conditions()), study.replications, len(study.methods())))
+        found.append(
+            ReadyMade(name, study.title, len(study.conditions()), study.most_replications, len(study.methods()))
+        )
     return found
 
 

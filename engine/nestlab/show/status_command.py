@@ -61,6 +61,8 @@ def lines(state: State) -> Iterator[str]:
     if state.missing:
         yield f"missing   {sum(state.missing.values()):,} fits in {_numbers(list(state.missing))}"
     yield f"failed    {_failures(state)}"
+    for line in state.stopping:
+        yield f"stopping  {line}"
     for end in state.ended[:MOST]:
         yield f"ended     {end.text}"
     if len(state.ended) > MOST:
@@ -112,12 +114,16 @@ def _rest(state: State) -> str:
     if state.left is None or state.per_second is None:
         return "unknown: no run has measured its pace yet"
     workers = "" if not state.workers else " on all cores" if state.workers == -1 else f" by {state.workers} workers"
-    return f"about {duration(state.left)}, at {state.per_second:,.0f} fits a second{workers}"
+    return f"{_roughly(state)} {duration(state.left)}, at {state.per_second:,.0f} fits a second{workers}"
+
+
+def _roughly(state: State) -> str:
+    return "at most" if state.undecided else "about"
 
 
 def _short(state: State) -> str:
     """One line for a log."""
-    left = f", about {duration(state.left)} left" if state.left and state.missing else ""
+    left = f", {_roughly(state)} {duration(state.left)} left" if state.left and state.missing else ""
     whole = state.conditions - len(state.missing)
     doing = "running" if state.running else "complete" if state.complete else "not running"
     return f"{doing}: {state.stored:,} of {state.asked:,} fits, {whole:,} of {state.conditions:,} conditions complete{left}"
@@ -132,6 +138,7 @@ def to_json(state: State) -> dict[str, Any]:
         "missing": {str(number): count for number, count in state.missing.items()}, "statuses": dict(state.statuses),
         "inference": dict(state.inference), "counted": state.counted,
         "ended_early": [{**asdict(end), "text": end.text} for end in state.ended], "unused_parts": state.unused,
+        "stopping": list(state.stopping), "undecided": state.undecided,
         "running": None if state.running is None else asdict(state.running), "outcome": state.outcome,
         "seconds_left": state.left if state.missing else 0.0, "fits_per_second": state.per_second,
     }  # fmt: skip

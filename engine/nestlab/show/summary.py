@@ -117,6 +117,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     if note := _over_priors(results):
         notes.insert(0, Text(note))
     notes[:0] = [Text(line) for line in _stated(results)]
+    notes += [Text(line) for line in results.stopping_lines()]
     notes += [Text(line) for line in flag_lines(summary)]
     if results.unavailable:
         notes.append(Text(f"sums of the replicates are kept; not available: {', '.join(results.unavailable)}"))

@@ -129,6 +129,8 @@ _EXAMPLES = {
     "name": '"study"',
     "seed": "707",
     "replications": "2000",
+    "target_mcse": "0.005",
+    "measure": '"power"',
     "truth": "{ formula = ..., ... }, written as the table [truth]",
     "formula": '"y ~ x + (1 | cluster)"',
 }
@@ -183,7 +185,7 @@ def _guessed(key: str, guess: str) -> list[str]:
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """The keys of the table at a location."""
-    from . import tables
+    from . import stopping, tables
 
     match list(location):
         case []:
@@ -206,6 +208,8 @@ def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[s
             table = tables.AtRandomTable
         case ["predictors", _]:
             table = tables.PredictorTable
+        case ["replications", *_]:
+            table = stopping.TargetTable
         case ["contrast", _]:
             table = tables.ContrastTable
         case _:

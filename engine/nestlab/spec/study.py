@@ -23,6 +23,7 @@ from .model import Condition, Method
 from .problems import Problems, StudyError
 from .reading import plain, read_toml, validate
 from .resolve import Resolved, resolve
+from .stopping import Replications, Stopping, most_replications, read_stopping
 from .tables import (
     ArmSizesTable,
     ContrastTable,
@@ -42,16 +43,16 @@ __all__ = ["StudyError", "StudyFile"]
 class StudyFile(Table):
     """A study as asked for. Make it by `from_toml` or `from_dict`, which check all of it, the grid's points included.
 
-    name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more. keep: every replicate, or
-    sums of them that the measures follow from. mcse: how the Monte Carlo standard errors are computed. max_failed: the share of
-    failed replicates above which a condition ends early by a method, which may have its own. grid: the axes as in the file.
-    prior: priors by axis, for all conditions.
+    name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more, or the targets that end it
+    (`stopping`). keep: every replicate, or sums of them that the measures follow from. mcse: how the Monte Carlo standard errors
+    are computed. max_failed: the share of failed replicates above which a condition ends early by a method, which may have its
+    own. grid: the axes as in the file. prior: priors by axis, for all conditions.
     """
 
     name: Annotated[str, PlainValidator(values.NAME.check)]
     title: Annotated[str, PlainValidator(values.TEXT.check)] = ""
     seed: Annotated[int, PlainValidator(values.SEED.check)]
-    replications: Annotated[int, PlainValidator(values.REPLICATIONS.check)]
+    replications: Replications
     keep: Annotated[Literal["replicates", "summary"], PlainValidator(values.KEEP.check)] = "replicates"
     mcse: Annotated[Literal["distribution-free", "morris"], PlainValidator(values.MCSE.check)] = "distribution-free"
     max_failed: Annotated[float | None, PlainValidator(values.MAX_FAILED.check)] = None
@@ -105,6 +106,8 @@ class StudyFile(Table):
         found = Problems()
         _check_keep(study, found)
         study._resolved = study._expand(found, expand=not problems)
+        if study._resolved is not None and not suspects:
+            study._stopping(found)
         problems.extend(problem for problem in found if not _judged(problem.key, suspects))
         problems.raise_if_any()
         return study
@@ -129,6 +132,19 @@ class StudyFile(Table):
             return methods
         limits = [self.max_failed if limit is None else limit for limit in own] or [self.max_failed]
         return tuple(replace(method, max_failed=limit) for method, limit in zip(methods, limits, strict=True))
+
+    @property
+    def stopping(self) -> Stopping | None:
+        """The rule that ends conditions, where `replications` is one. StudyError if it is wrong."""
+        problems = Problems()
+        rule = self._stopping(problems)
+        problems.raise_if_any()
+        return rule
+
+    @property
+    def most_replications(self) -> int:
+        """How many replications a condition may have at most."""
+        return most_replications(self.replications)
 
     def with_digests(self, digests: Mapping[str, str]) -> StudyFile:
         """A copy whose methods of one's own name their module's source: {"module:function": its SHA-256}."""
@@ -158,6 +174,9 @@ class StudyFile(Table):
     def to_toml(self) -> str:
         """The study as a study file."""
         return to_toml(self.to_dict())
+
+    def _stopping(self, problems: Problems) -> Stopping | None:
+        return read_stopping(self.replications, self.conditions(), self.methods(), problems)
 
     def _expand(self, problems: Problems, *, expand: bool = True) -> Resolved | None:
         return resolve(
