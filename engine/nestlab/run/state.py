@@ -17,6 +17,8 @@ from .early import Ended, end_of
 from .lock import Owner, holder
 from .parts import Part, missing_ranges, named_range
 from .results import no_results, stored_study
+from .shard_files import read_entries
+from .shard_lock import at_work
 from .store import Store, StoredCondition
 
 __all__ = ["State", "read_state"]
@@ -30,7 +32,7 @@ class State:
     """Where a study stands. asked, stored: fits; those that a condition which ended early need not make are not asked.
 
     missing: fits by condition. statuses, inference: fits by status in the parts that count them, of which there are `counted`
-    fits. left: seconds, None where nothing tells; per_second: fits. running: who writes now. outcome: of the last run. unused:
+    fits. left: seconds, None where nothing tells; per_second: fits. running: who writes now; shards: of which shards ("3/8"), if of any. outcome: of the last run. unused:
     parts of no condition and method of the study as it is.
     """
 
@@ -51,6 +53,7 @@ class State:
     running: Owner | None
     outcome: str
     unused: int
+    shards: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -70,7 +73,8 @@ def read_state(folder: Path) -> State:
     for row in rows:
         for method in methods:
             tally.add(row, method, store.parts.of(row.number, keys[row.number, method.name]))
-    runs = store.manifest["runs"]
+    runs = [*store.manifest["runs"], *read_entries(folder).values()]
+    shards = at_work(folder)
     left, per_second = _left(tally, runs)
     last: Mapping[str, Any] = runs[-1] if runs else {}
     return State(
@@ -88,9 +92,10 @@ def read_state(folder: Path) -> State:
         left=left,
         per_second=per_second,
         workers=last.get("jobs"),
-        running=holder(folder),
+        running=holder(folder) or next(iter(shards.values()), None),
         outcome=_outcome(last),
         unused=unused,
+        shards=tuple(shards),
     )
 
 

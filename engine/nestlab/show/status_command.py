@@ -94,6 +94,12 @@ def _failures(state: State) -> str:
 
 
 def _now(state: State) -> str:
+    if state.shards:
+        words = "shard" if len(state.shards) == 1 else f"{len(state.shards):,} shards:"
+        listed = f"{', '.join(state.shards[:MOST])}{', ...' if len(state.shards) > MOST else ''}"
+        return f"running: {words} {listed}" + (
+            f" ({state.running.text})" if state.running and len(state.shards) == 1 else ""
+        )
     if state.running is not None:
         return f"running: {state.running.text}"
     if state.complete:
@@ -132,6 +138,7 @@ def to_json(state: State) -> dict[str, Any]:
         "missing": {str(number): count for number, count in state.missing.items()}, "statuses": dict(state.statuses),
         "inference": dict(state.inference), "counted": state.counted,
         "ended_early": [{**asdict(end), "text": end.text} for end in state.ended], "unused_parts": state.unused,
-        "running": None if state.running is None else asdict(state.running), "outcome": state.outcome,
+        "running": None if state.running is None else asdict(state.running),
+        "shards": list(state.shards), "outcome": state.outcome,
         "seconds_left": state.left if state.missing else 0.0, "fits_per_second": state.per_second,
     }  # fmt: skip
