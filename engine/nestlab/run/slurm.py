@@ -84,9 +84,10 @@ class Array:
         return self.folder / FOLDER
 
     def _common(self, job: str) -> list[str]:
-        """Logs are named relative to the folder of the job, because sbatch replaces % in --output only."""
+        """SLURM replaces % in --output, and in --chdir too, where it cannot be doubled: scripts change the folder."""
+        log = f"{str(self._scripts).replace('%', '%%')}/{job}.log"
         return [
-            f"--job-name=nestlab-{self.name}", f"--chdir={self._scripts}", f"--output={job}.log", "--open-mode=append",
+            f"--job-name=nestlab-{self.name}", "--chdir=/", f"--output={log}", "--open-mode=append",
             "--requeue", *self.options,
         ]  # fmt: skip
 

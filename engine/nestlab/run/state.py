@@ -32,8 +32,8 @@ class State:
     """Where a study stands. asked, stored: fits; those that a condition which ended early need not make are not asked.
 
     missing: fits by condition. statuses, inference: fits by status in the parts that count them, of which there are `counted`
-    fits. left: seconds, None where nothing tells; per_second: fits. running: who writes now; shards: of which shards ("3/8"), if of any. outcome: of the last run. unused:
-    parts of no condition and method of the study as it is.
+    fits. left: seconds, None where nothing tells; per_second: fits. running: who writes now; shards: which shards ("3/8") do, if
+    any. outcome: of the last run. unused: parts of no condition and method of the study as it is.
     """
 
     folder: Path

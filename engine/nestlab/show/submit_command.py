@@ -77,6 +77,12 @@ def submit_command(
         path, out = path / "study.toml", out if out is not None else path
     study = Study.from_toml(path, seed=seed, replications=replications)
     folder = (out if out is not None else Path("results") / study.name).absolute()
+    if "\\" in str(folder) or not str(folder).isprintable():
+        raise StudyError(
+            [
+                f"out = {show(str(folder))}: must have no \\ and no line ends, which SLURM cannot name; choose another --out"
+            ]
+        )
     code = tuple(study.code_folders()) if wanted.code else None
     planned = plan_shards(study.file, folder, text=study.text, of=wanted.jobs, code=code, write=not dry_run)
     if not planned.missing:
