@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,33 +33,32 @@ def cli(*words: object) -> tuple[int, list[str]]:
 class Loopback:
     """A scheduler and workers of one thread each."""
 
-    def __init__(self) -> None:
-        self.processes: list[subprocess.Popen[str]] = []
-        scheduler = self._start("dask_scheduler", "--port", "0")
-        self.address = self._said(scheduler, r"Scheduler at:\s+(tcp://\S+)")
-        self.workers: list[subprocess.Popen[str]] = []
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.address = self._start("dask_scheduler", "--port", "0", says=r"Scheduler at:\s+(tcp://\S+)")
 
-    def _start(self, module: str, *words: str) -> subprocess.Popen[str]:
+    def _start(self, module: str, *words: str, says: str) -> str:
+        """Start a process and wait for what it says."""
         command = [sys.executable, "-m", f"distributed.cli.{module}", "--host", "127.0.0.1", "--no-dashboard", *words]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        log = self.logs / f"{len(self.processes)}.log"
+        with log.open("wb") as stream:
+            path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+            process = subprocess.Popen(
+                command, stderr=stream, start_new_session=True, env={**os.environ, "PYTHONPATH": path}
+            )
         self.processes.append(process)
-        return process
-
-    def _said(self, process: subprocess.Popen[str], pattern: str) -> str:
-        """What a process says on its start; what it says later is read and left."""
-        assert process.stderr is not None
-        for line in process.stderr:
-            if found := re.search(pattern, line):
-                threading.Thread(target=process.stderr.read, daemon=True).start()
-                return found[1]
-        raise AssertionError(f"{process.args} ended by {process.wait()}")
+        while not (found := re.search(says, log.read_text())):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        return found[1]
 
     def add_worker(self) -> None:
-        worker = self._start("dask_worker", self.address, "--nthreads", "1", "--no-nanny", "--death-timeout", "60")
-        self._said(worker, r"(Registered to)")
-        self.workers.append(worker)
+        self._start("dask_worker", self.address, "--nthreads", "1", "--no-nanny", says="(Registered to)")
+        self.workers.append(self.processes[-1])
 
-    def kill(self, process: subprocess.Popen[str]) -> None:
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
 
@@ -70,9 +69,9 @@ class Loopback:
 
 
 @pytest.fixture(scope="module")
-def loopback() -> Iterator[Loopback]:
+def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     pytest.importorskip("distributed")
-    cluster = Loopback()
+    cluster = Loopback(tmp_path_factory.mktemp("dask"))
     try:
         yield cluster
     finally:
@@ -88,9 +87,9 @@ def cluster(loopback: Loopback) -> Loopback:
 
 
 def test_a_worker_killed_in_the_middle_loses_nothing(cluster: Loopback, tmp_path: Path) -> None:
-    """240,000 fits by two workers, of which the first is killed by SIGKILL when three parts are stored."""
+    """160,000 fits by two workers, of which the first is killed by SIGKILL when three parts are stored."""
     study, out = tmp_path / "long.toml", tmp_path / "r"
-    study.write_text(killing.STUDY.format(replications=60_000))
+    study.write_text(killing.STUDY.format(replications=40_000))
     words = ("run", study, "--out", out, "--backend", "dask", "--scheduler", cluster.address)
     process = killing.start(words)
     while len(killing.names(out / "replicates")[0]) < 3:
@@ -103,8 +102,8 @@ def test_a_worker_killed_in_the_middle_loses_nothing(cluster: Loopback, tmp_path
     nl.Study.from_toml(study).run(out=tmp_path / "local")
     killing.assert_equal(out, tmp_path / "local")
     run = json.loads((out / "manifest.json").read_text())["runs"][-1]
-    assert (run["backend"], run["scheduler"], run["made"]) == ("dask", cluster.address, 240_000)
-    assert sum(run["workers"].values()) == 240_000
+    assert (run["backend"], run["scheduler"], run["made"]) == ("dask", cluster.address, 160_000)
+    assert sum(run["workers"].values()) == 160_000
 
 
 def test_methods_that_are_python_code_and_what_is_stored_already(
@@ -135,6 +134,17 @@ def test_an_error_at_a_worker_is_that_of_the_run(cluster: Loopback) -> None:
         list(dask_backend.DaskCluster(cluster.address).run(_divide, [(0,)]))
 
 
+def test_machines_without_nestlab_are_refused(
+    cluster: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Played by a module that is here only."""
+    (tmp_path / "only_here.py").write_text("def nothing(*_): return None, []")
+    monkeypatch.syspath_prepend(tmp_path)
+    function = importlib.import_module("only_here").nothing
+    with pytest.raises(ClusterError, match="cannot load nestlab, or a module that it needs .*; install the same there"):
+        list(dask_backend.DaskCluster(cluster.address).run(function, [(None,)]))
+
+
 def test_workers_of_other_versions_are_refused(cluster: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_backend, "_versions", lambda: {"draws": 1, "numerics": 1, "numpy": "1.0"})
     with pytest.raises(
@@ -145,7 +155,7 @@ def test_workers_of_other_versions_are_refused(cluster: Loopback, monkeypatch: p
 
 def test_a_scheduler_that_dies_ends_the_run(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    own, out = Loopback(), tmp_path / "r"
+    own, out = Loopback(tmp_path), tmp_path / "r"
     try:
         own.add_worker()
         study = tmp_path / "long.toml"
@@ -179,7 +189,7 @@ def test_no_scheduler(two_arms: dict[str, Any], tmp_path: Path, monkeypatch: pyt
 def test_no_worker(two_arms: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(dask_backend, "FIRST_WORKER", 0.5)
-    own = Loopback()
+    own = Loopback(tmp_path)
     try:
         with pytest.raises(ClusterError, match=r"has no worker after 0.5 s; start some: dask worker tcp"):
             nl.Study.from_dict(two_arms).run(out=tmp_path / "r", backend="dask", scheduler=own.address)

@@ -135,6 +135,11 @@ def _result(scheduler: str, future: Any) -> tuple[Any, ...]:
         if type(error).__module__.startswith("distributed"):
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ClusterError(f"the Dask cluster at {scheduler} gave up a task ({text}); {_KEPT}")
+        if isinstance(error, RuntimeError) and "deserialization" in str(error) or isinstance(error, ImportError):
+            raise ClusterError(
+                f"the Dask cluster at {scheduler} cannot load nestlab, or a module that it needs ({_root(error)}); install the same "
+                "there, for its scheduler too"
+            ) from None
         raise error
     if future.status != "finished":
         raise ClusterError(f"the Dask scheduler at {scheduler} is gone (a task is {future.status}); {_KEPT}")
@@ -144,6 +149,13 @@ def _result(scheduler: str, future: Any) -> tuple[Any, ...]:
             f"a Dask worker at {scheduler} has other versions ({found[0]}), which would mix results; install the same there"
         )
     return found
+
+
+def _root(error: BaseException) -> str:
+    """What an error began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 @contextlib.contextmanager
