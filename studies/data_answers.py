@@ -137,4 +137,5 @@ def selection(results: nl.Results) -> str:
     return f"""With 10 schools and a slope variance of 0.1, the test of x rejects a true null in
         {rate(**at, method="maximal")} of the studies if the random slope is always kept, in {rate(**at, method="lrt")} if it is
         kept only where its likelihood ratio test rejects, in {rate(**at, method="aic")} if AIC decides, and in
-        {rate(**at, method="intercept")} if it is never kept. A test that is seldom significant is no licence to leave the slope out."""
+        {rate(**at, method="intercept")} if it is never kept. A test that is seldom significant is no licence to leave the
+        slope out."""

@@ -141,7 +141,9 @@ def test_machines_without_nestlab_are_refused(
     (tmp_path / "only_here.py").write_text("def nothing(*_): return None, []")
     monkeypatch.syspath_prepend(tmp_path)
     function = importlib.import_module("only_here").nothing
-    with pytest.raises(ClusterError, match="cannot load nestlab, or a module that it needs .*; install the same there"):
+    with pytest.raises(
+        ClusterError, match=r"cannot load nestlab, or a module that it needs .*; install the same there"
+    ):
         list(dask_backend.DaskCluster(cluster.address).run(function, [(None,)]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,23 @@ import pytest
 from typer.testing import CliRunner
 
 import nestlab as nl
+from conftest import TWO_ARMS
 from nestlab.run.store import Store
 from nestlab.show.cli import app
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run, which each test has a copy of."""
+    folder = tmp_path_factory.mktemp("made") / "r"
+    nl.Study.from_dict({**TWO_ARMS, "replications": 100}).run(out=folder, jobs=2)
+    return folder
+
+
 @pytest.fixture
-def ran(two_arms: dict[str, Any], tmp_path: Path) -> Path:
+def ran(made: Path, tmp_path: Path) -> Path:
     (tmp_path / "results").mkdir()
-    nl.Study.from_dict({**two_arms, "replications": 100}).run(out=tmp_path / "results" / "r")
-    return tmp_path / "results" / "r"
+    return Path(shutil.copytree(made, tmp_path / "results" / "r"))
 
 
 @pytest.fixture

@@ -119,7 +119,9 @@ def test_hopeless_condition_ends_early_and_everything_says_so(tmp_path: Path) ->
     assert status.exit_code == 0
     assert f"ended     {said}" in status.stdout
     assert "done      800 of 800 fits (100 %), 2 conditions complete" in status.stdout
+    assert "failed    rank_deficient 100 (12.5 %) of 800 fits" in status.stdout, "nothing beyond the end counts"
     shown = CliRunner().invoke(app, ["summary", str(tmp_path / "r"), "--measure", "failed"])
+    assert shown.stdout.count("ended after") == 1, "a flag is no factor"
     assert f"flagged: {said.split(': ', 1)[0]}: {said.split(': ', 1)[1]}" in shown.stdout
 
 

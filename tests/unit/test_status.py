@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 
 import killing
 import nestlab as nl
+from conftest import TWO_ARMS
 from nestlab.run import lock, state
 from nestlab.run.store import Store
 from nestlab.show.cli import app
@@ -30,10 +32,17 @@ def cli(*words: object) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run, which each test has a copy of."""
+    folder = tmp_path_factory.mktemp("made") / "r"
+    nl.Study.from_dict(TWO_ARMS).run(out=folder, jobs=2)
+    return folder
+
+
 @pytest.fixture
-def ran(two_arms: dict[str, Any], tmp_path: Path) -> Path:
-    nl.Study.from_dict(two_arms).run(out=tmp_path / "r", jobs=2)
-    return tmp_path / "r"
+def ran(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "r"))
 
 
 # -- status ----------------------------------------------------------------------------------------------------------------
@@ -366,7 +375,9 @@ def test_log_lines_say_time_condition_and_rest(
     said = capsys.readouterr().err.splitlines()
     assert all(pd.to_datetime(line[:19]) is not None for line in said)
     assert said[0][20:] == "100,000 fits in 50 conditions"
-    assert any(line.endswith("10 fits/s, 2 h 2 min left") or "conditions done now, condition" in line for line in said)
+    assert any(
+        line.endswith("10 fits/s, 2 h 2 min left") or "conditions finished, the last was" in line for line in said
+    )
     assert len(said) < 100, "fewer and fewer"
     done = [float(line.split()[2].replace(",", "")) for line in said[1:]]
     gaps = np.diff(done)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..spec.matrices import ModelMatrices
 from ..spec.model import INTERCEPT
+from .problem import gram_and_shape, members_of, term_numbers
 from .profile import Parameter, Profiles, profile_parameters, profile_replicates
 from .rformat import format_real, matrix_lines
-from .single import gram_and_shape, members_of, term_numbers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..simulate.gram import Gram
 from ..spec.matrices import DataError, ModelMatrices, model_matrices
 from .checks import check_data, check_rules, refuse_unusable
 from .hypotheses import Test, parse_hypotheses
-from .inference import Hypotheses, Inference, Model, infer, variance_covariance
-from .lmm import Fits, fit_replicates, pairs
+from .inference import Model
+from .lmm import Fits, fit_replicates
+from .problem import Problem, gram_and_shape, members_of, own_columns, symmetric, term_numbers
 from .status import Status
-from .workspace import make_shape
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Fit", "finite", "fit", "gram_and_shape", "members_of", "term_numbers"]
+__all__ = ["Fit", "finite", "fit"]
 
 Array = NDArray[np.float64]
 
@@ -76,7 +74,7 @@ class Fit:
     certificate: float
     scaled_residuals: Array
     matrices: ModelMatrices = field(repr=False, compare=False)
-    _problem: _Problem = field(repr=False, compare=False)
+    _problem: Problem = field(repr=False, compare=False)
 
     def test(self, hypotheses: str) -> Test:
         """Test linear hypotheses on beta jointly, by the rule of the fit: one by t, several by F.
@@ -186,61 +184,6 @@ def fit(
     return _fit_matrices(matrices, " ".join(formula.split()), reml, df, singular_df)
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """The data as the kernel saw them: orthonormal columns, y in units of `scale`; back (p, p): from its beta to the terms'.
-
-    own: where the fit is singular, the same with the data's own random columns, as one of these may be left out.
-    """
-
-    model: Model
-    gram: Gram
-    raw: Fits
-    back: Array
-    scale: float
-    singular_df: str
-    own: tuple[Model, Gram, Fits] | None = None
-
-    def infer(self, rule: str, singular_df: str, contrasts: Sequence[Array]) -> Inference:
-        """A rule on contrasts of the data's own beta, each (r, p)."""
-        p = len(self.back)
-        hypotheses = Hypotheses.of(p, [weights @ self.back for weights in contrasts])
-        refit = singular_df == "refit" and rule == "satterthwaite" and self.own is not None
-        model, gram, raw = self.own if refit and self.own else (self.model, self.gram, self.raw)
-        used = np.array([[np.abs(c[:, i]).sum() > 0 for i in range(p)] for c in map(np.atleast_2d, contrasts)])
-        found = infer(model, gram, raw, 0, 1, hypotheses, [rule], singular_df=singular_df, terms=used)[rule]
-        return Inference(found.df[:, p:], found.vcov, found.scale[:, p:])
-
-    def test(self, inference: Inference, weights: Array, values: Array, beta: Array, text: str) -> Test:
-        """The test that weights (r, p) times beta (p) are the values (r)."""
-        vcov = self.back @ _symmetric(len(self.back), inference.vcov[0]) @ self.back.T * self.scale**2
-        covariance = weights @ vcov @ weights.T
-        estimates = weights @ beta - values
-        df = float(inference.df[0, 0])
-        if len(weights) == 1:
-            se = float(np.sqrt(covariance[0, 0]))
-            return Test.t(text, float(estimates[0]), se, df)
-        F = float(estimates @ np.linalg.solve(covariance, estimates)) / len(weights) * float(inference.scale[0, 0])
-        return Test.f(text, F, len(weights), df)
-
-    def se_variances(self, m: ModelMatrices) -> tuple[tuple[Array, ...], float]:
-        """See `Fit.se_variances`: G of the data's columns is T G' T' with G' that of the orthonormal ones."""
-        factors = [np.linalg.qr(Z, mode="r") / np.sqrt(len(m.y)) for Z in m.Z]
-        q = sum(map(len, factors))
-        units, start = np.zeros((q, q)), 0
-        for F in factors:
-            units[start : start + len(F), start : start + len(F)] = np.linalg.inv(F)
-            start += len(F)
-        both = list(pairs(q))
-        weights = np.array([[units[a, i] * units[a, k] * (1 + (i != k)) for i, k in both] + [0.0] for a in range(q)])
-        weights = np.vstack([weights, np.eye(len(both) + 1)[-1]])
-        covariance = _symmetric(len(both) + 1, variance_covariance(self.model, self.gram, self.raw, 0, 1)[0])
-        squares = np.einsum("ai,ij,aj->a", weights, covariance, weights)
-        ses = np.sqrt(np.where(squares > 0, squares, np.nan)) * self.scale**2
-        cuts = np.cumsum([len(F) for F in factors])
-        return tuple(np.split(ses[:q], cuts[:-1])), float(ses[q])
-
-
 def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_df: str) -> Fit:
     N, p = m.X.shape
     J = len(m.group_labels)
@@ -263,14 +206,14 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_
     status, sigma2 = Status(int(raw.status[0])), float(raw.sigma2[0]) * scale**2
     back = np.linalg.solve(R, np.eye(p)) * np.sqrt(N)
     beta = np.linalg.solve(R, ols) + back @ raw.beta[0] * scale
-    vcov = back @ _symmetric(p, raw.vcov[0]) @ back.T * scale**2
+    vcov = back @ symmetric(p, raw.vcov[0]) @ back.T * scale**2
     refuse_unusable(status, usable=bool(sigma2 > 0 and (np.diag(vcov) > 0).all()), formula=formula)
     roots = _relative_roots(raw, [F / np.sqrt(N) for _, F in factored])
     terms = [m.group, *(f"{m.group}.{k}" for k in range(1, len(roots)))]
-    own = _own_columns(m, Q, y / scale, members, model) if status == Status.singular else None
-    problem = _Problem(model, gram, raw, back, float(scale), singular_df, own)
+    own = own_columns(m, Q, y / scale, members, model) if status == Status.singular else None
+    problem = Problem(model, gram, raw, back, float(scale), singular_df, own)
     inference = problem.infer(df, singular_df, list(np.eye(p)[:, None, :]))
-    adjusted = back @ _symmetric(p, inference.vcov[0]) @ back.T * scale**2
+    adjusted = back @ symmetric(p, inference.vcov[0]) @ back.T * scale**2
     restricted = N - p if reml else N
     determinant = 2 * np.log(np.abs(np.diag(R))).sum() - p * np.log(N) if reml else 0.0
     residuals = y / scale - Q @ raw.beta[0] * np.sqrt(N)
@@ -288,17 +231,6 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_
     )  # fmt: skip
 
 
-def _own_columns(
-    m: ModelMatrices, Q: Array, y: Array, members: list[NDArray[np.int64]], model: Model
-) -> tuple[Model, Gram, Fits]:
-    """The problem in the data's own random columns, scaled."""
-    N = len(y)
-    Z = np.column_stack(m.Z)
-    Z = Z / np.sqrt((Z * Z).mean(axis=0))
-    gram, shape = gram_and_shape(Z, Q * np.sqrt(N), y, members, term_numbers(m), bool(model.shape["reml"][0]))
-    return replace(model, shape=shape), gram, fit_replicates(shape, model.groups, gram, 0, 1)
-
-
 def finite(value: Any) -> Any:
     """JSON has no nan and no infinity."""
     if isinstance(value, dict):
@@ -312,48 +244,10 @@ def _by_term(m: ModelMatrices, values: Array) -> dict[str, float]:
     return {name: float(v) for name, v in zip(m.fixed_names, values, strict=True)}
 
 
-def members_of(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The rows of each cluster."""
-    order = np.argsort(groups, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-
-
-def term_numbers(m: ModelMatrices) -> NDArray[np.int64]:
-    return np.repeat(np.arange(len(m.Z)), [Z.shape[1] for Z in m.Z])
-
-
-def gram_and_shape(
-    Z: Array, X: Array, y: Array, members: list[NDArray[np.int64]], blocks: NDArray[np.int64], reml: bool
-) -> tuple[Gram, NDArray[np.void]]:
-    """One data set as the kernel takes it."""
-    q, p = Z.shape[1], X.shape[1]
-    D = np.column_stack([Z, X])
-    upper = pairs(q + p)
-    rows, columns = [i for i, _ in upper], [k for _, k in upper]
-    gram = Gram(
-        dd=np.array([(D[s].T @ D[s])[rows, columns] for s in members])[:, :, None],
-        dy=np.array([D[s].T @ y[s] for s in members])[:, :, None],
-        yy=np.array([[y[s] @ y[s]] for s in members]),
-        weights=np.ones((1, len(members), 1)),
-    )
-    shape = make_shape(
-        range(q), range(q, q + p), np.zeros(p, np.int64), blocks, np.full(q * (q + 1) // 2, -1.0),
-        rows=len(y), clusters=len(members), reml=reml,
-    )  # fmt: skip
-    return gram, shape
-
-
-def _symmetric(n: int, packed: Array) -> Array:
-    full = np.empty((n, n))
-    for value, (i, k) in zip(packed, pairs(n), strict=True):
-        full[i, k] = full[k, i] = value
-    return full
-
-
 def _random_effects(raw: Fits, Z: Array, residuals: Array, members: list[NDArray[np.int64]]) -> Array:
     """Z u-hat row by row: u_j = S (sigma2 I + A S)^-1 Z'(y - X b) with S the covariance of u."""
     q = Z.shape[1]
-    S = _symmetric(q, raw.varcomp[0])
+    S = symmetric(q, raw.varcomp[0])
     noise = raw.sigma2[0] * np.eye(q)
     effects = np.empty(len(residuals))
     for s in members:
@@ -363,7 +257,7 @@ def _random_effects(raw: Fits, Z: Array, residuals: Array, members: list[NDArray
 
 def _relative_roots(raw: Fits, factors: list[Array]) -> list[Array]:
     """For each random term a T (q_t, rank) with T T' its G in the units of the data, from the G of columns Z F^-1."""
-    full = _symmetric(sum(map(len, factors)), raw.varcomp[0]) / raw.sigma2[0]
+    full = symmetric(sum(map(len, factors)), raw.varcomp[0]) / raw.sigma2[0]
     roots, start = [], 0
     for F in factors:
         stop = start + len(F)

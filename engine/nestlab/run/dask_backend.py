@@ -135,10 +135,10 @@ def _result(scheduler: str, future: Any) -> tuple[Any, ...]:
         if type(error).__module__.startswith("distributed"):
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ClusterError(f"the Dask cluster at {scheduler} gave up a task ({text}); {_KEPT}")
-        if isinstance(error, RuntimeError) and "deserialization" in str(error) or isinstance(error, ImportError):
+        if isinstance(error, ImportError) or "deserialization" in str(error):
             raise ClusterError(
-                f"the Dask cluster at {scheduler} cannot load nestlab, or a module that it needs ({_root(error)}); install the same "
-                "there, for its scheduler too"
+                f"the Dask cluster at {scheduler} cannot load nestlab, or a module that it needs ({_root(error)}); install the "
+                "same there, for its scheduler too"
             ) from None
         raise error
     if future.status != "finished":

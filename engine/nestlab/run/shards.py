@@ -19,12 +19,12 @@ from ..spec.identity import result_key
 from ..spec.study import StudyFile
 from .early import Ended, find_ends, used
 from .files import RefusedError, make_folder, read_plain
+from .folder import no_results, stored_study
 from .lock import locked
 from .log import RunLog
 from .own_code import with_code
 from .parts import Part, missing_ranges, named_range
 from .plan import Job, plan_tasks
-from .results import no_results, stored_study
 from .runner import Run, RunReport, write_rows
 from .shard import Shard, Territory, clip, overlaps, territory
 from .shard_files import entry_path, take_entries

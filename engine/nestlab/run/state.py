@@ -14,9 +14,9 @@ from typing import Any
 from ..spec.identity import result_key
 from ..spec.model import Method
 from .early import Ended, end_of
+from .folder import no_results, stored_study
 from .lock import Owner, holder
 from .parts import Part, missing_ranges, named_range
-from .results import no_results, stored_study
 from .shard_files import read_entries
 from .shard_lock import at_work
 from .store import Store, StoredCondition
@@ -149,10 +149,18 @@ class _Tally:
             self.missing[row.number] += gaps
             self.work["rows" if method.by_rows else "compiled"] += gaps * int(row.spec.get("design.clusters", 1))
         for part in parts:
-            if part.statuses is not None:
-                self.counted += part.last - part.first
-                self.statuses.update(part.statuses)
-                self.inference.update(part.inference)
+            if part.statuses is not None and part.first < wanted:
+                self._count(part, wanted)
+
+    def _count(self, part: Part, wanted: int) -> None:
+        """Statuses of a part's replicates below `wanted`; in the one that a condition's end cuts, failures only."""
+        self.counted += min(part.last, wanted) - part.first
+        if part.last <= wanted:
+            self.statuses.update(part.statuses or {})
+            self.inference.update(part.inference)
+        elif failed := part.failed_below(wanted):
+            kinds = [name for name in part.statuses or {} if name not in ("ok", "singular")]
+            self.statuses[kinds[0] if len(kinds) == 1 else "failed in several ways"] += failed
 
 
 def _left(tally: _Tally, runs: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:

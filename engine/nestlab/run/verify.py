@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from .block import Columns, compile_condition
+from .folder import no_results, stored_study
 from .manifest import machine, software
 from .own_code import make_importable, with_code
-from .results import no_results, stored_study
 from .store import Store, StoredCondition
 
 __all__ = ["Differs", "Verified", "verify"]

@@ -220,7 +220,7 @@ def status(
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks of --watch.")] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what is done, missing and failed, who works at it, and how long the rest takes."""
+    """Say what is done, missing, failed, and how long the rest takes."""
     with _exit_codes(interrupted=""):
         from .status_command import status_command
 

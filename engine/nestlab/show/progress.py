@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TaskID as _TaskID
 
-__all__ = ["BarProgress", "LineProgress", "compiling_said", "duration", "progress_for"]
+__all__ = ["BarProgress", "LineProgress", "compiling_said", "duration", "plural", "progress_for"]
 
 #: Seconds between plain lines, at first; then a twelfth of the time gone by; at most.
 INTERVAL, SHARE, LONGEST = 5.0, 1 / 12, 600.0
@@ -51,6 +51,11 @@ def _rate(done: int, total: int, seconds: float) -> str:
         return "starting"
     rate = done / seconds
     return f"{rate:,.0f} fits/s, {duration((total - done) / rate)} left"
+
+
+def plural(count: int, word: str) -> str:
+    """1 condition, 2 conditions."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
@@ -116,7 +121,7 @@ class LineProgress:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._total = self._done = self._conditions = self._finished = 0
+        self._total = self._done = self._finished = 0
         self._condition: int | None = None
         self._first: float | None = None
         self._last = time.monotonic()
@@ -124,9 +129,9 @@ class LineProgress:
         self._timer.daemon = True
 
     def start(self, fits: int, conditions: int) -> None:
-        self._total, self._conditions = fits, conditions
+        self._total = fits
         if fits:
-            self._say(f"{fits:,} fits in {conditions:,} conditions")
+            self._say(f"{fits:,} fits in {conditions:,} condition{'s' * (conditions != 1)}")
             self._timer.start()
 
     def _compiling(self) -> None:
@@ -149,7 +154,7 @@ class LineProgress:
     def _where(self) -> str:
         if self._condition is None:
             return ""
-        return f"{self._finished:,} conditions done now, condition {self._condition} the last, "
+        return f"{plural(self._finished, 'condition')} finished, the last was {self._condition}, "
 
     def skip(self, fits: int) -> None:
         with self._guard:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..run.results import check_resumable
+from ..run.folder import check_resumable
 from ..run.runner import RunReport
 from .api import Study
 from .merge_command import check_alone, shard_lines, slurm_job

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ..run.state import State, read_state
-from .progress import duration
+from .progress import duration, plural
 
 __all__ = ["status_command"]
 
@@ -54,7 +54,7 @@ def _watch(state: State, interval: float) -> State:
 def lines(state: State) -> Iterator[str]:
     """What people are told."""
     methods = f"{len(state.methods)} methods" if len(state.methods) > 1 else f"method {state.methods[0]}"
-    yield f"{state.name} in {state.folder}: {state.conditions:,} conditions, {methods}"
+    yield f"{state.name} in {state.folder}: {plural(state.conditions, 'condition')}, {methods}"
     share = 100 * state.stored / state.asked if state.asked else 100.0
     whole = state.conditions - len(state.missing)
     yield f"done      {state.stored:,} of {state.asked:,} fits ({_floor(share)} %), {whole:,} conditions complete"
@@ -66,7 +66,7 @@ def lines(state: State) -> Iterator[str]:
     if len(state.ended) > MOST:
         yield f"ended     {len(state.ended) - MOST:,} more conditions and methods"
     if state.unused:
-        yield f"unused    {state.unused:,} parts of conditions or methods that the study no longer has, or of another version"
+        yield f"unused    {plural(state.unused, 'part')} that no condition and method of the study uses, or of another version"
     yield f"now       {_now(state)}"
     if state.missing:
         yield f"rest      {_rest(state)}"

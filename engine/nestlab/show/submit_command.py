@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..run.results import check_resumable
+from ..run.folder import check_resumable
 from ..run.shards import Planned, plan_shards
 from ..run.slurm import Array, refuse_queued, submit
 from ..spec.problems import StudyError, show

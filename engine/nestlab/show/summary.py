@@ -268,7 +268,7 @@ def _known(column: str, value: str, frame: pd.DataFrame) -> str:
 def _rows(frame: pd.DataFrame) -> Group:
     """The rows as they are: factors, method, estimand, measure, value (MCSE), limits, n. What does not vary stands above."""
     fixed = {"condition", "method", "estimand", "measure", "subset", "value", "mcse", "n"}
-    extra = {"lower", "upper", "missing", "bound_lower", "bound_upper"}
+    extra = {"lower", "upper", "missing", "bound_lower", "bound_upper", "flag"}
     factors = [c for c in frame.columns if c not in fixed | extra]
     named = ["method", "estimand", "measure"]
     varying = [c for c in named if frame[c].nunique() > 1]

@@ -1,0 +1,124 @@
+"""One data set as the kernel sees it, and what is inferred from its fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..simulate.gram import Gram
+from ..spec.matrices import ModelMatrices
+from .hypotheses import Test
+from .inference import Hypotheses, Inference, Model, infer, variance_covariance
+from .lmm import Fits, fit_replicates, pairs
+from .workspace import make_shape
+
+__all__ = ["Problem", "gram_and_shape", "members_of", "own_columns", "symmetric", "term_numbers"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The data as the kernel saw them: orthonormal columns, y in units of `scale`; back (p, p): from its beta to the terms'.
+
+    own: where the fit is singular, the same with the data's own random columns, as one of these may be left out.
+    """
+
+    model: Model
+    gram: Gram
+    raw: Fits
+    back: Array
+    scale: float
+    singular_df: str
+    own: tuple[Model, Gram, Fits] | None = None
+
+    def infer(self, rule: str, singular_df: str, contrasts: Sequence[Array]) -> Inference:
+        """A rule on contrasts of the data's own beta, each (r, p)."""
+        p = len(self.back)
+        hypotheses = Hypotheses.of(p, [weights @ self.back for weights in contrasts])
+        refit = singular_df == "refit" and rule == "satterthwaite" and self.own is not None
+        model, gram, raw = self.own if refit and self.own else (self.model, self.gram, self.raw)
+        used = np.array([[np.abs(c[:, i]).sum() > 0 for i in range(p)] for c in map(np.atleast_2d, contrasts)])
+        found = infer(model, gram, raw, 0, 1, hypotheses, [rule], singular_df=singular_df, terms=used)[rule]
+        return Inference(found.df[:, p:], found.vcov, found.scale[:, p:])
+
+    def test(self, inference: Inference, weights: Array, values: Array, beta: Array, text: str) -> Test:
+        """The test that weights (r, p) times beta (p) are the values (r)."""
+        vcov = self.back @ symmetric(len(self.back), inference.vcov[0]) @ self.back.T * self.scale**2
+        covariance = weights @ vcov @ weights.T
+        estimates = weights @ beta - values
+        df = float(inference.df[0, 0])
+        if len(weights) == 1:
+            se = float(np.sqrt(covariance[0, 0]))
+            return Test.t(text, float(estimates[0]), se, df)
+        F = float(estimates @ np.linalg.solve(covariance, estimates)) / len(weights) * float(inference.scale[0, 0])
+        return Test.f(text, F, len(weights), df)
+
+    def se_variances(self, m: ModelMatrices) -> tuple[tuple[Array, ...], float]:
+        """See `Fit.se_variances`: G of the data's columns is T G' T' with G' that of the orthonormal ones."""
+        factors = [np.linalg.qr(Z, mode="r") / np.sqrt(len(m.y)) for Z in m.Z]
+        q = sum(map(len, factors))
+        units, start = np.zeros((q, q)), 0
+        for F in factors:
+            units[start : start + len(F), start : start + len(F)] = np.linalg.inv(F)
+            start += len(F)
+        both = list(pairs(q))
+        weights = np.array([[units[a, i] * units[a, k] * (1 + (i != k)) for i, k in both] + [0.0] for a in range(q)])
+        weights = np.vstack([weights, np.eye(len(both) + 1)[-1]])
+        covariance = symmetric(len(both) + 1, variance_covariance(self.model, self.gram, self.raw, 0, 1)[0])
+        squares = np.einsum("ai,ij,aj->a", weights, covariance, weights)
+        ses = np.sqrt(np.where(squares > 0, squares, np.nan)) * self.scale**2
+        cuts = np.cumsum([len(F) for F in factors])
+        return tuple(np.split(ses[:q], cuts[:-1])), float(ses[q])
+
+
+def own_columns(
+    m: ModelMatrices, Q: Array, y: Array, members: list[NDArray[np.int64]], model: Model
+) -> tuple[Model, Gram, Fits]:
+    """The problem in the data's own random columns, scaled."""
+    N = len(y)
+    Z = np.column_stack(m.Z)
+    Z = Z / np.sqrt((Z * Z).mean(axis=0))
+    gram, shape = gram_and_shape(Z, Q * np.sqrt(N), y, members, term_numbers(m), bool(model.shape["reml"][0]))
+    return replace(model, shape=shape), gram, fit_replicates(shape, model.groups, gram, 0, 1)
+
+
+def members_of(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows of each cluster."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+
+
+def term_numbers(m: ModelMatrices) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(m.Z)), [Z.shape[1] for Z in m.Z])
+
+
+def gram_and_shape(
+    Z: Array, X: Array, y: Array, members: list[NDArray[np.int64]], blocks: NDArray[np.int64], reml: bool
+) -> tuple[Gram, NDArray[np.void]]:
+    """One data set as the kernel takes it."""
+    q, p = Z.shape[1], X.shape[1]
+    D = np.column_stack([Z, X])
+    upper = pairs(q + p)
+    rows, columns = [i for i, _ in upper], [k for _, k in upper]
+    gram = Gram(
+        dd=np.array([(D[s].T @ D[s])[rows, columns] for s in members])[:, :, None],
+        dy=np.array([D[s].T @ y[s] for s in members])[:, :, None],
+        yy=np.array([[y[s] @ y[s]] for s in members]),
+        weights=np.ones((1, len(members), 1)),
+    )
+    shape = make_shape(
+        range(q), range(q, q + p), np.zeros(p, np.int64), blocks, np.full(q * (q + 1) // 2, -1.0),
+        rows=len(y), clusters=len(members), reml=reml,
+    )  # fmt: skip
+    return gram, shape
+
+
+def symmetric(n: int, packed: Array) -> Array:
+    full = np.empty((n, n))
+    for value, (i, k) in zip(packed, pairs(n), strict=True):
+        full[i, k] = full[k, i] = value
+    return full
