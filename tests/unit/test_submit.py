@@ -100,16 +100,16 @@ def test_the_scripts_run_in_folders_of_any_name(study: Path, slurm: Path, tmp_pa
 
 def test_dry_run_prints_both_scripts_and_writes_nothing(study: Path, slurm: Path, tmp_path: Path) -> None:
     out = tmp_path / ODD
-    code, said = cli("submit", study, "--slurm", "--array", "50", "--out", out, "--dry-run")
+    code, said = cli("submit", study, "--slurm", "--array", "4", "--out", out, "--dry-run")
     assert code == 0
     assert not out.exists()
     assert not calls(slurm, "sbatch")
     commands = [shlex.split(line) for line in said.splitlines() if line.startswith("sbatch ")]
-    assert [words[2] for words in commands] == ["--array=1-50", "--dependency=afterany:ARRAY_JOB_ID"]
+    assert [words[2] for words in commands] == ["--array=1-4", "--dependency=afterany:ARRAY_JOB_ID"]
     assert [words[-1] for words in commands] == [f"{out}/slurm/array.sh", f"{out}/slurm/merge.sh"]
     work = next(line for line in said.splitlines() if line.startswith("exec ") and " run " in line)
     assert shlex.split(work)[4:] == [
-        "run", str(out), "--out", str(out), "--jobs", "1", "--shard", "$SLURM_ARRAY_TASK_ID/50",
+        "run", str(out), "--out", str(out), "--jobs", "1", "--shard", "$SLURM_ARRAY_TASK_ID/4",
     ]  # fmt: skip
 
 

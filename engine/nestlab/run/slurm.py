@@ -144,7 +144,8 @@ def _sbatch(command: Sequence[str]) -> str:
 def _queued(submissions: Sequence[Mapping[str, Any]]) -> list[str]:
     """Which jobs that were submitted before are still in the queue."""
     found = []
-    for job in (str(entry[name]) for entry in submissions for name in ("array", "merge") if entry.get(name)):
+    jobs = (str(entry[name]) for entry in submissions for name in ("array", "merge") if entry.get(name))
+    for job in dict.fromkeys(jobs):
         answer = _call(["squeue", "--noheader", f"--jobs={job}", "--format=%i"]) if job.isdigit() else None
         if answer is not None and answer.returncode == 0 and answer.stdout.strip():
             found.append(job)
