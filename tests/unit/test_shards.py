@@ -174,7 +174,7 @@ def test_a_shard_that_was_killed_goes_on(tmp_path: Path) -> None:
 
 def test_methods_that_are_python_code(two_arms: dict[str, Any], tmp_path: Path) -> None:
     """They are cut finer than blocks."""
-    tables = {**two_arms, "replications": 80, "grid": {}}
+    tables = {**two_arms, "replications": 130, "grid": {}}
     tables["method"] = [{"name": "reml"}, {"name": "sm", "estimator": "statsmodels"}]
     study = nl.Study.from_dict(tables)
     made = [study.run_shard(f"{i}/2", out=tmp_path / "r", jobs=1).made for i in (1, 2)]

@@ -2,7 +2,7 @@
 
 Which shard a replicate is of follows from the study and the number of shards alone, so processes that know nothing of each other
 never do the same work. Each condition is cut into pieces at the ends of blocks, fewer the more conditions there are; these are
-laid end to end, the first of all conditions first, in the order of the data keys, which is random; and the line is cut into
+laid end to end, the first of all conditions first, in the order of the keys, which is random; and the line is cut into
 equal parts by work. Conditions that are slower than their neighbours in the grid are so spread over the shards.
 """
 
@@ -12,12 +12,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..spec.identity import data_key
 from ..spec.model import Method
 from ..spec.problems import StudyError, show
 from .plan import ROWS_TASK, Job, Task
 
-__all__ = ["Shard", "clip", "overlaps", "territory"]
+__all__ = ["Shard", "clip", "overlaps", "territories", "territory"]
 
 #: Pieces that a shard should have, so that the difference in work between shards is small beside the work of one.
 PIECES = 8
@@ -56,28 +55,41 @@ class Shard:
         return f"{self.number}/{self.of}"
 
 
+def territories(jobs: Sequence[Job], methods: Sequence[Method], of: int) -> list[Territory]:
+    """The replicates of each of `of` shards: ranges by the number of the condition, ends at those of blocks."""
+    pieces = list(_line(jobs, methods, min(of, max(1, -(-PIECES * of // max(1, len(jobs)))))))
+    total = sum(cost * (last - first) for _, cost, first, last in pieces)
+    found: list[dict[int, list[tuple[int, int]]]] = [{} for _ in range(of)]
+    start = 0
+    for job, cost, first, last in pieces:
+        length = cost * (last - first)
+        for shard in range(start * of // total, -(-(start + length) * of // total)):
+            begin, end = (
+                min(last, max(first, _bound(job, methods, first + (edge * total - start * of) // (cost * of))))
+                for edge in (shard, shard + 1)
+            )
+            if begin < end:
+                found[shard].setdefault(job.number, []).append((begin, end))
+        start += length
+    return [{number: _joined(ranges) for number, ranges in own.items()} for own in found]
+
+
 def territory(jobs: Sequence[Job], methods: Sequence[Method], shard: Shard) -> Territory:
-    """The replicates of a shard: ranges by the number of the condition, ends at those of blocks."""
-    pieces = min(shard.of, max(1, -(-PIECES * shard.of // max(1, len(jobs)))))
+    """The replicates of one shard."""
+    return territories(jobs, methods, shard.of)[shard.number - 1]
+
+
+def _line(jobs: Sequence[Job], methods: Sequence[Method], pieces: int) -> Iterator[tuple[Job, int, int, int]]:
+    """(job, work of a replicate, first, last) of every piece that holds any replicates, in order."""
     costs = [_cost(job, methods) for job in jobs]
-    line = sorted((k, data_key(job.condition), place) for place, job in enumerate(jobs) for k in range(pieces))
-    total = sum(cost * job.replications for cost, job in zip(costs, jobs, strict=True))
-    begin, end = total * (shard.number - 1), total * shard.number  # in n-ths of a unit of work
-    found: dict[int, list[tuple[int, int]]] = {}
-    reached = 0
-    for k, _, place in line:
-        job, cost = jobs[place], costs[place]
-        first, last = (_bound(job, methods, job.replications * edge // pieces) for edge in (k, k + 1))
-        start, reached = reached, reached + cost * (last - first)
-        if reached * shard.of <= begin or start * shard.of >= end or first == last:
-            continue
-        cut = [
-            min(last, max(first, _bound(job, methods, first + (edge - start * shard.of) // (cost * shard.of))))
-            for edge in (begin, end)
-        ]
-        if cut[0] < cut[1]:
-            found.setdefault(job.number, []).append((cut[0], cut[1]))
-    return {number: _joined(ranges) for number, ranges in found.items()}
+    blocks = [-(-job.replications // _unit(job, methods)) for job in jobs]
+    for k, _, which in sorted(
+        (k, job.result_keys, place) for place, job in enumerate(jobs) for k in range(min(pieces, blocks[place]))
+    ):
+        job, cut = jobs[which], min(pieces, blocks[which])
+        first, last = (_bound(job, methods, job.replications * edge // cut) for edge in (k, k + 1))
+        if first < last:
+            yield job, costs[which], first, last
 
 
 def _cost(job: Job, methods: Sequence[Method]) -> int:
@@ -91,8 +103,13 @@ def _bound(job: Job, methods: Sequence[Method], replicate: int) -> int:
     """The last end of a block, or of a task of Python code, at or before a replicate; the end of all is one."""
     if replicate >= job.replications:
         return job.replications
-    unit = ROWS_TASK if any(method.by_rows for method in methods) else job.condition.block_size
+    unit = _unit(job, methods)
     return replicate // unit * unit
+
+
+def _unit(job: Job, methods: Sequence[Method]) -> int:
+    """Replicates that stay together."""
+    return ROWS_TASK if any(method.by_rows for method in methods) else job.condition.block_size
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

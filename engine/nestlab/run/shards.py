@@ -26,7 +26,7 @@ from .own_code import with_code
 from .parts import Part, missing_ranges, named_range
 from .plan import Job, plan_tasks
 from .runner import Run, RunReport, write_rows
-from .shard import Shard, Territory, clip, overlaps, territory
+from .shard import Shard, Territory, clip, overlaps, territories, territory
 from .shard_files import entry_path, take_entries
 from .shard_lock import PATIENCE, hold_shard, plan_digest, wait_for_shards
 from .store import Store, StoredCondition
@@ -176,10 +176,8 @@ def plan_shards(
     methods = run.study.methods()
     _adopt_names(store, todo)
     tasks = list(plan_tasks(store, todo, methods))
-    missing = {}
-    for number in range(1, of + 1):
-        if fits := sum(task.fits for task in clip(tasks, territory(todo, methods, Shard(number, of)))):
-            missing[number] = fits
+    fits = [sum(task.fits for task in clip(tasks, own)) for own in territories(todo, methods, of)]
+    missing = {number: lost for number, lost in enumerate(fits, start=1) if lost}
     return Planned(folder, of, missing)
 
 

@@ -168,7 +168,8 @@ class Study:
     ) -> RunReport:
         """Run what is missing of one of n disjoint shards; other processes may run the others into the same folder meanwhile.
 
-        shard: "i/n", i from 1; job: that of a batch system, for the manifest; the rest as in `run`. When all shards are done,
+        shard: "i/n", i from 1; job: that of a batch system, for the manifest; replications, out, jobs, progress, allow_code: see
+        `run`. When all shards are done,
         `run` lists their parts and measures them, as `nestlab merge` does. Raises StudyError for another shard, and what `run`
         raises.
         """

@@ -144,9 +144,9 @@ def run(
 def merge(
     results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
 ) -> None:
-    """List what shards left in one folder, and write its summary; nothing is computed.
+    """List and summarise what shards left in a folder.
 
-    Exit code 4 while anything is missing.
+    Nothing is computed. Exit code 4 while anything is missing.
     """
     with _exit_codes():
         from .merge_command import merge_command
@@ -194,9 +194,9 @@ def submit(
         bool, typer.Option("--dry-run", help="Print commands and scripts; write and submit nothing.")
     ] = False,
 ) -> None:
-    """Run a study as a SLURM array, and a job after it that merges and summarises.
+    """Run a study as an array of jobs of SLURM.
 
-    The folder of the results must be one that all machines see. Each job of the array runs one of N disjoint shards; those that
+    A job after them merges and summarises. The folder of the results must be one that all machines see. Each job of the array runs one of N disjoint shards; those that
     have nothing to do are not submitted, so that the same command goes on where jobs failed or were cancelled. The last job
     starts when all others have ended, however they did; its exit code is 4 while anything is missing. Scripts and logs are
     written to slurm/ in the folder, job ids to its manifest.
