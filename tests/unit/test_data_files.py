@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -175,6 +176,26 @@ PREDICTORS: list[tuple[dict[str, Any], Predictor]] = [
 @pytest.mark.parametrize(("table", "predictor"), PREDICTORS)
 def test_predictors(table: dict[str, Any], predictor: Predictor) -> None:
     assert one({Z: table}).predictor("z") == predictor
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_arms_have_columns_by_coding(level: int) -> None:
+    """Three arms are no linear trend: with a coding each but one has a column, and sizes go by arm as before."""
+    arms = {"level": level, "distribution": "arms", "clusters": [3, 3, 2], "coding": "treatment"}
+    fixed = {"Intercept": 0, "x": 0, "z[1]": 0.5, "z[2]": 1}
+    found = one({Z: arms, "truth/fixed": fixed, SIZE: {"arms": [4, 5, 6]}})
+    assert found.predictor("z").columns == ("z[1]", "z[2]")
+    assert found.truth.formula.fixed == ("Intercept", "x", "z[1]", "z[2]")
+    assert found.layout.sizes == (4,) * 3 + (5,) * 3 + (6,) * 2
+    study = nl.Study.from_dict(tables({Z: arms, "truth/fixed": fixed, SIZE: {"arms": [4, 5, 6]}}))
+    rows = study.data(0, 0, truth=True)
+    assert rows.groupby("z").size().to_dict() == {"0": 12, "1": 15, "2": 12}
+    effects = 0.5 * (rows["z"] == "1") + 1.0 * (rows["z"] == "2")
+    rest = rows["y"] - effects - rows["u:Intercept"] - rows["x"] * rows["u:x"] - rows["e"]
+    assert rest.abs().max() < 1e-12
+    assert predictor_text(found.predictor("z")).endswith("of 3 + 3 + 2 clusters, as treatment contrasts")
+    (again,) = StudyFile.from_dict(tomllib.loads(study.text)).conditions()
+    assert data_key(again) == data_key(found)
 
 
 def test_categories_and_periods_have_columns() -> None:

@@ -266,8 +266,8 @@ def without(work: CompiledCondition, keep: list[int]) -> Any:
 
 @pytest.mark.parametrize("method", METHODS[:4], ids=lambda m: m["name"])
 def test_clusters_without_rows_are_absent(method):
-    """The same as a study of the remaining rows."""
-    work = compiled([method])
+    """The same as a study of the remaining rows, where clusters may be lost."""
+    work = compiled([method], missing={"clusters": 1e-9})
     keep = [0, 2, 3, 4, 5, 7]
     fits, columns = work.analyse(without(work, keep), 0, 0, 0, 3)
     frame = work.frame(2)
@@ -337,6 +337,26 @@ def test_one_cluster_an_arm_has_no_robust_test_of_the_arm(kind):
     for rule in ("z", "bell-mccaffrey"):
         assert np.isnan(columns[f"df.arm/{rule}"]).all()
         assert (columns[f"inference/{rule}"] == InferenceStatus.no_df).all()
+
+
+def test_cluster_means_leave_out_what_averages_to_nothing():
+    """within(x) and its product with the arm are 0 in every mean; the rest is OLS of the observed rows' means."""
+    truth = study([])["truth"] | {
+        "formula": "y ~ within(x) * arm + between(x) + (1 | school)",
+        "fixed": {"Intercept": 0, "within(x)": 0.5, "arm": 2, "between(x)": 1, "within(x):arm": 0.3},
+        "random": {"school": {"variance": {"Intercept": 1}}},
+    }
+    file = StudyFile.from_dict(
+        study([{"name": "cm", "estimator": "cluster-means"}], truth=truth, contrast=[], missing={"rows": 0.2})
+    )
+    work = compile_condition(file.conditions()[0], file.methods())
+    (columns,) = work.replicates(0, 10)
+    assert "estimate.within(x)" not in columns
+    assert "estimate.within(x):arm" not in columns
+    for r in REPLICATES:
+        means = work.frame(r).groupby("school")[["y", "arm", "x"]].mean()
+        fit = sm.OLS(means["y"], sm.add_constant(means[["arm", "x"]])).fit()
+        check(columns, r, ["Intercept", "arm", "between(x)"], fit.params, fit.bse, fit.df_resid)
 
 
 def test_means_of_a_balanced_predictor_are_rank_deficient():

@@ -113,6 +113,21 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "and has 3 for 3; raise design.clusters or use fewer terms",
     ),
     (
+        MEANS | {"method/0/formula": "y ~ 0 + within(x)"},
+        f'{M}.formula = "y ~ 0 + within(x)": leaves nothing to estimate: within(x) average to 0 in every cluster; add a term '
+        'that varies between clusters, or choose another estimator than "cluster-means"',
+    ),
+    (
+        {"method/0/estimator": "gls", "truth/errors": {"ar1": 0.4}},
+        'truth.errors.ar1 = 0.4: must be 0 beside estimator = "gls" (method reml), which weighs by the variances of the random '
+        "effects and one residual variance; remove it, or the method",
+    ),
+    (
+        {"method/0/estimator": "gls", "truth/errors": {"variance_ratio": {"z": 2}, "cluster_cv": 0.5}},
+        'truth.errors.variance_ratio.z = 2: must be 1 beside estimator = "gls" (method reml), which weighs by the variances of '
+        "the random effects and one residual variance; remove it, or the method",
+    ),
+    (
         OLS | {"method/0/formula": "y ~ x + q"},
         f'{M}.formula = "y ~ x + q": uses q, which is no predictor of the study; add [predictors.q]',
     ),

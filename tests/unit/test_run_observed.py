@@ -56,6 +56,18 @@ def test_counts_are_stored_where_they_can_differ(changed, tmp_path, missing):
     assert nl.Results(tmp_path / "r").replicates()["rows"].tolist() == frame["rows"].tolist()
 
 
+def test_an_axis_called_clusters_stands_beside_the_number_observed(changed, tmp_path):
+    results = study(changed, grid={"clusters": [4, 9]}, replications=40).run(out=tmp_path / "r", jobs=1)
+    frame = results.replicates()
+    assert frame.groupby("condition")["clusters"].unique().map(list).tolist() == [[4], [9]]
+    assert (frame["observed.clusters"] <= frame["clusters"]).all()
+    assert (frame["observed.clusters"] < frame["clusters"]).any()
+    for replicate in (0, 39):
+        rows = results.data(1, replicate)
+        assert frame.query("condition == 1")["observed.clusters"].iloc[replicate] == rows.person.nunique()
+    assert results.report(tmp_path / "report.html").exists()
+
+
 def test_other_studies_have_no_such_columns(slope, tmp_path):
     results = nl.Study.from_dict(slope).run(out=tmp_path / "r", replications=20)
     assert not {"rows", "clusters"} & set(stored(tmp_path / "r"))

@@ -94,6 +94,21 @@ def test_sizes_that_are_drawn_once_belong_to_seed_and_distribution():
     assert fixed_sizes(condition(Layout((7, 8, 9)))).tolist() == [7, 8, 9]
 
 
+def test_more_clusters_are_the_same_ones_and_others():
+    """Of each arm, too; arms of one distribution differ."""
+    once = Sizes("poisson", 10.0, redraw=False)
+
+    def sizes(*arms):
+        layout = Layout((10,) * sum(arms), tuple((clusters, once) for clusters in arms))
+        return fixed_sizes(condition(layout)).tolist()
+
+    assert sizes(30)[:20] == sizes(20)
+    few, many = sizes(8, 12), sizes(10, 20)
+    assert few[:8] == many[:8]
+    assert few[8:] == many[10:22]
+    assert many[:10] != many[10:20]
+
+
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from scipy import stats
@@ -274,3 +275,70 @@ def test_a_design_far_beyond_the_target_does_not_pull_the_curve_back() -> None:
     assert found is not None
     assert found.x == pytest.approx(exact, abs=0.001)
     assert found.lower < exact < found.upper < found.lower + 0.005
+
+
+def test_numbers_of_data_as_they_are_can_be_searched(solved: Solve) -> None:
+    """The most uneven sizes, and the most that may be missing, that leave a power."""
+    sizes = {"distribution": "negative-binomial", "mean": 20, "cv": 0.5, "minimum": 2}
+    tables = ARMS | {"design": {"clusters": 30, "cluster_size": sizes}, "missing": {"clusters": 0.1}}
+    for axis in ("design.cluster_size.cv", "missing.clusters"):
+        (solution,) = solved(tables, over=axis, power=0.5, estimand="arm", between=(0.3, 0.9)).solutions
+        assert axis in solution.values
+        assert all(0.3 <= trial.values[axis] <= 0.9 for trial in solution.tried)
+
+
+def test_the_rarest_treatment_that_leaves_a_power(solved: Solve) -> None:
+    """The exact t test of 60 equal clusters, given how many are treated, averaged over the binomial."""
+    arm = {"level": 2, "distribution": "binary", "share": 0.3}
+    (solution,) = solved(
+        ARMS | {"design": {"clusters": 60, "cluster_size": 20}, "predictors": {"arm": arm}},
+        over="predictors.arm.share", power=0.7, estimand="arm", between=(0.05, 0.45), precision=0.3,
+    ).solutions  # fmt: skip
+
+    def power(share: float) -> float:
+        treated = np.arange(2, 59)
+        weights = stats.binom.pmf(treated, 60, share)
+        away = 0.5 / np.sqrt((0.2 + 1 / 20) * (1 / treated + 1 / (60 - treated)))
+        t = stats.t.isf(0.025, 58)
+        return float(weights @ (stats.nct.sf(t, 58, away) + stats.nct.cdf(-t, 58, away)))
+
+    low, high = solution.intervals["predictors.arm.share"]
+    assert low - 0.02 < brentq(lambda share: power(share) - 0.7, 0.05, 0.45) < high + 0.02
+
+
+@pytest.mark.parametrize("axis", ["truth.errors.distribution", "predictors.arm.level", "design.cluster_size.redraw"])
+def test_an_axis_that_is_no_number_is_refused(solved: Solve, axis: str) -> None:
+    text = refusal(solved, ARMS, over=axis, power=0.5, estimand="arm", between=(0, 1))
+    assert text.startswith(f"--over {axis}: names nothing that can vary"), text
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (
+            {"arms": [5, 20]},
+            "sizes by arm; search the mean of one that is a distribution, such as design.cluster_size.arms.2.mean",
+        ),
+        ({"arms": [5, {"distribution": "poisson", "mean": 20}]}, "sizes by arm; search the mean of one"),
+        ({"values": [3, 8, 25]}, 'sizes from data; write { distribution = "negative-binomial", mean = ..., cv = ... }'),
+    ],
+)
+def test_sizes_that_no_number_stands_for_are_not_replaced_by_equal_ones(
+    solved: Solve, sizes: dict[str, Any], message: str
+) -> None:
+    arm = {"level": 2, "distribution": "arms", "clusters": [10, 10]}
+    tables = ARMS | {"design": {"clusters": 20, "cluster_size": sizes}, "predictors": {"arm": arm}}
+    text = refusal(solved, tables, over="cluster_size", power=0.5, estimand="arm")
+    assert text.startswith(
+        "--over cluster_size: needs one size, or a distribution with a mean, and the study has " + message
+    )
+
+
+def test_the_size_of_one_arm_can_be_searched(solved: Solve) -> None:
+    """The other arm keeps its own."""
+    arm = {"level": 2, "distribution": "arms", "clusters": [10, 10]}
+    tables = ARMS | {"design": {"clusters": 20, "cluster_size": {"arms": [5, 20]}}, "predictors": {"arm": arm}}
+    axis = "design.cluster_size.arms.2.mean"
+    tables["design"]["cluster_size"]["arms"][1] = {"distribution": "poisson", "mean": 20}
+    (solution,) = solved(tables, over=axis, power=0.45, estimand="arm", between=(2, 60), precision=0.3).solutions
+    assert 2 <= solution.values[axis] <= 60

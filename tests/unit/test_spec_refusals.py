@@ -68,7 +68,10 @@ def test_the_base_is_good() -> None:
 
 
 R = "truth/random/school"
-TOP = "name, title, seed, replications, mcse, design, grid, prior, truth, correlation, missing, predictors, method, contrast"
+TOP = (
+    "name, title, seed, replications, keep, mcse, max_failed, design, grid, prior, truth, correlation, missing, predictors, "
+    "method, contrast"
+)
 KINDS = (
     'must be "normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated", "balanced", "binary", '
     '"categorical", "time", "list", "resampled", "schedule", "period" or "arms"'

@@ -91,7 +91,7 @@ def power_spread(rejects: NDArray[np.bool_], basis: Array) -> list[Measured]:
 def spread_basis(drawn: Sequence[Array]) -> Array:
     """(p, N): 1, then orthonormal rows (of mean square 1) that span splines and products of k drawn values, each (N,)."""
     n = len(drawn[0])
-    scaled = [_standard(d) for d in drawn if np.ptp(d) > 0]
+    scaled = [_standard(d) for d in drawn if n and np.ptp(d) > 0]
     rows = [_standard(row) for row in _columns(scaled, min(n // _PER_COLUMN, _MOST)) if np.ptp(row) > 0]
     if not rows:
         return np.ones((1, n))

@@ -41,6 +41,7 @@ __all__ = [
     "estimate_measures",
     "interval_measures",
     "median_measure",
+    "of_counts",
     "proportion",
     "rejection_measures",
     "relative_precision",
@@ -218,7 +219,11 @@ def relative_precision(x: Array, reference: Array, *, mcse: Mcse) -> Measured:
 
 def proportion(measure: str, hits: NDArray[np.bool_]) -> Measured:
     """The share c of N replicates that are hits, with sqrt(c (1 - c)/N)."""
-    n, k = hits.size, int(np.count_nonzero(hits))
+    return of_counts(measure, int(np.count_nonzero(hits)), hits.size)
+
+
+def of_counts(measure: str, k: int, n: int) -> Measured:
+    """The same of k hits among n replicates."""
     if n == 0:
         return Measured(measure, NAN, NAN, 0, 0)
     return Measured(measure, k / n, math.sqrt(k * (n - k) / n) / n, n, k)

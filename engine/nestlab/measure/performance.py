@@ -50,7 +50,8 @@ from .measures import (
 from .results import Estimates, MethodResults
 
 __all__ = [
-    "COLUMNS", "MEASURES", "SUBSETS", "Estimates", "MethodResults", "Run", "Target", "aligned", "at", "summarise",
+    "BOUNDED", "COLUMNS", "MEASURES", "SUBSETS", "Estimates", "MethodResults", "Row", "Run", "Target", "aligned", "as_table",
+    "at", "summarise", "targets_of",
 ]  # fmt: skip
 
 Array: TypeAlias = NDArray[np.float64]
@@ -63,6 +64,8 @@ MEASURES = (
     *("cover", "becover", "below", "above", "width", "power", *SPREAD, "type_s", "type_m", "relprec"),
     *("converged", "singular", "failed", "inference_failed", "selected"),
 )
+#: Measures that tell how many replicates have no result.
+BOUNDED = ("cover", "power")
 COLUMNS = (
     *("method", "estimand", "measure", "subset", "value", "mcse", "n"),
     *("lower", "upper", "missing", "bound_lower", "bound_upper"),
@@ -230,6 +233,19 @@ class Target:
 
 
 def _of_estimand(estimand: str, runs: Sequence[Run], truth: float, mcse: Mcse) -> Iterator[Row]:
+    for target, subsets in targets_of(estimand, runs):
+        for subset, measures, population in _of_subsets(target, subsets, truth, mcse):
+            for measured in measures:
+                missing = 0 if population is None else population - measured.n
+                bounded = measured.measure in BOUNDED
+                yield Row(target.run.method.name, estimand, subset, measured, missing if bounded else None)
+
+
+def targets_of(
+    estimand: str, runs: Sequence[Run]
+) -> Iterator[tuple[Target, Sequence[tuple[str, Mapping[str, Mask], Mask | None]]]]:
+    """Every method's columns for an estimand, with its subsets: name, where each kind of measure has a result, and the replicates
+    of which those without one are missing."""
     targets = [Target.of(run, run.method.estimands[estimand]) for run in runs if estimand in run.method.estimands]
     first = targets[0]
     if len(targets) > 1 and first.run is runs[0]:
@@ -243,16 +259,14 @@ def _of_estimand(estimand: str, runs: Sequence[Run], truth: float, mcse: Mcse) -
         method = target.run.method
         converged = dict.fromkeys(target.has, method.converged)
         converged["pair"] = method.converged & first.run.method.converged
-        subsets = (
-            ("all", target.has, target.run.ran),
-            ("converged", {kind: mask & converged[kind] for kind, mask in target.has.items()}, method.converged),
-            ("common", {kind: common[kind] for kind in target.has}, None),
+        yield (
+            target,
+            (
+                ("all", target.has, target.run.ran),
+                ("converged", {kind: mask & converged[kind] for kind, mask in target.has.items()}, method.converged),
+                ("common", {kind: common[kind] for kind in target.has}, None),
+            ),
         )
-        for subset, measures, population in _of_subsets(target, subsets, truth, mcse):
-            for measured in measures:
-                missing = 0 if population is None else population - measured.n
-                bounded = measured.measure in ("cover", "power")
-                yield Row(method.name, estimand, subset, measured, missing if bounded else None)
 
 
 def _of_subsets(

@@ -25,6 +25,7 @@ from .question import Question, Trial, Values
 from .runner import run_study
 from .store import Store
 from .summarise import Known, Summaries
+from .sums import no_replicates
 
 __all__ = ["Bench", "as_number"]
 
@@ -48,6 +49,8 @@ class Bench:
     known: Known = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.study.keep == "summary" and self.question.target.measure == "joint power":
+            raise no_replicates(self.folder, "joint power")
         tables = self.study.to_dict()
         points = raw_points(tables.pop("grid", {}))
         kept = [{name: v for name, v in point.items() if not self._is_over(name)} for point in points]

@@ -187,7 +187,7 @@ class CompiledCondition:
         return np.asarray(np.array(predictor.categories, dtype=object)[distance.argmin(axis=1)])
 
     @cached_property
-    def _varying(self) -> list[str]:
+    def varying(self) -> list[str]:
         """Estimands with a truth of each replicate's own."""
         formulas = [method.formula for method in self.methods]
         return varying_estimands(self.condition, formulas, contrasts_of(self.methods))
@@ -197,7 +197,7 @@ class CompiledCondition:
         block, r = divmod(replicate, self.condition.block_size)
         if not self.condition.priors:
             return {}
-        found = truth_columns(draw_truths(self.condition, self.key, block), self._varying, self.methods)
+        found = truth_columns(draw_truths(self.condition, self.key, block), self.varying, self.methods)
         return {name: float(values[r]) for name, values in found.items() if name.startswith("true.")}
 
     def fits(self, first: int, last: int) -> Iterator[tuple[int, list[tuple[Fits, Columns]]]]:
@@ -212,7 +212,7 @@ class CompiledCondition:
             for _, columns in found:
                 columns |= {name: values[start:stop] for name, values in counts.items()}
             if draw.truths is not None:
-                known = truth_columns(draw.truths, self._varying, self.methods)
+                known = truth_columns(draw.truths, self.varying, self.methods)
                 for _, columns in found:
                     columns |= {name: values[start:stop] for name, values in known.items()}
             yield stop - start, found

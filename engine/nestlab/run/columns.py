@@ -29,6 +29,7 @@ __all__ = [
     "count_columns",
     "counted",
     "drawn_columns",
+    "every_column",
     "fit_columns",
     "hypotheses_of",
     "inference_columns",
@@ -167,6 +168,14 @@ def stored_columns(methods: Sequence[Method], fixed: Sequence[str], estimands: S
         *(["selected"] if any(method.select is not None for method in methods) else []),
         *(["message", "warnings"] if any(method.keeps_messages for method in methods) else []),
     ]
+
+
+def every_column(names: Sequence[str], methods: Sequence[Method]) -> list[str]:
+    """Every column that replicate rows have for these estimands, derived ones left out; see `stored_columns`."""
+    stored = [n for n in names if n.split(":")[0] not in ("sd", "cor") and n != "icc"]
+    contrasts = {contrast.name for method in methods for contrast in method.contrasts}
+    fixed = [n for n in stored if n.split(":")[0] not in ("var", "cov") and n not in contrasts]
+    return stored_columns(methods, fixed, stored)
 
 
 def truth_columns(truths: DrawnTruth, varying: Sequence[str], methods: Sequence[Method]) -> Columns:

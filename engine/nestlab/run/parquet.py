@@ -19,6 +19,7 @@ from .files import write_whole
 __all__ = [
     "BROKEN",
     "arrays",
+    "columns_of",
     "footer",
     "frame_bytes",
     "join",
@@ -59,6 +60,12 @@ def rows_bytes(
         else:
             arrays[name] = pa.array(columns[name]) if name in columns else pa.nulls(rows, pa.float64())
     return _parquet(pa.table(arrays).replace_schema_metadata({"nestlab": json.dumps(entry)}))
+
+
+def columns_of(data: bytes) -> dict[str, NDArray[Any]]:
+    """The columns of a table without nulls; raises one of BROKEN."""
+    table = read_table(data)
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def table_bytes(columns: Mapping[str, Sequence[Any]], metadata: Mapping[str, str]) -> bytes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
+from ..measure.sums import LEAF
 from ..spec.axes import axis_paths, setting
 from ..spec.estimands import estimands
 from ..spec.formula import formula_text
@@ -13,6 +15,7 @@ from ..spec.identity import DERIVED_PATHS, NUMERICS_VERSION, data_key, describe,
 from ..spec.model import Condition, Method
 from .early import used
 from .store import RefusedError, Store, StoredCondition, missing_ranges
+from .sums import check_prefix
 
 __all__ = [
     "Job",
@@ -27,6 +30,8 @@ __all__ = [
 
 #: Seconds of work that a task is cut to, and its replicates where methods work on rows, tens of milliseconds each.
 TASK_SECONDS, ROWS_TASK = 0.5, 64
+#: Parts of sums that a range of replicates is cut into, or a few more, however many they are.
+SUMS_PARTS = 256
 #: Seconds per cluster, replicate and method, until it is measured.
 FIRST_PACE = 2e-7
 
@@ -45,7 +50,8 @@ class Job:
 class Task:
     """Replicates first .. last - 1 of one condition by some of the methods (indices).
 
-    by_rows: the methods are Python code that needs rows and holds the GIL. skipped: there is nothing to do, because the condition
+    by_rows: the methods are Python code that needs rows and holds the GIL. sums: of which methods sums are to be written, where a
+    study keeps these; the methods are all of the study then. skipped: there is nothing to do, because the condition
     ended early by these methods.
     """
 
@@ -55,6 +61,7 @@ class Task:
     last: int
     by_rows: bool = False
     skipped: bool = False
+    sums: tuple[int, ...] | None = None
 
     @property
     def fits(self) -> int:
@@ -197,6 +204,9 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
 
 def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> Iterator[Task]:
     """What is missing, a task a range of replicates; methods that miss the same replicates share their draws."""
+    if store.keeps == "summary":
+        yield from _plan_sums(store, jobs, methods)
+        return
     needs_rows = [method.by_rows for method in methods]
     for job in jobs:
         wanting: dict[tuple[bool, tuple[tuple[int, int], ...]], list[int]] = {}
@@ -207,6 +217,20 @@ def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
         for (by_rows, ranges), chosen in wanting.items():
             for first, last in ranges:
                 yield Task(job, tuple(chosen), first, last, by_rows)
+
+
+def _plan_sums(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> Iterator[Task]:
+    """The same of a study that keeps sums: what some method misses is done by all, for what they have in common is summed too."""
+    everyone, by_rows = tuple(range(len(methods))), any(method.by_rows for method in methods)
+    for job in jobs:
+        for key in job.result_keys:
+            check_prefix(store, job.number, key, job.replications)
+        missing = [missing_ranges(store.covered(job.number, key), job.replications) for key in job.result_keys]
+        ends = sorted({end for ranges in missing for pair in ranges for end in pair})
+        for first, last in pairwise(ends):
+            lacking = tuple(m for m, ranges in enumerate(missing) if any(a <= first < b for a, b in ranges))
+            if lacking:
+                yield Task(job, everyone, first, last, by_rows, sums=lacking)
 
 
 class Pace:
@@ -246,13 +270,28 @@ def cut(
                 task = replace(task, methods=tuple(m for m in task.methods if m not in lost))
                 if not task.methods:
                     break
-            if task.by_rows:
+            if task.sums is not None:
+                room = ROWS_TASK if task.by_rows else pace.replicates(task)
+                last = _whole_subtree(first, max(room, (task.last - task.first) // SUMS_PARTS), task)
+            elif task.by_rows:
                 last = (first // ROWS_TASK + 1) * ROWS_TASK
             else:
                 last = (first // size + max(1, pace.replicates(task) // size)) * size
             last = min(last, task.last)
             yield replace(task, first=first, last=last)
             first = last
+
+
+def _whole_subtree(first: int, replicates: int, task: Task) -> int:
+    """The end of a part of so many replicates at most: it is one subtree of the tree of sums, or its ends are those of blocks."""
+    unit = max(LEAF, 1 if task.by_rows else task.job.condition.block_size)
+    if task.last <= max(first + replicates, unit):
+        return task.last
+    if first % unit:
+        return (first // unit + 1) * unit
+    place, room = first // unit, max(1, replicates // unit)
+    size = 1 << (room.bit_length() - 1)
+    return first + unit * (min(size, place & -place) if place else size)
 
 
 def make_jobs(

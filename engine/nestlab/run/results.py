@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ..measure.summed import UNAVAILABLE
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.paths import path_line
@@ -20,6 +21,7 @@ from .folder import no_results, stored_study
 from .observed import observed_counts
 from .store import Store, StoredCondition, missing_ranges
 from .summarise import Summaries, derive, derive_truths
+from .sums import no_replicates
 
 __all__ = ["StoredResults"]
 
@@ -108,6 +110,21 @@ class StoredResults:
             return Summaries(self._store, self._rows, methods, mcse).table()
         return self._store.read_summary()
 
+    @property
+    def keeps(self) -> str:
+        """ "replicates", or "summary" where sums of them are kept, out of which no replicate can be taken."""
+        return self._store.keeps
+
+    @property
+    def unavailable(self) -> Mapping[str, str]:
+        """Measures that can't be told from what is kept, and why."""
+        return UNAVAILABLE if self.keeps == "summary" else {}
+
+    def require(self, what: str) -> None:
+        """StudyError where replicates are not kept. what: which needs them."""
+        if self.keeps == "summary":
+            raise no_replicates(self.folder, what)
+
     def compare(
         self,
         reference: str | None = None,
@@ -122,8 +139,9 @@ class StoredResults:
         several, all if None; without a measure but with an estimand those of methods as a whole are left out. A row a condition x
         method x estimand x measure: `difference`, `mcse`, 95 % limits `lower` and `upper` (of shares Tango's, which inform where
         the MCSE is 0), `n` replicates, `missing` ones; the other columns stand in results/README.md, the reference's name in
-        `attrs`. Raises StudyError for names that do not exist, and where there is one method.
+        `attrs`. Raises StudyError for names that do not exist, where there is one method, and where sums are kept.
         """
+        self.require("compare")
         known = [str(name) for name in self.summary()["estimand"].unique()] if estimand is not None else []
         return compare_methods(
             self._store, self._active(), self._study.methods(), reference=reference, measure=measure, estimand=estimand,
@@ -133,8 +151,12 @@ class StoredResults:
     def replicates(self, condition: int | None = None, method: str | None = None) -> pd.DataFrame:
         """Replicate rows with the factors' values and derived estimands (sd, cor, icc).
 
-        condition: a condition's number, or all; method: a method's name, or all. KeyError for one that does not exist.
+        Where an axis of the grid is called `clusters`, that is the column, and the number observed is `observed.clusters`.
+
+        condition: a condition's number, or all; method: a method's name, or all. KeyError for one that does not exist,
+        StudyError where sums are kept.
         """
+        self.require("replicates")
         rows = [r for r in self._active() if condition is None or r.number == condition]
         methods = [m for m in self._study.methods() if method is None or m.name == method]
         if not rows:
@@ -148,8 +170,9 @@ class StoredResults:
         """The replicates whose fit did not converge or failed: condition, method, replicate, status, message.
 
         The message is that of a method of one's own or a GEE, None by other methods. `data(condition, replicate)` gives the rows
-        of any of them.
+        of any of them. StudyError where sums are kept: `count_failures` tells the first of each status.
         """
+        self.require("failures")
         return failures_of(self._store, self._active(), self._study.methods())
 
     def count_failures(self) -> pd.DataFrame:
@@ -157,7 +180,9 @@ class StoredResults:
         return count_failures(self._store, self._active(), self._study.methods())
 
     def said(self) -> list[Said]:
-        """Messages and warnings of each method of one's own and each GEE, over all conditions."""
+        """Messages and warnings of each method of one's own and each GEE, over all conditions; none where sums are kept."""
+        if self.keeps == "summary":
+            return []
         return list(what_was_said(self._store, self._active(), self._study.methods()))
 
     def priors(self) -> dict[str, list[str]]:
@@ -207,6 +232,7 @@ class StoredResults:
         truths = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith(("true.", "replicate"))}
         added = derive(estimates, list(row.truth)) | derive_truths(truths, row.truth)
         frame = frame.assign(**added, method=method.name)
+        frame = frame.rename(columns={name: f"observed.{name}" for name in row.factors if name in frame.columns})
         for position, (name, value) in enumerate(row.factors.items(), start=1):
             frame.insert(position, name, value)
         return frame

@@ -17,8 +17,12 @@ from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.model import Method
 from ..spec.paths import path_reasons
 from ..spec.study import StudyFile
+<<<<<<< HEAD
 from .cluster import Cluster
 from .columns import counted, drawn_columns, stored_columns
+=======
+from .columns import counted, drawn_columns, every_column
+>>>>>>> main
 from .early import Ended, find_ends
 from .files import RefusedError
 from .log import RunLog
@@ -29,6 +33,7 @@ from .repair import read_or_recover, repair_parts, set_aside_manifest
 from .shard_files import take_entries
 from .store import Store, StoredCondition, finite
 from .summarise import Known, Summaries
+from .sums import check_sums
 from .workers import Progress, Quiet, Work
 
 __all__ = ["Run", "RunReport", "run_study", "write_rows"]
@@ -75,6 +80,7 @@ def run_study(
     check_possible(run.study.conditions())
     mended = set_aside_manifest(folder) if repair else []
     store = Store(folder)
+    store.keep(study.keep)
     with store.locked():
         store.reread()
         store.forget_missing()
@@ -145,6 +151,8 @@ class Run:
         rows, numbers = match_conditions(stored, conditions, methods)
         rows = [_asked(row, replications) for row in rows]
         todo = make_jobs(conditions, numbers, methods, {row.number: row.replications for row in rows})
+        if store.keeps == "summary":
+            check_sums(store, todo, methods)
         store.manifest["methods"] = match_methods(store.manifest.get("methods", []), methods)
         return rows, todo
 
@@ -159,7 +167,11 @@ class Run:
             store.manifest.pop(key, None)
         study = self.study
         return {
+<<<<<<< HEAD
             "name": study.name, "seed": study.seed, "replications": max(job.replications for job in todo), "mcse": study.mcse,
+=======
+            "name": study.name, "seed": study.seed, "replications": replications, "keep": study.keep, "mcse": study.mcse,
+>>>>>>> main
             "draw_version": DRAW_VERSION, "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
             **self.entries,
         }  # fmt: skip
@@ -178,12 +190,8 @@ def _asked(row: StoredCondition, replications: int | Mapping[str, int]) -> Store
 
 
 def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
-    """Every column that replicate rows of this study have, see `columns.stored_columns`."""
-    names = list(dict.fromkeys(name for row in rows if row.active for name in row.truth))
-    stored = [n for n in names if n.split(":")[0] not in ("sd", "cor") and n != "icc"]
-    contrasts = {contrast.name for method in methods for contrast in method.contrasts}
-    fixed = [n for n in stored if n.split(":")[0] not in ("var", "cov") and n not in contrasts]
-    return stored_columns(methods, fixed, stored)
+    """Every column that replicate rows of this study have."""
+    return every_column(list(dict.fromkeys(name for row in rows if row.active for name in row.truth)), methods)
 
 
 def _derived(jobs: Sequence[Job], rows: dict[int, Any]) -> dict[int, dict[str, Any]]:

@@ -7,13 +7,14 @@ killed) are found again."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,11 @@ __all__ = [
 ]
 
 
+Keep = Literal["replicates", "summary"]
+#: The folder of parts, by what a study keeps.
+FOLDERS: Mapping[Keep, str] = {"replicates": "replicates", "summary": "sums"}
+
+
 @dataclass(frozen=True, slots=True)
 class StoredCondition:
     """A row of conditions.parquet. spec: the resolved condition, flat, in the study file's words; truth: by estimand.
@@ -72,15 +78,34 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.replicates = folder / "replicates"
-        if self.replicates.is_symlink():
+        self.keeps: Keep = "summary" if (folder / FOLDERS["summary"]).is_dir() else "replicates"
+        linked = next((link for name in FOLDERS.values() if (link := folder / name).is_symlink()), None)
+        if linked is not None:
             raise RefusedError(
-                f"{self.replicates} is a link: nestlab reads and writes inside the results folder only; move the whole folder, "
+                f"{linked} is a link: nestlab reads and writes inside the results folder only; move the whole folder, "
                 "and name it with --out"
             )
         self.manifest, self.parts = read_manifest(folder)
 
     # -- opening ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def replicates(self) -> Path:
+        """Where the parts are, of replicates or of sums."""
+        return self.folder / FOLDERS[self.keeps]
+
+    def keep(self, what: Keep) -> None:
+        """Make it a folder of replicates or of sums. RefusedError if it is one of the other already."""
+        for other, name in FOLDERS.items():
+            if other != what and any((self.folder / name).glob("*.parquet")):
+                raise RefusedError(
+                    f'{self.folder} holds {name}, and the study has keep = "{what}"; a folder holds one of both: write keep = '
+                    f'"{other}", or use --out'
+                )
+        if what != self.keeps:
+            with contextlib.suppress(OSError):  # an empty one is in the way of the other
+                self.replicates.rmdir()
+        self.keeps = what
 
     @property
     def exists(self) -> bool:
@@ -228,8 +253,11 @@ class Store:
         null where absent."""
         entry: dict[str, Any] = {"condition": condition, "method": method, "result_key": result_key}
         entry |= {"first": first, "last": last, "schema_version": SCHEMA_VERSION, **tally(columns)}
-        data = rows_bytes(columns, schema, entry, last - first)
-        path = self.replicates / part_name(condition, result_key, first, last)
+        return self.add(entry, rows_bytes(columns, schema, entry, last - first))
+
+    def add(self, entry: Mapping[str, Any], data: bytes) -> Part:
+        """Write a part and take it in."""
+        path = self.replicates / part_name(*(entry[name] for name in ("condition", "result_key", "first", "last")))
         write_whole(path, data)
         found = path.lstat()
         sums = {"sha256": hashlib.sha256(data).hexdigest(), "size": found.st_size, "changed": found.st_mtime_ns}
@@ -267,7 +295,8 @@ class Store:
         tables = [self._read_part(part) for part in wanted]
         return join(tables) if tables else None
 
-    def _read_part(self, part: Part) -> Any:
+    def bytes_of(self, part: Part) -> bytes:
+        """A part's file, whose checksum is verified."""
         path = self.replicates / part.file
         try:
             data = read_plain(path)
@@ -275,6 +304,10 @@ class Store:
             raise RefusedError(f"{path} is listed in the manifest but missing; run again to compute it anew") from None
         if hashlib.sha256(data).hexdigest() != part.sha256:
             raise RefusedError(self.altered([part]))
+        return data
+
+    def _read_part(self, part: Part) -> Any:
+        path, data = self.replicates / part.file, self.bytes_of(part)
         try:
             table, _ = read_table(data), _entry(path, footer(data))
             whole = np.array_equal(table["replicate"].to_numpy(), np.arange(part.first, part.last))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from ..spec.identity import result_key
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Contrast, Method
 from .early import failed_share, read_used
+from .sums import measure_stored, no_replicates
 
 if TYPE_CHECKING:
     from .store import Store, StoredCondition
@@ -53,10 +54,13 @@ def derive(columns: Mapping[str, Array], names: Sequence[str]) -> dict[str, Arra
     return added
 
 
-def derive_truths(columns: Mapping[str, Array], truth: Mapping[str, float | None]) -> dict[str, Array]:
+def derive_truths(
+    columns: Mapping[str, Array], truth: Mapping[str, float | None], *, own: Collection[str] | None = None
+) -> dict[str, Array]:
     """The true values of derived estimands that differ between replicates: `true.<estimand>`, from those that are stored.
 
-    truth: the condition's values of all estimands, which hold where none is stored.
+    truth: the condition's values of all estimands, which hold where none is stored. own: which of them differ, where that is
+    known, and not to be told from these replicates.
     """
     stored = {name for name in columns if name.startswith("true.") and np.isfinite(columns[name]).any()}
     if not stored:
@@ -69,6 +73,8 @@ def derive_truths(columns: Mapping[str, Array], truth: Mapping[str, float | None
         if name.startswith(("var:", "cov:"))
     }
     found = {name.replace("estimate.", "true.", 1): values for name, values in derive(full, list(truth)).items()}
+    if own is not None:
+        return {name: values for name, values in found.items() if name.removeprefix("true.") in own}
     return {name: values for name, values in found.items() if len(np.unique(values[np.isfinite(values)])) > 1}
 
 
@@ -142,8 +148,13 @@ def method_estimands(method: Method, names: Sequence[str]) -> list[str]:
     return [n for n in names if n in known or (n.split(":")[0] not in _KINDS and find_term(formula.fixed, n))]
 
 
-def method_results(columns: Mapping[str, Array], method: Method, names: Sequence[str]) -> list[MethodResults]:
-    """One method's columns of one condition, derived ones included, as the measures take them: one table a rule of inference."""
+def method_results(
+    columns: Mapping[str, Array], method: Method, names: Sequence[str], *, own: Collection[str] = ()
+) -> list[MethodResults]:
+    """One method's columns of one condition, derived ones included, as the measures take them: one table a rule of inference.
+
+    own: estimands that have truths of each replicate's own, even if none of these replicates shows it.
+    """
     values = [columns[name] for name in columns if name.startswith("prior.")]
     values = [value for value in values if np.isfinite(value).all()]
     drawn = Drawn(values) if values else None
@@ -153,7 +164,7 @@ def method_results(columns: Mapping[str, Array], method: Method, names: Sequence
     results = []
     for label, suffix in zip(method.labels, method.suffixes, strict=True):
         found = {
-            name: _estimates(columns, name, suffix, method, contrasts.get(name))
+            name: _estimates(columns, name, suffix, method, contrasts.get(name), own=name in own)
             for name in method_estimands(method, names)
         }
         if method.tests_ratio:
@@ -187,13 +198,13 @@ def _given(found: Mapping[str, Estimates], converged: Array) -> dict[str, Estima
 
 
 def _estimates(
-    columns: Mapping[str, Array], name: str, suffix: str, method: Method, contrast: Contrast | None
+    columns: Mapping[str, Array], name: str, suffix: str, method: Method, contrast: Contrast | None, *, own: bool
 ) -> Estimates:
     """Columns of other methods are empty here, so what there is to read is the method's to say."""
     estimate, fixed = columns[f"estimate.{name}"], find_term(method.formula.fixed, name) is not None
     se = df = lower = upper = None
     truth = columns.get(f"true.{name}")
-    if truth is not None and not np.isfinite(truth).any():  # other conditions draw it
+    if truth is not None and not own and not np.isfinite(truth).any():  # other conditions draw it
         truth = None
     if fixed or contrast is not None:
         se, df = columns.get(f"se.{name}{suffix}", columns.get(f"se.{name}")), columns[f"df.{name}{suffix}"]
@@ -247,7 +258,9 @@ class Summaries:
             self._made[number] = self._known[key]
 
     def results(self, row: StoredCondition) -> list[MethodResults]:
-        """What is stored of one condition, as the measures take it."""
+        """What is stored of one condition, as the measures take it. StudyError where sums are stored."""
+        if self._store.keeps == "summary":
+            raise no_replicates(self._store.folder, "replicates")
         names = list(row.truth)
         results = []
         for method in self._methods:
@@ -258,6 +271,8 @@ class Summaries:
         return results
 
     def _measure(self, row: StoredCondition) -> list[Row]:
+        if self._store.keeps == "summary":
+            return measure_stored(self._store, row, self._methods, self._mcse)
         results = self.results(row)
         truth: Mapping[str, float] = {k: v for k, v in row.truth.items() if v is not None}
         return measure(results, truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]

@@ -20,7 +20,10 @@ from .block import Columns, compile_condition
 from .folder import no_results, stored_study
 from .manifest import machine, software
 from .own_code import make_importable, with_code
+from .parts import Part
+from .reduce import reduced
 from .store import Store, StoredCondition
+from .sums import read_sums, sums_key
 
 __all__ = ["Differs", "Verified", "verify"]
 
@@ -53,6 +56,7 @@ class Verified:
     """What was compared: blocks, of how many, replicates (by all methods), values, and whether bit for bit.
 
     elsewhere: in what the runs differ from here and now. differs: the values that do, the first of each block and column.
+    compared: parts of sums that were.
     """
 
     seed: int
@@ -63,6 +67,7 @@ class Verified:
     values: int = 0
     different: int = 0
     differs: list[Differs] = field(default_factory=list)
+    compared: set[str] = field(default_factory=set)
 
     @property
     def exact(self) -> bool:
@@ -124,6 +129,9 @@ def _elsewhere(manifest: Mapping[str, Any]) -> tuple[str, ...]:
 def _compare_block(
     found: Verified, store: Store, row: StoredCondition, condition: Condition, methods: Sequence[Method], block: int
 ) -> None:
+    if store.keeps == "summary":
+        _compare_sums(found, store, row, condition, methods, block)
+        return
     size = condition.block_size
     stored = {}
     for method in methods:
@@ -142,6 +150,39 @@ def _compare_block(
             places = kept["replicate"].astype(np.int64) - block * size
             found.replicates += len(places)
             _compare(found, store, row, method, kept, {name: values[places] for name, values in fresh.items()})
+
+
+def _compare_sums(
+    found: Verified, store: Store, row: StoredCondition, condition: Condition, methods: Sequence[Method], block: int
+) -> None:
+    """The whole parts of sums that hold a block; one that was compared already is not compared again."""
+    found.blocks += 1
+    keys = [result_key(row.data_key, method) for method in methods]
+    start = block * condition.block_size
+    parts = [next((p for p in store.parts.of(row.number, key) if p.first <= start < p.last), None) for key in keys]
+    compiled = compile_condition(condition, methods)
+    for first, last in dict.fromkeys((part.first, part.last) for part in parts if part is not None):
+        fresh = reduced(compiled, first, last)
+        for part, made in zip(parts, fresh, strict=True):
+            if part is None or (part.first, part.last) != (first, last) or part.file in found.compared:
+                continue
+            found.compared.add(part.file)
+            found.replicates += last - first
+            kept = read_sums(store, part, sums_key(keys, methods))
+            for name in made.table:
+                _compare_numbers(found, part, name, kept, made.table)
+
+
+def _compare_numbers(found: Verified, part: Part, name: str, kept: Mapping[str, Any], fresh: Mapping[str, Any]) -> None:
+    a, b = kept[name], np.asarray(fresh[name])
+    wrong = _unequal(a, b, exact=found.exact) if len(a) == len(b) else np.ones(1, dtype=bool)
+    found.values += len(wrong)
+    if wrong.any():
+        k = int(np.argmax(wrong))
+        column = f"{name} of {kept['estimand'][k]} {kept['quantity'][k]} ({kept['subset'][k]})"
+        found.different += int(wrong.sum())
+        place = part.condition, part.method, int(kept["first"][k])
+        found.differs.append(Differs(*place, column, _shown(a[k]), _shown(b[k]), part.file))
 
 
 def _compare(

@@ -20,12 +20,18 @@ import joblib
 
 from ..fit.lmm import Fits
 from ..spec.model import Method
+<<<<<<< HEAD
 from .block import Columns, compile_condition
 from .cluster import Cluster
+=======
+from .block import Columns, CompiledCondition, compile_condition
+>>>>>>> main
 from .early import find_end
 from .own_code import make_importable
 from .plan import Job, Pace, Task, cut
+from .reduce import Reduced, Reduction
 from .store import Store
+from .sums import sums_key, write_sums
 
 __all__ = ["Progress", "Quiet", "Work"]
 
@@ -243,13 +249,24 @@ class Work:
             self.complete(task.job.number)
             self.progress.finished(task.job.number)
 
-    def _write(self, task: Task, columns: Sequence[Columns]) -> None:
+    def _write(self, task: Task, columns: Sequence[Columns | Reduced]) -> None:
         for m, rows in zip(task.methods, columns, strict=True):
+            if isinstance(rows, Reduced):
+                self._write_sums(task, m, rows)
+                continue
             self.store.write_part(
                 rows, self.schema, condition=task.job.number, method=self.methods[m].name,
                 result_key=task.job.result_keys[m], first=task.first, last=task.last,
             )  # fmt: skip
             self.ends.look(task.job, m)
+
+    def _write_sums(self, task: Task, m: int, found: Reduced) -> None:
+        if task.sums is not None and m in task.sums:
+            write_sums(
+                self.store, found.table, found.counts, condition=task.job.number, method=self.methods[m].name,
+                result_key=task.job.result_keys[m], first=task.first, last=task.last,
+                whole=sums_key(task.job.result_keys, self.methods),
+            )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -274,27 +291,48 @@ def _closing(results: Generator[Any, None, None]) -> Iterator[Generator[Any, Non
         raise
 
 
+<<<<<<< HEAD
 def compute_apart(
     task: Task, methods: Sequence[Method], code: Sequence[str], pace: Pace | None = None
 ) -> tuple[Task, list[Columns]]:
     """A task and its rows, in a process of its own; pace: is told how long it took."""
+=======
+def _compute_apart(
+    task: Task, methods: Sequence[Method], code: Sequence[str]
+) -> tuple[Task, list[Columns] | list[Reduced]]:
+>>>>>>> main
     if task.skipped:
         return task, []
     make_importable(code)
     return task, _compute(task, methods, lambda fits: None, None, pace or Pace())
 
 
+class _Collected:
+    """Replicates first, first + 1, ... of a condition, added block by block, as rows."""
+
+    def __init__(self, compiled: CompiledCondition, first: int) -> None:
+        self._compiled, self._first = compiled, first
+        self._parts: list[list[tuple[Fits, Columns]]] = [[] for _ in compiled.methods]
+
+    def add(self, done: int, block: Sequence[tuple[Fits, Columns]]) -> None:
+        for parts, of_block in zip(self._parts, block, strict=True):
+            parts.append(of_block)
+
+    def results(self) -> list[Columns]:
+        """One table a method."""
+        return [self._compiled.joined(m, self._first, parts) for m, parts in enumerate(self._parts)]
+
+
 def _compute(
     task: Task, methods: Sequence[Method], advance: Callable[[int], None], stop: threading.Event | None, pace: Pace
-) -> list[Columns]:
-    """Rows of a task, one table a method; none if it was told to stop."""
+) -> list[Columns] | list[Reduced]:
+    """Rows of a task, or their sums, one table a method; none if it was told to stop."""
     compiled = compile_condition(task.job.condition, methods)
-    collected: list[list[tuple[Fits, Columns]]] = [[] for _ in methods]
+    collected = _Collected(compiled, task.first) if task.sums is None else Reduction(compiled, task.first)
     start = time.perf_counter() if pace.warm else None
     timed = 0
     for done, block in compiled.fits(task.first, task.last):
-        for parts, of_block in zip(collected, block, strict=True):
-            parts.append(of_block)
+        collected.add(done, block)
         advance(done * len(methods))
         if stop is not None and stop.is_set():
             return []
@@ -305,4 +343,4 @@ def _compute(
     pace.warm = True
     if timed and start is not None:
         pace.learn(task, timed, time.perf_counter() - start)
-    return [compiled.joined(m, task.first, parts) for m, parts in enumerate(collected)]
+    return collected.results()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,16 +58,20 @@ class Study:
         self.folder = folder
 
     @classmethod
-    def from_toml(cls, path: str | Path, *, seed: int | None = None, replications: int | None = None) -> Study:
-        """Read the study file at path; `seed` and `replications` replace the file's. Raises StudyError with all that is wrong."""
+    def from_toml(
+        cls, path: str | Path, *, seed: int | None = None, replications: int | None = None, keep: str | None = None
+    ) -> Study:
+        """Read the study file at path; `seed`, `replications` and `keep` ("replicates" or "summary") replace the file's.
+
+        Raises StudyError with all that is wrong.
+        """
         tables = read_toml(path)
         text = Path(path).read_text(encoding="utf-8-sig")
-        changes = {"seed": seed, "replications": replications}
-        for key, value in changes.items():
-            if value is not None:
-                text = _with_value(text, key, value)
         folder = Path(path).resolve().parent
-        file = StudyFile.from_dict(tables, seed=seed, replications=replications, folder=folder)
+        file = StudyFile.from_dict(tables, seed=seed, replications=replications, keep=keep, folder=folder)
+        for key, value in (("seed", seed), ("replications", replications), ("keep", keep)):
+            if value is not None:
+                text = _with_value(text, key, json.dumps(value))
         # Where data files were read, the text must stand without them.
         return cls(file, file.to_toml() if file.reads_files else text, folder)
 
@@ -182,7 +187,7 @@ class Study:
     def _asked(self, replications: int | None, out: str | Path | None) -> tuple[int, str, Path]:
         """Replications of each condition, the study file that says so, and the folder."""
         wanted = self.file.replications if replications is None else replications
-        text = self.text if replications is None else _with_value(self.text, "replications", wanted)
+        text = self.text if replications is None else _with_value(self.text, "replications", str(wanted))
         if wanted < 1:
             raise ValueError(f"replications = {wanted}: must be 1 or more")
         return wanted, text, Path(out) if out is not None else Path("results") / self.name
@@ -323,6 +328,7 @@ class Results(StoredResults):
         return write_report(self, path, title=title)
 
 
+<<<<<<< HEAD
 def _cluster(backend: str, scheduler: str | None) -> Cluster | None:
     """The workers of other machines that a run is given; None for those of this one."""
     if backend not in BACKENDS:
@@ -342,6 +348,10 @@ def _cluster(backend: str, scheduler: str | None) -> Cluster | None:
 
 def _with_value(text: str, key: str, value: int) -> str:
     """A study file's text with a top-level number replaced, or added before the first table."""
+=======
+def _with_value(text: str, key: str, value: str) -> str:
+    """A study file's text with a top-level value (as TOML) replaced, or added before the first table."""
+>>>>>>> main
     head, table, rest = _cut(text)
     pattern = re.compile(rf"^(\s*[\"']?{key}[\"']?\s*=\s*)[^#\n]*?(\s*(?:#.*)?)$", re.MULTILINE)
     changed, count = pattern.subn(rf"\g<1>{value}\g<2>", head, count=1)

@@ -108,6 +108,10 @@ def run(
         Path | None, typer.Option(help="Folder of the results [default: results/<name>].", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(help='"replicates" or "summary" (sums of them), instead of the file\'s.', show_default=False),
+    ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Check every stored part; compute those anew that are damaged.")
     ] = False,
@@ -135,6 +139,7 @@ def run(
         if path != Path(study):
             typer.echo(f"study file {path}", err=True)
         run_command(
+<<<<<<< HEAD
             path, replications=replications, jobs=jobs, out=out, seed=seed, repair=repair, allow_code=allow_code,
             shard=shard, backend=backend, scheduler=scheduler,
         )  # fmt: skip
@@ -196,10 +201,10 @@ def submit(
 ) -> None:
     """Run a study as an array of jobs of SLURM.
 
-    A job after them merges and summarises. The folder of the results must be one that all machines see. Each job of the array runs one of N disjoint shards; those that
-    have nothing to do are not submitted, so that the same command goes on where jobs failed or were cancelled. The last job
-    starts when all others have ended, however they did; its exit code is 4 while anything is missing. Scripts and logs are
-    written to slurm/ in the folder, job ids to its manifest.
+    Each runs one of N disjoint shards into the folder of the results, which all machines must see; those that have nothing to do are
+    not submitted, so that the same command goes on where jobs failed or were cancelled. A last job starts when all others have
+    ended, however they did, merges and summarises; its exit code is 4 while anything is missing. Scripts and logs are written
+    to slurm/ in the folder, job ids to its manifest.
     """
     with _exit_codes():
         from .ready_made import study_path
@@ -211,6 +216,11 @@ def submit(
             slurm=slurm, array=array, cpus=cpus, options=options, sbatch=sbatch or [], code=allow_code
         )
         submit_command(path, wanted, replications=replications, out=out, seed=seed, dry_run=dry_run)
+=======
+            path, replications=replications, jobs=jobs, out=out, seed=seed, keep=keep, repair=repair,
+            allow_code=allow_code,
+        )  # fmt: skip
+>>>>>>> main
 
 
 @app.command()

@@ -24,13 +24,19 @@ __all__ = ["run_command"]
 
 
 def run_command(
+<<<<<<< HEAD
     path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, repair: bool = False,
     allow_code: bool = False, shard: str | None = None, backend: str = "threads", scheduler: str | None = None,
+=======
+    path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, keep: str | None = None,
+    repair: bool = False, allow_code: bool = False,
+>>>>>>> main
 ) -> None:  # fmt: skip
     """Run a study file, or go on with a folder of results, then print an overview and where everything was written."""
     if path.is_dir():
         check_resumable(path)
         path, out = path / "study.toml", out if out is not None else path
+<<<<<<< HEAD
     study = Study.from_toml(path, seed=seed, replications=replications)
     progress = progress_for(Console(stderr=True))
     if shard is not None:
@@ -41,6 +47,9 @@ def run_command(
             )
         _print(shard_lines(made, shard))
         return
+=======
+    study = Study.from_toml(path, seed=seed, replications=replications, keep=keep)
+>>>>>>> main
     with _termination_interrupts():
         results, report = study.execute(
             out=out, jobs=jobs, progress=progress, repair=repair, allow_code=allow_code, backend=backend,
@@ -63,7 +72,8 @@ def _lines(report: RunReport) -> Iterator[str]:
     rate = f", {report.made / report.seconds:,.0f} a second" if report.made else ""
     stored = f" ({report.stored:,} were stored already)" if report.stored else ""
     yield f"{report.made:,} fits in {report.seconds:.1f} s{rate}{stored}"
-    yield f"written to {report.folder}: summary.parquet, conditions.parquet, replicates/"
+    kept = "sums" if (report.folder / "sums").is_dir() else "replicates"
+    yield f"written to {report.folder}: summary.parquet, conditions.parquet, {kept}/"
 
 
 @contextmanager

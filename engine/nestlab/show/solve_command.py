@@ -17,7 +17,7 @@ from ..run.files import write_whole
 from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target, Trial
 from ..run.solve import Solution, Solved, solve
 from ..run.store import Store
-from ..spec.axes import SHORT_NAMES, setting
+from ..spec.axes import SHORT_NAMES, SIZE_KINDS, setting
 from ..spec.cost import parse_cost
 from ..spec.estimands import estimands, find_estimand
 from ..spec.inference import tested_estimand
@@ -230,21 +230,26 @@ def _over(condition: Condition, options: Options, target: Target) -> tuple[str, 
             _refuse(
                 "--over", name, f"{target.estimands[0]} is no fixed effect of the truth; name a dotted path instead"
             )
-        named = None if own.startswith(("method", "predictors")) else setting(own, formula)
-        if named is None:
+        named = setting(own, formula)
+        short = "" if named is None else named.name.removeprefix("design.")
+        if named is None or not (
+            short in SIZE_KINDS or any(named.kind.accept(value) is not None for value in (0.5, 2.5))
+        ):
             known = ["effect", *(n for n in SHORT_NAMES if setting(n, formula))]
             _refuse(
                 "--over",
                 name,
                 f"names nothing that can vary; {nearest(name, [*known, 'a path such as truth.fixed.x'])}",
             )
-        found.append(named.name.removeprefix("design."))
+        found.append(short if short in SIZE_KINDS else named.name)
     if (
         len(found) > 2
         or len(set(found)) != len(found)
         or (len(found) == 2 and set(found) != {"clusters", "cluster_size"})
     ):
         _refuse("--over", ", ".join(found), "must be one axis, or clusters and cluster_size; remove the others")
+    if "cluster_size" in found and (kind := _no_one_size(condition)):
+        _refuse("--over", "cluster_size", f"needs one size, or a distribution with a mean, and the study has {kind}")
     sizes = condition.layout.sizes
     if "clusters" in found and len(found) == 1 and len(set(sizes)) > 1:
         mean = round(sum(sizes) / len(sizes))
@@ -254,6 +259,18 @@ def _over(condition: Condition, options: Options, target: Target) -> tuple[str, 
             f"needs one cluster_size, not a list; write cluster_size = {mean}, their mean, in [design]",
         )
     return tuple(found)
+
+
+def _no_one_size(condition: Condition) -> str:
+    """Sizes of which no number is the mean, and what to search instead; "" for all others."""
+    drawn, arms = condition.layout.drawn, any(p.distribution == "arms" for p in condition.predictors)
+    if arms and (len(drawn) > 1 or len(set(condition.layout.sizes)) > 1):
+        return "sizes by arm; search the mean of one that is a distribution, such as design.cluster_size.arms.2.mean"
+    if any(sizes is not None and sizes.kind == "empirical" for _, sizes in drawn):
+        return (
+            'sizes from data; write { distribution = "negative-binomial", mean = ..., cv = ... } with their mean and cv'
+        )
+    return ""
 
 
 def _effect_axis(condition: Condition, term: str) -> str:

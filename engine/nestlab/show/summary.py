@@ -23,6 +23,7 @@ from ..spec.problems import StudyError, close_match, show
 __all__ = [
     "decimals_of",
     "ends_text",
+    "not_kept",
     "overview",
     "plain",
     "said_lines",
@@ -88,7 +89,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     effects = [e for e in effects if users[e] == users[effects].max()]
     focus = (effects or sorted(tested) or [""])[-1]
     measures = ["power", "cover", "bias"]
-    if results.priors():
+    if results.priors() and "power_q10" not in results.unavailable:
         measures[1:1] = ["power_q10", "power_q90"]
     wanted = [(focus, m) for m in measures if focus]
     cells = {
@@ -117,6 +118,8 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
         notes.insert(0, Text(note))
     notes[:0] = [Text(line) for line in _stated(results)]
     notes += [Text(line) for line in flag_lines(summary)]
+    if results.unavailable:
+        notes.append(Text(f"sums of the replicates are kept; not available: {', '.join(results.unavailable)}"))
     notes += [Text(line) for said in results.said() for line in said_lines(said)]
     notes += [Text(line) for line in _more(results.folder, focus, len(keys) - (rows or len(keys)), measures[shown:])]
     return Group(title, table, *notes)
@@ -149,10 +152,10 @@ def _over_priors(results: StoredResults) -> str:
     priors = [f"{name} ({' or '.join(texts)})" for name, texts in results.priors().items()]
     if not priors:
         return ""
-    return (
-        f"power (assurance), coverage and bias are averaged over the prior of {' and of '.join(priors)}; power_q10 and "
-        "power_q90: quantiles of the power given what is drawn"
-    )
+    text = f"power (assurance), coverage and bias are averaged over the prior of {' and of '.join(priors)}"
+    if "power_q10" in results.unavailable:
+        return text
+    return f"{text}; power_q10 and power_q90: quantiles of the power given what is drawn"
 
 
 def _stated(results: StoredResults) -> list[str]:
@@ -233,6 +236,9 @@ def summary_command(
         typer_note(f"nothing is stored yet: {missing:,} fits are missing")
         return False
     frame = frame[frame["subset"] == _known("subset", subset, frame)]
+    for measure in measures:
+        if reason := results.unavailable.get(measure):
+            raise StudyError([f"--measure {show(measure)}: {not_kept(reason)}"])
     for column, wanted in (("estimand", estimands), ("measure", measures), ("method", methods)):
         if wanted:
             frame = frame[frame[column].isin([_known(column, w, frame) for w in wanted])]
@@ -250,6 +256,14 @@ def summary_command(
     if missing:
         typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
     return missing == 0
+
+
+def not_kept(reason: str) -> str:
+    """Why results of sums do not have a measure, and the repair."""
+    return (
+        f"{reason}, and sums of the replicates are kept; run the study with them into another folder: nestlab run STUDY --keep "
+        "replicates --out DIR"
+    )
 
 
 def typer_note(text: str) -> None:

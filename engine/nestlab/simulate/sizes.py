@@ -50,14 +50,15 @@ def draw_sizes(layout: Layout, fixed: Integers, generator: Generator, replicates
 
 
 def fixed_sizes(condition: Condition) -> Integers:
-    """(J): the layout's sizes, with those of arms that are drawn once, from a stream that seed and distribution name."""
+    """(J): the layout's sizes, with those of arms that are drawn once, from a stream that seed, arm and distribution name.
+
+    With more clusters the first ones keep their sizes, so that a curve over clusters is one of designs that grow.
+    """
     found = np.array(condition.layout.sizes, dtype=np.int64)
-    if all(sizes is None or sizes.redraw for _, sizes in condition.layout.drawn):
-        return found
-    generator = fixed_generator(condition.seed, sizes_key(condition))
     first = 0
-    for clusters, sizes in condition.layout.drawn:
+    for arm, (clusters, sizes) in enumerate(condition.layout.drawn):
         if sizes is not None and not sizes.redraw:
+            generator = fixed_generator(condition.seed, sizes_key(condition, arm))
             found[first : first + clusters] = _draw(sizes, generator, (clusters,))
         first += clusters
     return found

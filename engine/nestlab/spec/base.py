@@ -276,6 +276,16 @@ def _fixed(
             text = f"must have a value for each column, {', '.join(columns)}; write {each if name in factors else 'one for each'}"
             problems.add_number(key, shown, text)
             flat |= {f"truth.fixed.{column}": 0.0 for column in columns if name in factors}  # a stand-in
+        elif term is None and (column := next((v for v in term_variables(name) if source_of(v)[0] in factors), "")):
+            factor = source_of(column)[0]
+            text = f"must be of a column of {factor}, and these are {', '.join(factors[factor])}; write one of them"
+            problems.add_number(key, shown, text)
+        elif term is None and (plain := _without_category(name, formula)):
+            factor = name.partition("[")[0].rpartition(":")[2]
+            repair = f"write {plain}, or give the predictor categories (categorical) or a coding (arms, period)"
+            text = f"must be of a term of {formula.text}, and {factor} has no categories; {repair}"
+            problems.add_number(key, shown, text)
+            flat.setdefault(f"truth.fixed.{plain}", 0.0)  # a stand-in
         elif term is None:
             repair = f"add {name} to the formula or remove it here{_or_guess(name, formula.fixed)}"
             problems.add_number(key, shown, f"must be a fixed term of {formula.text}; {repair}")
@@ -284,6 +294,17 @@ def _fixed(
         else:
             flat[f"truth.fixed.{term}"] = _certain(value, f"truth.fixed.{term}", priors)
     return flat
+
+
+def _without_category(name: str, formula: Formula) -> str | None:
+    """The formula's term that is meant by one with a category, "k" by "k[b]", of a predictor that has none."""
+    made = [source_of(variable) for variable in term_variables(name)]
+    if not any(how.startswith("[") for _, how in made):
+        return None
+    return find_term(
+        formula.fixed,
+        ":".join(source if how.startswith("[") else f"{how}({source})" if how else source for source, how in made),
+    )
 
 
 def _residual(truth: TruthTable, priors: dict[str, Prior], problems: Problems) -> tuple[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from .base import formula_key, named_formulas
 from .formula import random_term_text
+from .least_squares import check_known_errors
 from .model import CENTRINGS, INTERCEPT, Errors, Formula, Layout, Method, Missing, Predictor, source_of, term_variables
 from .paths import rows_reasons, variable_levels
 from .predictors import predictor_words
@@ -90,6 +91,7 @@ class Checks:
                         f"{product} to truth.formula with the true value 0",
                     )
                     break
+        check_known_errors(self.methods, errors, problems)
         reasons = rows_reasons(self.truth, predictors, errors, missing)
         level_1 = sum(len(p.columns) for p in predictors if p.level == 1)
         parts = {_level_1_part(term, level) for term in (*self.truth.fixed, *self.truth.random_columns)}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .formula import canonical_term, find_term
-from .model import INTERCEPT, Contrast, Formula, Method, Truth
+from .model import INTERCEPT, Contrast, Formula, Method, Truth, source_of
 from .problems import Problems, nearest
 from .tables import ContrastTable
 from .uncertain import DrawnTruth
@@ -66,6 +66,13 @@ def _check_name(table: ContrastTable, terms: Sequence[str], names: Sequence[str]
         problems.add_value(key, table.name, "must not be the name of a fixed effect or of another estimand; rename it")
 
 
+def _near(name: str, terms: Sequence[str]) -> str:
+    """What to write instead of a term that no formula has."""
+    factor, made = source_of(name)
+    columns = [term for term in terms if made.startswith("[") and term.startswith(f"{factor}[") and ":" not in term]
+    return f"of {factor} these are {', '.join(columns)}; use one of them" if columns else nearest(name, terms)
+
+
 def _weights(
     table: ContrastTable, terms: Sequence[str], problems: Problems
 ) -> tuple[tuple[tuple[str, float], ...], ...]:
@@ -77,7 +84,7 @@ def _weights(
             term = find_term(terms, name)
             if term is None:
                 problems.add_number(
-                    f"{key}.{name}", weight, f"must be a fixed effect of a formula; {nearest(name, terms)}"
+                    f"{key}.{name}", weight, f"must be a fixed effect of a formula; {_near(name, terms)}"
                 )
             elif term in found:
                 problems.add_number(

@@ -20,7 +20,7 @@ __all__ = ["MOST_CONDITIONS", "Given", "Grid", "raw_points", "read_grid"]
 MOST_CONDITIONS = 100_000
 
 # What says what the study is, not what a condition is.
-_NO_AXES = ("name", "title", "seed", "replications", "mcse", "method", "grid", "prior")
+_NO_AXES = ("name", "title", "seed", "replications", "keep", "mcse", "method", "grid", "prior")
 
 Point = dict[str, Any]
 

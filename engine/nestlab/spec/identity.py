@@ -101,9 +101,14 @@ def layout_key(condition: Condition, name: str) -> str:
     return _sha256(identity | _sizes(condition.layout))
 
 
-def sizes_key(condition: Condition) -> str:
-    """The key of cluster sizes that are drawn once: conditions that share seed, clusters and distributions share them."""
-    return _sha256({"draw_version": DRAW_VERSION, "seed": condition.seed} | _sizes(condition.layout))
+def sizes_key(condition: Condition, arm: int = 0) -> str:
+    """The key of an arm's cluster sizes that are drawn once: conditions that share seed and distribution share them.
+
+    The number of clusters is no part of it: more clusters are those before, and others.
+    """
+    sizes = condition.layout.drawn[arm][1]
+    assert sizes is not None
+    return _sha256({"draw_version": DRAW_VERSION, "seed": condition.seed, "arm": arm, "sizes": size_words(sizes)})
 
 
 def result_key(data_key: str, method: Method) -> str:

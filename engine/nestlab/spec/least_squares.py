@@ -10,11 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from .model import CENTRINGS, LEAST_SQUARES, Formula, Method, source_of, term_variables
+from .model import CENTRINGS, LEAST_SQUARES, Errors, Formula, Method, source_of, term_variables
 from .problems import Problems
 from .tables import MethodTable
 
-__all__ = ["absorbed", "analysed", "check_known_variances", "check_least_squares", "check_levels"]
+__all__ = [
+    "absorbed",
+    "analysed",
+    "averaged_out",
+    "check_known_errors",
+    "check_known_variances",
+    "check_least_squares",
+    "check_levels",
+]
 
 
 def absorbed(formula: Formula, level: Mapping[str, int | None]) -> tuple[str, ...]:
@@ -33,6 +41,17 @@ def _between(variable: str, level: Mapping[str, int | None]) -> bool:
     return made == "between" or (level.get(name) == 2 and made not in CENTRINGS)
 
 
+def averaged_out(formula: Formula, level: Mapping[str, int | None]) -> tuple[str, ...]:
+    """The fixed terms whose mean is 0 in every cluster: within(x) and its products with what is constant there.
+
+    >>> from .formula import parse_formula
+    >>> averaged_out(parse_formula("y ~ within(x) * z + between(x)"), {"x": 1, "z": 2})
+    ('within(x)', 'within(x):z')
+    """
+    varying = {term: [v for v in term_variables(term) if not _between(v, level)] for term in formula.fixed}
+    return tuple(term for term, inner in varying.items() if len(inner) == 1 and source_of(inner[0])[1] == "within")
+
+
 def analysed(formula: Formula, estimator: str, level: Mapping[str, int | None]) -> Formula:
     """The part of a formula that an estimator estimates.
 
@@ -42,7 +61,8 @@ def analysed(formula: Formula, estimator: str, level: Mapping[str, int | None]) 
     """
     if estimator not in LEAST_SQUARES:
         return formula
-    gone = absorbed(formula, level) if estimator == "fixed-effects" else ()
+    left_out = {"fixed-effects": absorbed, "cluster-means": averaged_out}.get(estimator)
+    gone = left_out(formula, level) if left_out else ()
     return replace(formula, fixed=tuple(term for term in formula.fixed if term not in gone), random=())
 
 
@@ -54,9 +74,11 @@ def check_least_squares(table: MethodTable, method: Method, written: Formula, pr
     if table.singular_df != "lmertest" and (method.least_squares or table.robust):
         problems.add_value(f"{key}.singular_df", table.singular_df, 'is for df = "satterthwaite" only; remove it')
     if not method.formula.fixed:
+        within = table.estimator == "fixed-effects"
+        why = "do not vary within clusters, whose effects absorb them" if within else "average to 0 in every cluster"
         text = (
-            f"leaves nothing to estimate: {', '.join(written.fixed)} do not vary within clusters, whose effects absorb them; "
-            'add a term that varies within clusters, or choose another estimator than "fixed-effects"'
+            f"leaves nothing to estimate: {', '.join(written.fixed)} {why}; add a term that varies "
+            f'{"within" if within else "between"} clusters, or choose another estimator than "{table.estimator}"'
         )
         problems.add_value("truth.formula" if table.formula is None else f"{key}.formula", written.text, text)
     if table.estimator == "gls":
@@ -87,6 +109,19 @@ def check_known_variances(methods: Sequence[Method], drawn: Sequence[str], probl
                 f"knows the variances, and a prior draws {path} anew in each replicate; remove the prior, or the method"
             )
             problems.add_value(f"method.{method.name}.estimator", method.estimator, text)
+
+
+def check_known_errors(methods: Sequence[Method], errors: Errors, problems: Problems) -> None:
+    """What "gls" takes as known, errors of one variance and no correlation. Clusters' own variances have that one on average."""
+    found = [("truth.errors.ar1", errors.ar1)] if errors.ar1 else []
+    found += [(f"truth.errors.variance_ratio.{name}", ratio) for name, ratio in errors.ratios if ratio != 1.0]
+    named = [method.name for method in methods if method.estimator == "gls"]
+    for path, value in found if named else ():
+        text = (
+            f'must be {0 if path.endswith("ar1") else 1} beside estimator = "gls" (method {named[0]}), which weighs by the '
+            "variances of the random effects and one residual variance; remove it, or the method"
+        )
+        problems.add_number(path, value, text)
 
 
 def _check_robust(key: str, table: MethodTable, method: Method, problems: Problems) -> None:

@@ -27,7 +27,7 @@ _USED: dict[str, tuple[str, ...]] = {kind: (*_SCALED, *PARAMETERS[kind]) for kin
     "resampled": ("values", "redraw"),
     "schedule": ("sequences", "design", "periods", "baseline", "rows_per_period"),
     "period": ("periods", "rows_per_period", "coding"),
-    "arms": ("clusters", "redraw"),
+    "arms": ("clusters", "coding", "redraw"),
 }
 _NEEDED = {
     "binary": ("share", "0.3"),
@@ -63,6 +63,8 @@ def base_columns(name: str, table: PredictorTable) -> tuple[str, ...] | None:
         categories = table.categories
     elif table.distribution == "period" and table.periods and table.coding:
         categories = tuple(map(str, range(table.periods)))
+    elif table.distribution == "arms" and table.clusters and table.coding:
+        categories = tuple(map(str, range(len(table.clusters))))
     else:
         return None
     return Predictor(name, 1, "categorical", categories=categories, coding=table.coding or "treatment").columns  # type: ignore[arg-type]
@@ -201,7 +203,10 @@ def _make(name: str, kind: str, given: Mapping[str, Any]) -> Predictor:
             return Predictor(name, level, kind, redraw=False, sequences=_sequences(given))
         case "period":
             return _period(name, given)
-    return Predictor(name, level, kind, redraw=given.get("redraw", False), arms=given["clusters"])
+    arms, coding = given["clusters"], given.get("coding")
+    categories = tuple(map(str, range(len(arms)))) if coding else ()
+    redraw = given.get("redraw", False)
+    return Predictor(name, level, kind, redraw=redraw, arms=arms, categories=categories, coding=coding or "treatment")
 
 
 def _period(name: str, given: Mapping[str, Any]) -> Predictor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -87,7 +88,8 @@ def _check_required(base: Base, grid: Grid, problems: Problems) -> None:
             continue
         table, _, word = path.rpartition(".")
         if table.startswith(("truth.fixed", "truth.random")):
-            text = f"is missing: every term of {base.truth.text} needs a true value; add {word} = 0, or its value"
+            shown = word if re.fullmatch(r"[\w-]+", word) else f'"{word}"'
+            text = f"is missing: every term of {base.truth.text} needs a true value; add {shown} = 0, or its value"
         elif path == "truth.residual_variance":
             text = "is missing: one of residual_variance and residual_sd is needed; add residual_variance = 1, say"
         else:

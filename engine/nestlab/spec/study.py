@@ -42,15 +42,17 @@ __all__ = ["StudyError", "StudyFile"]
 class StudyFile(Table):
     """A study as asked for. Make it by `from_toml` or `from_dict`, which check all of it, the grid's points included.
 
-    name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more. mcse: how the Monte
-    Carlo standard errors are computed. max_failed: the share of failed replicates above which a condition ends early by a
-    method, which may have its own. grid: the axes as in the file. prior: priors by axis, for all conditions.
+    name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more. keep: every replicate, or
+    sums of them that the measures follow from. mcse: how the Monte Carlo standard errors are computed. max_failed: the share of
+    failed replicates above which a condition ends early by a method, which may have its own. grid: the axes as in the file.
+    prior: priors by axis, for all conditions.
     """
 
     name: Annotated[str, PlainValidator(values.NAME.check)]
     title: Annotated[str, PlainValidator(values.TEXT.check)] = ""
     seed: Annotated[int, PlainValidator(values.SEED.check)]
     replications: Annotated[int, PlainValidator(values.REPLICATIONS.check)]
+    keep: Annotated[Literal["replicates", "summary"], PlainValidator(values.KEEP.check)] = "replicates"
     mcse: Annotated[Literal["distribution-free", "morris"], PlainValidator(values.MCSE.check)] = "distribution-free"
     max_failed: Annotated[float | None, PlainValidator(values.MAX_FAILED.check)] = None
     design: DesignTable = DesignTable()
@@ -68,9 +70,11 @@ class StudyFile(Table):
     _resolved: Resolved | None = PrivateAttr(default=None)
 
     @classmethod
-    def from_toml(cls, path: str | Path, *, seed: int | None = None, replications: int | None = None) -> StudyFile:
-        """Read a study file; `seed` and `replications` replace the file's. StudyError tells all that is wrong."""
-        return cls.from_dict(read_toml(path), seed=seed, replications=replications, folder=Path(path).parent)
+    def from_toml(
+        cls, path: str | Path, *, seed: int | None = None, replications: int | None = None, keep: str | None = None
+    ) -> StudyFile:
+        """Read a study file; `seed`, `replications` and `keep` replace the file's. StudyError tells all that is wrong."""
+        return cls.from_dict(read_toml(path), seed=seed, replications=replications, keep=keep, folder=Path(path).parent)
 
     @classmethod
     def from_dict(
@@ -79,6 +83,7 @@ class StudyFile(Table):
         *,
         seed: int | None = None,
         replications: int | None = None,
+        keep: str | None = None,
         folder: Path | None = None,
     ) -> StudyFile:
         """Read a study from tables as a TOML file holds them. StudyError tells all that is wrong.
@@ -89,7 +94,7 @@ class StudyFile(Table):
             raise StudyError(
                 [f"study = {type(data).__name__}: must be a dictionary of tables; read a file by from_toml"]
             )
-        changes = {"seed": seed, "replications": replications}
+        changes = {"seed": seed, "replications": replications, "keep": keep}
         tables = {**plain(data), **{key: value for key, value in changes.items() if value is not None}}
         problems = Problems()
         unread = read_columns(tables, folder or Path(), problems)
@@ -98,6 +103,7 @@ class StudyFile(Table):
         if study is None:
             raise StudyError(problem.line for problem in problems)
         found = Problems()
+        _check_keep(study, found)
         study._resolved = study._expand(found, expand=not problems)
         problems.extend(problem for problem in found if not _judged(problem.key, suspects))
         problems.raise_if_any()
@@ -168,6 +174,21 @@ class StudyFile(Table):
             problems=problems,
             expand=expand,
         )
+
+
+def _check_keep(study: StudyFile, problems: Problems) -> None:
+    """What can't be told from sums while a run goes on."""
+    if study.keep == "replicates":
+        return
+    rule = 'needs replicates, and keep = "summary" keeps sums of them; remove one of the two'
+    limits = {"max_failed": study.max_failed}
+    limits |= {f"method.{table.name}.max_failed": table.max_failed for table in study.method}
+    for key, limit in limits.items():
+        if limit is not None:
+            problems.add_value(key, limit, rule)
+    for table in study.method:
+        if table.estimator == "function":
+            problems.add_value(f"method.{table.name}.estimator", table.estimator, rule)
 
 
 def _columns_of(suspects: set[str]) -> set[str]:

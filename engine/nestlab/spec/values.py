@@ -360,7 +360,7 @@ CATEGORIES = Kind(
     lambda v: _categories(v),
 )
 SHARES = Kind("a list of numbers > 0", "write shares such as [0.2, 0.3, 0.5]", lambda v: _shares(v))
-CODING = _choice('remove it for "treatment"', "treatment", "sum", "helmert")
+CODING = _choice("use one of these", "treatment", "sum", "helmert")
 VALUES = Kind("a list of finite numbers", "write numbers such as [1, 2, 5]", lambda v: numbers(v))
 SIZE_VALUES = Kind(
     "a list of whole numbers >= 1",
@@ -408,6 +408,7 @@ FUNCTION = Kind(
     lambda v: _function(v),
 )
 DRAWS = Kind("a whole number from 19 to 1000000", "write a number such as 999", lambda value: _int(value, 19, 10**6))
+KEEP = _choice('remove it for "replicates"', "replicates", "summary")
 MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
 ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels", "gee", "function", *LEAST_SQUARES)
 ROBUST = _choice("remove it for the model's own standard errors", "CR0", "CR1", "CR1S", "CR2")

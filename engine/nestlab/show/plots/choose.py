@@ -18,7 +18,7 @@ from ...run.store import Store
 from ...spec.problems import StudyError, nearest, show
 from ...spec.study import StudyFile
 from ..drawn import drawn_by
-from ..summary import ends_text
+from ..summary import ends_text, not_kept
 
 if TYPE_CHECKING:
     from ...run.results import StoredResults
@@ -199,6 +199,8 @@ def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None 
     Raises StudyError for an estimand, measure, method, subset or condition that does not exist.
     """
     summary = _summary(results)
+    if reason := results.unavailable.get(asked.measure or ""):
+        raise StudyError([f"measure = {show(asked.measure)}: {not_kept(reason)}"])
     pick("subset", asked.subset, summary["subset"])
     summary = summary[summary["subset"] == asked.subset]
     if asked.condition is not None:

@@ -39,6 +39,8 @@ KINDS: dict[str, str] = {
     "convergence": "shares of converged and of singular fits",
     "methods": "methods side by side: bias, empirical SE, coverage, power",
 }
+#: Kinds that show replicates.
+OF_REPLICATES = ("zip", "estimate-se")
 _MEASURE = {"power": "power", "coverage": "cover", "bias": "bias"}
 _MAKERS: dict[str, Callable[[StoredResults, Asked], Picture]] = {
     "power": by_factor,
@@ -84,6 +86,8 @@ def draw_on(results: StoredResults, kind: str, ax: Axes | None, **asked: Any) ->
 
 def _picture(results: StoredResults, kind: str, asked: Asked) -> Picture:
     pick("kind", kind, KINDS, what="the kinds are")
+    if kind in OF_REPLICATES:
+        results.require(f"kind = {show(kind)}")
     fixed = _MEASURE.get(kind)
     if fixed is not None:
         if asked.measure not in (None, fixed):
@@ -108,4 +112,5 @@ def applicable(results: StoredResults) -> list[str]:
         "zip": "cover" in measures,
         "estimate-se": "modelse" in measures,
     }
-    return [kind for kind in KINDS if needs.get(kind, True)]
+    without = OF_REPLICATES if results.keeps == "summary" else ()
+    return [kind for kind in KINDS if needs.get(kind, True) and kind not in without]

@@ -234,7 +234,13 @@ def _measures(material: Material) -> Iterator[Block]:
         "and as 1. Subsets: all replicates with a result; converged fits only; those on which all methods have a "
         "result (common)."
     )
-    if len(material.labels) > 1:
+    if material.results.unavailable:
+        listed = "; ".join(f"{measure} ({reason})" for measure, reason in material.results.unavailable.items())
+        yield Paragraph(
+            "Sums of the replicates were kept, not the replicates. The measures above follow from them; not available are "
+            f"{listed}, differences between methods by their pairing, and pictures of single replicates."
+        )
+    elif len(material.labels) > 1:
         yield Paragraph(DIFFERENCES)
 
 

@@ -27,7 +27,8 @@ def failures_section(material: Material) -> Section:
             Table("Statuses of a fit", ("status", "converged", "meaning"), fits),
             Table("Statuses of the inference on a fit", ("status", "failed", "meaning"), inference),
             Paragraph(
-                "Every replicate is kept with its status; none is drawn again or dropped. A fit without estimates "
+                f"Every replicate is {'counted by' if material.results.keeps == 'summary' else 'kept with'} its "
+                "status; none is drawn again or dropped. A fit without estimates "
                 "is in no measure of an estimand; a singular fit counts like any other, and so do the estimates of "
                 "a fit that did not converge in the subset all, while the subset converged leaves them out. A "
                 "missing test is not a non-rejection and a missing interval not a miss: they are missing from n, "
@@ -124,8 +125,12 @@ def _statuses(material: Material) -> list[Table]:
             value, n = found.get("converged", (1.0, 0))
             if round(value * n) == n:
                 continue
-            columns = store.read_columns(stored.number, result_key(stored.data_key, method), n)
-            counts = Counter(Status(int(code)).name for code in columns["status"])
+            key = result_key(stored.data_key, method)
+            if store.keeps == "summary":
+                counts = sum((Counter(part.statuses) for part in store.parts.of(stored.number, key)), Counter[str]())
+            else:
+                columns = store.read_columns(stored.number, key, n)
+                counts = Counter(Status(int(code)).name for code in columns["status"])
             rows.append((str(stored.number), method.name, *(f"{counts[status.name]:,}" for status in Status)))
     header = ("condition", "method", *(status.name for status in Status))
     caption = "Statuses where a fit did not converge"

@@ -157,11 +157,13 @@ def _comparison(material: Material) -> Told:
             some = _shared(rows[rows["kind"] == kind])
             if some["method"].nunique() > 1:
                 base = str(some["method"].iloc[0])
-                if base not in paired:
-                    paired[base] = material.results.compare(base, "power")
-                compared = True
-                differences = paired[base][paired[base]["condition"].isin(some["condition"])]
-                text = _differences(base, differences[differences["estimand"] == estimand])
+                text = ""
+                if material.results.keeps == "replicates":
+                    if base not in paired:
+                        paired[base] = material.results.compare(base, "power")
+                    compared = True
+                    differences = paired[base][paired[base]["condition"].isin(some["condition"])]
+                    text = _differences(base, differences[differences["estimand"] == estimand])
                 yield f"{estimand}, {word}", f"{_means(word, some)}{text}"
     if compared:
         yield (

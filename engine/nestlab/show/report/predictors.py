@@ -60,7 +60,7 @@ def _made(p: Predictor) -> str:
         case "period":
             return f"is the number of the row's period, of {int(max(p.values)) + 1}{coding}"
     chance = ", allocated at random in each replicate" if p.redraw else ""
-    return f"is the cluster's arm, of {' + '.join(map(str, p.arms))} clusters{chance}"
+    return f"is the cluster's arm, of {' + '.join(map(str, p.arms))} clusters{coding}{chance}"
 
 
 def noise_text(truth: Truth) -> str:
