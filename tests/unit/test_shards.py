@@ -323,3 +323,10 @@ def test_a_job_of_slurm_is_named_in_the_manifest(study: Path, tmp_path: Path, mo
     assert cli("run", study, "--out", tmp_path / "r", "--shard", "3/8")[0] == 0
     entry = json.loads(next((tmp_path / "r" / "shards").iterdir()).read_text())
     assert entry["job"] == "slurm 12_3, restart 1"
+
+
+def test_sums_are_not_kept_in_shards_yet(study: Path, tmp_path: Path) -> None:
+    code, said = cli("run", study, "--out", tmp_path / "r", "--shard", "1/3", "--keep", "summary")
+    assert code == 2
+    assert 'keep = "summary": cannot be run in shards yet; write keep = "replicates"' in said
+    assert not (tmp_path / "r").exists()

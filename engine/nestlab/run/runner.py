@@ -17,12 +17,8 @@ from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.model import Method
 from ..spec.paths import path_reasons
 from ..spec.study import StudyFile
-<<<<<<< HEAD
 from .cluster import Cluster
-from .columns import counted, drawn_columns, stored_columns
-=======
 from .columns import counted, drawn_columns, every_column
->>>>>>> main
 from .early import Ended, find_ends
 from .files import RefusedError
 from .log import RunLog
@@ -167,11 +163,8 @@ class Run:
             store.manifest.pop(key, None)
         study = self.study
         return {
-<<<<<<< HEAD
-            "name": study.name, "seed": study.seed, "replications": max(job.replications for job in todo), "mcse": study.mcse,
-=======
-            "name": study.name, "seed": study.seed, "replications": replications, "keep": study.keep, "mcse": study.mcse,
->>>>>>> main
+            "name": study.name, "seed": study.seed, "replications": max(job.replications for job in todo), "keep": study.keep,
+            "mcse": study.mcse,
             "draw_version": DRAW_VERSION, "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
             **self.entries,
         }  # fmt: skip

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..simulate.possible import check_possible
 from ..spec.identity import result_key
+from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .early import Ended, find_ends, used
 from .files import RefusedError, make_folder, read_plain
@@ -45,6 +46,7 @@ def run_shard(
     more: what else the entry of this run shall say (the job of a batch system); everything else as in `run_study`. RefusedError
     where this shard is at work already, where shards of another study or number are, or another run.
     """
+    _refuse_sums(study)
     started, progress = datetime.now(UTC), progress or Quiet()
     run = Run(with_code(study, code), folder, text, jobs, progress, {}, None, tuple(code or ()))
     make_folder(folder / "replicates")
@@ -74,6 +76,15 @@ def run_shard(
             progress.stop()
     seconds = (datetime.now(UTC) - started).total_seconds()
     return RunReport(folder, log.meter.made, total - log.fits, seconds)
+
+
+def _refuse_sums(study: StudyFile) -> None:
+    if study.keep != "replicates":
+        raise StudyError(
+            [
+                f'keep = "{study.keep}": cannot be run in shards yet; write keep = "replicates", or run the study as a whole'
+            ]
+        )
 
 
 def _prepare(run: Run, replications: int | Mapping[str, int]) -> tuple[Store, list[StoredCondition], list[Job]]:
@@ -162,6 +173,7 @@ def plan_shards(
 
     Raises what `run_study` raises.
     """
+    _refuse_sums(study)
     run = Run(with_code(study, code), folder, text, 1, Quiet(), {}, None, tuple(code or ()))
     check_possible(run.study.conditions())
     if not write:

@@ -20,12 +20,8 @@ import joblib
 
 from ..fit.lmm import Fits
 from ..spec.model import Method
-<<<<<<< HEAD
-from .block import Columns, compile_condition
-from .cluster import Cluster
-=======
 from .block import Columns, CompiledCondition, compile_condition
->>>>>>> main
+from .cluster import Cluster
 from .early import find_end
 from .own_code import make_importable
 from .plan import Job, Pace, Task, cut
@@ -291,16 +287,10 @@ def _closing(results: Generator[Any, None, None]) -> Iterator[Generator[Any, Non
         raise
 
 
-<<<<<<< HEAD
 def compute_apart(
     task: Task, methods: Sequence[Method], code: Sequence[str], pace: Pace | None = None
-) -> tuple[Task, list[Columns]]:
-    """A task and its rows, in a process of its own; pace: is told how long it took."""
-=======
-def _compute_apart(
-    task: Task, methods: Sequence[Method], code: Sequence[str]
 ) -> tuple[Task, list[Columns] | list[Reduced]]:
->>>>>>> main
+    """A task and its rows, in a process of its own; pace: is told how long it took."""
     if task.skipped:
         return task, []
     make_importable(code)

@@ -328,7 +328,6 @@ class Results(StoredResults):
         return write_report(self, path, title=title)
 
 
-<<<<<<< HEAD
 def _cluster(backend: str, scheduler: str | None) -> Cluster | None:
     """The workers of other machines that a run is given; None for those of this one."""
     if backend not in BACKENDS:
@@ -346,12 +345,8 @@ def _cluster(backend: str, scheduler: str | None) -> Cluster | None:
     return DaskCluster(scheduler)
 
 
-def _with_value(text: str, key: str, value: int) -> str:
-    """A study file's text with a top-level number replaced, or added before the first table."""
-=======
 def _with_value(text: str, key: str, value: str) -> str:
     """A study file's text with a top-level value (as TOML) replaced, or added before the first table."""
->>>>>>> main
     head, table, rest = _cut(text)
     pattern = re.compile(rf"^(\s*[\"']?{key}[\"']?\s*=\s*)[^#\n]*?(\s*(?:#.*)?)$", re.MULTILINE)
     changed, count = pattern.subn(rf"\g<1>{value}\g<2>", head, count=1)

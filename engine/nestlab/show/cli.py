@@ -139,9 +139,8 @@ def run(
         if path != Path(study):
             typer.echo(f"study file {path}", err=True)
         run_command(
-<<<<<<< HEAD
-            path, replications=replications, jobs=jobs, out=out, seed=seed, repair=repair, allow_code=allow_code,
-            shard=shard, backend=backend, scheduler=scheduler,
+            path, replications=replications, jobs=jobs, out=out, seed=seed, keep=keep, repair=repair,
+            allow_code=allow_code, shard=shard, backend=backend, scheduler=scheduler,
         )  # fmt: skip
 
 
@@ -201,7 +200,7 @@ def submit(
 ) -> None:
     """Run a study as an array of jobs of SLURM.
 
-    Each runs one of N disjoint shards into the folder of the results, which all machines must see; those that have nothing to do are
+    Each runs one of N disjoint shards into the folder of the results, which all machines must see; those with nothing to do are
     not submitted, so that the same command goes on where jobs failed or were cancelled. A last job starts when all others have
     ended, however they did, merges and summarises; its exit code is 4 while anything is missing. Scripts and logs are written
     to slurm/ in the folder, job ids to its manifest.
@@ -216,11 +215,6 @@ def submit(
             slurm=slurm, array=array, cpus=cpus, options=options, sbatch=sbatch or [], code=allow_code
         )
         submit_command(path, wanted, replications=replications, out=out, seed=seed, dry_run=dry_run)
-=======
-            path, replications=replications, jobs=jobs, out=out, seed=seed, keep=keep, repair=repair,
-            allow_code=allow_code,
-        )  # fmt: skip
->>>>>>> main
 
 
 @app.command()

@@ -24,20 +24,15 @@ __all__ = ["run_command"]
 
 
 def run_command(
-<<<<<<< HEAD
-    path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, repair: bool = False,
-    allow_code: bool = False, shard: str | None = None, backend: str = "threads", scheduler: str | None = None,
-=======
     path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, keep: str | None = None,
-    repair: bool = False, allow_code: bool = False,
->>>>>>> main
+    repair: bool = False, allow_code: bool = False, shard: str | None = None, backend: str = "threads",
+    scheduler: str | None = None,
 ) -> None:  # fmt: skip
     """Run a study file, or go on with a folder of results, then print an overview and where everything was written."""
     if path.is_dir():
         check_resumable(path)
         path, out = path / "study.toml", out if out is not None else path
-<<<<<<< HEAD
-    study = Study.from_toml(path, seed=seed, replications=replications)
+    study = Study.from_toml(path, seed=seed, replications=replications, keep=keep)
     progress = progress_for(Console(stderr=True))
     if shard is not None:
         check_alone(repair=repair, backend=backend)
@@ -47,9 +42,6 @@ def run_command(
             )
         _print(shard_lines(made, shard))
         return
-=======
-    study = Study.from_toml(path, seed=seed, replications=replications, keep=keep)
->>>>>>> main
     with _termination_interrupts():
         results, report = study.execute(
             out=out, jobs=jobs, progress=progress, repair=repair, allow_code=allow_code, backend=backend,
