@@ -45,6 +45,13 @@ class Ended:
     def text(self) -> str:
         return f"condition {self.condition}, {self.method}: {self.flag}"
 
+    def entry(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "condition": self.condition, "method": self.method, "replications": self.replications, "asked": self.asked,
+            "failed": self.failed, "max_failed": self.limit,
+        }  # fmt: skip
+
 
 def _whole_prefix(parts: Sequence[Part]) -> int:
     """How many replicates from the first on are stored without a gap."""

@@ -15,7 +15,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -24,10 +24,16 @@ from typing import Any
 
 from .files import RefusedError, StorageError, read_plain
 
-__all__ = ["Owner", "holder", "locked"]
+__all__ = ["LOCK", "BusyError", "Owner", "holder", "locked"]
+
+LOCK = ".lock"
 
 #: Seconds between signs of life, and without any after which an owner elsewhere is taken for dead.
 BEAT, SILENCE = 10.0, 35.0
+
+
+class BusyError(RefusedError):
+    """Another process holds the lock; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +84,9 @@ class Owner:
         return True
 
 
-def holder(folder: Path) -> Owner | None:
+def holder(folder: Path, name: str = LOCK) -> Owner | None:
     """Who writes a folder now, by its lock file; the lock itself is not touched."""
-    path = folder / ".lock"
+    path = folder / name
     try:
         owner = Owner.parse(read_plain(path))
         age = time.time() - path.lstat().st_mtime
@@ -92,14 +98,20 @@ def holder(folder: Path) -> Owner | None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for writing. Raises RefusedError, which names the owner, if another process does."""
-    path = folder / ".lock"
-    handle = _acquire(path)
+def locked(
+    folder: Path, name: str = LOCK, *, patience: float = 0.0, says: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Hold a folder for writing, or what another lock in it stands for.
+
+    patience: seconds to wait for another process; says: what else the lock's file shall tell. Raises BusyError, which names the
+    owner, if another process holds it.
+    """
+    path = folder / name
+    handle = _acquire_in_time(path, patience)
     over = threading.Event()
     heart = threading.Thread(target=_beat, args=(handle, over), daemon=True)
     try:
-        _sign(handle, path)
+        _sign(handle, path, says or {})
         heart.start()
         yield
     finally:
@@ -111,13 +123,24 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _sign(handle: int, path: Path) -> None:
+def _sign(handle: int, path: Path, says: Mapping[str, str]) -> None:
     try:
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
-        os.write(handle, json.dumps(asdict(Owner.this_process())).encode())
+        os.write(handle, json.dumps({**asdict(Owner.this_process()), **says}).encode())
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error.strerror}); make room, then run again") from None
+
+
+def _acquire_in_time(path: Path, patience: float) -> int:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return _acquire(path)
+        except BusyError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(min(0.5, patience))
 
 
 def _acquire(path: Path) -> int:
@@ -143,9 +166,9 @@ def _acquire(path: Path) -> int:
         os.close(handle)  # its owner removed the file just now: lock the one that stands there
 
 
-def _busy(path: Path, owner: Owner | None) -> RefusedError:
+def _busy(path: Path, owner: Owner | None) -> BusyError:
     who = "unknown" if owner is None else owner.text
-    return RefusedError(
+    return BusyError(
         f"{path.parent} is being written by another run ({who}); wait for it (nestlab status {path.parent}), or choose --out"
     )
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from .cluster import Cluster
 from .early import Ended
-from .files import RefusedError, StorageError
+from .files import RefusedError, StorageError, write_whole
 from .lock import Owner
 from .manifest import machine, software
 from .store import Store
@@ -24,13 +27,20 @@ INTERVAL, SPARSE = 10.0, 50.0
 
 @dataclass
 class RunLog:
-    """The entry of one run, kept up to date in the manifest. fits: to be made; jobs: workers."""
+    """The entry of one run, kept up to date in the manifest. fits: to be made; jobs: workers.
+
+    cluster: the workers of other machines that compute, if any. path: a file for the entry, instead of the manifest, which
+    shards leave alone; more: what else the entry shall say.
+    """
 
     store: Store
     fits: int
     jobs: int
     started: datetime
     meter: Meter = field(default_factory=Meter)
+    cluster: Cluster | None = None
+    path: Path | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         owner = Owner.this_process()
@@ -38,13 +48,18 @@ class RunLog:
         self._entry: dict[str, Any] = {
             "started": self.started.isoformat(), "ended": None, "outcome": "running", "fits": self.fits, "made": 0,
             "jobs": self.jobs, "host": owner.host, "user": owner.user, "pid": owner.pid, "software": software(),
-            "machine": machine(), "pace": {},
+            "machine": machine(), "pace": {}, **self.more,
         }  # fmt: skip
         self._runs = [*self.store.manifest.get("runs", []), self._entry]
 
     def write(self) -> None:
         self._entry |= {"made": self.meter.made, "pace": self.meter.pace(), "updated": datetime.now(UTC).isoformat()}
-        self.store.write_manifest(runs=self._runs)
+        if self.cluster is not None:
+            self._entry |= self.cluster.entry()
+        if self.path is None:
+            self.store.write_manifest(runs=self._runs)
+        else:
+            write_whole(self.path, json.dumps(self._entry, indent=1).encode())
 
     def expect(self, fits: int) -> None:
         """More is to be made than was said."""
@@ -63,13 +78,7 @@ class RunLog:
     def close(self, ended: Sequence[Ended]) -> None:
         """The run came to its end."""
         self._entry |= {"ended": datetime.now(UTC).isoformat(), "outcome": "complete"}
-        self.store.manifest["ended_early"] = [
-            {
-                "condition": e.condition, "method": e.method, "replications": e.replications, "asked": e.asked,
-                "failed": e.failed, "max_failed": e.limit,
-            }
-            for e in ended
-        ]  # fmt: skip
+        self.store.manifest["ended_early"] = [end.entry() for end in ended]
         self.write()
 
     def abandon(self, error: BaseException) -> None:
@@ -80,5 +89,6 @@ class RunLog:
             "outcome": "interrupted" if isinstance(error, KeyboardInterrupt) else failed,
         }
         with contextlib.suppress(StorageError, RefusedError):
-            self.store.adopt_unlisted()
+            if self.path is None:
+                self.store.adopt_unlisted()
             self.write()

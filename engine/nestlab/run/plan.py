@@ -239,8 +239,9 @@ class Pace:
     warm: whether a task was done, so that the kernels are compiled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, task_seconds: float = TASK_SECONDS) -> None:
         self._seconds = FIRST_PACE
+        self.task_seconds = task_seconds
         self.warm = False
 
     def learn(self, task: Task, replicates: int, seconds: float) -> None:
@@ -249,9 +250,9 @@ class Pace:
         self._seconds += 0.3 * (measured - self._seconds)
 
     def replicates(self, task: Task) -> int:
-        """How many replicates of a task fill TASK_SECONDS."""
+        """How many replicates of a task fill its seconds."""
         clusters = task.job.condition.layout.clusters
-        return max(1, int(TASK_SECONDS / (self._seconds * len(task.methods) * clusters)))
+        return max(1, int(self.task_seconds / (self._seconds * len(task.methods) * clusters)))
 
 
 def cut(

@@ -15,7 +15,7 @@ from .stopping import Deciding, stop_key
 from .store import Store, StoredCondition, finite
 from .summarise import Known, Summaries
 
-__all__ = ["Rounds", "as_asked"]
+__all__ = ["Rounds", "as_asked", "write_rows"]
 
 #: Of all conditions, of each by its data key, or the rule by which each stops.
 Replications: TypeAlias = int | Mapping[str, int] | Stopping
@@ -85,6 +85,11 @@ class Rounds:
         if rows != self._rows:
             self._store.write_conditions(rows, self._derived)
             self._rows = rows
+
+
+def write_rows(store: Store, rows: Sequence[StoredCondition], jobs: Sequence[Job]) -> None:
+    """conditions.parquet, with derived quantities."""
+    store.write_conditions(rows, _derived(jobs, rows))
 
 
 def _derived(jobs: Sequence[Job], rows: Sequence[StoredCondition]) -> dict[int, dict[str, Any]]:

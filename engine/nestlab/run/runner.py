@@ -16,6 +16,7 @@ from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.model import Method
 from ..spec.stopping import Stopping
 from ..spec.study import StudyFile
+from .cluster import Cluster
 from .columns import counted, drawn_columns, every_column
 from .early import Ended, find_ends
 from .files import RefusedError
@@ -25,12 +26,13 @@ from .own_code import with_code
 from .plan import Job, make_jobs, match_conditions, match_methods
 from .repair import read_or_recover, repair_parts, set_aside_manifest
 from .rounds import Rounds, as_asked
+from .shard_files import take_entries
 from .store import Store, StoredCondition
 from .summarise import Known
 from .sums import check_sums
 from .workers import Progress, Quiet, Work
 
-__all__ = ["RunReport", "run_study"]
+__all__ = ["Run", "RunReport", "run_study"]
 
 #: What the manifest says of a search for a design, or of a rule that stops, and no longer when the folder is run in another way.
 _OF_A_SEARCH = ("solve", "replications_reason", "stopping")
@@ -54,7 +56,7 @@ class RunReport:
 def run_study(
     study: StudyFile, folder: Path, *, text: str, replications: int | Mapping[str, int] | Stopping, jobs: int = -1,
     progress: Progress | None = None, entries: Mapping[str, Any] | None = None, known: Known | None = None,
-    code: Sequence[str] | None = None, repair: bool = False,
+    code: Sequence[str] | None = None, repair: bool = False, cluster: Cluster | None = None,
 ) -> RunReport:  # fmt: skip
     """Do what is missing of `replications` replicates of every condition, and write the summary.
 
@@ -62,13 +64,14 @@ def run_study(
     shall say. known: measures that a run of the same study made, not to be made again. code: consent to run the functions that
     methods name, with the folders where their modules are looked for first (`own_code`); without it a study that has any is
     refused by a StudyError. jobs: worker threads, -1 for all cores. repair: check every part, and compute those anew that are
-    damaged. Raises RefusedError where stored results don't fit the study, are damaged or are being written, StorageError where
-    they cannot be written, StudyError where no data can be as the study says; KeyboardInterrupt passes through after finished
-    parts and the manifest are safe.
+    damaged. cluster: workers of other machines to compute by, instead of threads. Raises RefusedError where stored results don't
+    fit the study, are damaged or are being written, StorageError where they cannot be written, StudyError where no data can be as
+    the study says; KeyboardInterrupt passes through after finished parts and the manifest are safe.
     """
-    run = _Run(
-        with_code(study, code), folder, text, jobs, progress or Quiet(), dict(entries or {}), known, tuple(code or ())
-    )
+    run = Run(
+        with_code(study, code), folder, text, jobs, progress or Quiet(), dict(entries or {}), known, tuple(code or ()),
+        cluster,
+    )  # fmt: skip
     check_possible(run.study.conditions())
     mended = set_aside_manifest(folder) if repair else []
     store = Store(folder)
@@ -81,12 +84,13 @@ def run_study(
         elif damaged := store.damaged():
             raise RefusedError(store.altered(damaged))
         store.adopt_unlisted()
+        take_entries(store)
         return run(store, replications, mended)
 
 
 @dataclass(frozen=True)
-class _Run:
-    """One run of a study into a folder that is locked: `_Run(...)(store, replications, mended)`."""
+class Run:
+    """One run of a study into a folder that is locked: `Run(...)(store, replications, mended)`."""
 
     study: StudyFile
     folder: Path
@@ -96,22 +100,25 @@ class _Run:
     entries: dict[str, Any]
     known: Known | None
     code: tuple[str, ...]
+    cluster: Cluster | None = None
 
     def __call__(self, store: Store, replications: int | Mapping[str, int] | Stopping, mended: list[str]) -> RunReport:
         started = datetime.now(UTC)
         study, methods = self.study, self.study.methods()
-        rows, todo = self._match(store, replications, mended)
+        rows, todo = self.match(store, replications, mended)
         rounds = Rounds(store, rows, todo, methods, replications, mcse=study.mcse, known=self.known)
         tasks = rounds.next()
-        log = RunLog(store, fits=sum(task.fits for task in tasks), jobs=self.jobs, started=started)
-        store.manifest |= self._entries(replications, max(row.replications for row in rows if row.active), store)
+        log = RunLog(
+            store, fits=sum(task.fits for task in tasks), jobs=self.jobs, started=started, cluster=self.cluster
+        )
+        asked = max(row.replications for row in rows if row.active)
+        store.manifest |= self.facts(replications, asked, store)
         store.write_study(self.text)
         log.write()
-        conditions = study.conditions()
-        schema = [*counted(conditions), *_schema(rows, methods), *drawn_columns(conditions, methods)]
         work = Work(
-            store, methods, schema, self.jobs, self.progress, log.tick, rounds.complete, self.code, meter=log.meter
-        )
+            store, methods, self.schema(rows), self.jobs, self.progress, log.tick, rounds.complete, self.code, meter=log.meter,
+            cluster=self.cluster,
+        )  # fmt: skip
         self.progress.start(log.fits, len(todo))
         try:
             while tasks:
@@ -135,7 +142,7 @@ class _Run:
         seconds = (datetime.now(UTC) - started).total_seconds()
         return RunReport(self.folder, log.meter.made, total - log.fits, seconds, tuple(ended), tuple(mended))
 
-    def _match(
+    def match(
         self, store: Store, replications: int | Mapping[str, int] | Stopping, mended: list[str]
     ) -> tuple[list[StoredCondition], list[Job]]:
         """Rows of conditions.parquet, and what to do of each condition of the study."""
@@ -150,7 +157,12 @@ class _Run:
         store.manifest["methods"] = match_methods(store.manifest.get("methods", []), methods)
         return rows, todo
 
-    def _entries(self, asked: int | Mapping[str, int] | Stopping, replications: int, store: Store) -> dict[str, Any]:
+    def schema(self, rows: Sequence[StoredCondition]) -> list[str]:
+        """Columns of replicate rows after the common ones."""
+        conditions, methods = self.study.conditions(), self.study.methods()
+        return [*counted(conditions), *_schema(rows, methods), *drawn_columns(conditions, methods)]
+
+    def facts(self, asked: int | Mapping[str, int] | Stopping, replications: int, store: Store) -> dict[str, Any]:
         """What the manifest says of the study and of where it runs."""
         for key in set(_OF_A_SEARCH) - set(self.entries):
             store.manifest.pop(key, None)

@@ -17,6 +17,8 @@ from .early import Ended, end_of
 from .folder import no_results, stored_study
 from .lock import Owner, holder
 from .parts import Part, missing_ranges, named_range
+from .shard_files import read_entries
+from .shard_lock import at_work
 from .stopped import stopping_lines
 from .store import Store, StoredCondition
 
@@ -31,9 +33,9 @@ class State:
     """Where a study stands. asked, stored: fits; those that a condition which ended early need not make are not asked.
 
     missing: fits by condition. statuses, inference: fits by status in the parts that count them, of which there are `counted`
-    fits. left: seconds, None where nothing tells; per_second: fits. running: who writes now. outcome: of the last run. unused:
-    parts of no condition and method of the study as it is. stopping: which conditions stopped why, where a rule
-    decides; of the undecided ones the most replications are asked.
+    fits. left: seconds, None where nothing tells; per_second: fits. running: who writes now; shards: which shards ("3/8") do, if
+    any. outcome: of the last run. unused: parts of no condition and method of the study as it is. stopping: which conditions
+    stopped why, where a rule decides; of the undecided ones the most replications are asked.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class State:
     unused: int
     stopping: tuple[str, ...] = ()
     undecided: int = 0
+    shards: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -74,7 +77,8 @@ def read_state(folder: Path) -> State:
     for row in rows:
         for method in methods:
             tally.add(row, method, store.parts.of(row.number, keys[row.number, method.name]))
-    runs = store.manifest["runs"]
+    runs = [*store.manifest["runs"], *read_entries(folder).values()]
+    shards = at_work(folder)
     left, per_second = _left(tally, runs)
     last: Mapping[str, Any] = runs[-1] if runs else {}
     return State(
@@ -92,11 +96,12 @@ def read_state(folder: Path) -> State:
         left=left,
         per_second=per_second,
         workers=last.get("jobs"),
-        running=holder(folder),
+        running=holder(folder) or next(iter(shards.values()), None),
         outcome=_outcome(last),
         unused=unused,
         stopping=tuple(stopping_lines(rows)) if "stopping" in store.manifest else (),
         undecided=sum(not row.stopped for row in rows) if "stopping" in store.manifest else 0,
+        shards=tuple(shards),
     )
 
 

@@ -36,6 +36,7 @@ from .parquet import (
     write_frame,
 )
 from .parts import Part, missing_ranges, named_range, part_name, tally
+from .shard_lock import SHARDS, refuse_shards
 
 __all__ = [
     "Part",
@@ -123,7 +124,8 @@ class Store:
         created = not self.folder.exists()
         make_folder(self.replicates)
         with locked(self.folder):
-            for folder in (self.folder, self.replicates):
+            refuse_shards(self.folder)
+            for folder in (self.folder, self.replicates, self.folder / SHARDS):
                 clear_leftovers(folder)
             yield
         if created and not self.exists and not any(self.replicates.iterdir()):

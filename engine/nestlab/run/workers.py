@@ -21,6 +21,7 @@ import joblib
 from ..fit.lmm import Fits
 from ..spec.model import Method
 from .block import Columns, CompiledCondition, compile_condition
+from .cluster import Cluster
 from .early import find_end
 from .own_code import make_importable
 from .plan import Job, Pace, Task, cut
@@ -149,7 +150,7 @@ class Work:
 
     jobs: workers, -1 for all cores; tick: called after each finished task; complete: called with a condition's number when its
     last task is done, by the worker that did it, and says whether nothing more is to come of it; code: folders of modules that
-    methods name.
+    methods name; cluster: workers of other machines.
     """
 
     store: Store
@@ -160,6 +161,7 @@ class Work:
     tick: Callable[[], None]
     complete: Callable[[int], bool]
     code: Sequence[str] = ()
+    cluster: Cluster | None = None
     pace: Pace = field(default_factory=Pace)
     meter: Meter = field(default_factory=Meter)
     busy: _Busy = field(default_factory=_Busy)
@@ -173,6 +175,9 @@ class Work:
         """Do all tasks, cut by the time they take. An exception, KeyboardInterrupt included, stops the workers; parts that were
         finished are kept."""
         self.left.expect(tasks)
+        if self.cluster is not None:
+            self._run_on(self.cluster, tasks)
+            return
         compiled = [task for task in tasks if not task.by_rows]
         python = [task for task in tasks if task.by_rows]
         if compiled:
@@ -196,16 +201,27 @@ class Work:
                 n_jobs=self.jobs, backend="loky", return_as="generator_unordered", batch_size=1, inner_max_num_threads=1
             )
             calls = (
-                joblib.delayed(_compute_apart)(task, self._chosen(task), self.code)
+                joblib.delayed(compute_apart)(task, self._chosen(task), self.code)
                 for task in cut(python, self.pace, self.ends.over)
             )
             with _closing(processes(calls)) as done:
                 for task, columns in done:
-                    if not task.skipped:
-                        self._write(task, columns)
-                        self.progress.advance(task.fits)
-                    self._finish(task)
-                    self.tick()
+                    self._take(task, columns)
+
+    def _run_on(self, cluster: Cluster, tasks: Sequence[Task]) -> None:
+        """The same by workers of other machines; their rows are written here."""
+        calls = ((task, self._chosen(task), self.code) for task in cut(tasks, cluster.pace, self.ends.over))
+        with contextlib.closing(cluster.run(compute_apart, calls)) as done:
+            for task, columns in done:
+                self._take(task, columns)
+
+    def _take(self, task: Task, columns: Sequence[Columns]) -> None:
+        """What came from another process."""
+        if not task.skipped:
+            self._write(task, columns)
+            self.progress.advance(task.fits)
+        self._finish(task)
+        self.tick()
 
     def _chosen(self, task: Task) -> list[Method]:
         return [self.methods[m] for m in task.methods]
@@ -273,13 +289,14 @@ def _closing(results: Generator[Any, None, None]) -> Iterator[Generator[Any, Non
         raise
 
 
-def _compute_apart(
-    task: Task, methods: Sequence[Method], code: Sequence[str]
+def compute_apart(
+    task: Task, methods: Sequence[Method], code: Sequence[str], pace: Pace | None = None
 ) -> tuple[Task, list[Columns] | list[Reduced]]:
+    """A task and its rows, in a process of its own; pace: is told how long it took."""
     if task.skipped:
         return task, []
     make_importable(code)
-    return task, _compute(task, methods, lambda fits: None, None, Pace())
+    return task, _compute(task, methods, lambda fits: None, None, pace or Pace())
 
 
 class _Collected:

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..run.block import compile_condition
+from ..run.cluster import Cluster
 from ..run.results import StoredResults
 from ..run.runner import RunReport, run_study
+from ..run.shard import Shard
+from ..run.shards import run_shard
 from ..run.workers import Progress
 from ..spec.model import Condition, Method
+from ..spec.problems import StudyError, nearest, show
 from ..spec.reading import read_toml
 from ..spec.study import StudyFile
 from .ready_made import ready_made_path
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from .plots.accessor import Plots
 
 __all__ = ["Results", "Study"]
+
+BACKENDS = ("threads", "dask")
 
 
 class Study:
@@ -118,18 +124,23 @@ class Study:
         progress: Progress | None = None,
         repair: bool = False,
         allow_code: bool = False,
+        backend: str = "threads",
+        scheduler: str | None = None,
     ) -> Results:
         """Run what is missing and return the results.
 
         replications: per condition, instead of the study's; out: folder, instead of results/<name>; jobs: threads, -1 for all
         cores; progress: told what goes on (`run.workers.Progress`); repair: check every stored part, and compute those anew that
         are damaged; allow_code: consent to import and call the Python functions that methods name, without which a study that
-        has any is refused. Raises RefusedError where stored results do not fit the study, are damaged, or are being written by
+        has any is refused; backend: "threads" of this machine, or "dask", the workers of the Dask scheduler at the address
+        `scheduler`, whose results this process writes. Raises RefusedError where stored results do not fit the study, are
+        damaged, or are being written by
         another process, StorageError where they cannot be written, StudyError for code that is not allowed or not there,
         ValueError for fewer than 1 replication.
         """
         asked: dict[str, Any] = {"replications": replications, "out": out, "jobs": jobs, "progress": progress}
-        return self.execute(**asked, repair=repair, allow_code=allow_code)[0]
+        asked |= {"repair": repair, "allow_code": allow_code, "backend": backend, "scheduler": scheduler}
+        return self.execute(**asked)[0]
 
     def execute(
         self,
@@ -140,22 +151,52 @@ class Study:
         progress: Progress | None = None,
         repair: bool = False,
         allow_code: bool = False,
+        backend: str = "threads",
+        scheduler: str | None = None,
     ) -> tuple[Results, RunReport]:
         """The same as `run`, with the report of what was done: fits made, fits found stored, seconds.
 
-        replications, out, jobs, progress, repair, allow_code: see `run`.
+        replications, out, jobs, progress, repair, allow_code, backend, scheduler: see `run`.
         """
-        if replications is not None and replications < 1:
-            raise ValueError(f"replications = {replications}: must be 1 or more")
+        wanted, text, folder = self._asked(replications, out)
         rule = self.file.stopping if replications is None else None
-        wanted = rule or (self.file.most_replications if replications is None else replications)
-        text = self.text if replications is None else self._text_with(replications)
-        folder = Path(out) if out is not None else Path("results") / self.name
         report = run_study(
-            self.file, folder, text=text, replications=wanted, jobs=jobs, progress=progress, repair=repair,
-            code=self._code(allow_code),
+            self.file, folder, text=text, replications=rule or wanted, jobs=jobs, progress=progress, repair=repair,
+            code=self._code(allow_code), cluster=_cluster(backend, scheduler),
         )  # fmt: skip
         return Results(folder), report
+
+    def run_shard(
+        self,
+        shard: str,
+        *,
+        replications: int | None = None,
+        out: str | Path | None = None,
+        jobs: int = -1,
+        progress: Progress | None = None,
+        allow_code: bool = False,
+        job: str | None = None,
+    ) -> RunReport:
+        """Run what is missing of one of n disjoint shards; other processes may run the others into the same folder meanwhile.
+
+        shard: "i/n", i from 1; job: that of a batch system, for the manifest; replications, out, jobs, progress, allow_code: see
+        `run`. When all shards are done,
+        `run` lists their parts and measures them, as `nestlab merge` does. Raises StudyError for another shard, and what `run`
+        raises.
+        """
+        wanted, text, folder = self._asked(replications, out)
+        return run_shard(
+            self.file, folder, text=text, replications=wanted, shard=Shard.parse(shard), jobs=jobs, progress=progress,
+            code=self._code(allow_code), more={"job": job} if job else None, fixed=replications is not None,
+        )  # fmt: skip
+
+    def _asked(self, replications: int | None, out: str | Path | None) -> tuple[int, str, Path]:
+        """Replications of each condition, the study file that says so, and the folder."""
+        wanted = self.file.most_replications if replications is None else replications
+        text = self.text if replications is None else self._text_with(wanted)
+        if wanted < 1:
+            raise ValueError(f"replications = {wanted}: must be 1 or more")
+        return wanted, text, Path(out) if out is not None else Path("results") / self.name
 
     def _text_with(self, replications: int) -> str:
         """The study file's text with a number of replications, which may stand in place of a rule."""
@@ -165,8 +206,12 @@ class Study:
 
     def _code(self, allowed: bool) -> list[str] | None:
         """Where modules are looked for first: beside the study file, then in the current folder; None without consent."""
+        return self.code_folders() if allowed else None
+
+    def code_folders(self) -> list[str]:
+        """Where modules that methods name are looked for first."""
         folders = [Path.cwd()] if self.folder is None else [self.folder, Path.cwd()]
-        return list(dict.fromkeys(map(str, folders))) if allowed else None
+        return list(dict.fromkeys(map(str, folders)))
 
     def solve(
         self,
@@ -293,6 +338,23 @@ class Results(StoredResults):
         from .report import write_report
 
         return write_report(self, path, title=title)
+
+
+def _cluster(backend: str, scheduler: str | None) -> Cluster | None:
+    """The workers of other machines that a run is given; None for those of this one."""
+    if backend not in BACKENDS:
+        raise StudyError([f"backend = {show(backend)}: must be {' or '.join(BACKENDS)}; {nearest(backend, BACKENDS)}"])
+    if backend == "threads":
+        if scheduler is not None:
+            raise StudyError(
+                [f'scheduler = {show(scheduler)}: is only for backend = "dask"; add --backend dask, or leave it out']
+            )
+        return None
+    if scheduler is None:
+        raise StudyError(['backend = "dask": needs the address of a scheduler; add --scheduler tcp://HOST:8786'])
+    from ..run.dask_backend import DaskCluster
+
+    return DaskCluster(scheduler)
 
 
 def _with_value(text: str, key: str, value: str) -> str:

@@ -57,6 +57,7 @@ _KEPT = "interrupted; finished parts are kept, the same command goes on from the
 @contextmanager
 def _exit_codes(*, interrupted: str = _KEPT) -> Iterator[None]:
     """Turn exceptions into one line and the exit code that stands for them; NESTLAB_DEBUG=1 shows the traceback instead."""
+    from ..run.cluster import ClusterError
     from ..run.files import RefusedError, StorageError
     from ..spec.formula import FormulaError
     from ..spec.matrices import DataError
@@ -70,7 +71,7 @@ def _exit_codes(*, interrupted: str = _KEPT) -> Iterator[None]:
         raise _fail(str(error), BAD_INPUT) from None
     except RefusedError as error:
         raise _fail(str(error), REFUSED) from None
-    except StorageError as error:
+    except (StorageError, ClusterError) as error:
         raise _fail(str(error), 1) from None
     except KeyboardInterrupt:
         raise _fail(interrupted, INTERRUPTED) from None
@@ -115,8 +116,21 @@ def run(
         bool, typer.Option("--repair", help="Check every stored part; compute those anew that are damaged.")
     ] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Only this one of N disjoint shards, beside others in one folder.", show_default=False
+        ),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="threads, or dask (workers of --scheduler).")] = "threads",
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler: tcp://HOST:8786.", show_default=False)
+    ] = None,
 ) -> None:
-    """Simulate and fit a study; only what is missing is computed."""
+    """Simulate and fit a study; only what is missing is computed.
+
+    Exit code 0 when all that was asked for is done: with --shard, that shard (nestlab merge then says if any is missing).
+    """
     with _exit_codes():
         from .ready_made import study_path
         from .run_command import run_command
@@ -126,8 +140,81 @@ def run(
             typer.echo(f"study file {path}", err=True)
         run_command(
             path, replications=replications, jobs=jobs, out=out, seed=seed, keep=keep, repair=repair,
-            allow_code=allow_code,
+            allow_code=allow_code, shard=shard, backend=backend, scheduler=scheduler,
         )  # fmt: skip
+
+
+@app.command()
+def merge(
+    results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
+) -> None:
+    """List and summarise what shards left in a folder.
+
+    Nothing is computed. Exit code 4 while anything is missing.
+    """
+    with _exit_codes():
+        from .merge_command import merge_command
+
+        if not merge_command(results):
+            raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def submit(
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="The study file (TOML), the name of a ready-made study, or a folder of results to go on with.",
+            show_default=False,
+        ),
+    ],
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- OPTION...]",
+            help="After --: any other option of sbatch, as --mail-user=me@example.org.",
+            show_default=False,
+        ),
+    ] = None,
+    slurm: Annotated[bool, typer.Option("--slurm", help="To SLURM, the batch system that is known so far.")] = False,
+    array: Annotated[
+        str, typer.Option(metavar="N[%M]", help="N jobs, a shard each; M of them at a time.", show_default=False)
+    ] = "",
+    time: Annotated[str | None, typer.Option(help="Limit of each job: 2:00:00.", show_default=False)] = None,
+    partition: Annotated[str | None, typer.Option(help="Partition of the cluster.", show_default=False)] = None,
+    mem: Annotated[str | None, typer.Option(help="Memory of each job: 4G.", show_default=False)] = None,
+    cpus: Annotated[int, typer.Option(min=1, help="Cores of each job.")] = 1,
+    account: Annotated[str | None, typer.Option(help="Account to charge.", show_default=False)] = None,
+    replications: Annotated[
+        int | None,
+        typer.Option(min=1, help="Replications per condition, instead of the file's.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results [default: results/<name>].", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print commands and scripts; write and submit nothing.")
+    ] = False,
+) -> None:
+    """Run a study as an array of jobs of SLURM.
+
+    Each runs one of N disjoint shards into the folder of the results, which all machines must see; those with nothing to do are
+    not submitted, so that the same command goes on where jobs failed or were cancelled. A last job starts when all others have
+    ended, however they did, merges and summarises; its exit code is 4 while anything is missing. Scripts and logs are written
+    to slurm/ in the folder, job ids to its manifest.
+    """
+    with _exit_codes():
+        from .ready_made import study_path
+        from .submit_command import Wanted, submit_command
+
+        path = Path(study) if (Path(study) / "study.toml").exists() else study_path(study)
+        options = {"time": time, "partition": partition, "mem": mem, "account": account}
+        wanted = Wanted.checked(
+            slurm=slurm, array=array, cpus=cpus, options=options, sbatch=sbatch or [], code=allow_code
+        )
+        submit_command(path, wanted, replications=replications, out=out, seed=seed, dry_run=dry_run)
 
 
 @app.command()

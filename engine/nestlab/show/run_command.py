@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rich.console import Console
 from ..run.folder import check_resumable
 from ..run.runner import RunReport
 from .api import Study
+from .merge_command import check_alone, shard_lines, slurm_job
 from .progress import progress_for
 from .summary import overview
 
@@ -23,20 +25,36 @@ __all__ = ["run_command"]
 
 def run_command(
     path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, keep: str | None = None,
-    repair: bool = False, allow_code: bool = False,
+    repair: bool = False, allow_code: bool = False, shard: str | None = None, backend: str = "threads",
+    scheduler: str | None = None,
 ) -> None:  # fmt: skip
     """Run a study file, or go on with a folder of results, then print an overview and where everything was written."""
     if path.is_dir():
         check_resumable(path)
         path, out = path / "study.toml", out if out is not None else path
     study = Study.from_toml(path, seed=seed, replications=replications, keep=keep)
+    progress = progress_for(Console(stderr=True))
+    if shard is not None:
+        check_alone(repair=repair, backend=backend)
+        with _termination_interrupts():
+            made = study.run_shard(
+                shard, out=out, jobs=jobs, progress=progress, allow_code=allow_code, job=slurm_job(os.environ)
+            )
+        _print(shard_lines(made, shard))
+        return
     with _termination_interrupts():
         results, report = study.execute(
-            out=out, jobs=jobs, progress=progress_for(Console(stderr=True)), repair=repair, allow_code=allow_code
-        )
+            out=out, jobs=jobs, progress=progress, repair=repair, allow_code=allow_code, backend=backend,
+            scheduler=scheduler,
+        )  # fmt: skip
     console = Console()
     console.print(overview(results, console.width))
-    for line in _lines(report):
+    _print(_lines(report))
+
+
+def _print(lines: Iterable[str]) -> None:
+    console = Console()
+    for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 

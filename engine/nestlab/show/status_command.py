@@ -96,6 +96,12 @@ def _failures(state: State) -> str:
 
 
 def _now(state: State) -> str:
+    if state.shards:
+        words = "shard" if len(state.shards) == 1 else f"{len(state.shards):,} shards:"
+        listed = f"{', '.join(state.shards[:MOST])}{', ...' if len(state.shards) > MOST else ''}"
+        return f"running: {words} {listed}" + (
+            f" ({state.running.text})" if state.running and len(state.shards) == 1 else ""
+        )
     if state.running is not None:
         return f"running: {state.running.text}"
     if state.complete:
@@ -139,6 +145,7 @@ def to_json(state: State) -> dict[str, Any]:
         "inference": dict(state.inference), "counted": state.counted,
         "ended_early": [{**asdict(end), "text": end.text} for end in state.ended], "unused_parts": state.unused,
         "stopping": list(state.stopping), "undecided": state.undecided,
-        "running": None if state.running is None else asdict(state.running), "outcome": state.outcome,
+        "running": None if state.running is None else asdict(state.running),
+        "shards": list(state.shards), "outcome": state.outcome,
         "seconds_left": state.left if state.missing else 0.0, "fits_per_second": state.per_second,
     }  # fmt: skip
