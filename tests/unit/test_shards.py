@@ -330,3 +330,20 @@ def test_sums_are_not_kept_in_shards_yet(study: Path, tmp_path: Path) -> None:
     assert code == 2
     assert 'keep = "summary": cannot be run in shards yet; write keep = "replicates"' in said
     assert not (tmp_path / "r").exists()
+
+
+def test_a_rule_that_stops_is_refused(two_arms: dict[str, Any], tmp_path: Path) -> None:
+    """Looks at a condition need all its replicates; a number in the place of the rule is welcome."""
+    file, out = tmp_path / "study.toml", tmp_path / "r"
+    rule = {"target_mcse": 0.02, "measure": "power", "estimand": "arm", "min": 300, "max": 600}
+    file.write_text(nl.Study.from_dict({**two_arms, "replications": rule}).text)
+    text = "replications: a rule that stops needs all replicates of a condition in one process"
+    for words in (
+        ("run", file, "--shard", "1/2", "--out", out),
+        ("submit", file, "--slurm", "--array", 2, "--dry-run"),
+    ):
+        code, said = cli(*words)
+        assert (code, text in said) == (2, True), said
+    assert cli("run", file, "--shard", "1/2", "--replications", 300, "--out", out)[0] == 0
+    assert cli("run", file, "--shard", "2/2", "--replications", 300, "--out", out)[0] == 0
+    assert cli("merge", out)[0] == 0
