@@ -44,7 +44,8 @@ class Loopback:
         command = [sys.executable, "-m", f"distributed.cli.{module}", "--host", "127.0.0.1", "--no-dashboard", *words]
         log = self.logs / f"{len(self.processes)}.log"
         with log.open("wb") as stream:
-            path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+            here = Path(__file__).parent
+            path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
             process = subprocess.Popen(
                 command, stderr=stream, start_new_session=True, env={**os.environ, "PYTHONPATH": path}
             )

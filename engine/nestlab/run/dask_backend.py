@@ -66,14 +66,27 @@ class DaskCluster:
 
             submit(first)
             while waiting:
-                wanted = AHEAD * max(1, sum(client.ncores().values())) - len(waiting)
+                wanted = AHEAD * max(1, self._cores(client)) - len(waiting)
                 for _, call in zip(range(wanted), calls, strict=False):
                     submit(call)
                 future = self._next(client, done)
+                if future.status in ("lost", "pending"):  # its worker went before the result was here: Dask makes it again
+                    future.add_done_callback(done.put)
+                    continue
                 waiting.discard(future)
                 task, columns, told = _result(self.scheduler, future)
                 self._learn(task, *told)
                 yield task, columns
+
+    def _cores(self, client: Any) -> int:
+        """Threads of all workers. ClusterError where the scheduler is gone."""
+        try:
+            return int(sum(client.ncores().values()))
+        except (OSError, TimeoutError) as error:
+            raise self._gone(type(error).__name__) from None
+
+    def _gone(self, sign: str) -> ClusterError:
+        return ClusterError(f"the Dask scheduler at {self.scheduler} is gone ({sign}); {_KEPT}")
 
     def _next(self, client: Any, done: queue.SimpleQueue[Any]) -> Any:
         """The next future that is done. ClusterError where the scheduler is gone."""
@@ -81,7 +94,7 @@ class DaskCluster:
             with contextlib.suppress(queue.Empty):
                 return done.get(timeout=1.0)
             if client.status not in ("running", "connecting"):
-                raise ClusterError(f"the Dask scheduler at {self.scheduler} is gone ({client.status}); {_KEPT}")
+                raise self._gone(client.status)
 
     def _learn(self, task: Any, worker: str, measured: tuple[int, float] | None) -> None:
         self._workers[worker] += 0 if task.skipped else task.fits
