@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+# Before NumPy is loaded: two test processes with several BLAS threads each get in each other's way.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 TWO_ARMS: dict[str, Any] = {
     "name": "two-arms",
