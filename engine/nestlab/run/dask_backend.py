@@ -70,10 +70,8 @@ class DaskCluster:
                 for _, call in zip(range(wanted), calls, strict=False):
                     submit(call)
                 future = self._next(client, done)
-                if future.status in (
-                    "lost",
-                    "pending",
-                ):  # its worker went before the result was here: Dask makes it again
+                # Its worker went before the result was here: Dask makes it again.
+                if future.status in ("lost", "pending"):
                     future.add_done_callback(done.put)
                     continue
                 waiting.discard(future)
