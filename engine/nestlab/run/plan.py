@@ -239,9 +239,9 @@ class Pace:
     warm: whether a task was done, so that the kernels are compiled.
     """
 
-    def __init__(self, task_seconds: float = TASK_SECONDS) -> None:
+    def __init__(self) -> None:
         self._seconds = FIRST_PACE
-        self.task_seconds = task_seconds
+        self.task_seconds = TASK_SECONDS
         self.warm = False
 
     def learn(self, task: Task, replicates: int, seconds: float) -> None:
