@@ -57,7 +57,7 @@ def lines(state: State) -> Iterator[str]:
     yield f"{state.name} in {state.folder}: {plural(state.conditions, 'condition')}, {methods}"
     share = 100 * state.stored / state.asked if state.asked else 100.0
     whole = state.conditions - len(state.missing)
-    yield f"done      {state.stored:,} of {state.asked:,} fits ({_floor(share)} %), {whole:,} conditions complete"
+    yield f"done      {state.stored:,} of {state.asked:,} fits ({_floor(share)} %), {plural(whole, 'condition')} complete"
     if state.missing:
         yield f"missing   {sum(state.missing.values()):,} fits in {_numbers(list(state.missing))}"
     yield f"failed    {_failures(state)}"
@@ -87,10 +87,13 @@ def _numbers(numbers: list[int]) -> str:
 def _failures(state: State) -> str:
     found = {k: n for k, n in state.statuses.items() if k not in ("ok", "singular")} | dict(state.inference)
     n = state.counted
+    if not state.stored:
+        return "nothing is stored yet"
     if not n:
-        return f"not counted in parts of older versions; nestlab failures {state.folder} counts them"
+        text = "not counted yet in parts that the manifest does not list, or of older versions"
+        return f"{text}; nestlab failures {state.folder} counts them"
     if not found:
-        return f"none of {n:,} fits"
+        return f"none of {n:,} fits" + (", the others are not counted yet" if n < state.stored else "")
     listed = ", ".join(f"{name} {count:,} ({100 * count / n:.3g} %)" for name, count in found.items())
     return f"{listed} of {n:,} fits; which ones: nestlab failures {state.folder}"
 
@@ -104,6 +107,8 @@ def _now(state: State) -> str:
         )
     if state.running is not None:
         return f"running: {state.running.text}"
+    if state.complete and not (state.folder / "summary.parquet").exists():
+        return f"all is stored and not measured yet: nestlab merge {state.folder} after shards, else nestlab run {state.folder}"
     if state.complete:
         return "complete"
     last = {
