@@ -80,8 +80,12 @@ def frame_bytes(frame: pd.DataFrame, metadata: Mapping[str, str]) -> bytes:
 
 
 def read_table(data: bytes) -> pa.Table:
-    """A table from its file, whose pages must be what was written; raises one of BROKEN."""
-    return pq.read_table(pa.BufferReader(data), use_threads=False, page_checksum_verification=True)
+    """A table from its file, whose pages must be what was written; raises one of BROKEN.
+
+    Without pyarrow's threads: a short command that ends while they start is aborted.
+    """
+    file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False, page_checksum_verification=True)
+    return file.read(use_threads=False)
 
 
 def footer(data: bytes) -> dict[str, str]:
@@ -151,8 +155,3 @@ def _parquet(table: pa.Table) -> bytes:
         write_page_checksum=True,
     )  # fmt: skip
     return bytes(sink.getvalue())
-
-
-def _table(data: bytes) -> pa.Table:
-    """A table from its file, whose pages must be what was written."""
-    return pq.read_table(pa.BufferReader(data), use_threads=False, page_checksum_verification=True)

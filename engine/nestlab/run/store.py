@@ -369,7 +369,7 @@ class Store:
     def read_summary(self) -> pd.DataFrame:
         path = self.folder / "summary.parquet"
         try:
-            frame: pd.DataFrame = read_table(read_plain(path)).to_pandas()
+            frame: pd.DataFrame = read_table(read_plain(path)).to_pandas(use_threads=False)
         except FileNotFoundError:
             raise RefusedError(f"{path} does not exist; finish the run first: nestlab run") from None
         except BROKEN as error:
