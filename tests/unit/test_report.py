@@ -35,6 +35,7 @@ from nestlab.show.report.material import Material, Section, Table, _distinct, le
 from nestlab.show.report.payload import in_script, table_payload
 from nestlab.show.report.provenance import provenance_section
 from nestlab.show.summary import value_with_mcse
+from nestlab.spec.truths import TrueValues
 
 EVIL = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1"> & \'two\' "arms" \u2028 été'
 ARMS: dict[str, Any] = {
@@ -292,23 +293,27 @@ def test_effect_kind_of_every_test(material: Material) -> None:
         "arm, Intercept": ("effect", "effect"),
         "nothing": ("unknown", "unknown"),
     }
-    assert {name: (effect_kind(material, 0, name), effect_kind(material, 1, name)) for name in expected} == expected
+    assert {
+        name: (effect_kind(material, 0, name, "ml"), effect_kind(material, 1, name, "ml")) for name in expected
+    } == expected
 
 
 def test_effect_kind_beyond_the_null(material: Material) -> None:
     low = replace(
         material.conditions[0],
-        truth={**material.conditions[0].truth, "no worse": -0.5, "alike": -2.0, "Intercept": 0.0},
+        truths=TrueValues({**material.conditions[0].truth, "no worse": -0.5, "alike": -2.0, "Intercept": 0.0}),
     )
     some = replace(material, conditions=(low, *material.conditions[1:]))
-    kinds = {name: effect_kind(some, 0, name) for name in ("no worse", "alike", "all", "arm, Intercept")}
+    kinds = {name: effect_kind(some, 0, name, "ml") for name in ("no worse", "alike", "all", "arm, Intercept")}
     assert kinds == {"no worse": "beyond", "alike": "beyond", "all": "null", "arm, Intercept": "null"}
 
 
 def test_a_truth_without_a_single_value_has_no_power_against_it(material: Material) -> None:
-    vague = tuple(replace(c, truth={k: v for k, v in c.truth.items() if k != "arm"}) for c in material.conditions)
+    vague = tuple(
+        replace(c, truths=TrueValues({k: v for k, v in c.truth.items() if k != "arm"})) for c in material.conditions
+    )
     some = replace(material, conditions=vague)
-    assert effect_kind(some, 0, "arm") == "unknown"
+    assert effect_kind(some, 0, "arm", "ml") == "unknown"
     assert told(some, "Power", "arm, reml/z").count("n = 120")
     estimands = table(ademp(some), "Estimands", "Estimands and their true values")
     assert next(row for row in estimands.rows if row[0] == "arm")[2] == "no single value"
@@ -320,7 +325,9 @@ def test_a_truth_drawn_from_a_prior_is_neither_null_nor_fixed(material: Material
         replace(c, spec={**c.spec, "prior.truth.fixed.arm": "normal(0, 0.2)"}) for c in material.conditions[:2]
     )
     some = replace(material, conditions=(*drawn, *material.conditions[2:]))
-    kinds = {name: effect_kind(some, 0, name) for name in ("arm", "no worse", "all", "arm, Intercept", "Intercept")}
+    kinds = {
+        name: effect_kind(some, 0, name, "ml") for name in ("arm", "no worse", "all", "arm, Intercept", "Intercept")
+    }
     assert kinds == dict.fromkeys(("arm", "no worse", "all", "arm, Intercept"), "unknown") | {"Intercept": "effect"}
     lead = "arm (truth 1.2; truth drawn from normal(0, 0.2), power averaged over it), reml/z"
     assert next(f.lead for f in findings(some) if f.topic == "Power") == lead
@@ -334,7 +341,7 @@ def test_a_truth_drawn_from_a_prior_is_neither_null_nor_fixed(material: Material
         replace(c, spec={**c.spec, "prior.icc": "beta(0.1, 0.05)", "prior.x": 0.2}) for c in material.conditions
     )
     some = replace(material, conditions=shared)
-    assert effect_kind(some, 0, "arm") == "null"
+    assert effect_kind(some, 0, "arm", "ml") == "null"
     assert effect_kind(some, 0, "var:school:Intercept") == "unknown"
     assert effect_kind(some, 0, "var:residual") == "effect"
 

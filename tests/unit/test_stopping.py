@@ -363,7 +363,7 @@ def test_cli_says_which_condition_stopped_why(ruled: dict[str, Any], tmp_path: P
 
 def test_lines_of_conditions_not_decided_yet() -> None:
     rows = [
-        StoredCondition(k, "", True, {}, {}, {}, 1000, stopped=stopped)
+        StoredCondition(k, "", True, {}, {}, replications=1000, stopped=stopped)
         for k, stopped in enumerate(["met: a", *["maximum: b"] * 5, ""])
     ]
     assert stopping_lines(rows) == [

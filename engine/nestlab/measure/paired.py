@@ -123,7 +123,8 @@ def compare(
 ) -> list[Difference]:
     """The rows of `differences`, for `as_table`; only these measures, and only of these estimands.
 
-    Measures of methods as a whole have no estimand, so that `estimands` leaves them alone. KeyError for an unknown reference.
+    An estimand that means something else to one of the methods is left out (`MethodResults.meanings`). Measures of methods as a
+    whole have no estimand, so that `estimands` leaves them alone. KeyError for an unknown reference.
     """
     runs = aligned(methods)
     names = [run.method.name for run in runs]
@@ -138,9 +139,9 @@ def compare(
                 continue
             target = Target.of(base, part)
             for run in others:
-                if estimand in run.method.estimands:
+                if estimand in run.method.estimands and run.method.shares(estimand, base.method):
                     mine = Target.of(run, run.method.estimands[estimand])
-                    rows += _of_pair(estimand, mine, target, truth.get(estimand, NAN), measures)
+                    rows += _of_pair(estimand, mine, target, base.method.true_value(estimand, truth), measures)
     return rows
 
 

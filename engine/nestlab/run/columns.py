@@ -7,6 +7,7 @@ is the model's own is stored once, without an ending.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +15,18 @@ from numpy.typing import NDArray
 from ..fit.inference import Hypotheses, Inference
 from ..fit.lmm import Fits, Plan, pairs
 from ..fit.status import InferenceStatus, Status
+from ..simulate.centres import centres_of
 from ..simulate.gram import Draw
 from ..spec.contrasts import weights_of
-from ..spec.estimands import drawn_estimands, varying_estimands
 from ..spec.formula import find_term
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Condition, Contrast, Method
+from ..spec.truths import varying_names
 from ..spec.uncertain import DrawnTruth, prior_names
 
 __all__ = [
     "Columns",
     "components",
-    "contrasts_of",
     "count_columns",
     "counted",
     "drawn_columns",
@@ -178,11 +179,13 @@ def every_column(names: Sequence[str], methods: Sequence[Method]) -> list[str]:
     return stored_columns(methods, fixed, stored)
 
 
-def truth_columns(truths: DrawnTruth, varying: Sequence[str], methods: Sequence[Method]) -> Columns:
-    """What each replicate's truth is: `prior.<axis>`, the values drawn, and `true.<estimand>` of those that they change."""
-    found = drawn_estimands(truths, [method.formula for method in methods], contrasts_of(methods))
-    columns: Columns = {f"prior.{name}": values for name, values in truths.values.items()}
-    return columns | {f"true.{name}": found[name] for name in varying}
+def truth_columns(truths: DrawnTruth, varying: Sequence[str], values: Mapping[str, Any]) -> Columns:
+    """What each replicate's truth is: `prior.<axis>`, the values drawn, and `true.<estimand>` of those that they change.
+
+    values: the true values, of a method or shared by all (`truths.TrueValues`)."""
+    shape = np.shape(next(iter(truths.values.values())))
+    columns: Columns = {f"prior.{name}": drawn for name, drawn in truths.values.items()}
+    return columns | {f"true.{name}": np.broadcast_to(values[name], shape) for name in varying}
 
 
 def count_columns(draw: Draw) -> Columns:
@@ -200,17 +203,12 @@ def counted(conditions: Iterable[Condition]) -> list[str]:
 def drawn_columns(conditions: Iterable[Condition], methods: Sequence[Method]) -> list[str]:
     """The columns of `truth_columns` that some condition has."""
     columns: dict[str, None] = {}
-    formulas, contrasts = [method.formula for method in methods], contrasts_of(methods)
     for condition in conditions:
         if condition.priors:
+            varying = varying_names(condition, methods, centres_of(condition))
             columns |= dict.fromkeys(f"prior.{name}" for name in prior_names(condition))
-            columns |= dict.fromkeys(f"true.{name}" for name in varying_estimands(condition, formulas, contrasts))
+            columns |= dict.fromkeys(f"true.{name}" for name in varying)
     return sorted(columns)
-
-
-def contrasts_of(methods: Sequence[Method]) -> tuple[Contrast, ...]:
-    """Those of all methods, each once."""
-    return tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
 
 
 def study_names(fixed: Sequence[str], formula_fixed: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from ..measure.paired import COMPARED, WHOLE, Difference, as_table, compare
 from ..spec.model import Method
 from ..spec.problems import StudyError, nearest, show
 from .store import Store, StoredCondition
-from .summarise import Summaries
+from .summarise import Summaries, method_estimands
 
 __all__ = ["Names", "compare_methods"]
 
@@ -41,12 +41,29 @@ def compare_methods(
     for row in rows:
         results = [r for r in summaries.results(row) if r.name in wanted]
         if any(r.name == base for r in results):
-            truth = {name: value for name, value in row.truth.items() if value is not None}
-            made = compare(results, truth, reference=base, measures=measures, estimands=estimands or None)
+            made = compare(results, row.truth, reference=base, measures=measures, estimands=estimands or None)
             found.append((row, made))
     table = _table(found, rows)
     table.attrs["reference"] = base
+    table.attrs["apart"] = _apart(rows, methods, base, wanted, estimands)
     return table
+
+
+def _apart(
+    rows: Iterable[StoredCondition], methods: Sequence[Method], base: str, wanted: set[str], estimands: Sequence[str]
+) -> dict[str, list[str]]:
+    """The methods, by estimand, to which an estimand means something else than to the reference."""
+    reference = next(m for m in methods if base in m.labels)
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        theirs = row.truths.meanings.get(reference.name, {})
+        for method in (m for m in methods if wanted & set(m.labels)):
+            mine = row.truths.meanings.get(method.name, {})
+            both = set(method_estimands(method, row.names)) & set(method_estimands(reference, row.names))
+            for name in (n for n in row.names if n in both and (not estimands or n in estimands)):
+                if mine.get(name) != theirs.get(name):
+                    found.setdefault(name, {})[method.name] = None
+    return {name: list(names) for name, names in found.items()}
 
 
 def _pairs(methods: Sequence[Method], reference: str | None, method: Names) -> tuple[str, list[str]]:

@@ -8,11 +8,12 @@ from itertools import pairwise
 from typing import Any
 
 from ..measure.sums import LEAF
+from ..simulate.centres import centres_of
 from ..spec.axes import axis_paths, setting
-from ..spec.estimands import estimands
 from ..spec.formula import formula_text
 from ..spec.identity import DERIVED_PATHS, NUMERICS_VERSION, data_key, describe, flatten, result_key
 from ..spec.model import Condition, Method
+from ..spec.truths import true_values
 from .early import used
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .sums import check_prefix
@@ -146,22 +147,19 @@ def match_conditions(
     rows = {s.number: replace(s, active=False) for s in stored}
     numbers: list[int] = []
     free = max(rows, default=-1) + 1
-    formulas = tuple(method.formula for method in methods)
-    contrasts = tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
     for condition in conditions:
         key = data_key(condition)
-        truth = estimands(condition, formulas, contrasts)
         if key in by_key:
-            number = by_key[key].number
-            row = replace(
-                by_key[key], active=True, factors=dict(condition.factors), truth=truth, stated=_stated(condition)
-            )
+            row = replace(by_key[key], active=True, factors=dict(condition.factors))
         else:
             spec = flatten(describe(condition))
             _refuse_changed(stored, condition, spec)
-            number, free = free, free + 1
-            row = StoredCondition(number, key, True, dict(condition.factors), spec, truth, stated=_stated(condition))
-        rows[number] = row
+            row = StoredCondition(free, key, True, dict(condition.factors), spec)
+            free += 1
+        number = row.number
+        rows[number] = replace(
+            row, truths=true_values(condition, methods, centres_of(condition)), stated=_stated(condition)
+        )
         numbers.append(number)
     return [rows[number] for number in sorted(rows)], numbers
 

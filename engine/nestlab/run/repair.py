@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from ..spec.estimands import estimands
+from ..simulate.centres import centres_of
 from ..spec.identity import data_key, describe, flatten, result_key
 from ..spec.model import Condition, Method
+from ..spec.truths import true_values
 from .files import RefusedError
 from .lock import locked
 from .manifest import BrokenManifestError, read_manifest
@@ -72,8 +73,6 @@ def read_or_recover(
         pass
     numbers = {part.result_key: part.condition for part in store.parts}
     taken = set(numbers.values())
-    formulas = tuple(method.formula for method in methods)
-    contrasts = tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
     rows = []
     free = max([*taken, len(conditions) - 1]) + 1
     for position, condition in enumerate(conditions):
@@ -83,8 +82,8 @@ def read_or_recover(
             number = position
         elif number is None:
             number, free = free, free + 1
-        truth = estimands(condition, formulas, contrasts)
+        truths = true_values(condition, methods, centres_of(condition))
         spec = flatten(describe(condition))
-        rows.append(StoredCondition(number, key, True, dict(condition.factors), spec, truth))
+        rows.append(StoredCondition(number, key, True, dict(condition.factors), spec, truths))
     rows.sort(key=lambda row: row.number)
     return rows, ["conditions.parquet was damaged: made anew from the study and the parts"]

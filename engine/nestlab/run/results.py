@@ -13,6 +13,7 @@ from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.paths import path_line
 from ..spec.study import StudyFile
+from ..spec.truths import TrueValues
 from .block import compile_condition
 from .differences import Names, compare_methods
 from .early import used
@@ -21,7 +22,7 @@ from .folder import no_results, stored_study
 from .observed import observed_counts
 from .stopped import MET, stopping_lines
 from .store import Store, StoredCondition, missing_ranges
-from .summarise import Summaries, derive, derive_truths
+from .summarise import Summaries, derive, derive_truths, method_estimands
 from .sums import no_replicates
 
 __all__ = ["StoredResults"]
@@ -112,11 +113,39 @@ class StoredResults:
         return stopping_lines(self._active()) if "stopping" in self._store.manifest else []
 
     def conditions(self) -> pd.DataFrame:
-        """The active conditions: number, factors and true values."""
+        """The active conditions: number, factors and true values.
+
+        `true.<estimand>` is what the truth has; `true.<estimand>/<method>` what a method that centres predictors otherwise has in
+        its own terms (`truths` says which), missing where it is not known.
+        """
         rows = [
-            {"condition": r.number, **r.factors, **{f"true.{k}": v for k, v in r.truth.items()}} for r in self._active()
+            {
+                "condition": r.number,
+                **r.factors,
+                **{f"true.{k}": v for k, v in r.truths.shared.items()},
+                **_own_truths(r),
+            }
+            for r in self._active()
         ]
         return pd.DataFrame(rows)
+
+    def truths(self) -> pd.DataFrame:
+        """The true value of each estimand of each method, one row per active condition, method and estimand.
+
+        Columns: `condition`, `method`, `estimand`, `value` (missing where it is undefined or unknown), `meaning` (what the
+        estimand is in the truth's parameters, where its name says something else: "z + 3 x:z"), `unknown` (why there is none).
+        """
+        rows = [
+            (row.number, method.name, name, row.truths.of(method.name)[name], *_told(row, method, name))
+            for row in self._active()
+            for method in self._study.methods()
+            for name in method_estimands(method, row.names)
+        ]
+        return pd.DataFrame(rows, columns=["condition", "method", "estimand", "value", "meaning", "unknown"])
+
+    def true_values(self, condition: int) -> TrueValues:
+        """The true values of a condition by its number. KeyError for one that is not active."""
+        return {row.number: row.truths for row in self._active()}[condition]
 
     def summary(self) -> pd.DataFrame:
         """The tidy table of measures: a row per condition x method x estimand x measure x subset (see results/README.md).
@@ -248,7 +277,7 @@ class StoredResults:
             return frame
         estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
         truths = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith(("true.", "replicate"))}
-        added = derive(estimates, list(row.truth)) | derive_truths(truths, row.truth)
+        added = derive(estimates, row.names) | derive_truths(truths, row.truths.of(method.name))
         frame = frame.assign(**added, method=method.name)
         frame = frame.rename(columns={name: f"observed.{name}" for name in row.factors if name in frame.columns})
         for position, (name, value) in enumerate(row.factors.items(), start=1):
@@ -257,6 +286,16 @@ class StoredResults:
 
     def _active(self) -> list[StoredCondition]:
         return [row for row in self._rows if row.active]
+
+
+def _told(row: StoredCondition, method: Method, name: str) -> tuple[str, str]:
+    """(meaning, why it is unknown) of an estimand, "" for what has none."""
+    truths = row.truths
+    return truths.meanings.get(method.name, {}).get(name, ""), truths.unknown.get(method.name, {}).get(name, "")
+
+
+def _own_truths(row: StoredCondition) -> dict[str, float]:
+    return {f"true.{e}/{method}": value for method, own in row.truths.own.items() for e, value in own.items()}
 
 
 def _met(row: StoredCondition) -> bool | None:

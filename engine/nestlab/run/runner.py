@@ -178,4 +178,4 @@ class Run:
 
 def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
     """Every column that replicate rows of this study have."""
-    return every_column(list(dict.fromkeys(name for row in rows if row.active for name in row.truth)), methods)
+    return every_column(list(dict.fromkeys(name for row in rows if row.active for name in row.names)), methods)

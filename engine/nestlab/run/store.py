@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..spec.truths import TrueValues
 from .files import RefusedError, StorageError, clear_leftovers, make_folder, read_plain, write_whole
 from .lock import locked
 from .manifest import SCHEMA_VERSION, read_manifest, write_manifest
@@ -57,7 +59,7 @@ FOLDERS: Mapping[Keep, str] = {"replicates": "replicates", "summary": "sums"}
 
 @dataclass(frozen=True, slots=True)
 class StoredCondition:
-    """A row of conditions.parquet. spec: the resolved condition, flat, in the study file's words; truth: by estimand.
+    """A row of conditions.parquet. spec: the resolved condition, flat, in the study file's words; truths: by estimand and method.
 
     replications: how many were asked for when the condition was last active. stated: effects in standard units, by term as text
     ("d = 0.3 by total variance") and by term and unit as a number ("x.d"). stopped: why it has no more replications, where a rule
@@ -69,11 +71,21 @@ class StoredCondition:
     active: bool
     factors: Mapping[str, Any]
     spec: Mapping[str, Any]
-    truth: Mapping[str, float]
+    truths: TrueValues = field(default_factory=lambda: TrueValues({}))
     replications: int = 0
     stated: Mapping[str, str | float] = field(default_factory=dict)
     stopped: str = ""
     stop_key: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """All estimands, with a true value or without."""
+        return list(self.truths.shared)
+
+    @property
+    def truth(self) -> dict[str, float]:
+        """The true values that methods share, by estimand, where they are known."""
+        return {name: value for name, value in self.truths.shared.items() if not math.isnan(value)}
 
 
 class Store:
@@ -198,8 +210,9 @@ class Store:
         path = self.folder / "conditions.parquet"
         try:
             data = read_plain(path)
-            table, factors = read_table(data), json.loads(footer(data).get("factors", "[]"))
-            return [self._condition(row, factors) for row in table.to_pylist()]
+            table, told = read_table(data), footer(data)
+            factors, own = (json.loads(told.get(key, "[]")) for key in ("factors", "own_truths"))
+            return [self._condition(row, factors, own) for row in table.to_pylist()]
         except FileNotFoundError:
             if not len(self.parts):
                 return []
@@ -210,22 +223,37 @@ class Store:
             f"{path} is damaged ({reason}); restore it, or make it anew from the parts: nestlab run {self.folder} --repair"
         )
 
-    def _condition(self, row: Mapping[str, Any], factors: Sequence[str]) -> StoredCondition:
-        truth, stated = (
-            {k.removeprefix(head): v for k, v in row.items() if k.startswith(head) and v is not None}
+    def _condition(
+        self, row: Mapping[str, Any], factors: Sequence[str], own: Sequence[tuple[str, str, str]]
+    ) -> StoredCondition:
+        """own: (column, method, estimand) of true values that are a method's own."""
+        owned = {column for column, _, _ in own}
+        shared, stated = (
+            {k.removeprefix(head): v for k, v in row.items() if k.startswith(head) and k not in owned}
             for head in ("true.", "stated.")
         )
+        told = json.loads(row.get("own_truths") or "{}")
+        truths = TrueValues(
+            {name: math.nan if value is None else value for name, value in shared.items()},
+            {
+                method: {e: math.nan if row[c] is None else row[c] for c, m, e in own if m == method}
+                for method in dict.fromkeys(m for _, m, _ in own)
+            },
+            told.get("meanings", {}),
+            told.get("unknown", {}),
+        )
+        stated = {name: value for name, value in stated.items() if value is not None}
         kept = {name: row[name] for name in factors if row[name] is not None}
         asked = row.get("replications") or int(self.manifest.get("replications", 0))  # older tables have no such column
         return StoredCondition(
-            row["condition"], row["data_key"], row["active"], kept, json.loads(row["spec"]), truth, asked, stated,
+            row["condition"], row["data_key"], row["active"], kept, json.loads(row["spec"]), truths, asked, stated,
             stopped=row.get("stopped") or "", stop_key=row.get("stop_key") or "",
         )  # fmt: skip
 
     def write_conditions(self, conditions: Sequence[StoredCondition], derived: Mapping[int, Mapping[str, Any]]) -> None:
         """Rewrite conditions.parquet; numbers are given once and never change."""
         factors = list(dict.fromkeys(name for c in conditions for name in c.factors))
-        estimands = list(dict.fromkeys(name for c in conditions for name in c.truth))
+        estimands = list(dict.fromkeys(name for c in conditions for name in c.names))
         columns: dict[str, list[Any]] = {
             "condition": [c.number for c in conditions],
             "active": [c.active for c in conditions],
@@ -237,13 +265,22 @@ class Store:
         for name in factors:
             columns[name] = one_type([c.factors.get(name) for c in conditions])
         for name in estimands:
-            columns[f"true.{name}"] = [finite(c.truth.get(name)) for c in conditions]
+            columns[f"true.{name}"] = [finite(c.truths.shared.get(name)) for c in conditions]
+        own = _own_columns(conditions, columns)
+        for column, method, name in own:
+            columns[column] = [finite(c.truths.of(method).get(name)) for c in conditions]
         for name in dict.fromkeys(name for c in conditions for name in c.stated):
             columns[f"stated.{name}"] = [c.stated.get(name) for c in conditions]
         for name in dict.fromkeys(key for row in derived.values() for key in row):
             columns[name] = [derived.get(c.number, {}).get(name) for c in conditions]
+        notes = {"factors": json.dumps(factors)}
+        if own:
+            columns["own_truths"] = [
+                json.dumps({"meanings": c.truths.meanings, "unknown": c.truths.unknown}) for c in conditions
+            ]
+            notes["own_truths"] = json.dumps(own)
         columns["spec"] = [json.dumps(c.spec, sort_keys=True) for c in conditions]
-        write_whole(self.folder / "conditions.parquet", table_bytes(columns, {"factors": json.dumps(factors)}))
+        write_whole(self.folder / "conditions.parquet", table_bytes(columns, notes))
 
     # -- parts -----------------------------------------------------------------------------------------------------------
 
@@ -384,6 +421,17 @@ class Store:
     def write_manifest(self, **entries: Any) -> None:
         """Write manifest.json with the parts as they stand; `entries` replace what it says under those names."""
         self.manifest = write_manifest(self.folder, {**self.manifest, **entries}, self.parts)
+
+
+def _own_columns(conditions: Sequence[StoredCondition], taken: Collection[str]) -> list[tuple[str, str, str]]:
+    """(column, method, estimand) of the true values that are methods' own."""
+    found: dict[tuple[str, str], str] = {}
+    for method, name in dict.fromkeys((m, e) for c in conditions for m, own in c.truths.own.items() for e in own):
+        column = f"true.{name}/{method}"
+        while column in taken or column in found.values():
+            column += "'"
+        found[method, name] = column
+    return [(column, method, name) for (method, name), column in found.items()]
 
 
 def finite(value: float | None) -> float | None:

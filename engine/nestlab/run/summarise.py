@@ -19,6 +19,7 @@ from ..spec.formula import find_term
 from ..spec.identity import result_key
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Contrast, Method
+from ..spec.truths import TrueValues
 from .early import failed_share, read_used
 from .sums import measure_stored, no_replicates
 
@@ -55,7 +56,7 @@ def derive(columns: Mapping[str, Array], names: Sequence[str]) -> dict[str, Arra
 
 
 def derive_truths(
-    columns: Mapping[str, Array], truth: Mapping[str, float | None], *, own: Collection[str] | None = None
+    columns: Mapping[str, Array], truth: Mapping[str, float], *, own: Collection[str] | None = None
 ) -> dict[str, Array]:
     """The true values of derived estimands that differ between replicates: `true.<estimand>`, from those that are stored.
 
@@ -68,7 +69,7 @@ def derive_truths(
     full = {
         f"estimate.{name}": columns[f"true.{name}"]
         if f"true.{name}" in stored
-        else np.full(len(columns["replicate"]), np.nan if value is None else value)
+        else np.full(len(columns["replicate"]), value)
         for name, value in truth.items()
         if name.startswith(("var:", "cov:"))
     }
@@ -149,7 +150,7 @@ def method_estimands(method: Method, names: Sequence[str]) -> list[str]:
 
 
 def method_results(
-    columns: Mapping[str, Array], method: Method, names: Sequence[str], *, own: Collection[str] = ()
+    columns: Mapping[str, Array], method: Method, truths: TrueValues, *, own: Collection[str] = ()
 ) -> list[MethodResults]:
     """One method's columns of one condition, derived ones included, as the measures take them: one table a rule of inference.
 
@@ -165,7 +166,7 @@ def method_results(
     for label, suffix in zip(method.labels, method.suffixes, strict=True):
         found = {
             name: _estimates(columns, name, suffix, method, contrasts.get(name), own=name in own)
-            for name in method_estimands(method, names)
+            for name in method_estimands(method, list(truths.shared))
         }
         if method.tests_ratio:
             tested = tested_estimand(method)
@@ -179,6 +180,7 @@ def method_results(
                 name=label, replicate=columns["replicate"], converged=converged, singular=columns["singular"], failed=failed,
                 estimands=found, alpha=method.alpha, inference_failed=columns[f"inference{suffix}"] >= InferenceStatus.no_df,
                 drawn=drawn, selected=columns["selected"] if method.select is not None else None,
+                truth=truths.own.get(method.name, {}), meanings=truths.meanings.get(method.name, {}),
             )
         )  # fmt: skip
     return results
@@ -264,21 +266,20 @@ class Summaries:
         """What is stored of one condition, as the measures take it. StudyError where sums are stored."""
         if self._store.keeps == "summary":
             raise no_replicates(self._store.folder, "replicates")
-        names = list(row.truth)
         results = []
         for method in self._methods:
             columns = read_used(self._store, row, method)
             if columns:
-                columns |= derive_truths(columns, row.truth)
-                results.extend(method_results(columns | derive(columns, names), method, names))
+                columns |= derive_truths(columns, row.truths.of(method.name))
+                columns |= derive(columns, row.names)
+                results.extend(method_results(columns, method, row.truths))
         return results
 
     def _measure(self, row: StoredCondition) -> list[Row]:
         if self._store.keeps == "summary":
             return measure_stored(self._store, row, self._methods, self._mcse)
         results = self.results(row)
-        truth: Mapping[str, float] = {k: v for k, v in row.truth.items() if v is not None}
-        return measure(results, truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]
+        return measure(results, row.truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]
 
     def table(self) -> pd.DataFrame:
         """The measures of every active condition, with one column a factor."""

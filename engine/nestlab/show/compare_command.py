@@ -19,6 +19,7 @@ from ..measure.paired import COLUMNS, COMPARED
 from ..spec.problems import StudyError, show
 from .api import Results
 from .drawn import VARIANCE_LIKE
+from .own_truths import apart_lines
 from .summary import LONGEST_WORD, decimals_of, plain, typer_note, value_with_mcse, words
 
 __all__ = ["compare_command", "difference_cells"]
@@ -42,12 +43,14 @@ def compare_command(
     wanted = asked or (None if form else SHOWN)
     frame = results.compare(reference, wanted, estimands or None, method=methods or None)
     missing = results.missing()
+    apart = apart_lines(frame.attrs["apart"], frame.attrs["reference"])
     if frame.empty:
         if not missing:
             raise StudyError(
                 [
                     f"reference = {show(frame.attrs['reference'])}: has nothing of what was asked for in common with another "
-                    "method; name another reference, estimand or measure"
+                    "method; name another reference, estimand or measure",
+                    *apart,
                 ]
             )
         typer_note(f"nothing that can be compared is stored yet: {missing:,} fits are missing")
@@ -59,7 +62,7 @@ def compare_command(
     else:
         shown = frame if estimands else frame[frame["estimand"].isin([_last_tested(frame), ""])]
         _print(shown)
-        Console().print(_choices(results, bool(asked), bool(estimands)))
+        Console().print(Text("\n".join([*apart, _choices(results, bool(asked), bool(estimands))])))
     if missing:
         typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
     return missing == 0
@@ -134,7 +137,7 @@ def _table(rows: pd.DataFrame, factors: Sequence[str], *, methods: bool) -> tupl
     return table, needed
 
 
-def _choices(results: Results, measured: bool, named: bool) -> Text:
+def _choices(results: Results, measured: bool, named: bool) -> str:
     """What else there is, by the options that show it."""
     summary = results.summary()
     there = set(summary["measure"])
@@ -143,4 +146,4 @@ def _choices(results: Results, measured: bool, named: bool) -> Text:
         lines.append(f"measures: {', '.join(m for m in COMPARED if m in there)}; choose by --measure")
     if not named:
         lines.append(f"estimands: {', '.join(e for e in summary['estimand'].unique() if e)}; choose by --estimand")
-    return Text("\n".join(lines))
+    return "\n".join(lines)

@@ -19,6 +19,7 @@ from ..run.failures import Said
 from ..run.observed import observed_line
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, show
+from .own_truths import truth_lines
 
 __all__ = [
     "decimals_of",
@@ -111,6 +112,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     failed = whole[whole["measure"] == "inference_failed"]
     if (failed["value"] > 0).any():
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
+    notes += [Text(line) for line in truth_lines(results)]
     notes.append(Text(results.path_line))
     if line := observed_line(results.observed()):
         notes.append(Text(line))

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from .formula import canonical_term, find_term
-from .model import INTERCEPT, Contrast, Formula, Method, Truth, source_of
+from .model import INTERCEPT, Contrast, Formula, Method, source_of
 from .problems import Problems, nearest
 from .tables import ContrastTable
-from .uncertain import DrawnTruth
 
 __all__ = ["can_estimate", "read_contrasts", "true_contrast", "weights_of"]
 
@@ -145,18 +144,17 @@ def weights_of(contrast: Contrast, fixed: Sequence[str]) -> np.ndarray[tuple[int
     return matrix
 
 
-def true_contrast(contrast: Contrast, truth: Truth | DrawnTruth, values: Mapping[str, Any]) -> Any:
-    """The true value, an array for drawn truths; nan for a joint hypothesis. values: true ones of terms."""
+def true_contrast(contrast: Contrast, fixed: Mapping[str, Any], residual: Any, intercept: Any) -> Any:
+    """The true value, an array where the others are; nan for a joint hypothesis.
+
+    fixed: true values of terms; residual, intercept: the residual variance and that of the random intercept.
+    """
     if contrast.joint:
         return math.nan
     value: Any = 0.0
     for term, weight in contrast.weights[0]:
-        name = find_term(values, term)
-        value = value + weight * (values[name] if name is not None else 0.0)
+        name = find_term(fixed, term)
+        value = value + weight * (fixed[name] if name is not None else 0.0)
     if contrast.standardise is None:
         return value
-    variance: Any = truth.residual_variance
-    if contrast.standardise == "total" and INTERCEPT in truth.formula.random_columns:
-        place = truth.formula.random_columns.index(INTERCEPT)
-        variance = variance + truth.covariance[place][place]
-    return value / np.sqrt(variance)
+    return value / np.sqrt(residual + intercept if contrast.standardise == "total" else residual)

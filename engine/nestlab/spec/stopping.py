@@ -14,11 +14,12 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import PlainValidator, TypeAdapter
 
-from .estimands import estimands, find_estimand
+from .estimands import find_estimand
 from .inference import tested_estimand
 from .model import INTERCEPT, Condition, Method
 from .problems import Problems, nearest
 from .tables import Table
+from .truths import estimand_names
 from .values import REPLICATIONS, Kind
 
 __all__ = [
@@ -211,10 +212,8 @@ def most_replications(asked: int | TargetTable | Sequence[TargetTable]) -> int:
 
 def _names(condition: Condition, methods: Sequence[Method]) -> list[str]:
     """All that has measures: estimands, contrasts, and what a likelihood ratio test tests."""
-    contrasts = tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
-    found = list(estimands(condition, tuple(method.formula for method in methods), contrasts))
     tested = [tested_estimand(method) for method in methods if method.tests_ratio]
-    return list(dict.fromkeys([*found, *(contrast.name for contrast in contrasts), *tested]))
+    return list(dict.fromkeys([*estimand_names(condition, methods), *tested]))
 
 
 def _tested(methods: Sequence[Method]) -> list[str]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from .model import Layout, Predictor, source_of, term_variables
 
-__all__ = ["Moments", "Parts", "moments_of", "predictor_variance"]
+__all__ = ["Moments", "Parts", "cluster_moments", "moments_of", "predictor_mean", "predictor_variance"]
 
 Array = NDArray[np.float64]
 
@@ -53,6 +53,25 @@ def predictor_variance(predictor: Predictor, layout: Layout, variable: str = "")
     """
     parts = _parts(predictor, layout, variable or predictor.columns[0])
     return float("nan") if parts is None else parts.between + parts.within
+
+
+def predictor_mean(predictor: Predictor) -> float:
+    """The mean of a predictor that is redrawn; nan where it is not defined by its distribution."""
+    parts = None if _is_known(predictor) else _parts(predictor, Layout((2,)), predictor.columns[0])
+    return float("nan") if parts is None else parts.mean
+
+
+def cluster_moments(predictor: Predictor, layout: Layout) -> Parts | None:
+    """Moments of a level-1 predictor in clusters of one size n: `between` of its means of n rows, `within` of rows about them.
+
+    within has the divisor n - 1. None where they do not follow from the distribution.
+    """
+    parts, n = _parts(predictor, layout, predictor.columns[0]), layout.sizes[0]
+    if parts is None or n < 2:
+        return None
+    if _is_known(predictor):
+        return Parts(parts.mean, parts.between, parts.within * n / (n - 1))
+    return Parts(parts.mean, parts.between + parts.within / n, parts.within)
 
 
 def _parts(predictor: Predictor, layout: Layout, column: str) -> Parts | None:

@@ -220,22 +220,24 @@ def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None 
     return Rows(
         frame.reset_index(drop=True), found, estimand, tuple(m for m in wanted if m in set(frame["measure"])), asked.subset,
         results.asked, tuple(sorted({m.alpha for m in study_of(results).methods()})),
-        _nulls(results, estimand, set(frame["condition"])), tuple(notes),
+        _nulls(results, estimand, frame), tuple(notes),
     )  # fmt: skip
 
 
-def _nulls(results: StoredResults, estimand: str, numbers: set[int]) -> Literal["none", "some", "all"]:
+def _nulls(results: StoredResults, estimand: str, frame: pd.DataFrame) -> Literal["none", "some", "all"]:
     """Where a test of no effect has a true null hypothesis."""
     contrasts = {c.name: c for m in study_of(results).methods() for c in m.contrasts}
     contrast = contrasts.get(estimand)
-    table = results.conditions()
-    table = table[table["condition"].isin(numbers)]
-    if f"true.{estimand}" not in table or (contrast is not None and contrast.equivalence is not None):
+    if contrast is not None and contrast.equivalence is not None:
         return "none"
     stored = {row.number: row for row in Store(results.folder).read_conditions()}
-    fixed = [not drawn_by(stored[int(number)], estimand, contrast) for number in table["condition"]]
-    null = (table[f"true.{estimand}"] == (contrast.null if contrast is not None else 0.0)) & np.array(fixed, dtype=bool)
-    return "all" if len(null) and null.all() else "some" if null.any() else "none"
+    names = {label: m.name for m in study_of(results).methods() for label in m.labels}
+    value, null = (contrast.null if contrast is not None else 0.0), []
+    for number, label in frame[["condition", "method"]].drop_duplicates().itertuples(index=False):
+        row = stored[int(number)]
+        true = row.truths.of(names.get(label, "")).get(estimand)
+        null.append(true == value and not drawn_by(row, estimand, contrast))
+    return "all" if null and all(null) else "some" if any(null) else "none"
 
 
 def _varying(results: StoredResults, frame: pd.DataFrame, asked: Asked) -> dict[str, Dimension]:

@@ -180,6 +180,19 @@ def _conditions(material: Material) -> Table:
     return Table(caption, header, tuple(rows), len(rows) > OPEN_ROWS)
 
 
+def _own_truths(material: Material) -> Iterator[Block]:
+    """What methods with other parameters than the truth are held against."""
+    table = material.results.truths()
+    own = table[table["meaning"] != ""]
+    rows = []
+    for (method, estimand, meaning), found in own.groupby(["method", "estimand", "meaning"], sort=False):
+        values = levels_text(sorted({float(v) for v in found["value"].dropna()}))
+        rows.append((str(method), str(estimand), str(meaning), values or f"not known: {found['unknown'].iloc[0]}"))
+    if rows:
+        header = ("method", "estimand", "what it is in the truth's parameters", "true value")
+        yield Table("True values of methods that have other parameters than the truth", header, tuple(rows))
+
+
 # -- estimands, measures ---------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +207,7 @@ def _estimands(material: Material) -> Iterator[Block]:
             true += "; the mean, where it is drawn from a prior"
         rows.append((name, _meaning(name, contrasts), true))
     yield Table("Estimands and their true values", ("estimand", "what it is", "true value"), tuple(rows))
+    yield from _own_truths(material)
     yield Paragraph(
         "Correlations are undefined where a variance is 0, of the truth or of an estimate; such replicates have no "
         "result for them and are not in their n."

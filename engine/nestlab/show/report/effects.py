@@ -21,15 +21,15 @@ __all__ = ["departures", "drawn_from", "effect_kind", "tests_of"]
 ROUNDING = 1e-12
 
 
-def effect_kind(material: Material, condition: int, estimand: str) -> str:
-    """What a test of an estimand meets in a condition.
+def effect_kind(material: Material, condition: int, estimand: str, label: str) -> str:
+    """What a method's test of an estimand meets in a condition. label: the method as the summary names it.
 
     "null": the value under test is true, so that rejections are type I errors at the nominal rate; "beyond": the truth lies on
     the null's side of it, where at most that rate is allowed; "effect": there is something to find; "unknown": no single true
     value.
     """
     stored = next(c for c in material.conditions if c.number == condition)
-    truth = stored.truth
+    truth = stored.truths.of(material.labels[label].name)
     if drawn_from(material, stored, estimand):
         return "unknown"
     contrasts = {c.name: c for method in material.methods for c in method.contrasts}
@@ -76,8 +76,8 @@ def tests_of(material: Material) -> pd.DataFrame:
     rows = whole[(whole["measure"] == "power") & whole["value"].notna()]
     if (rows["estimand"] != INTERCEPT).any():
         rows = rows[rows["estimand"] != INTERCEPT]
-    keys = list(zip(rows["condition"], rows["estimand"], strict=True))
-    kinds = {(c, e): effect_kind(material, int(c), str(e)) for c, e in dict.fromkeys(keys)}
+    keys = list(zip(rows["condition"], rows["estimand"], rows["method"], strict=True))
+    kinds = {(c, e, m): effect_kind(material, int(c), str(e), str(m)) for c, e, m in dict.fromkeys(keys)}
     return rows.assign(kind=pd.Series([kinds[key] for key in keys], index=rows.index, dtype=object))
 
 

@@ -78,14 +78,14 @@ def _power(material: Material) -> Told:
         some = rows[rows["kind"].isin(["effect", "unknown"])]
         if len(some):
             text = power_text(material, some) + _below_average(material, estimand, label)
-            yield f"{estimand}{truth_text(material, estimand, some)}, {label}", text
+            yield f"{estimand}{truth_text(material, estimand, label, some)}, {label}", text
 
 
 def _below_average(material: Material, estimand: str, label: str) -> str:
     """How low power may be where its truth is drawn from a prior."""
     whole = material.whole
     rows = whole[(whole["measure"] == "power_q10") & (whole["estimand"] == estimand) & (whole["method"] == label)]
-    kinds = [effect_kind(material, int(condition), estimand) for condition in rows["condition"]]
+    kinds = [effect_kind(material, int(condition), estimand, label) for condition in rows["condition"]]
     rows = rows[rows["value"].notna() & np.array([kind != "null" for kind in kinds], dtype=bool)]
     if rows.empty:
         return ""
