@@ -36,10 +36,10 @@ def compare_methods(
     if estimands and measure is None:
         measures = [m for m in measures if m not in WHOLE]
     rows, wanted = list(rows), {base, *others}
-    summaries = Summaries(store, rows, [m for m in methods if wanted & set(m.labels)], "distribution-free")
+    summaries = Summaries(store, rows, methods, "distribution-free")
     found: list[tuple[StoredCondition, list[Difference]]] = []
     for row in rows:
-        results = [r for r in summaries.results(row) if r.name in wanted]
+        results = [r for r in summaries.results(row, wanted) if r.name in wanted]
         if any(r.name == base for r in results):
             truth = {name: value for name, value in row.truth.items() if value is not None}
             made = compare(results, truth, reference=base, measures=measures, estimands=estimands or None)

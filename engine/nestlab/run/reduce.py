@@ -11,7 +11,7 @@ from ..fit.lmm import Fits
 from ..measure.collect import collect
 from ..measure.sums import LEAF, Sums, merge
 from ..simulate.priors import draw_truths
-from ..spec.estimands import estimands
+from ..spec.estimands import estimands, study_estimands
 from .block import Columns, CompiledCondition
 from .columns import contrasts_of, every_column, truth_columns
 from .parts import EXAMPLES, tally
@@ -39,10 +39,10 @@ class Reduction:
         self._compiled, self._methods = compiled, compiled.methods
         formulas = tuple(method.formula for method in self._methods)
         self._truth = estimands(compiled.condition, formulas, contrasts_of(self._methods))
-        self._names = list(self._truth)
+        self._estimands = study_estimands(compiled.condition.truth.formula, self._methods)
         self._own = self._own_truths()
         #: As in a part of replicates, a number that a method does not make is absent, not unknown.
-        self._numbers = [name for name in every_column(self._names, self._methods) if name.startswith(_NUMBERS)]
+        self._numbers = [name for name in every_column(self._estimands, self._methods) if name.startswith(_NUMBERS)]
         self._first, self._waiting = first, 0
         self._parts: list[list[tuple[Fits, Columns]]] = [[] for _ in self._methods]
         self._counts: list[dict[str, dict[str, Any]]] = [{} for _ in self._methods]
@@ -55,7 +55,8 @@ class Reduction:
             return frozenset()
         columns = truth_columns(draw_truths(compiled.condition, compiled.key, 0), compiled.varying, self._methods)
         columns["replicate"] = np.arange(compiled.condition.block_size)
-        names = [name for name in columns if name.startswith("true.")] + list(derive_truths(columns, self._truth))
+        derived = derive_truths(columns, self._truth, self._estimands)
+        names = [*(name for name in columns if name.startswith("true.")), *derived]
         return frozenset(name.removeprefix("true.") for name in names)
 
     def add(self, done: int, block: Sequence[tuple[Fits, Columns]]) -> None:
@@ -71,9 +72,9 @@ class Reduction:
             columns = self._compiled.joined(m, self._first, self._parts[m])
             columns = dict.fromkeys(self._numbers, np.full(self._waiting, np.nan)) | columns
             _add_counts(self._counts[m], tally(columns))
-            columns |= derive_truths(columns, self._truth, own=self._own)
-            columns |= derive(columns, self._names)
-            results += method_results(columns, method, self._names, own=self._own)
+            columns |= derive_truths(columns, self._truth, self._estimands, own=self._own)
+            columns |= derive(columns, self._estimands.values())
+            results += method_results(columns, method, self._estimands, own=self._own)
             self._parts[m].clear()
         found = collect(results, {name: value for name, value in self._truth.items() if value is not None})
         self._sums = found if self._sums is None else merge([self._sums, found])

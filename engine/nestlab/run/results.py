@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from ..measure.summed import UNAVAILABLE
+from ..spec.estimand import Estimand
+from ..spec.estimands import study_estimands
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.paths import path_line
@@ -69,6 +71,11 @@ class StoredResults:
     def factors(self) -> list[str]:
         """The names of the grid's axes, in their order."""
         return list(dict.fromkeys(name for row in self._active() for name in row.factors))
+
+    @property
+    def estimands(self) -> dict[str, Estimand]:
+        """What each name in the summary stands for."""
+        return study_estimands(self._study.conditions()[0].truth.formula, self._study.methods())
 
     @property
     def path_line(self) -> str:
@@ -248,7 +255,8 @@ class StoredResults:
             return frame
         estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
         truths = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith(("true.", "replicate"))}
-        added = derive(estimates, list(row.truth)) | derive_truths(truths, row.truth)
+        known = self.estimands
+        added = derive(estimates, known.values()) | derive_truths(truths, row.truth, known)
         frame = frame.assign(**added, method=method.name)
         frame = frame.rename(columns={name: f"observed.{name}" for name in row.factors if name in frame.columns})
         for position, (name, value) in enumerate(row.factors.items(), start=1):

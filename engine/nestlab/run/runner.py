@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..simulate.possible import check_possible
+from ..spec.estimands import study_estimands
 from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
-from ..spec.model import Method
 from ..spec.stopping import Stopping
 from ..spec.study import StudyFile
 from .cluster import Cluster
@@ -116,7 +116,7 @@ class Run:
         store.write_study(self.text)
         log.write()
         work = Work(
-            store, methods, self.schema(rows), self.jobs, self.progress, log.tick, rounds.complete, self.code, meter=log.meter,
+            store, methods, self.schema(), self.jobs, self.progress, log.tick, rounds.complete, self.code, meter=log.meter,
             cluster=self.cluster,
         )  # fmt: skip
         self.progress.start(log.fits, len(todo))
@@ -157,10 +157,11 @@ class Run:
         store.manifest["methods"] = match_methods(store.manifest.get("methods", []), methods)
         return rows, todo
 
-    def schema(self, rows: Sequence[StoredCondition]) -> list[str]:
+    def schema(self) -> list[str]:
         """Columns of replicate rows after the common ones."""
         conditions, methods = self.study.conditions(), self.study.methods()
-        return [*counted(conditions), *_schema(rows, methods), *drawn_columns(conditions, methods)]
+        own = every_column(study_estimands(conditions[0].truth.formula, methods), methods)
+        return [*counted(conditions), *own, *drawn_columns(conditions, methods)]
 
     def facts(self, asked: int | Mapping[str, int] | Stopping, replications: int, store: Store) -> dict[str, Any]:
         """What the manifest says of the study and of where it runs."""
@@ -174,8 +175,3 @@ class Run:
             "draw_version": DRAW_VERSION, "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
             **self.entries,
         }  # fmt: skip
-
-
-def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
-    """Every column that replicate rows of this study have."""
-    return every_column(list(dict.fromkeys(name for row in rows if row.active for name in row.truth)), methods)

@@ -54,7 +54,7 @@ def run_shard(
     run = Run(with_code(study, code), folder, text, jobs, progress, {}, None, tuple(code or ()))
     make_folder(folder / "replicates")
     with hold_shard(folder, shard.number, shard.of, plan_digest(text, shard.of)):
-        store, rows, todo = _prepare(run, replications)
+        store, todo = _prepare(run, replications)
         methods = run.study.methods()
         own = territory(todo, methods, shard)
         _adopt(store, todo, own)
@@ -66,7 +66,7 @@ def run_shard(
         )  # fmt: skip
         log.write()
         work = Work(
-            store, methods, run.schema(rows), jobs, progress, log.tick, lambda number: True, run.code, meter=log.meter
+            store, methods, run.schema(), jobs, progress, log.tick, lambda number: True, run.code, meter=log.meter
         )
         progress.start(log.fits, len(own))
         try:
@@ -98,8 +98,8 @@ def _refuse_undivided(study: StudyFile, *, fixed: bool) -> None:
         )
 
 
-def _prepare(run: Run, replications: int | Mapping[str, int]) -> tuple[Store, list[StoredCondition], list[Job]]:
-    """The store, the conditions' rows and what to do of each, as a folder that is made ready for shards has them.
+def _prepare(run: Run, replications: int | Mapping[str, int]) -> tuple[Store, list[Job]]:
+    """The store and what to do of each condition, as a folder that is made ready for shards has them.
 
     A folder that is ready is not written, so that many shards can start at once.
     """
@@ -109,13 +109,13 @@ def _prepare(run: Run, replications: int | Mapping[str, int]) -> tuple[Store, li
         before = store.manifest["methods"]
         rows, todo = run.match(store, replications, [])
         if rows == stored and before == store.manifest["methods"]:
-            return store, rows, todo
+            return store, todo
     check_possible(run.study.conditions())
     with locked(run.folder, patience=PATIENCE):
         store = _checked(run.folder)
         rows, todo = run.match(store, replications, [])
         _write(run, store, rows, todo)
-    return store, rows, todo
+    return store, todo
 
 
 def _write(run: Run, store: Store, rows: Sequence[StoredCondition], todo: Sequence[Job]) -> None:

@@ -20,6 +20,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..spec.estimand import Estimand
+from ..spec.estimands import study_estimands
+from ..spec.formula import parse_formula
+from ..spec.model import Method
 from .files import RefusedError, StorageError, clear_leftovers, make_folder, read_plain, write_whole
 from .lock import locked
 from .manifest import SCHEMA_VERSION, read_manifest, write_manifest
@@ -74,6 +78,10 @@ class StoredCondition:
     stated: Mapping[str, str | float] = field(default_factory=dict)
     stopped: str = ""
     stop_key: str = ""
+
+    def estimands(self, methods: Sequence[Method]) -> dict[str, Estimand]:
+        """What each name stands for that a study with these methods has measures of."""
+        return study_estimands(parse_formula(str(self.spec["truth.formula"])), methods)
 
 
 class Store:

@@ -19,7 +19,8 @@ from ..run.solve import Solution, Solved, solve
 from ..run.store import Store
 from ..spec.axes import SHORT_NAMES, SIZE_KINDS, setting
 from ..spec.cost import parse_cost
-from ..spec.estimands import estimands, find_estimand
+from ..spec.estimand import find_estimand
+from ..spec.estimands import study_estimands
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Condition, Method
 from ..spec.problems import StudyError, nearest
@@ -198,18 +199,17 @@ def _target(condition: Condition, methods: Sequence[Method], options: Options) -
 def _estimands(
     condition: Condition, methods: Sequence[Method], method: Method, options: Options, measure: str
 ) -> tuple[str, ...]:
-    contrasts = tuple(dict.fromkeys(c for m in methods for c in m.contrasts))
-    known = list(estimands(condition, tuple(m.formula for m in methods), contrasts))
+    known = study_estimands(condition.truth.formula, methods)
     tested = [*(t for t in method.formula.fixed if t != INTERCEPT), *(c.name for c in method.contrasts)]
     if method.tests_ratio and measure == "power":
-        tested = [tested_estimand(method)]
+        tested = [tested_estimand(method).name]
     if not options.estimand:
         if not tested or (len(tested) > 1 and measure != "joint power"):
             raise StudyError([f"--estimand: is missing; add one of {', '.join(tested or known)}"])
         return tuple(tested)
     found = []
     for name in options.estimand:
-        own = find_estimand([*known, *(c.name for c in contrasts), *tested], name)
+        own = find_estimand(known, name)
         if own is None:
             _refuse("--estimand", name, f"the study has {', '.join(known)}; {nearest(name, known)}")
         if own not in found:

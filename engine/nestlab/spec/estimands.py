@@ -10,7 +10,6 @@ mean over clusters.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,14 +17,30 @@ import numpy as np
 
 from .centred import centred_columns, centred_values
 from .contrasts import true_contrast
-from .formula import canonical_term, find_term, same_term
-from .model import INTERCEPT, Condition, Contrast, Formula, Truth
+from .estimand import Estimand, distinct, listed, random_part
+from .formula import canonical_term, find_term
+from .inference import tested_estimand
+from .model import INTERCEPT, Condition, Contrast, Formula, Method, Truth
 from .uncertain import DrawnTruth, drawn_truth, drawn_values, prior_names
 
-__all__ = ["drawn_estimands", "estimands", "find_estimand", "is_derived", "varying_estimands"]
+__all__ = ["drawn_estimands", "estimands", "study_estimands", "varying_estimands"]
 
 #: Draws by which it is seen what varies.
 _PROBES = 4
+
+
+def study_estimands(truth: Formula, methods: Sequence[Method]) -> dict[str, Estimand]:
+    """All that a study has measures of, by name and in order: the estimands, and what likelihood ratio tests test.
+
+    >>> from .formula import parse_formula
+    >>> formula = parse_formula("y ~ x + (1 | g)")
+    >>> list(study_estimands(formula, [Method("m", formula, compare=parse_formula("y ~ 1"), reml=False)]))[-2:]
+    ['icc', 'x, var:g:Intercept']
+    """
+    contrasts = tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
+    found = listed([truth, *(method.formula for method in methods)], contrasts)
+    tested = [tested_estimand(method) for method in methods if method.tests_ratio]
+    return found | {each.name: each for each in tested if each.name not in found}
 
 
 def estimands(
@@ -44,8 +59,9 @@ def drawn_estimands(
     truths: DrawnTruth, method_formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()
 ) -> dict[str, Any]:
     """The same of each replicate, (R,) or a number where no draw can change it, without the derived ones."""
-    found = _values(truths, method_formulas, contrasts)
-    return {name: value for name, value in found.items() if not is_derived(name)}
+    contrasts = tuple(contrasts)
+    found, known = _values(truths, method_formulas, contrasts), listed([truths.formula, *method_formulas], contrasts)
+    return {name: value for name, value in found.items() if not known[name].derived}
 
 
 def varying_estimands(
@@ -63,14 +79,12 @@ def _values(
     truth: Truth | DrawnTruth, method_formulas: Sequence[Formula], contrasts: Iterable[Contrast]
 ) -> dict[str, Any]:
     formulas = [truth.formula, *method_formulas]
-    group = truth.formula.group or next((formula.group for formula in formulas if formula.random), "")
-    columns = _distinct(column for formula in formulas for column in formula.random_columns)
-    couples = _couples(formulas, columns)
+    group, columns, couples = random_part(formulas)
     alike = centred_columns(truth.formula, method_formulas)
     variances = {column: _covariance(truth, alike, column, column) for column in columns}
     covariances = {(a, b): _covariance(truth, alike, a, b) for a, b in couples}
     residual = truth.residual_variance
-    fixed = _distinct(term for formula in formulas for term in formula.fixed)
+    fixed = distinct(term for formula in formulas for term in formula.fixed)
     other = centred_values(truth.formula, lambda term: _fixed(truth, term), method_formulas)
     values: dict[str, Any] = {term: other.get(canonical_term(term), _fixed(truth, term)) for term in fixed}
     values |= {contrast.name: true_contrast(contrast, truth, values) for contrast in contrasts}
@@ -86,54 +100,6 @@ def _values(
     if INTERCEPT in variances:
         values["icc"] = variances[INTERCEPT] / (variances[INTERCEPT] + residual)
     return values
-
-
-def is_derived(name: str) -> bool:
-    """Whether an estimand is computed from others and not stored.
-
-    >>> is_derived("icc"), is_derived("sd:residual"), is_derived("var:residual"), is_derived("x:z")
-    (True, True, False, False)
-    """
-    return name == "icc" or name.startswith(("sd:", "cor:"))
-
-
-def find_estimand(names: Iterable[str], name: str) -> str | None:
-    """The one of `names` that `name` means ("z:x" is "x:z"), or None.
-
-    >>> find_estimand(["x:z", "cov:g:Intercept:x"], "cov:g:x:Intercept")
-    'cov:g:Intercept:x'
-    """
-    names = list(names)
-    if name in names:
-        return name
-    head, _, rest = name.partition(":")
-    if head not in ("var", "sd", "cov", "cor"):
-        return next((n for n in names if not n.startswith(_PREFIXES) and same_term(n, name)), None)
-    group, _, columns = rest.partition(":")
-    alike = (n for n in names if n.startswith(f"{head}:{group}:"))
-    return next((n for n in alike if same_term(n.split(":", 2)[2], columns)), None)
-
-
-_PREFIXES = ("var:", "sd:", "cov:", "cor:")
-
-
-def _distinct(terms: Iterable[str]) -> list[str]:
-    """Each term once, by the name it has first."""
-    found: dict[str, str] = {}
-    for term in terms:
-        found.setdefault(canonical_term(term), term)
-    return list(found.values())
-
-
-def _couples(formulas: Iterable[Formula], columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of columns that share a random term of some formula, named and ordered as in `columns`."""
-    found: dict[tuple[int, int], tuple[str, str]] = {}
-    for formula in formulas:
-        for term in formula.random:
-            places = sorted(columns.index(find_term(columns, column) or "") for column in term.columns)
-            for i, j in itertools.combinations(places, 2):
-                found.setdefault((i, j), (columns[i], columns[j]))
-    return list(found.values())
 
 
 def _fixed(truth: Truth | DrawnTruth, term: str) -> Any:

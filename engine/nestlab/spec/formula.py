@@ -49,7 +49,8 @@ _TOKEN = re.compile(
 _VARIABLE = re.compile(r"\b(?:within|between|center)\s*\(\s*[^\W\d_]\w*\s*\)|(?<![\w.])[^\W\d_]\w*\[[\w-]+\]")
 _CALL = re.compile(r"(?P<name>[^\W\d][\w.]*)\s*\(")
 _RANDOM = _Token("name", "( | )")
-_RESERVED = {INTERCEPT, "True", "False", "None"}
+#: Words that no variable may be called.
+WORDS = (INTERCEPT, "True", "False", "None")
 _ALLOWED = "a formula may hold names, 0, 1, +, - 1, *, :, parentheses and random terms such as (1 + x | g)"
 
 
@@ -234,7 +235,7 @@ def _tokens(text: str) -> list[_Token]:
             raise _RefusedError(f"powers ({found}) are not possible; write products out, x*z for (x + z){found}2")
         if found == "/":
             raise _RefusedError('nesting ("/") is not possible; write x/z as x + x:z')
-        if found in _RESERVED:
+        if found in WORDS:
             raise _RefusedError(f"{found} is reserved; write 1 for the intercept or rename the variable")
         tokens.append(_Token(kind, found))
     return tokens
