@@ -358,11 +358,19 @@ def test_the_answer_of_solve_comes_first(folder: Path, tmp_path: Path) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
     manifest["solve"] = {"sentence": "For power 0.8 <of arm> 23 clusters are enough.", "solution": 23}
     (copied / "manifest.json").write_text(json.dumps(manifest))
-    (copied / "solve.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    answer = {
+        "target": {"power": 0.8}, "estimand": "arm", "method": "reml", "over": "clusters", "solution": 23, "interval": [21, 25],
+        "reached": True, "sure": True, "best": 23, "at_best": None, "scale": "sqrt", "replications": 1000,
+        "tried": [
+            {"clusters": J, "value": value, "mcse": 0.02, "n": 500, "missing": 0, "condition": k}
+            for k, (J, value) in enumerate([(8, 0.4), (40, 0.9)])
+        ],
+    }  # fmt: skip
+    (copied / "solve.json").write_text(json.dumps(answer))
     results = nl.Results(copied)
     assert findings(Material.read(results))[0].text == manifest["solve"]["sentence"]
     text = results.report().read_text()
-    figure = base64.b64encode((copied / "solve.svg").read_bytes()).decode()
+    figure = "<figcaption>The search of nestlab solve: the designs tried, and the answer with its interval</figcaption>"
     assert text.index("23 clusters are enough") < text.index(figure) < text.index("<h3>Power</h3>")
     assert text.count(figure) == 1
     assert "&lt;of arm&gt;" in text
