@@ -35,6 +35,7 @@ from nestlab.show.report.material import Material, Section, Table, _distinct, le
 from nestlab.show.report.payload import in_script, table_payload
 from nestlab.show.report.provenance import provenance_section
 from nestlab.show.summary import value_with_mcse
+from nestlab.spec.study import StudyFile
 
 EVIL = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1"> & \'two\' "arms" \u2028 été'
 ARMS: dict[str, Any] = {
@@ -281,7 +282,15 @@ def test_departures_are_those_of_an_exact_binomial_test() -> None:
     assert 0 < chance <= 0.05
 
 
+def with_joint_test(material: Material) -> Material:
+    """The material of a study that also has a likelihood ratio test of arm and the variance between schools."""
+    ratio = {"name": "lrt", "reml": False, "df": "z", "compare": "y ~ 1", "reference": "bootstrap"}
+    study = StudyFile.from_dict(copy.deepcopy(ARMS) | {"method": [*ARMS["method"], ratio]})
+    return replace(material, study=study)
+
+
 def test_effect_kind_of_every_test(material: Material) -> None:
+    material = with_joint_test(material)
     # arm = 0 in condition 0, 1.2 in condition 1; margins: -0.2, and -1.2 to 1.2
     expected = {
         "arm": ("null", "effect"),
@@ -289,7 +298,7 @@ def test_effect_kind_of_every_test(material: Material) -> None:
         "no worse": ("effect", "effect"),
         "alike": ("effect", "null"),
         "all": ("effect", "effect"),
-        "arm, Intercept": ("effect", "effect"),
+        "arm, var:school:Intercept": ("effect", "effect"),
         "nothing": ("unknown", "unknown"),
     }
     assert {name: (effect_kind(material, 0, name), effect_kind(material, 1, name)) for name in expected} == expected
@@ -298,11 +307,17 @@ def test_effect_kind_of_every_test(material: Material) -> None:
 def test_effect_kind_beyond_the_null(material: Material) -> None:
     low = replace(
         material.conditions[0],
-        truth={**material.conditions[0].truth, "no worse": -0.5, "alike": -2.0, "Intercept": 0.0},
+        truth={
+            **material.conditions[0].truth,
+            "no worse": -0.5,
+            "alike": -2.0,
+            "Intercept": 0.0,
+            "var:school:Intercept": 0.0,
+        },
     )
-    some = replace(material, conditions=(low, *material.conditions[1:]))
-    kinds = {name: effect_kind(some, 0, name) for name in ("no worse", "alike", "all", "arm, Intercept")}
-    assert kinds == {"no worse": "beyond", "alike": "beyond", "all": "null", "arm, Intercept": "null"}
+    some = replace(with_joint_test(material), conditions=(low, *material.conditions[1:]))
+    kinds = {name: effect_kind(some, 0, name) for name in ("no worse", "alike", "all", "arm, var:school:Intercept")}
+    assert kinds == {"no worse": "beyond", "alike": "beyond", "all": "null", "arm, var:school:Intercept": "null"}
 
 
 def test_a_truth_without_a_single_value_has_no_power_against_it(material: Material) -> None:
@@ -320,8 +335,14 @@ def test_a_truth_drawn_from_a_prior_is_neither_null_nor_fixed(material: Material
         replace(c, spec={**c.spec, "prior.truth.fixed.arm": "normal(0, 0.2)"}) for c in material.conditions[:2]
     )
     some = replace(material, conditions=(*drawn, *material.conditions[2:]))
-    kinds = {name: effect_kind(some, 0, name) for name in ("arm", "no worse", "all", "arm, Intercept", "Intercept")}
-    assert kinds == dict.fromkeys(("arm", "no worse", "all", "arm, Intercept"), "unknown") | {"Intercept": "effect"}
+    joint = with_joint_test(some)
+    kinds = {
+        name: effect_kind(joint, 0, name)
+        for name in ("arm", "no worse", "all", "arm, var:school:Intercept", "Intercept")
+    }
+    assert kinds == dict.fromkeys(("arm", "no worse", "all", "arm, var:school:Intercept"), "unknown") | {
+        "Intercept": "effect"
+    }
     lead = "arm (truth 1.2; truth drawn from normal(0, 0.2), power averaged over it), reml/z"
     assert next(f.lead for f in findings(some) if f.topic == "Power") == lead
     assert "Each replicate draws its own truth: truth.fixed.arm from normal(0, 0.2)." in words(

@@ -22,7 +22,9 @@ def drawn_by(stored: StoredCondition, estimand: str, methods: Sequence[Method]) 
     """The priors behind an estimand's true value in a condition, as text: "normal(0.5, 0.2)"; none where it is fixed."""
     known = stored.estimands(methods)
     contrast = next((c for method in methods for c in method.contrasts if c.name == estimand), None)
-    each = known[estimand]
+    each = known.get(estimand)
+    if each is None:
+        return []
     parts = [known.get(part, each) for part in each.columns] if each.kind == "test" else [each]
     texts = []
     for axis, text in priors_of(stored).items():

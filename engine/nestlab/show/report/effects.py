@@ -37,6 +37,8 @@ def effect_kind(material: Material, condition: int, estimand: str) -> str:
     if estimand in contrasts:
         return _contrast_kind(contrasts[estimand], truth)
     known = stored.estimands(material.methods)
+    if estimand not in known:
+        return "unknown"
     parts = known[estimand].columns if known[estimand].kind == "test" else [estimand]
     values = [truth.get(find_estimand(known, part) or part) for part in parts]
     if any(value is None or not np.isfinite(value) for value in values):
