@@ -47,7 +47,8 @@ def package(tmp_path: Path) -> Path:
     for folder in (root, root / "fit", root / "fit" / "inner", root / "simulate"):
         folder.mkdir()
         (folder / "__init__.py").write_text("")
-    shutil.copy(str(module.__file__), root / "simulate" / "compiled.py")
+    for name in ("compiled.py", "compiling.py"):
+        shutil.copy(Path(str(module.__file__)).with_name(name), root / "simulate" / name)
     (root / "fit" / "main.py").write_text(MAIN)
     (root / "fit" / "inner" / "helpers.py").write_text(HELPERS)
     (root / "simulate" / "constants.py").write_text("FACTOR = 2\n")

@@ -15,7 +15,6 @@ from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.paths import path_line
 from ..spec.study import StudyFile
-from .block import compile_condition
 from .differences import Names, compare_methods
 from .early import used
 from .failures import Said, count_failures, failures_of, what_was_said
@@ -244,6 +243,8 @@ class StoredResults:
         keys = {row.number: row.data_key for row in self._active()}
         if condition not in keys:
             raise KeyError(f"condition {condition}: the study has {', '.join(map(str, keys))}")
+        from .block import compile_condition  # brings the compiler
+
         found = next(c for c in self._study.conditions() if data_key(c) == keys[condition])
         return compile_condition(found, self._study.methods()).frame(replicate, truth=truth)
 

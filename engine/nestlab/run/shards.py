@@ -33,7 +33,7 @@ from .shard_files import entry_path, take_entries
 from .shard_lock import PATIENCE, hold_shard, plan_digest, wait_for_shards
 from .store import Store, StoredCondition
 from .summarise import Summaries
-from .workers import Progress, Quiet, Work
+from .telling import Progress, Quiet
 
 __all__ = ["Merged", "Planned", "merge_shards", "plan_shards", "run_shard"]
 
@@ -65,12 +65,10 @@ def run_shard(
             path=entry_path(folder, shard, started), more={"shard": str(shard), **(more or {})},
         )  # fmt: skip
         log.write()
-        work = Work(
-            store, methods, run.schema(), jobs, progress, log.tick, lambda number: True, run.code, meter=log.meter
-        )
         progress.start(log.fits, len(own))
         try:
-            work.run(tasks)
+            if tasks:
+                run.work(store, log.tick, lambda number: True, log.meter)(tasks)
             log.close(())
         except BaseException as error:
             log.abandon(error)

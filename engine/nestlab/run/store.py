@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ..spec.estimand import Estimand
@@ -41,6 +40,9 @@ from .parquet import (
 )
 from .parts import Part, missing_ranges, named_range, part_name, tally
 from .shard_lock import SHARDS, refuse_shards
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Part",
@@ -286,6 +288,8 @@ class Store:
         """
         table = self._read_table(condition, result_key, replications)
         if table is None:
+            import pandas as pd  # takes longer to import than most commands need
+
             return pd.DataFrame()
         frame: pd.DataFrame = table.to_pandas()
         return frame[frame["replicate"] < replications]

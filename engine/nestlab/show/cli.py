@@ -60,8 +60,7 @@ def _exit_codes(*, interrupted: str = _KEPT) -> Iterator[None]:
     from ..run.cluster import ClusterError
     from ..run.files import RefusedError, StorageError
     from ..spec.formula import FormulaError
-    from ..spec.matrices import DataError
-    from ..spec.problems import StudyError
+    from ..spec.problems import DataError, StudyError
 
     try:
         yield

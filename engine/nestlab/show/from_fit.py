@@ -14,8 +14,9 @@ from ..fit.single import Fit, fit
 from ..spec.columns import TOKEN, plain
 from ..spec.estimand import RESERVED
 from ..spec.formula import FormulaError, parse_formula
-from ..spec.matrices import DataError, model_matrices
+from ..spec.matrices import model_matrices
 from ..spec.model import Formula, term_variables
+from ..spec.problems import DataError
 from .pilot_predictors import PilotPredictor, describe_predictors
 
 __all__ = ["Estimate", "Pilot", "read_pilot"]

@@ -17,7 +17,10 @@ from typing import Any
 
 import llvmlite
 from numba import njit
+from numba.core import event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+from .compiling import compiling
 
 __all__ = ["ROOMS", "compiled", "source_digest"]
 
@@ -34,6 +37,16 @@ def source_digest() -> str:
         content = source.read_bytes()
         digest.update(f"\0{source.relative_to(package).as_posix()}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
+
+
+class _Listener(event.Listener):
+    def on_start(self, event: Any) -> None:
+        compiling()
+
+    def on_end(self, event: Any) -> None: ...
+
+
+event.register("numba:compile", _Listener())  # type: ignore[no-untyped-call]
 
 
 class _SourceCache(FunctionCache):

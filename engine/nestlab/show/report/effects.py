@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import bdtr, bdtrc
+import scipy
 
 from ...run.store import StoredCondition
 from ...spec.estimand import find_estimand
@@ -89,6 +89,6 @@ def departures(rows: pd.DataFrame, nominal: float) -> Any:
     two-sided binomial test at 5 %."""
     n = rows["n"].to_numpy(dtype=np.int64)
     k = np.round(rows["value"].to_numpy(dtype=float) * n)
-    below = bdtr(k, n, nominal) <= 0.025
-    above = np.where(k > 0, bdtrc(k - 1, n, nominal), 1.0) <= 0.025
+    below = scipy.special.bdtr(k, n, nominal) <= 0.025
+    above = np.where(k > 0, scipy.special.bdtrc(k - 1, n, nominal), 1.0) <= 0.025
     return above.astype(int) - below.astype(int)

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
-from ...measure.intervals import tango
+from ...measure.intervals import Z, tango
 from ..summary import ends_text, value_with_mcse
 from .effects import departures, effect_kind, tests_of
 from .material import Material, at, largest, levels_text, plural, span
@@ -23,7 +22,6 @@ from .powers import power_text, truth_text
 __all__ = ["Finding", "findings"]
 
 #: 1.96: a bias farther from 0 than this many MCSEs departs from it.
-Z = float(ndtri(0.975))
 #: MCSE of a gain in precision, in percent, below which the two methods' estimates differ by rounding.
 ROUNDING = 1e-6
 _GROUPS = {False: "fixed effects and contrasts", True: "variances and what derives from them"}
