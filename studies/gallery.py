@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfile
 
 import data_answers
 import df_methods_figure
@@ -20,8 +19,8 @@ from matplotlib.figure import Figure
 from numbers_of import Numbers, shown
 
 import nestlab as nl
+from nestlab.show.answer import sentence
 from nestlab.show.plots import draw, rates_by, save
-from nestlab.show.solve_command import sentence
 from nestlab.show.summary import value_with_mcse
 
 HERE = Path(__file__).parent
@@ -275,7 +274,7 @@ def solve_section(folder: Path, results: Path) -> list[str]:
     cheapest = plan.solve(
         over=["clusters", "cluster_size"], power=0.8, estimand="arm", cost=COST, out=results / "solve_cost"
     )
-    copyfile(results / "solve_schools" / "solve.svg", folder / "solve.svg")
+    save(draw(nl.Results(results / "solve_schools"), "solve"), folder / "solve.svg")
     command = "nestlab solve studies/how_many_schools.toml --power 0.8 --estimand arm --over clusters"
     lines = [
         f"## {SOLVE}",

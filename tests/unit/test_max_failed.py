@@ -17,7 +17,7 @@ from nestlab.fit.status import Status
 from nestlab.measure.intervals import wilson
 from nestlab.run.early import LEVEL, end_of
 from nestlab.run.parts import CHECKPOINTS, Part, tally
-from nestlab.run.workers import Quiet
+from nestlab.run.telling import Quiet
 from nestlab.show.cli import app
 
 #: A predictor that cannot be told from the intercept in double precision: such fits are rank deficient.

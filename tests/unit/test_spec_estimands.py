@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from nestlab.spec.estimands import find_estimand, is_derived
+from nestlab.spec.estimand import find_estimand, listed
 from nestlab.spec.formula import parse_formula
-from nestlab.spec.model import Condition, Layout, Truth
+from nestlab.spec.model import Condition, Contrast, Layout, Truth
 from nestlab.spec.truths import named_values
 
 
@@ -39,7 +39,7 @@ def test_estimands_in_order_with_true_values() -> None:
 
 
 def test_stored_before_derived() -> None:
-    derived = [is_derived(name) for name in named_values(SLOPE.truth, [])]
+    derived = [each.derived for each in listed([SLOPE.truth.formula]).values()]
     assert derived == sorted(derived)
     assert derived.count(True) == 5
 
@@ -104,5 +104,28 @@ def test_three_columns_pair_in_lme4_s_order() -> None:
     ],
 )
 def test_find_estimand(asked: str, found: str | None) -> None:
-    names = named_values(SLOPE.truth, [parse_formula("y ~ x*z + (1 + x | g)")])
-    assert find_estimand(names, asked) == found
+    assert find_estimand(listed([SLOPE.truth.formula, parse_formula("y ~ x*z + (1 + x | g)")]), asked) == found
+
+
+@pytest.mark.parametrize(
+    "formulas",
+    [
+        ["y ~ x + (1 + x | g)"],
+        ["y ~ x", "y ~ z:x + (1 + x | g)", "y ~ x:z + w + (1 | g) + (0 + w | g)"],
+        ["y ~ iccx + (0 + iccx | var)", "y ~ iccx + (1 | var)"],
+        ["y ~ x", "y ~ x"],
+    ],
+)
+def test_estimands_are_listed_as_they_have_values(formulas: list[str]) -> None:
+    read = [parse_formula(text) for text in formulas]
+    truth = Truth(
+        read[0],
+        (0.0,) * len(read[0].fixed),
+        tuple((0.0,) * q for q in [len(read[0].random_columns)] * len(read[0].random_columns)),
+        1.0,
+    )
+    contrasts = (Contrast("sd", ((("Intercept", 1.0),),)), Contrast("icc x", ((("Intercept", 2.0),),)))
+    values = named_values(truth, read[1:], contrasts)
+    assert list(values) == list(listed(read, contrasts))
+    assert all(name == each.name for name, each in listed(read, contrasts).items())
+    assert listed(read, contrasts)["sd"].kind == listed(read, contrasts)["icc x"].kind == "contrast"

@@ -23,7 +23,7 @@ from nestlab.run.state import read_state
 from nestlab.run.stopped import stopping_lines
 from nestlab.run.stopping import half_width, judge, precision
 from nestlab.run.store import Store, StoredCondition
-from nestlab.run.workers import Quiet
+from nestlab.run.telling import Quiet
 from nestlab.show.cli import app
 from nestlab.show.solve_command import Options, solve_study
 from nestlab.spec import stopping

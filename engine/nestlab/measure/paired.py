@@ -32,10 +32,9 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from .influence import Functional, of_errors, of_estimates, of_intervals, of_precision, of_rejections, share
-from .intervals import tango
+from .intervals import Z, tango
 from .measures import standard_error
 from .performance import MEASURES, Run, Target, aligned, at
 from .results import MethodResults
@@ -45,7 +44,6 @@ __all__ = ["COLUMNS", "COMPARED", "WHOLE", "Difference", "as_table", "compare", 
 Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 NAN = math.nan
-Z = float(ndtri(0.975))
 #: A difference and an MCSE that are both below this share of the unpaired MCSE are rounding.
 ROUNDING = 1e-6
 

@@ -27,10 +27,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, get_args
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from .assurance import SPREAD, Drawn, power_spread
@@ -48,6 +47,9 @@ from .measures import (
     relative_precision,
 )
 from .results import Estimates, MethodResults
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "BOUNDED", "COLUMNS", "MEASURES", "SUBSETS", "Estimates", "MethodResults", "Row", "Run", "Target", "aligned", "as_table",
@@ -333,6 +335,8 @@ def at(mask: Mask, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
 
 def as_table(rows: Sequence[Row]) -> pd.DataFrame:
     """A data frame of rows, with the limits and bounds of proportions."""
+    import pandas as pd  # takes longer to import than the rest of a command that makes no table
+
     measured = [row.measured for row in rows]
     value, mcse, successes = (
         np.array([getattr(m, column) for m in measured], dtype=np.float64) for column in ("value", "mcse", "successes")

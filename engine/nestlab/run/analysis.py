@@ -24,6 +24,7 @@ from ..simulate.gram import Draw, Gram, respond
 from ..simulate.layout import Design
 from ..simulate.streams import null_generator, resampling_generator
 from ..spec.comparison import Comparison, compare
+from ..spec.estimand import RESIDUAL, Estimand, listed
 from ..spec.inference import tested_estimand
 from ..spec.model import Method
 from .columns import Columns, hypotheses_of, inference_columns, study_names
@@ -66,6 +67,11 @@ class Analysis:
         """The method's fixed effects as the study calls them."""
         return study_names(self.design.condition.truth.formula.fixed, self.plan.formula.fixed)
 
+    @cached_property
+    def estimands(self) -> dict[str, Estimand]:
+        """All that the method estimates, by the names of its own formula."""
+        return listed([self.plan.formula])
+
     def gram(self, draw: Draw, plan: Plan | None = None) -> Gram:
         """The sufficient statistics of a block as the method, or another plan, sees them."""
         plan = self.plan if plan is None else plan
@@ -86,7 +92,7 @@ class Analysis:
         if self.method.tests_ratio:
             p = self.ratio_test(draw, gram, fits, block, first, last)
             unfinished[np.isnan(p)] = InferenceStatus.no_test
-            columns[f"p.{tested_estimand(self.method)}"] = p
+            columns[f"p.{tested_estimand(self.method).name}"] = p
         for suffix in self.method.suffixes:
             status = columns[f"inference{suffix}"]
             status[:] = np.where(status == InferenceStatus.ok, unfinished, status)
@@ -180,8 +186,9 @@ class Analysis:
         ]
         columns = Columns()
         for name in found[0].lower:
-            fixed = name in self.plan.formula.fixed
-            if not name.startswith("sd:") and (method.intervals if fixed else method.variance_intervals) == "bootstrap":
+            fixed = self.estimands[name].kind == "fixed"
+            wanted = method.intervals if fixed else method.variance_intervals
+            if self.estimands[name].kind != "sd" and wanted == "bootstrap":
                 place = self.names[self.plan.formula.fixed.index(name)] if fixed else name
                 ends = (np.array([getattr(each, end)[name] for each in found]) for end in ("lower", "upper"))
                 self._put(columns, place, *ends)
@@ -191,21 +198,22 @@ class Analysis:
         columns[f"lower.{name}"], columns[f"upper.{name}"] = lower, upper
 
     def _named(self, kind: str, a: int, b: int) -> str:
-        """The estimand of random columns a and b."""
+        """The name of the estimand of random columns a and b."""
         if kind == "residual":
-            return "var:residual"
+            return RESIDUAL.name
         columns, group = self.plan.formula.random_columns, self.plan.formula.group
-        return ":".join([kind, group, *(columns[k] for k in sorted({a, b}))])
+        return Estimand(kind, group, tuple(columns[k] for k in sorted({a, b}))).name  # type: ignore[arg-type]
 
     def _lacks_a_limit(self, fits: Fits, intervals: Columns) -> NDArray[np.bool_]:
         """Whether a limit is missing where the estimate is not: a correlation is undefined where a variance is 0."""
         missing = np.zeros(len(fits.status), dtype=bool)
         q = len(self.plan.blocks)
+        correlations = {name for name, each in self.estimands.items() if each.kind == "cor"}
         variances = fits.varcomp[:, [k for k, (i, j) in enumerate(pairs(q)) if i == j]]
         for name, values in intervals.items():
             if name.startswith(("lower.", "upper.")):
                 lost = np.isnan(values)
-                if name[6:].startswith("cor:"):
+                if name[6:] in correlations:
                     lost &= (variances > 0).all(axis=1)
                 missing |= lost
         return missing

@@ -12,6 +12,7 @@ from ..measure.collect import collect
 from ..measure.sums import LEAF, Sums, merge
 from ..simulate.centres import centres_of
 from ..simulate.priors import draw_truths
+from ..spec.estimands import study_estimands
 from ..spec.truths import true_values
 from .block import Columns, CompiledCondition
 from .columns import every_column, truth_columns
@@ -39,10 +40,10 @@ class Reduction:
     def __init__(self, compiled: CompiledCondition, first: int) -> None:
         self._compiled, self._methods = compiled, compiled.methods
         self._truths = true_values(compiled.condition, self._methods, centres_of(compiled.condition))
-        self._names = list(self._truths.shared)
+        self._estimands = study_estimands(compiled.condition.truth.formula, self._methods)
         self._own = self._own_truths()
         #: As in a part of replicates, a number that a method does not make is absent, not unknown.
-        self._numbers = [name for name in every_column(self._names, self._methods) if name.startswith(_NUMBERS)]
+        self._numbers = [name for name in every_column(self._estimands, self._methods) if name.startswith(_NUMBERS)]
         self._first, self._waiting = first, 0
         self._parts: list[list[tuple[Fits, Columns]]] = [[] for _ in self._methods]
         self._counts: list[dict[str, dict[str, Any]]] = [{} for _ in self._methods]
@@ -58,7 +59,7 @@ class Reduction:
         for method in self._methods:
             columns = truth_columns(drawn, compiled.varying, truths.of(method.name))
             columns["replicate"] = np.arange(compiled.condition.block_size)
-            columns |= derive_truths(columns, self._truths.of(method.name))
+            columns |= derive_truths(columns, self._truths.of(method.name), self._estimands)
             names |= {name.removeprefix("true.") for name in columns if name.startswith("true.")}
         return frozenset(names)
 
@@ -75,9 +76,9 @@ class Reduction:
             columns = self._compiled.joined(m, self._first, self._parts[m])
             columns = dict.fromkeys(self._numbers, np.full(self._waiting, np.nan)) | columns
             _add_counts(self._counts[m], tally(columns))
-            columns |= derive_truths(columns, self._truths.of(method.name), own=self._own)
-            columns |= derive(columns, self._names)
-            results += method_results(columns, method, self._truths, own=self._own)
+            columns |= derive_truths(columns, self._truths.of(method.name), self._estimands, own=self._own)
+            columns |= derive(columns, self._estimands.values())
+            results += method_results(columns, method, self._estimands, self._truths, own=self._own)
             self._parts[m].clear()
         found = collect(results, self._truths.shared)
         self._sums = found if self._sums is None else merge([self._sums, found])

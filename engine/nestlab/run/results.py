@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 
 from ..measure.summed import UNAVAILABLE
+from ..spec.estimand import Estimand
+from ..spec.estimands import method_estimands, study_estimands
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from ..spec.truths import TrueValues
-from .block import compile_condition
 from .differences import Names, compare_methods
 from .early import used
 from .failures import Said, count_failures, failures_of, what_was_said
@@ -22,7 +23,7 @@ from .folder import no_results, stored_study
 from .observed import observed_counts
 from .stopped import MET, stopping_lines
 from .store import Store, StoredCondition, missing_ranges
-from .summarise import Summaries, derive, derive_truths, method_estimands
+from .summarise import Summaries, derive, derive_truths
 from .sums import no_replicates
 
 __all__ = ["StoredResults"]
@@ -70,6 +71,11 @@ class StoredResults:
     def factors(self) -> list[str]:
         """The names of the grid's axes, in their order."""
         return list(dict.fromkeys(name for row in self._active() for name in row.factors))
+
+    @property
+    def estimands(self) -> dict[str, Estimand]:
+        """What each name in the summary stands for."""
+        return study_estimands(self._study.conditions()[0].truth.formula, self._study.methods())
 
     @property
     def path_line(self) -> str:
@@ -139,7 +145,7 @@ class StoredResults:
             (row.number, method.name, name, row.truths.of(method.name)[name], *_told(row, method, name))
             for row in self._active()
             for method in self._study.methods()
-            for name in method_estimands(method, row.names)
+            for name in method_estimands(method, self.estimands)
         ]
         return pd.DataFrame(rows, columns=["condition", "method", "estimand", "value", "meaning", "unknown"])
 
@@ -266,6 +272,8 @@ class StoredResults:
         keys = {row.number: row.data_key for row in self._active()}
         if condition not in keys:
             raise KeyError(f"condition {condition}: the study has {', '.join(map(str, keys))}")
+        from .block import compile_condition  # brings the compiler
+
         found = next(c for c in self._study.conditions() if data_key(c) == keys[condition])
         return compile_condition(found, self._study.methods()).frame(replicate, truth=truth)
 
@@ -277,7 +285,8 @@ class StoredResults:
             return frame
         estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
         truths = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith(("true.", "replicate"))}
-        added = derive(estimates, row.names) | derive_truths(truths, row.truths.of(method.name))
+        known = self.estimands
+        added = derive(estimates, known.values()) | derive_truths(truths, row.truths.of(method.name), known)
         frame = frame.assign(**added, method=method.name)
         frame = frame.rename(columns={name: f"observed.{name}" for name in row.factors if name in frame.columns})
         for position, (name, value) in enumerate(row.factors.items(), start=1):

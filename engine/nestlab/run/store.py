@@ -15,12 +15,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from ..spec.estimand import Estimand
+from ..spec.estimands import study_estimands
+from ..spec.formula import parse_formula
+from ..spec.model import Method
 from ..spec.truths import TrueValues
 from .files import RefusedError, StorageError, clear_leftovers, make_folder, read_plain, write_whole
 from .lock import locked
@@ -39,6 +42,9 @@ from .parquet import (
 )
 from .parts import Part, missing_ranges, named_range, part_name, tally
 from .shard_lock import SHARDS, refuse_shards
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Part",
@@ -78,14 +84,13 @@ class StoredCondition:
     stop_key: str = ""
 
     @property
-    def names(self) -> list[str]:
-        """All estimands, with a true value or without."""
-        return list(self.truths.shared)
-
-    @property
     def truth(self) -> dict[str, float]:
         """The true values that methods share, by estimand, where they are known."""
         return {name: value for name, value in self.truths.shared.items() if not math.isnan(value)}
+
+    def estimands(self, methods: Sequence[Method]) -> dict[str, Estimand]:
+        """What each name stands for that a study with these methods has measures of."""
+        return study_estimands(parse_formula(str(self.spec["truth.formula"])), methods)
 
 
 class Store:
@@ -253,7 +258,7 @@ class Store:
     def write_conditions(self, conditions: Sequence[StoredCondition], derived: Mapping[int, Mapping[str, Any]]) -> None:
         """Rewrite conditions.parquet; numbers are given once and never change."""
         factors = list(dict.fromkeys(name for c in conditions for name in c.factors))
-        estimands = list(dict.fromkeys(name for c in conditions for name in c.names))
+        estimands = list(dict.fromkeys(name for c in conditions for name in c.truths.shared))
         columns: dict[str, list[Any]] = {
             "condition": [c.number for c in conditions],
             "active": [c.active for c in conditions],
@@ -315,6 +320,8 @@ class Store:
         """
         table = self._read_table(condition, result_key, replications)
         if table is None:
+            import pandas as pd  # takes longer to import than most commands need
+
             return pd.DataFrame()
         frame: pd.DataFrame = table.to_pandas()
         return frame[frame["replicate"] < replications]

@@ -60,8 +60,7 @@ def _exit_codes(*, interrupted: str = _KEPT) -> Iterator[None]:
     from ..run.cluster import ClusterError
     from ..run.files import RefusedError, StorageError
     from ..spec.formula import FormulaError
-    from ..spec.matrices import DataError
-    from ..spec.problems import StudyError
+    from ..spec.problems import DataError, StudyError
 
     try:
         yield
@@ -436,11 +435,13 @@ def new(
 def plot(
     results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
     kind: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="power, coverage, bias, measure, nested-loop, lollipop, zip, heatmap, estimate-se, convergence or methods."
+            help="solve, power, coverage, bias, measure, nested-loop, lollipop, zip, heatmap, estimate-se, convergence or "
+            "methods [default: solve of a search's folder, else power].",
+            show_default=False,
         ),
-    ] = "power",
+    ] = None,
     x: Annotated[str | None, typer.Option(help="Factor along the axis, or method.", show_default=False)] = None,
     color: Annotated[str | None, typer.Option(help="Factor of the colours.", show_default=False)] = None,
     facet: Annotated[str | None, typer.Option(help="Factor of the panels.", show_default=False)] = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..measure.paired import COLUMNS, COMPARED
+from ..spec.estimand import Estimand
 from ..spec.problems import StudyError, show
 from .api import Results
-from .drawn import VARIANCE_LIKE
 from .own_truths import apart_lines
 from .summary import LONGEST_WORD, decimals_of, plain, typer_note, value_with_mcse, words
 
@@ -60,7 +60,7 @@ def compare_command(
     elif form == "json":
         print(json.dumps({"reference": frame.attrs["reference"], "differences": _records(frame)}, indent=1))
     else:
-        shown = frame if estimands else frame[frame["estimand"].isin([_last_tested(frame), ""])]
+        shown = frame if estimands else frame[frame["estimand"].isin([_last_tested(frame, results.estimands), ""])]
         _print(shown)
         Console().print(Text("\n".join([*apart, _choices(results, bool(asked), bool(estimands))])))
     if missing:
@@ -74,10 +74,10 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): None if pd.isna(value) else value for key, value in row.items()} for row in plain_rows]
 
 
-def _last_tested(frame: pd.DataFrame) -> str:
+def _last_tested(frame: pd.DataFrame, known: Mapping[str, Estimand]) -> str:
     """The last effect that both test and have intervals of, or the last effect, or the last estimand."""
     names = [str(e) for e in frame["estimand"].unique() if e]
-    effects = [e for e in names if not (e == "icc" or e.startswith(VARIANCE_LIKE))]
+    effects = [e for e in names if known[e].effect]
     tested, covered = (set(frame.loc[frame["measure"] == m, "estimand"]) for m in ("power", "cover"))
     both = [e for e in effects if e in tested & covered]
     return (both or effects or names or [""])[-1]

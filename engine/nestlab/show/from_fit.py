@@ -12,15 +12,16 @@ import pandas as pd
 from ..fit.read import read_frame
 from ..fit.single import Fit, fit
 from ..spec.columns import TOKEN, plain
+from ..spec.estimand import RESERVED
 from ..spec.formula import FormulaError, parse_formula
-from ..spec.matrices import DataError, model_matrices
+from ..spec.matrices import model_matrices
 from ..spec.model import Formula, term_variables
+from ..spec.problems import DataError
 from .pilot_predictors import PilotPredictor, describe_predictors
 
-__all__ = ["RESERVED", "Estimate", "Pilot", "read_pilot"]
+__all__ = ["Estimate", "Pilot", "read_pilot"]
 
 #: Words that a study takes for its own.
-RESERVED = ("Intercept", "True", "False", "None", "icc", "var", "sd", "cov", "cor")
 
 #: A variance is taken for 0 if its share of y is less than this part of the residual variance.
 _NEGLIGIBLE = 1e-9

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import fdtrc
 
 __all__ = ["PilotPredictor", "describe_predictors"]
 
@@ -121,7 +121,7 @@ def _between(x: Array, groups: NDArray[np.int64]) -> tuple[float, float]:
     N, J = len(x), len(sizes)
     ms_within = float(((x - means[groups]) ** 2).sum()) / (N - J)
     ms_between = float((sizes * (means - x.mean()) ** 2).sum()) / (J - 1)
-    if not ms_within > 0 or float(fdtrc(J - 1, N - J, ms_between / ms_within)) >= _CERTAIN:
+    if not ms_within > 0 or float(scipy.special.fdtrc(J - 1, N - J, ms_between / ms_within)) >= _CERTAIN:
         return float(np.sqrt(ms_within)), 0.0
     size = (N - (sizes**2).sum() / N) / (J - 1)
     between = (ms_between - ms_within) / size

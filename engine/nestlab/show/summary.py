@@ -84,8 +84,8 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     factors = [c for c in results.conditions().columns if not c.startswith("true.") and c != "condition"]
     whole = summary[summary["subset"] == "all"]
     tested, covered = (set(whole.loc[whole["measure"] == m, "estimand"]) for m in ("power", "cover"))
-    variances = ("var:", "cov:")
-    effects = [e for e in whole["estimand"].unique() if e in tested & covered and not e.startswith(variances)]
+    known = results.estimands
+    effects = [e for e in whole["estimand"].unique() if e in tested & covered and known[e].effect]
     users = whole[whole["measure"] == "power"].groupby("estimand")["method"].nunique()
     effects = [e for e in effects if users[e] == users[effects].max()]
     focus = (effects or sorted(tested) or [""])[-1]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..spec.model import Condition, Missing, Predictor
+from ..spec.variances import KNOWN as STAYING
 from ..spec.variances import predictor_mean
-from .known import known_columns, known_predictors
-from .sizes import fixed_sizes
 
 __all__ = ["centres_of", "mean_over_rows"]
 
@@ -28,32 +28,36 @@ def mean_over_rows(condition: Condition, name: str) -> float:
     is observed.
     """
     predictor, missing = condition.predictor(name), condition.missing
-    if missing is not None and missing.at_random is not None and not _is_apart(predictor, condition, missing):
+    stays = predictor.distribution in STAYING or not predictor.redraw
+    if (
+        missing is not None
+        and missing.at_random is not None
+        and (stays or not _is_apart(predictor, condition, missing))
+    ):
         return math.nan
-    known = known_predictors(condition)
-    if predictor not in known:
+    if not stays:
         return predictor_mean(predictor)
     if condition.layout.redrawn:
         return math.nan
+    from .known import known_columns, known_predictors  # they bring the compiler
+    from .sizes import fixed_sizes
+
     sizes = fixed_sizes(condition)
-    columns = [column for p in known for column in p.columns]
+    columns = [column for p in known_predictors(condition) for column in p.columns]
     values = known_columns(condition, sizes)[:, 1 + columns.index(predictor.columns[0])]
     weights = np.ones(len(values)) if missing is None else _observed(missing, sizes)
     return float(values @ weights / weights.sum())
 
 
 def _is_apart(predictor: Predictor, condition: Condition, missing: Missing) -> bool:
-    """Whether the predictor has nothing to do with the rows that are lost at random."""
+    """Whether a predictor that is redrawn has nothing to do with the rows that are lost at random."""
     assert missing.at_random is not None
     name = missing.at_random[0]
-    if name == "previous" or predictor.name == name or predictor in known_predictors(condition):
-        return False
-    return not any({a, b} == {predictor.name, name} and r for a, b, r in condition.correlations)
+    correlated = any({a, b} == {predictor.name, name} and r for a, b, r in condition.correlations)
+    return name not in ("previous", predictor.name) and not correlated
 
 
-def _observed(
-    missing: Missing, sizes: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _observed(missing: Missing, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
     """(N): the probability that each row outlasts its cluster's dropout."""
     place = np.concatenate([np.arange(n) for n in sizes.tolist()]).astype(np.float64)
     weights = (1 - missing.hazard) ** place

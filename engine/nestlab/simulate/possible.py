@@ -6,9 +6,6 @@ from collections.abc import Iterable
 
 from ..spec.model import Condition
 from ..spec.problems import StudyError
-from .distributions import score_correlations
-from .known import PLACED
-from .sizes import size_distribution
 
 __all__ = ["check_possible"]
 
@@ -28,12 +25,20 @@ def check_possible(conditions: Iterable[Condition]) -> None:
 
 def _problems(condition: Condition) -> list[str]:
     found: list[str] = []
-    for _, sizes in condition.layout.drawn:
-        if sizes is not None:
-            try:
-                size_distribution(sizes)
-            except StudyError as error:
-                found += error.problems
+    drawn = [sizes for _, sizes in condition.layout.drawn if sizes is not None]
+    joined = condition.correlations or any(p.icc for p in condition.predictors)
+    if not (drawn or joined):
+        return found
+    # Imports that only such studies need: they bring the compiler, which a stored answer does without.
+    from .distributions import score_correlations
+    from .known import PLACED
+    from .sizes import size_distribution
+
+    for sizes in drawn:
+        try:
+            size_distribution(sizes)
+        except StudyError as error:
+            found += error.problems
     for level in (1, 2):
         for redraw in (True, False):
             group = [

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from .contrasts import read_contrasts
 from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
+from .estimand import RESERVED
 from .estimators import check_estimator, needs_random_term, own_formula, own_keys
 from .factors import expand
 from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
@@ -29,8 +30,6 @@ from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, Predi
 
 __all__ = ["Base", "formula_key", "named_formulas", "read_base"]
 
-# Words of formulas, and of estimands ("var:x" would be a variance and a product).
-_RESERVED = ("Intercept", "True", "False", "None", "icc", "var", "sd", "cov", "cor")
 # Words that would be read as something else where a predictor is named.
 _TAKEN = (*CENTRINGS, PREVIOUS)
 
@@ -236,8 +235,8 @@ def _check_names(
         key = f"predictors.{name}"
         if not re.fullmatch(r"[^\W\d_]\w*", name):
             problems.add(key, "must be named by letters, digits and _, a letter first; rename it")
-        elif name in (*_RESERVED, *_TAKEN):
-            problems.add(key, f"must not be named like one of {', '.join((*_RESERVED, *_TAKEN))}; rename it")
+        elif name in (*RESERVED, *_TAKEN):
+            problems.add(key, f"must not be named like one of {', '.join((*RESERVED, *_TAKEN))}; rename it")
         elif name in (truth.response, truth.group):
             problems.add(key, f"has the name of the response or the grouping factor of {truth.text}; rename one")
         elif name not in used and name not in beside:

@@ -1,43 +1,59 @@
-"""Names of what a condition's methods estimate; `truths` has the true values.
-
-Names: a fixed effect by its term; `var:<group>:<column>`, `cov:<group>:<a>:<b>` for columns of one random term,
-`var:residual`; derived from those: `sd:...`, `cor:...` (undefined where a variance is 0: nan), and
-icc = intercept variance / (intercept variance + residual variance), the other slopes' predictors at 0.
-"""
+"""Which estimands a study has, and which of them a method estimates; `truths` has their true values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from .formula import same_term
+from .estimand import Estimand, listed
+from .formula import find_term
+from .inference import tested_estimand
+from .model import INTERCEPT, Contrast, Formula, Method
 
-__all__ = ["find_estimand", "is_derived"]
+__all__ = ["contrasts_of", "method_estimands", "study_estimands"]
 
 
-def is_derived(name: str) -> bool:
-    """Whether an estimand is computed from others and not stored.
+def contrasts_of(methods: Iterable[Method]) -> tuple[Contrast, ...]:
+    """The contrasts of all methods, each once."""
+    return tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
 
-    >>> is_derived("icc"), is_derived("sd:residual"), is_derived("var:residual"), is_derived("x:z")
-    (True, True, False, False)
+
+def study_estimands(truth: Formula, methods: Sequence[Method]) -> dict[str, Estimand]:
+    """All that a study has measures of, by name and in order: the estimands, and what likelihood ratio tests test.
+
+    >>> from .formula import parse_formula
+    >>> formula = parse_formula("y ~ x + (1 | g)")
+    >>> list(study_estimands(formula, [Method("m", formula, compare=parse_formula("y ~ 1"), reml=False)]))[-2:]
+    ['icc', 'x, var:g:Intercept']
     """
-    return name == "icc" or name.startswith(("sd:", "cor:"))
+    found = listed([truth, *(method.formula for method in methods)], contrasts_of(methods))
+    tested = [tested_estimand(method) for method in methods if method.tests_ratio]
+    return found | {each.name: each for each in tested if each.name not in found}
 
 
-def find_estimand(names: Iterable[str], name: str) -> str | None:
-    """The one of `names` that `name` means ("z:x" is "x:z"), or None.
+def method_estimands(method: Method, estimands: Mapping[str, Estimand]) -> list[str]:
+    """The names of a study's estimands that a method estimates.
 
-    >>> find_estimand(["x:z", "cov:g:Intercept:x"], "cov:g:x:Intercept")
-    'cov:g:Intercept:x'
+    >>> from .formula import parse_formula
+    >>> m = Method("m", parse_formula("y ~ iccx + (1 | g)"))
+    >>> method_estimands(m, study_estimands(parse_formula("y ~ iccx + z + (1 + iccx | g)"), [m]))
+    ['Intercept', 'iccx', 'var:g:Intercept', 'var:residual', 'sd:g:Intercept', 'sd:residual', 'icc']
     """
-    names = list(names)
-    if name in names:
-        return name
-    head, _, rest = name.partition(":")
-    if head not in ("var", "sd", "cov", "cor"):
-        return next((n for n in names if not n.startswith(_PREFIXES) and same_term(n, name)), None)
-    group, _, columns = rest.partition(":")
-    alike = (n for n in names if n.startswith(f"{head}:{group}:"))
-    return next((n for n in alike if same_term(n.split(":", 2)[2], columns)), None)
+    formula = method.formula
+    unscaled = method.estimator in ("function", "cluster-means", "gls")
+    contrasts = {contrast.name for contrast in method.contrasts if not contrast.joint}
 
+    def estimated(each: Estimand) -> bool:
+        match each.kind:
+            case "fixed":
+                return find_term(formula.fixed, each.name) is not None
+            case "contrast":
+                return each.name in contrasts
+            case "test":
+                return False
+            case "icc":
+                return INTERCEPT in formula.random_columns
+        if each.residual:
+            return not unscaled
+        return any(set(each.columns) <= set(term.columns) for term in formula.random)
 
-_PREFIXES = ("var:", "sd:", "cov:", "cor:")
+    return [name for name, each in estimands.items() if estimated(each)]

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from .contrasts import true_contrast
-from .formula import canonical_term, find_term, formula_text
+from .estimand import Estimand, listed
+from .estimands import contrasts_of, method_estimands, study_estimands
+from .formula import find_term, formula_text
 from .model import INTERCEPT, Condition, Contrast, Formula, Method, Truth
 from .translation import Centres, Translation, translate
 from .uncertain import DrawnTruth, drawn_truth, drawn_values, prior_names
@@ -27,8 +28,6 @@ from .uncertain import DrawnTruth, drawn_truth, drawn_values, prior_names
 __all__ = [
     "Centres",
     "TrueValues",
-    "contrasts_of",
-    "estimand_names",
     "named_values",
     "translated",
     "true_values",
@@ -65,21 +64,12 @@ class TrueValues:
         return {**self.shared, **self.own.get(method, {})}
 
 
-def contrasts_of(methods: Iterable[Method]) -> tuple[Contrast, ...]:
-    """The contrasts of all methods, each once."""
-    return tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
-
-
-def estimand_names(condition: Condition, methods: Sequence[Method]) -> list[str]:
-    """Everything that has a true value: fixed effects, contrasts, variances, covariances, then the derived ones."""
-    return list(named_values(condition.truth, [method.formula for method in methods], contrasts_of(methods)))
-
-
 def named_values(
     truth: Truth | DrawnTruth, formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()
 ) -> dict[str, Any]:
     """The truth's parameters by name, and 0 for the terms and random columns that only other formulas have."""
-    return _named(truth, _Parts.of([truth.formula, *formulas]), contrasts).everything()
+    contrasts = tuple(contrasts)
+    return _named(truth, contrasts).of(listed([truth.formula, *formulas], contrasts).values())
 
 
 def true_values(
@@ -99,22 +89,20 @@ def translated(
     truth: Truth | DrawnTruth, methods: Sequence[Method], translations: Sequence[Translation | None]
 ) -> TrueValues:
     """The true values where the translations of the methods are at hand."""
-    parts = _Parts.of([truth.formula, *(method.formula for method in methods)])
-    shared = _named(truth, parts, contrasts_of(methods)).everything()
-    found = TrueValues(shared)
-    by_name: set[str] = set(_named(truth, _Parts.of([truth.formula]), ()).everything())
+    estimands = study_estimands(truth.formula, methods)
+    named = {name: each for name, each in estimands.items() if each.kind != "test"}
+    found = TrueValues(_named(truth, contrasts_of(methods)).of(named.values()))
+    by_name: set[str] = set(listed([truth.formula]))
     for method, translation in zip(methods, translations, strict=True):
-        of_method = parts.within(method.formula)
+        mine = method_estimands(method, named)
         if translation is not None:
-            _Own(truth, method, translation, of_method).add_to(found)
-        by_name |= (
-            _named(truth, of_method, method.contrasts).everything().keys() - found.own.get(method.name, {}).keys()
-        )
-    for name in shared.keys() - by_name:
+            _Own(truth, method, translation, [named[name] for name in mine]).add_to(found)
+        by_name |= set(mine) - found.own.get(method.name, {}).keys()
+    for name in found.shared.keys() - by_name:
         values = [own[name] for own in found.own.values() if name in own]
         if values:
             alike = all(np.array_equal(value, values[0], equal_nan=True) for value in values)
-            shared[name] = values[0] if alike else math.nan
+            found.shared[name] = values[0] if alike else math.nan
     return found
 
 
@@ -123,9 +111,9 @@ def varying_names(condition: Condition, methods: Sequence[Method], centres: Cent
     priors = len(prior_names(condition))
     probes = np.arange(1.0, priors * _PROBES + 1).reshape(priors, _PROBES) * 0.6180339887498949 % 1
     found = true_values(condition, methods, centres, drawn_truth(condition, drawn_values(condition, probes)))
-    parts = _Parts.of([condition.truth.formula, *(method.formula for method in methods)])
-    stored = _named(condition.truth, parts, contrasts_of(methods)).stored()
-    return [n for n in stored if any(np.ndim(v) and np.ptp(v) > 0 for v in _all_values(found, n))]
+    estimands = study_estimands(condition.truth.formula, methods)
+    stored = [name for name in found.shared if not estimands[name].derived]
+    return [name for name in stored if any(np.ndim(v) and np.ptp(v) > 0 for v in _all_values(found, name))]
 
 
 def _all_values(found: TrueValues, name: str) -> Iterator[Any]:
@@ -133,91 +121,51 @@ def _all_values(found: TrueValues, name: str) -> Iterator[Any]:
     yield from (own[name] for own in found.own.values() if name in own)
 
 
-# -- what is made of coefficients and covariances ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What formulas name, each thing once by the name it has first: fixed terms, random columns, pairs of columns of one term."""
-
-    group: str
-    fixed: tuple[str, ...]
-    columns: tuple[str, ...]
-    couples: tuple[tuple[str, str], ...]
-
-    @staticmethod
-    def of(formulas: Sequence[Formula]) -> _Parts:
-        group = next((formula.group for formula in formulas if formula.random), "")
-        columns = _distinct(column for formula in formulas for column in formula.random_columns)
-        return _Parts(
-            group, _distinct(term for f in formulas for term in f.fixed), columns, _couples(formulas, columns)
-        )
-
-    def within(self, formula: Formula) -> _Parts:
-        """Those that one of the formulas has."""
-        return _Parts(
-            self.group,
-            tuple(term for term in self.fixed if find_term(formula.fixed, term) is not None),
-            tuple(column for column in self.columns if find_term(formula.random_columns, column) is not None),
-            _couples([formula], self.columns),
-        )
-
-
-def _distinct(terms: Iterable[str]) -> tuple[str, ...]:
-    found: dict[str, str] = {}
-    for term in terms:
-        found.setdefault(canonical_term(term), term)
-    return tuple(found.values())
-
-
-def _couples(formulas: Iterable[Formula], columns: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Pairs of columns that share a random term of some formula, named and ordered as in `columns`."""
-    found: dict[tuple[int, int], tuple[str, str]] = {}
-    for formula in formulas:
-        for term in formula.random:
-            places = sorted(columns.index(find_term(columns, column) or "") for column in term.columns)
-            for i, j in itertools.combinations(places, 2):
-                found.setdefault((i, j), (columns[i], columns[j]))
-    return tuple(found.values())
-
-
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """Values by name, from coefficients, a function of two random columns, and the residual variance."""
+    """What estimands are worth: from coefficients by term, covariances of two random columns, and the residual variance."""
 
-    parts: _Parts
-    fixed: Mapping[str, Any]
-    contrasts: Iterable[Contrast]
+    coefficient: Callable[[str], Any]
     covariance: Callable[[str, str], Any]
     residual: Any
+    contrasts: Mapping[str, Contrast]
 
-    def stored(self) -> dict[str, Any]:
-        """Those that replicates store."""
-        group, covariance = self.parts.group, self.covariance
-        intercept = covariance(INTERCEPT, INTERCEPT) if INTERCEPT in self.parts.columns else 0.0
-        values = {term: self.fixed[term] for term in self.parts.fixed}
-        values |= {c.name: true_contrast(c, self.fixed, self.residual, intercept) for c in self.contrasts}
-        values |= {f"var:{group}:{a}": covariance(a, a) for a in self.parts.columns}
-        values |= {f"cov:{group}:{a}:{b}": covariance(a, b) for a, b in self.parts.couples}
-        return values | {"var:residual": self.residual}
+    def of(self, estimands: Iterable[Estimand]) -> dict[str, Any]:
+        return {each.name: self._value(each) for each in estimands}
 
-    def everything(self) -> dict[str, Any]:
-        """The derived ones too: sds, correlations (nan where a variance is 0), the icc."""
-        group, values = self.parts.group, self.stored()
-        variances = {a: self.covariance(a, a) for a in self.parts.columns}
-        values |= {f"sd:{group}:{a}": np.sqrt(variance) for a, variance in variances.items()}
-        values["sd:residual"] = np.sqrt(self.residual)
-        for a, b in self.parts.couples:
-            scale = np.sqrt(variances[a]) * np.sqrt(variances[b])
-            with np.errstate(invalid="ignore", divide="ignore"):
-                correlation = np.divide(self.covariance(a, b), scale)
-            values[f"cor:{group}:{a}:{b}"] = np.where(scale > 0, correlation, np.nan)
-        if INTERCEPT in variances:
-            values["icc"] = variances[INTERCEPT] / (variances[INTERCEPT] + self.residual)
-        return values
+    def _value(self, each: Estimand) -> Any:
+        match each.kind:
+            case "fixed":
+                return self.coefficient(each.name)
+            case "contrast":
+                return self._contrast(self.contrasts[each.name])
+            case "var":
+                return self.residual if each.residual else self.covariance(*each.columns, *each.columns)
+            case "cov":
+                return self.covariance(*each.columns)
+            case "sd":
+                return np.sqrt(self._value(each.of("var")))
+            case "cor":
+                a, b = (np.sqrt(self._value(variance)) for variance in each.variances())
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    return np.where(a * b > 0, np.divide(self._value(each.of("cov")), a * b), np.nan)
+            case "icc":
+                between = self.covariance(INTERCEPT, INTERCEPT)
+                return between / (between + self.residual)
+        raise AssertionError(each.kind)
+
+    def _contrast(self, contrast: Contrast) -> Any:
+        """nan for a joint hypothesis."""
+        if contrast.joint:
+            return math.nan
+        value = sum(weight * self.coefficient(term) for term, weight in contrast.weights[0])
+        if contrast.standardise is None:
+            return value
+        total = contrast.standardise == "total"
+        return value / np.sqrt(self.residual + (self.covariance(INTERCEPT, INTERCEPT) if total else 0.0))
 
 
-def _named(truth: Truth | DrawnTruth, parts: _Parts, contrasts: Iterable[Contrast]) -> _Values:
+def _named(truth: Truth | DrawnTruth, contrasts: Iterable[Contrast]) -> _Values:
     """The truth's parameters by name, 0 where it has none."""
     terms, columns = truth.formula.fixed, truth.formula.random_columns
 
@@ -231,7 +179,7 @@ def _named(truth: Truth | DrawnTruth, parts: _Parts, contrasts: Iterable[Contras
             return 0.0
         return truth.covariance[columns.index(found[0])][columns.index(found[1])]
 
-    return _Values(parts, {t: coefficient(t) for t in parts.fixed}, contrasts, covariance, truth.residual_variance)
+    return _Values(coefficient, covariance, truth.residual_variance, {c.name: c for c in contrasts})
 
 
 # -- of a method that centres otherwise ----------------------------------------------------------------------------------------
@@ -239,15 +187,16 @@ def _named(truth: Truth | DrawnTruth, parts: _Parts, contrasts: Iterable[Contras
 
 @dataclass(frozen=True)
 class _Own:
-    """What a method's parameters are worth and what they mean. parts: what of all names it has."""
+    """What a method's parameters are worth and what they mean. estimands: those that it estimates."""
 
     truth: Truth | DrawnTruth
     method: Method
     translation: Translation
-    parts: _Parts
+    estimands: Sequence[Estimand]
 
     def add_to(self, found: TrueValues) -> None:
-        values = _Values(self.parts, self._fixed, self.method.contrasts, self._covariance, self._residual).everything()
+        contrasts = {contrast.name: contrast for contrast in self.method.contrasts}
+        values = _Values(self._coefficient, self._covariance, self._residual, contrasts).of(self.estimands)
         meanings, unknown = self._meanings(), {}
         for name, value in values.items():
             if np.isnan(value).any() and not np.isnan(found.shared[name]).any():
@@ -260,12 +209,8 @@ class _Own:
         own = self.method.formula.fixed
         return self.translation.fixed[own.index(find_term(own, term) or "")]
 
-    @cached_property
-    def _fixed(self) -> dict[str, Any]:
-        return {
-            term: sum(a * b for a, b in zip(self._row(term), self.truth.fixed, strict=True))
-            for term in self.parts.fixed
-        }
+    def _coefficient(self, term: str) -> Any:
+        return sum(a * b for a, b in zip(self._row(term), self.truth.fixed, strict=True))
 
     @cached_property
     def _matrix(self) -> list[list[Any]] | None:
@@ -295,43 +240,29 @@ class _Own:
 
     def _meanings(self) -> dict[str, str]:
         """What differs in meaning from the truth's parameter of that name, in the truth's parameters."""
-        found: dict[str, str] = {}
-        for term in self.parts.fixed:
-            if (text := self._text(self._row(term))) != (find_term(self.truth.formula.fixed, term) or "0"):
-                found[term] = text
-        for contrast in self.method.contrasts:
-            changed = {term: found[name] for term in contrast.terms if (name := find_term(list(found), term))}
-            if changed:
-                found[contrast.name] = f"with {', '.join(f'{term} = {text}' for term, text in changed.items())}"
-        found |= self._random_meanings()
-        return found
-
-    def _text(self, row: Any) -> str:
-        return combination(row, self.truth.formula.fixed)
-
-    def _random_meanings(self) -> dict[str, str]:
-        columns, of_truth, group = (
-            self.method.formula.random_columns,
-            self.truth.formula.random_columns,
-            self.parts.group,
-        )
+        of_truth, own = self.truth.formula, self.method.formula
+        texts = {term: combination(self._row(term), of_truth.fixed) for term in own.fixed}
+        texts = {term: text for term, text in texts.items() if text != (find_term(of_truth.fixed, term) or "0")}
         B = self.translation.random
-        texts = {}
-        for column in self.parts.columns:
-            row = None if B is None else B[columns.index(find_term(columns, column) or "")]
-            text = f"least-false {column}" if row is None else combination(row, of_truth)
-            if text != (find_term(of_truth, column) or "0"):
-                texts[column] = text
-        found = {f"{kind}:{group}:{a}": f"{kind}({text})" for a, text in texts.items() for kind in ("var", "sd")}
-        for a, b in self.parts.couples:
-            if a in texts or b in texts:
-                found |= {
-                    f"{kind}:{group}:{a}:{b}": f"{kind}({texts.get(a, a)}, {texts.get(b, b)})"
-                    for kind in ("cov", "cor")
-                }
-        if INTERCEPT in texts:
-            found["icc"] = f"of var({texts[INTERCEPT]})"
-        return found
+        columns = {c: f"least-false {c}" for c in own.random_columns}
+        if B is not None:
+            columns = {c: combination(row, of_truth.random_columns) for c, row in zip(columns, B, strict=True)}
+        columns = {c: text for c, text in columns.items() if text != (find_term(of_truth.random_columns, c) or "0")}
+        return {each.name: text for each in self.estimands if (text := self._meaning(each, texts, columns))}
+
+    def _meaning(self, each: Estimand, texts: Mapping[str, str], columns: Mapping[str, str]) -> str:
+        """ "" where it means what its name says. texts: of fixed terms, columns: of random columns that do not."""
+        if each.kind == "fixed":
+            return texts.get(find_term(list(texts), each.name) or "", "")
+        if each.kind == "contrast":
+            contrast = next(c for c in self.method.contrasts if c.name == each.name)
+            changed = {term: texts[name] for term in contrast.terms if (name := find_term(list(texts), term))}
+            return f"with {', '.join(f'{term} = {text}' for term, text in changed.items())}" if changed else ""
+        if each.kind == "icc":
+            return f"of var({columns[INTERCEPT]})" if INTERCEPT in columns else ""
+        named = [find_term(list(columns), column) for column in each.columns]
+        inside = [c if name is None else columns[name] for c, name in zip(each.columns, named, strict=True)]
+        return f"{each.kind}({', '.join(inside)})" if any(named) else ""
 
 
 def combination(row: Sequence[float], names: Sequence[str]) -> str:

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 
 from .model import Layout, Predictor, source_of, term_variables
 
-__all__ = ["Moments", "Parts", "cluster_moments", "moments_of", "predictor_mean", "predictor_variance"]
+__all__ = ["KNOWN", "Moments", "Parts", "cluster_moments", "moments_of", "predictor_mean", "predictor_variance"]
 
 Array = NDArray[np.float64]
 
 #: Distributions of which mean and sd are the predictor's own.
 _SCALED = ("normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated")
 #: Those that are the same in every replicate.
-_KNOWN = ("balanced", "time", "list", "schedule", "arms", "period")
+KNOWN = ("balanced", "time", "list", "schedule", "arms", "period")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _parts(predictor: Predictor, layout: Layout, column: str) -> Parts | None:
         case "resampled":
             values = np.array(predictor.values)
             mean, variance = float(values.mean()), float(values.var())
-        case distribution if distribution in _KNOWN:
+        case distribution if distribution in KNOWN:
             return None if _unsized(predictor, layout) else _Known((predictor,), layout).parts(column)
         case distribution if distribution not in _SCALED:
             return None
@@ -360,7 +360,7 @@ def moments_of(
 
 
 def _is_known(predictor: Predictor) -> bool:
-    return predictor.distribution in _KNOWN
+    return predictor.distribution in KNOWN
 
 
 def _is_outer(predictor: Predictor) -> bool:

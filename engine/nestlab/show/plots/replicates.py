@@ -114,7 +114,7 @@ def samples(results: StoredResults, chosen: Chosen) -> list[Sample]:
         if not set(method.labels) & set(wanted):
             continue
         columns = _columns(results.replicates(chosen.number, method.name))
-        for found in method_results(columns, method, truths):
+        for found in method_results(columns, method, {name: results.estimands[name]}, truths):
             part = found.estimands.get(name)
             if part is None or part.estimate is None:
                 continue

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from ...measure.performance import MEASURES
 from ...run.observed import observed_line
+from ...spec.estimand import Estimand
 from ...spec.identity import DERIVED_PATHS
+from ...spec.model import Contrast
 from ...spec.paths import path_line
 from ..drawn import priors_of
 from ..summary import ends_text
@@ -48,7 +49,8 @@ def _aim(material: Material) -> Iterator[Block]:
     if material.study.title:
         yield Paragraph(material.study.title)
     names = ", ".join(material.labels)
-    wanted = [e for e in material.estimands if not e.startswith(("sd:", "cov:"))]
+    known = material.results.estimands
+    wanted = [e for e in material.estimands if known[e].kind not in ("sd", "cov")]
     over = ", ".join(name for name, levels in material.factors.items() if len(levels) > 1)
     shown = ", ".join(wanted[:MOST_NAMED]) + (
         f" and {len(wanted) - MOST_NAMED} more" if len(wanted) > MOST_NAMED else ""
@@ -198,14 +200,18 @@ def _own_truths(material: Material) -> Iterator[Block]:
 
 def _estimands(material: Material) -> Iterator[Block]:
     contrasts = {c.name: c for method in material.methods for c in method.contrasts}
-    rows = []
+    known, rows = material.results.estimands, []
     for name, values in material.estimands.items():
         true = (
-            levels_text(values) if values else "tested only" if name in contrasts or ", " in name else "no single value"
+            levels_text(values)
+            if values
+            else "tested only"
+            if known[name].kind in ("contrast", "test")
+            else "no single value"
         )
         if any(drawn_from(material, stored, name) for stored in material.conditions):
             true += "; the mean, where it is drawn from a prior"
-        rows.append((name, _meaning(name, contrasts), true))
+        rows.append((name, _meaning(known[name], contrasts), true))
     yield Table("Estimands and their true values", ("estimand", "what it is", "true value"), tuple(rows))
     yield from _own_truths(material)
     yield Paragraph(
@@ -214,25 +220,20 @@ def _estimands(material: Material) -> Iterator[Block]:
     )
 
 
-def _meaning(name: str, contrasts: Mapping[str, Any]) -> str:
-    if name in contrasts:
-        rows = [" + ".join(f"{value_text(w)} {term}" for term, w in row) for row in contrasts[name].weights]
-        scale = {None: "", "residual": ", over the residual sd", "total": ", over the total sd"}[
-            contrasts[name].standardise
-        ]
+def _meaning(estimand: Estimand, contrasts: Mapping[str, Contrast]) -> str:
+    if estimand.kind == "contrast":
+        contrast = contrasts[estimand.name]
+        rows = [" + ".join(f"{value_text(w)} {term}" for term, w in row) for row in contrast.weights]
+        scale = {None: "", "residual": ", over the residual sd", "total": ", over the total sd"}[contrast.standardise]
         return f"joint hypothesis: {' = 0, '.join(rows)} = 0" if len(rows) > 1 else f"contrast {rows[0]}{scale}"
-    if name == "icc":
+    if estimand.kind == "icc":
         return "intercept variance / (intercept variance + residual variance), at 0 of predictors with a random slope; derived"
-    kind, _, rest = name.partition(":")
+    if estimand.effect:
+        return "joint test of all of these" if estimand.kind == "test" else "fixed effect"
     kinds = {"var": "variance", "sd": "standard deviation", "cov": "covariance", "cor": "correlation"}
-    if kind not in kinds:
-        return "joint test of all of these" if ", " in name else "fixed effect"
-    what = (
-        "of the errors"
-        if rest == "residual"
-        else f"of random effects: {' and '.join(rest.split(':')[1:])} by {rest.split(':')[0]}"
-    )
-    return f"{kinds[kind]} {what}" + ("; derived" if kind in ("sd", "cor") else "")
+    of = f"of random effects: {' and '.join(estimand.columns)} by {estimand.group}"
+    what = "of the errors" if estimand.residual else of
+    return f"{kinds[estimand.kind]} {what}" + ("; derived" if estimand.derived else "")
 
 
 def _measures(material: Material) -> Iterator[Block]:

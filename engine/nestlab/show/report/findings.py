@@ -12,18 +12,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
-from ...measure.intervals import tango
+from ...measure.intervals import Z, tango
 from ..summary import ends_text, value_with_mcse
 from .effects import departures, effect_kind, tests_of
-from .material import VARIANCE_LIKE, Material, at, largest, levels_text, plural, span
+from .material import Material, at, largest, levels_text, plural, span
 from .powers import power_text, truth_text
 
 __all__ = ["Finding", "findings"]
 
 #: 1.96: a bias farther from 0 than this many MCSEs departs from it.
-Z = float(ndtri(0.975))
 #: MCSE of a gain in precision, in percent, below which the two methods' estimates differ by rounding.
 ROUNDING = 1e-6
 _GROUPS = {False: "fixed effects and contrasts", True: "variances and what derives from them"}
@@ -236,7 +234,8 @@ def _grouped(material: Material, measure: str, labels: Iterable[str]) -> Iterato
     """The rows of a measure by label and kind of estimand."""
     whole = material.whole
     rows = whole[(whole["measure"] == measure) & whole["value"].notna()]
-    variances = rows["estimand"].str.startswith(VARIANCE_LIKE)
+    known = material.results.estimands
+    variances = ~rows["estimand"].map(lambda e: known[e].effect).astype(bool)
     for label in labels:
         for flag, group in _GROUPS.items():
             some = rows[(rows["method"] == label) & (variances == flag)]
