@@ -364,7 +364,7 @@ def test_a_truth_drawn_from_a_prior_is_neither_null_nor_fixed(material: Material
     )
     some = replace(material, conditions=shared)
     assert effect_kind(some, 0, "arm", "ml") == "null"
-    assert effect_kind(some, 0, "var:school:Intercept") == "unknown"
+    assert effect_kind(some, 0, "var:school:Intercept", "ml") == "unknown"
     assert effect_kind(some, 0, "var:residual") == "effect"
 
 
