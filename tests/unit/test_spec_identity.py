@@ -20,12 +20,13 @@ from nestlab.spec.identity import (
     canonical_json,
     data_key,
     describe,
+    draw_rules,
     flatten,
     key_words,
     layout_key,
     result_key,
 )
-from nestlab.spec.model import Condition, Layout, Method, Predictor, Truth
+from nestlab.spec.model import Condition, Distribution, Errors, Layout, Method, Predictor, Truth
 from nestlab.spec.study import StudyFile
 
 FORMULA = parse_formula("y ~ x*z + (1 + x | g)")
@@ -118,6 +119,22 @@ def test_data_key_ignores(what: str) -> None:
 @pytest.mark.parametrize("what", OTHER)
 def test_data_key_depends_on(what: str) -> None:
     assert data_key(OTHER[what]) != data_key(CONDITION)
+
+
+def test_conditions_that_a_rule_draws_otherwise_have_keys_of_their_own() -> None:
+    """Only autocorrelated errors with a shape; the key is that of the identity with the rule, beside the same draw version."""
+    shape = Distribution("gamma", (("skewness", 2.0),))
+    for errors in (Errors(), Errors(ar1=0.5), Errors(shape), Errors(shape, cluster_cv=0.3)):
+        assert draw_rules(with_truth(errors=errors)) == []
+        assert "draw_rules" not in describe(with_truth(errors=errors))
+    both = with_truth(errors=Errors(shape, ar1=0.5))
+    assert draw_rules(both) == ["ar1 of scores"]
+    assert describe(both)["draw_rules"] == "ar1 of scores"
+    assert data_key(both) == "1fc329122c181091621a9b7d7a9f1ec1dd0c986085168e9dc875194e580ac497"
+    assert (
+        data_key(with_truth(errors=Errors(ar1=0.5)))
+        == "84263968cd22879198101128ba93b5e6e84a09c1c758c9ce4f05c4f77201179b"
+    )
 
 
 def test_keys_depend_on_versions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..spec.uncertain import DrawnTruth
 from .between import draw_between
 from .deviates import standard_normal
-from .distributions import predictor_transform, score_correlations, transform
+from .distributions import latent_ar1, predictor_transform, score_correlations, transform
 from .gram import Draw
 from .known import known_columns, realise
 from .layout import Array, Design, lower_factor
@@ -94,6 +94,7 @@ class Long:
         self.design = design
         self._errors, self._missing = condition.truth.errors, condition.missing
         self._error_table = transform(self._errors.distribution).cubics
+        self._ar1 = latent_ar1(self._errors)
         R, self._shares = score_correlations(design.predictors, condition.correlations)
         self._weights = lower_factor(R)
         self._effects = transform(condition.truth.random)
@@ -212,7 +213,7 @@ class Long:
         found = self._derived(D, starts, last - first)
         e = np.empty(len(noise))
         g = len(design.predictors)
-        make_errors(noise, g, self._error_table, self._errors.ar1, _flat(clusters.scale[:, first:last]), starts, e)
+        make_errors(noise, g, self._error_table, self._ar1, _flat(clusters.scale[:, first:last]), starts, e)
         for name, half_log in self._ratios:
             if name in design.columns:
                 e *= np.exp(half_log * D[design.columns.index(name)])

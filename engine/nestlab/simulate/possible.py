@@ -1,4 +1,4 @@
-"""Whether data as a study describes them exist: sizes, correlations and intraclass correlations that distributions can have."""
+"""Whether data as a study describes them exist: sizes, and correlations of predictors, rows and errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..spec.model import Condition
 from ..spec.problems import StudyError
-from .distributions import score_correlations
+from .distributions import latent_ar1, score_correlations
 from .known import PLACED
 from .sizes import size_distribution
 
@@ -18,7 +18,7 @@ def check_possible(conditions: Iterable[Condition]) -> None:
     lines: dict[str, None] = {}
     seen = set()
     for condition in conditions:
-        key = (condition.layout.drawn, condition.predictors, condition.correlations)
+        key = (condition.layout.drawn, condition.predictors, condition.correlations, condition.truth.errors)
         if key not in seen:
             seen.add(key)
             lines |= dict.fromkeys(_problems(condition))
@@ -34,6 +34,10 @@ def _problems(condition: Condition) -> list[str]:
                 size_distribution(sizes)
             except StudyError as error:
                 found += error.problems
+    try:
+        latent_ar1(condition.truth.errors)
+    except StudyError as error:
+        found += error.problems
     for level in (1, 2):
         for redraw in (True, False):
             group = [

@@ -32,6 +32,7 @@ __all__ = [
     "canonical_json",
     "data_key",
     "describe",
+    "draw_rules",
     "flatten",
     "key_words",
     "layout_key",
@@ -42,7 +43,12 @@ __all__ = [
 DRAW_VERSION = 1  # raised when the same key comes to draw other numbers
 NUMERICS_VERSION = 3  # raised when the same data come to give other estimates
 
-DERIVED_PATHS = ("path", "block_size", "draw_version")  # of a description: they follow from the rest, or from nestlab
+DERIVED_PATHS = (
+    "path",
+    "block_size",
+    "draw_version",
+    "draw_rules",
+)  # of a description: they follow from the rest, or from nestlab
 
 
 def canonical_json(obj: Any) -> str:
@@ -82,7 +88,15 @@ def data_key(condition: Condition) -> str:
         identity["correlations"] = condition.correlations
     if condition.missing is not None:
         identity["missing"] = missing_words(condition.missing)
+    if rules := draw_rules(condition):
+        identity["draw_rules"] = rules
     return _sha256(identity)
+
+
+def draw_rules(condition: Condition) -> list[str]:
+    """Name the rules by which this condition is drawn that replaced earlier ones; conditions without them kept their keys."""
+    errors = condition.truth.errors
+    return ["ar1 of scores"] if errors.ar1 and errors.distribution != NORMAL else []
 
 
 def _drawn(value: Prior | float) -> dict[str, Any] | float:
@@ -279,6 +293,7 @@ def describe(condition: Condition) -> dict[str, Any]:
         ),
         **({"missing": missing_words(condition.missing)} if condition.missing else {}),
         **({"prior": priors} if priors else {}),
+        **({"draw_rules": ", ".join(rules)} if (rules := draw_rules(condition)) else {}),
     }
 
 

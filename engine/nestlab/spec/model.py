@@ -216,7 +216,7 @@ class Errors:
 
     ratios: predictors whose unit multiplies the variance, which is the stated one where they are 0. cluster_cv: coefficient of
     variation of the clusters' residual variances, lognormal with the stated mean. ar1: correlation of neighbouring rows of a
-    cluster, in (-1, 1), of an autoregression of constant variance; its first rows and innovations have the distribution.
+    cluster, in (-1, 1); they are made of normal scores that follow an autoregression, so that every row has the distribution.
     """
 
     distribution: Distribution = NORMAL

@@ -75,9 +75,12 @@ def noise_text(truth: Truth) -> str:
         cv = value_text(errors.cluster_cv)
         said.append(f"clusters have residual variances of their own, lognormal with a coefficient of variation of {cv}")
     if errors.ar1:
-        said.append(f"neighbouring rows of a cluster have errors with a correlation of {value_text(errors.ar1)}")
+        near = "" if errors.distribution == NORMAL else " (of rows k apart near its k-th power: a Gaussian copula)"
+        said.append(f"neighbouring rows of a cluster have errors with a correlation of {value_text(errors.ar1)}{near}")
     if truth.random != NORMAL:
-        said.append(f"random effects are {_shape_text(truth.random)}, rescaled to their covariance")
+        correlated = any(value for i, row in enumerate(truth.covariance) for value in row[:i])
+        mixed = "; correlated ones are mixtures of such, which are nearer to normal" if correlated else ""
+        said.append(f"random effects are {_shape_text(truth.random)}, rescaled to their covariance{mixed}")
     return "; ".join(said)
 
 
