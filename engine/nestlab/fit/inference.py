@@ -27,6 +27,7 @@ __all__ = [
     "Inference",
     "Model",
     "between_within_df",
+    "definite",
     "infer",
     "variance_covariance",
 ]
@@ -36,6 +37,8 @@ Array = NDArray[np.float64]
 #: Of mixed models; robust standard errors have others besides.
 RULES = DF_RULES[:5]
 SINGULAR_DF = ("lmertest", "refit")
+#: Least eigenvalue of a correlation matrix that is rounding: the estimates then have no joint test.
+SINGULAR_COVARIANCE = 1e-12
 _BY_DESIGN = ("z", "residual", "between-within")
 
 
@@ -86,18 +89,27 @@ class Inference:
         return np.sqrt(_form(self.vcov, weights, weights))
 
     def joint_p(self, h: int, weights: Array, beta: Array) -> Array:
-        """P value (R) of the F test that weights (r, p) times beta (R, p) is 0."""
+        """P value (R) of the F test that weights (r, p) times beta (R, p) is 0; nan where their covariance is singular."""
         r = len(weights)
         covariance = np.stack([[_form(self.vcov, a, b, signed=True) for a in weights] for b in weights]).transpose(
             2, 0, 1
         )
         values = beta @ weights.T
-        usable = np.isfinite(covariance).all(axis=(1, 2)) & np.isfinite(values).all(axis=1) & (self.df[:, h] > 0)
+        usable = definite(covariance) & np.isfinite(values).all(axis=1) & (self.df[:, h] > 0)
         F = np.full(len(beta), np.nan)
         solved = np.linalg.solve(covariance[usable], values[usable][:, :, None])[:, :, 0]
         F[usable] = np.einsum("rk,rk->r", values[usable], solved) * self.scale[usable, h] / r
         with np.errstate(invalid="ignore"):
             return np.asarray(fdtrc(r, np.minimum(self.df[:, h], 1e10), F), dtype=float)
+
+
+def definite(covariance: Array) -> NDArray[np.bool_]:
+    """(R): whether covariance matrices (R, r, r) are positive definite, to more than rounding and whatever the units are."""
+    variances = np.einsum("rii->ri", covariance)
+    found = np.asarray(np.isfinite(covariance).all(axis=(1, 2)) & (variances > 0).all(axis=1))
+    sd = np.sqrt(variances[found])
+    found[found] = np.linalg.eigvalsh(covariance[found] / (sd[:, :, None] * sd[:, None, :]))[:, 0] > SINGULAR_COVARIANCE
+    return found
 
 
 def _form(packed: Array, left: Array, right: Array, *, signed: bool = False) -> Array:

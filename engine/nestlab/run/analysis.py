@@ -251,6 +251,8 @@ class Analysis:
         plan, draws = self.plan, self.method.draws
         if not is_fixed_design(self.design, plan):
             return exact_p_values(plan, gram, statistic, first, draws=draws, stream=lambda r: self.stream(block, r))
+        if not (statistic > 0.0).any():
+            return np.where(statistic == 0.0, 1.0, np.nan)
         if "null" not in self._kept:  # all replicates share it, so it deserves more draws
             mu = eigenvalues(plan, gram, np.array([first]))[0]
             generator = null_generator(self.seed, self.key)
