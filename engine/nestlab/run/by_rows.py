@@ -46,9 +46,9 @@ def analyse_by_gee(analysis: Analysis, tables: Iterable[GeeTable]) -> tuple[Fits
     """Fits of data sets, and what is inferred from them. Degrees of freedom count the rows and clusters of each data set."""
     from ..fit.reference import fit_gee
 
-    method = analysis.method
+    method, hypotheses = analysis.method, analysis.hypotheses
     found = fit_gee(tables, len(analysis.names), working=method.working, covariance=method.covariance)
-    silent = np.stack([found.silent(weights) for weights in analysis.hypotheses], axis=1)
+    silent = np.stack([found.silent(hypotheses[h]) for h in range(len(hypotheses))], axis=1)
     inferences = {
         rule: Inference(
             np.where(silent, np.nan, _gee_df(rule, analysis, found.rows, found.clusters)),
