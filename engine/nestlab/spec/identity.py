@@ -15,6 +15,7 @@ from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
 
+from .balanced import has_odd_rows
 from .covariance import pairs
 from .errors import error_words
 from .formula import formula_text
@@ -95,8 +96,12 @@ def data_key(condition: Condition) -> str:
 
 def draw_rules(condition: Condition) -> list[str]:
     """Name the rules by which this condition is drawn that replaced earlier ones; conditions without them kept their keys."""
-    errors = condition.truth.errors
-    return ["ar1 of scores"] if errors.ar1 and errors.distribution != NORMAL else []
+    errors, rules = condition.truth.errors, []
+    if errors.ar1 and errors.distribution != NORMAL:
+        rules.append("ar1 of scores")
+    if has_odd_rows(condition.predictors, condition.layout):
+        rules.append("odd rows alternate")
+    return rules
 
 
 def _drawn(value: Prior | float) -> dict[str, Any] | float:
