@@ -37,8 +37,8 @@ def fit_gls(plan: Plan, gram: Gram, first: int, last: int, *, sigma2: float) -> 
         S, r, yy, logdet = _weighted(plan, gram, _square(plan.start, q))
     S = np.broadcast_to(S, (R, p, p)).copy()
     finite = np.isfinite(S).all(axis=(1, 2)) & np.isfinite(r).all(axis=1) & np.isfinite(yy)
-    scale = np.sqrt(np.einsum("rii->ri", np.where(finite[:, None, None], S, np.eye(p))))
     with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.sqrt(np.einsum("rii->ri", np.where(finite[:, None, None], S, np.eye(p))))
         scaled = S / (scale[:, :, None] * scale[:, None, :])
     usable = finite & (scale > 0).all(axis=1)
     scaled[~usable] = np.eye(p)

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import fdtrc
 
-from ..simulate.gram import Gram
+from ..simulate.gram import Gram, Shift
 from ..spec.model import DF_RULES
 from .information import inform_block
-from .lmm import Fits, counts, fit_replicates, for_lanes, pairs
+from .lmm import Fits, congruent, counts, fit_replicates, for_lanes, pairs
 from .status import Status
 from .workspace import get_workspace, make_shape
 
@@ -45,10 +45,11 @@ _BY_DESIGN = ("z", "residual", "between-within")
 @dataclass(frozen=True)
 class Hypotheses:
     """H hypotheses on p fixed effects: rows (k, p) of weights; starts (H + 1): hypothesis h is rows starts[h] .. starts[h + 1]
-    - 1."""
+    - 1. named (H, p): the effects that each is about, where these are others than those of its rows."""
 
     rows: Array
     starts: NDArray[np.int64]
+    named: NDArray[np.bool_] | None = None
 
     @staticmethod
     def of(p: int, contrasts: Sequence[Array] = ()) -> Hypotheses:
@@ -58,6 +59,17 @@ class Hypotheses:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    @property
+    def effects(self) -> NDArray[np.bool_]:
+        """(H, p): the effects that each is about."""
+        if self.named is not None:
+            return self.named
+        return np.array([np.abs(self[h]).sum(axis=0) > 0 for h in range(len(self))])
+
+    def moved(self, shift: Shift | None) -> Hypotheses:
+        """The hypotheses on effects in other coordinates."""
+        return self if shift is None else Hypotheses(self.rows @ shift.fixed, self.starts, self.effects)
 
     def __getitem__(self, h: int) -> Array:
         weights: Array = self.rows[self.starts[h] : self.starts[h + 1]]
@@ -83,6 +95,10 @@ class Inference:
     df: Array
     vcov: Array
     scale: Array
+
+    def back(self, shift: Shift | None) -> Inference:
+        """The inference on effects in the formula's own coordinates."""
+        return self if shift is None else replace(self, vcov=congruent(self.vcov, shift.fixed))
 
     def se(self, weights: Array) -> Array:
         """Standard error (R) of weights (p) times beta; nan where the variance is negative."""
@@ -284,7 +300,7 @@ def _fixed_df(
         df = between_within_df(model.equation, clusters=clusters, rows=rows)
     else:
         df = np.repeat(np.full_like(rows, np.inf) if rule == "z" else rows - p, p).reshape(-1, p)
-    used = [np.abs(hypotheses[h]).sum(axis=0) > 0 for h in range(len(hypotheses))]
+    used = list(hypotheses.effects)
     if terms is not None:
         used[p:] = list(terms)
     return np.stack([df[:, members].min(axis=1) for members in used], axis=1)

@@ -71,8 +71,7 @@ def _gee_df(rule: str, analysis: Analysis, rows: NDArray[np.int64], clusters: ND
         p = len(analysis.names)
         left = np.full(len(rows), np.inf) if rule == "z" else np.where(rows > p, rows - p, np.nan)
         df = np.repeat(left[:, None], p, axis=1)
-    used = [np.abs(analysis.hypotheses[h]).sum(axis=0) > 0 for h in range(len(analysis.hypotheses))]
-    return np.stack([df[:, members].min(axis=1) for members in used], axis=1)
+    return np.stack([df[:, members].min(axis=1) for members in analysis.hypotheses.effects], axis=1)
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------------

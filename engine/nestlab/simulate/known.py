@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec.balanced import alternating, has_odd_rows, kinds_of_clusters, odd_rows
+from ..spec.far import far_constants
 from ..spec.identity import layout_key
 from ..spec.model import Condition, Predictor, source_of, term_variables
 from .deviates import standard_normal
@@ -56,7 +57,8 @@ def known_products(condition: Condition) -> list[str]:
 
 
 def known_columns(condition: Condition, sizes: Integers, clusters: Integers | None = None) -> Array:
-    """(N, known): the known level-1 columns of clusters of any sizes (>= 0), in turn: Intercept, predictors, products.
+    """(N, known): the known level-1 columns of clusters of any sizes (>= 0), in turn: Intercept, predictors, products; less the
+    constants of those far from 0, see `spec.far`.
 
     clusters: which of the layout's clusters each is, 0, 1, ... by default; the same one may come again. Predictors that are drawn
     once have values for the condition's own sizes only.
@@ -75,6 +77,9 @@ def known_columns(condition: Condition, sizes: Integers, clusters: Integers | No
         else:
             columns = _drawn_once(condition, predictor, sizes)
         values |= zip(predictor.columns, columns, strict=True)
+    for name, constant in far_constants(condition).items():
+        if name in values:
+            values[name] = values[name] - constant
     for product in known_products(condition):
         values[product] = np.prod([values[v] for v in term_variables(product)], axis=0)
     return np.stack([np.ones(int(sizes.sum())), *values.values()], axis=1)

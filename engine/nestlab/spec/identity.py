@@ -18,6 +18,7 @@ from typing import Any
 from .balanced import has_odd_rows
 from .covariance import pairs
 from .errors import error_words
+from .far import far_constants
 from .formula import formula_text
 from .missing import missing_words
 from .model import NORMAL, Condition, Contrast, Formula, Layout, Method, Predictor, Truth
@@ -101,6 +102,8 @@ def draw_rules(condition: Condition) -> list[str]:
         rules.append("ar1 of scores")
     if has_odd_rows(condition.predictors, condition.layout):
         rules.append("odd rows alternate")
+    if far_constants(condition):
+        rules.append("sums about a constant")
     return rules
 
 
