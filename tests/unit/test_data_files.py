@@ -597,7 +597,15 @@ def test_errors_and_missing_rows_in_the_report() -> None:
     assert noise_text(found.truth) == (
         "errors are t (df 5), rescaled to their variance; their variance is multiplied by 2 for each unit of z; clusters have "
         "residual variances of their own, lognormal with a coefficient of variation of 0.3; neighbouring rows of a cluster have "
-        "errors with a correlation of 0.4; random effects are uniform, rescaled to their covariance"
+        "errors with a correlation of 0.4 (of rows k apart near its k-th power: a Gaussian copula); random effects are uniform, "
+        "rescaled to their covariance"
+    )
+    normal = noise_text(one({"truth/errors": {"ar1": 0.4}}).truth)
+    assert normal == "neighbouring rows of a cluster have errors with a correlation of 0.4"
+    shaped = replace(found.truth, errors=Errors(), covariance=((1.0, 0.5), (0.5, 1.0)))
+    assert noise_text(shaped) == (
+        "random effects are uniform, rescaled to their covariance; correlated ones are mixtures of such, which are nearer to "
+        "normal"
     )
     assert missing_text(found.missing) == (
         "0.1 of the rows completely at random; each cluster with probability 0.2; after each row all later ones of its cluster "

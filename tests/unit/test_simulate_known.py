@@ -78,7 +78,7 @@ def test_rows_beyond_the_last_period_stay_in_it() -> None:
 )
 def test_periods_as_categories(coding: Any, expected: list[list[float]]) -> None:
     period = Predictor("p", 1, "period", values=(0, 0, 1, 1, 2, 2), categories=("0", "1", "2"), coding=coding)
-    assert period.columns == (("p[1]", "p[2]") if coding == "treatment" else ("p[0]", "p[1]"))
+    assert period.columns == (("p[0]", "p[1]") if coding == "sum" else ("p[1]", "p[2]"))
     assert columns_of(period, (6,)) == [[e] for e in expected]
 
 
@@ -115,7 +115,8 @@ def test_patterns_are_clusters_with_the_same_columns() -> None:
     )
     found = patterns(c)
     assert len(set(found.tolist())) == 5  # sequences 0 1 2 0 1 and arms 0 0 0 1 1
-    assert patterns(replace(c, predictors=(PLACED[1], PLACED[3]))).tolist() == [0] * 5
+    assert patterns(replace(c, predictors=(PLACED[3],))).tolist() == [0] * 5
+    assert patterns(replace(c, predictors=(PLACED[1], PLACED[3]))).tolist() == [0, 1, 0, 1, 0]  # the odd row
     assert patterns(replace(c, predictors=(WEDGE,))).tolist() == [0, 1, 2, 0, 1]
 
 

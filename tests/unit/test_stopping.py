@@ -300,11 +300,11 @@ def test_run_target_that_exists_nowhere_is_refused(ruled: dict[str, Any], tmp_pa
 
 
 def test_run_method_that_ended_early_has_no_targets(ruled: dict[str, Any], tmp_path: Path) -> None:
-    """A predictor that cannot be told from the intercept fails always; max_failed ends it at 100."""
+    """A predictor that is 0 in every row fails always; max_failed ends it at 100."""
     tables = {
-        **ruled, "max_failed": 0.2, "grid": {"predictors.x.mean": [1e12, 0.0]}, "method": [{"name": "reml"}],
+        **ruled, "max_failed": 0.2, "grid": {"predictors.x.share": [1e-12, 0.5]}, "method": [{"name": "reml"}],
         "truth": {**ruled["truth"], "formula": "y ~ 1 + x + (1 | school)", "fixed": {"Intercept": 2, "x": 0.1}},
-        "predictors": {"x": {"level": 1, "distribution": "normal"}}, "replications": {**POWER, "estimand": "x"},
+        "predictors": {"x": {"level": 1, "distribution": "binary"}}, "replications": {**POWER, "estimand": "x"},
     }  # fmt: skip
     results = nl.Study.from_dict(tables).run(out=tmp_path / "r")
     assert list(results.stopping()["reason"].str.split(":").str[0]) == ["ended", "met"]

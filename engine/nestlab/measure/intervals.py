@@ -25,15 +25,16 @@ Array: TypeAlias = NDArray[np.float64]
 _DEGREE = 24
 _LEAST_DF = 2.0
 _LEAST_TAIL = 5e-7
-# Below df of about 0.01 the quantile passes this and scipy's is no longer right.
-_LARGEST = 1e100
+#: On fewer df an interval says nothing: at half of one it is 164 standard errors to either side, at 0.01 it is 1e100, and one of
+#: them would be the mean width of all replicates.
+LEAST_DF = 0.5
 
 
 def critical_values(df: ArrayLike, alpha: float, *, sides: Literal[1, 2] = 2) -> Array:
     """The 1 - alpha/sides quantile of t with `df` degrees of freedom (any shape), of the normal where df is inf.
 
     alpha in (0, 1). sides: 2 for a two-sided test and an interval, 1 for a one-sided test, where it is negative above
-    alpha = 0.5. nan where df is nan or not positive, and where the quantile exceeds 1e100 (df below about 0.01).
+    alpha = 0.5. nan where df is nan or below `LEAST_DF`: such inference counts as missing.
 
     >>> critical_values([18.0, float("inf"), 0.0], 0.05).round(4).tolist()
     [2.1009, 1.96, nan]
@@ -43,7 +44,7 @@ def critical_values(df: ArrayLike, alpha: float, *, sides: Literal[1, 2] = 2) ->
     df = np.asarray(df, dtype=np.float64)
     tail = alpha / sides
     out = np.full(df.shape, np.nan)
-    known = df > 0
+    known = df >= LEAST_DF
     values = df[known]
     if values.size == 0:
         return out
@@ -56,7 +57,7 @@ def critical_values(df: ArrayLike, alpha: float, *, sides: Literal[1, 2] = 2) ->
         small = values < _LEAST_DF
         quantiles[small] = -scipy.special.stdtrit(values[small], tail)
     out[known] = quantiles
-    return np.where(np.abs(out) < _LARGEST, out, np.nan)
+    return out
 
 
 @lru_cache(maxsize=1024)

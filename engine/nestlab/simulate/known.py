@@ -11,15 +11,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec.balanced import alternating, has_odd_rows, kinds_of_clusters, odd_rows
+from ..spec.far import far_constants
 from ..spec.identity import layout_key
 from ..spec.model import Condition, Predictor, source_of, term_variables
 from .deviates import standard_normal
 from .distributions import contrast_matrix, predictor_transform, score_correlations
+from .sizes import fixed_sizes
 from .streams import fixed_generator
 
 __all__ = [
     "PLACED",
-    "balanced",
     "between_values",
     "known_columns",
     "known_predictors",
@@ -55,7 +57,8 @@ def known_products(condition: Condition) -> list[str]:
 
 
 def known_columns(condition: Condition, sizes: Integers, clusters: Integers | None = None) -> Array:
-    """(N, known): the known level-1 columns of clusters of any sizes (>= 0), in turn: Intercept, predictors, products.
+    """(N, known): the known level-1 columns of clusters of any sizes (>= 0), in turn: Intercept, predictors, products; less the
+    constants of those far from 0, see `spec.far`.
 
     clusters: which of the layout's clusters each is, 0, 1, ... by default; the same one may come again. Predictors that are drawn
     once have values for the condition's own sizes only.
@@ -63,15 +66,20 @@ def known_columns(condition: Condition, sizes: Integers, clusters: Integers | No
     which = np.arange(len(sizes)) if clusters is None else clusters
     values: dict[str, Array] = {}
     earlier: list[Integers] = []
+    more = _odd_rows(condition)
     for predictor in known_predictors(condition):
         if predictor.distribution == "balanced":
-            earlier.append(balanced(sizes, earlier))
+            turned = np.repeat(more[predictor.name][which] * (sizes % 2), sizes)
+            earlier.append(alternating(sizes, earlier) ^ turned)
             columns = earlier[-1].astype(float)[None]
         elif predictor.distribution in PLACED:
             columns = _coded(predictor, _placed(predictor, sizes, which))
         else:
             columns = _drawn_once(condition, predictor, sizes)
         values |= zip(predictor.columns, columns, strict=True)
+    for name, constant in far_constants(condition).items():
+        if name in values:
+            values[name] = values[name] - constant
     for product in known_products(condition):
         values[product] = np.prod([values[v] for v in term_variables(product)], axis=0)
     return np.stack([np.ones(int(sizes.sum())), *values.values()], axis=1)
@@ -83,7 +91,7 @@ def patterns(condition: Condition) -> Integers:
     Predictors that are drawn once make every cluster its own.
     """
     J = condition.layout.clusters
-    parts: list[Integers] = [np.zeros(J, dtype=np.int64)]
+    parts: list[Integers] = [np.zeros(J, dtype=np.int64), *_odd_rows(condition).values()]
     for predictor in known_predictors(condition):
         if predictor.distribution == "schedule":
             parts.append(np.arange(J) % len(predictor.sequences))
@@ -104,7 +112,7 @@ def between_values(condition: Condition) -> Array:
         if predictor.level != 2:
             continue
         if predictor.distribution == "balanced":
-            earlier.append(balanced(one, earlier))
+            earlier.append(alternating(one, earlier))
             rows += [earlier[-1].astype(float)]
         elif predictor.distribution == "arms":
             rows += [*_coded(predictor, _arms(predictor, np.arange(J)).astype(float))]
@@ -117,18 +125,23 @@ def between_values(condition: Condition) -> Array:
     return np.array(rows).reshape(len(rows), J)
 
 
-def balanced(sizes: Integers, earlier: list[Integers]) -> Integers:
-    """0/1 alternating within each group of `sizes` units, crossed with the balanced predictors before it.
+def _alternates(predictor: Predictor) -> bool:
+    return predictor.level == 1 and predictor.distribution == "balanced"
 
-    Units are taken in the order of a Gray code of the earlier ones. So three of them on four units are half of a 2^3 design, with
-    separate main effects; in plain order the third would equal the second.
-    """
-    group = np.repeat(np.arange(len(sizes)), sizes)
-    keys = [np.bitwise_xor.reduce(earlier[:k], axis=0) for k in range(1, len(earlier) + 1)]
-    order = np.lexsort((*reversed(keys), group))  # sorted by its last key first; ties keep their order
-    values = np.empty(len(group), dtype=np.int64)
-    values[order] = (np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)) % 2
-    return values
+
+def _odd_rows(condition: Condition) -> dict[str, Integers]:
+    """Of each balanced level-1 predictor (J): the value that has a row more in clusters of an odd number of rows."""
+    layout = condition.layout
+    if not has_odd_rows(condition.predictors, layout):
+        return {p.name: np.zeros(layout.clusters, dtype=np.int64) for p in condition.predictors if _alternates(p)}
+    odd = np.ones(layout.clusters, dtype=bool) if layout.redrawn else fixed_sizes(condition) % 2 == 1
+    kinds = kinds_of_clusters(condition.predictors, layout.clusters)
+    found: dict[str, Integers] = {}
+    for predictor in condition.predictors:
+        if _alternates(predictor):
+            found[predictor.name] = odd_rows(odd, kinds)
+            kinds.append(found[predictor.name].astype(float))
+    return found
 
 
 def _placed(predictor: Predictor, sizes: Integers, which: Integers) -> Array:

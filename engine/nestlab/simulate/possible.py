@@ -1,4 +1,4 @@
-"""Whether data as a study describes them exist: sizes, correlations and intraclass correlations that distributions can have."""
+"""Whether data as a study describes them exist: sizes, and correlations of predictors, rows and errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_possible(conditions: Iterable[Condition]) -> None:
     lines: dict[str, None] = {}
     seen = set()
     for condition in conditions:
-        key = (condition.layout.drawn, condition.predictors, condition.correlations)
+        key = (condition.layout.drawn, condition.predictors, condition.correlations, condition.truth.errors)
         if key not in seen:
             seen.add(key)
             lines |= dict.fromkeys(_problems(condition))
@@ -27,10 +27,10 @@ def _problems(condition: Condition) -> list[str]:
     found: list[str] = []
     drawn = [sizes for _, sizes in condition.layout.drawn if sizes is not None]
     joined = condition.correlations or any(p.icc for p in condition.predictors)
-    if not (drawn or joined):
+    if not (drawn or joined or condition.truth.errors.ar1):
         return found
     # Imports that only such studies need: they bring the compiler, which a stored answer does without.
-    from .distributions import score_correlations
+    from .distributions import latent_ar1, score_correlations
     from .known import PLACED
     from .sizes import size_distribution
 
@@ -39,6 +39,10 @@ def _problems(condition: Condition) -> list[str]:
             size_distribution(sizes)
         except StudyError as error:
             found += error.problems
+    try:
+        latent_ar1(condition.truth.errors)
+    except StudyError as error:
+        found += error.problems
     for level in (1, 2):
         for redraw in (True, False):
             group = [

@@ -128,8 +128,6 @@ def _not_random(column: str, level: Mapping[str, int], predictors: Predictors) -
 def _rows_refusal(predictor: Predictor, layout: Layout) -> str | None:
     """What to do about sizes that a level-1 predictor cannot have."""
     name, kind = predictor.name, predictor.distribution
-    if kind == "balanced" and max(layout.sizes) == 1:
-        return f"must be 2 or more in some cluster, or the balanced predictor {name} is 0 in every row; raise it"
     if layout.redrawn and not predictor.redraw and kind not in _BY_PLACE:
         return (
             f"must not be redrawn beside {name}, which is drawn once at level 1; remove predictors.{name}.redraw, or add "

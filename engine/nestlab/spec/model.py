@@ -174,7 +174,8 @@ class Predictor:
     """How one predictor is made.
 
     level: 1 varies within clusters, 2 between them. distribution: of `Distribution` (mean, sd > 0, shape its parameters);
-    "balanced" (0/1, half of the rows of each cluster at level 1, half of the clusters at level 2; the odd one out is a 0);
+    "balanced" (0/1, half of the rows of each cluster at level 1, half of the clusters at level 2, where the odd
+    one out is a 0; the odd row is a 0 in one cluster and a 1 in the next, see `balanced`);
     "binary" (0/1, 1 with probability `mean`); "categorical" (categories with probabilities `shares`, columns by `coding`);
     "time" (0, 1, ... by the row in its cluster, times `sd`, plus `mean`); "list" (`values` by row in its cluster, repeated, or by
     cluster at level 2); "resampled" (from `values`, with replacement); "schedule" (`sequences` of clusters in turn, each a value
@@ -203,10 +204,11 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The variables that it gives to formulas: its name, or where it has categories a contrast for all but one of them."""
+        """The variables that it gives to formulas: its name, or where it has categories a contrast for all but one of them, named
+        by the category that is compared: with the first (treatment), with the mean (sum) or with those before it (helmert)."""
         if not self.categories:
             return (self.name,)
-        kept = self.categories[1:] if self.coding == "treatment" else self.categories[:-1]
+        kept = self.categories[:-1] if self.coding == "sum" else self.categories[1:]
         return tuple(f"{self.name}[{category}]" for category in kept)
 
 
@@ -216,7 +218,7 @@ class Errors:
 
     ratios: predictors whose unit multiplies the variance, which is the stated one where they are 0. cluster_cv: coefficient of
     variation of the clusters' residual variances, lognormal with the stated mean. ar1: correlation of neighbouring rows of a
-    cluster, in (-1, 1), of an autoregression of constant variance; its first rows and innovations have the distribution.
+    cluster, in (-1, 1); they are made of normal scores that follow an autoregression, so that every row has the distribution.
     """
 
     distribution: Distribution = NORMAL

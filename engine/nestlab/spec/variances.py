@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .balanced import alternating, kinds_of_clusters, odd_rows
 from .model import Layout, Predictor, source_of, term_variables
 
 __all__ = ["KNOWN", "Moments", "Parts", "cluster_moments", "moments_of", "predictor_mean", "predictor_variance"]
@@ -139,9 +140,16 @@ class _Known:
         pair = [p for p in self.predictors if p.name in (a, b)]
         if len(pair) < 2 or _is_allocated(pair[0]) != _is_allocated(pair[1]):
             return False
-        inner = [p for p in pair if not _is_outer(p)]
-        alike = len(set(self.layout.sizes)) == 1 and not any(p.sequences for p in inner)
-        return len(inner) != 1 or not alike
+        inner, outer = ([p for p in pair if _is_outer(p) == kind] for kind in (False, True))
+        if len(inner) != 1 or len(set(self.layout.sizes)) > 1 or inner[0].sequences:
+            return True
+        return inner[0].name in self._odd and not self._evenly(inner[0].name, outer[0])
+
+    def _evenly(self, inner: str, outer: Predictor) -> bool:
+        """Whether clusters of one size have both kinds of odd rows equally often at each value of a level-2 predictor."""
+        kinds = np.unique(np.stack([self._outer[c] for c in outer.columns]), axis=1, return_inverse=True)[1].ravel()
+        shares = np.bincount(kinds, weights=self._odd[inner]) / np.bincount(kinds)
+        return bool(np.ptp(shares) == 0.0) or self.layout.sizes[0] % 2 == 0
 
     @cached_property
     def _outer(self) -> dict[str, Array]:
@@ -150,7 +158,7 @@ class _Known:
         balanced: list[NDArray[np.int64]] = []
         for p in filter(_is_outer, self.predictors):
             if p.distribution == "balanced":
-                balanced.append(_alternating(J, balanced))
+                balanced.append(alternating(np.array([J]), balanced))
                 values[p.name] = balanced[-1].astype(float)
             elif p.distribution == "arms":
                 values |= _columns(p, np.resize(np.repeat(np.arange(len(p.arms)), p.arms), J))
@@ -159,22 +167,32 @@ class _Known:
         return values
 
     @cached_property
+    def _odd(self) -> dict[str, NDArray[np.int64]]:
+        """(J), of balanced predictors of rows: the value that has a row more in clusters of an odd number of rows."""
+        kinds, found = kinds_of_clusters(self.predictors, self.layout.clusters), dict[str, NDArray[np.int64]]()
+        for p in self.predictors:
+            if p.distribution == "balanced" and not _is_outer(p):
+                found[p.name] = odd_rows(np.array(self.layout.sizes) % 2 == 1, kinds)
+                kinds.append(found[p.name].astype(float))
+        return found
+
+    @cached_property
     def _kinds(self) -> list[tuple[NDArray[np.int64], dict[str, Array]]]:
         """Clusters with the same rows: their numbers, and the rows (n) of each column that varies there."""
         cycle = int(np.lcm.reduce([len(p.sequences) or 1 for p in self.predictors]))
-        keys = np.array(self.layout.sizes) * cycle + np.arange(self.layout.clusters) % cycle
-        kinds, of = np.unique(keys, return_inverse=True)
-        return [(np.flatnonzero(of == k), self._rows(*divmod(int(key), cycle))) for k, key in enumerate(kinds)]
+        keys = [np.array(self.layout.sizes), np.arange(self.layout.clusters) % cycle, *self._odd.values()]
+        kinds, of = np.unique(np.stack(keys), axis=1, return_inverse=True)
+        return [(np.flatnonzero(of.ravel() == k), self._rows(*map(int, key))) for k, key in enumerate(kinds.T)]
 
-    def _rows(self, n: int, turn: int) -> dict[str, Array]:
-        """The rows of a cluster of size n that takes a schedule's sequence of that turn."""
+    def _rows(self, n: int, turn: int, *odd: int) -> dict[str, Array]:
+        """The rows of a cluster of size n that takes a schedule's sequence of that turn; odd: of each balanced predictor."""
         values: dict[str, Array] = {}
         balanced: list[NDArray[np.int64]] = []
         for p in self.predictors:
             if _is_outer(p):
                 continue
             if p.distribution == "balanced":
-                balanced.append(_alternating(n, balanced))
+                balanced.append(alternating(np.array([n]), balanced) ^ (odd[len(balanced)] * (n % 2)))
                 values[p.name] = balanced[-1].astype(float)
             elif p.distribution == "time":
                 values[p.name] = p.mean + p.sd * np.arange(n, dtype=np.float64)
@@ -198,14 +216,6 @@ def _columns(predictor: Predictor, values: NDArray[Any]) -> dict[str, Array]:
     if not predictor.categories:
         return {predictor.name: values.astype(np.float64)}
     return dict(zip(predictor.columns, contrast_values(predictor)[values.astype(np.int64)].T, strict=True))
-
-
-def _alternating(n: int, earlier: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """0, 1, 0, ... over n units, crossed with the balanced predictors before it (`simulate.layout` has it so)."""
-    keys = [np.bitwise_xor.reduce(earlier[:k], axis=0) for k in range(1, len(earlier) + 1)]
-    values = np.empty(n, dtype=np.int64)
-    values[np.lexsort(tuple(reversed(keys))) if keys else np.arange(n)] = np.arange(n) % 2
-    return values
 
 
 # -- terms -----------------------------------------------------------------------------------------------------------------

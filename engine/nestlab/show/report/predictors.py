@@ -22,7 +22,7 @@ _KINDS = {
 def predictor_text(predictor: Predictor) -> str:
     """One predictor in a sentence without its full stop."""
     p = predictor
-    place = "varies within clusters" if p.level == 1 else "varies between clusters only"
+    place = "varies within clusters" if p.level == 1 and p.distribution != "arms" else "varies between clusters only"
     again = (
         "" if p.distribution in _FIXED else ", drawn anew in each replicate" if p.redraw else ", drawn once and kept"
     )
@@ -41,9 +41,10 @@ def _made(p: Predictor) -> str:
     coding = f", as {p.coding} contrasts" if p.categories else ""
     match p.distribution:
         case "balanced":
-            share = "rows of each cluster" if p.level == 1 else "clusters"
+            if p.level == 1:
+                return "is 0 or 1, 1 in half of the rows of each cluster (the odd one out is a 0 in one cluster, a 1 in the next)"
             chance = ", allocated at random in each replicate" if p.redraw else ""
-            return f"is 0 or 1, 1 in half of the {share} (the odd one out is a 0){chance}"
+            return f"is 0 or 1, 1 in half of the clusters (the odd one out is a 0){chance}"
         case "binary":
             return f"is 0 or 1, 1 with probability {value_text(p.mean)}"
         case "categorical":
@@ -75,9 +76,12 @@ def noise_text(truth: Truth) -> str:
         cv = value_text(errors.cluster_cv)
         said.append(f"clusters have residual variances of their own, lognormal with a coefficient of variation of {cv}")
     if errors.ar1:
-        said.append(f"neighbouring rows of a cluster have errors with a correlation of {value_text(errors.ar1)}")
+        near = "" if errors.distribution == NORMAL else " (of rows k apart near its k-th power: a Gaussian copula)"
+        said.append(f"neighbouring rows of a cluster have errors with a correlation of {value_text(errors.ar1)}{near}")
     if truth.random != NORMAL:
-        said.append(f"random effects are {_shape_text(truth.random)}, rescaled to their covariance")
+        correlated = any(value for i, row in enumerate(truth.covariance) for value in row[:i])
+        mixed = "; correlated ones are mixtures of such, which are nearer to normal" if correlated else ""
+        said.append(f"random effects are {_shape_text(truth.random)}, rescaled to their covariance{mixed}")
     return "; ".join(said)
 
 
