@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..run.files import write_whole
+from ..run.folder import solved_facts
 from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target, Trial
 from ..run.solve import Solution, Solved, solve
 from ..run.store import Store
@@ -107,14 +107,11 @@ def solve_study(
     for ending in ("svg", "png"):
         save(figure, folder / f"solve.{ending}")
     made = as_json(solved)
-    write_whole(folder / "solve.json", f"{json.dumps(made, indent=1)}\n".encode())
-    sentences = " ".join(sentence(question, solution) for solution in solved.solutions)
     store = Store(folder)
     with store.locked():
-        kept = {key: made[key] for key in ("target", "estimand", "method", "over") if key in made}
-        answer = made.get("solution", [s["solution"] for s in made.get("solutions", [])])
+        store.write_file("solve.json", f"{json.dumps(made, indent=1)}\n".encode())
         store.write_manifest(
-            solve={**kept, "solution": answer, "interval": made.get("interval"), "sentence": sentences, "figure": "solve.svg"},
+            solve={**solved_facts(made), "figure": "solve.svg"},
             replications_reason="chosen design by design until the interval of the answer was narrow enough",
         )  # fmt: skip
     return solved
