@@ -68,8 +68,7 @@ def check_parts(store: Store, rows: Sequence[StoredCondition], methods: Sequence
 
     The store has the parts as their files are afterwards, without those that can't be read.
     """
-    damaged = {part.file: part for part in store.damaged(every=True)}
-    yield from (store.altered([part]) for part in damaged.values())
+    yield from (store.altered([part]) for part in store.damaged(every=True))
     listed, there = {part.file: part for part in store.parts}, store.files()
     for file in listed.keys() - there.keys():
         store.parts.drop(file)
@@ -80,8 +79,7 @@ def check_parts(store: Store, rows: Sequence[StoredCondition], methods: Sequence
             yield from _against_listed(store, found, listed.get(file))
         except RefusedError as error:
             store.parts.drop(file)
-            if file not in damaged:
-                yield str(error)
+            yield str(error)
     yield from _strangers(store, rows, methods)
 
 
