@@ -19,6 +19,7 @@ from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .sums import check_prefix
 
 __all__ = [
+    "ChangedError",
     "Job",
     "Pace",
     "Task",
@@ -35,6 +36,14 @@ TASK_SECONDS, ROWS_TASK = 0.5, 64
 SUMS_PARTS = 256
 #: Seconds per cluster, replicate and method, until it is measured.
 FIRST_PACE = 2e-7
+
+
+class ChangedError(RefusedError):
+    """The study means something else than what is stored. values: each as "key: stored ..., now ..."."""
+
+    def __init__(self, what: str, values: Sequence[str], repair: str) -> None:
+        self.values = tuple(values)
+        super().__init__(f"the study changed what stored {what} mean: {'; '.join(values)}. {repair}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +122,7 @@ def _stored_inference(method: Method) -> dict[str, Any]:
 def match_methods(stored: Sequence[Mapping[str, Any]], methods: Sequence[Method]) -> list[dict[str, Any]]:
     """The manifest's list of methods after this run; methods that were removed stay, inactive.
 
-    Raises RefusedError for a name that meant something else when its rows were stored.
+    Raises ChangedError for a name that meant something else when its rows were stored.
     """
     known = {entry["name"]: entry for entry in stored}
     listed = []
@@ -122,12 +131,8 @@ def match_methods(stored: Sequence[Mapping[str, Any]], methods: Sequence[Method]
         before = known.get(method.name, {}).get("content", content)
         changed = [k for k in {**content, **before} if before.get(k) != content.get(k)]
         if changed:
-            values = "; ".join(
-                f"method.{method.name}.{k}: stored {before.get(k)!r}, now {content.get(k)!r}" for k in changed
-            )
-            raise RefusedError(
-                f"the study changed what stored results mean: {values}. Give the method another name, or use --out"
-            )
+            values = [f"method.{method.name}.{k}: stored {before.get(k)!r}, now {content.get(k)!r}" for k in changed]
+            raise ChangedError("results", values, "Give the method another name, or use --out")
         listed.append({"name": method.name, "active": True, "alpha": method.alpha, "content": content})
     names = {method.name for method in methods}
     listed += [{**entry, "active": False} for name, entry in known.items() if name not in names]
@@ -140,7 +145,7 @@ def match_conditions(
     """(all conditions to store, the number of each condition of the study).
 
     Stored conditions are known by their data key. New ones are given the next numbers; those that the study no longer has
-    become inactive. Raises RefusedError if the study changed a value that no axis of the grid sets: the same labels would then
+    become inactive. Raises ChangedError if the study changed a value that no axis of the grid sets: the same labels would then
     stand for other conditions.
     """
     by_key = {s.data_key: s for s in stored}
@@ -194,10 +199,8 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
     elif "draw_version" in changed:
         own.append("draw_version")
     if own:
-        values = "; ".join(f"{p}: stored {before.spec.get(p)!r}, now {spec.get(p)!r}" for p in own)
-        raise RefusedError(
-            f"the study changed what stored conditions mean: {values}. Restore it, give the study another name, or use --out"
-        )
+        values = [f"{p}: stored {before.spec.get(p)!r}, now {spec.get(p)!r}" for p in own]
+        raise ChangedError("conditions", values, "Restore it, give the study another name, or use --out")
 
 
 def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> Iterator[Task]:

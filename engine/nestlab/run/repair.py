@@ -31,7 +31,8 @@ def set_aside_manifest(folder: Path) -> list[str]:
 
 
 def repair_parts(store: Store) -> list[str]:
-    """Remove every part that is not what was written, or that holds what another one holds; says which. Under the lock."""
+    """Remove every part that is not what was written, or that holds what another one holds, and have the summary measured anew;
+    says which. Under the lock."""
     lost = [part.file for part in store.damaged(every=True)]
     for name in sorted(store.files()):
         if name not in store.parts:
@@ -44,7 +45,19 @@ def repair_parts(store: Store) -> list[str]:
     lost += _doubled(store)
     listed = ", ".join(lost[:5]) + (f" and {len(lost) - 5:,} more" if len(lost) > 5 else "")
     checked = f"{len(store.parts) + len(lost):,} parts checked"
-    return [f"{checked}, {len(lost):,} removed to be computed anew: {listed}" if lost else f"{checked}, all as written"]
+    said = f"{checked}, {len(lost):,} removed to be computed anew: {listed}" if lost else f"{checked}, all as written"
+    return [said, *_distrust_summary(store)]
+
+
+def _distrust_summary(store: Store) -> list[str]:
+    """Let the summary be measured anew, its checksum right or not; says so where it was altered."""
+    try:
+        store.has_summary()
+        said = []
+    except RefusedError:
+        said = ["summary.parquet was altered: made anew from the parts"]
+    store.forget_file("summary.parquet")
+    return said
 
 
 def _doubled(store: Store) -> list[str]:

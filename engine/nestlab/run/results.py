@@ -11,7 +11,7 @@ import pandas as pd
 from ..measure.summed import UNAVAILABLE
 from ..spec.estimand import Estimand
 from ..spec.estimands import method_estimands, study_estimands
-from ..spec.identity import data_key, result_key
+from ..spec.identity import DRAW_VERSION, data_key, result_key
 from ..spec.model import Condition, Method
 from ..spec.paths import path_line
 from ..spec.study import StudyFile
@@ -19,7 +19,8 @@ from ..spec.truths import TrueValues
 from .differences import Names, compare_methods
 from .early import used
 from .failures import Said, count_failures, failures_of, what_was_said
-from .folder import no_results, stored_study
+from .files import RefusedError
+from .folder import no_results, read_as_run, stored_solution
 from .observed import observed_counts
 from .stopped import MET, stopping_lines
 from .store import Store, StoredCondition, missing_ranges
@@ -37,8 +38,7 @@ class StoredResults:
         self._store = Store(self.folder)
         if not self._store.exists:
             raise no_results(self.folder)
-        self._study = stored_study(self.folder, self._store.manifest)
-        self._rows = self._store.read_conditions()
+        self._study, self._rows = read_as_run(self._store)
         self._store.forget_missing()
         self._store.adopt_unlisted()
 
@@ -57,9 +57,20 @@ class StoredResults:
         return self._store.manifest
 
     @property
+    def solution(self) -> Mapping[str, Any]:
+        """What the manifest says of a search for a design; empty without one.
+
+        RefusedError where solve.json says something else.
+        """
+        if (self.folder / "solve.json").exists():
+            stored_solution(self._store)
+        found = self._store.manifest.get("solve")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
     def replications(self) -> int:
         """Replications per condition that were asked for; where conditions differ, the most."""
-        return int(self._store.manifest["replications"])
+        return self.asked[1]
 
     @property
     def asked(self) -> tuple[int, int]:
@@ -272,9 +283,15 @@ class StoredResults:
         keys = {row.number: row.data_key for row in self._active()}
         if condition not in keys:
             raise KeyError(f"condition {condition}: the study has {', '.join(map(str, keys))}")
+        found = next((c for c in self._study.conditions() if data_key(c) == keys[condition]), None)
+        if found is None:
+            drawn = self._store.manifest.get("draw_version")
+            raise RefusedError(
+                f"condition {condition} was drawn by draw version {drawn}, this nestlab draws by {DRAW_VERSION}; its rows can't "
+                "be made again, what is stored of it stands"
+            )
         from .block import compile_condition  # brings the compiler
 
-        found = next(c for c in self._study.conditions() if data_key(c) == keys[condition])
         return compile_condition(found, self._study.methods()).frame(replicate, truth=truth)
 
     def _frame(self, row: StoredCondition, method: Method) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from ..spec.study import StudyFile
 from .cluster import Cluster
 from .early import Ended, find_ends
 from .files import RefusedError
+from .folder import study_facts
 from .log import RunLog
 from .manifest import machine, software
 from .own_code import with_code
@@ -105,14 +106,16 @@ class Run:
         started = datetime.now(UTC)
         study, methods = self.study, self.study.methods()
         rows, todo = self.match(store, replications, mended)
-        rounds = Rounds(store, rows, todo, methods, replications, mcse=study.mcse, known=self.known)
-        tasks = rounds.next()
-        log = RunLog(
-            store, fits=sum(task.fits for task in tasks), jobs=self.jobs, started=started, cluster=self.cluster
-        )
         asked = max(row.replications for row in rows if row.active)
         store.manifest |= self.facts(replications, asked, store)
         store.write_study(self.text)
+        rounds = Rounds(store, rows, todo, methods, replications, mcse=study.mcse, known=self.known)
+        store.write_manifest()  # before anything is computed: who reads now finds files of one moment
+        tasks = rounds.next()
+        measured = not tasks and self.known is None and store.has_summary()
+        log = RunLog(
+            store, fits=sum(task.fits for task in tasks), jobs=self.jobs, started=started, cluster=self.cluster
+        )
         log.write()
         self.progress.start(log.fits, len(todo))
         try:
@@ -124,7 +127,7 @@ class Run:
                     log.expect(more)
                     self.progress.expect(more)
             rows = rounds.settle()
-            if log.fits or self.known is not None or not store.has_summary():
+            if not measured:
                 self.progress.stage("measuring")
                 store.write_summary(rounds.summaries.table())
             ended = find_ends(store, rows, methods)
@@ -180,7 +183,7 @@ class Run:
         if isinstance(asked, Stopping):
             store.manifest |= {"stopping": asked.entry(), "replications_reason": asked.text}
         return {
-            "name": study.name, "seed": study.seed, "replications": replications, "keep": study.keep, "mcse": study.mcse,
-            "draw_version": DRAW_VERSION, "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
+            **study_facts(study), "replications": replications, "draw_version": DRAW_VERSION,
+            "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
             **self.entries,
         }  # fmt: skip

@@ -20,7 +20,7 @@ from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .early import Ended, find_ends, used
 from .files import RefusedError, make_folder, read_plain
-from .folder import no_results, stored_study
+from .folder import no_results, read_as_run
 from .lock import locked
 from .log import RunLog
 from .own_code import with_code
@@ -232,8 +232,8 @@ def merge_shards(folder: Path, progress: Progress | None = None) -> Merged:
             raise RefusedError(store.altered(damaged))
         store.adopt_unlisted()
         take_entries(store)
-        study = stored_study(folder, store.manifest)
-        rows, methods = store.read_conditions(), study.methods()
+        study, rows = read_as_run(store)
+        methods = study.methods()
         missing = stored = 0
         for row in rows:
             for method in methods if row.active else ():

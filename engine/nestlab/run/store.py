@@ -1,9 +1,9 @@
 """What is kept on disk, and the promise that nothing in it is mixed, stale or half written.
 
 A results folder holds study.toml, manifest.json, conditions.parquet, replicates/*.parquet and summary.parquet (results/README.md
-documents each column). A part is one Parquet file of replicate rows of one condition and method: written whole under a temporary
-name, then renamed. Its footer names its result key and range, so that parts that the manifest does not list yet (a run that was
-killed) are found again."""
+documents each column). The manifest has a checksum of each of the others (`Store.write_file`). A part is one Parquet file of
+replicate rows of one condition and method: written whole under a temporary name, then renamed. Its footer names its result key
+and range, so that parts that the manifest does not list yet (a run that was killed) are found again."""
 
 from __future__ import annotations
 
@@ -59,6 +59,8 @@ __all__ = [
 
 
 Keep = Literal["replicates", "summary"]
+#: Files of which the manifest has a checksum.
+FILES = ("study.toml", "conditions.parquet", "summary.parquet", "solve.json")
 #: The folder of parts, by what a study keeps.
 FOLDERS: Mapping[Keep, str] = {"replicates": "replicates", "summary": "sums"}
 
@@ -215,9 +217,11 @@ class Store:
         path = self.folder / "conditions.parquet"
         try:
             data = read_plain(path)
-            table, told = read_table(data), footer(data)
-            factors, own = (json.loads(told.get(key, "[]")) for key in ("factors", "own_truths"))
-            return [self._condition(row, factors, own) for row in table.to_pylist()]
+            if self.is_as_written(path.name, data):
+                table, told = read_table(data), footer(data)
+                factors, own = (json.loads(told.get(key, "[]")) for key in ("factors", "own_truths"))
+                return [self._condition(row, factors, own) for row in table.to_pylist()]
+            reason = "it was altered since it was written"
         except FileNotFoundError:
             if not len(self.parts):
                 return []
@@ -257,6 +261,11 @@ class Store:
 
     def write_conditions(self, conditions: Sequence[StoredCondition], derived: Mapping[int, Mapping[str, Any]]) -> None:
         """Rewrite conditions.parquet; numbers are given once and never change."""
+        self.write_file("conditions.parquet", self.conditions_bytes(conditions, derived))
+
+    @staticmethod
+    def conditions_bytes(conditions: Sequence[StoredCondition], derived: Mapping[int, Mapping[str, Any]]) -> bytes:
+        """conditions.parquet. derived: further columns, by condition."""
         factors = list(dict.fromkeys(name for c in conditions for name in c.factors))
         estimands = list(dict.fromkeys(name for c in conditions for name in c.truths.shared))
         columns: dict[str, list[Any]] = {
@@ -285,7 +294,7 @@ class Store:
             ]
             notes["own_truths"] = json.dumps(own)
         columns["spec"] = [json.dumps(c.spec, sort_keys=True) for c in conditions]
-        write_whole(self.folder / "conditions.parquet", table_bytes(columns, notes))
+        return table_bytes(columns, notes)
 
     # -- parts -----------------------------------------------------------------------------------------------------------
 
@@ -394,26 +403,35 @@ class Store:
         files = (self.folder / name for name in ("study.toml", "conditions.parquet"))
         return hashlib.sha256(b"\0".join(read_plain(f) if f.exists() else b"" for f in files)).hexdigest()
 
-    def write_summary(self, frame: pd.DataFrame) -> Path:
-        path = self.folder / "summary.parquet"
-        write_whole(path, frame_bytes(frame, {"nestlab.state": self.state()}))
-        return path
+    def write_summary(self, frame: pd.DataFrame) -> None:
+        self.write_file("summary.parquet", frame_bytes(frame, {"nestlab.state": self.state()}))
 
     def has_summary(self) -> bool:
-        """Whether there is a summary of the study and the conditions as they are stored now."""
-        try:
-            of = footer(read_plain(self.folder / "summary.parquet")).get("nestlab.state")
-        except (FileNotFoundError, *BROKEN):
-            return False
-        if of is None:  # of an older version: right if the run that wrote it came to its end
-            runs = self.manifest.get("runs") or [{}]
-            return runs[-1].get("ended") is not None
-        return of == self.state()
+        """Whether there is a summary of the study and the conditions as they are stored now, with its checksum.
 
-    def read_summary(self) -> pd.DataFrame:
+        False where an older version wrote it, or a run was killed before its checksum was written: it is measured anew then.
+        RefusedError where it was altered.
+        """
         path = self.folder / "summary.parquet"
         try:
-            frame: pd.DataFrame = read_table(read_plain(path)).to_pandas(use_threads=False)
+            data = read_plain(path)
+            of = footer(data).get("nestlab.state")
+        except (FileNotFoundError, *BROKEN):
+            return False
+        if path.name not in self.checksums or (of is not None and of != self.state()):
+            return False
+        if not self.is_as_written(path.name, data):
+            raise RefusedError(_altered_summary(path))
+        return True
+
+    def read_summary(self) -> pd.DataFrame:
+        """summary.parquet. RefusedError where it is missing, damaged or altered."""
+        path = self.folder / "summary.parquet"
+        try:
+            data = read_plain(path)
+            if not self.is_as_written(path.name, data):
+                raise RefusedError(_altered_summary(path))
+            frame: pd.DataFrame = read_table(data).to_pandas(use_threads=False)
         except FileNotFoundError:
             raise RefusedError(f"{path} does not exist; finish the run first: nestlab run") from None
         except BROKEN as error:
@@ -423,7 +441,45 @@ class Store:
         return frame
 
     def write_study(self, text: str) -> None:
-        write_whole(self.folder / "study.toml", text.encode())
+        self.write_file("study.toml", text.encode())
+
+    @property
+    def checksums(self) -> Mapping[str, str]:
+        """What the manifest says of the files besides the parts: SHA-256 by name."""
+        found = self.manifest.get("files")
+        return {name: found[name] for name in FILES if name in found} if isinstance(found, Mapping) else {}
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a file of the folder whose checksum the manifest has; `write_manifest` writes the new one.
+
+        An old checksum is taken out of the manifest before: whoever is killed in between leaves none, never a wrong one.
+        """
+        found = hashlib.sha256(data).hexdigest()
+        if self.checksums.get(name, found) != found:
+            self.forget_file(name)
+            self.write_manifest()
+        write_whole(self.folder / name, data)
+        self.manifest["files"] = {**self.checksums, name: found}
+
+    def forget_file(self, name: str) -> None:
+        """Take the checksum of a file out of the manifest, so that it is not relied on."""
+        self.manifest["files"] = {known: value for known, value in self.checksums.items() if known != name}
+
+    def is_as_written(self, name: str, data: bytes) -> bool:
+        """Whether a file is what the manifest says; True where it has no checksum of it.
+
+        The manifest is read again before that is denied: the file may have been written since.
+        """
+        known, found = self.checksums.get(name), hashlib.sha256(data).hexdigest()
+        if known in (None, found):
+            return True
+        now = read_manifest(self.folder)[0].get("files", {})
+        return not isinstance(now, Mapping) or now.get(name) != known
+
+    def is_sealed(self, name: str) -> bool:
+        """Whether the manifest has a checksum of a file, and it is the file's."""
+        path = self.folder / name
+        return name in self.checksums and path.exists() and self.is_as_written(name, read_plain(path))
 
     def write_manifest(self, **entries: Any) -> None:
         """Write manifest.json with the parts as they stand; `entries` replace what it says under those names."""
@@ -444,6 +500,10 @@ def _own_columns(conditions: Sequence[StoredCondition], taken: Collection[str]) 
 def finite(value: float | None) -> float | None:
     """The value, or None in place of nan and infinities."""
     return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _altered_summary(path: Path) -> str:
+    return f"{path} was altered since it was written; let nestlab make it anew from the parts: nestlab run {path.parent} --repair"
 
 
 def _sha256_of(path: Path) -> str | None:

@@ -258,12 +258,16 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
 ) -> None:
-    """Recompute some of the stored blocks and say what differs."""
+    """Recompute some of the stored blocks, check all else, and say what is wrong.
+
+    Exit code 3 where anything stored is not what the study gives, 4 where something is missing or nothing was compared.
+    """
     with _exit_codes(interrupted=""):
         from .verify_command import verify_command
 
-        if not verify_command(results, blocks=blocks, seed=seed, as_json=as_json, allow_code=allow_code):
-            raise typer.Exit(REFUSED)
+        found = verify_command(results, blocks=blocks, seed=seed, as_json=as_json, allow_code=allow_code)
+        if found.wrong or not found.whole:
+            raise typer.Exit(REFUSED if found.wrong else INCOMPLETE)
 
 
 @app.command()

@@ -61,8 +61,9 @@ def compare_command(
         print(json.dumps({"reference": frame.attrs["reference"], "differences": _records(frame)}, indent=1))
     else:
         shown = frame if estimands else frame[frame["estimand"].isin([_last_tested(frame, results.estimands), ""])]
+        choices = _choices(results, bool(asked), bool(estimands))  # before anything is printed: it may be refused
         _print(shown)
-        Console().print(Text("\n".join([*apart, _choices(results, bool(asked), bool(estimands))])))
+        Console().print(Text("\n".join([*apart, choices])))
     if missing:
         typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
     return missing == 0

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..run.files import write_whole
+from ..run.folder import solved_facts
 from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target
 from ..run.solve import Solved, solve
 from ..run.store import Store
@@ -99,14 +99,11 @@ def solve_study(
     folder = out if out is not None else Path("results") / f"{study.name}-over-{'-'.join(map(_slug, question.over))}"
     solved = solve(study, question, folder, jobs=jobs, tell=tell or (lambda text: None), code=code)
     made = as_json(solved)
-    write_whole(folder / ANSWER, f"{json.dumps(made, indent=1)}\n".encode())
-    sentences = " ".join(sentence(question, solution) for solution in solved.solutions)
     store = Store(folder)
     with store.locked():
-        kept = {key: made[key] for key in ("target", "estimand", "method", "over") if key in made}
-        answer = made.get("solution", [s["solution"] for s in made.get("solutions", [])])
+        store.write_file(ANSWER, f"{json.dumps(made, indent=1)}\n".encode())
         store.write_manifest(
-            solve={**kept, "solution": answer, "interval": made.get("interval"), "sentence": sentences},
+            solve=solved_facts(made),
             replications_reason="chosen design by design until the interval of the answer was narrow enough",
         )  # fmt: skip
     return solved

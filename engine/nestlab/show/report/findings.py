@@ -38,7 +38,7 @@ class Finding:
 
 def findings(material: Material) -> list[Finding]:
     """All findings; first what `nestlab solve` answered, if it did."""
-    found = list(_solved(material.manifest))
+    found = list(_solved(material.results.solution))
     if material.whole.empty:
         return [
             *found,
@@ -52,9 +52,8 @@ def findings(material: Material) -> list[Finding]:
     return found
 
 
-def _solved(manifest: Mapping[str, Any]) -> Iterator[Finding]:
-    solve = manifest.get("solve")
-    if isinstance(solve, Mapping) and solve.get("sentence"):
+def _solved(solve: Mapping[str, Any]) -> Iterator[Finding]:
+    if solve.get("sentence"):
         yield Finding("Solution", "", str(solve["sentence"]))
 
 
