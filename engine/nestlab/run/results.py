@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..measure.summed import UNAVAILABLE
 from ..spec.identity import data_key, result_key
-from ..spec.model import Condition, Method
+from ..spec.model import Condition, Contrast, Method
 from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from .block import compile_condition
@@ -69,6 +69,11 @@ class StoredResults:
     def factors(self) -> list[str]:
         """The names of the grid's axes, in their order."""
         return list(dict.fromkeys(name for row in self._active() for name in row.factors))
+
+    @property
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """The contrasts of all methods."""
+        return tuple(dict.fromkeys(c for method in self._study.methods() for c in method.contrasts))
 
     @property
     def path_line(self) -> str:

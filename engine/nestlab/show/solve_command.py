@@ -17,13 +17,15 @@ from ..run.files import write_whole
 from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target, Trial
 from ..run.solve import Solution, Solved, solve
 from ..run.store import Store
-from ..spec.axes import SHORT_NAMES, SIZE_KINDS, setting
+from ..spec.axes import OUTCOME, SHORT_NAMES, SIZE_KINDS, setting
 from ..spec.cost import parse_cost
 from ..spec.estimands import estimands, find_estimand
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Condition, Method
+from ..spec.outcome import UnknownVarianceError
 from ..spec.problems import StudyError, nearest
 from ..spec.study import StudyFile
+from .outcome import outcome_lines, outcome_numbers
 from .progress import compiling_said
 from .summary import value_with_mcse
 
@@ -276,6 +278,8 @@ def _no_one_size(condition: Condition) -> str:
 def _effect_axis(condition: Condition, term: str) -> str:
     """The axis of a fixed effect, in the unit in which the file gives it."""
     stated = condition.stated.get(term)
+    if stated and stated.kind == "r2" and stated.by == "outcome":
+        return f"{OUTCOME}.r2_{'within' if stated.level == 1 else 'between'}"
     return f"truth.fixed.{term}" + (f".{stated.kind}" if stated else "")
 
 
@@ -372,7 +376,7 @@ def as_json(solved: Solved) -> dict[str, Any]:
         "target": {target.measure.replace(" ", "_"): target.value}, "estimand": _one(target.estimands), "method": target.method,
         "over": _one(question.over),
     }  # fmt: skip
-    answers = [_answer(question, solution) for solution in solved.solutions]
+    answers = [_answer(solved, solution) for solution in solved.solutions]
     tail = {"folder": str(solved.folder), "replications": solved.replications}
     if len(answers) == 1 and not solved.solutions[0].factors:
         return head | answers[0] | tail
@@ -384,7 +388,8 @@ def _one(values: Sequence[str]) -> str | list[str]:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _answer(question: Question, solution: Solution) -> dict[str, Any]:
+def _answer(solved: Solved, solution: Solution) -> dict[str, Any]:
+    question = solved.question
     single = len(solution.values) == 1
     design: Any = next(iter(solution.values.values())) if single else dict(solution.values)
     intervals = {name: [_end(name, v) for v in ends] for name, ends in solution.intervals.items()}
@@ -398,9 +403,19 @@ def _answer(question: Question, solution: Solution) -> dict[str, Any]:
     if solution.cost is not None:
         found["cost"] = solution.cost
     found["at_best"] = None if solution.trial is None else _trial(solution.trial)
+    found["outcome"] = {e: _outcome(solution, e, solved) for e in question.target.estimands}
     found["sentence"] = sentence(question, solution)
     found["tried"] = [_trial(trial) for trial in solution.tried]
     return found
+
+
+def _outcome(solution: Solution, estimand: str, solved: Solved) -> dict[str, float | None] | None:
+    """What the outcome looks like at the answer, by the names of `outcome.LABELS`; None where it is not known."""
+    try:
+        numbers = outcome_numbers(solution.condition, estimand, solved.contrasts)
+    except UnknownVarianceError:
+        return None
+    return {name: _finite(value) for name, value in numbers.items()}
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
@@ -423,6 +438,9 @@ def _print(solved: Solved) -> None:
     question = solved.question
     for solution in solved.solutions:
         console.print(sentence(question, solution), highlight=False, soft_wrap=True)
+        for estimand in question.target.estimands:
+            for line in outcome_lines([solution.condition], estimand, solved.contrasts):
+                console.print(line, highlight=False, soft_wrap=True, markup=False)
     if len(solved.solutions) == 1:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
         for header in (*solved.solutions[0].values, f"{question.target.measure} (MCSE)", "n"):
