@@ -78,9 +78,7 @@ class TestAnswers:
             "    nestlab run study.toml",
             "    nestlab summary results/study --estimand x --measure power",
         ]
-        assert printed[3].startswith(
-            "  effect of x 0.2 = 0.198 sd of the outcome = 0.2 sd of intercept and residual = "
-        )
+        assert printed[4:6] == ["  effect of x 0.2 raw", "    = 0.198 outcome sd = 0.2 total sd = 0.2108 residual sd"]
 
     def test_flags(self, here: Path):
         new(

@@ -298,6 +298,13 @@ def test_the_old_units_stay_the_default_and_their_keys() -> None:
     assert data_key(plain) == data_key(condition({"truth/fixed/arm": 0.25 * math.sqrt(0.3 + 0.6)}))
 
 
+def test_priors_of_covariates_are_at_their_means_and_said_to_be() -> None:
+    prior = {"distribution": "normal", "mean": 0.7, "sd": 0.1}
+    made = condition({"truth/fixed/arm": {"d": 0.25, "by": "outcome"}, "truth/fixed/x": prior})
+    assert coefficients(made) == coefficients(condition({"truth/fixed/arm": {"d": 0.25, "by": "outcome"}}))
+    assert made.stated["arm"].text == "d = 0.25 by the outcome's variance, at the means of the priors"
+
+
 # --- [truth.outcome]
 
 TRIAL: dict[str, Any] = {

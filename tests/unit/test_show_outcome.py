@@ -42,9 +42,11 @@ BY_OUTCOME = TRIAL.replace("{ d = 0.25 }", '{ d = 0.25, by = "outcome" }').repla
 )
 LINES = [
     "what the outcome looks like, given treatment:",
-    "  variance 1.027 (sd 1.013), icc 0.05; given all predictors, icc 0.05",
+    "  variance 1.027 (sd 1.013)",
+    "  icc 0.05 unconditional, 0.05 given all predictors",
     "  R2 of the other predictors: 0.4772 within clusters, 0.4772 between clusters",
-    "  effect of treatment 0.2533 = 0.25 sd of the outcome = 0.3458 sd of intercept and residual = 0.3547 sd of the residual",
+    "  effect of treatment 0.2533 raw",
+    "    = 0.25 outcome sd = 0.3458 total sd = 0.3547 residual sd",
 ]
 
 
@@ -68,22 +70,22 @@ def test_the_block(tmp_path: Path) -> None:
 def test_the_block_over_a_grid_has_ranges(tmp_path: Path) -> None:
     grid = "\n[grid]\n'truth.outcome.icc' = [0.05, 0.2]\n"
     found = lines_of(BY_OUTCOME.replace("[truth]", f"{grid}[truth]"), tmp_path=tmp_path)
-    assert found[1].startswith(
-        "  variance 1.027 to 1.219 (sd 1.013 to 1.104), icc 0.05 to 0.2; given all predictors, icc 0.05 to "
-    )
-    assert "= 0.25 sd of the outcome = " in found[3]
+    assert found[1] == "  variance 1.027 to 1.219 (sd 1.013 to 1.104)"
+    assert found[2].startswith("  icc 0.05 to 0.2 unconditional, 0.05 to 0.3")
+    assert found[5].startswith("    = 0.25 outcome sd = ")
 
 
 def test_the_block_of_what_has_no_icc_no_intercept_and_no_variance(tmp_path: Path) -> None:
     ar1 = TRIAL.replace("residual_variance", "errors = { ar1 = 0.3 }\nresidual_variance")
     assert (
-        "icc: none, as errors are autocorrelated; given all predictors, icc 0.05" in lines_of(ar1, tmp_path=tmp_path)[1]
+        lines_of(ar1, tmp_path=tmp_path)[2]
+        == "  no unconditional icc, as errors are autocorrelated, 0.05 given all predictors"
     )
     slope = TRIAL.replace("(1 | school)", "(0 + pretest | school)").replace("{ Intercept = 0.02", "{ pretest = 0.02")
     slope = slope.replace("{ d = 0.25 }", "0.2")
     found = lines_of(slope, tmp_path=tmp_path)
-    assert "intercept" not in found[3]
-    assert "given all predictors" not in found[1]
+    assert "total" not in found[5]
+    assert "given all predictors" not in found[2]
     drawn = TRIAL.replace("cluster_size = 20", "cluster_size = { distribution = 'poisson', mean = 20 }")
     unknown = drawn.replace('distribution = "normal"\nicc = 0.05', 'distribution = "time"')
     assert lines_of(unknown, tmp_path=tmp_path) == [
@@ -98,15 +100,15 @@ def test_the_block_with_priors_and_of_many_conditions_says_where_it_holds(tmp_pa
     grid = f"[grid]\n'truth.fixed.pretest' = {[k / 1000 for k in range(MOST + 1)]}\n[truth]"
     found = lines_of(TRIAL.replace("[truth]", grid), tmp_path=tmp_path)
     assert found[0] == "what the outcome looks like, given treatment, in the first condition:"
-    assert found[2].endswith("0 within clusters, 0 between clusters")
+    assert found[3].endswith("0 within clusters, 0 between clusters")
 
 
 def test_the_block_of_a_contrast_and_of_a_variance(tmp_path: Path) -> None:
     contrast = "\n[[contrast]]\nname = 'twice'\nweights = { treatment = 2 }\n"
     found = lines_of(BY_OUTCOME + contrast, "twice", tmp_path)
-    assert found[:3] == LINES[:3]
-    assert found[3].startswith("  effect of twice 0.5067 = 0.5 sd of the outcome = ")
-    assert lines_of(BY_OUTCOME, "var:school:Intercept", tmp_path) == LINES[:3]
+    assert found[:4] == LINES[:4]
+    assert found[4:] == ["  effect of twice 0.5067 raw", "    = 0.5 outcome sd = 0.6915 total sd = 0.7095 residual sd"]
+    assert lines_of(BY_OUTCOME, "var:school:Intercept", tmp_path) == LINES[:4]
 
 
 def test_run_and_summary_say_it(tmp_path: Path) -> None:
@@ -119,7 +121,7 @@ def test_run_and_summary_say_it(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=150)
     console.print(overview(results, 150))
     assert (
-        "what the outcome looks like, given treatment:\n  variance 0.5368 (sd 0.7327), icc 0.05;"
+        "what the outcome looks like, given treatment:\n  variance 0.5368 (sd 0.7327)\n  icc 0.05 uncond"
         in console.file.getvalue()
     )  # type: ignore[attr-defined]
 
@@ -142,7 +144,7 @@ def test_solve_says_it_and_what_planners_ask_is_answered(tmp_path: Path, capsys:
         written(tmp_path, BY_OUTCOME), options, seed=None, jobs=1, out=tmp_path / "outcome", json_wanted=False
     )
     printed = capsys.readouterr().out.splitlines()
-    assert printed[1:5] == LINES
+    assert printed[1:7] == LINES
 
 
 def test_solve_says_it_of_the_answer_where_the_outcome_is_searched(tmp_path: Path) -> None:
@@ -176,7 +178,7 @@ def test_the_report_says_it(tmp_path: Path) -> None:
     assert table.header == ("", "treatment", "pretest")
     shown = {row[0]: row[1] for row in table.rows}
     assert list(shown) == list(LABELS.values())
-    assert (shown["variance"], shown["icc, unconditional"], shown["effect in sds of the outcome"]) == (
+    assert (shown["variance"], shown["icc, unconditional"], shown["effect in outcome sds"]) == (
         "1.027",
         "0.05",
         "0.25",

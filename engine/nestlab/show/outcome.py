@@ -20,13 +20,13 @@ LABELS = {
     "variance": "variance",
     "sd": "standard deviation",
     "icc": "icc, unconditional",
-    "icc_conditional": "icc, given all predictors",
+    "icc_conditional": "icc, conditional: given all predictors",
     "r2_within": "R2 of the other predictors within clusters",
     "r2_between": "R2 of the other predictors between clusters",
-    "effect": "effect",
-    "d_outcome": "effect in sds of the outcome",
-    "d_total": "effect in sds of intercept and residual",
-    "d_residual": "effect in sds of the residual",
+    "effect": "effect, raw",
+    "d_outcome": "effect in outcome sds",
+    "d_total": "effect in total sds (intercept and residual)",
+    "d_residual": "effect in residual sds",
 }
 #: Conditions that are looked at; of more, the first one is.
 MOST = 200
@@ -78,16 +78,17 @@ def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Ite
         return [f"{head}: not known, as {unknown}"]
     where = [] if len(_looked_at(conditions)) == len(conditions) else ["in the first condition"]
     where += ["at the means of the priors"] if any(prior_names(condition) for condition in conditions[:MOST]) else []
-    icc = f"icc {text['icc']}" if "icc" in text else "icc: none, as errors are autocorrelated"
-    lines = [f"variance {text['variance']} (sd {text['sd']}), {icc}"]
+    lines = [f"variance {text['variance']} (sd {text['sd']})"]
+    lines.append(
+        f"icc {text['icc']} unconditional" if "icc" in text else "no unconditional icc, as errors are autocorrelated"
+    )
     if "icc_conditional" in text:
-        lines[0] += f"; given all predictors, icc {text['icc_conditional']}"
+        lines[-1] += f", {text['icc_conditional']} given all predictors"
     shares = [f"{text[f'r2_{where}']} {where} clusters" for where in ("within", "between") if f"r2_{where}" in text]
     lines.append(f"R2 of the other predictors: {', '.join(shares)}")
     if "effect" in text:
-        units = {"d_outcome": "the outcome", "d_total": "intercept and residual", "d_residual": "the residual"}
-        sds = [f"{text[name]} sd of {unit}" for name, unit in units.items() if name in text]
-        lines.append(f"effect of {estimand} {text['effect']} = {' = '.join(sds)}")
+        sds = [f"{text[f'd_{unit}']} {unit} sd" for unit in ("outcome", "total", "residual") if f"d_{unit}" in text]
+        lines += [f"effect of {estimand} {text['effect']} raw", f"  = {' = '.join(sds)}"]
     return [f"{', '.join([head, *where])}:", *(f"  {line}" for line in lines)]
 
 

@@ -134,7 +134,7 @@ def _rounds(
 def _at_means(condition: Condition, effect: Effect) -> bool:
     """Whether the coefficient follows from values that replicates draw."""
     drawn = prior_names(condition)
-    if effect.kind == "r2":
+    if effect.kind == "r2" or effect.by.startswith("outcome"):
         return bool(drawn)
     only = "truth.residual" if effect.by == "residual" else ""
     return any(name.startswith(only) and not name.startswith("truth.fixed.") for name in drawn)
