@@ -483,6 +483,20 @@ ONE_SLOPE = {**TRIAL, "truth/formula": "y ~ arm + x + (1 | g)"}
             "the two",
         ),
         (
+            {**ONE_SLOPE, "truth/outcome": {"variance": 1.0, "icc": 0.1, "r2_between": 0.2},
+             "predictors/x": {"level": 1, "distribution": "normal"}},
+            "truth.outcome.r2_between = 0.2: needs a term that varies between clusters, and x does not; add one "
+            "to truth.formula, or "
+            "remove it",
+        ),
+        (
+            {**TRIAL, "truth/formula": "y ~ arm + x + z + (1 | g)", "predictors/z": STUDY["predictors"]["z"],
+             "truth/fixed": {"Intercept": 0, "arm": 0.3, "x": 0.7},
+             "truth/outcome": {"variance": 2.0, "icc": 0.2, "r2_between": 0.4}},
+            "truth.outcome.r2_between = 0.4: must be at least 0.5292, what other terms explain there; raise it, or lower their "
+            "coefficients",
+        ),
+        (
             without(arm="amr"),
             'truth.outcome.arm = "amr": must name predictors of y ~ arm + within(x) + between(x) + (1 | g); did you mean "arm"?',
         ),

@@ -121,7 +121,7 @@ class Solver:
             between = icc / (1 - icc) * within if icc is not None else between
         levels = {"r2_within": within, "r2_between": between}
         for key, term in self.terms.items():
-            self._set(condition, fixed, term, key, shares[key] * levels[key])
+            self._set(condition, fixed, term, key, levels[key])
         made = self._outcome(condition, fixed)
         if v is not None:
             condition = self._with_residual(condition, made, within)
@@ -139,31 +139,29 @@ class Solver:
             text = f"must be of an outcome whose variance is known, and {unknown}"
             raise ImpossibleError(key, f"{text}; give variances and coefficients instead") from None
 
-    def _set(self, condition: Condition, fixed: dict[str, float], term: str, key: str, explained: float) -> None:
-        """Give a term the coefficient with which so much is explained at a level."""
+    def _set(self, condition: Condition, fixed: dict[str, float], term: str, key: str, whole: float) -> None:
+        """Give a term the coefficient with which its share of a whole level is explained."""
         level = _LEVELS[key][0]
 
         def at(b: float) -> float:
             return self._outcome(condition, {**fixed, term: b}).explained[level]
 
-        root = _root(at, explained)
+        root = _root(at, self.inputs.shares[key] * whole)
+        if root is None and at(1.0) == at(0.0):
+            where = key.removeprefix("r2_")
+            text = f"needs a term that varies {where} clusters, and {term} does not"
+            raise ImpossibleError(key, f"{text}; add one to truth.formula, or remove it")
         if root is None:
-            text = (
-                f"must be at least what other terms explain there, {at(0) / explained * self.inputs.shares[key]:.4g}"
-                if explained > 0
-                else "must be more than 0, or the term has a coefficient"
-            )
+            least = at(0.0) / whole if whole > 0 else 1.0
+            text = f"must be at least {least:.4g}, what other terms explain there"
             raise ImpossibleError(key, f"{text}; raise it, or lower their coefficients")
         fixed[term] = root
 
     def _with_residual(self, condition: Condition, made: Outcome, within: float) -> Condition:
         left = within - made.explained[1] - made.random[1]
         if not left > 0:
-            least = (
-                (made.explained[1] + made.random[1]) / (1 - self.inputs.icc)
-                if self.inputs.icc is not None
-                else made.variance - made.residual
-            )
+            known = self.inputs.icc
+            least = made.variance - made.residual if known is None else (within - left) / (1 - known)
             text = f"must be more than {least:.4g}, what covariates and random effects have of it"
             raise ImpossibleError("variance", f"{text}; raise it, or lower the coefficients or r2")
         s2 = condition.truth.residual_variance * left / made.residual
