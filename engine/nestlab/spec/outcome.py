@@ -132,7 +132,7 @@ def outcome(
         fixed = _at(values, fixed)
         columns, covariance = _random_at(values, columns, covariance)
     rest = {t: b for t, b in fixed.items() if b and not set(predictors_of(t)) <= set(given)}
-    explained = _explained(moments, rest, [] if control else _given_columns(condition, given))
+    explained = _explained(moments, rest, _given_columns(condition, given) if rest and not control else [])
     random = _random(moments, columns, covariance)
     has_intercept = INTERCEPT in truth.formula.random_columns
     place = truth.formula.random_columns.index(INTERCEPT) if has_intercept else 0
