@@ -14,6 +14,7 @@ from pathlib import Path
 
 import data_answers
 import df_methods_figure
+import powerup
 import published_table
 from matplotlib.figure import Figure
 from numbers_of import Numbers, shown
@@ -205,6 +206,14 @@ SECTIONS = (
         data_answers.cluster_trial,
         "cluster_trial.svg",
         ("nestlab compare results/cluster_trial --reference mixed --estimand treatment --measure power,cover",),
+    ),
+    Section(
+        "What does a trial with a pretest, unequal schools and attrition need?",
+        "school_trial",
+        powerup.figure,
+        powerup.school_trial,
+        "school_trial.svg",
+        ("nestlab solve studies/school_trial.toml --power 0.8 --estimand treatment --over clusters",),
     ),
     Section(
         "What power has a stepped wedge?",

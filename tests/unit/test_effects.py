@@ -585,7 +585,8 @@ BAD: list[CHANGES] = [
     (
         {},
         {"x": {"d": 1, "by": "totl"}},
-        'truth.fixed.x = {"d": 1, "by": "totl"}: must be an effect with by = "total" or "residual", and it is "totl"; '
+        'truth.fixed.x = {"d": 1, "by": "totl"}: must be an effect with by = "total" or "residual" or '
+        '"outcome" or "outcome-control", and it is "totl"; '
         'did you mean "total"?',
     ),
     (

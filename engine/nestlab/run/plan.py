@@ -9,7 +9,7 @@ from typing import Any
 
 from ..measure.sums import LEAF
 from ..simulate.centres import centres_of
-from ..spec.axes import axis_paths, setting
+from ..spec.axes import axis_paths, outcome_sets, setting
 from ..spec.formula import formula_text
 from ..spec.identity import DERIVED_PATHS, NUMERICS_VERSION, data_key, describe, flatten, result_key
 from ..spec.model import Condition, Method
@@ -188,6 +188,9 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
     free |= {
         path for name, _ in condition.priors for path in axis_paths(name, formula)
     }  # at the means of priors, compared above
+    if condition.outcome:  # compared itself, and not what follows from it
+        free |= {path for key in condition.outcome for path in outcome_sets(key, formula)}
+        free |= {f"truth.fixed.{t}" for t, e in condition.stated.items() if e.kind == "r2" and e.by == "outcome"}
     if condition.stated or before.stated:  # what is stated is compared, not the coefficients that follow from it
         now = {f"truth.fixed.{term}": effect.text for term, effect in condition.stated.items()}
         was = {f"truth.fixed.{term}": text for term, text in before.stated.items() if isinstance(text, str)}

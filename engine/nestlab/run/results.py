@@ -10,9 +10,9 @@ import pandas as pd
 
 from ..measure.summed import UNAVAILABLE
 from ..spec.estimand import Estimand
-from ..spec.estimands import method_estimands, study_estimands
+from ..spec.estimands import contrasts_of, method_estimands, study_estimands
 from ..spec.identity import DRAW_VERSION, data_key, result_key
-from ..spec.model import Condition, Method
+from ..spec.model import Condition, Contrast, Method
 from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from ..spec.truths import TrueValues
@@ -87,6 +87,11 @@ class StoredResults:
     def estimands(self) -> dict[str, Estimand]:
         """What each name in the summary stands for."""
         return study_estimands(self._study.conditions()[0].truth.formula, self._study.methods())
+
+    @property
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """The contrasts of all methods."""
+        return contrasts_of(self._study.methods())
 
     @property
     def path_line(self) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 
 from ..run.question import Question, Target, Trial
 from ..run.solve import Solution, Solved
+from ..spec.outcome import UnknownVarianceError
 from ..spec.problems import StudyError
+from .outcome import outcome_numbers
 from .summary import value_with_mcse
 
 __all__ = ["ANSWER", "WORDS", "as_json", "read_solved", "searched", "sentence", "title_of"]
@@ -159,7 +161,7 @@ def as_json(solved: Solved) -> dict[str, Any]:
         "target": {target.measure.replace(" ", "_"): target.value}, "estimand": _one(target.estimands), "method": target.method,
         "over": _one(question.over),
     }  # fmt: skip
-    answers = [_answer(question, solution) for solution in solved.solutions]
+    answers = [_answer(solved, solution) for solution in solved.solutions]
     tail = {"scale": solved.scale, "folder": str(solved.folder), "replications": solved.replications}
     if len(answers) == 1 and not solved.solutions[0].factors:
         return head | answers[0] | tail
@@ -175,7 +177,7 @@ def _many(values: str | Sequence[str]) -> tuple[str, ...]:
     return (values,) if isinstance(values, str) else tuple(values)
 
 
-def _answer(question: Question, solution: Solution) -> dict[str, Any]:
+def _answer(solved: Solved, solution: Solution) -> dict[str, Any]:
     single = len(solution.values) == 1
     design: Any = next(iter(solution.values.values())) if single else dict(solution.values)
     intervals = {name: [_end(name, v) for v in ends] for name, ends in solution.intervals.items()}
@@ -189,9 +191,21 @@ def _answer(question: Question, solution: Solution) -> dict[str, Any]:
     if solution.cost is not None:
         found["cost"] = solution.cost
     found["at_best"] = None if solution.trial is None else _trial(solution.trial)
-    found["sentence"] = sentence(question, solution)
+    found["outcome"] = {e: _outcome(solution, e, solved) for e in solved.question.target.estimands}
+    found["sentence"] = sentence(solved.question, solution)
     found["tried"] = [_trial(trial) for trial in solution.tried]
     return found
+
+
+def _outcome(solution: Solution, estimand: str, solved: Solved) -> dict[str, float | None] | None:
+    """What the outcome looks like at the answer, by the names of `outcome.LABELS`; None where it is not known."""
+    if solution.condition is None:
+        return None
+    try:
+        numbers = outcome_numbers(solution.condition, estimand, solved.contrasts)
+    except UnknownVarianceError:
+        return None
+    return {name: _finite(value) for name, value in numbers.items()}
 
 
 def _trial(trial: Trial) -> dict[str, Any]:

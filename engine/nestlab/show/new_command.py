@@ -17,6 +17,7 @@ from ..spec.problems import StudyError, show
 from .study_text import check_text, refuse_existing, write_new
 
 if TYPE_CHECKING:
+    from ..spec.study import StudyFile
     from .from_fit import Pilot
     from .questions import Question
 
@@ -63,8 +64,11 @@ def new_command(file: Path | None, options: NewOptions, from_fit: tuple[Path, st
 def _from_answers(file: Path | None, options: NewOptions) -> None:
     stem = _as_name(file.stem) if file else "study"
 
-    def made(answers: Mapping[str, Any]) -> tuple[Path, str]:
-        """The file and its text, with defaults for what is not answered. StudyError if it can't be run, or is there already."""
+    def made(answers: Mapping[str, Any]) -> tuple[Path, str, StudyFile]:
+        """The file, its text and its study, with defaults for what is not answered.
+
+        StudyError if it can't be run, or is there already.
+        """
         from .first_study import first_study_text
 
         whole = _completed(answers, stem)
@@ -72,15 +76,15 @@ def _from_answers(file: Path | None, options: NewOptions) -> None:
         if file or "name" in answers:
             refuse_existing(path, force=options.force)
         text = first_study_text(whole, file=_shown(path), seed=options.seed, replications=options.replications)
-        check_text(text)
-        return path, text
+        return path, text, check_text(text)
 
     answers = _from_flags(options.flags)
     made(answers)
     asking = not options.yes and sys.stdin.isatty() and sys.stdout.isatty()
     answers = _asked(answers, stem, made) if asking else _completed(answers, stem)
-    path, text = made(answers)
+    path, text, study = made(answers)
     write_new(path, text)
+    _say_outcome(study, answers["predictor"])
     typer.echo(f"written to {path}; edit it, or go on:")
     measure = "power" if answers["question"] == "power" else "bias"
     _next(path, answers["name"], answers["predictor"], measure=measure, solve=options.solve and measure == "power")
@@ -188,10 +192,11 @@ def _from_fit(file: Path | None, options: NewOptions, data: Path, formula: str) 
         uncertain=options.uncertain, clusters=answers.get("clusters", ()), cluster_size=answers.get("cluster_size", ()),
     )  # fmt: skip
     try:
-        check_text(text)
+        study = check_text(text)
     except StudyError as error:
         raise StudyError([f"the study of this fit: {line}" for line in error.problems]) from None
     write_new(path, text)
+    _say_outcome(study, _of_interest(pilot))
     _say_pilot(path, pilot)
     _next(path, name, _of_interest(pilot), measure="power", solve=options.solve)
 
@@ -226,6 +231,13 @@ def _as_name(stem: str) -> str:
 
 def _shown(path: Path) -> str:
     return " ".join(shlex.quote(str(path)).split())
+
+
+def _say_outcome(study: StudyFile, estimand: str) -> None:
+    """What the numbers that were written mean for the outcome."""
+    from .outcome import outcome_lines
+
+    typer.echo("\n".join(outcome_lines(study.conditions(), estimand)))
 
 
 def _next(path: Path, name: str, estimand: str, *, measure: str, solve: bool) -> None:

@@ -17,7 +17,7 @@ from ..run.folder import solved_facts
 from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target
 from ..run.solve import Solved, solve
 from ..run.store import Store
-from ..spec.axes import SHORT_NAMES, SIZE_KINDS, setting
+from ..spec.axes import OUTCOME, SHORT_NAMES, SIZE_KINDS, setting
 from ..spec.cost import parse_cost
 from ..spec.estimand import find_estimand
 from ..spec.estimands import study_estimands
@@ -26,6 +26,7 @@ from ..spec.model import INTERCEPT, Condition, Method
 from ..spec.problems import StudyError, nearest
 from ..spec.study import StudyFile
 from .answer import ANSWER, as_json, sentence
+from .outcome import outcome_lines
 from .progress import compiling_said
 from .summary import value_with_mcse
 
@@ -264,6 +265,8 @@ def _no_one_size(condition: Condition) -> str:
 def _effect_axis(condition: Condition, term: str) -> str:
     """The axis of a fixed effect, in the unit in which the file gives it."""
     stated = condition.stated.get(term)
+    if stated and stated.kind == "r2" and stated.by == "outcome":
+        return f"{OUTCOME}.r2_{'within' if stated.level == 1 else 'between'}"
     return f"truth.fixed.{term}" + (f".{stated.kind}" if stated else "")
 
 
@@ -282,6 +285,9 @@ def _print(solved: Solved) -> None:
     question = solved.question
     for solution in solved.solutions:
         console.print(sentence(question, solution), highlight=False, soft_wrap=True)
+        for estimand in question.target.estimands if solution.condition is not None else ():
+            for line in outcome_lines([solution.condition], estimand, solved.contrasts):
+                console.print(line, highlight=False, soft_wrap=True, markup=False)
     if len(solved.solutions) == 1:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
         for header in (*solved.solutions[0].values, f"{question.target.measure} (MCSE)", "n"):

@@ -19,6 +19,7 @@ from ..run.failures import Said
 from ..run.observed import observed_line
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, show
+from .outcome import outcome_lines
 from .own_truths import truth_lines
 
 __all__ = [
@@ -118,7 +119,8 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
         notes.append(Text(line))
     if note := _over_priors(results):
         notes.insert(0, Text(note))
-    notes[:0] = [Text(line) for line in _stated(results)]
+    lines = outcome_lines(results.study.conditions(), focus, results.contrasts)
+    notes[:0] = [Text(line) for line in [*_stated(results), *lines]]
     notes += [Text(line) for line in results.stopping_lines()]
     notes += [Text(line) for line in flag_lines(summary)]
     if results.unavailable:

@@ -94,6 +94,7 @@ def read_base(
         **residual_flat,
         **flat_shape(truth.random, formula),
         **(flat_table("truth.errors", truth.errors) if truth.errors else {}),
+        **(flat_table("truth.outcome", truth.outcome) if truth.outcome else {}),
         **(flat_table("missing", missing) if missing else {}),
         **predictor_values(predictors),
         **predictor_correlations(correlation or {}, problems),

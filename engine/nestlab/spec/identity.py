@@ -292,6 +292,7 @@ def describe(condition: Condition) -> dict[str, Any]:
             "random": {truth.formula.group: _random(truth, condition.held)} if truth.formula.random else {},
             "residual_variance": float(truth.residual_variance),
             **({"errors": errors} if (errors := error_words(truth.errors)) else {}),
+            **({"outcome": outcome} if (outcome := _outcome_words(condition)) else {}),
         },
         "predictors": {predictor.name: dict(_described_predictor(predictor)) for predictor in condition.predictors},
         **(
@@ -303,6 +304,10 @@ def describe(condition: Condition) -> dict[str, Any]:
         **({"prior": priors} if priors else {}),
         **({"draw_rules": ", ".join(rules)} if (rules := draw_rules(condition)) else {}),
     }
+
+
+def _outcome_words(condition: Condition) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in condition.outcome.items()}
 
 
 def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -111,15 +111,16 @@ class Formula:
 class Effect:
     """A fixed effect in standard units, which `effects` turns into a coefficient.
 
-    kind "d": value standard deviations of the response, by "total" (random intercept and residual) or "residual" variance, per
-    unit of the term or per standard deviation of it. kind "r2": the share, in [0, 1), of the response's variance at a level that
-    the term explains; negative: of its coefficient. level: of that share, 1 within and 2 between clusters, 0 while it is not
-    known. at_means: the coefficient follows from values that have priors, at their means.
+    kind "d": value standard deviations of the response, by "total" (random intercept and residual) or "residual" variance, or by
+    that of the "outcome" within arms, their mean or the control's ("outcome-control"), per unit of the term or per standard
+    deviation of it. kind "r2": the share, in [0, 1), of the response's variance at a level that the term explains, by "outcome"
+    that which all covariates explain within arms; negative: of its coefficient. level: of that share, 1 within and 2 between
+    clusters, 0 while it is not known. at_means: the coefficient follows from values that have priors, at their means.
     """
 
     kind: Literal["d", "r2"]
     value: float
-    by: Literal["total", "residual"] = "total"
+    by: Literal["total", "residual", "outcome", "outcome-control"] = "total"
     per: Literal["unit", "sd"] = "unit"
     negative: bool = False
     level: Literal[0, 1, 2] = 0
@@ -139,8 +140,14 @@ class Effect:
     def unit(self) -> str:
         """What the number counts: "by total variance", "by residual variance, per sd", "of level 2"."""
         if self.kind == "d":
-            return f"by {self.by} variance" + (", per sd" if self.per == "sd" else "")
-        return (f"of level {self.level}" if self.level else "of its level") + (", negative" if self.negative else "")
+            by = {"outcome": "the outcome's", "outcome-control": "the control arm's outcome"}.get(self.by, self.by)
+            return f"by {by} variance" + (", per sd" if self.per == "sd" else "")
+        whose = " within arms, with other covariates" if self.by == "outcome" else ""
+        return (
+            (f"of level {self.level}" if self.level else "of its level")
+            + whose
+            + (", negative" if self.negative else "")
+        )
 
     def table(self) -> dict[str, float | str]:
         """As a study file has it, without what is at its default."""
@@ -414,8 +421,9 @@ class Condition:
     path: "moments" draws sufficient statistics, "rows" draws rows and streams them into the same statistics.
     predictors: in order of name. block_size: replicates that share one random stream. held: correlations "a:b" that the
     covariance cannot show, because a variance is 0 here; for descriptions only. stated: fixed effects that the file gives in
-    standard units, by term, of which the truth has the coefficients; likewise. priors: (axis, prior) of each value of the
-    truth that every replicate draws anew, in the order in which they act (`uncertain`); the truth then holds their means.
+    standard units, by term, of which the truth has the coefficients; likewise. outcome: the keys of [truth.outcome], from which
+    the truth follows; likewise. priors: (axis, prior) of each value of the truth that every replicate draws anew, in the order in
+    which they act (`uncertain`); the truth then holds their means.
     A number instead of a prior is a short name (icc = 0.2) that is held while what it multiplies is drawn. correlations: of pairs
     of predictors of one level, as they are, not of normal scores behind them.
     """
@@ -432,11 +440,18 @@ class Condition:
     correlations: tuple[tuple[str, str, float], ...] = ()
     missing: Missing | None = None
     stated: Mapping[str, Effect] = field(default_factory=dict, compare=False)
+    outcome: Mapping[str, float | tuple[str, ...]] = field(default_factory=dict, compare=False)
 
     @property
     def uneven(self) -> bool:
         """Whether replicates differ in their rows: sizes that are redrawn, or rows that are missing."""
         return self.layout.redrawn or self.missing is not None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The predictors that [truth.outcome] names as arms."""
+        found = self.outcome.get("arm", ())
+        return found if isinstance(found, tuple) else ()
 
     def predictor(self, name: str) -> Predictor:
         return next(p for p in self.predictors if p.name == name)

@@ -8,6 +8,11 @@ time, list, schedule, arms) has the moments of its values: B its clusters' means
 Of a formula's functions, center(x) has mean 0, within(x) is W alone, and between(x) is a mean of n rows: var(B) + var(W) / n.
 Where cluster sizes are drawn, between(x) and level-1 values that are the same in every replicate have no moments here.
 
+Those parts answer how clusters differ. `Moments(..., pairs=True)` has in place of B the covariance of two different rows of a
+cluster, and in place of W what is left of the variance. They differ where rows of a cluster are tied: within(x) has the variance
+var(W) (1 - 1 / n) and the covariance -var(W) / n, and values that are the same in every replicate, with the variance w of the n
+rows about their mean, have -w / (n - 1) on top of B. Both are exact for equal sizes; of unequal ones 1 / n is a mean.
+
 Different predictors are independent unless the study correlates them or both are the same in every replicate.
 """
 
@@ -120,20 +125,25 @@ class _Known:
 
     predictors: tuple[Predictor, ...]
     layout: Layout
+    pairs: bool = False
 
     def parts(self, column: str) -> Parts:
         total, between = self.products(column, column)
         mean = float(self._means(column).mean())
-        return Parts(mean, max(0.0, between - mean**2), max(0.0, total - between))
+        shared = between - mean**2
+        return Parts(mean, shared if self.pairs else max(0.0, shared), max(0.0, total - between))
 
     def products(self, a: str, b: str) -> tuple[float, float]:
-        """Mean of the product of two columns, and of the product of their clusters' means (each cluster counts once)."""
+        """Mean of the product of two columns, and of the product of their clusters' means (each cluster counts once), or of two
+        different rows of a cluster (pairs)."""
         between = float((self._means(a) * self._means(b)).mean())
-        rows = 0.0
+        rows = tied = 0.0
         for clusters, values in [] if {a, b} & self._outer.keys() else self._kinds:
             about = (values[a] - values[a].mean()) * (values[b] - values[b].mean())
             rows += len(clusters) * float(about.sum())
-        return between + rows / self.layout.rows, between
+            tied += len(clusters) * float(about.sum()) / max(1, len(about) * (len(about) - 1))
+        total = between + rows / self.layout.rows
+        return total, between - tied / self.layout.clusters if self.pairs else between
 
     def tied(self, a: str, b: str) -> bool:
         """Whether the values of two predictors may go together: both are known, and neither varies apart from the other."""
@@ -224,15 +234,20 @@ def _columns(predictor: Predictor, values: NDArray[Any]) -> dict[str, Array]:
 class Moments:
     """Means, variances and covariances of terms, in their parts; None where they do not follow from the predictors.
 
-    correlations: of pairs of predictors, as a condition has them.
+    correlations: of pairs of predictors, as a condition has them. pairs: "between" is of two different rows of a cluster.
     """
 
     def __init__(
-        self, predictors: Sequence[Predictor], layout: Layout, correlations: Sequence[tuple[str, str, float]] = ()
+        self,
+        predictors: Sequence[Predictor],
+        layout: Layout,
+        correlations: Sequence[tuple[str, str, float]] = (),
+        *,
+        pairs: bool = False,
     ) -> None:
-        self._layout = layout
+        self._layout, self._pairs = layout, pairs
         self._predictors = {p.name: p for p in predictors}
-        self._known = _Known(tuple(p for p in predictors if _is_known(p)), layout)
+        self._known = _Known(tuple(p for p in predictors if _is_known(p)), layout, pairs)
         self._correlations = {frozenset((a, b)): r for a, b, r in correlations if r != 0}
         self._found: dict[str, Parts | None] = {}
         self._covariances: dict[tuple[str, str], tuple[float, float] | None] = {}
@@ -255,7 +270,7 @@ class Moments:
         return self._covariances[a, b]
 
     def _covariance(self, a: str, b: str) -> tuple[float, float] | None:
-        if self._apart(a, b):
+        if self.apart(a, b):
             return 0.0, 0.0
         means, found = (self._mean(a), self._mean(b)), self.products(a, b)
         if means[0] is None or means[1] is None or found is None:
@@ -263,7 +278,7 @@ class Moments:
         total, between = found
         return between - means[0] * means[1], total - between
 
-    def _apart(self, a: str, b: str) -> bool:
+    def apart(self, a: str, b: str) -> bool:
         """Whether two terms have nothing to do with each other."""
         v, w = term_variables(a), term_variables(b)
         return not set(v) & set(w) and all((x in v) == (y in v) for x, y in self._tied([*v, *w]))
@@ -311,10 +326,10 @@ class Moments:
         parts = self._known.parts(column) if known else _parts(predictor, self._layout, column)
         if parts is None or made in ("", "center") or made.startswith("["):
             return parts if parts is None or made != "center" else Parts(0.0, parts.between, parts.within)
+        mean = parts.within * float(np.mean(1 / np.array(self._layout.sizes)))  # the variance of a mean of n rows
         if made == "within":
-            return Parts(0.0, 0.0, parts.within)
-        rows = 0.0 if known else parts.within * float(np.mean(1 / np.array(self._layout.sizes)))
-        return Parts(parts.mean, parts.between + rows, 0.0)
+            return Parts(0.0, -mean if self._pairs else 0.0, parts.within)
+        return Parts(parts.mean, parts.between + (mean if self._pairs or not known else 0.0), 0.0)
 
     def _tied(self, variables: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Pairs of variables that are not independent, or may be not."""
@@ -363,10 +378,14 @@ class Moments:
 
 @lru_cache(maxsize=64)
 def moments_of(
-    predictors: tuple[Predictor, ...], layout: Layout, correlations: tuple[tuple[str, str, float], ...]
+    predictors: tuple[Predictor, ...],
+    layout: Layout,
+    correlations: tuple[tuple[str, str, float], ...],
+    *,
+    pairs: bool = False,
 ) -> Moments:
     """`Moments`, remembered over the points of a grid."""
-    return Moments(predictors, layout, correlations)
+    return Moments(predictors, layout, correlations, pairs=pairs)
 
 
 def _is_known(predictor: Predictor) -> bool:

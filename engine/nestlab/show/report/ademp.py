@@ -11,9 +11,11 @@ from ...measure.performance import MEASURES
 from ...run.observed import observed_line
 from ...spec.estimand import Estimand
 from ...spec.identity import DERIVED_PATHS
-from ...spec.model import Contrast
+from ...spec.model import INTERCEPT, Contrast
+from ...spec.outcome import UnknownVarianceError
 from ...spec.paths import path_line
 from ..drawn import priors_of
+from ..outcome import LABELS, outcome_texts
 from ..summary import ends_text
 from .analyses import methods_section
 from .definitions import DIFFERENCES, FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_formula
@@ -29,6 +31,8 @@ __all__ = ["ademp"]
 OPEN_ROWS = 16
 #: Estimands that the aim names.
 MOST_NAMED = 12
+#: Effects whose outcome is told.
+MOST_COLUMNS = 6
 
 
 def ademp(material: Material) -> tuple[Section, ...]:
@@ -88,6 +92,7 @@ def _mechanism(material: Material) -> Iterator[Block]:
         yield Paragraph(f"R{line[1:]}.")
     yield from _priors(material)
     yield from _stated(material)
+    yield from _outcome(material)
     yield from _factors(material)
     yield _parameters(material)
     yield _conditions(material)
@@ -116,8 +121,34 @@ def _stated(material: Material) -> Iterator[Block]:
         each = "; ".join(f"{term}: {' or '.join(texts)}" for term, texts in given.items())
         yield Paragraph(
             f"Fixed effects in standard units, from which each condition's coefficients follow: {each}. d divides by the square "
-            "root of the random intercept's and the residual variance (total) or of the residual variance; r2 is the share of "
-            "the outcome's variance at the term's level that the term explains (Rights & Sterba 2019)."
+            "root of the random intercept's and the residual variance (total), of the residual variance, or of the outcome's own "
+            "variance within arms; r2 is the share of the outcome's variance at the term's level that the term explains "
+            "(Rights & Sterba 2019), or within arms that all covariates explain together."
+        )
+
+
+def _outcome(material: Material) -> Iterator[Block]:
+    """What the outcome looks like, a column an effect."""
+    conditions, contrasts = material.study.conditions(), material.results.contrasts
+    fixed = [term for term in conditions[0].truth.formula.fixed if term != INTERCEPT]
+    effects = [*fixed, *(c.name for c in contrasts if not c.joint)][:MOST_COLUMNS]
+    texts: dict[str, dict[str, str]] = {}
+    for effect in effects:
+        try:
+            texts[effect] = outcome_texts(conditions, effect, contrasts)
+        except UnknownVarianceError as unknown:
+            yield Paragraph(f"What the outcome looks like beside {effect} is not known, as {unknown}.")
+    if texts:
+        rows = tuple(
+            (label, *(text.get(name, "none") for text in texts.values()))
+            for name, label in LABELS.items()
+            if any(name in text for text in texts.values())
+        )
+        yield Table("What the outcome looks like, given the predictors of an effect", ("", *texts), rows)
+        yield Paragraph(
+            "Variance and unconditional icc are the outcome's own within arms, before any other predictor is taken into "
+            "account; R2 is what the other predictors explain of them. The icc given all predictors is that of the model's "
+            "random intercept."
         )
 
 
