@@ -95,15 +95,8 @@ def solve(
             search.tell(_told(search, {values: trial for (j, values), trial in found.items() if j == k}))
     solutions = tuple(_solution(bench, k, search) for k, search in enumerate(searches))
     scale = searches[0].axis.scale if isinstance(searches[0], LineSearch) else "sqrt"
-    return Solved(
-        question,
-        solutions,
-        folder,
-        scale,
-        time.perf_counter() - start,
-        bench.replications,
-        contrasts_of(study.methods()),
-    )
+    seconds, contrasts = time.perf_counter() - start, contrasts_of(study.methods())
+    return Solved(question, solutions, folder, scale, seconds, bench.replications, contrasts)
 
 
 def _check(question: Question, found: Mapping[tuple[int, Values], Trial]) -> None:

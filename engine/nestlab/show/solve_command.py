@@ -285,8 +285,9 @@ def _print(solved: Solved) -> None:
     question = solved.question
     for solution in solved.solutions:
         console.print(sentence(question, solution), highlight=False, soft_wrap=True)
-        for estimand in question.target.estimands if solution.condition is not None else ():
-            for line in outcome_lines([solution.condition], estimand, solved.contrasts):
+        for estimand in question.target.estimands:
+            lines = outcome_lines([solution.condition], estimand, solved.contrasts) if solution.condition else []
+            for line in lines:
                 console.print(line, highlight=False, soft_wrap=True, markup=False)
     if len(solved.solutions) == 1:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))

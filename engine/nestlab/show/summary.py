@@ -82,7 +82,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     has them all.
     """
     summary = results.summary()
-    factors = [c for c in results.conditions().columns if not c.startswith("true.") and c != "condition"]
+    factors = results.factors
     whole = summary[summary["subset"] == "all"]
     tested, covered = (set(whole.loc[whole["measure"] == m, "estimand"]) for m in ("power", "cover"))
     known = results.estimands

@@ -106,7 +106,7 @@ def study_of(results: StoredResults) -> StudyFile:
 
 def factor_names(results: StoredResults) -> list[str]:
     """The factors of the grid, in its order."""
-    return [c for c in map(str, results.conditions().columns) if not c.startswith("true.") and c != "condition"]
+    return results.factors
 
 
 def dimensions(results: StoredResults, *, constant: bool = False) -> dict[str, Dimension]:
