@@ -44,6 +44,7 @@ CONTEXT = {
     "random": {"g": {"variance": {"Intercept": 0.2}}},
 }
 SCHEDULE = {"level": 1, "distribution": "schedule", "sequences": [[0, 1] * 10, [1, 0] * 10]}
+HALF = {"level": 1, "distribution": "balanced"}
 #: Of "centred": x = 0 there is x = 3.
 AT_THE_MEAN: dict[str, float] = {
     "Intercept": 0.9,
@@ -234,6 +235,8 @@ def test_what_an_unknown_mean_changes_is_not_known() -> None:
         ({"predictors__x": {"redraw": False}}, "x is drawn once"),
         ({"predictors__x": {"distribution": "gamma", "skewness": 1}}, "x is not normal, so that its spread in a cluster goes"),
         ({"predictors": {"x": SCHEDULE, "z": CENTRED["predictors"]["z"]}},
+         "x does not vary in the same way in all clusters"),
+        ({"predictors": {"x": HALF, "z": CENTRED["predictors"]["z"]}, "design": {"clusters": 40, "cluster_size": 5}},
          "x does not vary in the same way in all clusters"),
         ({"design": {"clusters": 4, "cluster_size": [4, 5, 6, 7]}}, "z goes with the sizes of the clusters"),
     ],

@@ -49,7 +49,7 @@ Centres: TypeAlias = Callable[[str], float]
 _MEANS = (0.0, 1.0)
 #: Trial sizes of clusters where they are drawn or rows are lost.
 _TRIAL_SIZES = (2, 5, 9, 40)
-#: Level-1 predictors that have the same values in all clusters of a size.
+#: Level-1 predictors that have the same values in all clusters of a size; balanced ones where that is even.
 _KNOWN = ("balanced", "time", "list")
 #: How many trial weights show whether a least-false value depends on them.
 _TRIALS = 6
@@ -315,7 +315,8 @@ class _Projection:
         known = [name for name in self._inner if condition.predictor(name).distribution in _KNOWN]
         for name in self._inner:
             predictor = condition.predictor(name)
-            if predictor.categories or predictor.distribution in ("arms", "schedule", "period"):
+            odd = predictor.distribution == "balanced" and any(n % 2 for n in self._sizes)
+            if odd or predictor.categories or predictor.distribution in ("arms", "schedule", "period"):
                 raise _UnknownError(f"{name} does not vary in the same way in all clusters")
             if name not in known and not predictor.redraw:
                 raise _UnknownError(f"{name} is drawn once")
