@@ -73,7 +73,7 @@ def test_the_searches_are_the_committed_ones(made: Path) -> None:
     """They choose their own replications, so the page holds what they always find."""
     here, there = sections((made / "README.md").read_text(encoding="utf-8")), sections(COMMITTED)
     assert here[gallery.SOLVE] == there[gallery.SOLVE], AGAIN
-    assert len(re.findall(r"needs \d+ clusters", " ".join(there[gallery.SOLVE].split()))) == 4
+    assert len(re.findall(r"80 % power to detect arm", " ".join(there[gallery.SOLVE].split()))) == 4
     assert "at a cost of" in there[gallery.SOLVE]
     for folder in (made, STUDIES):
         assert ElementTree.parse(folder / "solve.svg").getroot().tag.endswith("svg")
@@ -146,7 +146,7 @@ def test_solve_answers_each_icc(made: Path) -> None:
             text
         )
         answers = re.findall(
-            r"^- With icc = ([\d.]+): power of arm of at least 0.8 needs (\d+) clusters", text, re.MULTILINE
+            r"^- With icc = ([\d.]+): (\d+) clusters are needed for 80 % power to detect arm", text, re.MULTILINE
         )
         assert [icc for icc, _ in answers] == ["0.05", "0.1", "0.2"]
         needed = [int(clusters) for _, clusters in answers]

@@ -182,7 +182,8 @@ def test_solve_keeps_every_design(tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "s").iterdir()}
     assert (tmp_path / "s" / "solve.json").stat().st_size > 1000
     assert not [name for name in names if name.endswith((".svg", ".png"))], "nothing is drawn"
-    assert results.manifest["solve"]["sentence"].startswith("Power of arm of at least 0.8 needs")
+    assert results.manifest["solve"]["sentence"].endswith(".")
+    assert " clusters are needed for 80 % power to detect arm (95 % interval " in results.manifest["solve"]["sentence"]
     parts = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "s" / "replicates").iterdir()}
     again = plan().solve(over="clusters", power=0.8, out=tmp_path / "s", jobs=2)
     assert again.solutions == solved.solutions, "the same designs, found stored"
@@ -385,7 +386,8 @@ def test_cli_solve_prints(tmp_path: Path) -> None:
     )
     assert (code, err) == (0, "")
     assert re.search(
-        r"needs \d+ clusters \(95 % interval \d+ to \d+\); there it is 0\.\d+ \(0\.\d+\), n = [\d,]+\.", out
+        r"^\d+ clusters are needed for 80 % power to detect arm \(95 % interval \d+ to \d+\)\. .*0\.\d+ \(0\.\d+\), n = [\d,]+",
+        out,
     )
     assert "power (MCSE)" in out
 

@@ -249,7 +249,7 @@ def test_points_of_the_grid_are_named_as_the_file_has_them(solved: Solve) -> Non
     design = {"clusters": 4, "cluster_size": 5}
     found = solved(ARMS | {"design": design, "grid": axes}, over="icc", power=0.2, max_replications=500)
     assert sentence(found.question, found.solutions[0]).startswith(
-        "With truth.fixed.arm = normal(mean 0.9, sd 0.1), cluster_size = [5, 10, 15, 20]: power of arm stays at least"
+        "With truth.fixed.arm = normal(mean 0.9, sd 0.1), cluster_size = [5, 10, 15, 20]: 20 % power to detect arm is reached up "
     )
 
 
@@ -264,7 +264,7 @@ def test_a_title_keeps_the_names_of_the_study(solved: Solve) -> None:
 def test_ends_of_one_axis_may_be_a_plain_pair(solved: Solve) -> None:
     found = solved(ARMS, over="clusters", power=0.8, between=(10, 14))
     assert sentence(found.question, found.solutions[0]).startswith(
-        "Power of arm of at least 0.8 is not reached between 10 and 14 clusters; the best is 14 clusters"
+        "80 % power to detect arm is not reached between 10 and 14 clusters; the best is 14 clusters"
     )
 
 

@@ -51,7 +51,7 @@ class Bench:
     def __post_init__(self) -> None:
         if self.study.keep == "summary" and self.question.target.measure == "joint power":
             raise no_replicates(self.folder, "joint power")
-        tables = self.study.to_dict()
+        tables = self.study.to_dict() | {"estimand": self.question.target.estimands[0]}
         points = raw_points(tables.pop("grid", {}))
         kept = [{name: v for name, v in point.items() if not self._is_over(name)} for point in points]
         own = zip(kept, self.study.conditions(), strict=True)

@@ -12,6 +12,7 @@ from ..measure.summed import UNAVAILABLE
 from ..spec.estimand import Estimand
 from ..spec.estimands import contrasts_of, method_estimands, study_estimands
 from ..spec.identity import DRAW_VERSION, data_key, result_key
+from ..spec.interest import Interest
 from ..spec.model import Condition, Contrast, Method
 from ..spec.paths import path_line
 from ..spec.study import StudyFile
@@ -87,6 +88,11 @@ class StoredResults:
     def estimands(self) -> dict[str, Estimand]:
         """What each name in the summary stands for."""
         return study_estimands(self._study.conditions()[0].truth.formula, self._study.methods())
+
+    @property
+    def interest(self) -> Interest:
+        """Which estimand is shown where nobody names one."""
+        return self._study.interest
 
     @property
     def contrasts(self) -> tuple[Contrast, ...]:

@@ -13,7 +13,7 @@ from ..run.solve import Solution, Solved
 from ..spec.outcome import UnknownVarianceError
 from ..spec.problems import StudyError
 from .outcome import outcome_numbers
-from .summary import value_with_mcse
+from .summary import decimals_of, value_with_mcse
 
 __all__ = ["ANSWER", "WORDS", "as_json", "read_solved", "searched", "sentence", "title_of"]
 
@@ -27,36 +27,111 @@ WORDS = {
 
 
 def sentence(question: Question, solution: Solution) -> str:
-    """The answer for people."""
-    target = question.target
-    of = " and ".join(target.estimands)
-    what = f"{WORDS[target.measure]} of {of}"
+    """The answer for people: what the curve through all designs tried says, then what was simulated at that very design."""
     where = f"With {_factors(solution)}: " if solution.factors else ""
-    goal = f"{'at least' if target.side == 'above' else 'at most'} {target.value:g}"
-    if question.maximise:
-        text = f"{where}the best design within {question.budget:,.0f} is {_design(solution)}"
-    elif not solution.reached:
-        text = f"{where}{what} of {goal} is not reached{_range(question)}; the best is {_design(solution)}"
-        if solution.cost is not None and solution.cost > question.budget:
-            text = f"{where}{what} of {goal} costs more than {question.budget:,.0f}: {_design(solution)}"
-    elif solution.smallest:
-        text = f"{where}{what} of {goal} needs {_design(solution)}"
-    else:
-        text = f"{where}{what} stays {goal} up to {_design(solution)}"
-    if solution.cost is not None:
-        text += f", at a cost of {solution.cost:,.6g}{_interval(solution, 'cost')}"
-    if solution.trial is not None:
-        value = value_with_mcse(solution.trial.value, solution.trial.mcse)
-        text += f"; there it is {value}, n = {solution.trial.n:,}"
-        if solution.trial.missing:
-            text += f" ({solution.trial.missing:,} replicates without a result)"
+    text = f"{where}{_found(question, solution)}{_price(solution)}."
+    text += _simulated(question, solution)
     if not solution.sure:
         text += (
-            "; the interval is wider than was asked for (--max-replications)"
+            " The interval is wider than was asked for (--max-replications)."
             if solution.reached
-            else "; more replications may change this"
+            else " More replications may change this (--max-replications)."
         )
-    return text[:1].upper() + text[1:] + "."
+    return text[:1].upper() + text[1:]
+
+
+def _found(question: Question, solution: Solution) -> str:
+    """The answer by the curve, without what it costs."""
+    goal, within = goal_text(question.target), _within(question)
+    if question.maximise:
+        measure, of = WORDS[question.target.measure], " and ".join(question.target.estimands)
+        return f"{within.strip()} the highest {measure} of {of} is that of {_design(solution)}"
+    if not solution.reached and solution.cost is not None and solution.cost > question.budget:
+        return f"{goal} costs more than {question.budget:,.0f}; the cheapest design is {_design(solution)}"
+    if not solution.reached:
+        return f"{goal} is not reached{_range(question)}{within}; the best is {_design(solution)}"
+    if len(question.over) == 2:
+        return f"the cheapest design for {goal} is {_design(solution)}"
+    (name, value), smallest = next(iter(solution.values.items())), solution.smallest
+    if (unit := _effect(question, name)) and smallest == (value > 0):  # in size
+        what = f"smallest effect of {question.target.estimands[0]}{unit} that is detected"
+        return f"the {what} with {_percent(question.target.value)} power is {value:g}{_interval(solution, name)}"
+    if not smallest:
+        return f"{goal} is reached up to {_design(solution)}"
+    if name == "clusters":
+        return f"{value:,} clusters are needed for {goal}{_interval(solution, name)}"
+    if name == "cluster_size":
+        return f"a cluster size of {value:,} is needed for {goal}{_interval(solution, name)}"
+    return f"{goal} needs {name} = {value:g} or more{_interval(solution, name)}"
+
+
+def _effect(question: Question, axis: str) -> str:
+    """ "" where an axis is not the effect whose power is asked for, else the unit in which it is given."""
+    _, fixed, path = axis.partition("truth.fixed.")
+    term, target = question.target.estimands[0], question.target
+    if not fixed or target.measure != "power" or path not in (term, f"{term}.d", f"{term}.r2"):
+        return ""
+    return {"": " (coefficient)", ".d": " (d)", ".r2": " (r2)"}[path.removeprefix(term)]
+
+
+def goal_text(target: Target) -> str:
+    """What a target asks for, in words.
+
+    >>> goal_text(Target("power", 0.8, ("arm",), "reml")), goal_text(Target("joint power", 0.8, ("a", "b"), "reml"))
+    ('80 % power to detect arm', '80 % power to detect a and b together (joint power)')
+    >>> goal_text(Target("width", 0.4, ("arm",), "reml")), goal_text(Target("relbias", 5, ("arm",), "reml"))
+    ('a mean width of the interval of arm of at most 0.4', 'a |relative bias| of arm of at most 5 %')
+    """
+    of = " and ".join(target.estimands)
+    match target.measure:
+        case "power":
+            return f"{_percent(target.value)} power to detect {of}"
+        case "joint power":
+            return f"{_percent(target.value)} power to detect {of} together (joint power)"
+        case "cover":
+            return f"a coverage of {of} of at least {_percent(target.value)}"
+        case "width":
+            return f"a mean width of the interval of {of} of at most {target.value:g}"
+        case "bias":
+            return f"a |bias| of {of} of at most {target.value:g}"
+    return f"a |relative bias| of {of} of at most {target.value:g} %"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.6g} %"
+
+
+def _price(solution: Solution) -> str:
+    return "" if solution.cost is None else f", at a cost of {solution.cost:,.6g}{_interval(solution, 'cost')}"
+
+
+def _simulated(question: Question, solution: Solution) -> str:
+    """What was simulated at the design of the answer; where chance took that to the other side of the target, both are told."""
+    trial, target = solution.trial, question.target
+    if trial is None:
+        return f" That is by the curve through the {len(solution.tried)} designs tried; this one was not simulated."
+    unit = " %" if target.measure == "relbias" else ""
+    word = {"relbias": "relative bias", "bias": "bias"}.get(target.measure, WORDS[target.measure])
+    there = f"{word} {value_with_mcse(trial.value, trial.mcse)}{unit}, n = {trial.n:,}"
+    if trial.missing:
+        there += f" ({trial.missing:,} replicates without a result)"
+    beyond = _beyond(target, trial)
+    if question.maximise or (beyond >= 0) == solution.reached:
+        return f" Simulated there: {there}."
+    does, by = ("reaches the target", "short of it") if solution.reached else ("does not reach the target", "beyond it")
+    apart = f", {abs(beyond) / trial.mcse:.2g} MCSEs {by}" if trial.mcse > 0 else ""
+    return (
+        f" There the curve through the {len(solution.tried)} designs tried {does}; the simulation of this one alone has "
+        f"{there}{apart}."
+    )
+
+
+def _beyond(target: Target, trial: Trial) -> float:
+    """How far a simulated value lies beyond the target, < 0 if short of it; 0 where it is printed as equal."""
+    value = abs(trial.value) if target.kind == "real" else trial.value
+    beyond = value - target.value if target.side == "above" else target.value - value
+    printed = 0.5 * 10.0 ** -decimals_of(trial.mcse) if trial.mcse > 0 else 0.0
+    return 0.0 if abs(beyond) <= printed else beyond
 
 
 def _factors(solution: Solution) -> str:
@@ -74,6 +149,10 @@ def _level(value: Any) -> str:
 def _range(question: Question) -> str:
     pair = question.between[0] if len(question.over) == 1 else None
     return f" between {pair[0]:g} and {pair[1]:g} {question.over[0].replace('_', ' ')}" if pair else ""
+
+
+def _within(question: Question) -> str:
+    return f" within a budget of {question.budget:,.0f}" if math.isfinite(question.budget) else ""
 
 
 def _design(solution: Solution) -> str:

@@ -307,7 +307,7 @@ def compare(
     ] = None,
     estimand: Annotated[
         list[str] | None,
-        typer.Option(help="Of this estimand (repeatable) [default: the last effect tested].", show_default=False),
+        typer.Option(help="Of this estimand (repeatable) [default: the study's].", show_default=False),
     ] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only this method (repeatable).", show_default=False)] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write all rows as CSV.")] = False,
@@ -449,7 +449,7 @@ def plot(
     x: Annotated[str | None, typer.Option(help="Factor along the axis, or method.", show_default=False)] = None,
     color: Annotated[str | None, typer.Option(help="Factor of the colours.", show_default=False)] = None,
     facet: Annotated[str | None, typer.Option(help="Factor of the panels.", show_default=False)] = None,
-    estimand: Annotated[str | None, typer.Option(help="Instead of the last effect tested.", show_default=False)] = None,
+    estimand: Annotated[str | None, typer.Option(help="Instead of the study's estimand.", show_default=False)] = None,
     measure: Annotated[str | None, typer.Option(help="Instead of power.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
     subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
@@ -480,7 +480,7 @@ def table(
     measure: Annotated[str | None, typer.Option(help="The measure [default: power].", show_default=False)] = None,
     rows: Annotated[list[str] | None, typer.Option(help="Factors on the rows (a,b).", show_default=False)] = None,
     columns: Annotated[list[str] | None, typer.Option(help="Factors on the columns (a,b).", show_default=False)] = None,
-    estimand: Annotated[str | None, typer.Option(help="Instead of the last effect tested.", show_default=False)] = None,
+    estimand: Annotated[str | None, typer.Option(help="Instead of the study's estimand.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
     subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
     form: Annotated[
@@ -541,7 +541,9 @@ def solve_(
     relbias: Annotated[
         float | None, typer.Option(help="Target: |bias| in percent of the truth, at most.", show_default=False)
     ] = None,
-    estimand: Annotated[list[str] | None, typer.Option(help="Of which estimand.", show_default=False)] = None,
+    estimand: Annotated[
+        list[str] | None, typer.Option(help="Of which estimand [default: the study's].", show_default=False)
+    ] = None,
     method: Annotated[
         str | None, typer.Option(help="By which method [default: the first].", show_default=False)
     ] = None,

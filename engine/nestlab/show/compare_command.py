@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..measure.paired import COLUMNS, COMPARED
-from ..spec.estimand import Estimand
 from ..spec.problems import StudyError, show
 from .api import Results
 from .own_truths import apart_lines
-from .summary import LONGEST_WORD, decimals_of, plain, typer_note, value_with_mcse, words
+from .summary import LONGEST_WORD, decimals_of, plain, shown_lines, typer_note, value_with_mcse, words
 
 __all__ = ["compare_command", "difference_cells"]
 
@@ -60,10 +60,12 @@ def compare_command(
     elif form == "json":
         print(json.dumps({"reference": frame.attrs["reference"], "differences": _records(frame)}, indent=1))
     else:
-        shown = frame if estimands else frame[frame["estimand"].isin([_last_tested(frame, results.estimands), ""])]
+        own = "" if estimands else _shown(results, frame)
+        shown = frame if estimands else frame[frame["estimand"].isin([own, ""])]
         choices = _choices(results, bool(asked), bool(estimands))  # before anything is printed: it may be refused
         _print(shown)
-        Console().print(Text("\n".join([*apart, choices])))
+        named = shown_lines(results, own, frame["estimand"], f"nestlab compare {shlex.quote(str(folder))}")
+        Console().print(Text("\n".join([*apart, *named, choices])))
     if missing:
         typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
     return missing == 0
@@ -75,13 +77,12 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): None if pd.isna(value) else value for key, value in row.items()} for row in plain_rows]
 
 
-def _last_tested(frame: pd.DataFrame, known: Mapping[str, Estimand]) -> str:
-    """The last effect that both test and have intervals of, or the last effect, or the last estimand."""
-    names = [str(e) for e in frame["estimand"].unique() if e]
+def _shown(results: Results, frame: pd.DataFrame) -> str:
+    """The estimand that is shown: one with tests and intervals rather than another effect, that rather than another estimand."""
+    names, known = [str(e) for e in frame["estimand"].unique() if e], results.estimands
     effects = [e for e in names if known[e].effect]
     tested, covered = (set(frame.loc[frame["measure"] == m, "estimand"]) for m in ("power", "cover"))
-    both = [e for e in effects if e in tested & covered]
-    return (both or effects or names or [""])[-1]
+    return results.interest.among([e for e in effects if e in tested & covered], effects, names)
 
 
 def difference_cells(row: Any) -> tuple[str, str]:

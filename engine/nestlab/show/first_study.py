@@ -33,6 +33,7 @@ def first_study_text(answers: Answers, *, file: str, seed: int, replications: in
             entry("title", title),
             entry("seed", seed, "the same seed, the same numbers"),
             entry("replications", replications, accuracy),
+            entry("estimand", a["predictor"], "the effect that is shown where no other is named"),
             *_design(a),
             *_truth(a),
             *_predictor(a),

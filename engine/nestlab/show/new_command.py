@@ -8,11 +8,13 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..spec.model import INTERCEPT
 from ..spec.problems import StudyError, show
 from .study_text import check_text, refuse_existing, write_new
 
@@ -187,18 +189,19 @@ def _from_fit(file: Path | None, options: NewOptions, data: Path, formula: str) 
     with compiling_said():
         pilot = read_pilot(data, formula)
     name = answers.get("name") or _as_name(path.stem)
-    text = pilot_text(
-        pilot, name=name, file=_shown(path), seed=options.seed, replications=options.replications,
+    write = partial(
+        pilot_text, pilot, name=name, file=_shown(path), seed=options.seed, replications=options.replications,
         uncertain=options.uncertain, clusters=answers.get("clusters", ()), cluster_size=answers.get("cluster_size", ()),
     )  # fmt: skip
     try:
-        study = check_text(text)
+        study = check_text(write())
     except StudyError as error:
         raise StudyError([f"the study of this fit: {line}" for line in error.problems]) from None
-    write_new(path, text)
-    _say_outcome(study, _of_interest(pilot))
+    estimand = study.interest.among(study.interest.effects)
+    write_new(path, write(estimand=estimand))
+    _say_outcome(study, estimand or INTERCEPT)
     _say_pilot(path, pilot)
-    _next(path, name, _of_interest(pilot), measure="power", solve=options.solve)
+    _next(path, name, estimand or INTERCEPT, measure="power", solve=options.solve)
 
 
 def _say_pilot(path: Path, pilot: Pilot) -> None:
@@ -215,10 +218,6 @@ def _say_pilot(path: Path, pilot: Pilot) -> None:
         for note in predictor.notes:
             typer.echo(f"note: {predictor.name}: {note}")
     typer.echo("edit it, or go on:")
-
-
-def _of_interest(pilot: Pilot) -> str:
-    return next((term for term in pilot.fixed if term != "Intercept"), "Intercept")
 
 
 # -- both ------------------------------------------------------------------------------------------------------------------

@@ -23,12 +23,12 @@ _LEAST_DF = 2
 
 def pilot_text(
     pilot: Pilot, *, name: str, file: str, seed: int, replications: int, uncertain: bool = False,
-    clusters: Sequence[int] = (), cluster_size: Sequence[int] = (),
+    clusters: Sequence[int] = (), cluster_size: Sequence[int] = (), estimand: str = "",
 ) -> str:  # fmt: skip
     """The text of the study file.
 
     file: what it will be called. uncertain: the estimates' uncertainty as priors, not the estimates alone. clusters,
-    cluster_size: designs instead of the pilot's own.
+    cluster_size: designs instead of the pilot's own. estimand: what the study is about, left out if empty.
     """
     return "\n".join(
         [
@@ -37,6 +37,7 @@ def pilot_text(
             entry("title", f"{pilot.source}, {pilot.written}"),
             entry("seed", seed),
             entry("replications", replications, "of each design"),
+            *([entry("estimand", estimand, "the effect that is shown where no other is named")] if estimand else []),
             *_design(pilot, clusters, cluster_size),
             *_truth(pilot, uncertain),
             *_predictors(pilot),

@@ -119,8 +119,8 @@ def _slug(name: str) -> str:
 
 def question_of(study: StudyFile, options: Options) -> Question:
     """The question that the options ask of a study. Raises StudyError for what it does not have."""
-    conditions, methods = study.conditions(), study.methods()
-    target, maximise = _target(conditions[0], methods, options)
+    conditions = study.conditions()
+    target, maximise = _target(study, options)
     over = _over(conditions[0], options, target)
     given = [*options.between, None, None]
     if any(given[len(over) :]):
@@ -154,7 +154,7 @@ def _refuse(option: str, value: object, text: str) -> NoReturn:
     raise StudyError([f"{f'{option} {value}'.strip()}: {text}"])
 
 
-def _target(condition: Condition, methods: Sequence[Method], options: Options) -> tuple[Target, bool]:
+def _target(study: StudyFile, options: Options) -> tuple[Target, bool]:
     """The target, and whether the best within a budget is asked for instead."""
     given = {name: value for name, value in options.targets.items() if value is not None}
     names = ", ".join(f"--{name.replace('_', '-')}" for name in _MEASURES)
@@ -177,32 +177,38 @@ def _target(condition: Condition, methods: Sequence[Method], options: Options) -
             value,
             f"must be a number {allowed}; write {'0.8' if proportion else '0.1'}, say",
         )
+    methods = study.methods()
     labels = [label for method in methods for label in method.labels]
     label = options.method or labels[0]
     if label not in labels:
         _refuse("--method", label, f"the study has {', '.join(labels)}; {nearest(label, labels)}")
     method = next(m for m in methods if label in m.labels)
-    return Target(measure, value, _estimands(condition, methods, method, options, measure), label), maximise  # type: ignore[arg-type]
+    return Target(measure, value, _estimands(study, method, options, measure), label), maximise  # type: ignore[arg-type]
 
 
-def _estimands(
-    condition: Condition, methods: Sequence[Method], method: Method, options: Options, measure: str
-) -> tuple[str, ...]:
+def _estimands(study: StudyFile, method: Method, options: Options, measure: str) -> tuple[str, ...]:
+    condition, methods = study.conditions()[0], study.methods()
     known = study_estimands(condition.truth.formula, methods)
     tested = [*(t for t in method.formula.fixed if t != INTERCEPT), *(c.name for c in method.contrasts)]
     if method.tests_ratio and measure == "power":
         tested = [tested_estimand(method).name]
     if not options.estimand:
+        if (own := study.interest.named) and measure != "joint power":
+            return (own,)
         if not tested or (len(tested) > 1 and measure != "joint power"):
-            raise StudyError([f"--estimand: is missing; add one of {', '.join(tested or known)}"])
+            raise StudyError(
+                [
+                    f"--estimand: is missing; add one of {', '.join(tested or known)}, or write it as estimand in the study file"
+                ]
+            )
         return tuple(tested)
     found = []
     for name in options.estimand:
-        own = find_estimand(known, name)
-        if own is None:
+        asked = find_estimand(known, name)
+        if asked is None:
             _refuse("--estimand", name, f"the study has {', '.join(known)}; {nearest(name, known)}")
-        if own not in found:
-            found.append(str(own))
+        if asked not in found:
+            found.append(str(asked))
     if len(found) > 1 and measure != "joint power":
         _refuse("--estimand", ", ".join(found), "only --joint-power takes several; give one, or --joint-power")
     return tuple(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ __all__ = [
     "overview",
     "plain",
     "said_lines",
+    "shown_lines",
     "summary_command",
     "typer_note",
     "value_with_mcse",
@@ -39,6 +40,8 @@ __all__ = [
 MAX_ROWS = 24
 #: Different statements of one effect that are printed; conditions.parquet has all.
 MOST_STATED = 3
+#: Other effects that are named.
+MOST_OTHERS = 5
 #: Characters of a header word before it is folded.
 LONGEST_WORD = 8
 #: Messages of failures that the overview lists of one method.
@@ -77,7 +80,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
 
     rows: the first so many, None for all.
 
-    Power, coverage and bias of one effect, the last that is tested by itself (a contrast, or a fixed effect) by most methods;
+    Power, coverage and bias of the study's estimand, or of another one that is tested by itself by most methods (`interest`);
     below, the extremes of the shares of converged and singular fits, and of failed inference if there is any. `nestlab summary`
     has them all.
     """
@@ -89,7 +92,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     effects = [e for e in whole["estimand"].unique() if e in tested & covered and known[e].effect]
     users = whole[whole["measure"] == "power"].groupby("estimand")["method"].nunique()
     effects = [e for e in effects if users[e] == users[effects].max()]
-    focus = (effects or sorted(tested) or [""])[-1]
+    focus = results.interest.among(effects, tested, covered)
     measures = ["power", "cover", "bias"]
     if results.priors() and "power_q10" not in results.unavailable:
         measures[1:1] = ["power_q10", "power_q90"]
@@ -126,8 +129,30 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     if results.unavailable:
         notes.append(Text(f"sums of the replicates are kept; not available: {', '.join(results.unavailable)}"))
     notes += [Text(line) for said in results.said() for line in said_lines(said)]
+    notes += [
+        Text(line) for line in shown_lines(results, focus, tested | covered, f"nestlab summary {_quoted(results)}")
+    ]
     notes += [Text(line) for line in _more(results.folder, focus, len(keys) - (rows or len(keys)), measures[shown:])]
     return Group(title, table, *notes)
+
+
+def shown_lines(results: StoredResults, shown: str, there: Iterable[str], command: str) -> list[str]:
+    """Which effect is shown and why, and the command that shows another one; nothing where there is no other.
+
+    there: estimands that could be shown.
+    """
+    others = results.interest.others(shown, there)
+    if not shown or not others:
+        return []
+    more = (
+        f" (or {', '.join(others[1:MOST_OTHERS])}{', ...' if len(others) > MOST_OTHERS else ''})" if others[1:] else ""
+    )
+    told = results.interest.told(shown, others)
+    return [f"shown: {told}; others: {command} --estimand {shlex.quote(others[0])}{more}"]
+
+
+def _quoted(results: StoredResults) -> str:
+    return shlex.quote(str(results.folder))
 
 
 def flag_lines(summary: pd.DataFrame) -> list[str]:

@@ -218,6 +218,11 @@ class Predictor:
         kept = self.categories[:-1] if self.coding == "sum" else self.categories[1:]
         return tuple(f"{self.name}[{category}]" for category in kept)
 
+    @property
+    def outer(self) -> bool:
+        """Whether it has one value per cluster."""
+        return self.level == 2 or self.distribution == "arms"
+
 
 @dataclass(frozen=True, slots=True)
 class Errors:

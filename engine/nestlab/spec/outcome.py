@@ -109,7 +109,7 @@ def arms_of(condition: Condition, covariates: Iterable[str] = ()) -> tuple[str, 
     """
     used = {name for term in condition.truth.formula.fixed for name in predictors_of(term)} - set(covariates)
     found = [p for p in condition.predictors if p.distribution in ("balanced", "arms", "schedule") and p.name in used]
-    whole = [p for p in found if p.level == 2 or p.distribution == "arms"]
+    whole = [p for p in found if p.outer]
     return tuple(p.name for p in whole or found)
 
 

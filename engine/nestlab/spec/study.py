@@ -18,9 +18,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, PrivateAttr
 
 from . import values
+from .estimand import find_estimand
+from .estimands import study_estimands
 from .files import read_columns
+from .interest import Interest, interest_of
 from .model import Condition, Method
-from .problems import Problems, StudyError
+from .problems import Problems, StudyError, nearest
 from .reading import plain, read_toml, validate
 from .resolve import Resolved, resolve
 from .stopping import Replications, Stopping, most_replications, read_stopping
@@ -44,15 +47,17 @@ class StudyFile(Table):
     """A study as asked for. Make it by `from_toml` or `from_dict`, which check all of it, the grid's points included.
 
     name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more, or the targets that end it
-    (`stopping`). keep: every replicate, or sums of them that the measures follow from. mcse: how the Monte Carlo standard errors
-    are computed. max_failed: the share of failed replicates above which a condition ends early by a method, which may have its
-    own. grid: the axes as in the file. prior: priors by axis, for all conditions.
+    (`stopping`). estimand: what the study is about, which is shown where nobody names another one. keep: every replicate, or sums
+    of them that the measures follow from. mcse: how the Monte Carlo standard errors are computed. max_failed: the share of failed
+    replicates above which a condition ends early by a method, which may have its own. grid: the axes as in the file. prior:
+    priors by axis, for all conditions.
     """
 
     name: Annotated[str, PlainValidator(values.NAME.check)]
     title: Annotated[str, PlainValidator(values.TEXT.check)] = ""
     seed: Annotated[int, PlainValidator(values.SEED.check)]
     replications: Replications
+    estimand: Annotated[str, PlainValidator(values.TEXT.check)] = ""
     keep: Annotated[Literal["replicates", "summary"], PlainValidator(values.KEEP.check)] = "replicates"
     mcse: Annotated[Literal["distribution-free", "morris"], PlainValidator(values.MCSE.check)] = "distribution-free"
     max_failed: Annotated[float | None, PlainValidator(values.MAX_FAILED.check)] = None
@@ -108,6 +113,7 @@ class StudyFile(Table):
         study._resolved = study._expand(found, expand=not problems)
         if study._resolved is not None and not suspects:
             study._stopping(found)
+            study._check_estimand(found)
         problems.extend(problem for problem in found if not _judged(problem.key, suspects))
         problems.raise_if_any()
         return study
@@ -140,6 +146,11 @@ class StudyFile(Table):
         rule = self._stopping(problems)
         problems.raise_if_any()
         return rule
+
+    @property
+    def interest(self) -> Interest:
+        """Which of its estimands is shown where nobody names one."""
+        return interest_of(self.conditions(), self.methods(), self.estimand)
 
     @property
     def most_replications(self) -> int:
@@ -177,6 +188,14 @@ class StudyFile(Table):
 
     def _stopping(self, problems: Problems) -> Stopping | None:
         return read_stopping(self.replications, self.conditions(), self.methods(), problems)
+
+    def _check_estimand(self, problems: Problems) -> None:
+        if not self.estimand or not self.conditions():  # no point of the grid could be made, which is told
+            return
+        known = study_estimands(self.conditions()[0].truth.formula, self.methods())
+        if find_estimand(known, self.estimand) is None:
+            text = f"must be an effect of the study, such as a term or a contrast; {nearest(self.estimand, known)}"
+            problems.add_value("estimand", self.estimand, text)
 
     def _expand(self, problems: Problems, *, expand: bool = True) -> Resolved | None:
         return resolve(

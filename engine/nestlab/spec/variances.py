@@ -150,7 +150,7 @@ class _Known:
         pair = [p for p in self.predictors if p.name in (a, b)]
         if len(pair) < 2 or _is_allocated(pair[0]) != _is_allocated(pair[1]):
             return False
-        inner, outer = ([p for p in pair if _is_outer(p) == kind] for kind in (False, True))
+        inner, outer = ([p for p in pair if p.outer == kind] for kind in (False, True))
         if len(inner) != 1 or len(set(self.layout.sizes)) > 1 or inner[0].sequences:
             return True
         return inner[0].name in self._odd and not self._evenly(inner[0].name, outer[0])
@@ -166,7 +166,7 @@ class _Known:
         """(J): of what is constant within clusters."""
         J, values = self.layout.clusters, dict[str, Array]()
         balanced: list[NDArray[np.int64]] = []
-        for p in filter(_is_outer, self.predictors):
+        for p in (p for p in self.predictors if p.outer):
             if p.distribution == "balanced":
                 balanced.append(alternating(np.array([J]), balanced))
                 values[p.name] = balanced[-1].astype(float)
@@ -181,7 +181,7 @@ class _Known:
         """(J), of balanced predictors of rows: the value that has a row more in clusters of an odd number of rows."""
         kinds, found = kinds_of_clusters(self.predictors, self.layout.clusters), dict[str, NDArray[np.int64]]()
         for p in self.predictors:
-            if p.distribution == "balanced" and not _is_outer(p):
+            if p.distribution == "balanced" and not p.outer:
                 found[p.name] = odd_rows(np.array(self.layout.sizes) % 2 == 1, kinds)
                 kinds.append(found[p.name].astype(float))
         return found
@@ -199,7 +199,7 @@ class _Known:
         values: dict[str, Array] = {}
         balanced: list[NDArray[np.int64]] = []
         for p in self.predictors:
-            if _is_outer(p):
+            if p.outer:
                 continue
             if p.distribution == "balanced":
                 balanced.append(alternating(np.array([n]), balanced) ^ (odd[len(balanced)] * (n % 2)))
@@ -260,7 +260,7 @@ class Moments:
     def is_constant(self, term: str, level: int) -> bool:
         """Whether a term has no part at a level, whatever its moments: one of level 2 within clusters, within(x) between them."""
         made = [source_of(v) for v in term_variables(term)]
-        inner = [how for name, how in made if how != "between" and not _is_outer(self._predictors[name])]
+        inner = [how for name, how in made if how != "between" and not self._predictors[name].outer]
         return not inner if level == 1 else inner == ["within"]
 
     def covariance(self, a: str, b: str) -> tuple[float, float] | None:
@@ -392,13 +392,9 @@ def _is_known(predictor: Predictor) -> bool:
     return predictor.distribution in KNOWN
 
 
-def _is_outer(predictor: Predictor) -> bool:
-    return predictor.level == 2 or predictor.distribution == "arms"
-
-
 def _unsized(predictor: Predictor, layout: Layout) -> bool:
     """Whether its values in a cluster go with a size that is drawn."""
-    return not _is_outer(predictor) and any(sizes is not None for _, sizes in layout.drawn)
+    return not predictor.outer and any(sizes is not None for _, sizes in layout.drawn)
 
 
 def _is_allocated(predictor: Predictor) -> bool:

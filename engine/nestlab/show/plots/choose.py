@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ...run.store import Store
-from ...spec.estimand import Estimand
-from ...spec.model import INTERCEPT
+from ...spec.interest import Interest
 from ...spec.problems import StudyError, nearest, show
 from ...spec.study import StudyFile
 from ..drawn import drawn_by
@@ -86,6 +85,7 @@ class Rows:
     alphas: tuple[float, ...] = (0.05,)
     nulls: Literal["none", "some", "all"] = "none"
     notes: tuple[str, ...] = field(default=())
+    shown: str = ""
 
     def counts(self, what: str = "a point") -> str:
         """ "n = 380 to 400 of 400 replicates", with those that have no result, and points without a value."""
@@ -212,7 +212,7 @@ def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None 
         pick("method", asked.method, summary["method"])
         summary = summary[summary["method"] == asked.method]
     wanted = list(measures) if measures else [_measure(summary, asked)]
-    estimand = _estimand(summary, asked, wanted, results.estimands)
+    estimand, shown = _estimand(summary, asked, wanted, results.interest)
     frame = summary[(summary["estimand"] == estimand) & summary["measure"].isin(wanted)]
     lacking = [m for m in summary["method"].unique() if m not in set(frame["method"])]
     found = _varying(results, frame, asked)
@@ -222,7 +222,7 @@ def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None 
     return Rows(
         frame.reset_index(drop=True), found, estimand, tuple(m for m in wanted if m in set(frame["measure"])), asked.subset,
         results.asked, tuple(sorted({m.alpha for m in study_of(results).methods()})),
-        _nulls(results, estimand, frame), tuple(notes),
+        _nulls(results, estimand, frame), tuple(notes), shown,
     )  # fmt: skip
 
 
@@ -263,8 +263,8 @@ def _measure(summary: pd.DataFrame, asked: Asked) -> str:
     return next((m for m in ("power", "cover", "bias") if m in known), str(known[0]))
 
 
-def _estimand(summary: pd.DataFrame, asked: Asked, measures: Sequence[str], estimands: Mapping[str, Estimand]) -> str:
-    """The one asked for; or the last effect that has all the measures (a contrast, or a fixed effect)."""
+def _estimand(summary: pd.DataFrame, asked: Asked, measures: Sequence[str], interest: Interest) -> tuple[str, str]:
+    """The one asked for; or the study's, or another one that has all the measures, and what is said of that choice."""
     rows = summary[summary["measure"].isin(measures)]
     if rows.empty:
         there = ", ".join(summary["measure"].unique())
@@ -276,13 +276,11 @@ def _estimand(summary: pd.DataFrame, asked: Asked, measures: Sequence[str], esti
         )
     if asked.estimand is not None:
         pick("estimand", asked.estimand, summary["estimand"])
-        return str(pick("estimand", asked.estimand, known, what=f"with {measures[0]} there are"))
-    complete = [e for e in known if set(measures) <= set(rows.loc[rows["estimand"] == e, "measure"])] or known
-    if complete == [""]:  # of methods as a whole
-        return ""
-    effects = [e for e in complete if e and estimands[e].effect]
-    plain = effects or [e for e in complete if e and estimands[e].kind == "icc"]
-    return ([e for e in effects if e != INTERCEPT] or plain[:1] or complete)[-1]
+        return str(pick("estimand", asked.estimand, known, what=f"with {measures[0]} there are")), ""
+    complete = [e for e in known if set(measures) <= set(rows.loc[rows["estimand"] == e, "measure"])]
+    chosen = interest.among(complete, known)  # "" of methods as a whole
+    others = interest.others(chosen, known) if chosen else []
+    return chosen, f"Shown: {interest.told(chosen, others)}; others by estimand: {', '.join(others)}" if others else ""
 
 
 def _limits(frame: pd.DataFrame) -> dict[str, pd.Series[Any]]:

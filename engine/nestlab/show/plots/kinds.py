@@ -78,7 +78,7 @@ def draw(
 
     x, color, facet: factors, or "method"; None: the numeric factor with most levels, then the next. No factor is averaged over:
     the others make lines or panels. estimand, method, measure, subset, condition: as in the summary; None: all methods and
-    conditions, and the last effect that is tested. Raises StudyError for what does not exist, naming what there is.
+    conditions, and the study's estimand. Raises StudyError for what does not exist, naming what there is.
     """
     return render(_picture(results, kind, Asked(x, color, facet, estimand, method, measure, subset, condition)))
 

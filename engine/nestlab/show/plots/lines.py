@@ -65,10 +65,11 @@ def compare_methods(results: StoredResults, asked: Asked) -> Picture:
     if asked.measure is not None:
         rows = select(results, asked)
         return _picture(rows, assign(rows, asked, first=["method"]), f"Methods: {label_of(rows)}")
-    focus = select(results, asked).estimand
+    chosen = select(results, asked)
+    focus = chosen.estimand
     there = set(measures_of(results).query("estimand == @focus")["measure"])
     wanted = [m for m in ("power", "cover", "bias", "empse") if m in there]
-    rows = select(results, replace(asked, estimand=focus), wanted)
+    rows = replace(select(results, replace(asked, estimand=focus), wanted), shown=chosen.shown)
     if rows.frame["method"].nunique() > 1:
         note = "Limits are of each method by itself; those of differences on the same data: nestlab compare"
         rows = replace(rows, notes=(*rows.notes, note))

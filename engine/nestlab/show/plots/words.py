@@ -64,7 +64,7 @@ def caption_of(rows: Rows, *parts: str, marks: Sequence[float] = (), title: bool
         said.append(f"Method: {rows.dimensions['method'].labels[0]}")
     if rows.subset != "all":
         said.append(f"Replicates: {rows.subset}")
-    return ". ".join([*said, *rows.notes]) + "."
+    return ". ".join([*said, *rows.notes, *([rows.shown] if rows.shown else [])]) + "."
 
 
 def fixed(value: float, decimals: int) -> str:

@@ -131,7 +131,8 @@ def _outcome(material: Material) -> Iterator[Block]:
     """What the outcome looks like, a column an effect."""
     conditions, contrasts = material.study.conditions(), material.results.contrasts
     fixed = [term for term in conditions[0].truth.formula.fixed if term != INTERCEPT]
-    effects = [*fixed, *(c.name for c in contrasts if not c.joint)][:MOST_COLUMNS]
+    named = [*fixed, *(c.name for c in contrasts if not c.joint)]
+    effects = material.results.interest.in_order(named)[:MOST_COLUMNS]
     texts: dict[str, dict[str, str]] = {}
     for effect in effects:
         try:
@@ -244,6 +245,10 @@ def _estimands(material: Material) -> Iterator[Block]:
             true += "; the mean, where it is drawn from a prior"
         rows.append((name, _meaning(known[name], contrasts), true))
     yield Table("Estimands and their true values", ("estimand", "what it is", "true value"), tuple(rows))
+    interest = material.results.interest
+    first = interest.among(interest.effects)
+    if others := interest.others(first, interest.effects):
+        yield Paragraph(f"Findings and plots show first: {interest.told(first, others)}.")
     yield from _own_truths(material)
     yield Paragraph(
         "Correlations are undefined where a variance is 0, of the truth or of an estimate; such replicates have no "

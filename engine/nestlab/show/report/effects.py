@@ -74,11 +74,16 @@ def _contrast_kind(contrast: Contrast, truth: Mapping[str, float]) -> str:
 
 
 def tests_of(material: Material) -> pd.DataFrame:
-    """The rows of power, with what each test meets in `kind`; of the intercept only if nothing else is tested."""
+    """The rows of power, with what each test meets in `kind`, those of the study's estimand first.
+
+    Rows of the intercept are there only if nothing else is tested.
+    """
     whole = material.whole
     rows = whole[(whole["measure"] == "power") & whole["value"].notna()]
     if (rows["estimand"] != INTERCEPT).any():
         rows = rows[rows["estimand"] != INTERCEPT]
+    order = {name: place for place, name in enumerate(material.results.interest.ranked)}
+    rows = rows.sort_values("estimand", key=lambda names: names.map(order), kind="stable")
     keys = list(zip(rows["condition"], rows["estimand"], rows["method"], strict=True))
     kinds = {(c, e, m): effect_kind(material, int(c), str(e), str(m)) for c, e, m in dict.fromkeys(keys)}
     return rows.assign(kind=pd.Series([kinds[key] for key in keys], index=rows.index, dtype=object))

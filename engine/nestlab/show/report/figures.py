@@ -55,7 +55,9 @@ def _asked(material: Material, kind: str) -> Iterator[tuple[dict[str, Any], str]
     if measure is not None:
         tested = whole.loc[whole["measure"] == "power", "estimand"]
         there = set(whole.loc[whole["measure"] == measure, "estimand"])
-        wanted = [e for e in tested.unique() if e in there and e != INTERCEPT][-MOST_ESTIMANDS:]
+        wanted = [e for e in material.results.interest.in_order(tested) if e in there and e != INTERCEPT][
+            :MOST_ESTIMANDS
+        ]
         if wanted:
             yield from (({"estimand": e}, f": {e}") for e in wanted)
             return

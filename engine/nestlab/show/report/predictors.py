@@ -22,7 +22,7 @@ _KINDS = {
 def predictor_text(predictor: Predictor) -> str:
     """One predictor in a sentence without its full stop."""
     p = predictor
-    place = "varies within clusters" if p.level == 1 and p.distribution != "arms" else "varies between clusters only"
+    place = "varies within clusters" if not p.outer else "varies between clusters only"
     again = (
         "" if p.distribution in _FIXED else ", drawn anew in each replicate" if p.redraw else ", drawn once and kept"
     )
