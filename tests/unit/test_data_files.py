@@ -577,7 +577,31 @@ def test_predictors_in_the_report(kind: str) -> None:
 def test_factors_and_arms_in_the_report() -> None:
     assert predictor_text(one(K).predictor("k")) == (
         f"k {BETWEEN} is one of 3 categories with probabilities a 0.333333, b 0.333333, c 0.333333, as treatment "
-        f"contrasts, {ANEW}"
+        f"contrasts, which allocates clusters at random: their numbers differ between replicates, {ANEW}"
+    )
+    assert path_line([one(K)]).endswith(
+        "; k is allocated at random: how many clusters are in each category differs between replicates (distribution = "
+        '"balanced" or "arms" with shares holds it)'
+    )
+    shares = {"level": 2, "categories": ["a", "b", "c"], "shares": [2, 1, 1]}
+    coded = {"truth/formula": "y ~ x + z + (1 + x | g)", "truth/fixed": {"Intercept": 1, "x": 0, "z[b]": 0, "z[c]": 0}}
+    for made, words in (
+        (
+            {"distribution": "arms"},
+            "is the cluster's arm, a in 0.5, b in 0.25, c in 0.25 of the clusters, as treatment contrasts",
+        ),
+        (
+            {"distribution": "balanced", "blocks": 4, "redraw": True},
+            "is a in 0.5, b in 0.25, c in 0.25 of the clusters, as treatment contrasts, allocated at random in each replicate "
+            "within each 4 clusters",
+        ),
+    ):
+        found = one({**with_z(**made, **shares), **coded})
+        assert predictor_text(found.predictor("z")) == f"z {BETWEEN} {words}"
+        assert describe(found)["predictors"]["z"]["shares"] == [0.5, 0.25, 0.25]
+    listed = one({**with_z(level=2, distribution="list", categories=["a", "b", "c"], values=[0, 2, 1]), **coded})
+    assert predictor_text(listed.predictor("z")).endswith(
+        "takes 3 listed values in turn, the categories a, b, c, as treatment contrasts"
     )
     arms = one(with_z(distribution="arms", clusters=[5, 3]))
     assert (

@@ -6,11 +6,12 @@ and its size can be made for any sizes; predictors that are drawn once belong to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec.allocation import allotted
 from ..spec.identity import layout_key
 from ..spec.model import Condition, Predictor, source_of, term_variables
 from .deviates import standard_normal
@@ -21,12 +22,14 @@ __all__ = [
     "PLACED",
     "balanced",
     "between_values",
+    "coded",
     "known_columns",
     "known_predictors",
     "known_products",
     "lower_factor",
     "patterns",
     "realise",
+    "strata",
 ]
 
 Array = NDArray[np.float64]
@@ -65,10 +68,10 @@ def known_columns(condition: Condition, sizes: Integers, clusters: Integers | No
     earlier: list[Integers] = []
     for predictor in known_predictors(condition):
         if predictor.distribution == "balanced":
-            earlier.append(balanced(sizes, earlier))
-            columns = earlier[-1].astype(float)[None]
+            earlier.append(balanced(sizes, earlier, predictor.shares))
+            columns = coded(predictor, earlier[-1].astype(float))
         elif predictor.distribution in PLACED:
-            columns = _coded(predictor, _placed(predictor, sizes, which))
+            columns = coded(predictor, _placed(predictor, sizes, which))
         else:
             columns = _drawn_once(condition, predictor, sizes)
         values |= zip(predictor.columns, columns, strict=True)
@@ -98,27 +101,46 @@ def between_values(condition: Condition) -> Array:
     """(m, J): the columns of the level-2 predictors; nan where they are drawn in each replicate."""
     J = condition.layout.clusters
     one = np.array([J])
-    rows: list[Array] = []
+    found: dict[str, Array] = {}
     earlier: list[Integers] = []
-    for predictor in condition.predictors:
-        if predictor.level != 2:
-            continue
-        if predictor.distribution == "balanced":
-            earlier.append(balanced(one, earlier))
-            rows += [earlier[-1].astype(float)]
+    level2 = [p for p in condition.predictors if p.level == 2]
+    for predictor in sorted(level2, key=lambda p: bool(p.blocks)):  # strata before what is allocated within them
+        if predictor.blocks:
+            found[predictor.name] = coded(predictor, _blocked(predictor, strata(predictor, found, J)).astype(float))
+        elif predictor.distribution == "balanced":
+            earlier.append(balanced(one, earlier, predictor.shares))
+            found[predictor.name] = coded(predictor, earlier[-1].astype(float))
         elif predictor.distribution == "arms":
-            rows += [*_coded(predictor, _arms(predictor, np.arange(J)).astype(float))]
+            found[predictor.name] = coded(predictor, _arms(predictor, np.arange(J)).astype(float))
         elif predictor.distribution == "list":
-            rows += [np.resize(np.array(predictor.values, dtype=float), J)]
+            found[predictor.name] = coded(predictor, np.resize(np.array(predictor.values, dtype=float), J))
         elif predictor.redraw:
-            rows += [np.full(J, np.nan)] * len(predictor.columns)
+            found[predictor.name] = np.full((len(predictor.columns), J), np.nan)
         else:
-            rows += [*_drawn_once(condition, predictor, one)]
+            found[predictor.name] = _drawn_once(condition, predictor, one)
+    rows = [row for predictor in level2 for row in found[predictor.name]]
     return np.array(rows).reshape(len(rows), J)
 
 
-def balanced(sizes: Integers, earlier: list[Integers]) -> Integers:
-    """0/1 alternating within each group of `sizes` units, crossed with the balanced predictors before it.
+def strata(predictor: Predictor, columns: Mapping[str, Array], J: int) -> Array:
+    """(k, J, ...): what tells the blocks apart within which a predictor is allocated, the first k rows deciding first.
+
+    columns: by name those of the level-2 predictors that may be strata.
+    """
+    if isinstance(predictor.blocks, str):
+        return columns[predictor.blocks]
+    return np.asarray(np.arange(J) // predictor.blocks, dtype=float)[None]
+
+
+def _blocked(predictor: Predictor, blocks: Array) -> Integers:
+    """(J): the categories, handed out block by block; where the blocks are drawn, those that are handed out to all of them."""
+    values = np.empty(blocks.shape[1], dtype=np.int64)
+    values[np.lexsort(blocks[::-1])] = allotted(predictor.shares or (0.5, 0.5), len(values))
+    return values
+
+
+def balanced(sizes: Integers, earlier: list[Integers], shares: Sequence[float] = ()) -> Integers:
+    """0, 1, ... by their shares (0/1 alternating) within each group of `sizes` units, crossed with the balanced ones before it.
 
     Units are taken in the order of a Gray code of the earlier ones. So three of them on four units are half of a 2^3 design, with
     separate main effects; in plain order the third would equal the second.
@@ -127,7 +149,8 @@ def balanced(sizes: Integers, earlier: list[Integers]) -> Integers:
     keys = [np.bitwise_xor.reduce(earlier[:k], axis=0) for k in range(1, len(earlier) + 1)]
     order = np.lexsort((*reversed(keys), group))  # sorted by its last key first; ties keep their order
     values = np.empty(len(group), dtype=np.int64)
-    values[order] = (np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)) % 2
+    turns = allotted(shares or (0.5, 0.5), int(sizes.max(initial=0)))
+    values[order] = turns[np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)]
     return values
 
 
@@ -154,7 +177,7 @@ def _arms(predictor: Predictor, clusters: Integers) -> Integers:
     return np.searchsorted(ends, clusters, side="right").astype(np.int64)
 
 
-def _coded(predictor: Predictor, values: Array) -> Array:
+def coded(predictor: Predictor, values: Array) -> Array:
     """(columns, N): the values, or contrasts where they are numbers of categories."""
     if not predictor.categories:
         return values[None]
@@ -192,7 +215,7 @@ def realise(predictor: Predictor, g: Array) -> Array:
     """(columns, *g.shape): the columns of a random predictor, from normal scores of any shape."""
     if predictor.distribution == "normal":
         return np.asarray(predictor.mean + predictor.sd * g)[None]
-    return _coded(predictor, predictor_transform(predictor)(np.ascontiguousarray(g)))
+    return coded(predictor, predictor_transform(predictor)(np.ascontiguousarray(g)))
 
 
 def lower_factor(covariance: Array) -> Array:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .allocation import arm_counts
 from .base import formula_key, named_formulas
 from .formula import random_term_text
 from .least_squares import check_known_errors
@@ -130,6 +131,8 @@ def _rows_refusal(predictor: Predictor, layout: Layout) -> str | None:
     name, kind = predictor.name, predictor.distribution
     if kind == "balanced" and max(layout.sizes) == 1:
         return f"must be 2 or more in some cluster, or the balanced predictor {name} is 0 in every row; raise it"
+    if kind == "balanced" and predictor.shares and 0 in arm_counts(predictor.shares, max(layout.sizes)):
+        return f"must be so many in some cluster that the balanced predictor {name} has rows of each category; raise it"
     if layout.redrawn and not predictor.redraw and kind not in _BY_PLACE:
         return (
             f"must not be redrawn beside {name}, which is drawn once at level 1; remove predictors.{name}.redraw, or add "

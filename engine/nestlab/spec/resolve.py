@@ -28,7 +28,7 @@ from .least_squares import check_known_variances, check_levels
 from .missing import MadeMissing, read_missing
 from .model import Condition, Errors, FactorValue, Layout, Method, Predictor, Truth
 from .paths import block_size, is_plain, path_of
-from .predictors import read_predictor
+from .predictors import check_blocks, read_predictor
 from .prior import Prior
 from .problems import Problem, Problems, show
 from .sizes import SIZE, MadeLayout, read_layout
@@ -222,6 +222,7 @@ class _Builder:
             problems.extend(each.problems)
         predictors = tuple(each.predictor for each in made if each.predictor is not None)
         problems.extend(self._other_columns(predictors))
+        problems.extend(() if problems else check_blocks(predictors))
         if problems:
             return tuple(problems)
         columns = tuple(column for predictor in predictors for column in predictor.columns)

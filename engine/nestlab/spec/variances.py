@@ -14,7 +14,7 @@ Different predictors are independent unless the study correlates them or both ar
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .allocation import allotted
 from .model import Layout, Predictor, source_of, term_variables
 
 __all__ = ["Moments", "Parts", "moments_of", "predictor_variance"]
@@ -32,6 +33,9 @@ Array = NDArray[np.float64]
 _SCALED = ("normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated")
 #: Those that are the same in every replicate.
 _KNOWN = ("balanced", "time", "list", "schedule", "arms", "period")
+
+#: Before the names of columns that are allocated within blocks: their means over allocations.
+_EXPECTED = "expected "
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +106,20 @@ class _Known:
     layout: Layout
 
     def parts(self, column: str) -> Parts:
-        total, between = self.products(column, column)
+        total, between = self._products(column, column)
         mean = float(self._means(column).mean())
         return Parts(mean, max(0.0, between - mean**2), max(0.0, total - between))
 
     def products(self, a: str, b: str) -> tuple[float, float]:
-        """Mean of the product of two columns, and of the product of their clusters' means (each cluster counts once)."""
+        """Mean of the product of two columns, and of the product of their clusters' means (each cluster counts once).
+
+        What is allocated within blocks is at its blocks' means where it meets another predictor.
+        """
+        if source_of(a)[0] != source_of(b)[0]:
+            a, b = (f"{_EXPECTED}{c}" if f"{_EXPECTED}{c}" in self._outer else c for c in (a, b))
+        return self._products(a, b)
+
+    def _products(self, a: str, b: str) -> tuple[float, float]:
         between = float((self._means(a) * self._means(b)).mean())
         rows = 0.0
         for clusters, values in [] if {a, b} & self._outer.keys() else self._kinds:
@@ -129,15 +141,34 @@ class _Known:
         """(J): of what is constant within clusters."""
         J, values = self.layout.clusters, dict[str, Array]()
         balanced: list[NDArray[np.int64]] = []
-        for p in filter(_is_outer, self.predictors):
-            if p.distribution == "balanced":
-                balanced.append(_alternating(J, balanced))
-                values[p.name] = balanced[-1].astype(float)
+        for p in sorted(filter(_is_outer, self.predictors), key=lambda p: bool(p.blocks)):
+            if p.blocks:
+                values |= self._in_blocks(p, values)
+            elif p.distribution == "balanced":
+                balanced.append(_alternating(J, balanced, p.shares))
+                values |= _columns(p, balanced[-1])
             elif p.distribution == "arms":
                 values |= _columns(p, np.resize(np.repeat(np.arange(len(p.arms)), p.arms), J))
             else:
                 values |= _columns(p, np.resize(np.array(p.values), J))
         return values
+
+    def _in_blocks(self, p: Predictor, outer: Mapping[str, Array]) -> dict[str, Array]:
+        """Columns of what is allocated block by block (as by `simulate.known`); where it is redrawn, their blocks' means, too."""
+        J = self.layout.clusters
+        if isinstance(p.blocks, str):
+            keys = [values for column, values in outer.items() if source_of(column)[0] == p.blocks]
+        else:
+            keys = [np.asarray(np.arange(J) // p.blocks, dtype=float)]
+        order = np.lexsort(keys[::-1]) if keys else np.arange(J)
+        categories = np.empty(J, dtype=np.int64)
+        categories[order] = allotted(p.shares or (0.5, 0.5), J)
+        found = _columns(p, categories)
+        if p.redraw:
+            block = np.unique(np.array(keys).reshape(len(keys), J), axis=1, return_inverse=True)[1].ravel()
+            for column, values in list(found.items()):
+                found[_EXPECTED + column] = (np.bincount(block, weights=values) / np.bincount(block))[block]
+        return found
 
     @cached_property
     def _kinds(self) -> list[tuple[NDArray[np.int64], dict[str, Array]]]:
@@ -155,8 +186,8 @@ class _Known:
             if _is_outer(p):
                 continue
             if p.distribution == "balanced":
-                balanced.append(_alternating(n, balanced))
-                values[p.name] = balanced[-1].astype(float)
+                balanced.append(_alternating(n, balanced, p.shares))
+                values |= _columns(p, balanced[-1])
             elif p.distribution == "time":
                 values[p.name] = p.mean + p.sd * np.arange(n, dtype=np.float64)
             else:
@@ -181,11 +212,11 @@ def _columns(predictor: Predictor, values: NDArray[Any]) -> dict[str, Array]:
     return dict(zip(predictor.columns, contrast_values(predictor)[values.astype(np.int64)].T, strict=True))
 
 
-def _alternating(n: int, earlier: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """0, 1, 0, ... over n units, crossed with the balanced predictors before it (`simulate.layout` has it so)."""
+def _alternating(n: int, earlier: Sequence[NDArray[np.int64]], shares: tuple[float, ...]) -> NDArray[np.int64]:
+    """0, 1, 0, ... over n units, or by shares, crossed with the balanced predictors before it (`simulate.known` has it so)."""
     keys = [np.bitwise_xor.reduce(earlier[:k], axis=0) for k in range(1, len(earlier) + 1)]
     values = np.empty(n, dtype=np.int64)
-    values[np.lexsort(tuple(reversed(keys))) if keys else np.arange(n)] = np.arange(n) % 2
+    values[np.lexsort(tuple(reversed(keys))) if keys else np.arange(n)] = allotted(shares or (0.5, 0.5), n)
     return values
 
 
@@ -355,4 +386,5 @@ def _unsized(predictor: Predictor, layout: Layout) -> bool:
 
 def _is_allocated(predictor: Predictor) -> bool:
     """Whether its values are put to clusters anew in each replicate, those of all such predictors together."""
-    return predictor.level == 2 and predictor.redraw and predictor.distribution in ("balanced", "arms")
+    anew = predictor.level == 2 and predictor.redraw and predictor.distribution in ("balanced", "arms")
+    return anew and not predictor.blocks
