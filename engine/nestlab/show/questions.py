@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..spec import values
+from ..spec.base import RESERVED
 from ..spec.problems import nearest
-from .from_fit import RESERVED
 
 __all__ = ["QUESTIONS", "Question"]
 

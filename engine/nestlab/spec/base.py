@@ -27,12 +27,11 @@ from .prior import Prior
 from .problems import Problems, close_match
 from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, PredictorTable, RandomTable, TruthTable
 
-__all__ = ["Base", "formula_key", "named_formulas", "read_base"]
+__all__ = ["RESERVED", "Base", "formula_key", "named_formulas", "read_base"]
 
-# Words of formulas, and of estimands ("var:x" would be a variance and a product).
-_RESERVED = ("Intercept", "True", "False", "None", "icc", "var", "sd", "cov", "cor")
-# Words that would be read as something else where a predictor is named.
-_TAKEN = (*CENTRINGS, PREVIOUS)
+#: Names that no predictor may have: words of formulas, of estimands ("var:x" would be a variance and a product), and what would
+#: be read as something else where a predictor is named.
+RESERVED = ("Intercept", "True", "False", "None", "icc", "var", "sd", "cov", "cor", *CENTRINGS, PREVIOUS)
 
 T = TypeVar("T")
 
@@ -236,8 +235,8 @@ def _check_names(
         key = f"predictors.{name}"
         if not re.fullmatch(r"[^\W\d_]\w*", name):
             problems.add(key, "must be named by letters, digits and _, a letter first; rename it")
-        elif name in (*_RESERVED, *_TAKEN):
-            problems.add(key, f"must not be named like one of {', '.join((*_RESERVED, *_TAKEN))}; rename it")
+        elif name in RESERVED:
+            problems.add(key, f"must not be named like one of {', '.join(RESERVED)}; rename it")
         elif name in (truth.response, truth.group):
             problems.add(key, f"has the name of the response or the grouping factor of {truth.text}; rename one")
         elif name not in used and name not in beside:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .allocation import arm_counts
+from .allocation import MOST_TURNS, arm_counts
 from .base import formula_key, named_formulas
 from .formula import random_term_text
 from .least_squares import check_known_errors
@@ -151,9 +151,15 @@ def _rows_refusal(predictor: Predictor, layout: Layout) -> str | None:
             else "add periods, raise rows_per_period, or lower the sizes"
         )
         return f"must be at most {length}, the rows of the schedule {name}, and clusters have {rows}; {repair}"
-    if most <= length - per:
+    if most <= length - per and not _outlive(predictor, int(most)):
         return f"must be more than {length - per} in some cluster, or the last period of {name} has no row; raise it"
     return None
+
+
+def _outlive(predictor: Predictor, most: int) -> bool:
+    """Whether a schedule without its last periods is one: it has a sequence for each of many clusters, or all of them vary."""
+    sequences = predictor.sequences
+    return len(sequences) > MOST_TURNS or (bool(sequences) and all(len(set(row[:most])) > 1 for row in sequences))
 
 
 #: Level-1 predictors whose values depend on the row's place in its cluster only.
