@@ -131,14 +131,18 @@ class Bench:
         raise StudyError([f"--between: is missing: nestlab does not know the range of {name}; add --between LOW HIGH"])
 
     def _step(self, name: str) -> float:
-        """Multiples for which balanced predictors are exactly balanced, and sequences have equal numbers of clusters."""
+        """Multiples for which shares are exact, sequences have equal numbers of clusters and blocks are full."""
         level = 2 if name == "clusters" else 1
         predictors = self.study.conditions()[0].predictors
         allotted = [p for p in predictors if p.distribution in ("balanced", "arms") and p.level == level]
         halved = sum(p.distribution == "balanced" and not p.shares for p in allotted)
-        sequences = [len(p.sequences) for p in predictors if len(p.sequences) <= MOST_TURNS and name == "clusters"]
+        turns = [
+            n for p in predictors for n in (len(p.sequences), p.blocks) if isinstance(n, int) and 0 < n <= MOST_TURNS
+        ]
         return float(
-            math.lcm(2 ** min(halved, 3), *(n for n in sequences if n), *(whole_at(p.shares) for p in allotted))
+            math.lcm(
+                2 ** min(halved, 3), *(turns if name == "clusters" else []), *(whole_at(p.shares) for p in allotted)
+            )
         )
 
     def _least(self, name: str, low: float, high: float, step: float, point: Mapping[str, Any]) -> float:
