@@ -320,3 +320,29 @@ def test_uncertain_estimates_of_any_design(here: Path) -> None:
         MADE[name].frame().to_csv("pilot.csv", index=False)
         new(MADE[name].formula, uncertain=True)
         assert len(nl.Study.from_toml("plan.toml").run(replications=20, out=here / name, jobs=1).replicates()) == 20
+
+
+@pytest.mark.parametrize(
+    ("column", "why"),
+    [
+        (
+            lambda w, r: (np.arange(len(w)) % 40 == 7) * 1,
+            "drawn from distributions like theirs, some data sets do not tell",
+        ),
+        (lambda w, r: (w > 0) * 1, "they have correlations that no such distributions have"),
+    ],
+    ids=["too rare to be drawn", "beyond the greatest correlation"],
+)
+def test_why_rows_are_taken(
+    column: Callable[[Array, np.random.Generator], Any], why: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(3)
+    g = np.repeat(np.arange(15), 8)
+    w = random.choice([-1.0, 1.0], g.size) + random.normal(0, 0.1, g.size)
+    frame = pd.DataFrame({"g": g, "w": w, "x": column(w, random)})
+    frame["y"] = random.normal(size=g.size) + random.normal(size=15)[g]
+    frame.to_csv("pilot.csv", index=False)
+    new("y ~ w + x + (1 | g)")
+    assert f"note: w and x: as in the pilot's clusters, which come in turn; {why}" in capsys.readouterr().out
+    found = ratios(read_pilot(Path("pilot.csv"), "y ~ w + x + (1 | g)"), StudyFile.from_toml("plan.toml"))
+    assert list(found.values()) == pytest.approx([1, 1, 1], abs=1e-4)
