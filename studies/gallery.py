@@ -11,17 +11,17 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfile
 
 import data_answers
 import df_methods_figure
+import powerup
 import published_table
 from matplotlib.figure import Figure
 from numbers_of import Numbers, shown
 
 import nestlab as nl
+from nestlab.show.answer import sentence
 from nestlab.show.plots import draw, rates_by, save
-from nestlab.show.solve_command import sentence
 from nestlab.show.summary import value_with_mcse
 
 HERE = Path(__file__).parent
@@ -208,6 +208,14 @@ SECTIONS = (
         ("nestlab compare results/cluster_trial --reference mixed --estimand treatment --measure power,cover",),
     ),
     Section(
+        "What does a trial with a pretest, unequal schools and attrition need?",
+        "school_trial",
+        powerup.figure,
+        powerup.school_trial,
+        "school_trial.svg",
+        ("nestlab solve studies/school_trial.toml --power 0.8 --estimand treatment --over clusters",),
+    ),
+    Section(
         "What power has a stepped wedge?",
         "stepped_wedge",
         line("power", x="clusters", color="method", facet="truth.fixed.treatment", estimand="treatment"),
@@ -275,7 +283,7 @@ def solve_section(folder: Path, results: Path) -> list[str]:
     cheapest = plan.solve(
         over=["clusters", "cluster_size"], power=0.8, estimand="arm", cost=COST, out=results / "solve_cost"
     )
-    copyfile(results / "solve_schools" / "solve.svg", folder / "solve.svg")
+    save(draw(nl.Results(results / "solve_schools"), "solve"), folder / "solve.svg")
     command = "nestlab solve studies/how_many_schools.toml --power 0.8 --estimand arm --over clusters"
     lines = [
         f"## {SOLVE}",

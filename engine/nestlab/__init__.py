@@ -19,15 +19,14 @@ if TYPE_CHECKING:
     from .run.store import RefusedError
     from .show.api import Results, Study
     from .spec.formula import FormulaError
-    from .spec.matrices import DataError
-    from .spec.problems import StudyError
+    from .spec.problems import DataError, StudyError
 
 __all__ = ["DataError", "Fit", "FormulaError", "RefusedError", "Results", "Status", "Study", "StudyError", "fit"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "DataError": "spec.matrices",
+    "DataError": "spec.problems",
     "Fit": "fit.single",
     "FormulaError": "spec.formula",
     "RefusedError": "run.store",

@@ -89,6 +89,16 @@ VARIED = {
 }
 
 
+EVEN = {"design": {"clusters": 4, "cluster_size": [2, 2, 4, 20]}}
+STUDIES = {
+    "moments": (STUDY, Moments),
+    "rows": (PRODUCT, Rows),
+    "varied": (VARIED, Moments),
+    "moments, even sizes": (STUDY | EVEN, Moments),
+    "rows, even sizes": (PRODUCT | EVEN, Rows),
+}
+
+
 def streams():
     """Of each stream: the seed sequence's words for the generator, and the generator's first ones."""
     return {
@@ -111,7 +121,7 @@ def deviates():
 
 def conditions():
     found = {}
-    for name, study, sampler in [("moments", STUDY, Moments), ("rows", PRODUCT, Rows), ("varied", VARIED, Moments)]:
+    for name, (study, sampler) in STUDIES.items():
         (condition,) = StudyFile.from_dict(study).conditions()
         key = data_key(condition)
         design = compile_design(condition)
@@ -146,7 +156,7 @@ def test_deviates(kind):
     assert_allclose(deviates()[kind], GOLDEN["deviates"][kind], rtol=1e-12)
 
 
-@pytest.mark.parametrize("path", ["moments", "rows", "varied"])
+@pytest.mark.parametrize("path", STUDIES)
 def test_conditions(path):
     found, expected = conditions()[path], GOLDEN["conditions"][path]
     assert found.keys() == expected.keys()

@@ -10,7 +10,7 @@ import pytest
 import tolerances
 from nestlab.fit.read import read_frame
 from nestlab.fit.single import fit
-from nestlab.spec.matrices import DataError
+from nestlab.spec.problems import DataError
 
 GOLDEN = Path(__file__).parent
 CASES = json.loads((GOLDEN / "categories.json").read_text())

@@ -58,7 +58,8 @@ def test_nested(
     null: str, full: str, kind: str, tested: tuple[str, ...], mixture: tuple[tuple[float, int], ...]
 ) -> None:
     found = of(null, full)
-    assert (found.kind, found.tested, found.mixture) == (kind, tested, mixture)
+    names = tuple(each.name for each in found.tested)
+    assert (found.kind, names, found.mixture) == (kind, tested, mixture)
     assert found.name == ", ".join(tested)
     assert found.needs_ml == any(not name.startswith(("var:", "cov:")) for name in tested)
     assert found.exact == (kind == "variance" and "|" not in null)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -11,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from nestlab.simulate import compiled as module
-from nestlab.simulate.compiled import source_digest
+from nestlab.simulate.compiled import ROOMS
 
-MAIN = """from .compiled import compiled
+MAIN = """from ..simulate.compiled import compiled
 from .inner.helpers import (
     double,
 )
@@ -25,7 +26,7 @@ def run(x):
 """
 HELPERS = """from numba import njit
 
-from .. import constants as fixed
+from ...simulate import constants as fixed
 
 FACTOR = fixed.FACTOR
 
@@ -34,7 +35,7 @@ FACTOR = fixed.FACTOR
 def double(x):
     return FACTOR * x
 """
-REPORT = """from toy.main import run
+REPORT = """from toy.fit.main import run
 print(run(20), sum(run.stats.cache_misses.values()))
 """
 
@@ -43,13 +44,14 @@ print(run(20), sum(run.stats.cache_misses.values()))
 def package(tmp_path: Path) -> Path:
     """A package whose compiled function uses a helper in another file, which uses a constant in a third."""
     root = tmp_path / "toy"
-    (root / "inner").mkdir(parents=True)
-    for folder in (root, root / "inner"):
+    for folder in (root, root / "fit", root / "fit" / "inner", root / "simulate"):
+        folder.mkdir()
         (folder / "__init__.py").write_text("")
-    shutil.copy(str(module.__file__), root / "compiled.py")
-    (root / "main.py").write_text(MAIN)
-    (root / "inner" / "helpers.py").write_text(HELPERS)
-    (root / "constants.py").write_text("FACTOR = 2\n")
+    for name in ("compiled.py", "compiling.py"):
+        shutil.copy(Path(str(module.__file__)).with_name(name), root / "simulate" / name)
+    (root / "fit" / "main.py").write_text(MAIN)
+    (root / "fit" / "inner" / "helpers.py").write_text(HELPERS)
+    (root / "simulate" / "constants.py").write_text("FACTOR = 2\n")
     return root
 
 
@@ -73,7 +75,11 @@ def edit(file: Path, old: str, new: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "old", "new", "value"),
-    [("main.py", "+ 1", "+ 3", "43"), ("inner/helpers.py", "*", "+", "23"), ("constants.py", "2", "4", "81")],
+    [
+        ("fit/main.py", "+ 1", "+ 3", "43"),
+        ("fit/inner/helpers.py", "*", "+", "23"),
+        ("simulate/constants.py", "2", "4", "81"),
+    ],
 )
 def test_cache_is_used_and_never_stale(package: Path, name: str, old: str, new: str, value: str) -> None:
     assert run(package) == ("41", 1)
@@ -85,19 +91,54 @@ def test_cache_is_used_and_never_stale(package: Path, name: str, old: str, new: 
 
 
 def test_where_nothing_can_be_written_it_compiles_each_time(package: Path) -> None:
-    source = (package / "compiled.py").read_text()
+    source = (package / "simulate" / "compiled.py").read_text()
     begins = "        super().__init__(function)"
     broken = source.replace(begins, f"        raise RuntimeError('no locator available')\n{begins}", 1)
     assert broken != source
-    (package / "compiled.py").write_text(broken)
+    (package / "simulate" / "compiled.py").write_text(broken)
     assert [run(package)[0] for _ in range(2)] == ["41", "41"]
     assert not list(package.rglob("*.nbi"))
 
 
-def test_kernel_digest_covers_all_of_its_helpers() -> None:
-    from nestlab.fit import kernel
+def test_a_source_that_moves_counts_as_changed(package: Path) -> None:
+    assert run(package) == ("41", 1)
+    (package / "fit" / "inner" / "__init__.py").rename(package / "simulate" / "more.py")
+    assert run(package) == ("41", 1)
 
-    folder = Path(str(kernel.__file__)).parent
-    names = {path.name for path in module._closure(folder / "kernel.py")}
-    assert names >= {"kernel.py", "lanes.py", "passes.py", "reduce.py", "search.py", "small.py", "status.py"}
-    assert len(source_digest(folder / "kernel.py")) == 64
+
+def compiled_functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    """All functions that `compiled` or `njit` decorates, those within other functions included."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            calls = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
+            found += [node] * any(isinstance(c, ast.Name) and c.id in ("compiled", "njit") for c in calls)
+    return found
+
+
+def test_compiled_functions_take_nothing_from_outside_the_digested_rooms() -> None:
+    root = Path(str(module.__file__)).parents[1]
+    seen = 0
+    for file in sorted(root.rglob("*.py")):
+        room = file.relative_to(root).parts[0]
+        tree = ast.parse(file.read_bytes())
+        functions = compiled_functions(tree)
+        assert not functions or room in ROOMS, file
+        seen += len(functions)
+        outside = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.level >= 2 and (node.module or "").split(".")[0] not in ROOMS
+            for alias in node.names
+        }
+        for function in functions:
+            used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+            annotations = {
+                node.id
+                for argument in ast.walk(function)
+                if isinstance(argument, ast.arg) and argument.annotation
+                for node in ast.walk(argument.annotation)
+                if isinstance(node, ast.Name)
+            }
+            assert not (used - annotations) & outside, (file, function.name)
+    assert seen > 20

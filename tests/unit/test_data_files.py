@@ -18,8 +18,8 @@ import pytest
 import nestlab as nl
 from nestlab.run.bench import Bench
 from nestlab.show.report.predictors import missing_text, noise_text, predictor_text
+from nestlab.simulate.centres import centres_of
 from nestlab.spec.axes import axis_paths
-from nestlab.spec.estimands import estimands
 from nestlab.spec.factors import expand
 from nestlab.spec.formula import FormulaError, formula_text, parse_formula
 from nestlab.spec.identity import (
@@ -35,6 +35,7 @@ from nestlab.spec.identity import (
 from nestlab.spec.model import Condition, Distribution, Errors, Layout, Missing, Predictor, Sizes
 from nestlab.spec.paths import block_size, is_plain, path_line, path_reasons
 from nestlab.spec.study import StudyError, StudyFile
+from nestlab.spec.truths import TrueValues, true_values
 
 BASE: dict[str, Any] = {
     "name": "s",
@@ -264,11 +265,13 @@ def test_true_values_are_the_stated_ones() -> None:
         one({}),
         one({"truth/errors": {"distribution": "t", "df": 5, "variance_ratio": {"z": 3}, "cluster_cv": 0.5}}),
     )
-    assert estimands(plain, [plain.truth.formula]) == pytest.approx(
-        estimands(other, [other.truth.formula]), nan_ok=True
-    )
-    assert estimands(other, [other.truth.formula])["var:residual"] == 2
-    assert estimands(other, [other.truth.formula])["icc"] == pytest.approx(1 / 3)
+
+    def own(condition: Condition) -> dict[str, float]:
+        return true_values(condition, [], centres_of(condition)).shared
+
+    assert own(plain) == pytest.approx(own(other), nan_ok=True)
+    assert own(other)["var:residual"] == 2
+    assert own(other)["icc"] == pytest.approx(1 / 3)
 
 
 # -- formulas --------------------------------------------------------------------------------------------------------------
@@ -667,7 +670,15 @@ def test_errors_and_missing_rows_in_the_report() -> None:
     assert noise_text(found.truth) == (
         "errors are t (df 5), rescaled to their variance; their variance is multiplied by 2 for each unit of z; clusters have "
         "residual variances of their own, lognormal with a coefficient of variation of 0.3; neighbouring rows of a cluster have "
-        "errors with a correlation of 0.4; random effects are uniform, rescaled to their covariance"
+        "errors with a correlation of 0.4 (of rows k apart near its k-th power: a Gaussian copula); random effects are uniform, "
+        "rescaled to their covariance"
+    )
+    normal = noise_text(one({"truth/errors": {"ar1": 0.4}}).truth)
+    assert normal == "neighbouring rows of a cluster have errors with a correlation of 0.4"
+    shaped = replace(found.truth, errors=Errors(), covariance=((1.0, 0.5), (0.5, 1.0)))
+    assert noise_text(shaped) == (
+        "random effects are uniform, rescaled to their covariance; correlated ones are mixtures of such, which are nearer to "
+        "normal"
     )
     assert missing_text(found.missing) == (
         "0.1 of the rows completely at random; each cluster with probability 0.2; after each row all later ones of its cluster "
@@ -770,6 +781,11 @@ def test_names_of_files_are_relative_to_the_study_or_to_where_one_is(
     assert StudyFile.from_dict(from_files("csv")) == StudyFile.from_dict(from_files("csv"), folder=folder)
 
 
+def truths_of(study: StudyFile) -> TrueValues:
+    condition = study.conditions()[0]
+    return true_values(condition, study.methods(), centres_of(condition))
+
+
 # -- true values of what methods centre ------------------------------------------------------------------------------------
 
 SLOPE: dict[str, Any] = {"truth/random/g/correlation": {"Intercept:x": 0.2}}
@@ -789,7 +805,7 @@ CONTEXT = {
         (SLOPE, "y ~ within(x) + z + (1 | g)", {"within(x)": 1, "x": 1}),
         (CONTEXT, "y ~ within(x) + between(x) + z + (1 | g)", {"within(x)": 1, "between(x)": 1.5}),
         (CONTEXT, "y ~ x + within(x) + z + (1 | g)", {"x": 1.5, "within(x)": -0.5}),
-        (CONTEXT, "y ~ x + z + (1 | g)", {"x": np.nan, "between(x)": 0.5}),
+        (CONTEXT, "y ~ x + z + (1 | g)", {"x": np.nan, "between(x)": 0.5}),  # its limit is between 1 and 1.5
         (CONTEXT, "y ~ x + between(x) + z + (1 | g)", {"x": 1, "between(x)": 0.5}),
     ],
 )
@@ -797,24 +813,23 @@ def test_true_values_of_other_ways_to_centre(changes: dict[str, Any], formula: s
     """x = within(x) + between(x): what a term of the method stands for in the truth, not 0."""
     method = {"name": "m", "formula": formula}
     study = StudyFile.from_dict({**tables(changes), "method": [method]})
-    found = estimands(study.conditions()[0], [m.formula for m in study.methods()])
+    found = truths_of(study).of("m")
     assert {name: found[name] for name in values} == pytest.approx(values, nan_ok=True)
     assert found["z"] == 0.5
     if "within(x) |" in formula:
         assert (found["var:g:within(x)"], found["cov:g:Intercept:within(x)"]) == (3, found["cov:g:Intercept:x"])
 
 
-def test_one_name_of_two_meanings_has_no_true_value() -> None:
+def test_one_name_of_two_meanings_has_two_true_values() -> None:
     """between(x) is the whole effect of the mean beside within(x), and what is more than within beside x."""
     formulas = ["y ~ within(x) + between(x) + z + (1 | g)", "y ~ x + between(x) + z + (1 | g)"]
     methods = [{"name": name, "formula": formula} for name, formula in zip("ab", formulas, strict=True)]
     study = StudyFile.from_dict(
         {**tables({}), "method": methods, "contrast": [{"name": "c", "weights": {"x": 2, "z": 1}}]}
     )
-    contrasts = study.methods()[1].contrasts
-    found = estimands(study.conditions()[0], [m.formula for m in study.methods()], contrasts)
-    assert np.isnan(found["between(x)"])
-    assert (found["within(x)"], found["x"], found["c"]) == (1, 1, 2.5)
+    found = truths_of(study)
+    assert (found.of("a")["between(x)"], found.of("b")["between(x)"]) == (1, 0)
+    assert (found.shared["within(x)"], found.shared["x"], found.shared["c"]) == (1, 1, 2.5)
 
 
 @pytest.mark.parametrize("errors", ["normal", "uniform"])

@@ -25,12 +25,13 @@ from nestlab.show.summary import overview
 from nestlab.simulate.between import draw_between
 from nestlab.simulate.distributions import contrast_matrix
 from nestlab.simulate.layout import compile_design
+from nestlab.spec.coding import contrast_values
 from nestlab.spec.effects import converted, explained
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import data_key
 from nestlab.spec.model import Condition, Effect, Errors, Layout, Predictor, Sizes, Truth
 from nestlab.spec.study import StudyError, StudyFile
-from nestlab.spec.variances import Moments, contrast_values, moments_of, predictor_variance
+from nestlab.spec.variances import Moments, moments_of, predictor_variance
 
 STUDY: dict[str, Any] = {
     "name": "effects",
@@ -202,7 +203,7 @@ LAYOUT = Layout((3, 4, 5, 4))
         (Predictor("x", 2, "lognormal", 1.0, 3.0, shape=(("skewness", 1.0),)), 9.0),
         (Predictor("x", 1, "t", 0.0, 1.5, shape=(("df", 5.0),), icc=0.4), 2.25),
         (Predictor("x", 1, "binary", 0.3), 0.21),
-        (Predictor("x", 1, "balanced"), (3 * 2 / 9 + 2 * 4 / 4 + 5 * 6 / 25) / 16 + np.var([1 / 3, 1 / 2, 2 / 5, 1 / 2])),
+        (Predictor("x", 1, "balanced"), (3 * 2 / 9 + 2 * 4 / 4 + 5 * 6 / 25) / 16 + np.var([1 / 3, 1 / 2, 3 / 5, 1 / 2])),
         (Predictor("x", 2, "balanced"), 0.25),
         (Predictor("x", 1, "time", 1.0, 2.0), 4 * ((2 + 5 + 10 + 5) / 16 + np.var([1, 1.5, 2, 1.5]))),
         (Predictor("x", 2, "list", values=(1.0, 4.0)), 2.25),
@@ -235,7 +236,7 @@ def test_contrasts_of_one_factor_against_enumeration(coding: Any, level: Any) ->
         "helmert": [[-1, -1], [1, -1], [0, 2]],
     }[coding]
     exact = np.cov(np.array(rows, dtype=float).T, aweights=shares, ddof=0)
-    names = ("k[b]", "k[c]") if coding == "treatment" else ("k[a]", "k[b]")
+    names = ("k[a]", "k[b]") if coding == "sum" else ("k[b]", "k[c]")
     moments = of(condition_of("y ~ x + (1 | g)", (k,), (0.0, 0.0)))
     for (i, a), (j, b) in ((p, q) for p in enumerate(names) for q in enumerate(names)):
         found = moments.covariance(a, b)
@@ -617,7 +618,8 @@ BAD: list[CHANGES] = [
     (
         {},
         {"x": {"d": 1, "by": "totl"}},
-        'truth.fixed.x = {"d": 1, "by": "totl"}: must be an effect with by = "total" or "residual", and it is "totl"; '
+        'truth.fixed.x = {"d": 1, "by": "totl"}: must be an effect with by = "total" or "residual" or '
+        '"outcome" or "outcome-control", and it is "totl"; '
         'did you mean "total"?',
     ),
     (

@@ -13,7 +13,8 @@ from nestlab.fit.single import _relative_factor, fit
 from nestlab.fit.status import Status
 from nestlab.show.fit_command import fit_command
 from nestlab.spec.formula import FormulaError
-from nestlab.spec.matrices import DataError, model_matrices
+from nestlab.spec.matrices import model_matrices
+from nestlab.spec.problems import DataError
 
 MODEL = "y ~ x + (1 | g)"
 

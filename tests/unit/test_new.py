@@ -23,6 +23,7 @@ import nestlab as nl
 from nestlab.show import study_text
 from nestlab.show.from_fit import read_pilot
 from nestlab.show.new_command import NewOptions, new_command
+from nestlab.show.outcome import outcome_lines
 from nestlab.show.pilot_predictors import plans
 from nestlab.show.pilot_text import pilot_text
 from nestlab.show.questions import QUESTIONS
@@ -71,11 +72,13 @@ class TestAnswers:
         assert truth.covariance == ((0.1, 0.0), (0.0, 0.02))
         assert truth.residual_variance == 0.9
         printed = capsys.readouterr().out.splitlines()
-        assert printed[0] == "written to study.toml; edit it, or go on:"
-        assert printed[1:] == [
+        assert printed == [
+            *outcome_lines(study.conditions(), "x"),
+            "written to study.toml; edit it, or go on:",
             "    nestlab run study.toml",
             "    nestlab summary results/study --estimand x --measure power",
         ]
+        assert printed[4:6] == ["  effect of x 0.2 raw", "    = 0.198 outcome sd = 0.2 total sd = 0.2108 residual sd"]
 
     def test_flags(self, here: Path):
         new(
@@ -420,8 +423,11 @@ class TestPilotNames:
     def test_data_file_with_spaces(self, here: Path, capsys: pytest.CaptureFixture[str]):
         rows().to_csv("my data.csv", index=False)
         new(None, ("my data.csv", "y ~ x + (1 | g)"))
-        assert StudyFile.from_toml("my-data.toml").name == "my-data"
-        assert "nestlab run my-data.toml" in capsys.readouterr().out
+        study = StudyFile.from_toml("my-data.toml")
+        assert study.name == "my-data"
+        printed = capsys.readouterr().out
+        assert "nestlab run my-data.toml" in printed
+        assert "\n".join(outcome_lines(study.conditions(), "x")) in printed
 
 
 class TestPilotPredictors:

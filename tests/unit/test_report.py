@@ -35,6 +35,8 @@ from nestlab.show.report.material import Material, Section, Table, _distinct, le
 from nestlab.show.report.payload import in_script, table_payload
 from nestlab.show.report.provenance import provenance_section
 from nestlab.show.summary import value_with_mcse
+from nestlab.spec.study import StudyFile
+from nestlab.spec.truths import TrueValues
 
 EVIL = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1"> & \'two\' "arms" \u2028 été'
 ARMS: dict[str, Any] = {
@@ -281,7 +283,15 @@ def test_departures_are_those_of_an_exact_binomial_test() -> None:
     assert 0 < chance <= 0.05
 
 
+def with_joint_test(material: Material) -> Material:
+    """The material of a study that also has a likelihood ratio test of arm and the variance between schools."""
+    ratio = {"name": "lrt", "reml": False, "df": "z", "compare": "y ~ 1", "reference": "bootstrap"}
+    study = StudyFile.from_dict(copy.deepcopy(ARMS) | {"method": [*ARMS["method"], ratio]})
+    return replace(material, study=study)
+
+
 def test_effect_kind_of_every_test(material: Material) -> None:
+    material = with_joint_test(material)
     # arm = 0 in condition 0, 1.2 in condition 1; margins: -0.2, and -1.2 to 1.2
     expected = {
         "arm": ("null", "effect"),
@@ -289,26 +299,39 @@ def test_effect_kind_of_every_test(material: Material) -> None:
         "no worse": ("effect", "effect"),
         "alike": ("effect", "null"),
         "all": ("effect", "effect"),
-        "arm, Intercept": ("effect", "effect"),
+        "arm, var:school:Intercept": ("effect", "effect"),
         "nothing": ("unknown", "unknown"),
     }
-    assert {name: (effect_kind(material, 0, name), effect_kind(material, 1, name)) for name in expected} == expected
+    assert {
+        name: (effect_kind(material, 0, name, "ml"), effect_kind(material, 1, name, "ml")) for name in expected
+    } == expected
 
 
 def test_effect_kind_beyond_the_null(material: Material) -> None:
     low = replace(
         material.conditions[0],
-        truth={**material.conditions[0].truth, "no worse": -0.5, "alike": -2.0, "Intercept": 0.0},
+        truths=TrueValues(
+            {
+                **material.conditions[0].truth,
+                "no worse": -0.5,
+                "alike": -2.0,
+                "Intercept": 0.0,
+                "var:school:Intercept": 0.0,
+            }
+        ),
     )
-    some = replace(material, conditions=(low, *material.conditions[1:]))
-    kinds = {name: effect_kind(some, 0, name) for name in ("no worse", "alike", "all", "arm, Intercept")}
-    assert kinds == {"no worse": "beyond", "alike": "beyond", "all": "null", "arm, Intercept": "null"}
+    some = replace(with_joint_test(material), conditions=(low, *material.conditions[1:]))
+    names = ("no worse", "alike", "all", "arm, var:school:Intercept")
+    kinds = {name: effect_kind(some, 0, name, "ml") for name in names}
+    assert kinds == {"no worse": "beyond", "alike": "beyond", "all": "null", "arm, var:school:Intercept": "null"}
 
 
 def test_a_truth_without_a_single_value_has_no_power_against_it(material: Material) -> None:
-    vague = tuple(replace(c, truth={k: v for k, v in c.truth.items() if k != "arm"}) for c in material.conditions)
+    vague = tuple(
+        replace(c, truths=TrueValues({k: v for k, v in c.truth.items() if k != "arm"})) for c in material.conditions
+    )
     some = replace(material, conditions=vague)
-    assert effect_kind(some, 0, "arm") == "unknown"
+    assert effect_kind(some, 0, "arm", "ml") == "unknown"
     assert told(some, "Power", "arm, reml/z").count("n = 120")
     estimands = table(ademp(some), "Estimands", "Estimands and their true values")
     assert next(row for row in estimands.rows if row[0] == "arm")[2] == "no single value"
@@ -320,8 +343,14 @@ def test_a_truth_drawn_from_a_prior_is_neither_null_nor_fixed(material: Material
         replace(c, spec={**c.spec, "prior.truth.fixed.arm": "normal(0, 0.2)"}) for c in material.conditions[:2]
     )
     some = replace(material, conditions=(*drawn, *material.conditions[2:]))
-    kinds = {name: effect_kind(some, 0, name) for name in ("arm", "no worse", "all", "arm, Intercept", "Intercept")}
-    assert kinds == dict.fromkeys(("arm", "no worse", "all", "arm, Intercept"), "unknown") | {"Intercept": "effect"}
+    joint = with_joint_test(some)
+    kinds = {
+        name: effect_kind(joint, 0, name, "ml")
+        for name in ("arm", "no worse", "all", "arm, var:school:Intercept", "Intercept")
+    }
+    assert kinds == dict.fromkeys(("arm", "no worse", "all", "arm, var:school:Intercept"), "unknown") | {
+        "Intercept": "effect"
+    }
     lead = "arm (truth 1.2; truth drawn from normal(0, 0.2), power averaged over it), reml/z"
     assert next(f.lead for f in findings(some) if f.topic == "Power") == lead
     assert "Each replicate draws its own truth: truth.fixed.arm from normal(0, 0.2)." in words(
@@ -334,8 +363,8 @@ def test_a_truth_drawn_from_a_prior_is_neither_null_nor_fixed(material: Material
         replace(c, spec={**c.spec, "prior.icc": "beta(0.1, 0.05)", "prior.x": 0.2}) for c in material.conditions
     )
     some = replace(material, conditions=shared)
-    assert effect_kind(some, 0, "arm") == "null"
-    assert effect_kind(some, 0, "var:school:Intercept") == "unknown"
+    assert effect_kind(some, 0, "arm", "ml") == "null"
+    assert effect_kind(some, 0, "var:school:Intercept", "ml") == "unknown"
     assert effect_kind(some, 0, "var:residual") == "effect"
 
 
@@ -358,11 +387,19 @@ def test_the_answer_of_solve_comes_first(folder: Path, tmp_path: Path) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
     manifest["solve"] = {"sentence": "For power 0.8 <of arm> 23 clusters are enough.", "solution": 23}
     (copied / "manifest.json").write_text(json.dumps(manifest))
-    (copied / "solve.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    answer = {
+        "target": {"power": 0.8}, "estimand": "arm", "method": "reml", "over": "clusters", "solution": 23, "interval": [21, 25],
+        "reached": True, "sure": True, "best": 23, "at_best": None, "scale": "sqrt", "replications": 1000,
+        "tried": [
+            {"clusters": J, "value": value, "mcse": 0.02, "n": 500, "missing": 0, "condition": k}
+            for k, (J, value) in enumerate([(8, 0.4), (40, 0.9)])
+        ],
+    }  # fmt: skip
+    (copied / "solve.json").write_text(json.dumps(answer))
     results = nl.Results(copied)
     assert findings(Material.read(results))[0].text == manifest["solve"]["sentence"]
     text = results.report().read_text()
-    figure = base64.b64encode((copied / "solve.svg").read_bytes()).decode()
+    figure = "<figcaption>The search of nestlab solve: the designs tried, and the answer with its interval</figcaption>"
     assert text.index("23 clusters are enough") < text.index(figure) < text.index("<h3>Power</h3>")
     assert text.count(figure) == 1
     assert "&lt;of arm&gt;" in text

@@ -440,3 +440,18 @@ def test_error_rates_of_six_analyses_of_one_trial(tmp_path):
     assert rate.loc["narrow", "value"] > 0.35, "a random slope is no substitute for the intercept"
     assert 0.10 < rate.loc["cr0", "value"] < 0.20
     assert rate.loc["ml", "value"] > rate.loc["reml", "value"] + 4 * rate.loc["reml", "mcse"]
+
+
+def test_fixed_effects_absorb_arms_of_level_1() -> None:
+    """Level 1 lets an arm have random effects; it is constant within clusters all the same. So is a schedule without steps."""
+    for predictor in (
+        {"distribution": "arms", "clusters": [4, len(SIZES) - 4], "level": 1},
+        {"distribution": "schedule", "sequences": [[0] * max(SIZES), [1] * max(SIZES)]},
+    ):
+        table = study([{"name": "fe", "estimator": "fixed-effects"}], replications=5)
+        table["predictors"] = {**table["predictors"], "arm": predictor}
+        made = StudyFile.from_dict(table)
+        (method,), (condition,) = made.methods(), made.conditions()
+        assert method.formula.fixed == ("x", "x:arm")
+        rows = compile_condition(condition, [method]).replicates(0, 5)[0]
+        assert (rows["status"] == Status.ok).all()

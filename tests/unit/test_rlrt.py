@@ -6,6 +6,7 @@ against refits of simulated data and against F in a balanced layout.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from nestlab.fit.ols import fit_ols
 from nestlab.fit.rlrt import NullDistribution, eigenvalues, exact_p_values, is_fixed_design, null_distribution
 from nestlab.fit.spectrum import _logarithms, largest
 from nestlab.simulate.gram import Gram, respond
-from nestlab.simulate.layout import Design, compile_design
+from nestlab.simulate.layout import Design, compile_design, pair
 from nestlab.simulate.moments import Moments
 from nestlab.simulate.replicate import ConditionalRows
 from nestlab.simulate.streams import conditional_generator
@@ -268,3 +269,20 @@ def test_uniform_p_values_where_designs_are_redrawn() -> None:
     p = exact_p_values(plans[0], gram, T, 0, draws=draws, stream=stream)
     for level in (0.01, 0.05, 0.1, 0.25):
         assert abs((p <= level + 1e-12).mean() - level) < 4 * np.sqrt(level * (1 - level) / replicates), level
+
+
+def test_a_replicate_with_dependent_columns_has_no_spectrum_and_ends_nothing() -> None:
+    """X'X of one replicate is singular: its p value is missing, those of the others have the same digits."""
+    _, _, plans, gram = models("intercept", 8)
+    before = eigenvalues(plans[0], gram, np.arange(8))
+    dd = gram.dd.copy()
+    dd[:, pair(0, 1), 3], dd[:, pair(1, 1), 3] = 2.0 * dd[:, 0, 3], 4.0 * dd[:, 0, 3]  # x is 2 throughout
+    broken = replace(gram, dd=dd)
+    found = eigenvalues(plans[0], broken, np.arange(8))
+    assert np.isnan(found[3]).all()
+    others = [r for r in range(8) if r != 3]
+    np.testing.assert_array_equal(found[others], before[others])
+    statistic = np.full(8, 1.0)
+    p = exact_p_values(plans[0], broken, statistic, 0, draws=19, stream=stream)
+    assert np.isnan(p[3])
+    assert np.isfinite(p[others]).all()

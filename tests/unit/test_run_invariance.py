@@ -17,7 +17,7 @@ from pandas.testing import assert_frame_equal
 import nestlab as nl
 from nestlab.run.block import compile_condition
 from nestlab.run.runner import run_study
-from nestlab.run.workers import Quiet
+from nestlab.run.telling import Quiet
 from nestlab.spec.identity import data_key
 
 

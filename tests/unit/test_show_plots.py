@@ -150,9 +150,9 @@ def test_every_applicable_kind_is_tidy(name: str, request: pytest.FixtureRequest
 
 
 def test_applicable(one: nl.Results, grid: nl.Results, ten: nl.Results) -> None:
-    assert set(plots.applicable(grid)) == set(plots.KINDS)
-    assert set(plots.KINDS) - set(plots.applicable(one)) == {"heatmap", "nested-loop", "methods"}
-    assert set(plots.KINDS) - set(plots.applicable(ten)) == {"heatmap", "nested-loop"}
+    assert set(plots.KINDS) - set(plots.applicable(grid)) == {"solve"}
+    assert set(plots.KINDS) - set(plots.applicable(one)) == {"solve", "heatmap", "nested-loop", "methods"}
+    assert set(plots.KINDS) - set(plots.applicable(ten)) == {"solve", "heatmap", "nested-loop"}
 
 
 def test_lines_are_the_summary(grid: nl.Results) -> None:
@@ -464,7 +464,7 @@ def test_panels_that_are_left_out_are_named(many: nl.Results) -> None:
 @pytest.mark.parametrize(
     ("kind", "asked", "line"),
     [
-        ("powr", {}, 'kind = "powr": the kinds are power, coverage, .*; did you mean "power"'),
+        ("powr", {}, 'kind = "powr": the kinds are solve, power, coverage, .*; did you mean "power"'),
         ("power", {"x": "clutsers"}, 'x = "clutsers": the results vary by clusters, .*, method; did you mean "clusters"'),
         ("power", {"color": "icc", "facet": "icc"}, '(color|facet) = "icc": stands for (color|facet) already; choose another of'),
         ("power", {"measure": "bias"}, 'measure = "bias": kind power shows power; use kind "measure"'),
@@ -506,7 +506,9 @@ def test_axes_given(grid: nl.Results) -> None:
 
 
 def test_every_method_of_the_accessor(grid: nl.Results) -> None:
-    for kind in plots.KINDS:
+    with pytest.raises(nl.StudyError, match="holds no search for a design"):
+        grid.plot.solve()
+    for kind in set(plots.KINDS) - {"solve"}:
         made = getattr(grid.plot, kind.replace("-", "_"))(method="reml/z", condition=4 if kind == "zip" else None)
         first = made.flat[0] if isinstance(made, np.ndarray) else made
         words = {

@@ -78,7 +78,7 @@ def test_rows_beyond_the_last_period_stay_in_it() -> None:
 )
 def test_periods_as_categories(coding: Any, expected: list[list[float]]) -> None:
     period = Predictor("p", 1, "period", values=(0, 0, 1, 1, 2, 2), categories=("0", "1", "2"), coding=coding)
-    assert period.columns == (("p[1]", "p[2]") if coding == "treatment" else ("p[0]", "p[1]"))
+    assert period.columns == (("p[0]", "p[1]") if coding == "sum" else ("p[1]", "p[2]"))
     assert columns_of(period, (6,)) == [[e] for e in expected]
 
 
@@ -115,7 +115,8 @@ def test_patterns_are_clusters_with_the_same_columns() -> None:
     )
     found = patterns(c)
     assert len(set(found.tolist())) == 5  # sequences 0 1 2 0 1 and arms 0 0 0 1 1
-    assert patterns(replace(c, predictors=(PLACED[1], PLACED[3]))).tolist() == [0] * 5
+    assert patterns(replace(c, predictors=(PLACED[3],))).tolist() == [0] * 5
+    assert patterns(replace(c, predictors=(PLACED[1], PLACED[3]))).tolist() == [0, 1, 0, 1, 0]  # the odd row
     assert patterns(replace(c, predictors=(WEDGE,))).tolist() == [0, 1, 2, 0, 1]
 
 
@@ -241,6 +242,24 @@ def test_balanced_by_shares_and_categories() -> None:
     assert values_of([three], 7) == {"z[b]": [0, 1, 0, 0, 1, 0, 0], "z[c]": [0, 0, 1, 0, 0, 1, 0]}
     (rows,) = columns_of(replace(two_to_one, level=1), (3, 1, 4))
     assert rows == [[0, 1, 0], [0], [0, 1, 0, 0]]
+
+
+def test_odd_rows_take_turns_in_halves_only() -> None:
+    """Also of two categories; and within each arm of what is allocated in blocks or strata, which the first one decides."""
+    halves = Predictor("x", 1, "balanced", shares=(0.5, 0.5), categories=("a", "b"), redraw=False)
+    assert columns_of(halves, (3, 3, 1)) == [[[0, 1, 0], [1, 0, 1], [0]]]
+    assert columns_of(Predictor("x", 1, "balanced", shares=(0.6, 0.4), redraw=False), (3, 3)) == [[[0, 1, 0]] * 2]
+    region = Predictor("r", 2, "list", values=(0.0, 2.0, 1.0), categories=("a", "b", "c"), coding="sum", redraw=False)
+    for blocks in (2, "r"):
+        arm = Predictor("arm", 2, "balanced", blocks=blocks, redraw=False)
+        c = condition(
+            ("x", "arm", *region.columns), [Predictor("x", 1, "balanced", redraw=False), arm, region], (3,) * 24
+        )
+        design = compile_design(c)
+        ones = design.known_rows[:, 1].reshape(24, 3).sum(axis=1)
+        arms = design.between_fixed[design.between.index("arm")]
+        assert set(ones) == {1, 2}
+        assert ones[arms == 0].mean() == ones[arms == 1].mean() == 1.5
 
 
 def test_balanced_predictors_of_any_shares_are_crossed() -> None:

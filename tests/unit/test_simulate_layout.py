@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from nestlab.simulate.known import balanced as _balanced
 from nestlab.simulate.layout import compile_design, lower_factor, pair
 from nestlab.simulate.streams import block_generator
+from nestlab.spec.balanced import alternating as _balanced
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import data_key
 from nestlab.spec.model import Condition, Layout, Predictor, Truth
@@ -136,7 +136,7 @@ def test_balanced_predictors_have_separate_main_effects(n, how_many):
 def test_balanced_at_both_levels(term):
     design = compile_design(condition("y ~ b*t + (1 | g)", sizes=(3, 4, 5)))
     values = {"b": design.known_rows[:, 1], "t": design.between_fixed[1]}
-    expected = {"b": [0, 1, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0], "t": [0, 1, 0]}
+    expected = {"b": [0, 1, 0, 0, 1, 0, 1, 1, 0, 1, 0, 1], "t": [0, 1, 0]}
     assert values[term].tolist() == expected[term]
 
 
@@ -204,3 +204,45 @@ def test_factor_of_variances_at_zero_and_correlations_at_one():
     assert_array_equal(lower_factor(np.array([[0.0, 0.0], [0.0, 4.0]])), [[0, 0], [0, 2]])
     assert_array_equal(lower_factor(np.array([[4.0, -2.0], [-2.0, 1.0]])), [[2, 0], [-1, 0]])
     assert lower_factor(np.zeros((0, 0))).shape == (0, 0)
+
+
+# -- odd numbers of rows -------------------------------------------------------------------------------------------------------
+
+
+def _ones(predictors, sizes, terms="x"):
+    """(J): ones of the balanced predictor x in each cluster."""
+    formula = parse_formula(f"y ~ {terms} + (1 | g)")
+    truth = Truth(formula, (0.0,) * len(formula.fixed), ((1.0,),), 1.0)
+    made = Condition({}, 1, Layout(sizes), truth, tuple(sorted(predictors, key=lambda p: p.name)), "moments", 8)
+    design = compile_design(made)
+    return design.cluster_sums(design.known_rows[:, design.columns.index("x")]).astype(int).tolist()
+
+
+X = Predictor("x", 1, "balanced", redraw=False)
+
+
+def test_the_odd_row_takes_turns():
+    """Not always the smaller half is 1: over clusters of 5 there are as many of either."""
+    assert _ones([X], (5,) * 6) == [2, 3, 2, 3, 2, 3]
+    assert _ones([X], (5, 4, 5, 4, 6, 7, 2)) == [2, 2, 3, 2, 3, 3, 1]
+    assert _ones([X], (1,) * 4) == [0, 1, 0, 1]
+    assert _ones([X], (4, 6, 2)) == [2, 3, 1]
+
+
+def test_the_odd_row_takes_turns_within_arms():
+    """Whatever the order of the clusters is: neither arm has more ones."""
+    z = Predictor("z", 2, "balanced", redraw=False)  # 0, 1, 0, 1, ...
+    assert _ones([X, z], (3,) * 8, "x*z") == [1, 1, 2, 2, 1, 1, 2, 2]
+    arms = Predictor("z", 2, "arms", arms=(3, 5), redraw=False)
+    assert _ones([X, arms], (3,) * 8, "x*z") == [1, 2, 1, 2, 1, 2, 1, 2]
+    listed = Predictor("z", 2, "list", values=(1.0, 5.0, 2.0), redraw=False)
+    assert _ones([X, listed], (3,) * 6, "x*z") == [1, 1, 1, 2, 2, 2]
+
+
+def test_two_balanced_predictors_of_rows_take_turns_apart():
+    w = Predictor("w", 1, "balanced", redraw=False)
+    formula = parse_formula("y ~ w + x + (1 | g)")
+    truth = Truth(formula, (0.0,) * 3, ((1.0,),), 1.0)
+    design = compile_design(Condition({}, 1, Layout((5,) * 8), truth, (w, X), "moments", 8))
+    ones = [design.cluster_sums(design.known_rows[:, k]) for k in (1, 2)]
+    assert sorted(zip(*ones, strict=True)) == [(2, 2), (2, 2), (2, 3), (2, 3), (3, 2), (3, 2), (3, 3), (3, 3)]

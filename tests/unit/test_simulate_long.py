@@ -13,11 +13,13 @@ from scipy import special, stats
 
 from nestlab.run.block import compile_condition
 from nestlab.simulate import long as long_module
+from nestlab.simulate.distributions import latent_ar1, transform
 from nestlab.simulate.gram import respond
 from nestlab.simulate.layout import compile_design, pair
 from nestlab.simulate.long import Long
 from nestlab.simulate.missing import rows_left
 from nestlab.simulate.moments import Moments
+from nestlab.simulate.possible import check_possible
 from nestlab.simulate.rows import Rows
 from nestlab.simulate.segments import accumulate, make_errors
 from nestlab.simulate.streams import block_generator
@@ -35,6 +37,7 @@ from nestlab.spec.model import (
     Sizes,
     Truth,
 )
+from nestlab.spec.problems import StudyError
 
 KEY = "5" * 64
 
@@ -340,11 +343,58 @@ def test_level_2_predictors_have_the_stated_moments():
 )
 @pytest.mark.parametrize("ar1", [0.0, 0.6, -0.4])
 def test_errors_have_the_stated_variance_and_autocorrelation(shape, ar1):
-    """In every row; correlation ar1^lag at every lag."""
+    """The variance in every row, the correlation of neighbours; of rows further apart, that of their scores' copula."""
     e, _ = columns_of(condition((), ("Intercept",), (), EQUAL, errors=Errors(shape, ar1=ar1)), "e", R=1500)
     close((e**2).mean(axis=1), 2.0)
-    for lag in (1, 3):
-        close((e[:, :, lag:] * e[:, :, :-lag]).mean(axis=(1, 2)), 2.0 * ar1**lag)
+    close((e[:, :, 1:] * e[:, :, :-1]).mean(axis=(1, 2)), 2.0 * ar1)
+    table = transform(shape)
+    far = copula_correlation(table, latent_ar1(Errors(shape, ar1=ar1)) ** 3)
+    assert abs(far - ar1**3) < 0.04
+    close((e[:, :, 3:] * e[:, :, :-3]).mean(axis=(1, 2)), 2.0 * far)
+
+
+def copula_correlation(table, rho):
+    """Of two variables with this table whose scores have correlation rho, by Gauss and Hermite's rule."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    a, b = np.meshgrid(nodes, nodes)
+    x, y = table(np.ascontiguousarray(a)), table(np.ascontiguousarray(rho * a + np.sqrt(1 - rho * rho) * b))
+    return float((x * y * np.outer(weights, weights).T).sum() / (2 * np.pi))
+
+
+@pytest.mark.parametrize("ar1", [0.8, -0.3])
+def test_autocorrelated_errors_have_the_stated_shape_in_every_row(ar1):
+    """Exponential errors: rows by row, the skewness 2 and the share below the median are those of the distribution."""
+    e, _ = columns_of(
+        condition((), ("Intercept",), (), EQUAL, errors=Errors(of("gamma", skewness=2.0), ar1=ar1)), "e", R=4000
+    )
+    e = e / np.sqrt(2.0)
+    close((e**3).mean(axis=1), 2.0, mcse=4.5)
+    close((e < np.log(2) - 1).mean(axis=1), 0.5)
+    close((e < np.log(10) - 1).mean(axis=1), 0.9)
+
+
+def test_an_autocorrelation_that_a_distribution_cannot_have_is_refused():
+    """Of two exponential variables it is at least 1 - pi^2 / 6 = -0.6449."""
+    for ar1 in (-0.65, -0.9):
+        with pytest.raises(StudyError) as refused:
+            check_possible(
+                [condition((), ("Intercept",), (), EQUAL, errors=Errors(of("gamma", skewness=2.0), ar1=ar1))]
+            )
+        assert refused.value.problems == [
+            f"truth.errors.ar1 = {ar1:g}: must be between -0.644 and 1, all that variables of these distributions can have; "
+            "write a weaker correlation or other distributions"
+        ]
+    check_possible([condition((), ("Intercept",), (), EQUAL, errors=Errors(of("gamma", skewness=2.0), ar1=-0.644))])
+
+
+@pytest.mark.parametrize("r", [0.5, -0.5])
+def test_the_shape_of_the_second_of_two_correlated_random_effects(r):
+    """As KEYS.md says: the skewness times r^3 + (1 - r^2)^1.5, of the first as stated."""
+    c = condition(("x",), ("Intercept", "x"), (X,), EQUAL, R=8000, effects=of("gamma", skewness=1.0))
+    c = replace(c, truth=replace(c.truth, covariance=((1.0, r), (r, 1.0))))
+    u = sampler(c)(generator(), 8000).u
+    close((u[:, 0] ** 3).mean(axis=0), 1.0)
+    close((u[:, 1] ** 3).mean(axis=0), r**3 + (1 - r * r) ** 1.5)
 
 
 def test_errors_have_the_stated_skewness():

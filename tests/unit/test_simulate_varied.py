@@ -280,7 +280,7 @@ def check_rows(c: Condition, rtol: float, formulas: Sequence[Formula] = ()) -> N
     make = ConditionalRows(design)
     for r in (0, 33):
         rows = make(draw, r, block_generator(1, KEY, 100 + r))
-        dd = draw.dd[:, :, r if draw.dd.shape[2] > 1 else 0]
+        dd = y.dd[:, :, r if y.dd.shape[2] > 1 else 0]  # of columns as stated, which draw.dd has less constants
         sizes = dd[:, 0].round().astype(int)
         assert len(rows.e) == sizes.sum()
         cluster = np.repeat(np.arange(design.clusters), sizes)

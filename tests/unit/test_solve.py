@@ -20,9 +20,11 @@ import nestlab as nl
 from nestlab.measure.crossing import Tried
 from nestlab.run.line import Axis, Goal, LineSearch
 from nestlab.run.surface import SurfaceSearch
+from nestlab.show.answer import read_solved, title_of
 from nestlab.show.cli import app
-from nestlab.show.plots import as_svg
-from nestlab.show.plots.solution import draw_solution
+from nestlab.show.plots import as_svg, draw
+from nestlab.show.plots.compose import render
+from nestlab.show.plots.solution import picture
 from nestlab.spec.cost import parse_cost
 from nestlab.spec.problems import StudyError
 
@@ -178,8 +180,9 @@ def test_solve_keeps_every_design(tmp_path: Path) -> None:
     assert {t.values["clusters"]: (t.value, t.n) for t in solution.tried} == {
         J: (row["value"], row["n"]) for J, row in power.iterrows()
     }
-    for name in ("solve.svg", "solve.png", "solve.json"):
-        assert (tmp_path / "s" / name).stat().st_size > 1000
+    names = {path.name for path in (tmp_path / "s").iterdir()}
+    assert (tmp_path / "s" / "solve.json").stat().st_size > 1000
+    assert not [name for name in names if name.endswith((".svg", ".png"))], "nothing is drawn"
     assert results.manifest["solve"]["sentence"].startswith("Power of arm of at least 0.8 needs")
     parts = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "s" / "replicates").iterdir()}
     again = plan().solve(over="clusters", power=0.8, out=tmp_path / "s", jobs=2)
@@ -260,7 +263,7 @@ def test_figure_of_a_grid(tmp_path: Path) -> None:
     """A line of designs for each answer, with its interval; panels by the first factors, one legend by the others."""
     grid = {"cluster_size": [10, 40], "icc": [0.02, 0.1, 0.2, 0.3]}
     solved = plan(grid=grid).solve(over="clusters", power=0.8, precision=0.3, out=tmp_path / "s")
-    figure = draw_solution(solved, title="Power", measure="power")
+    figure = render(picture(solved))
     axes = figure.axes
     assert [ax.get_title(loc="left") for ax in axes] == ["cluster size 10", "cluster size 40"]
     (legend,) = figure.legends
@@ -270,9 +273,80 @@ def test_figure_of_a_grid(tmp_path: Path) -> None:
         assert drawn == [sorted(t.values["clusters"] for t in s.tried) for s in solutions]
         marks = [line.get_xdata()[0] for line in ax.get_lines() if len(set(line.get_xdata())) == 1]
         assert set(marks) >= {s.values["clusters"] for s in solutions}
-    assert (tmp_path / "s" / "solve.svg").read_text() == as_svg(
-        draw_solution(solved, title="Power of arm, reml", measure="power")
+    assert title_of(solved) == "Power of arm, reml"
+    assert as_svg(draw(nl.Results(tmp_path / "s"), "solve")) == as_svg(figure), "drawn from solve.json"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"over": "clusters", "power": 0.8},
+        {"over": "effect", "power": 0.8, "between": (0.1, 2)},
+        {"over": "clusters", "bias": 1e-6},
+        {"over": ["clusters", "cluster_size"], "power": 0.8, "cost": COST},
+    ],
+)
+def test_an_answer_is_read_back_as_it_was(tmp_path: Path, asked: dict[str, Any]) -> None:
+    found = plan().solve(precision=0.3, max_replications=500, out=tmp_path / "s", jobs=1, **asked)
+    read = read_solved(tmp_path / "s")
+    for one, other in zip(read.solutions, found.solutions, strict=True):
+        assert (one.factors, one.values, one.reached, one.sure) == (
+            dict(other.factors),
+            other.values,
+            other.reached,
+            other.sure,
+        )
+        assert one.intervals == {n: tuple(map(float, ends)) for n, ends in other.intervals.items()}
+        assert one.tried == other.tried
+    assert (read.scale, read.question.target, read.question.over) == (
+        found.scale,
+        found.question.target,
+        found.question.over,
     )
+    assert as_svg(render(picture(read))) == as_svg(render(picture(found)))
+
+
+def test_plot_and_report_draw_the_search(tmp_path: Path) -> None:
+    plan().solve(over="clusters", power=0.8, precision=0.3, out=tmp_path / "s", jobs=1)
+    found = CliRunner().invoke(app, ["plot", str(tmp_path / "s")])
+    assert found.exit_code == 0
+    assert "Power of arm, reml" in (tmp_path / "s" / "plots" / "solve.svg").read_text()
+    found = CliRunner().invoke(app, ["plot", str(tmp_path / "s"), "--measure", "power"])
+    assert found.exit_code == 0
+    assert (tmp_path / "s" / "plots" / "power.svg").is_file()
+    text = nl.Results(tmp_path / "s").report().read_text()
+    assert text.count("<figcaption>The search of nestlab solve") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "message"),
+    [
+        (
+            ["--kind", "solve", "--x", "clusters"],
+            "",
+            'x = "clusters": kind solve shows the search for a design; leave x out',
+        ),
+        (
+            ["--kind", "solve"],
+            None,
+            "holds no search for a design; name a folder that nestlab solve wrote, or another --kind",
+        ),
+        ([], "{", "solve.json: is no answer that can be drawn (JSONDecodeError"),
+        ([], "[]", "solve.json: is no answer that can be drawn (TypeError"),
+        ([], '{"target": {}}', "solve.json: is no answer that can be drawn (ValueError"),
+    ],
+)
+def test_what_cannot_be_drawn(tmp_path: Path, words: list[str], content: str | None, message: str) -> None:
+    plan().solve(over="clusters", power=0.8, precision=0.3, max_replications=500, out=tmp_path / "s", jobs=1)
+    if content is None:
+        (tmp_path / "s" / "solve.json").unlink()
+    elif content:
+        (tmp_path / "s" / "solve.json").write_text(content)
+    found = CliRunner().invoke(app, ["plot", str(tmp_path / "s"), *words])
+    assert found.exit_code == 2
+    assert message in " ".join(found.stderr.split())
+    if words != ["--kind", "solve", "--x", "clusters"]:
+        assert nl.Results(tmp_path / "s").report().is_file(), "the report has its other pictures"
 
 
 def write(folder: Path, tables: dict[str, Any] = PLAN) -> Path:

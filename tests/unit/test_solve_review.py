@@ -20,8 +20,11 @@ from nestlab.run.bench import Bench
 from nestlab.run.line import Axis, Goal, LineSearch
 from nestlab.run.question import Question, Target, Trial
 from nestlab.run.solve import Solved
+from nestlab.show.answer import sentence, title_of
 from nestlab.show.api import Results, Study
-from nestlab.show.solve_command import _title, sentence
+from nestlab.show.plots import as_svg
+from nestlab.show.plots.compose import render
+from nestlab.show.plots.solution import picture
 from nestlab.show.summary import overview
 from nestlab.show.tables import make_table
 from nestlab.spec.problems import StudyError
@@ -253,8 +256,8 @@ def test_points_of_the_grid_are_named_as_the_file_has_them(solved: Solve) -> Non
 def test_a_title_keeps_the_names_of_the_study(solved: Solve) -> None:
     method = {"name": "REML"}
     found = solved(ARMS | {"method": [method]}, over="clusters", bias=0.05, estimand="var:school:Intercept")
-    drawn = (found.folder / "solve.svg").read_text(encoding="utf-8")
-    assert _title(found) == "|bias| of var:school:Intercept, REML"
+    drawn = as_svg(render(picture(found)))
+    assert title_of(found) == "|bias| of var:school:Intercept, REML"
     assert "var:school:Intercept" in drawn
 
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from nestlab.spec.estimands import estimands, find_estimand, is_derived
+from nestlab.spec.estimand import find_estimand, listed
 from nestlab.spec.formula import parse_formula
-from nestlab.spec.model import Condition, Layout, Truth
+from nestlab.spec.model import Condition, Contrast, Layout, Truth
+from nestlab.spec.truths import named_values
 
 
 def condition(formula: str, fixed: tuple[float, ...], covariance: tuple[tuple[float, ...], ...]) -> Condition:
@@ -21,7 +22,7 @@ SLOPE = condition("y ~ x + (1 + x | g)", (2.0, 5.0), ((1.0, 0.5), (0.5, 4.0)))
 
 
 def test_estimands_in_order_with_true_values() -> None:
-    values = estimands(SLOPE, [SLOPE.truth.formula])
+    values = named_values(SLOPE.truth, [SLOPE.truth.formula])
     assert list(values.items()) == [
         ("Intercept", 2.0),
         ("x", 5.0),
@@ -38,14 +39,14 @@ def test_estimands_in_order_with_true_values() -> None:
 
 
 def test_stored_before_derived() -> None:
-    derived = [is_derived(name) for name in estimands(SLOPE, [])]
+    derived = [each.derived for each in listed([SLOPE.truth.formula]).values()]
     assert derived == sorted(derived)
     assert derived.count(True) == 5
 
 
 def test_what_only_a_method_has_is_truly_zero() -> None:
     formulas = [parse_formula("y ~ z*x + (1 | g)"), parse_formula("y ~ x + w + x:z + (1 + x + w | g)")]
-    values = estimands(SLOPE, formulas)
+    values = named_values(SLOPE.truth, formulas)
     assert [name for name in values if ":" not in name or "z" in name][:5] == ["Intercept", "x", "z", "z:x", "w"]
     assert [values[name] for name in ("z", "z:x", "w", "var:g:w", "cov:g:x:w")] == [0.0] * 5
     assert "x:z" not in values
@@ -55,34 +56,34 @@ def test_what_only_a_method_has_is_truly_zero() -> None:
 
 def test_columns_of_separate_terms_have_no_covariance() -> None:
     apart = condition("y ~ x + (1 | g) + (0 + x | g)", (0.0, 0.0), ((1.0, 0.0), (0.0, 4.0)))
-    assert not [name for name in estimands(apart, [apart.truth.formula]) if name.startswith(("cov", "cor"))]
-    joined = estimands(apart, [parse_formula("y ~ x + (x + 1 | g)")])
+    assert not [name for name in named_values(apart.truth, [apart.truth.formula]) if name.startswith(("cov", "cor"))]
+    joined = named_values(apart.truth, [parse_formula("y ~ x + (x + 1 | g)")])
     assert joined["cov:g:Intercept:x"] == 0.0
     assert joined["cor:g:Intercept:x"] == 0.0
 
 
 def test_pairs_are_named_in_the_order_of_the_truth() -> None:
     reverse = condition("y ~ x + (0 + x | g) + (1 | g)", (0.0, 0.0), ((4.0, 0.0), (0.0, 1.0)))
-    values = estimands(reverse, [parse_formula("y ~ x + (1 + x | g)")])
+    values = named_values(reverse.truth, [parse_formula("y ~ x + (1 + x | g)")])
     assert [name for name in values if name.startswith("cov")] == ["cov:g:x:Intercept"]
 
 
 def test_zero_variances() -> None:
     truth = replace(SLOPE.truth, covariance=((0.0, 0.0), (0.0, 4.0)))
-    values = estimands(replace(SLOPE, truth=truth), [])
+    values = named_values(truth, [])
     assert values["icc"] == 0.0
     assert math.isnan(values["cor:g:Intercept:x"])
 
 
 def test_icc_needs_a_random_intercept() -> None:
     slope = condition("y ~ x + (0 + x | g)", (0.0, 0.0), ((4.0,),))
-    assert "icc" not in estimands(slope, [slope.truth.formula])
-    assert estimands(slope, [parse_formula("y ~ x + (1 | g)")])["icc"] == 0.0
+    assert "icc" not in named_values(slope.truth, [slope.truth.formula])
+    assert named_values(slope.truth, [parse_formula("y ~ x + (1 | g)")])["icc"] == 0.0
 
 
 def test_three_columns_pair_in_lme4_s_order() -> None:
     three = condition("y ~ x + (1 + x + w | g)", (0.0, 0.0), ((1.0, 0.1, 0.2), (0.1, 1.0, 0.3), (0.2, 0.3, 1.0)))
-    values = {name: value for name, value in estimands(three, []).items() if name.startswith("cov")}
+    values = {name: value for name, value in named_values(three.truth, []).items() if name.startswith("cov")}
     assert values == {"cov:g:Intercept:x": 0.1, "cov:g:Intercept:w": 0.2, "cov:g:x:w": 0.3}
 
 
@@ -103,5 +104,28 @@ def test_three_columns_pair_in_lme4_s_order() -> None:
     ],
 )
 def test_find_estimand(asked: str, found: str | None) -> None:
-    names = estimands(SLOPE, [parse_formula("y ~ x*z + (1 + x | g)")])
-    assert find_estimand(names, asked) == found
+    assert find_estimand(listed([SLOPE.truth.formula, parse_formula("y ~ x*z + (1 + x | g)")]), asked) == found
+
+
+@pytest.mark.parametrize(
+    "formulas",
+    [
+        ["y ~ x + (1 + x | g)"],
+        ["y ~ x", "y ~ z:x + (1 + x | g)", "y ~ x:z + w + (1 | g) + (0 + w | g)"],
+        ["y ~ iccx + (0 + iccx | var)", "y ~ iccx + (1 | var)"],
+        ["y ~ x", "y ~ x"],
+    ],
+)
+def test_estimands_are_listed_as_they_have_values(formulas: list[str]) -> None:
+    read = [parse_formula(text) for text in formulas]
+    truth = Truth(
+        read[0],
+        (0.0,) * len(read[0].fixed),
+        tuple((0.0,) * q for q in [len(read[0].random_columns)] * len(read[0].random_columns)),
+        1.0,
+    )
+    contrasts = (Contrast("sd", ((("Intercept", 1.0),),)), Contrast("icc x", ((("Intercept", 2.0),),)))
+    values = named_values(truth, read[1:], contrasts)
+    assert list(values) == list(listed(read, contrasts))
+    assert all(name == each.name for name, each in listed(read, contrasts).items())
+    assert listed(read, contrasts)["sd"].kind == listed(read, contrasts)["icc x"].kind == "contrast"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
+import re
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from nestlab.spec import formula
 from nestlab.spec.formula import (
     MAX_FIXED,
     FormulaError,
@@ -239,3 +242,38 @@ def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
         message = ""
         assert parse_formula(formula_text(formula)).fixed == formula.fixed
     assert "\n" not in message
+
+
+NAMES = ("x", "z", "w", "x.y", "a1", "y_2", "within", "C", "log")
+PRODUCT = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).flatmap(
+    lambda names: st.lists(st.sampled_from("*:"), min_size=len(names) - 1, max_size=len(names) - 1).map(
+        lambda signs: "".join(itertools.chain(*itertools.zip_longest(names, signs, fillvalue="")))
+    )
+)
+
+
+@given(st.lists(PRODUCT, min_size=1, max_size=5), st.sampled_from(["", "0 + ", "1 + ", " + 0", " - 1", " + 1"]))
+@settings(max_examples=400, deadline=None)
+def test_sums_that_are_expanded_here_are_what_formulae_says(terms: list[str], number: str) -> None:
+    source = " + ".join(terms)
+    source = (number + source if number.endswith(" ") else source + number).strip("+ ") or "1"
+    tokens = formula._tokens(source)
+    formula._check_sum(tokens)
+    found = formula._plain_terms(tokens)
+    twice = any(len(set(re.split("[*:]", term))) < len(re.split("[*:]", term)) for term in terms)
+    assert (found is None) == twice
+    if found is not None:
+        assert ordered(found) == ordered(formula._described_terms(tokens))
+
+
+def ordered(names: list[str]) -> list[str]:
+    """As `_expand` leaves them."""
+    unique: dict[str, str] = {}
+    for name in names:
+        unique.setdefault(formula.canonical_term(name), name)
+    return sorted(unique.values(), key=lambda name: len(formula.term_variables(name)))
+
+
+@pytest.mark.parametrize("source", ["(x + z)*w", "x*(z + w)", "x:x", "1 + x + 0", "-1 + x", "é + x"])
+def test_what_is_left_to_formulae(source: str) -> None:
+    assert formula._plain_terms(formula._tokens(source)) is None

@@ -10,22 +10,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nestlab.spec import identity
+from nestlab.spec.coding import contrast_values
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import (
     canonical_json,
     data_key,
     describe,
+    draw_rules,
     flatten,
     key_words,
     layout_key,
     result_key,
 )
-from nestlab.spec.model import Condition, Layout, Method, Predictor, Truth
+from nestlab.spec.model import Condition, Distribution, Errors, Layout, Method, Predictor, Sizes, Truth
 from nestlab.spec.study import StudyFile
 
 FORMULA = parse_formula("y ~ x*z + (1 + x | g)")
@@ -118,6 +121,45 @@ def test_data_key_ignores(what: str) -> None:
 @pytest.mark.parametrize("what", OTHER)
 def test_data_key_depends_on(what: str) -> None:
     assert data_key(OTHER[what]) != data_key(CONDITION)
+
+
+def test_conditions_that_a_rule_draws_otherwise_have_keys_of_their_own() -> None:
+    """Only autocorrelated errors with a shape; the key is that of the identity with the rule, beside the same draw version."""
+    shape = Distribution("gamma", (("skewness", 2.0),))
+    for errors in (Errors(), Errors(ar1=0.5), Errors(shape), Errors(shape, cluster_cv=0.3)):
+        assert draw_rules(with_truth(errors=errors)) == []
+        assert "draw_rules" not in describe(with_truth(errors=errors))
+    both = with_truth(errors=Errors(shape, ar1=0.5))
+    assert draw_rules(both) == ["ar1 of scores"]
+    assert describe(both)["draw_rules"] == "ar1 of scores"
+    assert data_key(both) == "1fc329122c181091621a9b7d7a9f1ec1dd0c986085168e9dc875194e580ac497"
+    assert (
+        data_key(with_truth(errors=Errors(ar1=0.5)))
+        == "84263968cd22879198101128ba93b5e6e84a09c1c758c9ce4f05c4f77201179b"
+    )
+
+
+def test_odd_numbers_of_rows_of_a_balanced_predictor_are_drawn_by_a_rule() -> None:
+    inner = Predictor("x", 1, "balanced", redraw=False)
+
+    def rules(sizes: tuple[int, ...], predictor: Predictor = inner, drawn: Any = ()) -> list[str]:
+        return draw_rules(replace(CONDITION, layout=Layout(sizes, drawn), predictors=(predictor,)))
+
+    assert rules((5, 5, 4)) == rules((4, 4), drawn=((2, Sizes("poisson", 4.0)),)) == ["odd rows alternate"]
+    assert rules((4, 4, 6)) == rules((4, 4, 6), drawn=((2, None), (1, None))) == []
+    assert rules((5, 5, 5), Predictor("x", 2, "balanced")) == rules((5, 5, 5), Predictor("x", 1, "normal")) == []
+
+
+@pytest.mark.parametrize(("coding", "names"), [("treatment", "bc"), ("sum", "ab"), ("helmert", "bc")])
+def test_a_column_is_named_by_the_category_that_it_compares(coding: Any, names: str) -> None:
+    """Its value there is above 0; in the categories that it is compared with, 0 or below."""
+    k = Predictor("k", 1, "categorical", categories=("a", "b", "c"), shares=(0.2, 0.3, 0.5), coding=coding)
+    assert k.columns == tuple(f"k[{name}]" for name in names)
+    values = contrast_values(k)
+    for column, name in enumerate(names):
+        own = "abc".index(name)
+        assert values[own, column] > 0
+        assert (np.delete(values[:, column], own) <= 0).all()
 
 
 def test_keys_depend_on_versions(monkeypatch: pytest.MonkeyPatch) -> None:

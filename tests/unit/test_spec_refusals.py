@@ -986,20 +986,6 @@ def test_many_points_with_one_trouble_are_summed_up() -> None:
     assert lines[-1] == "truth.formula has the same trouble in other conditions (2 more); correct the grid or the file"
 
 
-def test_balanced_predictor_in_clusters_of_one_row() -> None:
-    lines = problems(
-        {
-            "design/cluster_size": 1,
-            "predictors/x/distribution": "balanced",
-            "method/0/formula": "y ~ x + z + (1 | school)",
-        }
-    )
-    assert lines[0] == (
-        "design.cluster_size = 1: must be 2 or more in some cluster, or the balanced predictor x is 0 in every row; "
-        "raise it"
-    )
-
-
 def test_ambiguous_correlation_is_sent_to_covariance() -> None:
     columns = "0 + a + b:c + a:b + c"
     tables = study(

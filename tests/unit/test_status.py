@@ -181,12 +181,12 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("failing")
     study = {
         "name": "failing", "seed": 5, "replications": 60, "design": {"clusters": 8, "cluster_size": 4},
-        "grid": {"predictors.x.mean": [1e12, 0.0]},
+        "grid": {"predictors.x.share": [1e-12, 0.5]},
         "truth": {
             "formula": "y ~ 1 + x + (1 | school)", "fixed": {"Intercept": 2, "x": 0.5}, "residual_variance": 1,
             "random": {"school": {"variance": {"Intercept": 0.1}}},
         },
-        "predictors": {"x": {"level": 1, "distribution": "normal"}},
+        "predictors": {"x": {"level": 1, "distribution": "binary", "share": 0.5}},
         "method": [{"name": "reml", "df": ["satterthwaite", "z"]}],
     }  # fmt: skip
     nl.Study.from_dict(study).run(out=folder / "a folder")
@@ -218,7 +218,7 @@ def test_failures_command_shows_each_ones_rows(failing: Path, tmp_path: Path, mo
     done = cli("failures", failing)
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
-    assert lines[0] == "condition 0 (predictors.x.mean = 1000000000000.0), reml"
+    assert lines[0] == "condition 0 (predictors.x.share = 1e-12), reml"
     assert lines[1].startswith("  rank_deficient: 60 of 60 (100 %). Columns are linear combinations")
     assert lines[2].startswith("  first: 0, 1, 2, 3, 4; the rows: nestlab simulate '")
     command = shlex.split(lines[2].partition("the rows: nestlab ")[2])

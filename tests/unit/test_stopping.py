@@ -23,7 +23,7 @@ from nestlab.run.state import read_state
 from nestlab.run.stopped import stopping_lines
 from nestlab.run.stopping import half_width, judge, precision
 from nestlab.run.store import Store, StoredCondition
-from nestlab.run.workers import Quiet
+from nestlab.run.telling import Quiet
 from nestlab.show.cli import app
 from nestlab.show.solve_command import Options, solve_study
 from nestlab.spec import stopping
@@ -300,11 +300,11 @@ def test_run_target_that_exists_nowhere_is_refused(ruled: dict[str, Any], tmp_pa
 
 
 def test_run_method_that_ended_early_has_no_targets(ruled: dict[str, Any], tmp_path: Path) -> None:
-    """A predictor that cannot be told from the intercept fails always; max_failed ends it at 100."""
+    """A predictor that is 0 in every row fails always; max_failed ends it at 100."""
     tables = {
-        **ruled, "max_failed": 0.2, "grid": {"predictors.x.mean": [1e12, 0.0]}, "method": [{"name": "reml"}],
+        **ruled, "max_failed": 0.2, "grid": {"predictors.x.share": [1e-12, 0.5]}, "method": [{"name": "reml"}],
         "truth": {**ruled["truth"], "formula": "y ~ 1 + x + (1 | school)", "fixed": {"Intercept": 2, "x": 0.1}},
-        "predictors": {"x": {"level": 1, "distribution": "normal"}}, "replications": {**POWER, "estimand": "x"},
+        "predictors": {"x": {"level": 1, "distribution": "binary"}}, "replications": {**POWER, "estimand": "x"},
     }  # fmt: skip
     results = nl.Study.from_dict(tables).run(out=tmp_path / "r")
     assert list(results.stopping()["reason"].str.split(":").str[0]) == ["ended", "met"]
@@ -363,7 +363,7 @@ def test_cli_says_which_condition_stopped_why(ruled: dict[str, Any], tmp_path: P
 
 def test_lines_of_conditions_not_decided_yet() -> None:
     rows = [
-        StoredCondition(k, "", True, {}, {}, {}, 1000, stopped=stopped)
+        StoredCondition(k, "", True, {}, {}, replications=1000, stopped=stopped)
         for k, stopped in enumerate(["met: a", *["maximum: b"] * 5, ""])
     ]
     assert stopping_lines(rows) == [

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from ..simulate.gram import Gram, response
 from ..simulate.layout import lower_factor, pair
 from ..simulate.moments import draw_errors, random_effects
+from ..spec.estimand import ICC, RESIDUAL, Estimand
 from ..spec.model import INTERCEPT
 from .compare import lr_statistic, lr_statistics
 from .lmm import Fits, Plan, pairs
@@ -169,21 +170,22 @@ def quantities(plan: Plan, fits: Fits) -> dict[str, Array]:
     columns, group = plan.formula.random_columns, plan.formula.group
     usable = fits.status <= Status.singular
     varcomp = dict(zip(pairs(len(columns)), fits.varcomp.T, strict=True))
-    found = {term: fits.beta[:, i] for i, term in enumerate(plan.formula.fixed)}
-    found |= {f"var:{group}:{column}": varcomp[k, k] for k, column in enumerate(columns)}
-    found["var:residual"] = fits.sigma2
+    found = {Estimand("fixed", columns=(term,)): fits.beta[:, i] for i, term in enumerate(plan.formula.fixed)}
+    variances = {Estimand("var", group, (column,)): varcomp[k, k] for k, column in enumerate(columns)}
+    variances[RESIDUAL] = fits.sigma2
+    found |= variances
     with np.errstate(invalid="ignore", divide="ignore"):
-        found |= {"sd:" + name[4:]: np.sqrt(values) for name, values in found.items() if name.startswith("var:")}
+        found |= {each.of("sd"): np.sqrt(values) for each, values in variances.items()}
         for (a, b), values in varcomp.items():
             if a < b and plan.blocks[a] == plan.blocks[b]:
-                found[f"cov:{group}:{columns[a]}:{columns[b]}"] = values
+                covariance = Estimand("cov", group, (columns[a], columns[b]))
                 scale = np.sqrt(varcomp[a, a]) * np.sqrt(varcomp[b, b])
-                correlation = np.clip(values / scale, -1.0, 1.0)
-                found[f"cor:{group}:{columns[a]}:{columns[b]}"] = np.where(scale > 0, correlation, np.nan)
+                correlation = np.where(scale > 0, np.clip(values / scale, -1.0, 1.0), np.nan)
+                found |= {covariance: values, covariance.of("cor"): correlation}
         if INTERCEPT in columns:
-            variance = found[f"var:{group}:{INTERCEPT}"]
-            found["icc"] = variance / (variance + fits.sigma2)
-    return {name: np.where(usable, values, np.nan) for name, values in found.items()}
+            variance = varcomp[(columns.index(INTERCEPT),) * 2]
+            found[ICC] = variance / (variance + fits.sigma2)
+    return {each.name: np.where(usable, values, np.nan) for each, values in found.items()}
 
 
 def draw_gram(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec.matrices import DataError, ModelMatrices
+from ..spec.matrices import ModelMatrices
+from ..spec.problems import DataError
 from .inference import RULES, SINGULAR_DF
 from .status import Status
 from .workspace import MAX_FIXED

@@ -84,7 +84,7 @@ def _df(rule: str, sizes: Sizes, hypotheses: Hypotheses, equation: Sequence[int]
     if rule == "clusters":
         return np.asarray((sizes.clusters - 1)[:, None] * one)
     kinds, which = np.unique(np.stack(np.broadcast_arrays(sizes.clusters, sizes.rows)), axis=1, return_inverse=True)
-    used = [np.abs(hypotheses[h]).sum(axis=0) > 0 for h in range(len(hypotheses))]
+    used = hypotheses.effects
     found = []
     for clusters, rows in kinds.T:
         df = between_within_df(equation, clusters=int(clusters), rows=int(rows))

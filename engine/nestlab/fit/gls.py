@@ -7,6 +7,8 @@ data has less variance among unbiased linear ones, which makes it a yardstick.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +37,8 @@ def fit_gls(plan: Plan, gram: Gram, first: int, last: int, *, sigma2: float) -> 
         S, r, yy, logdet = _weighted(plan, gram, _square(plan.start, q))
     S = np.broadcast_to(S, (R, p, p)).copy()
     finite = np.isfinite(S).all(axis=(1, 2)) & np.isfinite(r).all(axis=1) & np.isfinite(yy)
-    scale = np.sqrt(np.einsum("rii->ri", np.where(finite[:, None, None], S, np.eye(p))))
     with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.sqrt(np.einsum("rii->ri", np.where(finite[:, None, None], S, np.eye(p))))
         scaled = S / (scale[:, :, None] * scale[:, None, :])
     usable = finite & (scale > 0).all(axis=1)
     scaled[~usable] = np.eye(p)
@@ -91,7 +93,7 @@ def _weighted(plan: Plan, gram: Gram, G: Array) -> tuple[Array, Array, Array, Ar
         axis=-2,
     )
     M = np.eye(len(z)) + A @ G
-    K = G @ np.linalg.inv(M)
+    K = G @ _inverse(M)
     KB = K @ B
     S = fixed_products(plan, gram) - np.ascontiguousarray(np.einsum("jrak,jral->rklj", B, KB)).sum(axis=-1)
     c = np.stack([gram.dy[:, a] for a in z], axis=-1)
@@ -99,6 +101,18 @@ def _weighted(plan: Plan, gram: Gram, G: Array) -> tuple[Array, Array, Array, Ar
     r = _sum(Xy - np.einsum("jrak,jra->jrk", KB, c))
     yy = _sum(gram.yy - np.einsum("jra,jrab,jrb->jr", c, K, c))
     return S, r, yy, _sum(np.linalg.slogdet(M)[1])
+
+
+def _inverse(M: Array) -> Array:
+    """Inverses of (..., q, q); nan where one is singular, which NumPy tells of all of them at once."""
+    try:
+        return np.asarray(np.linalg.inv(M))
+    except np.linalg.LinAlgError:
+        found = np.full_like(M, np.nan)
+        for place in np.ndindex(M.shape[:-2]):
+            with suppress(np.linalg.LinAlgError):
+                found[place] = np.linalg.inv(M[place])
+        return found
 
 
 def _sum(values: Array) -> Array:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc, ndtr, stdtr
 
 from ..spec.formula import find_term
-from ..spec.matrices import DataError
+from ..spec.problems import DataError
 
 __all__ = ["Test", "parse_hypotheses", "two_sided"]
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import fdtrc
 
-from ..simulate.gram import Gram
+from ..simulate.gram import Gram, Shift
 from ..spec.model import DF_RULES
 from .information import inform_block
-from .lmm import Fits, counts, fit_replicates, for_lanes, pairs
+from .lmm import Fits, congruent, counts, fit_replicates, for_lanes, pairs
 from .status import Status
 from .workspace import get_workspace, make_shape
 
@@ -27,6 +27,7 @@ __all__ = [
     "Inference",
     "Model",
     "between_within_df",
+    "definite",
     "infer",
     "variance_covariance",
 ]
@@ -36,16 +37,19 @@ Array = NDArray[np.float64]
 #: Of mixed models; robust standard errors have others besides.
 RULES = DF_RULES[:5]
 SINGULAR_DF = ("lmertest", "refit")
+#: Least eigenvalue of a correlation matrix that is rounding: the estimates then have no joint test.
+SINGULAR_COVARIANCE = 1e-12
 _BY_DESIGN = ("z", "residual", "between-within")
 
 
 @dataclass(frozen=True)
 class Hypotheses:
     """H hypotheses on p fixed effects: rows (k, p) of weights; starts (H + 1): hypothesis h is rows starts[h] .. starts[h + 1]
-    - 1."""
+    - 1. named (H, p): the effects that each is about, where these are others than those of its rows."""
 
     rows: Array
     starts: NDArray[np.int64]
+    named: NDArray[np.bool_] | None = None
 
     @staticmethod
     def of(p: int, contrasts: Sequence[Array] = ()) -> Hypotheses:
@@ -55,6 +59,17 @@ class Hypotheses:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    @property
+    def effects(self) -> NDArray[np.bool_]:
+        """(H, p): the effects that each is about."""
+        if self.named is not None:
+            return self.named
+        return np.array([np.abs(self[h]).sum(axis=0) > 0 for h in range(len(self))])
+
+    def moved(self, shift: Shift | None) -> Hypotheses:
+        """The hypotheses on effects in other coordinates."""
+        return self if shift is None else Hypotheses(self.rows @ shift.fixed, self.starts, self.effects)
 
     def __getitem__(self, h: int) -> Array:
         weights: Array = self.rows[self.starts[h] : self.starts[h + 1]]
@@ -81,23 +96,36 @@ class Inference:
     vcov: Array
     scale: Array
 
+    def back(self, shift: Shift | None) -> Inference:
+        """The inference on effects in the formula's own coordinates."""
+        return self if shift is None else replace(self, vcov=congruent(self.vcov, shift.fixed))
+
     def se(self, weights: Array) -> Array:
         """Standard error (R) of weights (p) times beta; nan where the variance is negative."""
         return np.sqrt(_form(self.vcov, weights, weights))
 
     def joint_p(self, h: int, weights: Array, beta: Array) -> Array:
-        """P value (R) of the F test that weights (r, p) times beta (R, p) is 0."""
+        """P value (R) of the F test that weights (r, p) times beta (R, p) is 0; nan where their covariance is singular."""
         r = len(weights)
         covariance = np.stack([[_form(self.vcov, a, b, signed=True) for a in weights] for b in weights]).transpose(
             2, 0, 1
         )
         values = beta @ weights.T
-        usable = np.isfinite(covariance).all(axis=(1, 2)) & np.isfinite(values).all(axis=1) & (self.df[:, h] > 0)
+        usable = definite(covariance) & np.isfinite(values).all(axis=1) & (self.df[:, h] > 0)
         F = np.full(len(beta), np.nan)
         solved = np.linalg.solve(covariance[usable], values[usable][:, :, None])[:, :, 0]
         F[usable] = np.einsum("rk,rk->r", values[usable], solved) * self.scale[usable, h] / r
         with np.errstate(invalid="ignore"):
             return np.asarray(fdtrc(r, np.minimum(self.df[:, h], 1e10), F), dtype=float)
+
+
+def definite(covariance: Array) -> NDArray[np.bool_]:
+    """(R): whether covariance matrices (R, r, r) are positive definite, to more than rounding and whatever the units are."""
+    variances = np.einsum("rii->ri", covariance)
+    found = np.asarray(np.isfinite(covariance).all(axis=(1, 2)) & (variances > 0).all(axis=1))
+    sd = np.sqrt(variances[found])
+    found[found] = np.linalg.eigvalsh(covariance[found] / (sd[:, :, None] * sd[:, None, :]))[:, 0] > SINGULAR_COVARIANCE
+    return found
 
 
 def _form(packed: Array, left: Array, right: Array, *, signed: bool = False) -> Array:
@@ -272,7 +300,7 @@ def _fixed_df(
         df = between_within_df(model.equation, clusters=clusters, rows=rows)
     else:
         df = np.repeat(np.full_like(rows, np.inf) if rule == "z" else rows - p, p).reshape(-1, p)
-    used = [np.abs(hypotheses[h]).sum(axis=0) > 0 for h in range(len(hypotheses))]
+    used = list(hypotheses.effects)
     if terms is not None:
         used[p:] = list(terms)
     return np.stack([df[:, members].min(axis=1) for members in used], axis=1)

@@ -9,15 +9,18 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..simulate.gram import Gram
+from ..simulate.gram import Gram, Shift
 from ..simulate.layout import Design, pair
+from ..spec.far import expanded
 from ..spec.formula import same_term
-from ..spec.model import Formula, Method
+from ..spec.model import Formula, Method, term_variables
 from .kernel import fit_block
 from .lanes import LANES
 from .workspace import get_workspace, make_shape
 
-__all__ = ["Fits", "Plan", "compile_plan", "counts", "fit_gram", "fit_replicates", "for_lanes", "pairs"]
+__all__ = [
+    "Fits", "Plan", "compile_plan", "congruent", "counts", "fit_gram", "fit_replicates", "for_lanes", "packed_map", "pairs",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -34,7 +37,8 @@ class Plan:
     zcols (q), xcols (p): level-1 columns; xweights (p): index into `multipliers`; blocks (q): number of each column's random
     term; start (q(q+1)/2): true G relative to the residual variance. true_beta (p): added to the estimates, for the terms that
     the truth contains (`omitted` holds the others); equation (p): the random column of which a fixed effect is a
-    cluster-constant multiple, -1 if there is none. rows: N, or 0 where it differs between replicates (`counts`).
+    cluster-constant multiple, -1 if there is none. rows: N, or 0 where it differs between replicates (`counts`). shift: where the
+    plan is of a model in other coordinates than the formula's; zcols may then count `Shift.extra` after the design's columns.
     """
 
     formula: Formula
@@ -50,6 +54,19 @@ class Plan:
     rows: int
     equation: tuple[int, ...]
     reml: bool
+    shift: Shift | None = None
+
+    def back(self, fits: Fits) -> Fits:
+        """Fits in the formula's own coordinates, where the plan's are without the constants of predictors far from 0."""
+        if self.shift is None:
+            return fits
+        fixed, random = self.shift.fixed, self.shift.random
+        return replace(
+            fits,
+            beta=fits.beta @ fixed.T + self.shift.true,
+            vcov=congruent(fits.vcov, fixed),
+            varcomp=congruent(fits.varcomp, random),
+        )
 
     def alone(self, gram: Gram, r: int) -> tuple[Plan, Gram]:
         """Replicate r by itself, without empty clusters, with a plan that knows its rows."""
@@ -110,8 +127,84 @@ class Fits:
         return np.sqrt(np.where(variances >= 0, variances, np.nan))
 
 
+def congruent(packed: Array, M: Array) -> Array:
+    """M V M' of symmetric V (R, k(k+1)/2) by pairs, M (k, k)."""
+    if np.array_equal(M, np.eye(len(M))):
+        return packed
+    return np.asarray(np.einsum("rn,mn->rm", packed, packed_map(M)))
+
+
+def packed_map(M: Array) -> Array:
+    """(pairs, pairs): what M V M' does to the pairs of symmetric V."""
+    both = pairs(len(M))
+    return np.array([[M[a, i] * M[b, k] + (M[a, k] * M[b, i] if i != k else 0.0) for i, k in both] for a, b in both])
+
+
 def compile_plan(design: Design, method: Method) -> Plan:
     """A method's plan on a design; paid once per condition."""
+    plan = _plan(design, method)
+    return _shifted(plan, design, method) if design.moved and _can_shift(method) else plan
+
+
+def _can_shift(method: Method) -> bool:
+    """Whether a method's results follow from those in other coordinates: not limits of profiles, nor draws of the bootstrap."""
+    drawn = {method.intervals, method.variance_intervals, method.reference if method.compare is not None else None}
+    return not method.by_rows and not drawn & {"profile", "profile-reml", "bootstrap"}
+
+
+def _shifted(plan: Plan, design: Design, method: Method) -> Plan:
+    """The plan in coordinates without the constants; as it is where the formula lacks a term that these need.
+
+    Random columns that lack theirs in their own term stay as they are, beside fixed effects that are shifted.
+    """
+    fixed = _coordinates(plan.formula.fixed, design, free=method.estimator == "fixed-effects")
+    if fixed is None:
+        return plan
+    to_fixed = fixed[1]
+    columns = plan.formula.random_columns
+    to_random, extra = (np.eye(len(columns)), np.eye(len(columns))), list[int]()
+    zcols = list(plan.zcols)
+    for block in np.unique(plan.blocks):
+        members = np.flatnonzero(plan.blocks == block)
+        own = _coordinates([columns[m] for m in members], design)
+        if own is not None:
+            for whole, part in zip(to_random, own, strict=True):
+                whole[np.ix_(members, members)] = part
+            continue
+        for m in members:
+            if len(expanded(columns[m], design.moved)) > 1:
+                zcols[m] = len(design.columns) + len(extra)
+                extra.append(plan.zcols[m])
+    return replace(
+        plan,
+        zcols=tuple(zcols),
+        true_beta=np.zeros(len(plan.true_beta)),
+        start=congruent(plan.start[None], to_random[0])[0],
+        groups=_groups(design, tuple(zcols)),
+        shift=Shift(to_fixed, to_random[1], plan.true_beta, tuple(extra)),
+    )
+
+
+def _coordinates(terms: Sequence[str], design: Design, *, free: bool = False) -> tuple[Array, Array] | None:
+    """(k, k) each: from effects of terms to those of terms less constants, and back; None where such a term is missing.
+
+    With x = x0 + c, sum_t b_t t = sum_t b_t sum_s c_ts s0: effects of s0 are sum_t c_ts b_t; back, with -c, likewise. free: terms
+    that are constant within clusters need not be there, for clusters absorb them.
+    """
+    place = {tuple(sorted(term_variables(term))): i for i, term in enumerate(terms)}
+    there, back = np.zeros((len(terms), len(terms))), np.zeros((len(terms), len(terms)))
+    opposite = {name: -constant for name, constant in design.moved.items()}
+    for found, constants in ((there, design.moved), (back, opposite)):
+        for k, term in enumerate(terms):
+            for variables, value in expanded(term, constants).items():
+                if variables in place:
+                    found[place[variables], k] = value
+                elif not (free and all(v in design.between for v in variables)):
+                    return None
+    return there, back
+
+
+def _plan(design: Design, method: Method) -> Plan:
     formula, truth = method.formula, design.condition.truth
     split = [design.split(term) for term in formula.fixed]
     multipliers: list[tuple[str, ...]] = list(dict.fromkeys([(), *(outer for _, outer in split)]))

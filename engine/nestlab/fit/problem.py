@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..simulate.gram import Gram
 from ..spec.matrices import ModelMatrices
 from .hypotheses import Test
-from .inference import Hypotheses, Inference, Model, infer, variance_covariance
+from .inference import Hypotheses, Inference, Model, definite, infer, variance_covariance
 from .lmm import Fits, fit_replicates, pairs
 from .workspace import make_shape
 
@@ -54,6 +54,8 @@ class Problem:
         if len(weights) == 1:
             se = float(np.sqrt(covariance[0, 0]))
             return Test.t(text, float(estimates[0]), se, df)
+        if not definite(covariance[None])[0]:
+            return Test.f(text, float("nan"), len(weights), df)
         F = float(estimates @ np.linalg.solve(covariance, estimates)) / len(weights) * float(inference.scale[0, 0])
         return Test.f(text, F, len(weights), df)
 

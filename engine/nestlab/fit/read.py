@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..spec.matrices import DataError
+from ..spec.problems import DataError
 
 __all__ = ["read_frame"]
 

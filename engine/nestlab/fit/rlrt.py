@@ -27,6 +27,7 @@ from scipy.special import fdtrc
 from ..simulate.deviates import chi_square
 from ..simulate.gram import Gram
 from ..simulate.layout import Design, pair
+from .inference import definite
 from .lanes import LANES
 from .lmm import Plan, counts
 from .ols import fixed_products
@@ -86,6 +87,8 @@ def exact_p_values(
     if len(positive):
         mu = eigenvalues(plan, gram, positive + first)
         for i, r in enumerate(positive):
+            if np.isnan(mu[i]).any():
+                continue
             rows = int(counts(plan.rows, gram, int(r) + first, int(r) + first + 1)[0][0])
             null = null_distribution(mu[i], rows - len(plan.xcols), draws=draws, generator=stream(int(r) + first))
             p[r] = null.p_value(statistic[r])
@@ -93,7 +96,8 @@ def exact_p_values(
 
 
 def eigenvalues(plan: Plan, gram: Gram, replicates: NDArray[np.int64]) -> Array:
-    """(R, J): eigenvalues of Z'P0 Z, rising, of the given replicates of a Gram; the plan has one random column.
+    """(R, J): eigenvalues of Z'P0 Z, rising, of the given replicates of a Gram; the plan has one random column. nan where X'X
+    is singular.
 
     LAPACK's last digits may depend on its number of threads; a p-value depends on them only where a draw equals T in as many.
     """
@@ -102,6 +106,8 @@ def eigenvalues(plan: Plan, gram: Gram, replicates: NDArray[np.int64]) -> Array:
     z = plan.zcols[0]
     B = np.stack([weights[w] * dd[:, pair(z, x)] for x, w in zip(plan.xcols, plan.xweights, strict=True)], axis=-1)
     XX = fixed_products(plan, Gram(dd, gram.dy, gram.yy, weights))
+    regular = definite(XX)
+    XX[~regular] = np.eye(len(plan.xcols))
     scale = np.sqrt(np.einsum("rii->ri", XX))
     root = np.linalg.cholesky(XX / (scale[:, :, None] * scale[:, None, :]))
     B = np.linalg.solve(root, (B / scale).transpose(1, 2, 0))
@@ -109,6 +115,7 @@ def eigenvalues(plan: Plan, gram: Gram, replicates: NDArray[np.int64]) -> Array:
     j = np.arange(len(dd))
     projected[:, j, j] += dd[:, pair(z, z)].T
     mu: Array = np.linalg.eigvalsh(projected)
+    mu[~np.broadcast_to(regular, len(mu))] = np.nan
     return np.broadcast_to(mu, (len(replicates), mu.shape[1]))
 
 

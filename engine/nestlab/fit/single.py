@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec.matrices import DataError, ModelMatrices, model_matrices
+from ..spec.matrices import ModelMatrices, model_matrices
+from ..spec.problems import DataError
 from .checks import check_data, check_rules, refuse_unusable
 from .hypotheses import Test, parse_hypotheses
 from .inference import Model

@@ -25,8 +25,8 @@ from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 from .measures import Measured
 
@@ -71,18 +71,18 @@ def power_spread(rejects: NDArray[np.bool_], basis: Array) -> list[Measured]:
         return [Measured(name, NAN, NAN, n) for name in SPREAD]
     fit = _fit(basis, rejects.astype(np.float64))
     noise = _noise(basis, fit)
-    values = _spread(ndtr(fit.eta), noise)
+    values = _spread(scipy.special.ndtr(fit.eta), noise)
     ends = np.linspace(0, n, _GROUPS + 1).astype(int)
     without = []
     for first, last in itertools.pairwise(ends):
         part = basis[:, first:last]
         information = fit.information - _gram(part, fit.weights[first:last])
         b = fit.b - np.linalg.solve(information, _times(part, fit.residual[first:last]))
-        apart = ndtr(_combined(b, basis))
+        apart = scipy.special.ndtr(_combined(b, basis))
         without.append(_spread(np.concatenate([apart[:first], apart[last:]]), noise))
     deviation = np.array(without) - np.mean(without, axis=0)
     mcse = np.sqrt((_GROUPS - 1) / _GROUPS * (deviation**2).sum(axis=0))
-    unseen = _unseen(ndtr(fit.eta), noise, len(basis))
+    unseen = _unseen(scipy.special.ndtr(fit.eta), noise, len(basis))
     mcse = np.hypot(mcse, [0.0, *[0.5 * len(basis) / n] * 3])
     mcse = np.maximum(mcse, unseen) if values[0] > 0 else np.hypot(mcse, unseen)
     return [Measured(name, float(v), float(e), n) for name, v, e in zip(SPREAD, values, mcse, strict=True)]
@@ -176,7 +176,7 @@ def _fit(B: Array, r: Array) -> _Fit:
     """The ridged probit regression of r on the rows of B."""
     p = len(B)
     b, ridge = np.zeros(p), np.full(p, _RIDGE)
-    ridge[0], b[0] = 0.0, ndtri(r.mean())
+    ridge[0], b[0] = 0.0, scipy.special.ndtri(r.mean())
     found = _at(B, r, b, ridge)
     value = _objective(B, r, b, ridge)
     for _ in range(50):
@@ -195,8 +195,8 @@ def _fit(B: Array, r: Array) -> _Fit:
 
 def _at(B: Array, r: Array, b: Array, ridge: Array) -> _Fit:
     eta = np.clip(_combined(b, B), -_FARTHEST, _FARTHEST)
-    density, power = _density(eta), ndtr(eta)
-    slope = density / (power * ndtr(-eta))
+    density, power = _density(eta), scipy.special.ndtr(eta)
+    slope = density / (power * scipy.special.ndtr(-eta))
     weights = density * slope
     return _Fit(b, eta, weights, (r - power) * slope, _gram(B, weights) + np.diag(ridge))
 
@@ -207,7 +207,7 @@ def _density(eta: Array) -> Array:
 
 def _objective(B: Array, r: Array, b: Array, ridge: Array) -> float:
     eta = np.clip(_combined(b, B), -_FARTHEST, _FARTHEST)
-    return float(np.log(ndtr(np.where(r > 0, eta, -eta))).sum() - 0.5 * (ridge * b * b).sum())
+    return float(np.log(scipy.special.ndtr(np.where(r > 0, eta, -eta))).sum() - 0.5 * (ridge * b * b).sum())
 
 
 def _noise(B: Array, fit: _Fit) -> float:

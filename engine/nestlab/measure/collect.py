@@ -110,7 +110,9 @@ def _all(runs: Sequence[Run], truth: Mapping[str, float], grid: _Grid) -> Iterat
             yield Key(run.method.name, "", subset, name), "count", leaf_counts(grid(mask), grid(hits))
     for estimand in dict.fromkeys(name for run in runs for name in run.method.estimands):
         for target, subsets in targets_of(estimand, runs):
-            quantities = [(q, _Summed(q, grid)) for q in _quantities(target, truth.get(estimand, math.nan))]
+            quantities = [
+                (q, _Summed(q, grid)) for q in _quantities(target, target.run.method.true_value(estimand, truth))
+            ]
             for subset, masks, population in subsets:
                 own = Key(target.run.method.name, estimand, subset, "population")
                 if population is not None:

@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression
-from scipy.special import ndtr, ndtri
 
 __all__ = [
     "BANDWIDTH",
@@ -91,7 +90,7 @@ def to_link(tried: Sequence[Tried], kind: Kind) -> tuple[Array, Array]:
     value, mcse, n = (np.array([getattr(t, name) for t in tried], dtype=np.float64) for name in ("value", "mcse", "n"))
     if kind == "proportion":
         p = (value * n + 0.5) / (n + 1)
-        y = ndtri(p)
+        y = scipy.special.ndtri(p)
         return y, np.sqrt(p * (1 - p) / n) * math.sqrt(2 * math.pi) * np.exp(0.5 * y * y)
     if kind == "positive":
         return np.log(value), mcse / value
@@ -100,7 +99,13 @@ def to_link(tried: Sequence[Tried], kind: Kind) -> tuple[Array, Array]:
 
 def link_of(target: float, kind: Kind) -> float:
     """The target on the link's scale."""
-    return float(ndtri(target)) if kind == "proportion" else math.log(target) if kind == "positive" else target
+    return (
+        float(scipy.special.ndtri(target))
+        if kind == "proportion"
+        else math.log(target)
+        if kind == "positive"
+        else target
+    )
 
 
 def cross(tried: Sequence[Tried], target: float, *, kind: Kind, scale: Scale) -> Crossing | None:
@@ -220,13 +225,13 @@ def monotone(tried: Sequence[Tried], *, kind: Kind, scale: Scale) -> tuple[Array
     centre = np.average(h, weights=precision)
     rising = bool(np.sum(precision * (h - centre) * y) >= 0)
     places, curve = _isotonic(h, y, precision, rising=rising)
-    values = ndtr(curve) if kind == "proportion" else np.exp(curve) if kind == "positive" else curve
+    values = scipy.special.ndtr(curve) if kind == "proportion" else np.exp(curve) if kind == "positive" else curve
     return from_axis(places, scale), np.asarray(values)
 
 
 def _isotonic(h: Array, y: Array, weights: Array, *, rising: bool) -> tuple[Array, Array]:
     order = np.argsort(h, kind="stable")
-    fitted = isotonic_regression(y[order], weights=weights[order], increasing=rising)
+    fitted = scipy.optimize.isotonic_regression(y[order], weights=weights[order], increasing=rising)
     return h[order], np.asarray(fitted.x)
 
 

@@ -7,11 +7,16 @@ from functools import lru_cache
 from typing import Literal, TypeAlias, overload
 
 import numpy as np
+import scipy
 from numpy.polynomial import chebyshev
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
 
-__all__ = ["critical_values", "tango", "wilson"]
+# scipy.special takes longer to import than a stored answer to be read: `scipy` imports it where it is first used.
+
+__all__ = ["Z", "critical_values", "tango", "wilson"]
+
+#: The normal quantile of 0.975.
+Z = 1.959963984540054
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -20,15 +25,16 @@ Array: TypeAlias = NDArray[np.float64]
 _DEGREE = 24
 _LEAST_DF = 2.0
 _LEAST_TAIL = 5e-7
-# Below df of about 0.01 the quantile passes this and scipy's is no longer right.
-_LARGEST = 1e100
+#: On fewer df an interval says nothing: at half of one it is 164 standard errors to either side, at 0.01 it is 1e100, and one of
+#: them would be the mean width of all replicates.
+LEAST_DF = 0.5
 
 
 def critical_values(df: ArrayLike, alpha: float, *, sides: Literal[1, 2] = 2) -> Array:
     """The 1 - alpha/sides quantile of t with `df` degrees of freedom (any shape), of the normal where df is inf.
 
     alpha in (0, 1). sides: 2 for a two-sided test and an interval, 1 for a one-sided test, where it is negative above
-    alpha = 0.5. nan where df is nan or not positive, and where the quantile exceeds 1e100 (df below about 0.01).
+    alpha = 0.5. nan where df is nan or below `LEAST_DF`: such inference counts as missing.
 
     >>> critical_values([18.0, float("inf"), 0.0], 0.05).round(4).tolist()
     [2.1009, 1.96, nan]
@@ -38,31 +44,33 @@ def critical_values(df: ArrayLike, alpha: float, *, sides: Literal[1, 2] = 2) ->
     df = np.asarray(df, dtype=np.float64)
     tail = alpha / sides
     out = np.full(df.shape, np.nan)
-    known = df > 0
+    known = df >= LEAST_DF
     values = df[known]
     if values.size == 0:
         return out
     if (values == values[0]).all():
         quantiles = _quantile(float(values[0]), tail)
     elif tail < _LEAST_TAIL:
-        quantiles = -stdtrit(values, tail)
+        quantiles = -scipy.special.stdtrit(values, tail)
     else:
         quantiles = chebyshev.chebval(2 * _LEAST_DF / np.maximum(values, _LEAST_DF) - 1, _coefficients(tail))
         small = values < _LEAST_DF
-        quantiles[small] = -stdtrit(values[small], tail)
+        quantiles[small] = -scipy.special.stdtrit(values[small], tail)
     out[known] = quantiles
-    return np.where(np.abs(out) < _LARGEST, out, np.nan)
+    return out
 
 
 @lru_cache(maxsize=1024)
 def _quantile(df: float, tail: float) -> float:
-    return -float(stdtrit(df, tail))
+    return -float(scipy.special.stdtrit(df, tail))
 
 
 @lru_cache(maxsize=64)
 def _coefficients(tail: float) -> Array:
     """Chebyshev coefficients of the quantile in u = 2 (2/df) - 1, df >= 2."""
-    coefficients: Array = chebyshev.chebinterpolate(lambda u: -stdtrit(2 * _LEAST_DF / (u + 1), tail), _DEGREE)
+    coefficients: Array = chebyshev.chebinterpolate(
+        lambda u: -scipy.special.stdtrit(2 * _LEAST_DF / (u + 1), tail), _DEGREE
+    )
     return coefficients
 
 
@@ -86,7 +94,7 @@ def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[flo
         raise ValueError(f"level is {level!r}; allowed is a number between 0 and 1; for 95 % limits give level=0.95")
     if not bool(((k >= 0) & (k <= n)).all()):
         raise ValueError(f"successes is {successes!r} of n = {n.tolist()!r}; allowed is 0 to n: give counts, not rates")
-    z = float(ndtri((1 + level) / 2))
+    z = float(scipy.special.ndtri((1 + level) / 2))
     some = n > 0
     trials = np.where(some, n, 1.0)
     p = k / trials
@@ -121,7 +129,7 @@ def tango(gained: ArrayLike, lost: ArrayLike, n: ArrayLike, level: float = 0.95)
         raise ValueError(
             f"gained is {gained!r}, lost {lost!r}, n {n!r}; allowed is 0 to n for both together: give counts, not rates"
         )
-    z = float(ndtri((1 + level) / 2))
+    z = float(scipy.special.ndtri((1 + level) / 2))
     upper = _score_limit(b, c, total, z)
     return -_score_limit(c, b, total, z)[()], upper[()]
 

@@ -29,8 +29,8 @@ import math
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtri
 
 __all__ = [
     "Mcse",
@@ -272,7 +272,7 @@ def median_measure(x: Array) -> Measured:
     value = float(ordered[middle[0]]) / 2 + float(ordered[middle[1]]) / 2
     if n < 3:
         return Measured("median", value, NAN, n)
-    quantile = -float(ndtri(bdtr(low, n, 0.5)))
+    quantile = -float(scipy.special.ndtri(scipy.special.bdtr(low, n, 0.5)))
     return Measured("median", value, (float(ordered[high]) - float(ordered[low])) / (2 * quantile), n)
 
 

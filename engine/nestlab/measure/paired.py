@@ -32,10 +32,9 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from .influence import Functional, of_errors, of_estimates, of_intervals, of_precision, of_rejections, share
-from .intervals import tango
+from .intervals import Z, tango
 from .measures import standard_error
 from .performance import MEASURES, Run, Target, aligned, at
 from .results import MethodResults
@@ -45,7 +44,6 @@ __all__ = ["COLUMNS", "COMPARED", "WHOLE", "Difference", "as_table", "compare", 
 Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 NAN = math.nan
-Z = float(ndtri(0.975))
 #: A difference and an MCSE that are both below this share of the unpaired MCSE are rounding.
 ROUNDING = 1e-6
 
@@ -123,7 +121,8 @@ def compare(
 ) -> list[Difference]:
     """The rows of `differences`, for `as_table`; only these measures, and only of these estimands.
 
-    Measures of methods as a whole have no estimand, so that `estimands` leaves them alone. KeyError for an unknown reference.
+    An estimand that means something else to one of the methods is left out (`MethodResults.meanings`). Measures of methods as a
+    whole have no estimand, so that `estimands` leaves them alone. KeyError for an unknown reference.
     """
     runs = aligned(methods)
     names = [run.method.name for run in runs]
@@ -138,9 +137,9 @@ def compare(
                 continue
             target = Target.of(base, part)
             for run in others:
-                if estimand in run.method.estimands:
+                if estimand in run.method.estimands and run.method.shares(estimand, base.method):
                     mine = Target.of(run, run.method.estimands[estimand])
-                    rows += _of_pair(estimand, mine, target, truth.get(estimand, NAN), measures)
+                    rows += _of_pair(estimand, mine, target, base.method.true_value(estimand, truth), measures)
     return rows
 
 

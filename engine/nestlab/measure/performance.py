@@ -27,10 +27,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, get_args
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from .assurance import SPREAD, Drawn, power_spread
@@ -48,6 +47,9 @@ from .measures import (
     relative_precision,
 )
 from .results import Estimates, MethodResults
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "BOUNDED", "COLUMNS", "MEASURES", "SUBSETS", "Estimates", "MethodResults", "Row", "Run", "Target", "aligned", "as_table",
@@ -77,7 +79,8 @@ def summarise(
 ) -> pd.DataFrame:
     """All measures of one condition, the first method being the reference of relprec.
 
-    truth: true value by estimand; nan or none where undefined (bias, mse, cover and the like are then absent). Rows
+    truth: true value by estimand, of methods that have none of their own (`MethodResults.truth`); nan or none where undefined
+    (bias, mse, cover and the like are then absent). relprec is absent where an estimand means something else to a method. Rows
     go by estimand, method, subset, measure. Columns: `method`, `estimand` ("" for the method as a whole), `measure`,
     `subset`, `value`, `mcse`, `n` (replicates used); of proportions `lower` and `upper`, Wilson's 95 % limits; of
     cover and power `missing`, the replicates of the subset without a result, and `bound_lower`, `bound_upper`, the
@@ -107,7 +110,7 @@ def measure(methods: Sequence[MethodResults], truth: Mapping[str, float], *, mcs
     with np.errstate(all="ignore"):
         rows = [row for run in runs for row in _whole(run)]
         for estimand in dict.fromkeys(name for method in methods for name in method.estimands):
-            rows.extend(_of_estimand(estimand, runs, truth.get(estimand, math.nan), mcse))
+            rows.extend(_of_estimand(estimand, runs, truth, mcse))
     return rows
 
 
@@ -232,9 +235,10 @@ class Target:
         return replace(self, reference=other.error, has={**self.has, "pair": pair})
 
 
-def _of_estimand(estimand: str, runs: Sequence[Run], truth: float, mcse: Mcse) -> Iterator[Row]:
+def _of_estimand(estimand: str, runs: Sequence[Run], truth: Mapping[str, float], mcse: Mcse) -> Iterator[Row]:
     for target, subsets in targets_of(estimand, runs):
-        for subset, measures, population in _of_subsets(target, subsets, truth, mcse):
+        value = target.run.method.true_value(estimand, truth)
+        for subset, measures, population in _of_subsets(target, subsets, value, mcse):
             for measured in measures:
                 missing = 0 if population is None else population - measured.n
                 bounded = measured.measure in BOUNDED
@@ -249,7 +253,8 @@ def targets_of(
     targets = [Target.of(run, run.method.estimands[estimand]) for run in runs if estimand in run.method.estimands]
     first = targets[0]
     if len(targets) > 1 and first.run is runs[0]:
-        targets = [target.against(first) for target in targets]
+        base = first.run.method
+        targets = [t.against(first) if t.run.method.shares(estimand, base) else t for t in targets]
     common = {
         kind: np.logical_and.reduce([target.has[kind] for target in targets if kind in target.has])
         for kind in ("estimate", "error", "interval", "test", "pair")
@@ -330,6 +335,8 @@ def at(mask: Mask, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
 
 def as_table(rows: Sequence[Row]) -> pd.DataFrame:
     """A data frame of rows, with the limits and bounds of proportions."""
+    import pandas as pd  # takes longer to import than the rest of a command that makes no table
+
     measured = [row.measured for row in rows]
     value, mcse, successes = (
         np.array([getattr(m, column) for m in measured], dtype=np.float64) for column in ("value", "mcse", "successes")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -60,7 +61,9 @@ class MethodResults:
     level of tests, and 1 - that of intervals. inference_failed: (R,) the fit has estimates and its inference failed,
     disjoint from failed; it is counted, and what has no result for it is nan in its column. drawn: what replicates drew
     from priors, if they did. selected: (R,) of a method that chooses between two models, 1 where it reports the larger one, 0
-    where the smaller one, nan where neither. ValueError where these do not hold.
+    where the smaller one, nan where neither. truth: true values by estimand that the method holds instead of those of all.
+    meanings: of estimands that mean something else to the method than their name says, what; methods are compared where these
+    agree. ValueError where these do not hold.
     """
 
     name: str
@@ -73,6 +76,16 @@ class MethodResults:
     inference_failed: Mask | None = None
     drawn: Drawn | None = None
     selected: Array | None = None
+    truth: Mapping[str, float] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+    def true_value(self, estimand: str, truth: Mapping[str, float]) -> float:
+        """The method's own true value, or that of all; nan where there is none."""
+        return self.truth.get(estimand, truth.get(estimand, math.nan))
+
+    def shares(self, estimand: str, other: MethodResults) -> bool:
+        """Whether an estimand means the same to two methods."""
+        return self.meanings.get(estimand) == other.meanings.get(estimand)
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:

@@ -44,10 +44,17 @@ UNAVAILABLE: Mapping[str, str] = {
 _ROUNDING = 1e-13
 
 
-def measure_sums(sums: Mapping[Key, Array], truth: Mapping[str, float], *, mcse: Mcse) -> list[Row]:
+def measure_sums(
+    sums: Mapping[Key, Array],
+    truth: Mapping[str, float],
+    *,
+    mcse: Mcse,
+    own: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[Row]:
     """The rows of `performance.measure`, but for those that are UNAVAILABLE. sums: by key (`Sums.total`), of all methods.
 
-    truth: as the sums were collected with. ValueError for an unknown `mcse`.
+    truth: as the sums were collected with; own: true values of methods' own, by method and estimand. ValueError for an unknown
+    `mcse`.
     """
     if mcse not in get_args(Mcse):
         raise ValueError(
@@ -62,9 +69,10 @@ def measure_sums(sums: Mapping[Key, Array], truth: Mapping[str, float], *, mcse:
     with np.errstate(all="ignore"):
         for estimand in estimands:
             for method in methods:
+                value = (own or {}).get(method, {}).get(estimand, truth.get(estimand, NAN))
                 for subset in SUBSETS:
                     found = groups.get((method, estimand, subset), {})
-                    measures = _measures(found, truth.get(estimand, NAN), mcse)
+                    measures = _measures(found, value, mcse)
                     for measured in sorted(measures, key=lambda m: MEASURES.index(m.measure)):
                         missing = int(found["population"][0]) - measured.n if "population" in found else 0
                         bounded = measured.measure in BOUNDED

@@ -13,7 +13,7 @@ from ..fit.bootstrap import Fitted, bootstrap_intervals, bootstrap_test
 from ..fit.clustered import Sizes, robust_rules
 from ..fit.compare import lr_statistics, p_value
 from ..fit.inference import Hypotheses, Inference, Model, infer, variance_covariance
-from ..fit.lmm import Fits, Plan, compile_plan, counts, fit_gram, pairs
+from ..fit.lmm import Fits, Plan, compile_plan, congruent, counts, fit_gram, packed_map, pairs
 from ..fit.ols import fit_model
 from ..fit.profile import profile_parameters, profile_replicates
 from ..fit.rlrt import NullDistribution, eigenvalues, exact_p_values, is_fixed_design, null_distribution
@@ -24,6 +24,7 @@ from ..simulate.gram import Draw, Gram, respond
 from ..simulate.layout import Design
 from ..simulate.streams import null_generator, resampling_generator
 from ..spec.comparison import Comparison, compare
+from ..spec.estimand import RESIDUAL, Estimand, listed
 from ..spec.inference import tested_estimand
 from ..spec.model import Method
 from .columns import Columns, hypotheses_of, inference_columns, study_names
@@ -66,14 +67,19 @@ class Analysis:
         """The method's fixed effects as the study calls them."""
         return study_names(self.design.condition.truth.formula.fixed, self.plan.formula.fixed)
 
+    @cached_property
+    def estimands(self) -> dict[str, Estimand]:
+        """All that the method estimates, by the names of its own formula."""
+        return listed([self.plan.formula])
+
     def gram(self, draw: Draw, plan: Plan | None = None) -> Gram:
         """The sufficient statistics of a block as the method, or another plan, sees them."""
         plan = self.plan if plan is None else plan
-        return respond(draw, self.design, plan.omitted, plan.multipliers)
+        return respond(draw, self.design, plan.omitted, plan.multipliers, plan.shift)
 
     def fit(self, draw: Draw, first: int, last: int) -> Fits:
         """Fits of replicates first .. last - 1 of a block, without inference."""
-        return fit_gram(self.plan, self.gram(draw), first, last)
+        return self.plan.back(fit_gram(self.plan, self.gram(draw), first, last))
 
     def __call__(self, draw: Draw, block: int, first: int, last: int) -> tuple[Fits, Columns]:
         """Fits of replicates first .. last - 1 of a block, and what is inferred from them."""
@@ -81,35 +87,48 @@ class Analysis:
         fits = fit_gram(self.plan, gram, first, last)
         columns = self.rules(gram, fits, first, last)
         intervals = self._intervals(gram, fits, block, first, last)
-        unfinished = np.where(self._lacks_a_limit(fits, intervals), InferenceStatus.no_interval, InferenceStatus.ok)
+        unfinished = np.where(
+            self._lacks_a_limit(self.plan.back(fits), intervals), InferenceStatus.no_interval, InferenceStatus.ok
+        )
         columns |= intervals
         if self.method.tests_ratio:
             p = self.ratio_test(draw, gram, fits, block, first, last)
             unfinished[np.isnan(p)] = InferenceStatus.no_test
-            columns[f"p.{tested_estimand(self.method)}"] = p
+            columns[f"p.{tested_estimand(self.method).name}"] = p
         for suffix in self.method.suffixes:
             status = columns[f"inference{suffix}"]
             status[:] = np.where(status == InferenceStatus.ok, unfinished, status)
-        return fits, columns
+        return self.plan.back(fits), columns
 
     def rules(self, gram: Gram | None, fits: Fits, first: int, last: int) -> Columns:
-        """Standard errors, degrees of freedom and joint tests; a Gram is not needed by rules that the design decides."""
-        method = self.method
+        """Standard errors, degrees of freedom and joint tests; a Gram is not needed by rules that the design decides.
+
+        fits: in the plan's coordinates; what is found is in the formula's.
+        """
+        method, plan = self.method, self.plan
+        hypotheses = self.hypotheses.moved(plan.shift)
         if method.robust is not None:
             assert gram is not None, "the front door refuses robust standard errors where there are only rows"
             found = self._robust(method.robust, gram, fits, first, last)
         else:
-            found = infer(
-                self.model, gram, fits, first, last, self.hypotheses, method.df, singular_df=method.singular_df
-            )
+            found = infer(self.model, gram, fits, first, last, hypotheses, method.df, singular_df=method.singular_df)
         variances = None
         if gram is not None and any(c.standardise for c in method.contrasts):
-            variances = variance_covariance(self.model, gram, fits, first, last)
-        return inference_columns(method, self.names, fits, found, variances)
+            variances = self._variances(gram, fits, first, last)
+        found = {rule: one.back(plan.shift) for rule, one in found.items()}
+        return inference_columns(method, self.names, plan.back(fits), found, variances)
+
+    def _variances(self, gram: Gram, fits: Fits, first: int, last: int) -> Array:
+        """See `variance_covariance`, in the formula's coordinates."""
+        found = variance_covariance(self.model, gram, fits, first, last)
+        if self.plan.shift is None:
+            return found
+        M = packed_map(self.plan.shift.random)
+        return congruent(found, np.block([[M, np.zeros((len(M), 1))], [np.zeros((1, len(M))), np.eye(1)]]))
 
     def _robust(self, kind: str, gram: Gram, fits: Fits, first: int, last: int) -> dict[str, Inference]:
         """Cluster-robust standard errors of the mixed model, whose fit is the working model."""
-        plan, hypotheses = self.plan, self.hypotheses
+        plan, hypotheses = self.plan, self.hypotheses.moved(self.plan.shift)
         with np.errstate(invalid="ignore", divide="ignore"):
             relative = fits.varcomp / fits.sigma2[:, None]
         meat = sandwich(
@@ -138,7 +157,7 @@ class Analysis:
 
     def _wald(self, gram: Gram, fits: Fits, first: int, last: int) -> Columns:
         method, columns = self.method, Columns()
-        covariance = variance_covariance(self.model, gram, fits, first, last)
+        covariance, fits = self._variances(gram, fits, first, last), self.plan.back(fits)
         log = method.variance_intervals == "wald-log"
         for key, interval in wald_intervals(
             fits, covariance, self.plan.blocks, level=1 - method.alpha, log=log
@@ -180,8 +199,9 @@ class Analysis:
         ]
         columns = Columns()
         for name in found[0].lower:
-            fixed = name in self.plan.formula.fixed
-            if not name.startswith("sd:") and (method.intervals if fixed else method.variance_intervals) == "bootstrap":
+            fixed = self.estimands[name].kind == "fixed"
+            wanted = method.intervals if fixed else method.variance_intervals
+            if self.estimands[name].kind != "sd" and wanted == "bootstrap":
                 place = self.names[self.plan.formula.fixed.index(name)] if fixed else name
                 ends = (np.array([getattr(each, end)[name] for each in found]) for end in ("lower", "upper"))
                 self._put(columns, place, *ends)
@@ -191,21 +211,22 @@ class Analysis:
         columns[f"lower.{name}"], columns[f"upper.{name}"] = lower, upper
 
     def _named(self, kind: str, a: int, b: int) -> str:
-        """The estimand of random columns a and b."""
+        """The name of the estimand of random columns a and b."""
         if kind == "residual":
-            return "var:residual"
+            return RESIDUAL.name
         columns, group = self.plan.formula.random_columns, self.plan.formula.group
-        return ":".join([kind, group, *(columns[k] for k in sorted({a, b}))])
+        return Estimand(kind, group, tuple(columns[k] for k in sorted({a, b}))).name  # type: ignore[arg-type]
 
     def _lacks_a_limit(self, fits: Fits, intervals: Columns) -> NDArray[np.bool_]:
         """Whether a limit is missing where the estimate is not: a correlation is undefined where a variance is 0."""
         missing = np.zeros(len(fits.status), dtype=bool)
         q = len(self.plan.blocks)
+        correlations = {name for name, each in self.estimands.items() if each.kind == "cor"}
         variances = fits.varcomp[:, [k for k, (i, j) in enumerate(pairs(q)) if i == j]]
         for name, values in intervals.items():
             if name.startswith(("lower.", "upper.")):
                 lost = np.isnan(values)
-                if name[6:].startswith("cor:"):
+                if name[6:] in correlations:
                     lost &= (variances > 0).all(axis=1)
                 missing |= lost
         return missing
@@ -251,6 +272,8 @@ class Analysis:
         plan, draws = self.plan, self.method.draws
         if not is_fixed_design(self.design, plan):
             return exact_p_values(plan, gram, statistic, first, draws=draws, stream=lambda r: self.stream(block, r))
+        if not (statistic > 0.0).any():
+            return np.where(statistic == 0.0, 1.0, np.nan)
         if "null" not in self._kept:  # all replicates share it, so it deserves more draws
             mu = eigenvalues(plan, gram, np.array([first]))[0]
             generator = null_generator(self.seed, self.key)

@@ -14,7 +14,7 @@ from ..measure.crossing import Scale
 from ..measure.decisions import reject_all
 from ..measure.performance import Row
 from ..spec.allocation import MOST_TURNS, whole_at
-from ..spec.axes import setting
+from ..spec.axes import OUTCOME, setting
 from ..spec.grid import raw_points
 from ..spec.identity import data_key
 from ..spec.model import Condition
@@ -83,6 +83,10 @@ class Bench:
         except StudyError as error:
             raise StudyError([_of_option(line, self.over) for line in error.problems]) from None
 
+    def design(self, k: int, values: Values) -> Condition:
+        """The condition of a point at values of what is searched, simulated or not."""
+        return self._study([(k, values)], 1).conditions()[0]
+
     def axis(self, name: str, between: tuple[float, float] | None, point: Mapping[str, Any]) -> Axis:
         """The axis with its ends, steps and start."""
         whole = name in WHOLE
@@ -117,7 +121,7 @@ class Bench:
             return 2 if name == "clusters" else 1, MOST[name]
         condition = self.study.conditions()[0]
         least = 0.01 if self.question.target.measure == "relbias" else 0.0  # at a truth of 0 it does not exist
-        if name == "icc":
+        if name in ("icc", *(f"{OUTCOME}.{key}" for key in ("icc", "r2_within", "r2_between"))):
             return least, 0.95
         if name.endswith((".d", ".r2")) and name.startswith("truth.fixed."):
             return _stated_ends(condition, name, least)

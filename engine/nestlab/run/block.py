@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..fit.lmm import Fits, Plan
 from ..fit.reference.gee import GeeTable
+from ..simulate.centres import centres_of
 from ..simulate.distributions import contrast_matrix
 from ..simulate.gram import Draw
 from ..simulate.layout import Design, compile_design
@@ -24,13 +25,15 @@ from ..simulate.priors import draw_truths, unit_design, with_truths, with_truths
 from ..simulate.replicate import ConditionalRows, ReplicateRows
 from ..simulate.rows import Rows
 from ..simulate.streams import block_generator, conditional_generator
-from ..spec.estimands import varying_estimands
 from ..spec.identity import data_key
 from ..spec.model import Condition, Method, Predictor
 from ..spec.paths import is_plain
+from ..spec.translation import Translation, translate
+from ..spec.truths import TrueValues, translated, varying_names
+from ..spec.uncertain import DrawnTruth
 from .analysis import Analysis
 from .by_rows import analyse_by_function, analyse_by_gee
-from .columns import Columns, contrasts_of, count_columns, fit_columns, truth_columns
+from .columns import Columns, count_columns, fit_columns, truth_columns
 from .rivals import LeastSquares
 from .selection import Selection
 
@@ -189,15 +192,24 @@ class CompiledCondition:
     @cached_property
     def varying(self) -> list[str]:
         """Estimands with a truth of each replicate's own."""
-        formulas = [method.formula for method in self.methods]
-        return varying_estimands(self.condition, formulas, contrasts_of(self.methods))
+        return varying_names(self.condition, self.methods, centres_of(self.condition))
+
+    @cached_property
+    def _translations(self) -> list[Translation | None]:
+        centres = centres_of(self.condition)
+        return [translate(self.condition, method, centres) for method in self.methods]
+
+    def truths(self, drawn: DrawnTruth) -> TrueValues:
+        """The true values of what the methods estimate, where replicates have truths of their own."""
+        return translated(drawn, self.methods, self._translations)
 
     def _truths_of(self, replicate: int) -> dict[str, float]:
         """The replicate's own true values, by column."""
         block, r = divmod(replicate, self.condition.block_size)
         if not self.condition.priors:
             return {}
-        found = truth_columns(draw_truths(self.condition, self.key, block), self.varying, self.methods)
+        drawn = draw_truths(self.condition, self.key, block)
+        found = truth_columns(drawn, self.varying, self.truths(drawn).shared)
         return {name: float(values[r]) for name, values in found.items() if name.startswith("true.")}
 
     def fits(self, first: int, last: int) -> Iterator[tuple[int, list[tuple[Fits, Columns]]]]:
@@ -212,8 +224,9 @@ class CompiledCondition:
             for _, columns in found:
                 columns |= {name: values[start:stop] for name, values in counts.items()}
             if draw.truths is not None:
-                known = truth_columns(draw.truths, self.varying, self.methods)
-                for _, columns in found:
+                truths = self.truths(draw.truths)
+                for method, (_, columns) in zip(self.methods, found, strict=True):
+                    known = truth_columns(draw.truths, self.varying, truths.of(method.name))
                     columns |= {name: values[start:stop] for name, values in known.items()}
             yield stop - start, found
 

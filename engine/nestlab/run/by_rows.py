@@ -1,8 +1,9 @@
 """Analyses of rows: statsmodels' GEE, and a Python function of one's own, with their messages and warnings as columns.
 
 A function takes the rows that an analyst could see, as a data frame, and gives {term: (estimate, se, df)}; or (estimate, se),
-with infinite df; or an estimate alone. Whatever it raises, and any other result, is a failure of that replicate: its status is
-method_error, and its message is kept. A call that never returns hangs the run: nothing here can end it.
+with infinite df; or an estimate alone. A standard error or df that is nan, and a standard error of 0, leave the estimate
+without a test. Whatever it raises, and any other result, is a failure of that replicate: its status is method_error, and its
+message is kept. A call that never returns hangs the run: nothing here can end it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ __all__ = ["analyse_by_function", "analyse_by_gee", "read_result"]
 Array = NDArray[np.float64]
 #: Estimate, standard error and degrees of freedom of one term; nan where the function gives none.
 Estimated = tuple[float, float, float]
+#: A function's standard error over its estimate that is rounding.
+ROUNDING = 1e-12
 
 
 # -- GEE ---------------------------------------------------------------------------------------------------------------------
@@ -43,11 +46,15 @@ def analyse_by_gee(analysis: Analysis, tables: Iterable[GeeTable]) -> tuple[Fits
     """Fits of data sets, and what is inferred from them. Degrees of freedom count the rows and clusters of each data set."""
     from ..fit.reference import fit_gee
 
-    method = analysis.method
+    method, hypotheses = analysis.method, analysis.hypotheses
     found = fit_gee(tables, len(analysis.names), working=method.working, covariance=method.covariance)
-    shape = len(found.rows), len(analysis.hypotheses)
+    silent = np.stack([found.silent(hypotheses[h]) for h in range(len(hypotheses))], axis=1)
     inferences = {
-        rule: Inference(_gee_df(rule, analysis, found.rows, found.clusters), found.fits.vcov, np.ones(shape))
+        rule: Inference(
+            np.where(silent, np.nan, _gee_df(rule, analysis, found.rows, found.clusters)),
+            found.fits.vcov,
+            np.ones(silent.shape),
+        )
         for rule in method.df
     }
     columns = inference_columns(method, analysis.names, found.fits, inferences, None)
@@ -64,8 +71,7 @@ def _gee_df(rule: str, analysis: Analysis, rows: NDArray[np.int64], clusters: ND
         p = len(analysis.names)
         left = np.full(len(rows), np.inf) if rule == "z" else np.where(rows > p, rows - p, np.nan)
         df = np.repeat(left[:, None], p, axis=1)
-    used = [np.abs(analysis.hypotheses[h]).sum(axis=0) > 0 for h in range(len(analysis.hypotheses))]
-    return np.stack([df[:, members].min(axis=1) for members in used], axis=1)
+    return np.stack([df[:, members].min(axis=1) for members in analysis.hypotheses.effects], axis=1)
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------------
@@ -91,12 +97,25 @@ def analyse_by_function(
         warned.append(tried.warnings)
     found = np.array(values)
     failed = np.array([message is not None for message in messages])
+    undefined = _without_test(found)
     columns: Columns = {}
     for i, name in enumerate(names):
         columns |= {f"se.{name}": found[:, i, 1], f"df.{name}": found[:, i, 2]}
-    columns["inference"] = np.where(failed, InferenceStatus.no_fit, InferenceStatus.ok).astype(np.int8)
+    status = np.where(undefined, InferenceStatus.no_df, InferenceStatus.ok)
+    columns["inference"] = np.where(failed, InferenceStatus.no_fit, status).astype(np.int8)
     columns |= {"message": np.array(messages, dtype=object), "warnings": np.array(warned, dtype=np.int32)}
     return _fits(found[:, :, 0], failed), columns
+
+
+def _without_test(found: Array) -> NDArray[np.bool_]:
+    """(R): whether an estimate has a standard error and no test by it; found (R, p, 3), whose df become nan there.
+
+    A standard error or df that is not a number makes none, nor does a standard error that is 0 or rounding beside its estimate.
+    """
+    estimate, se, df = np.moveaxis(found, -1, 0)
+    lost = (np.isnan(se) != np.isnan(df)) | (se <= ROUNDING * np.abs(estimate))
+    df[lost] = np.nan
+    return np.asarray(lost.any(axis=1))
 
 
 def _fits(beta: Array, failed: NDArray[np.bool_]) -> Fits:
@@ -149,21 +168,21 @@ def _estimated(name: str, value: Any) -> Estimated:
         )
     estimate, se, df = [*parts, None, None][:3]
     b = _number(name, "estimate", estimate)
+    if not math.isfinite(b):
+        raise ValueError(f"the estimate of {name} is {b}; it must be finite")
     if se is None:
         return b, math.nan, math.nan
     s = _number(name, "standard error", se)
+    s = s if math.isfinite(s) else math.nan
     if s < 0:
         raise ValueError(f"the standard error of {name} is negative; it must be 0 or more")
-    d = math.inf if df is None else _number(name, "df", df, infinite=True)
-    if not d > 0:
+    d = math.inf if df is None else _number(name, "df", df)
+    if d <= 0:
         raise ValueError(f"the df of {name} are {d:g}; they must be above 0, or None for a z test")
     return b, s, d
 
 
-def _number(name: str, what: str, value: Any, *, infinite: bool = False) -> float:
+def _number(name: str, what: str, value: Any) -> float:
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise ValueError(f"the {what} of {name} is a {type(value).__name__}; it must be a number")
-    number = float(value)
-    if math.isnan(number) or (math.isinf(number) and not infinite):
-        raise ValueError(f"the {what} of {name} is {number}; it must be finite")
-    return number
+    return float(value)

@@ -7,6 +7,7 @@ is the model's own is stored once, without an ending.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +15,19 @@ from numpy.typing import NDArray
 from ..fit.inference import Hypotheses, Inference
 from ..fit.lmm import Fits, Plan, pairs
 from ..fit.status import InferenceStatus, Status
+from ..simulate.centres import centres_of
 from ..simulate.gram import Draw
 from ..spec.contrasts import weights_of
-from ..spec.estimands import drawn_estimands, varying_estimands
+from ..spec.estimand import ICC, RESIDUAL, Estimand
 from ..spec.formula import find_term
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Condition, Contrast, Method
+from ..spec.truths import varying_names
 from ..spec.uncertain import DrawnTruth, prior_names
 
 __all__ = [
     "Columns",
     "components",
-    "contrasts_of",
     "count_columns",
     "counted",
     "drawn_columns",
@@ -33,7 +35,6 @@ __all__ = [
     "fit_columns",
     "hypotheses_of",
     "inference_columns",
-    "stored_columns",
     "study_names",
     "truth_columns",
 ]
@@ -55,9 +56,9 @@ def components(plan: Plan) -> list[tuple[str, int]]:
     named = []
     for k, (a, b) in enumerate(pairs(len(columns))):
         if a == b:
-            named.append((f"var:{group}:{columns[a]}", k))
+            named.append((Estimand("var", group, (columns[a],)).name, k))
         elif plan.blocks[a] == plan.blocks[b]:
-            named.append((f"cov:{group}:{columns[a]}:{columns[b]}", k))
+            named.append((Estimand("cov", group, (columns[a], columns[b])).name, k))
     return named
 
 
@@ -76,7 +77,7 @@ def fit_columns(plan: Plan, names: Sequence[str], fits: Fits, first: int, block_
         columns[f"estimate.{name}"] = fits.beta[:, i]
     for name, k in components(plan):
         columns[f"estimate.{name}"] = fits.varcomp[:, k]
-    columns["estimate.var:residual"] = fits.sigma2
+    columns[f"estimate.{RESIDUAL.name}"] = fits.sigma2
     return columns
 
 
@@ -139,25 +140,24 @@ def _standardised(
         return d, np.sqrt(se**2 / variance + d**2 * spread / (4 * variance**2))
 
 
-def stored_columns(methods: Sequence[Method], fixed: Sequence[str], estimands: Sequence[str]) -> list[str]:
-    """Every column of the study after `deviance`, in the order of the estimands: estimates, then what each rule makes.
-
-    fixed: the names of the fixed effects; estimands: all that are stored, contrasts included.
-    """
-    tested = {tested_estimand(method) for method in methods if method.tests_ratio}
-    variances = [name for name in estimands if name.startswith(("var:", "cov:"))]
-    correlations = [name.replace("cov:", "cor:") for name in variances if name.startswith("cov:")]
+def every_column(estimands: Mapping[str, Estimand], methods: Sequence[Method]) -> list[str]:
+    """Every column of the study after `deviance`, in the order of the estimands: estimates, then what each rule makes."""
+    known = [each for each in estimands.values() if not each.derived and each.kind != "test"]
+    tested = {tested_estimand(method).name for method in methods if method.tests_ratio}
+    fixed = [each.name for each in known if each.kind == "fixed"]
+    variances = [each.name for each in known if each.kind in ("var", "cov")]
+    correlations = [each.of("cor").name for each in known if each.kind == "cov"]
     wald = any((method.variance_intervals or "").startswith("wald") for method in methods)
     ends = [*fixed] * any(method.intervals != "t" for method in methods)
     ends += [*variances, *correlations] * any(method.variance_intervals is not None for method in methods)
-    ends += ["icc"] * any(method.variance_intervals == "bootstrap" for method in methods)
+    ends += [ICC.name] * any(method.variance_intervals == "bootstrap" for method in methods)
     suffixes = list(dict.fromkeys(suffix for method in methods for suffix in method.suffixes))
     joint = {c.name for method in methods for c in method.contrasts if c.joint}
-    contrasts = list(dict.fromkeys(c.name for method in methods for c in method.contrasts))
+    contrasts = [each.name for each in known if each.kind == "contrast"]
     single = [*fixed, *(name for name in contrasts if name not in joint)]
     errors = ["", *(s for s in suffixes if s == "/kenward-roger")]
     return [
-        *(f"estimate.{name}" for name in estimands if name not in joint),
+        *(f"estimate.{each.name}" for each in known if each.name not in joint),
         *(f"se.{name}{suffix}" for name in single for suffix in errors),
         *(f"se.{name}" for name in [*variances, *correlations] if wald),
         *(f"df.{name}{suffix}" for name in single for suffix in suffixes),
@@ -170,19 +170,13 @@ def stored_columns(methods: Sequence[Method], fixed: Sequence[str], estimands: S
     ]
 
 
-def every_column(names: Sequence[str], methods: Sequence[Method]) -> list[str]:
-    """Every column that replicate rows have for these estimands, derived ones left out; see `stored_columns`."""
-    stored = [n for n in names if n.split(":")[0] not in ("sd", "cor") and n != "icc"]
-    contrasts = {contrast.name for method in methods for contrast in method.contrasts}
-    fixed = [n for n in stored if n.split(":")[0] not in ("var", "cov") and n not in contrasts]
-    return stored_columns(methods, fixed, stored)
+def truth_columns(truths: DrawnTruth, varying: Sequence[str], values: Mapping[str, Any]) -> Columns:
+    """What each replicate's truth is: `prior.<axis>`, the values drawn, and `true.<estimand>` of those that they change.
 
-
-def truth_columns(truths: DrawnTruth, varying: Sequence[str], methods: Sequence[Method]) -> Columns:
-    """What each replicate's truth is: `prior.<axis>`, the values drawn, and `true.<estimand>` of those that they change."""
-    found = drawn_estimands(truths, [method.formula for method in methods], contrasts_of(methods))
-    columns: Columns = {f"prior.{name}": values for name, values in truths.values.items()}
-    return columns | {f"true.{name}": found[name] for name in varying}
+    values: the true values, of a method or shared by all (`truths.TrueValues`)."""
+    shape = np.shape(next(iter(truths.values.values())))
+    columns: Columns = {f"prior.{name}": drawn for name, drawn in truths.values.items()}
+    return columns | {f"true.{name}": np.broadcast_to(values[name], shape) for name in varying}
 
 
 def count_columns(draw: Draw) -> Columns:
@@ -200,17 +194,12 @@ def counted(conditions: Iterable[Condition]) -> list[str]:
 def drawn_columns(conditions: Iterable[Condition], methods: Sequence[Method]) -> list[str]:
     """The columns of `truth_columns` that some condition has."""
     columns: dict[str, None] = {}
-    formulas, contrasts = [method.formula for method in methods], contrasts_of(methods)
     for condition in conditions:
         if condition.priors:
+            varying = varying_names(condition, methods, centres_of(condition))
             columns |= dict.fromkeys(f"prior.{name}" for name in prior_names(condition))
-            columns |= dict.fromkeys(f"true.{name}" for name in varying_estimands(condition, formulas, contrasts))
+            columns |= dict.fromkeys(f"true.{name}" for name in varying)
     return sorted(columns)
-
-
-def contrasts_of(methods: Sequence[Method]) -> tuple[Contrast, ...]:
-    """Those of all methods, each once."""
-    return tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
 
 
 def study_names(fixed: Sequence[str], formula_fixed: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..measure.paired import COMPARED, WHOLE, Difference, as_table, compare
+from ..spec.estimands import method_estimands
 from ..spec.model import Method
 from ..spec.problems import StudyError, nearest, show
 from .store import Store, StoredCondition
@@ -36,17 +37,35 @@ def compare_methods(
     if estimands and measure is None:
         measures = [m for m in measures if m not in WHOLE]
     rows, wanted = list(rows), {base, *others}
-    summaries = Summaries(store, rows, [m for m in methods if wanted & set(m.labels)], "distribution-free")
+    summaries = Summaries(store, rows, methods, "distribution-free")
     found: list[tuple[StoredCondition, list[Difference]]] = []
     for row in rows:
-        results = [r for r in summaries.results(row) if r.name in wanted]
+        results = [r for r in summaries.results(row, wanted) if r.name in wanted]
         if any(r.name == base for r in results):
-            truth = {name: value for name, value in row.truth.items() if value is not None}
-            made = compare(results, truth, reference=base, measures=measures, estimands=estimands or None)
+            made = compare(results, row.truth, reference=base, measures=measures, estimands=estimands or None)
             found.append((row, made))
     table = _table(found, rows)
     table.attrs["reference"] = base
+    table.attrs["apart"] = _apart(rows, methods, base, wanted, estimands)
     return table
+
+
+def _apart(
+    rows: Sequence[StoredCondition], methods: Sequence[Method], base: str, wanted: set[str], estimands: Sequence[str]
+) -> dict[str, list[str]]:
+    """The methods, by estimand, to which an estimand means something else than to the reference."""
+    reference = next(m for m in methods if base in m.labels)
+    known = next((row.estimands(methods) for row in rows), {})
+    of_reference, asked = method_estimands(reference, known), estimands or list(known)
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        theirs = row.truths.meanings.get(reference.name, {})
+        for method in (m for m in methods if wanted & set(m.labels)):
+            mine = row.truths.meanings.get(method.name, {})
+            for name in (n for n in method_estimands(method, known) if n in of_reference and n in asked):
+                if mine.get(name) != theirs.get(name):
+                    found.setdefault(name, {})[method.name] = None
+    return {name: list(names) for name, names in found.items()}
 
 
 def _pairs(methods: Sequence[Method], reference: str | None, method: Names) -> tuple[str, list[str]]:

@@ -17,7 +17,7 @@ from .files import RefusedError, StorageError, write_whole
 from .lock import Owner
 from .manifest import machine, software
 from .store import Store
-from .workers import Meter
+from .telling import Meter
 
 __all__ = ["RunLog"]
 

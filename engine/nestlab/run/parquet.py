@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..fit.status import InferenceStatus, Status
 from .files import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd  # which takes longer to import than most commands need
 
 __all__ = [
     "BROKEN",

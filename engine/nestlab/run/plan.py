@@ -8,16 +8,18 @@ from itertools import pairwise
 from typing import Any
 
 from ..measure.sums import LEAF
-from ..spec.axes import axis_paths, setting
-from ..spec.estimands import estimands
+from ..simulate.centres import centres_of
+from ..spec.axes import axis_paths, outcome_sets, setting
 from ..spec.formula import formula_text
 from ..spec.identity import DERIVED_PATHS, NUMERICS_VERSION, data_key, describe, flatten, result_key
 from ..spec.model import Condition, Method
+from ..spec.truths import true_values
 from .early import used
 from .store import RefusedError, Store, StoredCondition, missing_ranges
 from .sums import check_prefix
 
 __all__ = [
+    "ChangedError",
     "Job",
     "Pace",
     "Task",
@@ -34,6 +36,14 @@ TASK_SECONDS, ROWS_TASK = 0.5, 64
 SUMS_PARTS = 256
 #: Seconds per cluster, replicate and method, until it is measured.
 FIRST_PACE = 2e-7
+
+
+class ChangedError(RefusedError):
+    """The study means something else than what is stored. values: each as "key: stored ..., now ..."."""
+
+    def __init__(self, what: str, values: Sequence[str], repair: str) -> None:
+        self.values = tuple(values)
+        super().__init__(f"the study changed what stored {what} mean: {'; '.join(values)}. {repair}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +122,7 @@ def _stored_inference(method: Method) -> dict[str, Any]:
 def match_methods(stored: Sequence[Mapping[str, Any]], methods: Sequence[Method]) -> list[dict[str, Any]]:
     """The manifest's list of methods after this run; methods that were removed stay, inactive.
 
-    Raises RefusedError for a name that meant something else when its rows were stored.
+    Raises ChangedError for a name that meant something else when its rows were stored.
     """
     known = {entry["name"]: entry for entry in stored}
     listed = []
@@ -121,12 +131,8 @@ def match_methods(stored: Sequence[Mapping[str, Any]], methods: Sequence[Method]
         before = known.get(method.name, {}).get("content", content)
         changed = [k for k in {**content, **before} if before.get(k) != content.get(k)]
         if changed:
-            values = "; ".join(
-                f"method.{method.name}.{k}: stored {before.get(k)!r}, now {content.get(k)!r}" for k in changed
-            )
-            raise RefusedError(
-                f"the study changed what stored results mean: {values}. Give the method another name, or use --out"
-            )
+            values = [f"method.{method.name}.{k}: stored {before.get(k)!r}, now {content.get(k)!r}" for k in changed]
+            raise ChangedError("results", values, "Give the method another name, or use --out")
         listed.append({"name": method.name, "active": True, "alpha": method.alpha, "content": content})
     names = {method.name for method in methods}
     listed += [{**entry, "active": False} for name, entry in known.items() if name not in names]
@@ -139,29 +145,26 @@ def match_conditions(
     """(all conditions to store, the number of each condition of the study).
 
     Stored conditions are known by their data key. New ones are given the next numbers; those that the study no longer has
-    become inactive. Raises RefusedError if the study changed a value that no axis of the grid sets: the same labels would then
+    become inactive. Raises ChangedError if the study changed a value that no axis of the grid sets: the same labels would then
     stand for other conditions.
     """
     by_key = {s.data_key: s for s in stored}
     rows = {s.number: replace(s, active=False) for s in stored}
     numbers: list[int] = []
     free = max(rows, default=-1) + 1
-    formulas = tuple(method.formula for method in methods)
-    contrasts = tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
     for condition in conditions:
         key = data_key(condition)
-        truth = estimands(condition, formulas, contrasts)
         if key in by_key:
-            number = by_key[key].number
-            row = replace(
-                by_key[key], active=True, factors=dict(condition.factors), truth=truth, stated=_stated(condition)
-            )
+            row = replace(by_key[key], active=True, factors=dict(condition.factors))
         else:
             spec = flatten(describe(condition))
             _refuse_changed(stored, condition, spec)
-            number, free = free, free + 1
-            row = StoredCondition(number, key, True, dict(condition.factors), spec, truth, stated=_stated(condition))
-        rows[number] = row
+            row = StoredCondition(free, key, True, dict(condition.factors), spec)
+            free += 1
+        number = row.number
+        rows[number] = replace(
+            row, truths=true_values(condition, methods, centres_of(condition)), stated=_stated(condition)
+        )
         numbers.append(number)
     return [rows[number] for number in sorted(rows)], numbers
 
@@ -185,6 +188,9 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
     free |= {
         path for name, _ in condition.priors for path in axis_paths(name, formula)
     }  # at the means of priors, compared above
+    if condition.outcome:  # compared itself, and not what follows from it
+        free |= {path for key in condition.outcome for path in outcome_sets(key, formula)}
+        free |= {f"truth.fixed.{t}" for t, e in condition.stated.items() if e.kind == "r2" and e.by == "outcome"}
     if condition.stated or before.stated:  # what is stated is compared, not the coefficients that follow from it
         now = {f"truth.fixed.{term}": effect.text for term, effect in condition.stated.items()}
         was = {f"truth.fixed.{term}": text for term, text in before.stated.items() if isinstance(text, str)}
@@ -196,10 +202,8 @@ def _refuse_changed(stored: Sequence[StoredCondition], condition: Condition, spe
     elif "draw_version" in changed:
         own.append("draw_version")
     if own:
-        values = "; ".join(f"{p}: stored {before.spec.get(p)!r}, now {spec.get(p)!r}" for p in own)
-        raise RefusedError(
-            f"the study changed what stored conditions mean: {values}. Restore it, give the study another name, or use --out"
-        )
+        values = [f"{p}: stored {before.spec.get(p)!r}, now {spec.get(p)!r}" for p in own]
+        raise ChangedError("conditions", values, "Restore it, give the study another name, or use --out")
 
 
 def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> Iterator[Task]:

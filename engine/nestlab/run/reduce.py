@@ -10,10 +10,12 @@ import numpy as np
 from ..fit.lmm import Fits
 from ..measure.collect import collect
 from ..measure.sums import LEAF, Sums, merge
+from ..simulate.centres import centres_of
 from ..simulate.priors import draw_truths
-from ..spec.estimands import estimands
+from ..spec.estimands import study_estimands
+from ..spec.truths import true_values
 from .block import Columns, CompiledCondition
-from .columns import contrasts_of, every_column, truth_columns
+from .columns import every_column, truth_columns
 from .parts import EXAMPLES, tally
 from .summarise import derive, derive_truths, method_results
 from .sums import sums_table
@@ -37,12 +39,11 @@ class Reduction:
 
     def __init__(self, compiled: CompiledCondition, first: int) -> None:
         self._compiled, self._methods = compiled, compiled.methods
-        formulas = tuple(method.formula for method in self._methods)
-        self._truth = estimands(compiled.condition, formulas, contrasts_of(self._methods))
-        self._names = list(self._truth)
+        self._truths = true_values(compiled.condition, self._methods, centres_of(compiled.condition))
+        self._estimands = study_estimands(compiled.condition.truth.formula, self._methods)
         self._own = self._own_truths()
         #: As in a part of replicates, a number that a method does not make is absent, not unknown.
-        self._numbers = [name for name in every_column(self._names, self._methods) if name.startswith(_NUMBERS)]
+        self._numbers = [name for name in every_column(self._estimands, self._methods) if name.startswith(_NUMBERS)]
         self._first, self._waiting = first, 0
         self._parts: list[list[tuple[Fits, Columns]]] = [[] for _ in self._methods]
         self._counts: list[dict[str, dict[str, Any]]] = [{} for _ in self._methods]
@@ -53,10 +54,14 @@ class Reduction:
         compiled = self._compiled
         if not compiled.condition.priors:
             return frozenset()
-        columns = truth_columns(draw_truths(compiled.condition, compiled.key, 0), compiled.varying, self._methods)
-        columns["replicate"] = np.arange(compiled.condition.block_size)
-        names = [name for name in columns if name.startswith("true.")] + list(derive_truths(columns, self._truth))
-        return frozenset(name.removeprefix("true.") for name in names)
+        drawn = draw_truths(compiled.condition, compiled.key, 0)
+        truths, names = compiled.truths(drawn), set[str]()
+        for method in self._methods:
+            columns = truth_columns(drawn, compiled.varying, truths.of(method.name))
+            columns["replicate"] = np.arange(compiled.condition.block_size)
+            columns |= derive_truths(columns, self._truths.of(method.name), self._estimands)
+            names |= {name.removeprefix("true.") for name in columns if name.startswith("true.")}
+        return frozenset(names)
 
     def add(self, done: int, block: Sequence[tuple[Fits, Columns]]) -> None:
         for parts, of_block in zip(self._parts, block, strict=True):
@@ -71,11 +76,11 @@ class Reduction:
             columns = self._compiled.joined(m, self._first, self._parts[m])
             columns = dict.fromkeys(self._numbers, np.full(self._waiting, np.nan)) | columns
             _add_counts(self._counts[m], tally(columns))
-            columns |= derive_truths(columns, self._truth, own=self._own)
-            columns |= derive(columns, self._names)
-            results += method_results(columns, method, self._names, own=self._own)
+            columns |= derive_truths(columns, self._truths.of(method.name), self._estimands, own=self._own)
+            columns |= derive(columns, self._estimands.values())
+            results += method_results(columns, method, self._estimands, self._truths, own=self._own)
             self._parts[m].clear()
-        found = collect(results, {name: value for name, value in self._truth.items() if value is not None})
+        found = collect(results, self._truths.shared)
         self._sums = found if self._sums is None else merge([self._sums, found])
         self._first, self._waiting = self._first + self._waiting, 0
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from ..spec.estimands import estimands
+from ..simulate.centres import centres_of
 from ..spec.identity import data_key, describe, flatten, result_key
 from ..spec.model import Condition, Method
+from ..spec.truths import true_values
 from .files import RefusedError
 from .lock import locked
 from .manifest import BrokenManifestError, read_manifest
@@ -30,7 +31,8 @@ def set_aside_manifest(folder: Path) -> list[str]:
 
 
 def repair_parts(store: Store) -> list[str]:
-    """Remove every part that is not what was written, or that holds what another one holds; says which. Under the lock."""
+    """Remove every part that is not what was written, or that holds what another one holds, and have the summary measured anew;
+    says which. Under the lock."""
     lost = [part.file for part in store.damaged(every=True)]
     for name in sorted(store.files()):
         if name not in store.parts:
@@ -43,7 +45,19 @@ def repair_parts(store: Store) -> list[str]:
     lost += _doubled(store)
     listed = ", ".join(lost[:5]) + (f" and {len(lost) - 5:,} more" if len(lost) > 5 else "")
     checked = f"{len(store.parts) + len(lost):,} parts checked"
-    return [f"{checked}, {len(lost):,} removed to be computed anew: {listed}" if lost else f"{checked}, all as written"]
+    said = f"{checked}, {len(lost):,} removed to be computed anew: {listed}" if lost else f"{checked}, all as written"
+    return [said, *_distrust_summary(store)]
+
+
+def _distrust_summary(store: Store) -> list[str]:
+    """Let the summary be measured anew, its checksum right or not; says so where it was altered."""
+    try:
+        store.has_summary()
+        said = []
+    except RefusedError:
+        said = ["summary.parquet was altered: made anew from the parts"]
+    store.forget_file("summary.parquet")
+    return said
 
 
 def _doubled(store: Store) -> list[str]:
@@ -72,8 +86,6 @@ def read_or_recover(
         pass
     numbers = {part.result_key: part.condition for part in store.parts}
     taken = set(numbers.values())
-    formulas = tuple(method.formula for method in methods)
-    contrasts = tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
     rows = []
     free = max([*taken, len(conditions) - 1]) + 1
     for position, condition in enumerate(conditions):
@@ -83,8 +95,8 @@ def read_or_recover(
             number = position
         elif number is None:
             number, free = free, free + 1
-        truth = estimands(condition, formulas, contrasts)
+        truths = true_values(condition, methods, centres_of(condition))
         spec = flatten(describe(condition))
-        rows.append(StoredCondition(number, key, True, dict(condition.factors), spec, truth))
+        rows.append(StoredCondition(number, key, True, dict(condition.factors), spec, truths))
     rows.sort(key=lambda row: row.number)
     return rows, ["conditions.parquet was damaged: made anew from the study and the parts"]

@@ -9,15 +9,18 @@ from typing import Any
 import pandas as pd
 
 from ..measure.summed import UNAVAILABLE
-from ..spec.identity import data_key, result_key
-from ..spec.model import Condition, Method
+from ..spec.estimand import Estimand
+from ..spec.estimands import contrasts_of, method_estimands, study_estimands
+from ..spec.identity import DRAW_VERSION, data_key, result_key
+from ..spec.model import Condition, Contrast, Method
 from ..spec.paths import path_line
 from ..spec.study import StudyFile
-from .block import compile_condition
+from ..spec.truths import TrueValues
 from .differences import Names, compare_methods
 from .early import used
 from .failures import Said, count_failures, failures_of, what_was_said
-from .folder import no_results, stored_study
+from .files import RefusedError
+from .folder import no_results, read_as_run, stored_solution
 from .observed import observed_counts
 from .stopped import MET, stopping_lines
 from .store import Store, StoredCondition, missing_ranges
@@ -35,8 +38,7 @@ class StoredResults:
         self._store = Store(self.folder)
         if not self._store.exists:
             raise no_results(self.folder)
-        self._study = stored_study(self.folder, self._store.manifest)
-        self._rows = self._store.read_conditions()
+        self._study, self._rows = read_as_run(self._store)
         self._store.forget_missing()
         self._store.adopt_unlisted()
 
@@ -55,9 +57,20 @@ class StoredResults:
         return self._store.manifest
 
     @property
+    def solution(self) -> Mapping[str, Any]:
+        """What the manifest says of a search for a design; empty without one.
+
+        RefusedError where solve.json says something else.
+        """
+        if (self.folder / "solve.json").exists():
+            stored_solution(self._store)
+        found = self._store.manifest.get("solve")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
     def replications(self) -> int:
         """Replications per condition that were asked for; where conditions differ, the most."""
-        return int(self._store.manifest["replications"])
+        return self.asked[1]
 
     @property
     def asked(self) -> tuple[int, int]:
@@ -69,6 +82,16 @@ class StoredResults:
     def factors(self) -> list[str]:
         """The names of the grid's axes, in their order."""
         return list(dict.fromkeys(name for row in self._active() for name in row.factors))
+
+    @property
+    def estimands(self) -> dict[str, Estimand]:
+        """What each name in the summary stands for."""
+        return study_estimands(self._study.conditions()[0].truth.formula, self._study.methods())
+
+    @property
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """The contrasts of all methods."""
+        return contrasts_of(self._study.methods())
 
     @property
     def path_line(self) -> str:
@@ -112,11 +135,39 @@ class StoredResults:
         return stopping_lines(self._active()) if "stopping" in self._store.manifest else []
 
     def conditions(self) -> pd.DataFrame:
-        """The active conditions: number, factors and true values."""
+        """The active conditions: number, factors and true values.
+
+        `true.<estimand>` is what the truth has; `true.<estimand>/<method>` what a method that centres predictors otherwise has in
+        its own terms (`truths` says which), missing where it is not known.
+        """
         rows = [
-            {"condition": r.number, **r.factors, **{f"true.{k}": v for k, v in r.truth.items()}} for r in self._active()
+            {
+                "condition": r.number,
+                **r.factors,
+                **{f"true.{k}": v for k, v in r.truths.shared.items()},
+                **_own_truths(r),
+            }
+            for r in self._active()
         ]
         return pd.DataFrame(rows)
+
+    def truths(self) -> pd.DataFrame:
+        """The true value of each estimand of each method, one row per active condition, method and estimand.
+
+        Columns: `condition`, `method`, `estimand`, `value` (missing where it is undefined or unknown), `meaning` (what the
+        estimand is in the truth's parameters, where its name says something else: "z + 3 x:z"), `unknown` (why there is none).
+        """
+        rows = [
+            (row.number, method.name, name, row.truths.of(method.name)[name], *_told(row, method, name))
+            for row in self._active()
+            for method in self._study.methods()
+            for name in method_estimands(method, self.estimands)
+        ]
+        return pd.DataFrame(rows, columns=["condition", "method", "estimand", "value", "meaning", "unknown"])
+
+    def true_values(self, condition: int) -> TrueValues:
+        """The true values of a condition by its number. KeyError for one that is not active."""
+        return {row.number: row.truths for row in self._active()}[condition]
 
     def summary(self) -> pd.DataFrame:
         """The tidy table of measures: a row per condition x method x estimand x measure x subset (see results/README.md).
@@ -237,7 +288,15 @@ class StoredResults:
         keys = {row.number: row.data_key for row in self._active()}
         if condition not in keys:
             raise KeyError(f"condition {condition}: the study has {', '.join(map(str, keys))}")
-        found = next(c for c in self._study.conditions() if data_key(c) == keys[condition])
+        found = next((c for c in self._study.conditions() if data_key(c) == keys[condition]), None)
+        if found is None:
+            drawn = self._store.manifest.get("draw_version")
+            raise RefusedError(
+                f"condition {condition} was drawn by draw version {drawn}, this nestlab draws by {DRAW_VERSION}; its rows can't "
+                "be made again, what is stored of it stands"
+            )
+        from .block import compile_condition  # brings the compiler
+
         return compile_condition(found, self._study.methods()).frame(replicate, truth=truth)
 
     def _frame(self, row: StoredCondition, method: Method) -> pd.DataFrame:
@@ -248,7 +307,8 @@ class StoredResults:
             return frame
         estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
         truths = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith(("true.", "replicate"))}
-        added = derive(estimates, list(row.truth)) | derive_truths(truths, row.truth)
+        known = self.estimands
+        added = derive(estimates, known.values()) | derive_truths(truths, row.truths.of(method.name), known)
         frame = frame.assign(**added, method=method.name)
         frame = frame.rename(columns={name: f"observed.{name}" for name in row.factors if name in frame.columns})
         for position, (name, value) in enumerate(row.factors.items(), start=1):
@@ -257,6 +317,16 @@ class StoredResults:
 
     def _active(self) -> list[StoredCondition]:
         return [row for row in self._rows if row.active]
+
+
+def _told(row: StoredCondition, method: Method, name: str) -> tuple[str, str]:
+    """(meaning, why it is unknown) of an estimand, "" for what has none."""
+    truths = row.truths
+    return truths.meanings.get(method.name, {}).get(name, ""), truths.unknown.get(method.name, {}).get(name, "")
+
+
+def _own_truths(row: StoredCondition) -> dict[str, float]:
+    return {f"true.{e}/{method}": value for method, own in row.truths.own.items() for e, value in own.items()}
 
 
 def _met(row: StoredCondition) -> bool | None:

@@ -72,7 +72,7 @@ class LeastSquares:
     def gram(self, draw: Draw, first: int, last: int) -> tuple[Gram, Sizes]:
         """The sufficient statistics of replicates first .. last - 1 as the method sees them, and their numbers of rows."""
         plan, estimator = self.plan, self.method.estimator
-        full = _part(respond(draw, self.design, plan.omitted, plan.multipliers), first, last)
+        full = _part(respond(draw, self.design, plan.omitted, plan.multipliers, plan.shift), first, last)
         rows, clusters = counts(self.plan.rows, full, 0, last - first)
         p = np.array([float(len(plan.xcols))])
         if estimator == "fixed-effects":
@@ -86,10 +86,10 @@ class LeastSquares:
         """Fits of replicates first .. last - 1 of a block, without inference."""
         if self.method.estimator == "gls":
             plan = self.known
-            gram = respond(draw, self.design, plan.omitted, plan.multipliers)
+            gram = respond(draw, self.design, plan.omitted, plan.multipliers, plan.shift)
             fits = fit_gls(plan, gram, first, last, sigma2=self.design.condition.truth.residual_variance)
-            return replace(fits, varcomp=np.empty((last - first, 0)))
-        return self._fit(*self.gram(draw, first, last), last - first)
+            return replace(plan.back(fits), varcomp=np.empty((last - first, 0)))
+        return self.plan.back(self._fit(*self.gram(draw, first, last), last - first))
 
     def _fit(self, gram: Gram, sizes: Sizes, replicates: int) -> Fits:
         plan = self.reduced
@@ -111,8 +111,10 @@ class LeastSquares:
             found = least_squares_rules(fits, sizes, self.hypotheses, method.df)
         else:
             terms, beta = (plan.xcols, plan.xweights), fits.beta - plan.true_beta
-            meat = sandwich(terms, gram, beta, self.hypotheses, 0, last - first, adjusted=method.robust == "CR2")
-            found = robust_rules(method.robust, meat, fits, sizes, self.hypotheses, method.df)
+            hypotheses = self.hypotheses.moved(plan.shift)
+            meat = sandwich(terms, gram, beta, hypotheses, 0, last - first, adjusted=method.robust == "CR2")
+            found = robust_rules(method.robust, meat, fits, sizes, hypotheses, method.df)
+        found, fits = {rule: one.back(plan.shift) for rule, one in found.items()}, plan.back(fits)
         return fits, inference_columns(method, self.names, fits, found, None)
 
 

@@ -15,7 +15,7 @@ from .stopping import Deciding, stop_key
 from .store import Store, StoredCondition, finite
 from .summarise import Known, Summaries
 
-__all__ = ["Rounds", "as_asked", "write_rows"]
+__all__ = ["Rounds", "as_asked", "derived_columns", "write_rows"]
 
 #: Of all conditions, of each by its data key, or the rule by which each stops.
 Replications: TypeAlias = int | Mapping[str, int] | Stopping
@@ -50,7 +50,7 @@ class Rounds:
         replications: Replications, *, mcse: str, known: Known | None,
     ) -> None:  # fmt: skip
         self._store, self._rows, self._methods, self._mcse = store, rows, methods, mcse
-        self._derived = _derived(jobs, rows)
+        self._derived = derived_columns(jobs, rows)
         store.write_conditions(rows, self._derived)
         self._deciding: Deciding | None = None
         if isinstance(replications, Stopping):
@@ -89,10 +89,10 @@ class Rounds:
 
 def write_rows(store: Store, rows: Sequence[StoredCondition], jobs: Sequence[Job]) -> None:
     """conditions.parquet, with derived quantities."""
-    store.write_conditions(rows, _derived(jobs, rows))
+    store.write_conditions(rows, derived_columns(jobs, rows))
 
 
-def _derived(jobs: Sequence[Job], rows: Sequence[StoredCondition]) -> dict[int, dict[str, Any]]:
+def derived_columns(jobs: Sequence[Job], rows: Sequence[StoredCondition]) -> dict[int, dict[str, Any]]:
     """Derived quantities of conditions.parquet: sizes, path and why, block size."""
     known = {}
     for job in jobs:

@@ -5,32 +5,32 @@ Whoever stops a run loses the parts that were not finished, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..simulate.possible import check_possible
+from ..spec.estimands import study_estimands
 from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
-from ..spec.model import Method
 from ..spec.stopping import Stopping
 from ..spec.study import StudyFile
 from .cluster import Cluster
-from .columns import counted, drawn_columns, every_column
 from .early import Ended, find_ends
 from .files import RefusedError
+from .folder import study_facts
 from .log import RunLog
 from .manifest import machine, software
 from .own_code import with_code
-from .plan import Job, make_jobs, match_conditions, match_methods
+from .plan import Job, Task, make_jobs, match_conditions, match_methods
 from .repair import read_or_recover, repair_parts, set_aside_manifest
 from .rounds import Rounds, as_asked
 from .shard_files import take_entries
 from .store import Store, StoredCondition
 from .summarise import Known
 from .sums import check_sums
-from .workers import Progress, Quiet, Work
+from .telling import Meter, Progress, Quiet
 
 __all__ = ["Run", "RunReport", "run_study"]
 
@@ -106,29 +106,28 @@ class Run:
         started = datetime.now(UTC)
         study, methods = self.study, self.study.methods()
         rows, todo = self.match(store, replications, mended)
-        rounds = Rounds(store, rows, todo, methods, replications, mcse=study.mcse, known=self.known)
-        tasks = rounds.next()
-        log = RunLog(
-            store, fits=sum(task.fits for task in tasks), jobs=self.jobs, started=started, cluster=self.cluster
-        )
         asked = max(row.replications for row in rows if row.active)
         store.manifest |= self.facts(replications, asked, store)
         store.write_study(self.text)
+        rounds = Rounds(store, rows, todo, methods, replications, mcse=study.mcse, known=self.known)
+        store.write_manifest()  # before anything is computed: who reads now finds files of one moment
+        tasks = rounds.next()
+        measured = not tasks and self.known is None and store.has_summary()
+        log = RunLog(
+            store, fits=sum(task.fits for task in tasks), jobs=self.jobs, started=started, cluster=self.cluster
+        )
         log.write()
-        work = Work(
-            store, methods, self.schema(rows), self.jobs, self.progress, log.tick, rounds.complete, self.code, meter=log.meter,
-            cluster=self.cluster,
-        )  # fmt: skip
         self.progress.start(log.fits, len(todo))
         try:
-            while tasks:
-                work.run(tasks)
+            do = self.work(store, log.tick, rounds.complete, log.meter) if tasks else None
+            while tasks and do is not None:
+                do(tasks)
                 tasks = rounds.next()
                 if more := sum(task.fits for task in tasks):
                     log.expect(more)
                     self.progress.expect(more)
             rows = rounds.settle()
-            if log.fits or self.known is not None or not store.has_summary():
+            if not measured:
                 self.progress.stage("measuring")
                 store.write_summary(rounds.summaries.table())
             ended = find_ends(store, rows, methods)
@@ -157,10 +156,24 @@ class Run:
         store.manifest["methods"] = match_methods(store.manifest.get("methods", []), methods)
         return rows, todo
 
-    def schema(self, rows: Sequence[StoredCondition]) -> list[str]:
+    def work(
+        self, store: Store, tick: Callable[[], None], complete: Callable[[int], bool], meter: Meter
+    ) -> Callable[[Sequence[Task]], None]:
+        """What does tasks. It brings the compiler, which a run that finds all of its replicates stored does without."""
+        from .workers import Work
+
+        return Work(
+            store, self.study.methods(), self.schema(), self.jobs, self.progress, tick, complete, self.code, meter=meter,
+            cluster=self.cluster,
+        ).run  # fmt: skip
+
+    def schema(self) -> list[str]:
         """Columns of replicate rows after the common ones."""
+        from .columns import counted, drawn_columns, every_column
+
         conditions, methods = self.study.conditions(), self.study.methods()
-        return [*counted(conditions), *_schema(rows, methods), *drawn_columns(conditions, methods)]
+        own = every_column(study_estimands(conditions[0].truth.formula, methods), methods)
+        return [*counted(conditions), *own, *drawn_columns(conditions, methods)]
 
     def facts(self, asked: int | Mapping[str, int] | Stopping, replications: int, store: Store) -> dict[str, Any]:
         """What the manifest says of the study and of where it runs."""
@@ -170,12 +183,7 @@ class Run:
         if isinstance(asked, Stopping):
             store.manifest |= {"stopping": asked.entry(), "replications_reason": asked.text}
         return {
-            "name": study.name, "seed": study.seed, "replications": replications, "keep": study.keep, "mcse": study.mcse,
-            "draw_version": DRAW_VERSION, "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
+            **study_facts(study), "replications": replications, "draw_version": DRAW_VERSION,
+            "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),
             **self.entries,
         }  # fmt: skip
-
-
-def _schema(rows: Sequence[Any], methods: Sequence[Method]) -> list[str]:
-    """Every column that replicate rows of this study have."""
-    return every_column(list(dict.fromkeys(name for row in rows if row.active for name in row.truth)), methods)

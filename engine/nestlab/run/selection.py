@@ -60,7 +60,8 @@ class Selection:
             columns[name] = np.where(chosen, values, np.nan if other is None else other).astype(values.dtype)
         known = (fits[0].status <= Status.singular) | (fits[1].status <= Status.singular)
         columns["selected"] = np.where(known, chosen, np.nan)
-        return _chosen(chosen, large.plan, fits[0], small.plan, fits[1]), columns
+        full, null = large.plan.back(fits[0]), small.plan.back(fits[1])
+        return _chosen(chosen, large.plan, full, small.plan, null), columns
 
     def _chooses(self, draw: Draw, gram: Gram, full: Fits, null: Fits, block: int, first: int, last: int) -> Mask:
         """Whether the larger model is reported."""
@@ -78,6 +79,7 @@ def _rules(analysis: Analysis, gram: Gram, fits: Fits, first: int, last: int) ->
     """Inference by the smaller model. Without random terms every rule but z has the rows' degrees of freedom, rows - p."""
     if analysis.plan.zcols:
         return analysis.rules(gram, fits, first, last)
+    fits = analysis.plan.back(fits)
     method, p, shape = analysis.method, len(analysis.names), (len(fits.status), len(analysis.hypotheses))
     rows, _ = counts(analysis.plan.rows, gram, first, last)
     left = np.broadcast_to(rows - p, len(fits.status))

@@ -20,7 +20,7 @@ from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .early import Ended, find_ends, used
 from .files import RefusedError, make_folder, read_plain
-from .folder import no_results, stored_study
+from .folder import no_results, read_as_run
 from .lock import locked
 from .log import RunLog
 from .own_code import with_code
@@ -33,7 +33,7 @@ from .shard_files import entry_path, take_entries
 from .shard_lock import PATIENCE, hold_shard, plan_digest, wait_for_shards
 from .store import Store, StoredCondition
 from .summarise import Summaries
-from .workers import Progress, Quiet, Work
+from .telling import Progress, Quiet
 
 __all__ = ["Merged", "Planned", "merge_shards", "plan_shards", "run_shard"]
 
@@ -54,7 +54,7 @@ def run_shard(
     run = Run(with_code(study, code), folder, text, jobs, progress, {}, None, tuple(code or ()))
     make_folder(folder / "replicates")
     with hold_shard(folder, shard.number, shard.of, plan_digest(text, shard.of)):
-        store, rows, todo = _prepare(run, replications)
+        store, todo = _prepare(run, replications)
         methods = run.study.methods()
         own = territory(todo, methods, shard)
         _adopt(store, todo, own)
@@ -65,12 +65,10 @@ def run_shard(
             path=entry_path(folder, shard, started), more={"shard": str(shard), **(more or {})},
         )  # fmt: skip
         log.write()
-        work = Work(
-            store, methods, run.schema(rows), jobs, progress, log.tick, lambda number: True, run.code, meter=log.meter
-        )
         progress.start(log.fits, len(own))
         try:
-            work.run(tasks)
+            if tasks:
+                run.work(store, log.tick, lambda number: True, log.meter)(tasks)
             log.close(())
         except BaseException as error:
             log.abandon(error)
@@ -98,8 +96,8 @@ def _refuse_undivided(study: StudyFile, *, fixed: bool) -> None:
         )
 
 
-def _prepare(run: Run, replications: int | Mapping[str, int]) -> tuple[Store, list[StoredCondition], list[Job]]:
-    """The store, the conditions' rows and what to do of each, as a folder that is made ready for shards has them.
+def _prepare(run: Run, replications: int | Mapping[str, int]) -> tuple[Store, list[Job]]:
+    """The store and what to do of each condition, as a folder that is made ready for shards has them.
 
     A folder that is ready is not written, so that many shards can start at once.
     """
@@ -109,13 +107,13 @@ def _prepare(run: Run, replications: int | Mapping[str, int]) -> tuple[Store, li
         before = store.manifest["methods"]
         rows, todo = run.match(store, replications, [])
         if rows == stored and before == store.manifest["methods"]:
-            return store, rows, todo
+            return store, todo
     check_possible(run.study.conditions())
     with locked(run.folder, patience=PATIENCE):
         store = _checked(run.folder)
         rows, todo = run.match(store, replications, [])
         _write(run, store, rows, todo)
-    return store, rows, todo
+    return store, todo
 
 
 def _write(run: Run, store: Store, rows: Sequence[StoredCondition], todo: Sequence[Job]) -> None:
@@ -234,8 +232,8 @@ def merge_shards(folder: Path, progress: Progress | None = None) -> Merged:
             raise RefusedError(store.altered(damaged))
         store.adopt_unlisted()
         take_entries(store)
-        study = stored_study(folder, store.manifest)
-        rows, methods = store.read_conditions(), study.methods()
+        study, rows = read_as_run(store)
+        methods = study.methods()
         missing = stored = 0
         for row in rows:
             for method in methods if row.active else ():

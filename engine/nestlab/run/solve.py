@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..measure.crossing import Scale, Tried
+from ..spec.estimands import contrasts_of
+from ..spec.model import Condition, Contrast
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .bench import Bench, as_number
@@ -33,7 +35,7 @@ class Solution:
     values: the design by axis; intervals: 95 %, by axis (and "cost"), absent where the target is not reached. reached: whether
     any allowed design reaches the target; otherwise the design is the best one tried. sure: whether the interval is as narrow
     as asked for. smallest: whether smaller values fail, not larger ones. trial: the simulation of that very design, if there is
-    one. cost: what it costs, where a cost was given.
+    one. condition: the design as a condition, None where the answer was read. cost: what it costs, where a cost was given.
     """
 
     factors: Mapping[str, Any]
@@ -45,11 +47,12 @@ class Solution:
     trial: Trial | None
     tried: tuple[Trial, ...]
     cost: float | None = None
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """Answers, one for each point of the other axes, with the folder of all that was tried."""
+    """Answers, one for each point of the other axes, with the folder of all that was tried. contrasts: of all methods."""
 
     question: Question
     solutions: tuple[Solution, ...]
@@ -57,6 +60,7 @@ class Solved:
     scale: Scale
     seconds: float
     replications: int
+    contrasts: tuple[Contrast, ...] = ()
 
 
 def solve(
@@ -91,7 +95,8 @@ def solve(
             search.tell(_told(search, {values: trial for (j, values), trial in found.items() if j == k}))
     solutions = tuple(_solution(bench, k, search) for k, search in enumerate(searches))
     scale = searches[0].axis.scale if isinstance(searches[0], LineSearch) else "sqrt"
-    return Solved(question, solutions, folder, scale, time.perf_counter() - start, bench.replications)
+    seconds, contrasts = time.perf_counter() - start, contrasts_of(study.methods())
+    return Solved(question, solutions, folder, scale, seconds, bench.replications, contrasts)
 
 
 def _check(question: Question, found: Mapping[tuple[int, Values], Trial]) -> None:
@@ -159,5 +164,5 @@ def _solution(bench: Bench, k: int, search: LineSearch | SurfaceSearch) -> Solut
     plain = {name: as_number(name, value) for name, value in zip(bench.over, values, strict=True)}
     return Solution(
         bench.points[k], plain, intervals if reached else {}, reached, found.sure, smallest, tried.get(values),
-        tuple(tried.values()), price,
+        tuple(tried.values()), price, bench.design(k, values),
     )  # fmt: skip

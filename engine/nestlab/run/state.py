@@ -14,7 +14,7 @@ from typing import Any
 from ..spec.identity import result_key
 from ..spec.model import Method
 from .early import Ended, end_of
-from .folder import no_results, stored_study
+from .folder import no_results, read_as_run
 from .lock import Owner, holder
 from .parts import Part, missing_ranges, named_range
 from .shard_files import read_entries
@@ -69,8 +69,8 @@ def read_state(folder: Path) -> State:
     store = Store(folder)
     if not store.exists:
         raise no_results(folder)
-    methods = stored_study(folder, store.manifest).methods()
-    rows = [row for row in store.read_conditions() if row.active]
+    study, stored = read_as_run(store)
+    methods, rows = study.methods(), [row for row in stored if row.active]
     keys = {(row.number, method.name): result_key(row.data_key, method) for row in rows for method in methods}
     unused = _take_names(store, keys)
     tally = _Tally()

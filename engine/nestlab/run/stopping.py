@@ -39,9 +39,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
-from ..measure.intervals import wilson
+from ..measure.intervals import Z, wilson
 from ..measure.measures import Measured
 from ..measure.performance import Row
 from ..spec.identity import NUMERICS_VERSION
@@ -56,14 +55,13 @@ from .summarise import Known, Summaries
 
 __all__ = ["Deciding", "Verdict", "half_width", "judge", "precision", "stop_key"]
 
-_Z = float(ndtri(0.975))
 Counts: TypeAlias = NDArray[np.float64]
 
 
 def half_width(successes: Any, n: Any) -> Any:
     """Half the width of Wilson's 95 % interval over 1.96, of counts of any shape; nan where n = 0."""
     lower, upper = wilson(successes, n)
-    return (upper - lower) / (2 * _Z)
+    return (upper - lower) / (2 * Z)
 
 
 def precision(measured: Measured) -> float:

@@ -1,25 +1,30 @@
 """What is kept on disk, and the promise that nothing in it is mixed, stale or half written.
 
 A results folder holds study.toml, manifest.json, conditions.parquet, replicates/*.parquet and summary.parquet (results/README.md
-documents each column). A part is one Parquet file of replicate rows of one condition and method: written whole under a temporary
-name, then renamed. Its footer names its result key and range, so that parts that the manifest does not list yet (a run that was
-killed) are found again."""
+documents each column). The manifest has a checksum of each of the others (`Store.write_file`). A part is one Parquet file of
+replicate rows of one condition and method: written whole under a temporary name, then renamed. Its footer names its result key
+and range, so that parts that the manifest does not list yet (a run that was killed) are found again."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from ..spec.estimand import Estimand
+from ..spec.estimands import study_estimands
+from ..spec.formula import parse_formula
+from ..spec.model import Method
+from ..spec.truths import TrueValues
 from .files import RefusedError, StorageError, clear_leftovers, make_folder, read_plain, write_whole
 from .lock import locked
 from .manifest import SCHEMA_VERSION, read_manifest, write_manifest
@@ -38,6 +43,9 @@ from .parquet import (
 from .parts import Part, missing_ranges, named_range, part_name, tally
 from .shard_lock import SHARDS, refuse_shards
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
     "Part",
     "RefusedError",
@@ -51,13 +59,15 @@ __all__ = [
 
 
 Keep = Literal["replicates", "summary"]
+#: Files of which the manifest has a checksum.
+FILES = ("study.toml", "conditions.parquet", "summary.parquet", "solve.json")
 #: The folder of parts, by what a study keeps.
 FOLDERS: Mapping[Keep, str] = {"replicates": "replicates", "summary": "sums"}
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCondition:
-    """A row of conditions.parquet. spec: the resolved condition, flat, in the study file's words; truth: by estimand.
+    """A row of conditions.parquet. spec: the resolved condition, flat, in the study file's words; truths: by estimand and method.
 
     replications: how many were asked for when the condition was last active. stated: effects in standard units, by term as text
     ("d = 0.3 by total variance") and by term and unit as a number ("x.d"). stopped: why it has no more replications, where a rule
@@ -69,11 +79,20 @@ class StoredCondition:
     active: bool
     factors: Mapping[str, Any]
     spec: Mapping[str, Any]
-    truth: Mapping[str, float]
+    truths: TrueValues = field(default_factory=lambda: TrueValues({}))
     replications: int = 0
     stated: Mapping[str, str | float] = field(default_factory=dict)
     stopped: str = ""
     stop_key: str = ""
+
+    @property
+    def truth(self) -> dict[str, float]:
+        """The true values that methods share, by estimand, where they are known."""
+        return {name: value for name, value in self.truths.shared.items() if not math.isnan(value)}
+
+    def estimands(self, methods: Sequence[Method]) -> dict[str, Estimand]:
+        """What each name stands for that a study with these methods has measures of."""
+        return study_estimands(parse_formula(str(self.spec["truth.formula"])), methods)
 
 
 class Store:
@@ -198,8 +217,11 @@ class Store:
         path = self.folder / "conditions.parquet"
         try:
             data = read_plain(path)
-            table, factors = read_table(data), json.loads(footer(data).get("factors", "[]"))
-            return [self._condition(row, factors) for row in table.to_pylist()]
+            if self.is_as_written(path.name, data):
+                table, told = read_table(data), footer(data)
+                factors, own = (json.loads(told.get(key, "[]")) for key in ("factors", "own_truths"))
+                return [self._condition(row, factors, own) for row in table.to_pylist()]
+            reason = "it was altered since it was written"
         except FileNotFoundError:
             if not len(self.parts):
                 return []
@@ -210,22 +232,42 @@ class Store:
             f"{path} is damaged ({reason}); restore it, or make it anew from the parts: nestlab run {self.folder} --repair"
         )
 
-    def _condition(self, row: Mapping[str, Any], factors: Sequence[str]) -> StoredCondition:
-        truth, stated = (
-            {k.removeprefix(head): v for k, v in row.items() if k.startswith(head) and v is not None}
+    def _condition(
+        self, row: Mapping[str, Any], factors: Sequence[str], own: Sequence[tuple[str, str, str]]
+    ) -> StoredCondition:
+        """own: (column, method, estimand) of true values that are a method's own."""
+        owned = {column for column, _, _ in own}
+        shared, stated = (
+            {k.removeprefix(head): v for k, v in row.items() if k.startswith(head) and k not in owned}
             for head in ("true.", "stated.")
         )
+        told = json.loads(row.get("own_truths") or "{}")
+        truths = TrueValues(
+            {name: math.nan if value is None else value for name, value in shared.items()},
+            {
+                method: {e: math.nan if row[c] is None else row[c] for c, m, e in own if m == method}
+                for method in dict.fromkeys(m for _, m, _ in own)
+            },
+            told.get("meanings", {}),
+            told.get("unknown", {}),
+        )
+        stated = {name: value for name, value in stated.items() if value is not None}
         kept = {name: row[name] for name in factors if row[name] is not None}
         asked = row.get("replications") or int(self.manifest.get("replications", 0))  # older tables have no such column
         return StoredCondition(
-            row["condition"], row["data_key"], row["active"], kept, json.loads(row["spec"]), truth, asked, stated,
+            row["condition"], row["data_key"], row["active"], kept, json.loads(row["spec"]), truths, asked, stated,
             stopped=row.get("stopped") or "", stop_key=row.get("stop_key") or "",
         )  # fmt: skip
 
     def write_conditions(self, conditions: Sequence[StoredCondition], derived: Mapping[int, Mapping[str, Any]]) -> None:
         """Rewrite conditions.parquet; numbers are given once and never change."""
+        self.write_file("conditions.parquet", self.conditions_bytes(conditions, derived))
+
+    @staticmethod
+    def conditions_bytes(conditions: Sequence[StoredCondition], derived: Mapping[int, Mapping[str, Any]]) -> bytes:
+        """conditions.parquet. derived: further columns, by condition."""
         factors = list(dict.fromkeys(name for c in conditions for name in c.factors))
-        estimands = list(dict.fromkeys(name for c in conditions for name in c.truth))
+        estimands = list(dict.fromkeys(name for c in conditions for name in c.truths.shared))
         columns: dict[str, list[Any]] = {
             "condition": [c.number for c in conditions],
             "active": [c.active for c in conditions],
@@ -237,13 +279,22 @@ class Store:
         for name in factors:
             columns[name] = one_type([c.factors.get(name) for c in conditions])
         for name in estimands:
-            columns[f"true.{name}"] = [finite(c.truth.get(name)) for c in conditions]
+            columns[f"true.{name}"] = [finite(c.truths.shared.get(name)) for c in conditions]
+        own = _own_columns(conditions, columns)
+        for column, method, name in own:
+            columns[column] = [finite(c.truths.of(method).get(name)) for c in conditions]
         for name in dict.fromkeys(name for c in conditions for name in c.stated):
             columns[f"stated.{name}"] = [c.stated.get(name) for c in conditions]
         for name in dict.fromkeys(key for row in derived.values() for key in row):
             columns[name] = [derived.get(c.number, {}).get(name) for c in conditions]
+        notes = {"factors": json.dumps(factors)}
+        if own:
+            columns["own_truths"] = [
+                json.dumps({"meanings": c.truths.meanings, "unknown": c.truths.unknown}) for c in conditions
+            ]
+            notes["own_truths"] = json.dumps(own)
         columns["spec"] = [json.dumps(c.spec, sort_keys=True) for c in conditions]
-        write_whole(self.folder / "conditions.parquet", table_bytes(columns, {"factors": json.dumps(factors)}))
+        return table_bytes(columns, notes)
 
     # -- parts -----------------------------------------------------------------------------------------------------------
 
@@ -278,6 +329,8 @@ class Store:
         """
         table = self._read_table(condition, result_key, replications)
         if table is None:
+            import pandas as pd  # takes longer to import than most commands need
+
             return pd.DataFrame()
         frame: pd.DataFrame = table.to_pandas()
         return frame[frame["replicate"] < replications]
@@ -350,26 +403,35 @@ class Store:
         files = (self.folder / name for name in ("study.toml", "conditions.parquet"))
         return hashlib.sha256(b"\0".join(read_plain(f) if f.exists() else b"" for f in files)).hexdigest()
 
-    def write_summary(self, frame: pd.DataFrame) -> Path:
-        path = self.folder / "summary.parquet"
-        write_whole(path, frame_bytes(frame, {"nestlab.state": self.state()}))
-        return path
+    def write_summary(self, frame: pd.DataFrame) -> None:
+        self.write_file("summary.parquet", frame_bytes(frame, {"nestlab.state": self.state()}))
 
     def has_summary(self) -> bool:
-        """Whether there is a summary of the study and the conditions as they are stored now."""
-        try:
-            of = footer(read_plain(self.folder / "summary.parquet")).get("nestlab.state")
-        except (FileNotFoundError, *BROKEN):
-            return False
-        if of is None:  # of an older version: right if the run that wrote it came to its end
-            runs = self.manifest.get("runs") or [{}]
-            return runs[-1].get("ended") is not None
-        return of == self.state()
+        """Whether there is a summary of the study and the conditions as they are stored now, with its checksum.
 
-    def read_summary(self) -> pd.DataFrame:
+        False where an older version wrote it, or a run was killed before its checksum was written: it is measured anew then.
+        RefusedError where it was altered.
+        """
         path = self.folder / "summary.parquet"
         try:
-            frame: pd.DataFrame = read_table(read_plain(path)).to_pandas(use_threads=False)
+            data = read_plain(path)
+            of = footer(data).get("nestlab.state")
+        except (FileNotFoundError, *BROKEN):
+            return False
+        if path.name not in self.checksums or (of is not None and of != self.state()):
+            return False
+        if not self.is_as_written(path.name, data):
+            raise RefusedError(_altered_summary(path))
+        return True
+
+    def read_summary(self) -> pd.DataFrame:
+        """summary.parquet. RefusedError where it is missing, damaged or altered."""
+        path = self.folder / "summary.parquet"
+        try:
+            data = read_plain(path)
+            if not self.is_as_written(path.name, data):
+                raise RefusedError(_altered_summary(path))
+            frame: pd.DataFrame = read_table(data).to_pandas(use_threads=False)
         except FileNotFoundError:
             raise RefusedError(f"{path} does not exist; finish the run first: nestlab run") from None
         except BROKEN as error:
@@ -379,16 +441,69 @@ class Store:
         return frame
 
     def write_study(self, text: str) -> None:
-        write_whole(self.folder / "study.toml", text.encode())
+        self.write_file("study.toml", text.encode())
+
+    @property
+    def checksums(self) -> Mapping[str, str]:
+        """What the manifest says of the files besides the parts: SHA-256 by name."""
+        found = self.manifest.get("files")
+        return {name: found[name] for name in FILES if name in found} if isinstance(found, Mapping) else {}
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a file of the folder whose checksum the manifest has; `write_manifest` writes the new one.
+
+        An old checksum is taken out of the manifest before: whoever is killed in between leaves none, never a wrong one.
+        """
+        found = hashlib.sha256(data).hexdigest()
+        if self.checksums.get(name, found) != found:
+            self.forget_file(name)
+            self.write_manifest()
+        write_whole(self.folder / name, data)
+        self.manifest["files"] = {**self.checksums, name: found}
+
+    def forget_file(self, name: str) -> None:
+        """Take the checksum of a file out of the manifest, so that it is not relied on."""
+        self.manifest["files"] = {known: value for known, value in self.checksums.items() if known != name}
+
+    def is_as_written(self, name: str, data: bytes) -> bool:
+        """Whether a file is what the manifest says; True where it has no checksum of it.
+
+        The manifest is read again before that is denied: the file may have been written since.
+        """
+        known, found = self.checksums.get(name), hashlib.sha256(data).hexdigest()
+        if known in (None, found):
+            return True
+        now = read_manifest(self.folder)[0].get("files", {})
+        return not isinstance(now, Mapping) or now.get(name) != known
+
+    def is_sealed(self, name: str) -> bool:
+        """Whether the manifest has a checksum of a file, and it is the file's."""
+        path = self.folder / name
+        return name in self.checksums and path.exists() and self.is_as_written(name, read_plain(path))
 
     def write_manifest(self, **entries: Any) -> None:
         """Write manifest.json with the parts as they stand; `entries` replace what it says under those names."""
         self.manifest = write_manifest(self.folder, {**self.manifest, **entries}, self.parts)
 
 
+def _own_columns(conditions: Sequence[StoredCondition], taken: Collection[str]) -> list[tuple[str, str, str]]:
+    """(column, method, estimand) of the true values that are methods' own."""
+    found: dict[tuple[str, str], str] = {}
+    for method, name in dict.fromkeys((m, e) for c in conditions for m, own in c.truths.own.items() for e in own):
+        column = f"true.{name}/{method}"
+        while column in taken or column in found.values():
+            column += "'"
+        found[method, name] = column
+    return [(column, method, name) for (method, name), column in found.items()]
+
+
 def finite(value: float | None) -> float | None:
     """The value, or None in place of nan and infinities."""
     return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _altered_summary(path: Path) -> str:
+    return f"{path} was altered since it was written; let nestlab make it anew from the parts: nestlab run {path.parent} --repair"
 
 
 def _sha256_of(path: Path) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,47 +15,54 @@ from numpy.typing import NDArray
 from ..fit.status import InferenceStatus, Status
 from ..measure.assurance import Drawn
 from ..measure.performance import Estimates, MethodResults, Row, as_table, measure
-from ..spec.formula import find_term
+from ..spec.estimand import ICC, RESIDUAL, Estimand
+from ..spec.estimands import method_estimands
 from ..spec.identity import result_key
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Contrast, Method
+from ..spec.truths import TrueValues
 from .early import failed_share, read_used
 from .sums import measure_stored, no_replicates
 
 if TYPE_CHECKING:
     from .store import Store, StoredCondition
 
-__all__ = ["Known", "Summaries", "derive", "derive_truths", "method_estimands", "method_results"]
+__all__ = ["Known", "Summaries", "derive", "derive_truths", "method_results"]
 
 Array = NDArray[Any]
 #: The measures of a condition, by its data key and its replications.
 Known = dict[tuple[str, int], list[Row]]
 #: Replications of a condition above which conditions are read one at a time.
 LARGE = 200_000
-_KINDS = {"var", "sd", "cov", "cor"}
 
 
-def derive(columns: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
-    """The columns of derived estimands (sd, cor, icc) among `names`, from those of the variances and covariances.
+def derive(columns: Mapping[str, Array], estimands: Iterable[Estimand]) -> dict[str, Array]:
+    """The columns of the derived estimands (sd, cor, icc), from those of the variances and covariances.
 
     A correlation is undefined (nan) where a variance is 0; so is an icc where both variances are.
     """
     added: dict[str, Array] = {}
-    _derive_intervals(columns, names, added)
+    estimands = tuple(estimands)
     with np.errstate(invalid="ignore", divide="ignore"):
-        for name in names:
-            kind, *rest = name.split(":", 1)
-            if kind == "sd" and f"estimate.var:{rest[0]}" in columns:
-                added[f"estimate.{name}"] = np.sqrt(columns[f"estimate.var:{rest[0]}"])
-            elif kind == "cor":
-                added |= _correlation(columns, name)
-            elif name == "icc":
-                added |= _icc(columns)
+        for each in estimands:
+            if each.kind == "sd":
+                added |= _deviation_intervals(columns, each)
+        for each in estimands:
+            if each.kind == "sd" and (variance := f"estimate.{each.of('var').name}") in columns:
+                added[f"estimate.{each.name}"] = np.sqrt(columns[variance])
+            elif each.kind == "cor":
+                added |= _correlation(columns, each)
+            elif each.kind == "icc":
+                added |= _icc(columns, estimands)
     return added
 
 
 def derive_truths(
-    columns: Mapping[str, Array], truth: Mapping[str, float | None], *, own: Collection[str] | None = None
+    columns: Mapping[str, Array],
+    truth: Mapping[str, float],
+    estimands: Mapping[str, Estimand],
+    *,
+    own: Collection[str] | None = None,
 ) -> dict[str, Array]:
     """The true values of derived estimands that differ between replicates: `true.<estimand>`, from those that are stored.
 
@@ -68,88 +75,56 @@ def derive_truths(
     full = {
         f"estimate.{name}": columns[f"true.{name}"]
         if f"true.{name}" in stored
-        else np.full(len(columns["replicate"]), np.nan if value is None else value)
+        else np.full(len(columns["replicate"]), value)
         for name, value in truth.items()
-        if name.startswith(("var:", "cov:"))
+        if name in estimands and estimands[name].kind in ("var", "cov")
     }
-    found = {name.replace("estimate.", "true.", 1): values for name, values in derive(full, list(truth)).items()}
+    found = {name.replace("estimate.", "true.", 1): values for name, values in derive(full, estimands.values()).items()}
     if own is not None:
         return {name: values for name, values in found.items() if name.removeprefix("true.") in own}
     return {name: values for name, values in found.items() if len(np.unique(values[np.isfinite(values)])) > 1}
 
 
-def _derive_intervals(columns: Mapping[str, Array], names: Sequence[str], added: dict[str, Array]) -> None:
-    """Limits and standard errors of sds from those of their variances; where the variance is 0 the error is undefined."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for name in names:
-            variance = f"var:{name.removeprefix('sd:')}"
-            if not name.startswith("sd:") or f"estimate.{variance}" not in columns:
-                continue
-            for end in ("lower", "upper"):
-                if f"{end}.{variance}" in columns:
-                    added[f"{end}.{name}"] = np.sqrt(columns[f"{end}.{variance}"])
-            if f"se.{variance}" in columns:
-                sd = np.sqrt(columns[f"estimate.{variance}"])
-                added[f"se.{name}"] = np.where(sd > 0, columns[f"se.{variance}"] / (2 * sd), np.nan)
+def _deviation_intervals(columns: Mapping[str, Array], deviation: Estimand) -> dict[str, Array]:
+    """Limits and standard error of an sd from those of its variance; where the variance is 0 the error is undefined."""
+    name, variance, added = deviation.name, deviation.of("var").name, dict[str, Array]()
+    if f"estimate.{variance}" not in columns:
+        return added
+    for end in ("lower", "upper"):
+        if f"{end}.{variance}" in columns:
+            added[f"{end}.{name}"] = np.sqrt(columns[f"{end}.{variance}"])
+    if f"se.{variance}" in columns:
+        sd = np.sqrt(columns[f"estimate.{variance}"])
+        added[f"se.{name}"] = np.where(sd > 0, columns[f"se.{variance}"] / (2 * sd), np.nan)
+    return added
 
 
-def _correlation(columns: Mapping[str, Array], name: str) -> dict[str, Array]:
-    covariance = "estimate.cov:" + name.removeprefix("cor:")
+def _correlation(columns: Mapping[str, Array], correlation: Estimand) -> dict[str, Array]:
+    covariance = f"estimate.{correlation.of('cov').name}"
     if covariance not in columns:
         return {}
-    a, b = _pair(columns, name.removeprefix("cor:"))
-    product = np.sqrt(columns[a]) * np.sqrt(columns[b])
+    a, b = (columns[f"estimate.{variance.name}"] for variance in correlation.variances())
+    product = np.sqrt(a) * np.sqrt(b)
     value = np.where(product > 0, columns[covariance] / product, np.nan)
-    return {f"estimate.{name}": np.clip(value, -1.0, 1.0)}
+    return {f"estimate.{correlation.name}": np.clip(value, -1.0, 1.0)}
 
 
-def _pair(columns: Mapping[str, Array], name: str) -> tuple[str, str]:
-    """The variances of the two columns of "cluster:Intercept:x"; a column may itself hold a colon."""
-    group, _, rest = name.partition(":")
-    parts = rest.split(":")
-    for cut in range(1, len(parts)):
-        a, b = (f"estimate.var:{group}:{':'.join(p)}" for p in (parts[:cut], parts[cut:]))
-        if a in columns and b in columns:
-            return a, b
-    raise KeyError(f"no variances for {name}")
-
-
-def _icc(columns: Mapping[str, Array]) -> dict[str, Array]:
-    intercepts = [c for c in columns if c.startswith("estimate.var:") and c.endswith(":Intercept")]
-    if not intercepts:
+def _icc(columns: Mapping[str, Array], estimands: Sequence[Estimand]) -> dict[str, Array]:
+    intercepts = (f"estimate.{each.name}" for each in estimands if each.kind == "var" and each.columns == (INTERCEPT,))
+    found = next((name for name in intercepts if name in columns), None)
+    if found is None:
         return {}
-    between, within = columns[intercepts[0]], columns["estimate.var:residual"]
-    return {"estimate.icc": between / (between + within)}
-
-
-def method_estimands(method: Method, names: Sequence[str]) -> list[str]:
-    """Those of a study's estimands that a method estimates.
-
-    >>> from ..spec.formula import parse_formula
-    >>> m = Method("m", parse_formula("y ~ x + (1 | g)"))
-    >>> method_estimands(m, ["Intercept", "x", "z", "var:g:Intercept", "var:g:x", "cov:g:Intercept:x", "var:residual", "icc"])
-    ['Intercept', 'x', 'var:g:Intercept', 'var:residual', 'icc']
-    """
-    formula = method.formula
-    unscaled = method.estimator in ("function", "cluster-means", "gls")
-    known = set() if unscaled else {"var:residual", "sd:residual"}
-    for term in formula.random:
-        known |= {f"{kind}:{term.group}:{column}" for kind in ("var", "sd") for column in term.columns}
-        known |= {
-            f"{kind}:{term.group}:{a}:{b}"
-            for kind in ("cov", "cor")
-            for a in term.columns
-            for b in term.columns
-            if a != b
-        }
-    if INTERCEPT in formula.random_columns:
-        known.add("icc")
-    known |= {contrast.name for contrast in method.contrasts if not contrast.joint}
-    return [n for n in names if n in known or (n.split(":")[0] not in _KINDS and find_term(formula.fixed, n))]
+    between, within = columns[found], columns[f"estimate.{RESIDUAL.name}"]
+    return {f"estimate.{ICC.name}": between / (between + within)}
 
 
 def method_results(
-    columns: Mapping[str, Array], method: Method, names: Sequence[str], *, own: Collection[str] = ()
+    columns: Mapping[str, Array],
+    method: Method,
+    estimands: Mapping[str, Estimand],
+    truths: TrueValues,
+    *,
+    own: Collection[str] = (),
 ) -> list[MethodResults]:
     """One method's columns of one condition, derived ones included, as the measures take them: one table a rule of inference.
 
@@ -164,11 +139,11 @@ def method_results(
     results = []
     for label, suffix in zip(method.labels, method.suffixes, strict=True):
         found = {
-            name: _estimates(columns, name, suffix, method, contrasts.get(name), own=name in own)
-            for name in method_estimands(method, names)
+            name: _estimates(columns, estimands[name], suffix, method, contrasts.get(name), own=name in own)
+            for name in method_estimands(method, estimands)
         }
         if method.tests_ratio:
-            tested = tested_estimand(method)
+            tested = tested_estimand(method).name
             p = columns[f"p.{tested}"]
             found[tested] = replace(found[tested], p=p) if tested in found else Estimates(p=p)
         found |= {name: Estimates(p=columns[f"p.{name}{suffix}"]) for name, c in contrasts.items() if c.joint}
@@ -179,6 +154,7 @@ def method_results(
                 name=label, replicate=columns["replicate"], converged=converged, singular=columns["singular"], failed=failed,
                 estimands=found, alpha=method.alpha, inference_failed=columns[f"inference{suffix}"] >= InferenceStatus.no_df,
                 drawn=drawn, selected=columns["selected"] if method.select is not None else None,
+                truth=truths.own.get(method.name, {}), meanings=truths.meanings.get(method.name, {}),
             )
         )  # fmt: skip
     return results
@@ -198,10 +174,17 @@ def _given(found: Mapping[str, Estimates], converged: Array) -> dict[str, Estima
 
 
 def _estimates(
-    columns: Mapping[str, Array], name: str, suffix: str, method: Method, contrast: Contrast | None, *, own: bool
+    columns: Mapping[str, Array],
+    estimand: Estimand,
+    suffix: str,
+    method: Method,
+    contrast: Contrast | None,
+    *,
+    own: bool,
 ) -> Estimates:
     """Columns of other methods are empty here, so what there is to read is the method's to say."""
-    estimate, fixed = columns[f"estimate.{name}"], find_term(method.formula.fixed, name) is not None
+    name, fixed = estimand.name, estimand.kind == "fixed"
+    estimate = columns[f"estimate.{name}"]
     se = df = lower = upper = None
     truth = columns.get(f"true.{name}")
     if truth is not None and not own and not np.isfinite(truth).any():  # other conditions draw it
@@ -215,18 +198,19 @@ def _estimates(
             estimate=estimate, se=se, df=df, null=contrast.null, alternative=contrast.alternative,
             equivalence=contrast.equivalence, truth=truth,
         )  # fmt: skip
-    if _has_limits(method, name, fixed=fixed):
+    if _has_limits(method, estimand):
         lower, upper = columns[f"lower.{name}"], columns[f"upper.{name}"]
     return Estimates(estimate=estimate, se=se, df=df, lower=lower, upper=upper, truth=truth)
 
 
-def _has_limits(method: Method, name: str, *, fixed: bool) -> bool:
+def _has_limits(method: Method, estimand: Estimand) -> bool:
     """Whether a method stores interval ends of an estimand, or of what it is derived from."""
-    if fixed:
+    if estimand.kind == "fixed":
         return method.intervals != "t"
     kinds = {"cov": ("wald", "bootstrap"), "icc": ("bootstrap",)}
-    kind = name.split(":")[0]
-    return method.variance_intervals in kinds.get(kind, ("wald", "wald-log", "profile", "profile-reml", "bootstrap"))
+    return method.variance_intervals in kinds.get(
+        estimand.kind, ("wald", "wald-log", "profile", "profile-reml", "bootstrap")
+    )
 
 
 class Summaries:
@@ -260,25 +244,28 @@ class Summaries:
                 self._known[key] = self._measure(row)
             return self._known[key]
 
-    def results(self, row: StoredCondition) -> list[MethodResults]:
-        """What is stored of one condition, as the measures take it. StudyError where sums are stored."""
+    def results(self, row: StoredCondition, labels: Collection[str] | None = None) -> list[MethodResults]:
+        """What is stored of one condition, as the measures take it; of the methods that have one of these labels, or of all.
+
+        StudyError where sums are stored.
+        """
         if self._store.keeps == "summary":
             raise no_replicates(self._store.folder, "replicates")
-        names = list(row.truth)
+        estimands = row.estimands(self._methods)
         results = []
         for method in self._methods:
-            columns = read_used(self._store, row, method)
-            if columns:
-                columns |= derive_truths(columns, row.truth)
-                results.extend(method_results(columns | derive(columns, names), method, names))
+            wanted = labels is None or not set(labels).isdisjoint(method.labels)
+            if wanted and (columns := read_used(self._store, row, method)):
+                columns |= derive_truths(columns, row.truths.of(method.name), estimands)
+                columns |= derive(columns, estimands.values())
+                results.extend(method_results(columns, method, estimands, row.truths))
         return results
 
     def _measure(self, row: StoredCondition) -> list[Row]:
         if self._store.keeps == "summary":
             return measure_stored(self._store, row, self._methods, self._mcse)
         results = self.results(row)
-        truth: Mapping[str, float] = {k: v for k, v in row.truth.items() if v is not None}
-        return measure(results, truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]
+        return measure(results, row.truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]
 
     def table(self) -> pd.DataFrame:
         """The measures of every active condition, with one column a factor."""

@@ -178,8 +178,8 @@ def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method]
                 found = sums if found is None else merge([found, sums])
         if found is not None:
             total |= found.total()
-    truth = {name: value for name, value in row.truth.items() if value is not None}
-    return measure_sums(total, truth, mcse=mcse) if total else []  # type: ignore[arg-type]
+    own = {label: row.truths.own.get(method.name, {}) for method in methods for label in method.labels}
+    return measure_sums(total, row.truth, mcse=mcse, own=own) if total else []  # type: ignore[arg-type]
 
 
 def write_sums(

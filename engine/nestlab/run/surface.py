@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
-from scipy.special import ndtri
 
 from ..measure.crossing import BANDWIDTH, Tried, cross, link_of, to_link
 from ..spec.cost import Cost
@@ -44,7 +43,7 @@ def _scores(count: int) -> Array:
     """(count, 3): normal scores of Halton's sequence (1960, Numer Math 2:84), so that limits do not hang on chance."""
     from scipy.stats.qmc import Halton
 
-    return np.asarray(ndtri(Halton(3, scramble=False).random(count + 1)[1:]))
+    return np.asarray(scipy.special.ndtri(Halton(3, scramble=False).random(count + 1)[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,7 @@ class SurfaceSearch:
                 prior = [(theta[2] - 1.96) / 0.3, (theta[0] - start[0]) / 6, (theta[1] - start[1]) / 6]
                 return np.append(own, prior)
 
-            found = least_squares(residuals, start, x_scale="jac", max_nfev=200)
+            found = scipy.optimize.least_squares(residuals, start, x_scale="jac", max_nfev=200)
             away = np.abs(self._link(found.x, J, m) - level) / (2 * BANDWIDTH[self.goal.kind])
             least = np.sort(away)[: min(5, len(away))][-1]
             near = np.clip(1 - (away / max(1.0, 1.5 * float(least))) ** 3, 0.0, None) ** 3

@@ -1,7 +1,9 @@
 """Recompute a random sample of stored blocks and compare: whether the numbers in a folder are what the study gives.
 
 Bit for bit where the same versions ran on the same kind of processor, else to 1e-8 of each column's size. A checksum tells that a
-file was damaged; this tells that it holds something else than it should.
+file was damaged; this tells that it holds something else than it should. What is not a sample is compared as a whole
+(`consistency`): the study with what is stored, every part with the manifest and with what was asked for, and the tables, the
+summary among them, with those that follow from the parts.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
 from .block import Columns, compile_condition
+from .consistency import check_parts, check_study, check_tables, missing_lines
 from .folder import no_results, stored_study
 from .manifest import machine, software
 from .own_code import make_importable, with_code
@@ -56,7 +59,8 @@ class Verified:
     """What was compared: blocks, of how many, replicates (by all methods), values, and whether bit for bit.
 
     elsewhere: in what the runs differ from here and now. differs: the values that do, the first of each block and column.
-    compared: parts of sums that were.
+    compared: parts of sums that were. problems: a line about each thing that is wrong besides; missing: about replicates that
+    were asked for and are not stored.
     """
 
     seed: int
@@ -68,41 +72,55 @@ class Verified:
     different: int = 0
     differs: list[Differs] = field(default_factory=list)
     compared: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     @property
     def exact(self) -> bool:
         return not self.elsewhere
+
+    @property
+    def wrong(self) -> bool:
+        """Whether anything that is stored is not what it should be."""
+        return bool(self.different or self.problems)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was asked for is stored, and something of it was compared."""
+        return not self.missing and self.values > 0
 
 
 def verify(
     folder: Path, *, blocks: int, seed: int, code: Sequence[str] | None = None,
     tell: Callable[[int, int], None] = lambda done, of: None,
 ) -> Verified:  # fmt: skip
-    """Recompute `blocks` stored blocks, drawn by `seed`, and compare them with what is stored.
+    """Recompute `blocks` stored blocks, drawn by `seed`, and compare them with what is stored; and check all else that is.
 
-    code: consent to run the functions that methods name, see `run_study`. tell: called after each block. Raises RefusedError for
-    a part that is damaged, and where the folder holds no results.
+    code: consent to run the functions that methods name, see `run_study`. tell: called after each block. Raises RefusedError
+    where the folder holds no results, and where the manifest or the conditions can't be read.
     """
     store = Store(folder)
     if not store.exists:
         raise no_results(folder)
     study = with_code(stored_study(folder, store.manifest), code)
     make_importable(code or ())
-    store.forget_missing()
-    store.adopt_unlisted()
     conditions = {data_key(condition): condition for condition in study.conditions()}
-    rows = [row for row in store.read_conditions() if row.active and row.data_key in conditions]
-    methods = study.methods()
+    stored, methods = store.read_conditions(), study.methods()
+    problems = [*check_study(store, study, stored), *check_parts(store, stored, methods)]
+    rows = [row for row in stored if row.active and row.data_key in conditions]
     counts = np.array([_blocks(store, row, conditions[row.data_key], methods) for row in rows], dtype=np.int64)
     ends = np.cumsum(counts)
     population = int(ends[-1]) if len(ends) else 0
-    found = Verified(seed, population, _elsewhere(store.manifest))
+    found = Verified(seed, population, _elsewhere(store.manifest), problems=problems)
+    found.missing += missing_lines(store, stored, methods)
     chosen = np.random.default_rng(seed).choice(population, size=min(blocks, population), replace=False)
     for position in np.sort(chosen):
         which = int(np.searchsorted(ends, position, side="right"))
         block = int(position - (ends[which] - counts[which]))
         _compare_block(found, store, rows[which], conditions[rows[which].data_key], methods, block)
         tell(found.blocks, len(chosen))
+    if not problems and not found.missing:
+        found.problems += check_tables(store, study, stored)
     return found
 
 
@@ -168,6 +186,10 @@ def _compare_sums(
                 continue
             found.compared.add(part.file)
             found.replicates += last - first
+            if found.exact and (part.statuses, part.inference) != (made.counts["statuses"], made.counts["inference"]):
+                found.problems.append(
+                    f"{part.file} counts other statuses than its replicates have, recomputed {made.counts}"
+                )
             kept = read_sums(store, part, sums_key(keys, methods))
             for name in made.table:
                 _compare_numbers(found, part, name, kept, made.table)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import joblib
 
@@ -28,33 +28,9 @@ from .plan import Job, Pace, Task, cut
 from .reduce import Reduced, Reduction
 from .store import Store
 from .sums import sums_key, write_sums
+from .telling import Meter, Progress
 
-__all__ = ["Progress", "Quiet", "Work"]
-
-
-class Progress(Protocol):
-    """What a run tells while it goes on. `advance`, `skip` (fits that need not be made) and `finished` (a condition, by its
-    number) are called from worker threads; `expect` says that there are more fits than `start` said."""
-
-    def start(self, fits: int, conditions: int) -> None: ...
-    def expect(self, fits: int) -> None: ...
-    def advance(self, fits: int) -> None: ...
-    def skip(self, fits: int) -> None: ...
-    def finished(self, condition: int) -> None: ...
-    def stage(self, text: str) -> None: ...
-    def stop(self) -> None: ...
-
-
-class Quiet:
-    """No progress at all."""
-
-    def start(self, fits: int, conditions: int) -> None: ...
-    def expect(self, fits: int) -> None: ...
-    def advance(self, fits: int) -> None: ...
-    def skip(self, fits: int) -> None: ...
-    def finished(self, condition: int) -> None: ...
-    def stage(self, text: str) -> None: ...
-    def stop(self) -> None: ...
+__all__ = ["Work"]
 
 
 class _Busy:
@@ -94,36 +70,6 @@ class _Left:
         with self._guard:
             self._fits[task.job.number] -= task.fits
             return self._fits[task.job.number] == 0
-
-
-class Meter:
-    """What was made so far, and how fast: fits, clusters fitted (work) and seconds, by the kind of method.
-
-    The first task of a kind waited for the compilation: the clock starts when it is done, and it counts for nothing but `made`.
-    """
-
-    def __init__(self) -> None:
-        self.made = 0
-        self._guard = threading.Lock()
-        self._started: dict[str, float] = {}
-        self._pace: dict[str, dict[str, float]] = {}
-
-    def add(self, task: Task) -> None:
-        kind, now = "rows" if task.by_rows else "compiled", time.monotonic()
-        with self._guard:
-            self.made += task.fits
-            if kind not in self._started:
-                self._started[kind] = now
-                return
-            pace = self._pace.setdefault(kind, {"fits": 0, "work": 0, "seconds": 0.0})
-            pace["fits"] += task.fits
-            pace["work"] += task.work
-            pace["seconds"] = round(now - self._started[kind], 3)
-
-    def pace(self) -> dict[str, dict[str, float]]:
-        """For the manifest."""
-        with self._guard:
-            return {kind: dict(values) for kind, values in self._pace.items()}
 
 
 class _Ends:

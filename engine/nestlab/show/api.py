@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..run.block import compile_condition
 from ..run.cluster import Cluster
 from ..run.results import StoredResults
 from ..run.runner import RunReport, run_study
 from ..run.shard import Shard
 from ..run.shards import run_shard
-from ..run.workers import Progress
+from ..run.telling import Progress
 from ..spec.model import Condition, Method
 from ..spec.problems import StudyError, nearest, show
 from ..spec.reading import read_toml
@@ -283,6 +282,8 @@ class Study:
             raise IndexError(f"condition = {condition}: the study has conditions 0 to {len(self.conditions) - 1}")
         if replicate < 0:
             raise IndexError(f"replicate = {replicate}: must be 0 or more")
+        from ..run.block import compile_condition  # brings the compiler
+
         return compile_condition(self.conditions[condition], self.methods).frame(replicate, truth=truth)
 
 

@@ -60,8 +60,7 @@ def _exit_codes(*, interrupted: str = _KEPT) -> Iterator[None]:
     from ..run.cluster import ClusterError
     from ..run.files import RefusedError, StorageError
     from ..spec.formula import FormulaError
-    from ..spec.matrices import DataError
-    from ..spec.problems import StudyError
+    from ..spec.problems import DataError, StudyError
 
     try:
         yield
@@ -259,12 +258,16 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
 ) -> None:
-    """Recompute some of the stored blocks and say what differs."""
+    """Recompute some of the stored blocks, check all else, and say what is wrong.
+
+    Exit code 3 where anything stored is not what the study gives, 4 where something is missing or nothing was compared.
+    """
     with _exit_codes(interrupted=""):
         from .verify_command import verify_command
 
-        if not verify_command(results, blocks=blocks, seed=seed, as_json=as_json, allow_code=allow_code):
-            raise typer.Exit(REFUSED)
+        found = verify_command(results, blocks=blocks, seed=seed, as_json=as_json, allow_code=allow_code)
+        if found.wrong or not found.whole:
+            raise typer.Exit(REFUSED if found.wrong else INCOMPLETE)
 
 
 @app.command()
@@ -436,11 +439,13 @@ def new(
 def plot(
     results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
     kind: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="power, coverage, bias, measure, nested-loop, lollipop, zip, heatmap, estimate-se, convergence or methods."
+            help="solve, power, coverage, bias, measure, nested-loop, lollipop, zip, heatmap, estimate-se, convergence or "
+            "methods [default: solve of a search's folder, else power].",
+            show_default=False,
         ),
-    ] = "power",
+    ] = None,
     x: Annotated[str | None, typer.Option(help="Factor along the axis, or method.", show_default=False)] = None,
     color: Annotated[str | None, typer.Option(help="Factor of the colours.", show_default=False)] = None,
     facet: Annotated[str | None, typer.Option(help="Factor of the panels.", show_default=False)] = None,

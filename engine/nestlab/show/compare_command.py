@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..measure.paired import COLUMNS, COMPARED
+from ..spec.estimand import Estimand
 from ..spec.problems import StudyError, show
 from .api import Results
-from .drawn import VARIANCE_LIKE
+from .own_truths import apart_lines
 from .summary import LONGEST_WORD, decimals_of, plain, typer_note, value_with_mcse, words
 
 __all__ = ["compare_command", "difference_cells"]
@@ -42,12 +43,14 @@ def compare_command(
     wanted = asked or (None if form else SHOWN)
     frame = results.compare(reference, wanted, estimands or None, method=methods or None)
     missing = results.missing()
+    apart = apart_lines(frame.attrs["apart"], frame.attrs["reference"])
     if frame.empty:
         if not missing:
             raise StudyError(
                 [
                     f"reference = {show(frame.attrs['reference'])}: has nothing of what was asked for in common with another "
-                    "method; name another reference, estimand or measure"
+                    "method; name another reference, estimand or measure",
+                    *apart,
                 ]
             )
         typer_note(f"nothing that can be compared is stored yet: {missing:,} fits are missing")
@@ -57,9 +60,10 @@ def compare_command(
     elif form == "json":
         print(json.dumps({"reference": frame.attrs["reference"], "differences": _records(frame)}, indent=1))
     else:
-        shown = frame if estimands else frame[frame["estimand"].isin([_last_tested(frame), ""])]
+        shown = frame if estimands else frame[frame["estimand"].isin([_last_tested(frame, results.estimands), ""])]
+        choices = _choices(results, bool(asked), bool(estimands))  # before anything is printed: it may be refused
         _print(shown)
-        Console().print(_choices(results, bool(asked), bool(estimands)))
+        Console().print(Text("\n".join([*apart, choices])))
     if missing:
         typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
     return missing == 0
@@ -71,10 +75,10 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): None if pd.isna(value) else value for key, value in row.items()} for row in plain_rows]
 
 
-def _last_tested(frame: pd.DataFrame) -> str:
+def _last_tested(frame: pd.DataFrame, known: Mapping[str, Estimand]) -> str:
     """The last effect that both test and have intervals of, or the last effect, or the last estimand."""
     names = [str(e) for e in frame["estimand"].unique() if e]
-    effects = [e for e in names if not (e == "icc" or e.startswith(VARIANCE_LIKE))]
+    effects = [e for e in names if known[e].effect]
     tested, covered = (set(frame.loc[frame["measure"] == m, "estimand"]) for m in ("power", "cover"))
     both = [e for e in effects if e in tested & covered]
     return (both or effects or names or [""])[-1]
@@ -134,7 +138,7 @@ def _table(rows: pd.DataFrame, factors: Sequence[str], *, methods: bool) -> tupl
     return table, needed
 
 
-def _choices(results: Results, measured: bool, named: bool) -> Text:
+def _choices(results: Results, measured: bool, named: bool) -> str:
     """What else there is, by the options that show it."""
     summary = results.summary()
     there = set(summary["measure"])
@@ -143,4 +147,4 @@ def _choices(results: Results, measured: bool, named: bool) -> Text:
         lines.append(f"measures: {', '.join(m for m in COMPARED if m in there)}; choose by --measure")
     if not named:
         lines.append(f"estimands: {', '.join(e for e in summary['estimand'].unique() if e)}; choose by --estimand")
-    return Text("\n".join(lines))
+    return "\n".join(lines)

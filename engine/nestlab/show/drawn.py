@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..run.store import StoredCondition
-from ..spec.estimands import find_estimand
-from ..spec.model import Contrast
+from ..spec.estimand import Estimand
+from ..spec.formula import find_term
+from ..spec.model import Method
 
-__all__ = ["VARIANCE_LIKE", "drawn_by", "priors_of"]
-
-#: How the names of variances, and of what derives from them, begin.
-VARIANCE_LIKE = ("var:", "sd:", "cov:", "cor:", "icc")
+__all__ = ["drawn_by", "priors_of"]
 
 
 def priors_of(stored: StoredCondition) -> dict[str, str]:
@@ -18,28 +18,30 @@ def priors_of(stored: StoredCondition) -> dict[str, str]:
     return {axis: value for axis, value in drawn.items() if isinstance(value, str)}
 
 
-def drawn_by(stored: StoredCondition, estimand: str, contrast: Contrast | None) -> list[str]:
-    """The priors behind an estimand's true value in a condition, as text: "normal(0.5, 0.2)"; none where it is fixed.
-
-    contrast: the one of that name, if it is one.
-    """
+def drawn_by(stored: StoredCondition, estimand: str, methods: Sequence[Method]) -> list[str]:
+    """The priors behind an estimand's true value in a condition, as text: "normal(0.5, 0.2)"; none where it is fixed."""
+    known = stored.estimands(methods)
+    contrast = next((c for method in methods for c in method.contrasts if c.name == estimand), None)
+    each = known.get(estimand)
+    if each is None:
+        return []
+    parts = [known.get(part, each) for part in each.columns] if each.kind == "test" else [each]
     texts = []
     for axis, text in priors_of(stored).items():
         term = axis.removeprefix("truth.fixed.") if axis.startswith("truth.fixed.") else None
         if contrast is not None:
-            hit = find_estimand(contrast.terms, term) is not None if term else contrast.standardise is not None
+            hit = find_term(contrast.terms, term) is not None if term else contrast.standardise is not None
         else:
-            parts = estimand.split(", ")
-            hit = find_estimand(parts, term) is not None if term else any(_moves(axis, part) for part in parts)
+            hit = any(part.kind == "fixed" and part.means(term) if term else _moves(axis, part) for part in parts)
         if hit:
             texts.append(text)
     return texts
 
 
-def _moves(axis: str, estimand: str) -> bool:
+def _moves(axis: str, estimand: Estimand) -> bool:
     """Whether an axis of the covariances can change an estimand; rather too often than too seldom."""
-    if estimand in ("var:residual", "sd:residual"):
+    if estimand.residual:
         return axis.startswith("truth.residual")
-    if estimand.startswith("cor:"):  # held when a variance varies
+    if estimand.kind == "cor":  # held when a variance varies
         return "correlation" in axis
-    return estimand.startswith(VARIANCE_LIKE)
+    return not estimand.effect

@@ -12,8 +12,8 @@ from ..fit.read import read_frame
 from ..fit.single import Fit, fit
 from ..spec.factors import expand
 from ..spec.formula import find_term, parse_formula
-from ..spec.matrices import DataError
 from ..spec.model import Formula, Predictor
+from ..spec.problems import DataError
 from .pilot_columns import PilotColumn, take_over
 
 __all__ = ["Estimate", "Pilot", "read_pilot"]

@@ -18,6 +18,7 @@ from ..spec.problems import StudyError, show
 from .study_text import check_text, refuse_existing, write_new
 
 if TYPE_CHECKING:
+    from ..spec.study import StudyFile
     from .from_fit import Pilot
     from .pilot_predictors import Plan
     from .questions import Question
@@ -65,8 +66,11 @@ def new_command(file: Path | None, options: NewOptions, from_fit: tuple[Path, st
 def _from_answers(file: Path | None, options: NewOptions) -> None:
     stem = _as_name(file.stem) if file else "study"
 
-    def made(answers: Mapping[str, Any]) -> tuple[Path, str]:
-        """The file and its text, with defaults for what is not answered. StudyError if it can't be run, or is there already."""
+    def made(answers: Mapping[str, Any]) -> tuple[Path, str, StudyFile]:
+        """The file, its text and its study, with defaults for what is not answered.
+
+        StudyError if it can't be run, or is there already.
+        """
         from .first_study import first_study_text
 
         whole = _completed(answers, stem)
@@ -74,15 +78,15 @@ def _from_answers(file: Path | None, options: NewOptions) -> None:
         if file or "name" in answers:
             refuse_existing(path, force=options.force)
         text = first_study_text(whole, file=_shown(path), seed=options.seed, replications=options.replications)
-        check_text(text)
-        return path, text
+        return path, text, check_text(text)
 
     answers = _from_flags(options.flags)
     made(answers)
     asking = not options.yes and sys.stdin.isatty() and sys.stdout.isatty()
     answers = _asked(answers, stem, made) if asking else _completed(answers, stem)
-    path, text = made(answers)
+    path, text, study = made(answers)
     write_new(path, text)
+    _say_outcome(study, answers["predictor"])
     typer.echo(f"written to {path}; edit it, or go on:")
     measure = "power" if answers["question"] == "power" else "bias"
     _next(path, answers["name"], answers["predictor"], measure=measure, solve=options.solve and measure == "power")
@@ -191,10 +195,11 @@ def _from_fit(file: Path | None, options: NewOptions, data: Path, formula: str) 
             pilot = read_pilot(data, formula)
             plan, found = choose_plan(pilot, made, max(sizes, default=0))
         text = made(pilot, plan, uncertain=options.uncertain, clusters=answers.get("clusters", ()), cluster_size=sizes)
-        check_text(text)
+        study = check_text(text)
     except StudyError as error:
         raise StudyError([f"the study of this fit: {line}" for line in error.problems]) from None
     write_new(path, text)
+    _say_outcome(study, _of_interest(pilot))
     _say_pilot(path, pilot, plan, found)
     _next(path, name, _of_interest(pilot), measure="power", solve=options.solve)
 
@@ -241,6 +246,13 @@ def _as_name(stem: str) -> str:
 
 def _shown(path: Path) -> str:
     return " ".join(shlex.quote(str(path)).split())
+
+
+def _say_outcome(study: StudyFile, estimand: str) -> None:
+    """What the numbers that were written mean for the outcome."""
+    from .outcome import outcome_lines
+
+    typer.echo("\n".join(outcome_lines(study.conditions(), estimand)))
 
 
 def _next(path: Path, name: str, estimand: str, *, measure: str, solve: bool) -> None:

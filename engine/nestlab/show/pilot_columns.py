@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..spec.base import RESERVED
-from ..spec.columns import DataError, Source, factor, plain
+from ..spec.columns import Source, factor, plain
+from ..spec.estimand import RESERVED
 from ..spec.formula import formula_text, parse_formula
 from ..spec.matrices import complete_rows, model_matrices, read_sources, shield_calls
 from ..spec.model import INTERCEPT, Formula, RandomTerm, source_of, term_variables
+from ..spec.problems import DataError
 
 __all__ = ["PilotColumn", "TakenOver", "take_over"]
 

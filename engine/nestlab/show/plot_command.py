@@ -8,6 +8,7 @@ from typing import Any
 
 from ..run.files import make_folder
 from ..spec.problems import StudyError
+from .answer import ANSWER
 from .api import Results
 from .plots import draw, save
 from .plots.choose import pick
@@ -17,8 +18,13 @@ from .plots.kinds import KINDS
 __all__ = ["plot_command"]
 
 
-def plot_command(folder: Path, kind: str, *, out: Path | None, **asked: Any) -> int:
-    """Draw one picture and write it; the number of fits that are missing from it."""
+def plot_command(folder: Path, kind: str | None, *, out: Path | None, **asked: Any) -> int:
+    """Draw one picture and write it; the number of fits that are missing from it.
+
+    kind: None: the search of a folder that `nestlab solve` wrote, unless something else is asked for; power of others.
+    """
+    plain = all(value in (None, "all") for value in asked.values())
+    kind = kind or ("solve" if plain and (folder / ANSWER).is_file() else "power")
     pick("kind", kind, KINDS, what="the kinds are")
     if out is not None and out.suffix.lower() not in ENDINGS:
         raise StudyError([f'out = "{out}": the name must end in {", ".join(ENDINGS)}; choose one of them'])

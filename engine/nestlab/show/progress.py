@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TaskID as _TaskID
+
+from ..simulate.compiling import watched
 
 __all__ = ["BarProgress", "LineProgress", "compiling_said", "duration", "plural", "progress_for"]
 
@@ -30,19 +31,15 @@ def progress_for(console: Console) -> BarProgress | LineProgress:
 @contextmanager
 def compiling_said() -> Iterator[None]:
     """Say once, on standard error, that kernels are compiled, if within the block any are (and not found on disk)."""
-    from numba.core import event
+    said = False
 
-    class Said(event.Listener):
-        said = False
+    def say() -> None:
+        nonlocal said
+        if not said:
+            said = True
+            print(COMPILING, file=sys.stderr, flush=True)
 
-        def on_start(self, event: Any) -> None:
-            if not self.said:
-                self.said = True
-                print(COMPILING, file=sys.stderr, flush=True)
-
-        def on_end(self, event: Any) -> None: ...
-
-    with event.install_listener("numba:compile", Said()):
+    with watched(say):
         yield
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..spec import values
-from ..spec.base import RESERVED
+from ..spec.estimand import RESERVED
 from ..spec.problems import nearest
 
 __all__ = ["QUESTIONS", "Question"]

@@ -13,29 +13,28 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..run.files import write_whole
-from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target, Trial
-from ..run.solve import Solution, Solved, solve
+from ..run.folder import solved_facts
+from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target
+from ..run.solve import Solved, solve
 from ..run.store import Store
-from ..spec.axes import SHORT_NAMES, SIZE_KINDS, setting
+from ..spec.axes import OUTCOME, SHORT_NAMES, SIZE_KINDS, setting
 from ..spec.cost import parse_cost
-from ..spec.estimands import estimands, find_estimand
+from ..spec.estimand import find_estimand
+from ..spec.estimands import study_estimands
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Condition, Method
 from ..spec.problems import StudyError, nearest
 from ..spec.study import StudyFile
 from ..spec.tables import ArmSizesTable, SizesTable
+from .answer import ANSWER, as_json, sentence
+from .outcome import outcome_lines
 from .progress import compiling_said
 from .summary import value_with_mcse
 
-__all__ = ["Options", "as_json", "question_of", "sentence", "solve_command", "solve_study"]
+__all__ = ["Options", "question_of", "solve_command", "solve_study"]
 
 _MEASURES = {
     "power": "power", "joint_power": "joint power", "width": "width", "coverage": "cover", "bias": "bias", "relbias": "relbias",
-}  # fmt: skip
-_WORDS = {
-    "power": "power", "joint power": "joint power", "width": "width of the interval", "cover": "coverage", "bias": "|bias|",
-    "relbias": "|relative bias|, in percent,",
 }  # fmt: skip
 
 
@@ -65,7 +64,7 @@ def solve_command(
     json_wanted: bool,
     allow_code: bool = False,
 ) -> None:
-    """Search, write solve.svg and solve.json beside the designs, and print the answer."""
+    """Search, write solve.json beside the designs, and print the answer; nothing is drawn."""
     study = StudyFile.from_toml(path, seed=seed)
     code = [str(path.resolve().parent), str(Path.cwd())] if allow_code else None
     console = Console(stderr=True)
@@ -94,7 +93,7 @@ def solve_study(
     tell: Any = None,
     code: Sequence[str] | None = None,
 ) -> Solved:
-    """Search as the options ask, and leave solve.svg, solve.json and the manifest's "solve" in the folder.
+    """Search as the options ask, and leave solve.json and the manifest's "solve" in the folder.
 
     code: consent to run the functions that methods name, see `run_study`.
     """
@@ -102,21 +101,12 @@ def solve_study(
     question = question_of(study, options)
     folder = out if out is not None else Path("results") / f"{study.name}-over-{'-'.join(map(_slug, question.over))}"
     solved = solve(study, question, folder, jobs=jobs, tell=tell or (lambda text: None), code=code)
-    from .plots.files import save
-    from .plots.solution import draw_solution
-
-    figure = draw_solution(solved, title=_title(solved), measure=_WORDS[question.target.measure].strip(","))
-    for ending in ("svg", "png"):
-        save(figure, folder / f"solve.{ending}")
     made = as_json(solved)
-    write_whole(folder / "solve.json", f"{json.dumps(made, indent=1)}\n".encode())
-    sentences = " ".join(sentence(question, solution) for solution in solved.solutions)
     store = Store(folder)
     with store.locked():
-        kept = {key: made[key] for key in ("target", "estimand", "method", "over") if key in made}
-        answer = made.get("solution", [s["solution"] for s in made.get("solutions", [])])
+        store.write_file(ANSWER, f"{json.dumps(made, indent=1)}\n".encode())
         store.write_manifest(
-            solve={**kept, "solution": answer, "interval": made.get("interval"), "sentence": sentences, "figure": "solve.svg"},
+            solve=solved_facts(made),
             replications_reason="chosen design by design until the interval of the answer was narrow enough",
         )  # fmt: skip
     return solved
@@ -200,18 +190,17 @@ def _target(condition: Condition, methods: Sequence[Method], options: Options) -
 def _estimands(
     condition: Condition, methods: Sequence[Method], method: Method, options: Options, measure: str
 ) -> tuple[str, ...]:
-    contrasts = tuple(dict.fromkeys(c for m in methods for c in m.contrasts))
-    known = list(estimands(condition, tuple(m.formula for m in methods), contrasts))
+    known = study_estimands(condition.truth.formula, methods)
     tested = [*(t for t in method.formula.fixed if t != INTERCEPT), *(c.name for c in method.contrasts)]
     if method.tests_ratio and measure == "power":
-        tested = [tested_estimand(method)]
+        tested = [tested_estimand(method).name]
     if not options.estimand:
         if not tested or (len(tested) > 1 and measure != "joint power"):
             raise StudyError([f"--estimand: is missing; add one of {', '.join(tested or known)}"])
         return tuple(tested)
     found = []
     for name in options.estimand:
-        own = find_estimand([*known, *(c.name for c in contrasts), *tested], name)
+        own = find_estimand(known, name)
         if own is None:
             _refuse("--estimand", name, f"the study has {', '.join(known)}; {nearest(name, known)}")
         if own not in found:
@@ -293,6 +282,8 @@ def _no_one_size(condition: Condition) -> str:
 def _effect_axis(condition: Condition, term: str) -> str:
     """The axis of a fixed effect, in the unit in which the file gives it."""
     stated = condition.stated.get(term)
+    if stated and stated.kind == "r2" and stated.by == "outcome":
+        return f"{OUTCOME}.r2_{'within' if stated.level == 1 else 'between'}"
     return f"truth.fixed.{term}" + (f".{stated.kind}" if stated else "")
 
 
@@ -306,140 +297,15 @@ def _between(pair: tuple[float, float]) -> tuple[float, float]:
 # -- the answer ------------------------------------------------------------------------------------------------------------
 
 
-def sentence(question: Question, solution: Solution) -> str:
-    """The answer for people."""
-    target = question.target
-    of = " and ".join(target.estimands)
-    what = f"{_WORDS[target.measure]} of {of}"
-    where = f"With {_factors(solution)}: " if solution.factors else ""
-    goal = f"{'at least' if target.side == 'above' else 'at most'} {target.value:g}"
-    if question.maximise:
-        text = f"{where}the best design within {question.budget:,.0f} is {_design(solution)}"
-    elif not solution.reached:
-        text = f"{where}{what} of {goal} is not reached{_range(question)}; the best is {_design(solution)}"
-        if solution.cost is not None and solution.cost > question.budget:
-            text = f"{where}{what} of {goal} costs more than {question.budget:,.0f}: {_design(solution)}"
-    elif solution.smallest:
-        text = f"{where}{what} of {goal} needs {_design(solution)}"
-    else:
-        text = f"{where}{what} stays {goal} up to {_design(solution)}"
-    if solution.cost is not None:
-        text += f", at a cost of {solution.cost:,.6g}{_interval(solution, 'cost')}"
-    if solution.trial is not None:
-        value = value_with_mcse(solution.trial.value, solution.trial.mcse)
-        text += f"; there it is {value}, n = {solution.trial.n:,}"
-        if solution.trial.missing:
-            text += f" ({solution.trial.missing:,} replicates without a result)"
-    if not solution.sure:
-        text += (
-            "; the interval is wider than was asked for (--max-replications)"
-            if solution.reached
-            else "; more replications may change this"
-        )
-    return text[:1].upper() + text[1:] + "."
-
-
-def _factors(solution: Solution) -> str:
-    return ", ".join(f"{name} = {_level(value)}" for name, value in solution.factors.items())
-
-
-def _level(value: Any) -> str:
-    """A level of an axis as the study file has it; a prior as "normal(mean 0.5, sd 0.1)"."""
-    if isinstance(value, Mapping):
-        numbers = ", ".join(f"{key} {number:g}" for key, number in value.items() if key != "distribution")
-        return f"{value['distribution']}({numbers})"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _range(question: Question) -> str:
-    pair = question.between[0] if len(question.over) == 1 else None
-    return f" between {pair[0]:g} and {pair[1]:g} {question.over[0].replace('_', ' ')}" if pair else ""
-
-
-def _design(solution: Solution) -> str:
-    words = []
-    for name, value in solution.values.items():
-        text = {"clusters": f"{value:,} clusters", "cluster_size": f"cluster size {value:,}"}.get(
-            name, f"{name} = {value:g}"
-        )
-        words.append(text + _interval(solution, name))
-    return " with ".join(words)
-
-
-def _interval(solution: Solution, name: str) -> str:
-    if name not in solution.intervals:
-        return ""
-    low, high = solution.intervals[name]
-    return f" (95 % interval {low:,.6g} to {high:,.6g})"
-
-
-def _title(solved: Solved) -> str:
-    target = solved.question.target
-    text = f"{_WORDS[target.measure].strip(',')} of {' and '.join(target.estimands)}, {target.method}"
-    return text[:1].upper() + text[1:]
-
-
-def as_json(solved: Solved) -> dict[str, Any]:
-    """What `nestlab solve --json` prints: solution (a number, an object for two axes, null if there is none), interval, target,
-    tried; with points of other axes, one such object each under "solutions".
-    """
-    question = solved.question
-    target = question.target
-    head = {
-        "target": {target.measure.replace(" ", "_"): target.value}, "estimand": _one(target.estimands), "method": target.method,
-        "over": _one(question.over),
-    }  # fmt: skip
-    answers = [_answer(question, solution) for solution in solved.solutions]
-    tail = {"folder": str(solved.folder), "replications": solved.replications}
-    if len(answers) == 1 and not solved.solutions[0].factors:
-        return head | answers[0] | tail
-    found = [{"factors": dict(s.factors), **a} for s, a in zip(solved.solutions, answers, strict=True)]
-    return head | {"solutions": found} | tail
-
-
-def _one(values: Sequence[str]) -> str | list[str]:
-    return values[0] if len(values) == 1 else list(values)
-
-
-def _answer(question: Question, solution: Solution) -> dict[str, Any]:
-    single = len(solution.values) == 1
-    design: Any = next(iter(solution.values.values())) if single else dict(solution.values)
-    intervals = {name: [_end(name, v) for v in ends] for name, ends in solution.intervals.items()}
-    found: dict[str, Any] = {
-        "solution": design if solution.reached else None,
-        "interval": None if not solution.reached else next(iter(intervals.values())) if single else intervals,
-        "reached": solution.reached,
-        "sure": solution.sure,
-        "best": design,
-    }
-    if solution.cost is not None:
-        found["cost"] = solution.cost
-    found["at_best"] = None if solution.trial is None else _trial(solution.trial)
-    found["sentence"] = sentence(question, solution)
-    found["tried"] = [_trial(trial) for trial in solution.tried]
-    return found
-
-
-def _trial(trial: Trial) -> dict[str, Any]:
-    numbers = {"value": _finite(trial.value), "mcse": _finite(trial.mcse), "n": trial.n, "missing": trial.missing}
-    return {**trial.values, **numbers, "condition": trial.condition}
-
-
-def _end(name: str, value: float) -> float | int | None:
-    """An end of an interval, a whole number where the axis has those."""
-    finite = _finite(value)
-    return int(finite) if finite is not None and name in ("clusters", "cluster_size") else finite
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
 def _print(solved: Solved) -> None:
     console = Console()
     question = solved.question
     for solution in solved.solutions:
         console.print(sentence(question, solution), highlight=False, soft_wrap=True)
+        for estimand in question.target.estimands:
+            lines = outcome_lines([solution.condition], estimand, solved.contrasts) if solution.condition else []
+            for line in lines:
+                console.print(line, highlight=False, soft_wrap=True, markup=False)
     if len(solved.solutions) == 1:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
         for header in (*solved.solutions[0].values, f"{question.target.measure} (MCSE)", "n"):
@@ -451,5 +317,5 @@ def _print(solved: Solved) -> None:
     designs = sum(len(solution.tried) for solution in solved.solutions)
     console.print(
         f"{designs} designs, {solved.replications:,} replications in {solved.seconds:.1f} s; written to {solved.folder}: "
-        "solve.svg, solve.png, solve.json, summary.parquet, replicates/", highlight=False, soft_wrap=True,
+        f"{ANSWER}, summary.parquet, replicates/", highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -19,6 +19,8 @@ from ..run.failures import Said
 from ..run.observed import observed_line
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, show
+from .outcome import outcome_lines
+from .own_truths import truth_lines
 
 __all__ = [
     "decimals_of",
@@ -80,11 +82,11 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     has them all.
     """
     summary = results.summary()
-    factors = [c for c in results.conditions().columns if not c.startswith("true.") and c != "condition"]
+    factors = results.factors
     whole = summary[summary["subset"] == "all"]
     tested, covered = (set(whole.loc[whole["measure"] == m, "estimand"]) for m in ("power", "cover"))
-    variances = ("var:", "cov:")
-    effects = [e for e in whole["estimand"].unique() if e in tested & covered and not e.startswith(variances)]
+    known = results.estimands
+    effects = [e for e in whole["estimand"].unique() if e in tested & covered and known[e].effect]
     users = whole[whole["measure"] == "power"].groupby("estimand")["method"].nunique()
     effects = [e for e in effects if users[e] == users[effects].max()]
     focus = (effects or sorted(tested) or [""])[-1]
@@ -111,12 +113,14 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     failed = whole[whole["measure"] == "inference_failed"]
     if (failed["value"] > 0).any():
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
+    notes += [Text(line) for line in truth_lines(results)]
     notes.append(Text(results.path_line))
     if line := observed_line(results.observed()):
         notes.append(Text(line))
     if note := _over_priors(results):
         notes.insert(0, Text(note))
-    notes[:0] = [Text(line) for line in _stated(results)]
+    lines = outcome_lines(results.study.conditions(), focus, results.contrasts)
+    notes[:0] = [Text(line) for line in [*_stated(results), *lines]]
     notes += [Text(line) for line in results.stopping_lines()]
     notes += [Text(line) for line in flag_lines(summary)]
     if results.unavailable:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from ..spec.model import Distribution, Predictor
+from ..spec.model import Distribution, Errors, Predictor
 from ..spec.problems import StudyError
 from .lookup import REACH, look_up, step
 from .quantiles import QUANTILES
@@ -30,6 +30,7 @@ __all__ = [
     "Transform",
     "attainable",
     "contrast_matrix",
+    "latent_ar1",
     "latent_correlation",
     "latent_icc",
     "predictor_transform",
@@ -199,6 +200,12 @@ def latent_correlation(a: Transform, b: Transform, r: float, key: str = "correla
     if r in (low, high):
         return -1.0 if r == low else 1.0
     return float(optimize.brentq(lambda rho: _correlation(a, b, rho) - r, -1.0, 1.0, xtol=1e-13, rtol=1e-13))
+
+
+def latent_ar1(errors: Errors) -> float:
+    """The correlation of neighbouring rows' normal scores that gives their errors the correlation `ar1`."""
+    drawn = transform(errors.distribution)
+    return latent_correlation(drawn, drawn, errors.ar1, "truth.errors.ar1") if errors.ar1 else 0.0
 
 
 def latent_icc(predictor: Predictor) -> float:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec.far import constant_of
 from ..spec.uncertain import DrawnTruth
 from .compiled import compiled
-from .layout import Array, Design
+from .layout import Array, Design, pair
 
-__all__ = ["Draw", "Gram", "added_by_offsets", "respond", "response"]
+__all__ = ["Draw", "Gram", "Shift", "added_by_offsets", "respond", "response"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +52,61 @@ class Gram:
     weights: Array
 
 
-def respond(draw: Draw, design: Design, omitted: dict[str, float], multipliers: list[tuple[str, ...]]) -> Gram:
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A model in coordinates without the constants of predictors far from 0 (`spec.far`): where the formula's fixed effects are b
+    and its random effects u, these are F^-1 b and R^-1 u; fixed (p, p): F, random (q, q): R. true (p): the values of b that
+    `respond` leaves out.
+
+    extra: level-1 columns of the study that the model needs besides as they are; they follow the others of D.
+    """
+
+    fixed: Array
+    random: Array
+    true: Array
+    extra: tuple[int, ...]
+
+
+def respond(
+    draw: Draw,
+    design: Design,
+    omitted: dict[str, float],
+    multipliers: list[tuple[str, ...]],
+    shift: Shift | None = None,
+) -> Gram:
     """The Gram of y less the true contribution of the terms that the analysis contains.
 
     Estimates are equivariant, so the true values of those terms are added to the estimates instead: a mean of 1e6 with unit
     variance would lose its digits in y'y. omitted: true values of the fixed effects that the analysis leaves out. multipliers:
     the level-2 predictors of each product that the analysis needs; () is the constant 1. What is never added is the condition's
-    truth: where a replicate has its own, the difference is part of y.
+    truth: where a replicate has its own, the difference is part of y. shift: of predictors far from 0; without it, columns and
+    multipliers are those of the study.
     """
     columns, w = _coefficients(draw, design, omitted)
+    if design.moved:
+        columns, moved = design.moved_weights(columns, np.swapaxes(w, 0, 1))
+        w = np.ascontiguousarray(np.swapaxes(moved, 0, 1))
     dy, yy = response(draw.dd, draw.de, draw.ee, columns, w)
     weights = np.ones((len(multipliers), design.clusters, draw.z.shape[2] if any(multipliers) else 1))
     for k, outer in enumerate(multipliers):
-        weights[k] = _multiplier(draw, design, outer)
-    return Gram(draw.dd, dy, yy, weights)
+        weights[k] = _multiplier(draw, design, outer, moved=shift is not None)
+    if not design.moved or (shift is not None and not shift.extra):
+        return Gram(draw.dd, dy, yy, weights)
+    d = len(design.columns)
+    T = design.as_stated if shift is None else np.hstack([np.eye(d), design.as_stated[:, list(shift.extra)]])
+    return Gram(_products_of(draw.dd, T), np.asarray(np.einsum("ia,jir->jar", T, dy)), yy, weights)
+
+
+def _products_of(dd: Array, T: Array) -> Array:
+    """(J, pairs, R or 1): T'D'D T by pairs, T (d, columns)."""
+    used = [np.flatnonzero(column).tolist() for column in T.T]
+    found = np.zeros((len(dd), len(used) * (len(used) + 1) // 2, dd.shape[2]))
+    for b, right in enumerate(used):
+        for a in range(b + 1):
+            for i in used[a]:
+                for k in right:
+                    found[:, pair(a, b)] += T[i, a] * T[k, b] * dd[:, pair(i, k)]
+    return found
 
 
 def response(dd: Array, de: Array, ee: Array, columns: Sequence[int], w: Array) -> tuple[Array, Array]:
@@ -114,11 +156,13 @@ def added_by_offsets(draw: Draw, design: Design) -> Array:
     return added
 
 
-def _multiplier(draw: Draw, design: Design, outer: tuple[str, ...]) -> Array:
-    """(J, R or 1): the product of level-2 predictors that multiplies a level-1 column."""
+def _multiplier(draw: Draw, design: Design, outer: tuple[str, ...], *, moved: bool = False) -> Array:
+    """(J, R or 1): the product of level-2 predictors that multiplies a level-1 column; moved: less their constants."""
     value = np.ones((design.clusters, 1))
     for name in outer:
-        value = value * draw.z[design.between.index(name)]
+        constant = constant_of(name, design.moved) if moved else 0.0
+        z = draw.z[design.between.index(name)]
+        value = value * (z - constant if constant else z)
     return value
 
 

@@ -11,16 +11,24 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec.allocation import allotted
+from ..spec.balanced import (
+    allocated,
+    alternating,
+    has_odd_rows,
+    kinds_of_clusters,
+    odd_rows,
+    takes_turns,
+)
+from ..spec.far import far_constants
 from ..spec.identity import layout_key
 from ..spec.model import Condition, Predictor, source_of, term_variables
 from .deviates import standard_normal
 from .distributions import contrast_matrix, predictor_transform, score_correlations
+from .sizes import fixed_sizes
 from .streams import fixed_generator
 
 __all__ = [
     "PLACED",
-    "balanced",
     "between_values",
     "coded",
     "known_columns",
@@ -58,7 +66,8 @@ def known_products(condition: Condition) -> list[str]:
 
 
 def known_columns(condition: Condition, sizes: Integers, clusters: Integers | None = None) -> Array:
-    """(N, known): the known level-1 columns of clusters of any sizes (>= 0), in turn: Intercept, predictors, products.
+    """(N, known): the known level-1 columns of clusters of any sizes (>= 0), in turn: Intercept, predictors, products; less the
+    constants of those far from 0, see `spec.far`.
 
     clusters: which of the layout's clusters each is, 0, 1, ... by default; the same one may come again. Predictors that are drawn
     once have values for the condition's own sizes only.
@@ -66,15 +75,21 @@ def known_columns(condition: Condition, sizes: Integers, clusters: Integers | No
     which = np.arange(len(sizes)) if clusters is None else clusters
     values: dict[str, Array] = {}
     earlier: list[Integers] = []
+    more = _odd_rows(condition)
     for predictor in known_predictors(condition):
         if predictor.distribution == "balanced":
-            earlier.append(balanced(sizes, earlier, predictor.shares))
+            earlier.append(alternating(sizes, earlier, predictor.shares))
+            if takes_turns(predictor):
+                earlier[-1] = earlier[-1] ^ np.repeat(more[predictor.name][which] * (sizes % 2), sizes)
             columns = coded(predictor, earlier[-1].astype(float))
         elif predictor.distribution in PLACED:
             columns = coded(predictor, _placed(predictor, sizes, which))
         else:
             columns = _drawn_once(condition, predictor, sizes)
         values |= zip(predictor.columns, columns, strict=True)
+    for name, constant in far_constants(condition).items():
+        if name in values:
+            values[name] = values[name] - constant
     for product in known_products(condition):
         values[product] = np.prod([values[v] for v in term_variables(product)], axis=0)
     return np.stack([np.ones(int(sizes.sum())), *values.values()], axis=1)
@@ -86,7 +101,7 @@ def patterns(condition: Condition) -> Integers:
     Predictors that are drawn once make every cluster its own.
     """
     J = condition.layout.clusters
-    parts: list[Integers] = [np.zeros(J, dtype=np.int64)]
+    parts: list[Integers] = [np.zeros(J, dtype=np.int64), *_odd_rows(condition).values()]
     for predictor in known_predictors(condition):
         if predictor.distribution == "schedule":
             parts.append(np.arange(J) % len(predictor.sequences))
@@ -106,9 +121,10 @@ def between_values(condition: Condition) -> Array:
     level2 = [p for p in condition.predictors if p.level == 2]
     for predictor in sorted(level2, key=lambda p: bool(p.blocks)):  # strata before what is allocated within them
         if predictor.blocks:
-            found[predictor.name] = coded(predictor, _blocked(predictor, strata(predictor, found, J)).astype(float))
+            numbers = allocated(predictor, list(strata(predictor, found, J)), J)
+            found[predictor.name] = coded(predictor, numbers.astype(float))
         elif predictor.distribution == "balanced":
-            earlier.append(balanced(one, earlier, predictor.shares))
+            earlier.append(alternating(one, earlier, predictor.shares))
             found[predictor.name] = coded(predictor, earlier[-1].astype(float))
         elif predictor.distribution == "arms":
             found[predictor.name] = coded(predictor, _arms(predictor, np.arange(J)).astype(float))
@@ -132,26 +148,18 @@ def strata(predictor: Predictor, columns: Mapping[str, Array], J: int) -> Array:
     return np.asarray(np.arange(J) // predictor.blocks, dtype=float)[None]
 
 
-def _blocked(predictor: Predictor, blocks: Array) -> Integers:
-    """(J): the categories, handed out block by block; where the blocks are drawn, those that are handed out to all of them."""
-    values = np.empty(blocks.shape[1], dtype=np.int64)
-    values[np.lexsort(blocks[::-1])] = allotted(predictor.shares or (0.5, 0.5), len(values))
-    return values
-
-
-def balanced(sizes: Integers, earlier: list[Integers], shares: Sequence[float] = ()) -> Integers:
-    """0, 1, ... by their shares (0/1 alternating) within each group of `sizes` units, crossed with the balanced ones before it.
-
-    Units are taken in the order of a Gray code of the earlier ones. So three of them on four units are half of a 2^3 design, with
-    separate main effects; in plain order the third would equal the second.
-    """
-    group = np.repeat(np.arange(len(sizes)), sizes)
-    keys = [np.bitwise_xor.reduce(earlier[:k], axis=0) for k in range(1, len(earlier) + 1)]
-    order = np.lexsort((*reversed(keys), group))  # sorted by its last key first; ties keep their order
-    values = np.empty(len(group), dtype=np.int64)
-    turns = allotted(shares or (0.5, 0.5), int(sizes.max(initial=0)))
-    values[order] = turns[np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)]
-    return values
+def _odd_rows(condition: Condition) -> dict[str, Integers]:
+    """Of each level-1 predictor in halves (J): the value that has a row more in clusters of an odd number of rows."""
+    layout, halves = condition.layout, [p.name for p in condition.predictors if takes_turns(p)]
+    if not has_odd_rows(condition.predictors, layout):
+        return {name: np.zeros(layout.clusters, dtype=np.int64) for name in halves}
+    odd = np.ones(layout.clusters, dtype=bool) if layout.redrawn else fixed_sizes(condition) % 2 == 1
+    kinds = kinds_of_clusters(condition.predictors, layout.clusters)
+    found: dict[str, Integers] = {}
+    for name in halves:
+        found[name] = odd_rows(odd, kinds)
+        kinds.append(found[name].astype(float))
+    return found
 
 
 def _placed(predictor: Predictor, sizes: Integers, which: Integers) -> Array:

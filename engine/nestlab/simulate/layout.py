@@ -9,13 +9,14 @@ Sums over rows are NumPy's own, never BLAS: its last digits depend on its number
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec.far import constant_of, expanded, far_constants
 from ..spec.model import INTERCEPT, Condition, Formula, Predictor, source_of, term_variables
 from .known import between_values, known_columns, known_predictors, known_products, lower_factor
 from .sizes import fixed_sizes
@@ -44,6 +45,9 @@ class Design:
     others those of `between_predictors`; between_fixed (m, J): nan where they are drawn or means. allocated: level-2 columns that
     are known but change places, all together, in each replicate. random (q): the level-1 column of each of the truth's random
     effects; random_factor (q, q): lower factor of their covariance.
+
+    moved: what is taken off predictors far from 0, by name (`spec.far`). The level-1 columns, `known_rows` and `drawn_mean` are
+    less these constants, and products are of such columns; level-2 columns are as they are.
     """
 
     condition: Condition
@@ -63,6 +67,7 @@ class Design:
     means: tuple[int, ...]
     random: tuple[int, ...]
     random_factor: Array
+    moved: Mapping[str, float]
 
     @property
     def clusters(self) -> int:
@@ -116,6 +121,33 @@ class Design:
         """(J): sums over each cluster's rows of `values` (N)."""
         return cluster_sums(values, self.sizes)
 
+    @cached_property
+    def constants(self) -> Array:
+        """(d): what was taken off each level-1 column that is no product."""
+        return np.array([0.0 if len(term_variables(c)) > 1 else constant_of(c, self.moved) for c in self.columns])
+
+    @cached_property
+    def as_stated(self) -> Array:
+        """(d, d): the level-1 columns of the study are D times this, D less the constants."""
+        place = {tuple(sorted(term_variables(name))): i for i, name in enumerate(self.columns)}
+        made = np.zeros((len(self.columns), len(self.columns)))
+        for k, name in enumerate(self.columns):
+            for variables, value in expanded(name, self.moved).items():
+                made[place[variables], k] = value
+        return made
+
+    def stated(self, D: Array) -> Array:
+        """(N, d): the level-1 columns of the study, from rows (N, d) less the constants."""
+        return np.einsum("ni,ik->nk", D, self.as_stated) if self.moved else D
+
+    def moved_weights(self, columns: list[int], weights: Array) -> tuple[list[int], Array]:
+        """Columns of D and weights (columns, ...) that give what these weights give of the columns of the study."""
+        if not self.moved:
+            return columns, weights
+        part = self.as_stated[:, columns]
+        used = np.flatnonzero(part.any(axis=1)).tolist()
+        return used, np.asarray(np.einsum("ik,k...->i...", part[used], weights))
+
     def split(self, term: str) -> tuple[int, tuple[str, ...]]:
         """A term's level-1 column and the level-2 predictors that multiply it."""
         return _split(term, self.columns, self.between)
@@ -152,13 +184,14 @@ def compile_design(condition: Condition, formulas: Sequence[Formula] = ()) -> De
     random = [_split(column, columns, names) for column in condition.truth.formula.random_columns]
     assert not any(outer for _, outer in random), "spec refuses random slopes of level-2 predictors"
     each = [p for p in drawn for _ in p.columns]
+    moved = far_constants(condition)
     return Design(
         condition=condition,
         sizes=sizes,
         columns=columns,
         known=1 + len(_columns(known)) + len(constant),
         predictors=drawn,
-        drawn_mean=np.array([p.mean for p in each]),
+        drawn_mean=np.array([p.mean - moved.get(p.name, 0.0) for p in each]),
         drawn_sd=np.array([p.sd for p in each]),
         centred=centred,
         products=tuple(tuple(columns.index(v) for v in term_variables(term)) for term in products),
@@ -169,6 +202,7 @@ def compile_design(condition: Condition, formulas: Sequence[Formula] = ()) -> De
         allocated=_allocated(between),
         means=means,
         random=tuple(column for column, _ in random),
+        moved=moved,
         random_factor=lower_factor(np.array(condition.truth.covariance, dtype=float).reshape(len(random), len(random))),
     )
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..spec.uncertain import DrawnTruth
 from .between import draw_between
 from .deviates import standard_normal
-from .distributions import predictor_transform, score_correlations, transform
+from .distributions import latent_ar1, predictor_transform, score_correlations, transform
 from .gram import Draw
 from .known import known_columns, realise
 from .layout import Array, Design, lower_factor
@@ -94,6 +94,7 @@ class Long:
         self.design = design
         self._errors, self._missing = condition.truth.errors, condition.missing
         self._error_table = transform(self._errors.distribution).cubics
+        self._ar1 = latent_ar1(self._errors)
         R, self._shares = score_correlations(design.predictors, condition.correlations)
         self._weights = lower_factor(R)
         self._effects = transform(condition.truth.random)
@@ -144,7 +145,8 @@ class Long:
             z = one.z[:, :, 0].copy()
             z[len(z) - len(rows.means) :] = rows.means
             fixed = None if truths is None else tuple(one.fixed[:, 0].tolist())
-            yield ReplicateRows(np.ascontiguousarray(rows.D.T), z, one.u[:, :, 0], rows.e, fixed, np.diff(rows.starts))
+            D = self.design.stated(np.ascontiguousarray(rows.D.T))
+            yield ReplicateRows(D, z, one.u[:, :, 0], rows.e, fixed, np.diff(rows.starts))
 
     @cached_property
     def _width(self) -> int:
@@ -212,10 +214,11 @@ class Long:
         found = self._derived(D, starts, last - first)
         e = np.empty(len(noise))
         g = len(design.predictors)
-        make_errors(noise, g, self._error_table, self._errors.ar1, _flat(clusters.scale[:, first:last]), starts, e)
+        make_errors(noise, g, self._error_table, self._ar1, _flat(clusters.scale[:, first:last]), starts, e)
         for name, half_log in self._ratios:
             if name in design.columns:
-                e *= np.exp(half_log * D[design.columns.index(name)])
+                column = design.columns.index(name)
+                e *= np.exp(half_log * (D[column] + design.constants[column]))
         if missing is None:
             return _Rows(D, e, starts, found)
         z = clusters.z[:, :, first:last] if clusters.z.shape[2] > 1 else np.repeat(clusters.z, last - first, axis=2)
@@ -254,6 +257,8 @@ class Long:
                 D[column : column + len(predictor.columns)] = realise(predictor, scores)
             else:
                 predictor_transform(predictor)(scores, out=D[column])
+                if self.design.constants[column]:
+                    D[column] -= self.design.constants[column]
             column += len(predictor.columns)
 
     def _derived(self, D: Array, starts: Integers, replicates: int) -> Array:
@@ -275,7 +280,8 @@ class Long:
             np.multiply(D[factors[0]], D[factors[1]], out=D[place])
             for factor in factors[2:]:
                 D[place] *= D[factor]
-        return np.array([kept[source] for source in design.means]).reshape(len(design.means), len(starts) - 1)
+        found = [kept[source] + design.constants[source] for source in design.means]
+        return np.array(found).reshape(len(design.means), len(starts) - 1)
 
     # -- what is missing -------------------------------------------------------------------------------------------------------
 
@@ -294,7 +300,8 @@ class Long:
             elif on in design.between:
                 cause = np.repeat(_flat(z[design.between.index(on)]), np.diff(starts))
             else:
-                cause = D[design.columns.index(on)]
+                column = design.columns.index(on)
+                cause = D[column] + design.constants[column]
             lose_at_random(missing, cause, noise, starts, kept, previous=on == "previous")
         return kept
 
@@ -313,6 +320,7 @@ class Long:
             weights[columns.index(column)] += value.T
         for k in terms.random:
             weights[columns.index(design.random[k])] += u[:, k].T
+        columns, weights = design.moved_weights(columns, weights)
         return np.array(columns, dtype=np.int64), np.ascontiguousarray(
             weights.reshape(len(columns), z.shape[1] * z.shape[2]).T
         )

@@ -1,4 +1,4 @@
-"""Whether data as a study describes them exist: sizes, correlations and intraclass correlations that distributions can have."""
+"""Whether data as a study describes them exist: sizes, and correlations of predictors, rows and errors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from collections.abc import Iterable
 
 from ..spec.model import Condition
 from ..spec.problems import StudyError
-from .distributions import score_correlations
-from .known import PLACED
-from .sizes import size_distribution
 
 __all__ = ["check_possible"]
 
@@ -18,7 +15,7 @@ def check_possible(conditions: Iterable[Condition]) -> None:
     lines: dict[str, None] = {}
     seen = set()
     for condition in conditions:
-        key = (condition.layout.drawn, condition.predictors, condition.correlations)
+        key = (condition.layout.drawn, condition.predictors, condition.correlations, condition.truth.errors)
         if key not in seen:
             seen.add(key)
             lines |= dict.fromkeys(_problems(condition))
@@ -28,12 +25,24 @@ def check_possible(conditions: Iterable[Condition]) -> None:
 
 def _problems(condition: Condition) -> list[str]:
     found: list[str] = []
-    for _, sizes in condition.layout.drawn:
-        if sizes is not None:
-            try:
-                size_distribution(sizes)
-            except StudyError as error:
-                found += error.problems
+    drawn = [sizes for _, sizes in condition.layout.drawn if sizes is not None]
+    joined = condition.correlations or any(p.icc for p in condition.predictors)
+    if not (drawn or joined or condition.truth.errors.ar1):
+        return found
+    # Imports that only such studies need: they bring the compiler, which a stored answer does without.
+    from .distributions import latent_ar1, score_correlations
+    from .known import PLACED
+    from .sizes import size_distribution
+
+    for sizes in drawn:
+        try:
+            size_distribution(sizes)
+        except StudyError as error:
+            found += error.problems
+    try:
+        latent_ar1(condition.truth.errors)
+    except StudyError as error:
+        found += error.problems
     for level in (1, 2):
         for redraw in (True, False):
             group = [

@@ -123,7 +123,7 @@ class ConditionalRows:
         if draw.offsets is not None:
             e += np.repeat(added_by_offsets(draw, design)[:, r], sizes)
         z = draw.z[:, :, r if draw.z.shape[2] > 1 else 0]
-        return ReplicateRows(D, z, draw.u[:, :, r], e, sizes=None if design.settled else sizes)
+        return ReplicateRows(design.stated(D), z, draw.u[:, :, r], e, sizes=None if design.settled else sizes)
 
     def _known(self, sizes: NDArray[np.int64]) -> Array:
         """(N, known): the known columns of clusters of these sizes, all or none of their rows where sizes are not redrawn."""

@@ -77,7 +77,7 @@ class Rows:
         centre(design, dd, de)
         z = np.repeat(draw.z, R, axis=2) if draw.z.shape[2] == 1 else draw.z
         for row, source in enumerate(design.means, start=len(z) - len(design.means)):
-            z[row] = cluster_means(dd, source)
+            z[row] = cluster_means(dd, source) + design.constants[source]
         return Draw(dd, de, draw.ee, draw.u, z)
 
     def replicate(self, generator: Generator, replicates: int, r: int) -> ReplicateRows:
@@ -97,11 +97,11 @@ class Rows:
             D[:, column] = np.prod(D[:, list(factors)], axis=1)
         z = z[:, :, r if z.shape[2] > 1 else 0]
         for row, source in enumerate(design.means, start=len(z) - len(design.means)):
-            z[row] = design.cluster_sums(D[:, source]) / design.sizes
+            z[row] = design.cluster_sums(D[:, source]) / design.sizes + design.constants[source]
         for column, (source, how) in enumerate(design.centred, start=k + g):
             mean = design.cluster_sums(D[:, source]) / design.sizes if how == "within" else np.mean(D[:, source])
             D[:, column] = D[:, source] - (np.repeat(mean, design.sizes) if how == "within" else mean)
-        return ReplicateRows(D, z, u[:, :, r], e)
+        return ReplicateRows(design.stated(D), z, u[:, :, r], e)
 
 
 @njit(error_model="numpy", fastmath={"contract"})

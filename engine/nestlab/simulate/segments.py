@@ -49,18 +49,19 @@ def score(
 def make_errors(
     noise: Array, column: int, cubics: Array, ar1: float, scale: Array, starts: Integers, e: Array
 ) -> None:  # pragma: no cover
-    """e (n): scale[s] times an autoregression of variance 1 whose innovations, and first rows, have the table's shape."""
+    """e (n): scale[s] times what the table makes of normal scores, which are an autoregression of variance 1 with correlation
+    ar1; so each row has the table's distribution."""
     new = np.sqrt(1.0 - ar1 * ar1)
     for s in range(len(starts) - 1):
         before = 0.0
         for i in range(starts[s], starts[s + 1]):
             value = noise[i, column]
-            if cubics.shape[0] > 0:
-                value = value_at(cubics, value)
             if ar1 != 0.0:
                 if i > starts[s]:
                     value = ar1 * before + new * value
                 before = value
+            if cubics.shape[0] > 0:
+                value = value_at(cubics, value)
             e[i] = scale[s] * value
 
 

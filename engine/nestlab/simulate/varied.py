@@ -131,7 +131,8 @@ class Varied:
         design = self.design
         means = np.concatenate([self.origin, design.drawn_mean])
         for k, source in enumerate(design.means, start=len(design.between) - len(design.means)):
-            z[k] = np.where(dd[:, 0] > 0, means[source] + cluster_means(dd, source), 0.0)
+            known = means[source] + design.constants[source]
+            z[k] = np.where(dd[:, 0] > 0, known + cluster_means(dd, source), 0.0)
 
     def _add_means(self, dd: Array, de: Array) -> None:
         """What columns were drawn without."""

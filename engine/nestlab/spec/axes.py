@@ -34,11 +34,14 @@ from .values import Kind
 __all__ = [
     "FIRST_KEYS",
     "OTHER_KINDS",
+    "OUTCOME",
+    "OUTCOME_KINDS",
     "PREDICTOR_KINDS",
     "SHORT_NAMES",
     "SIZE_KINDS",
     "Setting",
     "axis_paths",
+    "outcome_sets",
     "setting",
 ]
 
@@ -87,11 +90,20 @@ EFFECT_KINDS = {"distribution": values.SHAPE, **SHAPE_KINDS}
 ERROR_KINDS = {"distribution": values.SHAPE, **SHAPE_KINDS, "cluster_cv": values.CV, "ar1": values.AR1}
 MISSING_KINDS = {"rows": values.SHARE, "clusters": values.SHARE, "hazard": values.SHARE}
 WEIBULL_KINDS = {"scale": values.POSITIVE, "shape": values.POSITIVE}
+OUTCOME_KINDS = {
+    "variance": values.POSITIVE,
+    "icc": values.SHARE,
+    "r2_within": values.R2,
+    "r2_between": values.R2,
+}
 AT_RANDOM_KINDS = {"on": values.ON, "intercept": values.NUMBER, "slope": values.NUMBER, "monotone": values.FLAG}
+#: The table of the outcome within arms, from which a condition's variances follow.
+OUTCOME = "truth.outcome"
 #: Axes whose last word is a plain key, by their tables.
 OTHER_KINDS: dict[str, dict[str, Kind]] = {
     "design.cluster_size": SIZES_KINDS,
     "truth.errors": ERROR_KINDS,
+    OUTCOME: OUTCOME_KINDS,
     "missing": MISSING_KINDS,
     "missing.weibull": WEIBULL_KINDS,
     "missing.at_random": AT_RANDOM_KINDS,
@@ -152,6 +164,8 @@ def setting(name: str, truth: Formula) -> Setting | None:
             return _in_units(f"truth.fixed.{found}", unit) if found != INTERCEPT or unit == "d" else None
         case ["truth", "random", group, *rest] if group == truth.group:
             return _random(rest, truth)
+        case ["truth", "outcome", key] if key in OUTCOME_KINDS:
+            return _of_outcome(key, truth)
         case ["truth", "errors", "variance_ratio", _]:
             return _plain(name, values.VARIANCE_RATIO)
         case ["correlation", pair]:
@@ -214,6 +228,24 @@ def _in_units(path: str, unit: str) -> Setting:
         flat[path] = restated(flat.get(path), unit, value)
 
     return Setting(f"{path}.{unit}", (path,), values.NUMBER if unit == "d" else values.R2, assign)
+
+
+def outcome_sets(key: str, truth: Formula) -> tuple[str, ...]:
+    """The values of a condition that a key of [truth.outcome] takes the place of."""
+    if key == "variance":
+        return ("truth.residual_variance",)
+    return (variance_path(truth, INTERCEPT),) if key == "icc" and INTERCEPT in truth.random_columns else ()
+
+
+def _of_outcome(key: str, truth: Formula) -> Setting | None:
+    path, sets = f"{OUTCOME}.{key}", outcome_sets(key, truth)
+    if key == "icc" and not sets:
+        return None
+
+    def assign(flat: Flat, value: Any) -> None:
+        flat[path] = value
+
+    return Setting(path, (path, *sets), OUTCOME_KINDS[key], assign)
 
 
 def _squared(name: str, path: str, kind: Kind) -> Setting:

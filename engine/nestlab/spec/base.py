@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from .contrasts import read_contrasts
 from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
+from .estimand import RESERVED
 from .estimators import check_estimator, needs_random_term, own_formula, own_keys
 from .factors import expand
 from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
@@ -20,18 +21,14 @@ from .formula import FormulaError, find_term, parse_formula, random_term_text
 from .grid import Given
 from .inference import check_inference, df_rules
 from .least_squares import analysed, check_least_squares
-from .missing import PREVIOUS
 from .model import CENTRINGS, LEAST_SQUARES, Effect, Formula, Method, source_of, term_variables
 from .predictors import base_columns, base_levels
 from .prior import Prior
 from .problems import Problems, close_match
 from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, PredictorTable, RandomTable, TruthTable
 
-__all__ = ["RESERVED", "Base", "formula_key", "named_formulas", "read_base"]
+__all__ = ["Base", "formula_key", "named_formulas", "read_base"]
 
-#: Names that no predictor may have: words of formulas, of estimands ("var:x" would be a variance and a product), and what would
-#: be read as something else where a predictor is named.
-RESERVED = ("Intercept", "True", "False", "None", "icc", "var", "sd", "cov", "cor", *CENTRINGS, PREVIOUS)
 
 T = TypeVar("T")
 
@@ -94,6 +91,7 @@ def read_base(
         **residual_flat,
         **flat_shape(truth.random, formula),
         **(flat_table("truth.errors", truth.errors) if truth.errors else {}),
+        **(flat_table("truth.outcome", truth.outcome) if truth.outcome else {}),
         **(flat_table("missing", missing) if missing else {}),
         **predictor_values(predictors),
         **predictor_correlations(correlation or {}, problems),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .allocation import MOST_TURNS, arm_counts
+from .balanced import takes_turns
 from .base import formula_key, named_formulas
 from .formula import random_term_text
 from .least_squares import check_known_errors
@@ -129,9 +130,7 @@ def _not_random(column: str, level: Mapping[str, int], predictors: Predictors) -
 def _rows_refusal(predictor: Predictor, layout: Layout) -> str | None:
     """What to do about sizes that a level-1 predictor cannot have."""
     name, kind = predictor.name, predictor.distribution
-    if kind == "balanced" and max(layout.sizes) == 1:
-        return f"must be 2 or more in some cluster, or the balanced predictor {name} is 0 in every row; raise it"
-    if kind == "balanced" and predictor.shares and 0 in arm_counts(predictor.shares, max(layout.sizes)):
+    if kind == "balanced" and not takes_turns(predictor) and 0 in arm_counts(predictor.shares, max(layout.sizes)):
         return f"must be so many in some cluster that the balanced predictor {name} has rows of each category; raise it"
     if layout.redrawn and not predictor.redraw and kind not in _BY_PLACE:
         return (

@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["FUNCTIONS", "TOKEN", "DataError", "Factor", "Source", "factor", "plain", "source"]
+from .problems import DataError
+
+__all__ = ["FUNCTIONS", "TOKEN", "Factor", "Source", "factor", "plain", "source"]
 
 Array = NDArray[np.float64]
 if TYPE_CHECKING:
@@ -28,15 +30,6 @@ TOKEN = re.compile(
     r"|(?P<call>[^\W\d][\w.]*(?=\s*\())|(?P<keyword>[^\W\d][\w.]*(?=\s*=[^=]))|(?P<name>[^\W\d][\w.]*)|(?P<other>.)",
     re.DOTALL,
 )
-
-
-class DataError(ValueError):
-    """Data that cannot be read, or that a formula cannot be fitted to; the message names what, what was found and the repair.
-
-    >>> raise DataError("formula names x, which the data do not have; columns: y, school")
-    Traceback (most recent call last):
-    nestlab.spec.columns.DataError: formula names x, which the data do not have; columns: y, school
-    """
 
 
 def _log(x: Array, base: float | None = None) -> Array:

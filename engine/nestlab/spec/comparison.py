@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .estimand import Estimand
 from .formula import canonical_term, find_term, formula_text
 from .model import Formula, RandomTerm
 
@@ -31,14 +32,14 @@ class Comparison:
     """A test of a null model within a full one.
 
     kind: "fixed" terms, "covariance" between columns of both models, one "variance", one "slope" with its covariances, or
-    "other". tested: the full model's parameters that the null sets to 0, named as estimands are: "x", "var:g:x",
-    "cov:g:Intercept:x". mixture: weights and degrees of freedom of the chi-squares, () where no mixture is known ("other").
+    "other". tested: the full model's parameters that the null sets to 0. mixture: weights and degrees of freedom of the
+    chi-squares, () where no mixture is known ("other").
     needs_ml: the fixed parts differ, so restricted likelihoods can't be compared. exact: with REML the finite-sample distribution
     is known (`rlrt`).
     """
 
     kind: Kind
-    tested: tuple[str, ...]
+    tested: tuple[Estimand, ...]
     mixture: tuple[tuple[float, int], ...]
     needs_ml: bool
     exact: bool
@@ -51,7 +52,7 @@ class Comparison:
         >>> compare(parse_formula("y ~ x + (1 | g)"), parse_formula("y ~ x + (1 + x | g)")).name
         'cov:g:Intercept:x, var:g:x'
         """
-        return ", ".join(self.tested)
+        return ", ".join(each.name for each in self.tested)
 
 
 def compare(null: Formula, full: Formula) -> Comparison:
@@ -62,7 +63,7 @@ def compare(null: Formula, full: Formula) -> Comparison:
     ((0.5, 0), (0.5, 1))
     """
     _check(null, full)
-    fixed = tuple(term for term in full.fixed if find_term(null.fixed, term) is None)
+    fixed = tuple(Estimand("fixed", columns=(t,)) for t in full.fixed if find_term(null.fixed, t) is None)
     random = _random_parameters(null, full)
     if not fixed and not random:
         raise ValueError(
@@ -80,11 +81,11 @@ def compare(null: Formula, full: Formula) -> Comparison:
 
 
 def _distribution(
-    null: Formula, full: Formula, fixed: tuple[str, ...], random: tuple[str, ...]
+    null: Formula, full: Formula, fixed: tuple[Estimand, ...], random: tuple[Estimand, ...]
 ) -> tuple[Kind, tuple[tuple[float, int], ...]]:
     if not random:
         return "fixed", ((1.0, len(fixed)),)
-    variances = sum(name.startswith("var:") for name in random)
+    variances = sum(each.kind == "var" for each in random)
     if fixed or variances > 1:
         return "other", ()
     if variances == 0:
@@ -120,17 +121,17 @@ def _check(null: Formula, full: Formula) -> None:
         raise ValueError(f'null model "{formula_text(null)}" is not nested in "{formula_text(full)}": {problem}')
 
 
-def _random_parameters(null: Formula, full: Formula) -> tuple[str, ...]:
+def _random_parameters(null: Formula, full: Formula) -> tuple[Estimand, ...]:
     """Variances and covariances of the full model that the null lacks."""
-    joined, names = _blocks(null), []
+    joined, found = _blocks(null), list[Estimand]()
     for term in full.random:
         for k, column in enumerate(term.columns):
             for other in term.columns[: k + 1]:
                 both = {canonical_term(column), canonical_term(other)}
                 if not any(both <= block for block in joined):
-                    kind = "var" if other == column else "cov"
-                    names.append(":".join([kind, term.group, *dict.fromkeys([other, column])]))
-    return tuple(names)
+                    pair = (column,) if other == column else (other, column)
+                    found.append(Estimand("var" if other == column else "cov", term.group, pair))
+    return tuple(found)
 
 
 def _block(term: RandomTerm) -> frozenset[str]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from .estimand import ICC, listed
 from .formula import canonical_term, find_term
-from .model import INTERCEPT, Contrast, Formula, Method, Truth, source_of
+from .model import INTERCEPT, Contrast, Formula, Method, source_of
 from .problems import Problems, nearest
 from .tables import ContrastTable
-from .uncertain import DrawnTruth
 
-__all__ = ["can_estimate", "read_contrasts", "true_contrast", "weights_of"]
-
-_RESERVED = ("Intercept", "icc")
+__all__ = ["can_estimate", "read_contrasts", "weights_of"]
 
 
 def read_contrasts(
@@ -29,7 +25,7 @@ def read_contrasts(
     terms = list(dict.fromkeys(term for formula in formulas for term in formula.fixed))
     for table in tables:
         before = len(problems)
-        _check_name(table, terms, [c.name for c in contrasts], problems)
+        _check_name(table, {*listed(formulas), INTERCEPT, ICC.name}, [c.name for c in contrasts], problems)
         weights = _weights(table, terms, problems)
         test = _test(table, problems)
         if len(problems) == before:
@@ -58,11 +54,11 @@ def can_estimate(method: Method, contrast: Contrast) -> bool:
     )
 
 
-def _check_name(table: ContrastTable, terms: Sequence[str], names: Sequence[str], problems: Problems) -> None:
+def _check_name(table: ContrastTable, taken: Collection[str], names: Sequence[str], problems: Problems) -> None:
     key = f"contrast.{table.name}.name"
     if table.name in names:
         problems.add_value(key, table.name, "must be a name of its own, and is given twice; rename one")
-    if table.name in _RESERVED or table.name in terms:
+    if table.name in taken:
         problems.add_value(key, table.name, "must not be the name of a fixed effect or of another estimand; rename it")
 
 
@@ -143,20 +139,3 @@ def weights_of(contrast: Contrast, fixed: Sequence[str]) -> np.ndarray[tuple[int
         for term, weight in row:
             matrix[r, places[canonical_term(term)]] = weight
     return matrix
-
-
-def true_contrast(contrast: Contrast, truth: Truth | DrawnTruth, values: Mapping[str, Any]) -> Any:
-    """The true value, an array for drawn truths; nan for a joint hypothesis. values: true ones of terms."""
-    if contrast.joint:
-        return math.nan
-    value: Any = 0.0
-    for term, weight in contrast.weights[0]:
-        name = find_term(values, term)
-        value = value + weight * (values[name] if name is not None else 0.0)
-    if contrast.standardise is None:
-        return value
-    variance: Any = truth.residual_variance
-    if contrast.standardise == "total" and INTERCEPT in truth.formula.random_columns:
-        place = truth.formula.random_columns.index(INTERCEPT)
-        variance = variance + truth.covariance[place][place]
-    return value / np.sqrt(variance)

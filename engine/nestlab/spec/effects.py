@@ -4,9 +4,11 @@ With s2 the residual variance, t2 that of the random intercept, b the coefficien
 
     d = b / sqrt(t2 + s2)    by total variance     (Hedges 2007, delta_T: the response's sd given the fixed effects)
     d = b / sqrt(s2)         by residual variance  (Hedges 2007, delta_W)
+    d = b / sd(y | arm)      by outcome            (the response's own sd within arms, covariates not taken off: `outcome`)
 
 for a step of one unit of the term (of a 0/1 predictor: the difference of means, Cohen's d), or with per = "sd" of one standard
-deviation of it. As for the short name icc, t2 is the variance at 0 of predictors with a random slope.
+deviation of it. As for the short name icc, t2 is the variance at 0 of predictors with a random slope. The arms are those of the
+term's own predictors; "outcome-control" takes the sd of the arm at 0, or at the first category.
 
     r2 = b^2 var(term at its level) / V(level)
 
@@ -22,6 +24,13 @@ level 1 if it varies within clusters. With random intercepts only, and nothing e
 and of several b^2 var = r2 / (1 - sum of r2) times s2 or t2. Terms with r2 must be uncorrelated with the others of their
 level, or shares have no meaning.
 
+With [truth.outcome] (`outcome` has the definitions) the outcome's variance v within arms, its unconditional icc and the shares
+that covariates explain at each level are stated instead of the model's own parameters,
+
+    s2 = (1 - icc) v - what fixed and random slopes explain within,    t2 = icc v - what they explain between clusters,
+
+and the coefficient of a term that has none is what gives its level's r2. Without a variance the residual variance is the scale.
+
 Coefficients follow at each point of the grid from the values there; where those have priors, from their means.
 """
 
@@ -33,7 +42,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from .model import INTERCEPT, Condition, Effect
+from .model import INTERCEPT, Condition, Effect, Truth
+from .outcome import UnknownVarianceError, outcome, predictors_of
+from .outcome_inputs import NO_INPUTS, ImpossibleError, OutcomeInputs, Solver
 from .problems import Problem, Problems
 from .uncertain import prior_names
 from .variances import moments_of
@@ -41,6 +52,10 @@ from .variances import moments_of
 __all__ = ["converted", "explained", "take_stated"]
 
 Level = Literal[1, 2]
+
+#: Rounds until coefficients and variances that depend on one another stand still, to this relative difference;
+#: and what grows by this factor has none.
+MOST_ROUNDS, STILL, RUNAWAY = 500, 1e-13, 1e30
 
 
 class _RefusedError(Exception):
@@ -54,51 +69,72 @@ def take_stated(flat: dict[str, Any], terms: Iterable[str]) -> dict[str, Effect]
     return found
 
 
-def converted(condition: Condition, stated: Mapping[str, Effect]) -> tuple[Condition, tuple[Problem, ...]]:
+def converted(
+    condition: Condition, stated: Mapping[str, Effect], inputs: OutcomeInputs = NO_INPUTS
+) -> tuple[Condition, tuple[Problem, ...]]:
     """The condition with coefficients for the effects that are stated (0 in its truth), and what is wrong with them.
 
-    Shares of variance come after all other coefficients, and those within clusters before those between them.
+    Shares of variance come after all other coefficients, and those within clusters before those between them; inputs: what the
+    outcome is to look like, from which variances follow. Where an effect goes by the outcome all are repeated until they agree.
     """
-    if not stated:
+    if inputs.words:
+        condition = replace(condition, outcome=inputs.words)
+    if not stated and not inputs.asks:
         return condition, ()
     problems = Problems()
     work = _Conversion(condition, dict(zip(condition.truth.formula.fixed, condition.truth.fixed, strict=True)))
-    levels: dict[str, Level] = {}
-    for term, effect in stated.items():
-        try:
-            if effect.kind == "d":
-                work.fixed[term] = work.from_d(term, effect)
-            else:
-                levels[term] = work.level(term)
-        except _RefusedError as refused:
-            problems.add_number(f"truth.fixed.{term}.{effect.kind}", effect.value, str(refused))
-    for level in (1, 2):
-        shares = {term: stated[term] for term in levels if levels[term] == level}
-        if not shares or problems:
-            continue
-        try:
-            work.fixed |= work.from_shares(shares, level)
-        except _RefusedError as refused:
-            term, effect = next(iter(shares.items()))
-            problems.add_number(f"truth.fixed.{term}.r2", effect.value, str(refused))
+    try:
+        solver = Solver(condition, inputs, work.level_of) if inputs.asks else None
+        again = solver is not None or any(effect.by.startswith("outcome") for effect in stated.values())
+        levels = _rounds(work, stated, solver, again, problems)
+    except ImpossibleError as impossible:
+        key = f"truth.outcome.{impossible.key}"
+        problems.add_number(key, getattr(inputs, impossible.key), impossible.text)
+        return condition, tuple(problems)
     for term, effect in stated.items():
         if not math.isfinite(work.fixed[term]):
             text = "must become a finite coefficient; lower it, or the variances"
             problems.add_value(f"truth.fixed.{term}.{effect.kind}", effect.value, text)
-    fixed = tuple(work.fixed[term] for term in condition.truth.formula.fixed)
     if problems:
         return condition, tuple(problems)
+    fixed = tuple(work.fixed[term] for term in condition.truth.formula.fixed)
     kept = {
         term: replace(effect, level=levels.get(term, 0), at_means=_at_means(condition, effect))
         for term, effect in stated.items()
     }
-    return replace(condition, truth=replace(condition.truth, fixed=fixed), stated=kept), ()
+    shares = {} if solver is None else solver.stated()
+    kept |= {term: replace(effect, at_means=_at_means(condition, effect)) for term, effect in shares.items()}
+    return replace(work.condition, truth=replace(work.truth, fixed=fixed), stated=kept), ()
+
+
+def _rounds(
+    work: _Conversion, stated: Mapping[str, Effect], solver: Solver | None, again: bool, problems: Problems
+) -> dict[str, Level]:
+    """Convert all effects, again and again where they depend on one another; the level of each that is a share of variance."""
+    most = RUNAWAY * max(1.0, *map(abs, work.state))
+    for _ in range(MOST_ROUNDS):
+        before = work.state
+        levels = work.convert(stated, problems)
+        if solver is not None and not problems:
+            work.condition = solver.step(work.condition, work.fixed)
+        if problems or not again:
+            return levels
+        if all(math.isclose(a, b, rel_tol=STILL, abs_tol=1e-300) for a, b in zip(before, work.state, strict=True)):
+            return levels
+        if not max(map(abs, work.state)) < most:
+            break
+    term, effect = next(item for item in stated.items() if item[1].by.startswith("outcome") or solver is not None)
+    text = (
+        "must be an effect that can be met together with the others, and none settles; lower it, or give a coefficient"
+    )
+    problems.add_number(f"truth.fixed.{term}.{effect.kind}", effect.value, text)
+    return levels
 
 
 def _at_means(condition: Condition, effect: Effect) -> bool:
     """Whether the coefficient follows from values that replicates draw."""
     drawn = prior_names(condition)
-    if effect.kind == "r2":
+    if effect.kind == "r2" or effect.by.startswith("outcome"):
         return bool(drawn)
     only = "truth.residual" if effect.by == "residual" else ""
     return any(name.startswith(only) and not name.startswith("truth.fixed.") for name in drawn)
@@ -113,10 +149,43 @@ class _Conversion:
 
     def __post_init__(self) -> None:
         self.moments = moments_of(self.condition.predictors, self.condition.layout, self.condition.correlations)
-        self.truth = self.condition.truth
+
+    @property
+    def truth(self) -> Truth:
+        return self.condition.truth
+
+    @property
+    def state(self) -> tuple[float, ...]:
+        """All that a round may change."""
+        return (*self.fixed.values(), self.truth.residual_variance, *(v for row in self.truth.covariance for v in row))
+
+    def convert(self, stated: Mapping[str, Effect], problems: Problems) -> dict[str, Level]:
+        """Set the coefficients of the effects; the levels of those that are shares of variance."""
+        levels: dict[str, Level] = {}
+        for term, effect in sorted(stated.items(), key=lambda item: item[1].by.startswith("outcome")):
+            try:
+                if effect.kind == "d":
+                    self.fixed[term] = self.from_d(term, effect)
+                else:
+                    levels[term] = self.level(term)
+            except _RefusedError as refused:
+                problems.add_number(f"truth.fixed.{term}.{effect.kind}", effect.value, str(refused))
+        for level in (1, 2):
+            shares = {term: stated[term] for term in levels if levels[term] == level}
+            if not shares or problems:
+                continue
+            self.fixed |= dict.fromkeys(shares, 0.0)  # of the round before
+            try:
+                self.fixed |= self.from_shares(shares, level)
+            except _RefusedError as refused:
+                term, effect = next(iter(shares.items()))
+                problems.add_number(f"truth.fixed.{term}.r2", effect.value, str(refused))
+        return levels
 
     def from_d(self, term: str, effect: Effect) -> float:
         truth, variance = self.truth, self.truth.residual_variance
+        if effect.by.startswith("outcome"):
+            variance = self._of_outcome(term, control=effect.by == "outcome-control")
         if effect.by == "total":
             if INTERCEPT not in truth.formula.random_columns:
                 text = f"must have a random intercept for its total variance, unlike {truth.formula.text}"
@@ -125,11 +194,27 @@ class _Conversion:
             variance = variance + truth.covariance[place][place]
         return effect.value * math.sqrt(variance) / (self._sd(term) if effect.per == "sd" else 1.0)
 
+    def _of_outcome(self, term: str, *, control: bool) -> float:
+        """The variance of the outcome in the arms of a term's predictors, and of those that are named as arms."""
+        given = tuple(dict.fromkeys([*predictors_of(term), *self.condition.arms]))
+        try:
+            return outcome(self.condition, given, self.fixed, control=control).variance
+        except UnknownVarianceError as unknown:
+            text = f"must be of an outcome whose variance is known, and {unknown}"
+            raise _RefusedError(f'{text}; write by = "total" or by = "residual"') from None
+
     def _sd(self, term: str) -> float:
         parts = None if term == INTERCEPT else self.moments.parts(term)
         if parts is None or parts.between + parts.within <= 0:
             raise _RefusedError(f'must be per = "unit" for {term}, whose sd {_unknown(term)}; remove per')
         return math.sqrt(parts.between + parts.within)
+
+    def level_of(self, term: str) -> Level | Literal[0]:
+        """The level of a term, 0 where that is not known."""
+        try:
+            return self.level(term)
+        except _RefusedError:
+            return 0
 
     def level(self, term: str) -> Level:
         """The level at which a term is taken to explain variance."""

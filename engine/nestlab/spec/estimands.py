@@ -1,149 +1,59 @@
-"""What a condition's methods estimate, with the true values.
-
-Names: a fixed effect by its term; `var:<group>:<column>`, `cov:<group>:<a>:<b>` for columns of one random term,
-`var:residual`; derived from those: `sd:...`, `cor:...` (undefined where a variance is 0: nan), and
-icc = intercept variance / (intercept variance + residual variance), the other slopes' predictors at 0.
-
-The residual variance is the stated one: where errors differ, that of rows whose predictors with a variance ratio are 0, in the
-mean over clusters.
-"""
+"""Which estimands a study has, and which of them a method estimates; `truths` has their true values."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-import numpy as np
+from .estimand import Estimand, listed
+from .formula import find_term
+from .inference import tested_estimand
+from .model import INTERCEPT, Contrast, Formula, Method
 
-from .centred import centred_columns, centred_values
-from .contrasts import true_contrast
-from .formula import canonical_term, find_term, same_term
-from .model import INTERCEPT, Condition, Contrast, Formula, Truth
-from .uncertain import DrawnTruth, drawn_truth, drawn_values, prior_names
-
-__all__ = ["drawn_estimands", "estimands", "find_estimand", "is_derived", "varying_estimands"]
-
-#: Draws by which it is seen what varies.
-_PROBES = 4
+__all__ = ["contrasts_of", "method_estimands", "study_estimands"]
 
 
-def estimands(
-    condition: Condition, method_formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()
-) -> dict[str, float]:
-    """The true value of each estimand, in order: fixed, contrasts, variances, covariances, residual, then the derived ones.
+def contrasts_of(methods: Iterable[Method]) -> tuple[Contrast, ...]:
+    """The contrasts of all methods, each once."""
+    return tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
 
-    Terms and random columns that only a method has stand after those of the truth, with a true value of 0; those on centred
-    predictors with what the truth says in other ones (`centred`). Where values have priors, those at their means.
+
+def study_estimands(truth: Formula, methods: Sequence[Method]) -> dict[str, Estimand]:
+    """All that a study has measures of, by name and in order: the estimands, and what likelihood ratio tests test.
+
+    >>> from .formula import parse_formula
+    >>> formula = parse_formula("y ~ x + (1 | g)")
+    >>> list(study_estimands(formula, [Method("m", formula, compare=parse_formula("y ~ 1"), reml=False)]))[-2:]
+    ['icc', 'x, var:g:Intercept']
     """
-    found = _values(condition.truth, method_formulas, contrasts)
-    return {name: float(value) for name, value in found.items()}
+    found = listed([truth, *(method.formula for method in methods)], contrasts_of(methods))
+    tested = [tested_estimand(method) for method in methods if method.tests_ratio]
+    return found | {each.name: each for each in tested if each.name not in found}
 
 
-def drawn_estimands(
-    truths: DrawnTruth, method_formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()
-) -> dict[str, Any]:
-    """The same of each replicate, (R,) or a number where no draw can change it, without the derived ones."""
-    found = _values(truths, method_formulas, contrasts)
-    return {name: value for name, value in found.items() if not is_derived(name)}
+def method_estimands(method: Method, estimands: Mapping[str, Estimand]) -> list[str]:
+    """The names of a study's estimands that a method estimates.
 
-
-def varying_estimands(
-    condition: Condition, method_formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()
-) -> list[str]:
-    """The names of those that differ between replicates."""
-    priors = len(prior_names(condition))
-    probes = np.arange(1.0, priors * _PROBES + 1).reshape(priors, _PROBES) * 0.6180339887498949 % 1
-    truths = drawn_truth(condition, drawn_values(condition, probes))
-    found = drawn_estimands(truths, method_formulas, contrasts)
-    return [name for name, value in found.items() if np.ndim(value) and np.ptp(value) > 0]
-
-
-def _values(
-    truth: Truth | DrawnTruth, method_formulas: Sequence[Formula], contrasts: Iterable[Contrast]
-) -> dict[str, Any]:
-    formulas = [truth.formula, *method_formulas]
-    group = truth.formula.group or next((formula.group for formula in formulas if formula.random), "")
-    columns = _distinct(column for formula in formulas for column in formula.random_columns)
-    couples = _couples(formulas, columns)
-    alike = centred_columns(truth.formula, method_formulas)
-    variances = {column: _covariance(truth, alike, column, column) for column in columns}
-    covariances = {(a, b): _covariance(truth, alike, a, b) for a, b in couples}
-    residual = truth.residual_variance
-    fixed = _distinct(term for formula in formulas for term in formula.fixed)
-    other = centred_values(truth.formula, lambda term: _fixed(truth, term), method_formulas)
-    values: dict[str, Any] = {term: other.get(canonical_term(term), _fixed(truth, term)) for term in fixed}
-    values |= {contrast.name: true_contrast(contrast, truth, values) for contrast in contrasts}
-    values |= {f"var:{group}:{column}": variance for column, variance in variances.items()}
-    values |= {f"cov:{group}:{a}:{b}": covariance for (a, b), covariance in covariances.items()}
-    values["var:residual"] = residual
-    values |= {f"sd:{group}:{column}": np.sqrt(variance) for column, variance in variances.items()}
-    values["sd:residual"] = np.sqrt(residual)
-    for (a, b), covariance in covariances.items():
-        scale = np.sqrt(variances[a]) * np.sqrt(variances[b])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values[f"cor:{group}:{a}:{b}"] = np.where(scale > 0, np.divide(covariance, scale), np.nan)
-    if INTERCEPT in variances:
-        values["icc"] = variances[INTERCEPT] / (variances[INTERCEPT] + residual)
-    return values
-
-
-def is_derived(name: str) -> bool:
-    """Whether an estimand is computed from others and not stored.
-
-    >>> is_derived("icc"), is_derived("sd:residual"), is_derived("var:residual"), is_derived("x:z")
-    (True, True, False, False)
+    >>> from .formula import parse_formula
+    >>> m = Method("m", parse_formula("y ~ iccx + (1 | g)"))
+    >>> method_estimands(m, study_estimands(parse_formula("y ~ iccx + z + (1 + iccx | g)"), [m]))
+    ['Intercept', 'iccx', 'var:g:Intercept', 'var:residual', 'sd:g:Intercept', 'sd:residual', 'icc']
     """
-    return name == "icc" or name.startswith(("sd:", "cor:"))
+    formula = method.formula
+    unscaled = method.estimator in ("function", "cluster-means", "gls")
+    contrasts = {contrast.name for contrast in method.contrasts if not contrast.joint}
 
+    def estimated(each: Estimand) -> bool:
+        match each.kind:
+            case "fixed":
+                return find_term(formula.fixed, each.name) is not None
+            case "contrast":
+                return each.name in contrasts
+            case "test":
+                return False
+            case "icc":
+                return INTERCEPT in formula.random_columns
+        if each.residual:
+            return not unscaled
+        return any(set(each.columns) <= set(term.columns) for term in formula.random)
 
-def find_estimand(names: Iterable[str], name: str) -> str | None:
-    """The one of `names` that `name` means ("z:x" is "x:z"), or None.
-
-    >>> find_estimand(["x:z", "cov:g:Intercept:x"], "cov:g:x:Intercept")
-    'cov:g:Intercept:x'
-    """
-    names = list(names)
-    if name in names:
-        return name
-    head, _, rest = name.partition(":")
-    if head not in ("var", "sd", "cov", "cor"):
-        return next((n for n in names if not n.startswith(_PREFIXES) and same_term(n, name)), None)
-    group, _, columns = rest.partition(":")
-    alike = (n for n in names if n.startswith(f"{head}:{group}:"))
-    return next((n for n in alike if same_term(n.split(":", 2)[2], columns)), None)
-
-
-_PREFIXES = ("var:", "sd:", "cov:", "cor:")
-
-
-def _distinct(terms: Iterable[str]) -> list[str]:
-    """Each term once, by the name it has first."""
-    found: dict[str, str] = {}
-    for term in terms:
-        found.setdefault(canonical_term(term), term)
-    return list(found.values())
-
-
-def _couples(formulas: Iterable[Formula], columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of columns that share a random term of some formula, named and ordered as in `columns`."""
-    found: dict[tuple[int, int], tuple[str, str]] = {}
-    for formula in formulas:
-        for term in formula.random:
-            places = sorted(columns.index(find_term(columns, column) or "") for column in term.columns)
-            for i, j in itertools.combinations(places, 2):
-                found.setdefault((i, j), (columns[i], columns[j]))
-    return list(found.values())
-
-
-def _fixed(truth: Truth | DrawnTruth, term: str) -> Any:
-    name = find_term(truth.formula.fixed, term)
-    return 0.0 if name is None else truth.fixed[truth.formula.fixed.index(name)]
-
-
-def _covariance(truth: Truth | DrawnTruth, alike: Mapping[str, str], a: str, b: str) -> Any:
-    columns = truth.formula.random_columns
-    found = [find_term(columns, alike.get(column, column)) for column in (a, b)]
-    if found[0] is None or found[1] is None:
-        return 0.0
-    return truth.covariance[columns.index(found[0])][columns.index(found[1])]
+    return [name for name, each in estimands.items() if estimated(each)]

@@ -49,7 +49,8 @@ _TOKEN = re.compile(
 _VARIABLE = re.compile(r"\b(?:within|between|center)\s*\(\s*[^\W\d_]\w*\s*\)|(?<![\w.])[^\W\d_]\w*\[[\w-]+\]")
 _CALL = re.compile(r"(?P<name>[^\W\d][\w.]*)\s*\(")
 _RANDOM = _Token("name", "( | )")
-_RESERVED = {INTERCEPT, "True", "False", "None"}
+#: Words that no variable may be called.
+WORDS = (INTERCEPT, "True", "False", "None")
 _ALLOWED = "a formula may hold names, 0, 1, +, - 1, *, :, parentheses and random terms such as (1 + x | g)"
 
 
@@ -234,7 +235,7 @@ def _tokens(text: str) -> list[_Token]:
             raise _RefusedError(f"powers ({found}) are not possible; write products out, x*z for (x + z){found}2")
         if found == "/":
             raise _RefusedError('nesting ("/") is not possible; write x/z as x + x:z')
-        if found in _RESERVED:
+        if found in WORDS:
             raise _RefusedError(f"{found} is reserved; write 1 for the intercept or rename the variable")
         tokens.append(_Token(kind, found))
     return tokens
@@ -313,19 +314,50 @@ def _random_terms(left: list[_Token], bar: str, right: list[_Token]) -> tuple[Ra
 
 
 def _expand(tokens: Sequence[_Token]) -> tuple[str, ...]:
-    """Terms of a sum, by formulae, then put in order and freed of repetitions."""
+    """Terms of a sum, put in order and freed of repetitions."""
     _check_sum(tokens)
-    from formulae.model_description import model_description  # 0.8 s: only those who parse pay
+    names = _plain_terms(tokens)
+    if names is None:
+        names = _described_terms(tokens)
+    unique: dict[str, str] = {}
+    for name in names:
+        unique.setdefault(canonical_term(name), name)
+    return tuple(sorted(unique.values(), key=lambda name: len(term_variables(name))))
+
+
+def _plain_terms(tokens: Sequence[_Token]) -> list[str] | None:
+    """The terms of a sum of names and products, as formulae has them, whose import takes most of a short command's time.
+
+    None for all else: parentheses, a product of a variable with itself, several numbers, letters beyond a to z.
+    """
+    numbers = [i for i, token in enumerate(tokens) if token.kind == "number"]
+    plain = all(token.text in "+-:*" if token.kind == "operator" else token.text.isascii() for token in tokens)
+    if not plain or len(numbers) > 1 or tokens[0].kind == "operator":
+        return None
+    removed = any(tokens[i].text == "0" or (i and tokens[i - 1].text == "-") for i in numbers)
+    terms = "".join(token.text for token in tokens).replace("-", "+").split("+")
+    terms = [term for term in terms if term not in ("0", "1")]
+    if any(len(set(parts)) < len(parts) for parts in (term.replace("*", ":").split(":") for term in terms)):
+        return None
+    found = [] if removed else [INTERCEPT]
+    for term in terms:
+        crossed: list[str] = []
+        for factor in term.split("*"):
+            crossed += [factor, *(f"{other}:{factor}" for other in crossed)]
+        found += crossed
+    return found
+
+
+def _described_terms(tokens: Sequence[_Token]) -> list[str]:
+    """The terms of any sum, by formulae."""
+    from formulae.model_description import model_description  # 0.8 s: only formulas that need it pay
 
     source = " ".join(token.text for token in tokens)
     try:
         description = model_description(f"y ~ {source}")
     except Exception as error:  # noqa: BLE001  (formulae raises many kinds)
         raise _RefusedError(f"cannot be read near {source} ({error}); {_ALLOWED}: rewrite that part") from None
-    unique: dict[str, str] = {}
-    for term in description.common_terms:
-        unique.setdefault(canonical_term(term.name), term.name)
-    return tuple(sorted(unique.values(), key=lambda name: len(term_variables(name))))
+    return [term.name for term in description.common_terms]
 
 
 def _check_sum(tokens: Sequence[_Token]) -> None:

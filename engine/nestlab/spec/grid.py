@@ -134,7 +134,11 @@ def _is_value(path: str, table: Mapping[str, Any]) -> bool:
     match path.split("."):
         case ["design" | "predictors" | "truth" | "missing" | "correlation", *_] if len(path.split(".")) == 1:
             return False
-        case ["predictors", _] | ["truth", "fixed" | "random" | "errors"] | ["missing", "weibull" | "at_random"]:
+        case (
+            ["predictors", _]
+            | ["truth", "fixed" | "random" | "errors" | "outcome"]
+            | ["missing", "weibull" | "at_random"]
+        ):
             return False
         case ["design", "cluster_size", *_] if table.get("distribution") not in ("normal", "beta", "pilot"):
             return False

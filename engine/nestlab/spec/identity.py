@@ -15,8 +15,10 @@ from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
 
+from .balanced import has_odd_rows
 from .covariance import pairs
 from .errors import error_words
+from .far import far_constants
 from .formula import formula_text
 from .missing import missing_words
 from .model import NORMAL, Condition, Contrast, Formula, Layout, Method, Predictor, Truth
@@ -32,6 +34,7 @@ __all__ = [
     "canonical_json",
     "data_key",
     "describe",
+    "draw_rules",
     "flatten",
     "key_words",
     "layout_key",
@@ -42,7 +45,12 @@ __all__ = [
 DRAW_VERSION = 1  # raised when the same key comes to draw other numbers
 NUMERICS_VERSION = 3  # raised when the same data come to give other estimates
 
-DERIVED_PATHS = ("path", "block_size", "draw_version")  # of a description: they follow from the rest, or from nestlab
+DERIVED_PATHS = (
+    "path",
+    "block_size",
+    "draw_version",
+    "draw_rules",
+)  # of a description: they follow from the rest, or from nestlab
 
 
 def canonical_json(obj: Any) -> str:
@@ -82,7 +90,21 @@ def data_key(condition: Condition) -> str:
         identity["correlations"] = condition.correlations
     if condition.missing is not None:
         identity["missing"] = missing_words(condition.missing)
+    if rules := draw_rules(condition):
+        identity["draw_rules"] = rules
     return _sha256(identity)
+
+
+def draw_rules(condition: Condition) -> list[str]:
+    """Name the rules by which this condition is drawn that replaced earlier ones; conditions without them kept their keys."""
+    errors, rules = condition.truth.errors, []
+    if errors.ar1 and errors.distribution != NORMAL:
+        rules.append("ar1 of scores")
+    if has_odd_rows(condition.predictors, condition.layout):
+        rules.append("odd rows alternate")
+    if far_constants(condition):
+        rules.append("sums about a constant")
+    return rules
 
 
 def _drawn(value: Prior | float) -> dict[str, Any] | float:
@@ -270,6 +292,7 @@ def describe(condition: Condition) -> dict[str, Any]:
             "random": {truth.formula.group: _random(truth, condition.held)} if truth.formula.random else {},
             "residual_variance": float(truth.residual_variance),
             **({"errors": errors} if (errors := error_words(truth.errors)) else {}),
+            **({"outcome": outcome} if (outcome := _outcome_words(condition)) else {}),
         },
         "predictors": {predictor.name: dict(_described_predictor(predictor)) for predictor in condition.predictors},
         **(
@@ -279,7 +302,12 @@ def describe(condition: Condition) -> dict[str, Any]:
         ),
         **({"missing": missing_words(condition.missing)} if condition.missing else {}),
         **({"prior": priors} if priors else {}),
+        **({"draw_rules": ", ".join(rules)} if (rules := draw_rules(condition)) else {}),
     }
+
+
+def _outcome_words(condition: Condition) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in condition.outcome.items()}
 
 
 def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .comparison import compare
+from .estimand import Estimand
 from .model import LEAST_SQUARES, Method
 from .problems import Problems
 from .tables import MethodTable
@@ -100,11 +101,13 @@ def _check_comparison(key: str, method: Method, problems: Problems) -> None:
         problems.add_value(f"{key}.reference", method.reference, text)
 
 
-def tested_estimand(method: Method) -> str:
-    """What a method's likelihood ratio test is a test of: an estimand's name, or several terms, "x, x:z".
+def tested_estimand(method: Method) -> Estimand:
+    """What a method's likelihood ratio test is a test of: one estimand, or several together, "x, x:z".
 
     A slope that comes with its covariances is named by its variance.
     """
     assert method.compare is not None
     found = compare(method.compare, method.formula)
-    return next((n for n in found.tested if n.startswith("var:")), found.name) if found.kind == "slope" else found.name
+    if found.kind == "slope":
+        return next(each for each in found.tested if each.kind == "var")
+    return found.tested[0] if len(found.tested) == 1 else Estimand("test", columns=tuple(e.name for e in found.tested))

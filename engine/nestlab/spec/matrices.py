@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .columns import TOKEN, DataError, Factor, Source, factor, plain, source
+from .columns import TOKEN, Factor, Source, factor, plain, source
 from .formula import MAX_RANDOM, FormulaError, parse_formula, random_term_text
 from .model import INTERCEPT, Formula, RandomTerm, term_variables
+from .problems import DataError
 
 __all__ = [
     "MAX_COLUMNS",
-    "DataError",
     "ModelMatrices",
     "complete_rows",
     "model_matrices",

@@ -111,15 +111,16 @@ class Formula:
 class Effect:
     """A fixed effect in standard units, which `effects` turns into a coefficient.
 
-    kind "d": value standard deviations of the response, by "total" (random intercept and residual) or "residual" variance, per
-    unit of the term or per standard deviation of it. kind "r2": the share, in [0, 1), of the response's variance at a level that
-    the term explains; negative: of its coefficient. level: of that share, 1 within and 2 between clusters, 0 while it is not
-    known. at_means: the coefficient follows from values that have priors, at their means.
+    kind "d": value standard deviations of the response, by "total" (random intercept and residual) or "residual" variance, or by
+    that of the "outcome" within arms, their mean or the control's ("outcome-control"), per unit of the term or per standard
+    deviation of it. kind "r2": the share, in [0, 1), of the response's variance at a level that the term explains, by "outcome"
+    that which all covariates explain within arms; negative: of its coefficient. level: of that share, 1 within and 2 between
+    clusters, 0 while it is not known. at_means: the coefficient follows from values that have priors, at their means.
     """
 
     kind: Literal["d", "r2"]
     value: float
-    by: Literal["total", "residual"] = "total"
+    by: Literal["total", "residual", "outcome", "outcome-control"] = "total"
     per: Literal["unit", "sd"] = "unit"
     negative: bool = False
     level: Literal[0, 1, 2] = 0
@@ -139,8 +140,14 @@ class Effect:
     def unit(self) -> str:
         """What the number counts: "by total variance", "by residual variance, per sd", "of level 2"."""
         if self.kind == "d":
-            return f"by {self.by} variance" + (", per sd" if self.per == "sd" else "")
-        return (f"of level {self.level}" if self.level else "of its level") + (", negative" if self.negative else "")
+            by = {"outcome": "the outcome's", "outcome-control": "the control arm's outcome"}.get(self.by, self.by)
+            return f"by {by} variance" + (", per sd" if self.per == "sd" else "")
+        whose = " within arms, with other covariates" if self.by == "outcome" else ""
+        return (
+            (f"of level {self.level}" if self.level else "of its level")
+            + whose
+            + (", negative" if self.negative else "")
+        )
 
     def table(self) -> dict[str, float | str]:
         """As a study file has it, without what is at its default."""
@@ -174,14 +181,15 @@ class Predictor:
     """How one predictor is made.
 
     level: 1 varies within clusters, 2 between them. distribution: of `Distribution` (mean, sd > 0, shape its parameters);
-    "balanced" (0/1, half of the rows of each cluster at level 1, half of the clusters at level 2; the odd one out is a 0; with
-    `shares` these are of each number 0, 1, ... or of each category; with `blocks` within each so many clusters, or where the
-    level-2 predictor of that name has one value); "binary" (0/1, 1 with probability `mean`); "categorical" (categories with
-    probabilities `shares`, columns by `coding`); "time" (0, 1, ... by the row in its cluster, times `sd`, plus `mean`); "list"
-    (`values` by row in its cluster, repeated, or by cluster at level 2; with categories, as in a schedule, their numbers 0, 1,
-    ...); "resampled" (from `values`, with replacement); "schedule" (`sequences` of clusters in turn, each a value for every row
-    in its cluster); "period" (`values`, the number of the period of every row in its cluster; with categories "0", "1", ... its
-    columns are contrasts); "arms" (0 in the first arms[0] clusters, 1 in the next arms[1], ...).
+    "balanced" (0/1, half of the rows of each cluster at level 1, half of the clusters at level 2, where the odd one out is a 0;
+    the odd row is a 0 in one cluster and a 1 in the next, see `balanced`; with `shares` these are of each number 0, 1, ... or of
+    each category; with `blocks` within each so many clusters, or where the level-2 predictor of that name has one value);
+    "binary" (0/1, 1 with probability `mean`); "categorical" (categories with probabilities `shares`, columns by `coding`);
+    "time" (0, 1, ... by the row in its cluster, times `sd`, plus `mean`); "list" (`values` by row in its cluster, repeated, or
+    by cluster at level 2; with categories, as in a schedule, their numbers 0, 1, ...); "resampled" (from `values`, with
+    replacement); "schedule" (`sequences` of clusters in turn, each a value for every row in its cluster); "period" (`values`,
+    the number of the period of every row in its cluster; with categories "0", "1", ... its columns are contrasts); "arms" (0 in
+    the first arms[0] clusters, 1 in the next arms[1], ...).
 
     redraw: False keeps one draw for all replicates. Time, list and schedule are never redrawn; balanced and arms are not unless
     redraw is given at level 2, where they are then allocated to clusters at random, within blocks where there are any. icc: of a
@@ -206,10 +214,11 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The variables that it gives to formulas: its name, or where it has categories a contrast for all but one of them."""
+        """The variables that it gives to formulas: its name, or where it has categories a contrast for all but one of them, named
+        by the category that is compared: with the first (treatment), with the mean (sum) or with those before it (helmert)."""
         if not self.categories:
             return (self.name,)
-        kept = self.categories[1:] if self.coding == "treatment" else self.categories[:-1]
+        kept = self.categories[:-1] if self.coding == "sum" else self.categories[1:]
         return tuple(f"{self.name}[{category}]" for category in kept)
 
     @property
@@ -224,7 +233,7 @@ class Errors:
 
     ratios: predictors whose unit multiplies the variance, which is the stated one where they are 0. cluster_cv: coefficient of
     variation of the clusters' residual variances, lognormal with the stated mean. ar1: correlation of neighbouring rows of a
-    cluster, in (-1, 1), of an autoregression of constant variance; its first rows and innovations have the distribution.
+    cluster, in (-1, 1); they are made of normal scores that follow an autoregression, so that every row has the distribution.
     """
 
     distribution: Distribution = NORMAL
@@ -422,8 +431,9 @@ class Condition:
     path: "moments" draws sufficient statistics, "rows" draws rows and streams them into the same statistics.
     predictors: in order of name. block_size: replicates that share one random stream. held: correlations "a:b" that the
     covariance cannot show, because a variance is 0 here; for descriptions only. stated: fixed effects that the file gives in
-    standard units, by term, of which the truth has the coefficients; likewise. priors: (axis, prior) of each value of the
-    truth that every replicate draws anew, in the order in which they act (`uncertain`); the truth then holds their means.
+    standard units, by term, of which the truth has the coefficients; likewise. outcome: the keys of [truth.outcome], from which
+    the truth follows; likewise. priors: (axis, prior) of each value of the truth that every replicate draws anew, in the order in
+    which they act (`uncertain`); the truth then holds their means.
     A number instead of a prior is a short name (icc = 0.2) that is held while what it multiplies is drawn. correlations: of pairs
     of predictors of one level, as they are, not of normal scores behind them.
     """
@@ -440,11 +450,18 @@ class Condition:
     correlations: tuple[tuple[str, str, float], ...] = ()
     missing: Missing | None = None
     stated: Mapping[str, Effect] = field(default_factory=dict, compare=False)
+    outcome: Mapping[str, float | tuple[str, ...]] = field(default_factory=dict, compare=False)
 
     @property
     def uneven(self) -> bool:
         """Whether replicates differ in their rows: sizes that are redrawn, or rows that are missing."""
         return self.layout.redrawn or self.missing is not None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The predictors that [truth.outcome] names as arms."""
+        found = self.outcome.get("arm", ())
+        return found if isinstance(found, tuple) else ()
 
     def predictor(self, name: str) -> Predictor:
         return next(p for p in self.predictors if p.name == name)

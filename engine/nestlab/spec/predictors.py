@@ -84,8 +84,21 @@ def base_columns(name: str, table: PredictorTable) -> tuple[str, ...] | None:
 
 
 def base_levels(predictors: Mapping[str, PredictorTable]) -> dict[str, int | None]:
-    """The level of every predictor, as far as the file's tables say it."""
-    return {name: table.level or default_level(table.distribution) for name, table in predictors.items()}
+    """The level on which every predictor varies, as far as the file's tables say it.
+
+    Arms, and schedules that never change, are constant within clusters whatever their level, which lets them have random effects.
+    """
+    return {
+        name: 2 if _is_constant(table) else table.level or default_level(table.distribution)
+        for name, table in predictors.items()
+    }
+
+
+def _is_constant(table: PredictorTable) -> bool:
+    """Whether a predictor has one value in each cluster, by its distribution."""
+    if table.distribution == "schedule" and table.sequences:
+        return all(len(set(sequence)) == 1 for sequence in table.sequences)
+    return table.distribution == "arms"
 
 
 def read_predictor(flat: Mapping[str, Any], name: str, *, varies: bool) -> Made:

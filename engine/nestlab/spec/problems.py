@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-__all__ = ["Problem", "Problems", "StudyError", "close_match", "close_path", "nearest", "show"]
+__all__ = ["DataError", "Problem", "Problems", "StudyError", "close_match", "close_path", "nearest", "show"]
 
 _LONGEST = 80
 
@@ -29,6 +29,15 @@ class StudyError(ValueError):
 
     def __str__(self) -> str:
         return "\n".join(self.problems)
+
+
+class DataError(ValueError):
+    """Data that cannot be read, or that a formula cannot be fitted to; the message names what, what was found and the repair.
+
+    >>> raise DataError("formula names x, which the data do not have; columns: y, school")
+    Traceback (most recent call last):
+    nestlab.spec.problems.DataError: formula names x, which the data do not have; columns: y, school
+    """
 
 
 class Problem(NamedTuple):

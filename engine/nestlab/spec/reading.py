@@ -173,6 +173,14 @@ def _concerned(location: Location) -> list[str]:
             return [f"truth.random.{group}"]
         case ["truth", "residual_sd"]:
             return ["truth.residual_variance"]
+        case ["truth", "outcome", *keys]:
+            follows = {
+                "icc": "truth.random",
+                "variance": "truth.residual_variance",
+                "r2_within": "truth.fixed",
+                "r2_between": "truth.fixed",
+            }
+            return [path for key, path in follows.items() if key in keys or not keys]
         case ["design", "cluster_size", *_]:
             return ["design.cluster_size"]
     return []
@@ -200,6 +208,8 @@ def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[s
             table = tables.ErrorsTable
         case ["truth", "random", _]:
             table = tables.RandomTable
+        case ["truth", "outcome"]:
+            table = tables.OutcomeTable
         case ["missing"]:
             table = tables.MissingTable
         case ["missing", "weibull"]:

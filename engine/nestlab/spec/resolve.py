@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .association import MadeCorrelations, read_correlations
-from .axes import axis_paths, setting
+from .axes import OUTCOME, OUTCOME_KINDS, axis_paths, outcome_sets, setting
 from .base import Base, read_base
 from .checks import Checks, Structure
 from .covariance import (
@@ -26,11 +26,13 @@ from .errors import ERRORS, MadeErrors, MadeShape, read_effects, read_errors
 from .grid import Grid, read_grid
 from .least_squares import check_known_variances, check_levels
 from .missing import MadeMissing, read_missing
-from .model import Condition, Errors, FactorValue, Layout, Method, Predictor, Truth
+from .model import INTERCEPT, Condition, Errors, FactorValue, Layout, Method, Predictor, Truth
+from .outcome import predictors_of
+from .outcome_inputs import refused_beside, take_outcome
 from .paths import block_size, is_plain, path_of
 from .predictors import check_blocks, read_predictor
 from .prior import Prior
-from .problems import Problem, Problems, show
+from .problems import Problem, Problems, nearest, show
 from .sizes import SIZE, MadeLayout, read_layout
 from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, PredictorTable, TruthTable
 from .uncertain import steps
@@ -75,6 +77,7 @@ def resolve(
     axes = read_grid(grid, prior, base.given, problems)
     _check_required(base, axes, problems)
     _check_priors(base, axes, problems)
+    _check_outcome(base, axes, problems)
     check_levels(base.methods, sorted(axes.sets), problems)
     if not expand or len(problems) > before or not base.sound:
         return None
@@ -83,8 +86,11 @@ def resolve(
 
 def _check_required(base: Base, grid: Grid, problems: Problems) -> None:
     given = grid.sets.union(base.flat)
+    follows = _follows(base, given)
     for path in base.required:
         if path in given or (path == SIZE and any(other.startswith(f"{SIZE}.") for other in given)):
+            continue
+        if path in follows:
             continue
         table, _, word = path.rpartition(".")
         if table.startswith(("truth.fixed", "truth.random")):
@@ -96,6 +102,40 @@ def _check_required(base: Base, grid: Grid, problems: Problems) -> None:
             example = {"clusters": "20", "cluster_size": "50", "level": "1", "distribution": '"normal"'}[word]
             text = f"is missing; add {word} = {example} to [{table}], or an axis of the grid"
         problems.add(path, text)
+
+
+def _follows(base: Base, given: Collection[str]) -> set[str]:
+    """What may be missing, as it follows from [truth.outcome]."""
+    truth, asked = base.truth, [key for key in OUTCOME_KINDS if f"{OUTCOME}.{key}" in given]
+    found = {path for key in asked for path in outcome_sets(key, truth)}
+    if {"r2_within", "r2_between"} & set(asked):
+        found |= {f"truth.fixed.{term}" for term in truth.fixed if term != INTERCEPT}
+    return found
+
+
+def _check_outcome(base: Base, grid: Grid, problems: Problems) -> None:
+    """Nothing else sets, or reads, what [truth.outcome] gives; its arms are predictors of the formula."""
+    truth = base.truth
+    used = {name for term in truth.fixed for name in predictors_of(term)}
+    for name in base.flat.get(f"{OUTCOME}.arm", ()):
+        if name not in used:
+            text = f"must name predictors of {truth.text}; {nearest(name, sorted(used))}"
+            problems.add_value(f"{OUTCOME}.arm", name, text)
+    for key in OUTCOME_KINDS:
+        path, sets = f"{OUTCOME}.{key}", outcome_sets(key, truth)
+        if path not in base.flat and path not in grid.sets:
+            continue
+        if key == "icc" and not sets:
+            text = (
+                f"needs a random intercept, which {truth.text} has not; write (1 + ... | {truth.group}), or remove it"
+            )
+            problems.add(path, text)
+        if path in base.flat and path not in grid.sets:
+            for other in sorted(set(sets) & set(base.flat)):
+                problems.add_number(other, base.flat[other], refused_beside(key, truth))
+        for name, found in grid.settings.items():
+            if not found.name.startswith(f"{OUTCOME}.") and set(sets) & {*found.paths, *found.reads}:
+                problems.add(f"{'prior' if name in grid.priors else 'grid'}.{name}", refused_beside(key, truth))
 
 
 def _check_priors(base: Base, grid: Grid, problems: Problems) -> None:
@@ -123,12 +163,12 @@ def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[
             each.apply(flat, value.mean if isinstance(value, Prior) else value)
         drawn = steps([*own, *given])
         factors = grid.factors(point)
-        stated = take_stated(flat, base.truth.fixed)
+        stated, inputs = take_stated(flat, base.truth.fixed), take_outcome(flat, base.truth)
         parts = build.parts(flat)
         trouble = parts if isinstance(parts, tuple) else build.problems(flat, drawn, parts)
         condition = None
         if not trouble and not isinstance(parts, tuple):
-            condition, trouble = converted(build.condition(flat, factors, drawn, parts), stated)
+            condition, trouble = converted(build.condition(flat, factors, drawn, parts), stated, inputs)
         for problem in trouble:
             found.setdefault(problem, []).append(factors)
         if condition is None or trouble:

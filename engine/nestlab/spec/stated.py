@@ -2,6 +2,7 @@
 
     x = { d = 0.3 }                                  # standard deviations of the response for a step of one unit of x
     x = { d = 0.3, by = "residual", per = "sd" }     # of the residual standard deviation; for a step of one sd of x
+    x = { d = 0.3, by = "outcome" }                  # of the response's own standard deviation within arms of x
     x = { r2 = 0.1, sign = "-" }                     # share of the response's variance at its level that x explains
 
 What they mean, and become, is in `effects`.
@@ -20,7 +21,7 @@ from .problems import nearest, show
 
 __all__ = ["looks_like_effect", "read_effect", "restated"]
 
-_CHOICES = {"by": ("total", "residual"), "per": ("unit", "sd"), "sign": ("+", "-")}
+_CHOICES = {"by": ("total", "residual", "outcome", "outcome-control"), "per": ("unit", "sd"), "sign": ("+", "-")}
 _KEYS = {"d": ("d", "by", "per"), "r2": ("r2", "sign")}
 
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import PlainValidator, TypeAdapter
 
-from .estimands import estimands, find_estimand
+from .estimand import Estimand, find_estimand
+from .estimands import study_estimands
 from .inference import tested_estimand
 from .model import INTERCEPT, Condition, Method
 from .problems import Problems, nearest
@@ -183,7 +184,7 @@ def read_stopping(
     several = not isinstance(asked, TargetTable)
     tables = [asked] if isinstance(asked, TargetTable) else list(asked)
     keys = [f"replications.{k}" if several else "replications" for k in range(1, len(tables) + 1)]
-    listed, before = _names(conditions[0], methods), len(problems)
+    listed, before = study_estimands(conditions[0].truth.formula, methods), len(problems)
     targets = [_target(table, key, methods, listed, problems) for table, key in zip(tables, keys, strict=True)]
     least = _common("min", DEFAULT_LEAST, tables, keys, problems)
     most = _common("max", DEFAULT_MOST, tables, keys, problems)
@@ -209,22 +210,14 @@ def most_replications(asked: int | TargetTable | Sequence[TargetTable]) -> int:
     return next((table.max for table in tables if table.max is not None), DEFAULT_MOST)
 
 
-def _names(condition: Condition, methods: Sequence[Method]) -> list[str]:
-    """All that has measures: estimands, contrasts, and what a likelihood ratio test tests."""
-    contrasts = tuple(dict.fromkeys(contrast for method in methods for contrast in method.contrasts))
-    found = list(estimands(condition, tuple(method.formula for method in methods), contrasts))
-    tested = [tested_estimand(method) for method in methods if method.tests_ratio]
-    return list(dict.fromkeys([*found, *(contrast.name for contrast in contrasts), *tested]))
-
-
 def _tested(methods: Sequence[Method]) -> list[str]:
     """What the methods test: fixed effects, contrasts, and a likelihood ratio test's own."""
     found = [name for m in methods for name in (*m.formula.fixed, *(contrast.name for contrast in m.contrasts))]
-    return list(dict.fromkeys([*found, *(tested_estimand(method) for method in methods if method.tests_ratio)]))
+    return list(dict.fromkeys([*found, *(tested_estimand(method).name for method in methods if method.tests_ratio)]))
 
 
 def _target(
-    table: TargetTable, key: str, methods: Sequence[Method], known: Sequence[str], problems: Problems
+    table: TargetTable, key: str, methods: Sequence[Method], known: Mapping[str, Estimand], problems: Problems
 ) -> Target:
     if table.measure in SHARES and table.target_mcse >= TRIVIAL:
         problems.add_value(

@@ -22,6 +22,7 @@ __all__ = [
     "ErrorsTable",
     "MethodTable",
     "MissingTable",
+    "OutcomeTable",
     "PredictorTable",
     "RandomTable",
     "ShapeTable",
@@ -171,6 +172,16 @@ class RandomTable(ShapeTable):
     covariance: Matrix | None = None
 
 
+class OutcomeTable(Table):
+    """[truth.outcome]: the outcome within arms, from which variances and a covariate's coefficient follow."""
+
+    variance: Annotated[float | None, _kind(values.POSITIVE)] = None
+    icc: Annotated[float | None, _kind(values.SHARE)] = None
+    r2_within: Annotated[float | None, _kind(values.R2)] = None
+    r2_between: Annotated[float | None, _kind(values.R2)] = None
+    arm: Annotated[tuple[str, ...] | None, _kind(values.ARM)] = None
+
+
 class TruthTable(Table):
     """[truth]: the data-generating model."""
 
@@ -180,6 +191,7 @@ class TruthTable(Table):
     residual_sd: ResidualSd = None
     errors: ErrorsTable | None = None
     random: dict[str, RandomTable] = {}
+    outcome: OutcomeTable | None = None
 
 
 class PredictorTable(SourcedTable):

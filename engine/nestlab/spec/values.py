@@ -218,6 +218,14 @@ def _blocks(value: object) -> int | str | None:
     return _int(value, 2, _MOST_CLUSTERS)
 
 
+def _names(value: object) -> tuple[str, ...] | None:
+    """One name, or several different ones."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(n, str) and n.strip() for n in names):
+        return None
+    return tuple(names) if len(set(names)) == len(names) else None
+
+
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -328,6 +336,9 @@ ARM_SIZE = Kind(
     f"a whole number from 1 to {_MOST_ROWS}, or a table of a distribution",
     "write a number such as 20",
     lambda value: _int(value, 1, _MOST_ROWS),
+)
+ARM = Kind(
+    "the name of a predictor, or a list of names", 'write a name such as "treatment"', lambda value: _names(value)
 )
 MATRIX = Kind("a square matrix of finite numbers", "write rows such as [[5, 1], [1, 3]]", _matrix)
 LEVEL = Kind("1 (varies within clusters) or 2 (between them)", "write 1 or 2", lambda value: _int(value, 1, 2))

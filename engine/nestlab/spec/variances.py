@@ -8,6 +8,11 @@ time, list, schedule, arms) has the moments of its values: B its clusters' means
 Of a formula's functions, center(x) has mean 0, within(x) is W alone, and between(x) is a mean of n rows: var(B) + var(W) / n.
 Where cluster sizes are drawn, between(x) and level-1 values that are the same in every replicate have no moments here.
 
+Those parts answer how clusters differ. `Moments(..., pairs=True)` has in place of B the covariance of two different rows of a
+cluster, and in place of W what is left of the variance. They differ where rows of a cluster are tied: within(x) has the variance
+var(W) (1 - 1 / n) and the covariance -var(W) / n, and values that are the same in every replicate, with the variance w of the n
+rows about their mean, have -w / (n - 1) on top of B. Both are exact for equal sizes; of unequal ones 1 / n is a mean.
+
 Different predictors are independent unless the study correlates them or both are the same in every replicate.
 """
 
@@ -17,22 +22,22 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .allocation import allotted
+from .balanced import alternating, between_numbers, blocks_of, kinds_of_clusters, odd_rows, takes_turns
+from .coding import coded, contrast_values
 from .model import Layout, Predictor, source_of, term_variables
 
-__all__ = ["Moments", "Parts", "moments_of", "predictor_variance"]
+__all__ = ["KNOWN", "Moments", "Parts", "cluster_moments", "moments_of", "predictor_mean", "predictor_variance"]
 
 Array = NDArray[np.float64]
 
 #: Distributions of which mean and sd are the predictor's own.
 _SCALED = ("normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated")
 #: Those that are the same in every replicate.
-_KNOWN = ("balanced", "time", "list", "schedule", "arms", "period")
+KNOWN = ("balanced", "time", "list", "schedule", "arms", "period")
 
 #: Before the names of columns that are allocated within blocks: their means over allocations.
 _EXPECTED = "expected "
@@ -59,6 +64,25 @@ def predictor_variance(predictor: Predictor, layout: Layout, variable: str = "")
     return float("nan") if parts is None else parts.between + parts.within
 
 
+def predictor_mean(predictor: Predictor) -> float:
+    """The mean of a predictor that is redrawn; nan where it is not defined by its distribution."""
+    parts = None if _is_known(predictor) else _parts(predictor, Layout((2,)), predictor.columns[0])
+    return float("nan") if parts is None else parts.mean
+
+
+def cluster_moments(predictor: Predictor, layout: Layout) -> Parts | None:
+    """Moments of a level-1 predictor in clusters of one size n: `between` of its means of n rows, `within` of rows about them.
+
+    within has the divisor n - 1. None where they do not follow from the distribution.
+    """
+    parts, n = _parts(predictor, layout, predictor.columns[0]), layout.sizes[0]
+    if parts is None or n < 2:
+        return None
+    if _is_known(predictor):
+        return Parts(parts.mean, parts.between, parts.within * n / (n - 1))
+    return Parts(parts.mean, parts.between + parts.within / n, parts.within)
+
+
 def _parts(predictor: Predictor, layout: Layout, column: str) -> Parts | None:
     mean, variance = predictor.mean, predictor.sd**2
     match predictor.distribution:
@@ -69,7 +93,7 @@ def _parts(predictor: Predictor, layout: Layout, column: str) -> Parts | None:
         case "resampled":
             values = np.array(predictor.values)
             mean, variance = float(values.mean()), float(values.var())
-        case distribution if distribution in _KNOWN:
+        case distribution if distribution in KNOWN:
             return None if _unsized(predictor, layout) else _Known((predictor,), layout).parts(column)
         case distribution if distribution not in _SCALED:
             return None
@@ -85,16 +109,6 @@ def _contrast(predictor: Predictor, column: str) -> tuple[float, float]:
     return mean, float((shares * values**2).sum()) - mean**2
 
 
-def contrast_values(predictor: Predictor) -> Array:
-    """(K, K - 1): the columns of a predictor of K categories, in each of them (`simulate.distributions` has them so)."""
-    K = len(predictor.categories)
-    if predictor.coding == "treatment":
-        return np.eye(K)[:, 1:]
-    if predictor.coding == "sum":
-        return np.vstack([np.eye(K - 1), -np.ones((1, K - 1))])
-    return np.diag(np.arange(1.0, K), -1)[:, :-1] - np.triu(np.ones((K, K - 1)))
-
-
 # -- values that are the same in every replicate ---------------------------------------------------------------------------
 
 
@@ -104,14 +118,17 @@ class _Known:
 
     predictors: tuple[Predictor, ...]
     layout: Layout
+    pairs: bool = False
 
     def parts(self, column: str) -> Parts:
         total, between = self._products(column, column)
         mean = float(self._means(column).mean())
-        return Parts(mean, max(0.0, between - mean**2), max(0.0, total - between))
+        shared = between - mean**2
+        return Parts(mean, shared if self.pairs else max(0.0, shared), max(0.0, total - between))
 
     def products(self, a: str, b: str) -> tuple[float, float]:
-        """Mean of the product of two columns, and of the product of their clusters' means (each cluster counts once).
+        """Mean of the product of two columns, and of the product of their clusters' means (each cluster counts once), or of two
+        different rows of a cluster (pairs).
 
         What is allocated within blocks is at its blocks' means where it meets another predictor.
         """
@@ -121,78 +138,80 @@ class _Known:
 
     def _products(self, a: str, b: str) -> tuple[float, float]:
         between = float((self._means(a) * self._means(b)).mean())
-        rows = 0.0
+        rows = tied = 0.0
         for clusters, values in [] if {a, b} & self._outer.keys() else self._kinds:
             about = (values[a] - values[a].mean()) * (values[b] - values[b].mean())
             rows += len(clusters) * float(about.sum())
-        return between + rows / self.layout.rows, between
+            tied += len(clusters) * float(about.sum()) / max(1, len(about) * (len(about) - 1))
+        total = between + rows / self.layout.rows
+        return total, between - tied / self.layout.clusters if self.pairs else between
 
     def tied(self, a: str, b: str) -> bool:
         """Whether the values of two predictors may go together: both are known, and neither varies apart from the other."""
         pair = [p for p in self.predictors if p.name in (a, b)]
         if len(pair) < 2 or _is_allocated(pair[0]) != _is_allocated(pair[1]):
             return False
-        inner = [p for p in pair if not _is_outer(p)]
-        alike = len(set(self.layout.sizes)) == 1 and not any(p.sequences for p in inner)
-        return len(inner) != 1 or not alike
+        inner, outer = ([p for p in pair if _is_outer(p) == kind] for kind in (False, True))
+        if len(inner) != 1 or len(set(self.layout.sizes)) > 1 or inner[0].sequences:
+            return True
+        return inner[0].name in self._odd and not self._evenly(inner[0].name, outer[0])
+
+    def _evenly(self, inner: str, outer: Predictor) -> bool:
+        """Whether clusters of one size have both kinds of odd rows equally often at each value of a level-2 predictor."""
+        kinds = np.unique(
+            np.stack([self._outer.get(_EXPECTED + c, self._outer[c]) for c in outer.columns]),
+            axis=1,
+            return_inverse=True,
+        )[1].ravel()
+        shares = np.bincount(kinds, weights=self._odd[inner]) / np.bincount(kinds)
+        return bool(np.ptp(shares) == 0.0) or self.layout.sizes[0] % 2 == 0
 
     @cached_property
     def _outer(self) -> dict[str, Array]:
         """(J): of what is constant within clusters."""
-        J, values = self.layout.clusters, dict[str, Array]()
-        balanced: list[NDArray[np.int64]] = []
-        for p in sorted(filter(_is_outer, self.predictors), key=lambda p: bool(p.blocks)):
-            if p.blocks:
-                values |= self._in_blocks(p, values)
-            elif p.distribution == "balanced":
-                balanced.append(_alternating(J, balanced, p.shares))
-                values |= _columns(p, balanced[-1])
-            elif p.distribution == "arms":
-                values |= _columns(p, np.resize(np.repeat(np.arange(len(p.arms)), p.arms), J))
-            else:
-                values |= _columns(p, np.resize(np.array(p.values), J))
+        numbers = between_numbers(self.predictors, self.layout.clusters)
+        by_name, values = {p.name: p for p in self.predictors}, dict[str, Array]()
+        for p in filter(_is_outer, self.predictors):
+            own = coded(p, numbers[p.name])
+            values |= own
+            if p.blocks and p.redraw:
+                values |= _expected(own, blocks_of(p, by_name, numbers, self.layout.clusters), self.layout.clusters)
         return values
 
-    def _in_blocks(self, p: Predictor, outer: Mapping[str, Array]) -> dict[str, Array]:
-        """Columns of what is allocated block by block (as by `simulate.known`); where it is redrawn, their blocks' means, too."""
-        J = self.layout.clusters
-        if isinstance(p.blocks, str):
-            keys = [values for column, values in outer.items() if source_of(column)[0] == p.blocks]
-        else:
-            keys = [np.asarray(np.arange(J) // p.blocks, dtype=float)]
-        order = np.lexsort(keys[::-1]) if keys else np.arange(J)
-        categories = np.empty(J, dtype=np.int64)
-        categories[order] = allotted(p.shares or (0.5, 0.5), J)
-        found = _columns(p, categories)
-        if p.redraw:
-            block = np.unique(np.array(keys).reshape(len(keys), J), axis=1, return_inverse=True)[1].ravel()
-            for column, values in list(found.items()):
-                found[_EXPECTED + column] = (np.bincount(block, weights=values) / np.bincount(block))[block]
+    @cached_property
+    def _odd(self) -> dict[str, NDArray[np.int64]]:
+        """(J), of predictors in halves of rows: the value that has a row more in clusters of an odd number of rows."""
+        kinds, found = kinds_of_clusters(self.predictors, self.layout.clusters), dict[str, NDArray[np.int64]]()
+        for p in self.predictors:
+            if takes_turns(p):
+                found[p.name] = odd_rows(np.array(self.layout.sizes) % 2 == 1, kinds)
+                kinds.append(found[p.name].astype(float))
         return found
 
     @cached_property
     def _kinds(self) -> list[tuple[NDArray[np.int64], dict[str, Array]]]:
         """Clusters with the same rows: their numbers, and the rows (n) of each column that varies there."""
         cycle = int(np.lcm.reduce([len(p.sequences) or 1 for p in self.predictors]))
-        keys = np.array(self.layout.sizes) * cycle + np.arange(self.layout.clusters) % cycle
-        kinds, of = np.unique(keys, return_inverse=True)
-        return [(np.flatnonzero(of == k), self._rows(*divmod(int(key), cycle))) for k, key in enumerate(kinds)]
+        keys = [np.array(self.layout.sizes), np.arange(self.layout.clusters) % cycle, *self._odd.values()]
+        kinds, of = np.unique(np.stack(keys), axis=1, return_inverse=True)
+        return [(np.flatnonzero(of.ravel() == k), self._rows(*map(int, key))) for k, key in enumerate(kinds.T)]
 
-    def _rows(self, n: int, turn: int) -> dict[str, Array]:
-        """The rows of a cluster of size n that takes a schedule's sequence of that turn."""
-        values: dict[str, Array] = {}
+    def _rows(self, n: int, turn: int, *more: int) -> dict[str, Array]:
+        """The rows of a cluster of size n that takes a schedule's sequence of that turn; more: as `_odd` has them."""
+        values, odd = dict[str, Array](), dict(zip(self._odd, more, strict=True))
         balanced: list[NDArray[np.int64]] = []
         for p in self.predictors:
             if _is_outer(p):
                 continue
             if p.distribution == "balanced":
-                balanced.append(_alternating(n, balanced, p.shares))
-                values |= _columns(p, balanced[-1])
+                turned = odd[p.name] * (n % 2) if p.name in odd else 0
+                balanced.append(alternating(np.array([n]), balanced, p.shares) ^ turned)
+                values |= coded(p, balanced[-1])
             elif p.distribution == "time":
                 values[p.name] = p.mean + p.sd * np.arange(n, dtype=np.float64)
             else:
                 of_rows = p.sequences[turn % len(p.sequences)] if p.sequences else p.values
-                values |= _columns(p, np.resize(np.array(of_rows), n))
+                values |= coded(p, np.resize(np.array(of_rows), n))
         return values
 
     def _means(self, name: str) -> Array:
@@ -205,19 +224,14 @@ class _Known:
         return means
 
 
-def _columns(predictor: Predictor, values: NDArray[Any]) -> dict[str, Array]:
-    """Values of a predictor by its columns: itself, or contrasts where they are numbers of categories."""
-    if not predictor.categories:
-        return {predictor.name: values.astype(np.float64)}
-    return dict(zip(predictor.columns, contrast_values(predictor)[values.astype(np.int64)].T, strict=True))
-
-
-def _alternating(n: int, earlier: Sequence[NDArray[np.int64]], shares: tuple[float, ...]) -> NDArray[np.int64]:
-    """0, 1, 0, ... over n units, or by shares, crossed with the balanced predictors before it (`simulate.known` has it so)."""
-    keys = [np.bitwise_xor.reduce(earlier[:k], axis=0) for k in range(1, len(earlier) + 1)]
-    values = np.empty(n, dtype=np.int64)
-    values[np.lexsort(tuple(reversed(keys))) if keys else np.arange(n)] = allotted(shares or (0.5, 0.5), n)
-    return values
+def _expected(own: Mapping[str, Array], blocks: Sequence[Array], clusters: int) -> dict[str, Array]:
+    """The means over allocations of columns that are redrawn within blocks: those of the blocks."""
+    keys = np.array(blocks).reshape(len(blocks), clusters)
+    block = np.unique(keys, axis=1, return_inverse=True)[1].ravel()
+    return {
+        _EXPECTED + column: (np.bincount(block, weights=values) / np.bincount(block))[block]
+        for column, values in own.items()
+    }
 
 
 # -- terms -----------------------------------------------------------------------------------------------------------------
@@ -226,15 +240,20 @@ def _alternating(n: int, earlier: Sequence[NDArray[np.int64]], shares: tuple[flo
 class Moments:
     """Means, variances and covariances of terms, in their parts; None where they do not follow from the predictors.
 
-    correlations: of pairs of predictors, as a condition has them.
+    correlations: of pairs of predictors, as a condition has them. pairs: "between" is of two different rows of a cluster.
     """
 
     def __init__(
-        self, predictors: Sequence[Predictor], layout: Layout, correlations: Sequence[tuple[str, str, float]] = ()
+        self,
+        predictors: Sequence[Predictor],
+        layout: Layout,
+        correlations: Sequence[tuple[str, str, float]] = (),
+        *,
+        pairs: bool = False,
     ) -> None:
-        self._layout = layout
+        self._layout, self._pairs = layout, pairs
         self._predictors = {p.name: p for p in predictors}
-        self._known = _Known(tuple(p for p in predictors if _is_known(p)), layout)
+        self._known = _Known(tuple(p for p in predictors if _is_known(p)), layout, pairs)
         self._correlations = {frozenset((a, b)): r for a, b, r in correlations if r != 0}
         self._found: dict[str, Parts | None] = {}
         self._covariances: dict[tuple[str, str], tuple[float, float] | None] = {}
@@ -257,7 +276,7 @@ class Moments:
         return self._covariances[a, b]
 
     def _covariance(self, a: str, b: str) -> tuple[float, float] | None:
-        if self._apart(a, b):
+        if self.apart(a, b):
             return 0.0, 0.0
         means, found = (self._mean(a), self._mean(b)), self.products(a, b)
         if means[0] is None or means[1] is None or found is None:
@@ -265,7 +284,7 @@ class Moments:
         total, between = found
         return between - means[0] * means[1], total - between
 
-    def _apart(self, a: str, b: str) -> bool:
+    def apart(self, a: str, b: str) -> bool:
         """Whether two terms have nothing to do with each other."""
         v, w = term_variables(a), term_variables(b)
         return not set(v) & set(w) and all((x in v) == (y in v) for x, y in self._tied([*v, *w]))
@@ -313,10 +332,10 @@ class Moments:
         parts = self._known.parts(column) if known else _parts(predictor, self._layout, column)
         if parts is None or made in ("", "center") or made.startswith("["):
             return parts if parts is None or made != "center" else Parts(0.0, parts.between, parts.within)
+        mean = parts.within * float(np.mean(1 / np.array(self._layout.sizes)))  # the variance of a mean of n rows
         if made == "within":
-            return Parts(0.0, 0.0, parts.within)
-        rows = 0.0 if known else parts.within * float(np.mean(1 / np.array(self._layout.sizes)))
-        return Parts(parts.mean, parts.between + rows, 0.0)
+            return Parts(0.0, -mean if self._pairs else 0.0, parts.within)
+        return Parts(parts.mean, parts.between + (mean if self._pairs or not known else 0.0), 0.0)
 
     def _tied(self, variables: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Pairs of variables that are not independent, or may be not."""
@@ -365,14 +384,18 @@ class Moments:
 
 @lru_cache(maxsize=64)
 def moments_of(
-    predictors: tuple[Predictor, ...], layout: Layout, correlations: tuple[tuple[str, str, float], ...]
+    predictors: tuple[Predictor, ...],
+    layout: Layout,
+    correlations: tuple[tuple[str, str, float], ...],
+    *,
+    pairs: bool = False,
 ) -> Moments:
     """`Moments`, remembered over the points of a grid."""
-    return Moments(predictors, layout, correlations)
+    return Moments(predictors, layout, correlations, pairs=pairs)
 
 
 def _is_known(predictor: Predictor) -> bool:
-    return predictor.distribution in _KNOWN
+    return predictor.distribution in KNOWN
 
 
 def _is_outer(predictor: Predictor) -> bool:

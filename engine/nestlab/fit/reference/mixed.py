@@ -86,6 +86,9 @@ def _status(
         return Status.nonfinite
     if not converged:
         return Status.not_converged
-    root = np.linalg.cholesky(Z.T @ Z / (groups.max() + 1))
-    smallest = np.linalg.eigvalsh(root.T @ covariance @ root / scale)[0]
+    try:
+        root = np.linalg.cholesky(Z.T @ Z / (groups.max() + 1))
+        smallest = np.linalg.eigvalsh(root.T @ covariance @ root / scale)[0]
+    except np.linalg.LinAlgError:
+        return Status.nonfinite  # columns of Z depend on one another, or the covariance is not finite
     return Status.singular if smallest < BOUNDARY else Status.ok

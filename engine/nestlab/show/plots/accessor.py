@@ -31,6 +31,10 @@ class Plots:
 
         return draw_on(self._results, kind, ax, **asked)
 
+    def solve(self, *, ax: Axes | None = None) -> Axes | np.ndarray[Any, Any]:
+        """The search that left these results: the designs tried, and the answer with its interval."""
+        return self("solve", ax=ax)
+
     def power(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
         """Power by a factor; where the true effect is null, the type I error rate. Options: see `help(results.plot)`."""
         return self("power", ax=ax, **asked)

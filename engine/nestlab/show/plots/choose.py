@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 
 from ...run.store import Store
+from ...spec.estimand import Estimand
+from ...spec.model import INTERCEPT
 from ...spec.problems import StudyError, nearest, show
 from ...spec.study import StudyFile
 from ..drawn import drawn_by
@@ -104,7 +106,7 @@ def study_of(results: StoredResults) -> StudyFile:
 
 def factor_names(results: StoredResults) -> list[str]:
     """The factors of the grid, in its order."""
-    return [c for c in map(str, results.conditions().columns) if not c.startswith("true.") and c != "condition"]
+    return results.factors
 
 
 def dimensions(results: StoredResults, *, constant: bool = False) -> dict[str, Dimension]:
@@ -210,7 +212,7 @@ def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None 
         pick("method", asked.method, summary["method"])
         summary = summary[summary["method"] == asked.method]
     wanted = list(measures) if measures else [_measure(summary, asked)]
-    estimand = _estimand(summary, asked, wanted)
+    estimand = _estimand(summary, asked, wanted, results.estimands)
     frame = summary[(summary["estimand"] == estimand) & summary["measure"].isin(wanted)]
     lacking = [m for m in summary["method"].unique() if m not in set(frame["method"])]
     found = _varying(results, frame, asked)
@@ -220,22 +222,24 @@ def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None 
     return Rows(
         frame.reset_index(drop=True), found, estimand, tuple(m for m in wanted if m in set(frame["measure"])), asked.subset,
         results.asked, tuple(sorted({m.alpha for m in study_of(results).methods()})),
-        _nulls(results, estimand, set(frame["condition"])), tuple(notes),
+        _nulls(results, estimand, frame), tuple(notes),
     )  # fmt: skip
 
 
-def _nulls(results: StoredResults, estimand: str, numbers: set[int]) -> Literal["none", "some", "all"]:
+def _nulls(results: StoredResults, estimand: str, frame: pd.DataFrame) -> Literal["none", "some", "all"]:
     """Where a test of no effect has a true null hypothesis."""
-    contrasts = {c.name: c for m in study_of(results).methods() for c in m.contrasts}
-    contrast = contrasts.get(estimand)
-    table = results.conditions()
-    table = table[table["condition"].isin(numbers)]
-    if f"true.{estimand}" not in table or (contrast is not None and contrast.equivalence is not None):
+    methods = study_of(results).methods()
+    contrast = next((c for m in methods for c in m.contrasts if c.name == estimand), None)
+    if contrast is not None and contrast.equivalence is not None:
         return "none"
     stored = {row.number: row for row in Store(results.folder).read_conditions()}
-    fixed = [not drawn_by(stored[int(number)], estimand, contrast) for number in table["condition"]]
-    null = (table[f"true.{estimand}"] == (contrast.null if contrast is not None else 0.0)) & np.array(fixed, dtype=bool)
-    return "all" if len(null) and null.all() else "some" if null.any() else "none"
+    names = {label: m.name for m in methods for label in m.labels}
+    value, null = (contrast.null if contrast is not None else 0.0), []
+    for number, label in frame[["condition", "method"]].drop_duplicates().itertuples(index=False):
+        row = stored[int(number)]
+        true = row.truths.of(names.get(label, "")).get(estimand)
+        null.append(true == value and not drawn_by(row, estimand, methods))
+    return "all" if null and all(null) else "some" if any(null) else "none"
 
 
 def _varying(results: StoredResults, frame: pd.DataFrame, asked: Asked) -> dict[str, Dimension]:
@@ -259,7 +263,7 @@ def _measure(summary: pd.DataFrame, asked: Asked) -> str:
     return next((m for m in ("power", "cover", "bias") if m in known), str(known[0]))
 
 
-def _estimand(summary: pd.DataFrame, asked: Asked, measures: Sequence[str]) -> str:
+def _estimand(summary: pd.DataFrame, asked: Asked, measures: Sequence[str], estimands: Mapping[str, Estimand]) -> str:
     """The one asked for; or the last effect that has all the measures (a contrast, or a fixed effect)."""
     rows = summary[summary["measure"].isin(measures)]
     if rows.empty:
@@ -274,9 +278,11 @@ def _estimand(summary: pd.DataFrame, asked: Asked, measures: Sequence[str]) -> s
         pick("estimand", asked.estimand, summary["estimand"])
         return str(pick("estimand", asked.estimand, known, what=f"with {measures[0]} there are"))
     complete = [e for e in known if set(measures) <= set(rows.loc[rows["estimand"] == e, "measure"])] or known
-    plain = [e for e in complete if ":" not in e or e.split(":")[0] not in ("var", "cov", "sd", "cor")]
-    effects = [e for e in plain if e not in ("Intercept", "icc")]
-    return (effects or plain[:1] or complete)[-1]
+    if complete == [""]:  # of methods as a whole
+        return ""
+    effects = [e for e in complete if e and estimands[e].effect]
+    plain = effects or [e for e in complete if e and estimands[e].kind == "icc"]
+    return ([e for e in effects if e != INTERCEPT] or plain[:1] or complete)[-1]
 
 
 def _limits(frame: pd.DataFrame) -> dict[str, pd.Series[Any]]:

@@ -34,14 +34,14 @@ def estimate_se(results: StoredResults, asked: Asked) -> Picture:
     panels = [
         Panel(
             f"{names}: empirical SE {spread[s.method][0]:.3g}, model SE {spread[s.method][1]:.3g}, n = {len(s.se):,}",
-            _Painter(s, chosen.truth, spread[s.method], ends), f"estimate of {chosen.error}", "standard error",
+            _Painter(s, s.truth, spread[s.method], ends), f"estimate of {chosen.error}", "standard error",
         )
         for names, s in found[:_MOST_PANELS]
     ]  # fmt: skip
     columns = len(panels) if len(panels) <= 3 else 2 if len(panels) == 4 else 3 if len(panels) <= 6 else 4
     parts = [f"Condition {chosen.number}" + (f": {chosen.label}" if chosen.label else "")]
     parts += [chosen.why] if chosen.why else []
-    parts += [f"Vertical line: {chosen.line}"] if np.isfinite(chosen.truth) else []
+    parts += [f"Vertical line: {chosen.line}"] if any(np.isfinite(s.truth) for _, s in found) else []
     missing = max((s.total - len(s.se) for _, s in found), default=0)
     parts += [f"Up to {missing:,} replicates without a standard error are not in it"] if missing else []
     parts += [f"The first {MOST:,} replicates are drawn"] if max(len(s.se) for _, s in found) > MOST else []

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...spec.problems import StudyError, show
+from ..answer import searched
 from .choose import Asked, dimensions, measures_of, pick
 from .compose import Picture, on_axes, render
 from .estimate_se import estimate_se
@@ -14,6 +15,7 @@ from .heatmap import heatmap
 from .lines import by_factor, compare_methods, convergence
 from .lollipop import lollipop
 from .nested import nested_loop
+from .solution import solution
 from .zip import zip_plot
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ __all__ = ["KINDS", "applicable", "draw", "draw_on"]
 
 #: kind -> what it shows
 KINDS: dict[str, str] = {
+    "solve": "the search of nestlab solve: the designs tried, and the answer with its interval",
     "power": "power (where the true effect is null: the type I error rate) by a factor, with limits",
     "coverage": "coverage of the intervals by a factor, with limits",
     "bias": "bias of the estimates by a factor, with limits",
@@ -43,6 +46,7 @@ KINDS: dict[str, str] = {
 OF_REPLICATES = ("zip", "estimate-se")
 _MEASURE = {"power": "power", "coverage": "cover", "bias": "bias"}
 _MAKERS: dict[str, Callable[[StoredResults, Asked], Picture]] = {
+    "solve": solution,
     "power": by_factor,
     "coverage": by_factor,
     "bias": by_factor,
@@ -103,6 +107,7 @@ def applicable(results: StoredResults) -> list[str]:
     methods = results.summary()["method"].nunique()
     factors = len(dimensions(results))
     needs = {
+        "solve": searched(results.folder),
         "power": "power" in measures,
         "coverage": "cover" in measures,
         "bias": "bias" in measures,

@@ -27,7 +27,8 @@ __all__ = ["Chosen", "Sample", "choose", "samples"]
 class Sample:
     """Replicates of one method that have an estimate and a standard error or an interval; arrays of one length.
 
-    lower, upper, se: nan where there is none. total: replicates stored, with or without a result.
+    lower, upper, se: nan where there is none. total: replicates stored, with or without a result. truth: the true value, of the
+    method; 0 where every replicate's own was taken off.
     """
 
     method: str
@@ -37,11 +38,13 @@ class Sample:
     upper: NDArray[np.float64]
     singular: NDArray[np.bool_]
     total: int
+    truth: float = 0.0
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """One condition, its true value, and its rows of the summary. why: how it was chosen, if not by the caller.
+    """One condition, the true value that methods share, and its rows of the summary. why: how it was chosen, if not by the
+    caller.
 
     own: every replicate drew its own truth from a prior, which is taken off its sample; then truth is 0.
     """
@@ -61,7 +64,9 @@ class Chosen:
     @property
     def line(self) -> str:
         """What a line at the true value stands for."""
-        return "the true values, which replicates draw from a prior" if self.own else f"the true value, {self.truth:g}"
+        if self.own:
+            return "the true values, which replicates draw from a prior"
+        return f"the true value, {self.truth:g}" if np.isfinite(self.truth) else "the method's own true value"
 
 
 def choose(results: StoredResults, asked: Asked, *, measure: str) -> Chosen:
@@ -102,16 +107,19 @@ def samples(results: StoredResults, chosen: Chosen) -> list[Sample]:
     """The replicates of every method of the chosen rows, in their order, in the subset of the rows."""
     wanted = list(chosen.rows.frame["method"])
     name = chosen.rows.estimand
+    whole = results.true_values(chosen.number)
+    truths = replace(whole, shared={name: whole.shared.get(name, np.nan)})
     made: dict[str, tuple[Sample, NDArray[np.bool_]]] = {}
     for method in study_of(results).methods():
         if not set(method.labels) & set(wanted):
             continue
         columns = _columns(results.replicates(chosen.number, method.name))
-        for found in method_results(columns, method, [name]):
+        for found in method_results(columns, method, {name: results.estimands[name]}, truths):
             part = found.estimands.get(name)
             if part is None or part.estimate is None:
                 continue
             sample, mask = _sample(found, part, converged=chosen.rows.subset == "converged")
+            sample = replace(sample, truth=0.0 if chosen.own else truths.of(method.name)[name])
             made[found.name] = (_errors(sample, columns[f"true.{name}"]) if chosen.own else sample), mask
     kept = [made[m] for m in wanted if m in made]
     if chosen.rows.subset == "common" and kept:

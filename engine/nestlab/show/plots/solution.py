@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,44 +12,57 @@ from ...measure.crossing import Tried, from_axis, monotone, to_axis
 from ...measure.intervals import wilson
 from ...run.question import Trial
 from ...run.solve import Solution, Solved
+from ...spec.problems import StudyError, show
+from ..answer import WORDS, read_solved, title_of
 from . import style
-from .compose import Panel, Picture, render
+from .choose import Asked
+from .compose import Panel, Picture
 from .ticks import text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["draw_solution"]
+    from ...run.results import StoredResults
+
+__all__ = ["picture", "solution"]
 
 #: Lines of one panel.
 MOST_LINES = 6
 
 
-def draw_solution(solved: Solved, *, title: str, measure: str) -> Figure:
+def solution(results: StoredResults, asked: Asked) -> Picture:
+    """The search that left these results. StudyError where none did, and for anything that is asked for."""
+    named = next((name for name, value in asdict(asked).items() if value != getattr(Asked(), name)), None)
+    if named is not None:
+        text = f"kind solve shows the search for a design; leave {named} out, or use another kind"
+        raise StudyError([f"{named} = {show(getattr(asked, named))}: {text}"])
+    return picture(read_solved(results.folder))
+
+
+def picture(solved: Solved) -> Picture:
     """One axis: the measure at every design tried, with 95 % limits, a monotone curve, and each answer with its interval. Two
     axes: the designs on the plane, coloured by the measure, with the cheapest.
     """
     question = solved.question
-    with style.context():
-        if len(question.over) == 2:
-            return render(_plane(solved, title, measure))
-        split = _split(solved.solutions)
-        panels, lines = _by(solved.solutions, slice(None, split)), _by(solved.solutions, slice(split, None))
-        looks = {id(solution): k for k, group in enumerate(lines.values()) for solution in group}
-        made = [
-            Panel(name, _line_painter(solved, group, looks), question.over[0].replace("_", " "), measure)
-            for name, group in panels.items()
-        ]
-        legend = [("", _legend(list(lines)))] if len(lines) > 1 else []
-        counts = [trial.n for solution in solved.solutions for trial in solution.tried]
-        span = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{counts[0]:,}"
-        caption = (
-            f"Points: designs tried, {span} replications each, with 95 % limits. Curve: monotone through the points. "
-            "Shaded: 95 % interval of the answer. Dotted: the target."
-        )
-        columns, size = (1, (6.6, 3.7)) if len(made) == 1 else (2, (3.6, 2.8))
-        return render(Picture(title, made, legend, caption, columns=columns, size=size))
+    title, measure = title_of(solved), WORDS[question.target.measure].strip(",")
+    if len(question.over) == 2:
+        return _plane(solved, title, measure)
+    split = _split(solved.solutions)
+    panels, lines = _by(solved.solutions, slice(None, split)), _by(solved.solutions, slice(split, None))
+    looks = {id(solution): k for k, group in enumerate(lines.values()) for solution in group}
+    made = [
+        Panel(name, _line_painter(solved, group, looks), question.over[0].replace("_", " "), measure)
+        for name, group in panels.items()
+    ]
+    legend = [("", _legend(list(lines)))] if len(lines) > 1 else []
+    counts = [trial.n for solution in solved.solutions for trial in solution.tried]
+    span = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{counts[0]:,}"
+    caption = (
+        f"Points: designs tried, {span} replications each, with 95 % limits. Curve: monotone through the points. "
+        "Shaded: 95 % interval of the answer. Dotted: the target."
+    )
+    columns, size = (1, (6.6, 3.7)) if len(made) == 1 else (2, (3.6, 2.8))
+    return Picture(title, made, legend, caption, columns=columns, size=size)
 
 
 def _split(solutions: Sequence[Solution]) -> int:

@@ -35,7 +35,8 @@ def zip_plot(results: StoredResults, asked: Asked) -> Picture:
     """
     chosen = choose(results, asked, measure="cover")
     found = samples(results, chosen)
-    if not np.isfinite(chosen.truth):
+    found = [sample for sample in found if np.isfinite(sample.truth)]
+    if not found:
         raise StudyError(
             [f"condition = {chosen.number}: the true {chosen.rows.estimand} is undefined there; choose another"]
         )
@@ -48,7 +49,7 @@ def zip_plot(results: StoredResults, asked: Asked) -> Picture:
         text = f"{sample.method}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), n = {row['n']:,}"
         limits = (row["low"], row["high"])
         panels.append(
-            Panel(text, _Painter(sample, chosen.truth, limits, nominal, ends), chosen.error, "centile of |z|")
+            Panel(text, _Painter(sample, sample.truth, limits, nominal, ends), chosen.error, "centile of |z|")
         )
     columns = len(panels) if len(panels) <= 3 else 2 if len(panels) == 4 else 3 if len(panels) <= 6 else 4
     parts = [f"Condition {chosen.number}" + (f": {chosen.label}" if chosen.label else "")]

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from ...measure.performance import MEASURES
 from ...run.observed import observed_line
+from ...spec.estimand import Estimand
 from ...spec.identity import DERIVED_PATHS
+from ...spec.model import INTERCEPT, Contrast
+from ...spec.outcome import UnknownVarianceError
 from ...spec.paths import path_line
 from ..drawn import priors_of
+from ..outcome import LABELS, outcome_texts
 from ..summary import ends_text
 from .analyses import methods_section
 from .definitions import DIFFERENCES, FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_formula
@@ -28,6 +31,8 @@ __all__ = ["ademp"]
 OPEN_ROWS = 16
 #: Estimands that the aim names.
 MOST_NAMED = 12
+#: Effects whose outcome is told.
+MOST_COLUMNS = 6
 
 
 def ademp(material: Material) -> tuple[Section, ...]:
@@ -48,7 +53,8 @@ def _aim(material: Material) -> Iterator[Block]:
     if material.study.title:
         yield Paragraph(material.study.title)
     names = ", ".join(material.labels)
-    wanted = [e for e in material.estimands if not e.startswith(("sd:", "cov:"))]
+    known = material.results.estimands
+    wanted = [e for e in material.estimands if known[e].kind not in ("sd", "cov")]
     over = ", ".join(name for name, levels in material.factors.items() if len(levels) > 1)
     shown = ", ".join(wanted[:MOST_NAMED]) + (
         f" and {len(wanted) - MOST_NAMED} more" if len(wanted) > MOST_NAMED else ""
@@ -86,6 +92,7 @@ def _mechanism(material: Material) -> Iterator[Block]:
         yield Paragraph(f"R{line[1:]}.")
     yield from _priors(material)
     yield from _stated(material)
+    yield from _outcome(material)
     yield from _factors(material)
     yield _parameters(material)
     yield _conditions(material)
@@ -114,8 +121,34 @@ def _stated(material: Material) -> Iterator[Block]:
         each = "; ".join(f"{term}: {' or '.join(texts)}" for term, texts in given.items())
         yield Paragraph(
             f"Fixed effects in standard units, from which each condition's coefficients follow: {each}. d divides by the square "
-            "root of the random intercept's and the residual variance (total) or of the residual variance; r2 is the share of "
-            "the outcome's variance at the term's level that the term explains (Rights & Sterba 2019)."
+            "root of the random intercept's and the residual variance (total), of the residual variance, or of the outcome's own "
+            "variance within arms; r2 is the share of the outcome's variance at the term's level that the term explains "
+            "(Rights & Sterba 2019), or within arms that all covariates explain together."
+        )
+
+
+def _outcome(material: Material) -> Iterator[Block]:
+    """What the outcome looks like, a column an effect."""
+    conditions, contrasts = material.study.conditions(), material.results.contrasts
+    fixed = [term for term in conditions[0].truth.formula.fixed if term != INTERCEPT]
+    effects = [*fixed, *(c.name for c in contrasts if not c.joint)][:MOST_COLUMNS]
+    texts: dict[str, dict[str, str]] = {}
+    for effect in effects:
+        try:
+            texts[effect] = outcome_texts(conditions, effect, contrasts)
+        except UnknownVarianceError as unknown:
+            yield Paragraph(f"What the outcome looks like beside {effect} is not known, as {unknown}.")
+    if texts:
+        rows = tuple(
+            (label, *(text.get(name, "none") for text in texts.values()))
+            for name, label in LABELS.items()
+            if any(name in text for text in texts.values())
+        )
+        yield Table("What the outcome looks like, given the predictors of an effect", ("", *texts), rows)
+        yield Paragraph(
+            "Variance and unconditional icc are the outcome's own within arms, before any other predictor is taken into "
+            "account; R2 is what the other predictors explain of them. The icc given all predictors is that of the model's "
+            "random intercept."
         )
 
 
@@ -180,45 +213,58 @@ def _conditions(material: Material) -> Table:
     return Table(caption, header, tuple(rows), len(rows) > OPEN_ROWS)
 
 
+def _own_truths(material: Material) -> Iterator[Block]:
+    """What methods with other parameters than the truth are held against."""
+    table = material.results.truths()
+    own = table[table["meaning"] != ""]
+    rows = []
+    for (method, estimand, meaning), found in own.groupby(["method", "estimand", "meaning"], sort=False):
+        values = levels_text(sorted({float(v) for v in found["value"].dropna()}))
+        rows.append((str(method), str(estimand), str(meaning), values or f"not known: {found['unknown'].iloc[0]}"))
+    if rows:
+        header = ("method", "estimand", "what it is in the truth's parameters", "true value")
+        yield Table("True values of methods that have other parameters than the truth", header, tuple(rows))
+
+
 # -- estimands, measures ---------------------------------------------------------------------------------------------------
 
 
 def _estimands(material: Material) -> Iterator[Block]:
     contrasts = {c.name: c for method in material.methods for c in method.contrasts}
-    rows = []
+    known, rows = material.results.estimands, []
     for name, values in material.estimands.items():
         true = (
-            levels_text(values) if values else "tested only" if name in contrasts or ", " in name else "no single value"
+            levels_text(values)
+            if values
+            else "tested only"
+            if known[name].kind in ("contrast", "test")
+            else "no single value"
         )
         if any(drawn_from(material, stored, name) for stored in material.conditions):
             true += "; the mean, where it is drawn from a prior"
-        rows.append((name, _meaning(name, contrasts), true))
+        rows.append((name, _meaning(known[name], contrasts), true))
     yield Table("Estimands and their true values", ("estimand", "what it is", "true value"), tuple(rows))
+    yield from _own_truths(material)
     yield Paragraph(
         "Correlations are undefined where a variance is 0, of the truth or of an estimate; such replicates have no "
         "result for them and are not in their n."
     )
 
 
-def _meaning(name: str, contrasts: Mapping[str, Any]) -> str:
-    if name in contrasts:
-        rows = [" + ".join(f"{value_text(w)} {term}" for term, w in row) for row in contrasts[name].weights]
-        scale = {None: "", "residual": ", over the residual sd", "total": ", over the total sd"}[
-            contrasts[name].standardise
-        ]
+def _meaning(estimand: Estimand, contrasts: Mapping[str, Contrast]) -> str:
+    if estimand.kind == "contrast":
+        contrast = contrasts[estimand.name]
+        rows = [" + ".join(f"{value_text(w)} {term}" for term, w in row) for row in contrast.weights]
+        scale = {None: "", "residual": ", over the residual sd", "total": ", over the total sd"}[contrast.standardise]
         return f"joint hypothesis: {' = 0, '.join(rows)} = 0" if len(rows) > 1 else f"contrast {rows[0]}{scale}"
-    if name == "icc":
+    if estimand.kind == "icc":
         return "intercept variance / (intercept variance + residual variance), at 0 of predictors with a random slope; derived"
-    kind, _, rest = name.partition(":")
+    if estimand.effect:
+        return "joint test of all of these" if estimand.kind == "test" else "fixed effect"
     kinds = {"var": "variance", "sd": "standard deviation", "cov": "covariance", "cor": "correlation"}
-    if kind not in kinds:
-        return "joint test of all of these" if ", " in name else "fixed effect"
-    what = (
-        "of the errors"
-        if rest == "residual"
-        else f"of random effects: {' and '.join(rest.split(':')[1:])} by {rest.split(':')[0]}"
-    )
-    return f"{kinds[kind]} {what}" + ("; derived" if kind in ("sd", "cor") else "")
+    of = f"of random effects: {' and '.join(estimand.columns)} by {estimand.group}"
+    what = "of the errors" if estimand.residual else of
+    return f"{kinds[estimand.kind]} {what}" + ("; derived" if estimand.derived else "")
 
 
 def _measures(material: Material) -> Iterator[Block]:

@@ -38,10 +38,7 @@ class Picture:
 
 
 def pictures(material: Material) -> Iterator[Picture]:
-    """The figure of `nestlab solve` if there is one, then every kind of plot that the results allow."""
-    solved = material.results.folder / "solve.svg"
-    if solved.is_file():
-        yield Picture("solve", "The search for the solution", _uri(solved.read_bytes(), "svg+xml"))
+    """Every kind of plot that the results allow, the search of `nestlab solve` first if there was one."""
     if material.summary.empty:
         return
     for kind in applicable(material.results):

@@ -12,18 +12,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
-from ...measure.intervals import tango
+from ...measure.intervals import Z, tango
 from ..summary import ends_text, value_with_mcse
 from .effects import departures, effect_kind, tests_of
-from .material import VARIANCE_LIKE, Material, at, largest, levels_text, plural, span
+from .material import Material, at, largest, levels_text, plural, span
 from .powers import power_text, truth_text
 
 __all__ = ["Finding", "findings"]
 
 #: 1.96: a bias farther from 0 than this many MCSEs departs from it.
-Z = float(ndtri(0.975))
 #: MCSE of a gain in precision, in percent, below which the two methods' estimates differ by rounding.
 ROUNDING = 1e-6
 _GROUPS = {False: "fixed effects and contrasts", True: "variances and what derives from them"}
@@ -40,7 +38,7 @@ class Finding:
 
 def findings(material: Material) -> list[Finding]:
     """All findings; first what `nestlab solve` answered, if it did."""
-    found = list(_solved(material.manifest))
+    found = list(_solved(material.results.solution))
     if material.whole.empty:
         return [
             *found,
@@ -54,9 +52,8 @@ def findings(material: Material) -> list[Finding]:
     return found
 
 
-def _solved(manifest: Mapping[str, Any]) -> Iterator[Finding]:
-    solve = manifest.get("solve")
-    if isinstance(solve, Mapping) and solve.get("sentence"):
+def _solved(solve: Mapping[str, Any]) -> Iterator[Finding]:
+    if solve.get("sentence"):
         yield Finding("Solution", "", str(solve["sentence"]))
 
 
@@ -78,14 +75,14 @@ def _power(material: Material) -> Told:
         some = rows[rows["kind"].isin(["effect", "unknown"])]
         if len(some):
             text = power_text(material, some) + _below_average(material, estimand, label)
-            yield f"{estimand}{truth_text(material, estimand, some)}, {label}", text
+            yield f"{estimand}{truth_text(material, estimand, label, some)}, {label}", text
 
 
 def _below_average(material: Material, estimand: str, label: str) -> str:
     """How low power may be where its truth is drawn from a prior."""
     whole = material.whole
     rows = whole[(whole["measure"] == "power_q10") & (whole["estimand"] == estimand) & (whole["method"] == label)]
-    kinds = [effect_kind(material, int(condition), estimand) for condition in rows["condition"]]
+    kinds = [effect_kind(material, int(condition), estimand, label) for condition in rows["condition"]]
     rows = rows[rows["value"].notna() & np.array([kind != "null" for kind in kinds], dtype=bool)]
     if rows.empty:
         return ""
@@ -236,7 +233,8 @@ def _grouped(material: Material, measure: str, labels: Iterable[str]) -> Iterato
     """The rows of a measure by label and kind of estimand."""
     whole = material.whole
     rows = whole[(whole["measure"] == measure) & whole["value"].notna()]
-    variances = rows["estimand"].str.startswith(VARIANCE_LIKE)
+    known = material.results.estimands
+    variances = ~rows["estimand"].map(lambda e: known[e].effect).astype(bool)
     for label in labels:
         for flag, group in _GROUPS.items():
             some = rows[(rows["method"] == label) & (variances == flag)]

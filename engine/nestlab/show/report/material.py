@@ -16,11 +16,9 @@ from ...run.results import StoredResults
 from ...run.store import Store, StoredCondition
 from ...spec.model import Method
 from ...spec.study import StudyFile
-from ..drawn import VARIANCE_LIKE
 from ..summary import value_with_mcse
 
 __all__ = [
-    "VARIANCE_LIKE",
     "Block",
     "Code",
     "Material",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .effects import drawn_from
@@ -17,14 +18,14 @@ GOAL = 0.8
 MOST_SLICES = 3
 
 
-def truth_text(material: Material, estimand: str, rows: pd.DataFrame) -> str:
-    """The true values that rows of an estimand have: " (truth 0.5)", or the priors that they are drawn from."""
+def truth_text(material: Material, estimand: str, label: str, rows: pd.DataFrame) -> str:
+    """The true values that rows of a method's estimand have: " (truth 0.5)", or the priors that they are drawn from."""
     numbers = set(rows["condition"])
     stored = [condition for condition in material.conditions if condition.number in numbers]
     drawn = [drawn_from(material, condition, estimand) for condition in stored]
-    fixed = {
-        c.truth[estimand] for c, d in zip(stored, drawn, strict=True) if not d and c.truth.get(estimand) is not None
-    }
+    method = material.labels[label].name
+    values = [c.truths.of(method).get(estimand, np.nan) for c, d in zip(stored, drawn, strict=True) if not d]
+    fixed = {value for value in values if np.isfinite(value)}
     priors = list(dict.fromkeys(text for texts in drawn for text in texts))
     told = [f"truth {levels_text(sorted(fixed))}"] if fixed else []
     told += [f"truth drawn from {' and '.join(priors)}, power averaged over it"] if priors else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...spec.balanced import takes_turns
 from ...spec.model import NORMAL, Distribution, Missing, Predictor, Truth
 from .material import value_text
 
@@ -22,7 +23,7 @@ _KINDS = {
 def predictor_text(predictor: Predictor) -> str:
     """One predictor in a sentence without its full stop."""
     p = predictor
-    place = "varies within clusters" if p.level == 1 else "varies between clusters only"
+    place = "varies within clusters" if p.level == 1 and p.distribution != "arms" else "varies between clusters only"
     again = (
         "" if p.distribution in _FIXED else ", drawn anew in each replicate" if p.redraw else ", drawn once and kept"
     )
@@ -50,8 +51,12 @@ def _made(p: Predictor) -> str:
             )
             chance = f"{chance}{within if p.blocks else ''}"
             if p.shares:
-                return f"is {_shared(p)} of the {share}{coding}{chance}"
-            return f"is 0 or 1, 1 in half of the {share} (the odd one out is a 0){chance}"
+                turns = " (the odd one out is of each in turn, cluster by cluster)" if takes_turns(p) else ""
+                return f"is {_shared(p)} of the {share}{coding}{turns}{chance}"
+            odd = (
+                "the odd one out is a 0 in one cluster, a 1 in the next" if takes_turns(p) else "the odd one out is a 0"
+            )
+            return f"is 0 or 1, 1 in half of the {share} ({odd}){chance}"
         case "binary":
             return f"is 0 or 1, 1 with probability {value_text(p.mean)}{_by_chance(p)}"
         case "categorical":
@@ -99,9 +104,12 @@ def noise_text(truth: Truth) -> str:
         cv = value_text(errors.cluster_cv)
         said.append(f"clusters have residual variances of their own, lognormal with a coefficient of variation of {cv}")
     if errors.ar1:
-        said.append(f"neighbouring rows of a cluster have errors with a correlation of {value_text(errors.ar1)}")
+        near = "" if errors.distribution == NORMAL else " (of rows k apart near its k-th power: a Gaussian copula)"
+        said.append(f"neighbouring rows of a cluster have errors with a correlation of {value_text(errors.ar1)}{near}")
     if truth.random != NORMAL:
-        said.append(f"random effects are {_shape_text(truth.random)}, rescaled to their covariance")
+        correlated = any(value for i, row in enumerate(truth.covariance) for value in row[:i])
+        mixed = "; correlated ones are mixtures of such, which are nearer to normal" if correlated else ""
+        said.append(f"random effects are {_shape_text(truth.random)}, rescaled to their covariance{mixed}")
     return "; ".join(said)
 
 

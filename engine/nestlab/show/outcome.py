@@ -1,0 +1,112 @@
+"""What the outcome looks like, for people: its variance within arms, its intraclass correlation, R2, and an effect in all units.
+
+Every command and the report say it by the functions here, of a study's conditions and of the effect that is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..spec.formula import find_term
+from ..spec.model import Condition, Contrast
+from ..spec.outcome import UnknownVarianceError, arms_of, outcome, predictors_of
+from ..spec.uncertain import prior_names
+
+__all__ = ["LABELS", "outcome_lines", "outcome_numbers", "outcome_texts"]
+
+#: What is said, by its name in solve.json.
+LABELS = {
+    "variance": "variance",
+    "sd": "standard deviation",
+    "icc": "icc, unconditional",
+    "icc_conditional": "icc, conditional: given all predictors",
+    "r2_within": "R2 of the other predictors within clusters",
+    "r2_between": "R2 of the other predictors between clusters",
+    "effect": "effect, raw",
+    "d_outcome": "effect in outcome sds",
+    "d_total": "effect in total sds (intercept and residual)",
+    "d_residual": "effect in residual sds",
+}
+#: Conditions that are looked at; of more, the first one is.
+MOST = 200
+
+
+def outcome_numbers(condition: Condition, estimand: str, contrasts: Iterable[Contrast] = ()) -> dict[str, float]:
+    """The outcome of a condition in the arms of an effect, by the names of LABELS; nan where something has no value.
+
+    estimand: a fixed effect or a contrast; of any other the outcome in the arms that are allocated, without an effect. Raises
+    UnknownVarianceError where it does not follow from the predictors.
+    """
+    weights, given = _weights(condition, estimand, contrasts), _given(condition, estimand, contrasts)
+    found = outcome(condition, given)
+    fixed = dict(zip(condition.truth.formula.fixed, condition.truth.fixed, strict=True))
+    effect = sum(weight * fixed[term] for term, weight in weights.items()) if weights else math.nan
+    scales = {"d_outcome": found.variance, "d_total": found.total, "d_residual": found.residual}
+    return {
+        "variance": found.variance,
+        "sd": math.sqrt(found.variance),
+        "icc": found.icc,
+        "icc_conditional": found.icc_conditional,
+        "r2_within": found.r2_within,
+        "r2_between": found.r2_between,
+        "effect": effect,
+        **{name: effect / math.sqrt(v) if v > 0 else math.nan for name, v in scales.items()},
+    }
+
+
+def outcome_texts(conditions: Sequence[Condition], estimand: str, contrasts: Iterable[Contrast] = ()) -> dict[str, str]:
+    """`outcome_numbers` of several conditions as text, "0.05 to 0.2" where they differ, without what has no value."""
+    every = [outcome_numbers(condition, estimand, contrasts) for condition in _looked_at(conditions)]
+    found = {}
+    for name in LABELS:
+        values = [numbers[name] for numbers in every if not math.isnan(numbers[name])]
+        if values:
+            low, high = (f"{value + 0.0:.4g}" for value in (min(values), max(values)))
+            found[name] = low if low == high else f"{low} to {high}"
+    return found
+
+
+def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Iterable[Contrast] = ()) -> list[str]:
+    """What the outcome looks like, in a few lines: a headline, and two spaces before each of the others."""
+    contrasts = tuple(contrasts)
+    given = ", ".join(_given(conditions[0], estimand, contrasts))
+    head = f"what the outcome looks like{f', given {given}' if given else ''}"
+    try:
+        text = outcome_texts(conditions, estimand, contrasts)
+    except UnknownVarianceError as unknown:
+        return [f"{head}: not known, as {unknown}"]
+    where = [] if len(_looked_at(conditions)) == len(conditions) else ["in the first condition"]
+    where += ["at the means of the priors"] if any(prior_names(condition) for condition in conditions[:MOST]) else []
+    lines = [f"variance {text['variance']} (sd {text['sd']})"]
+    lines.append(
+        f"icc {text['icc']} unconditional" if "icc" in text else "no unconditional icc, as errors are autocorrelated"
+    )
+    if "icc_conditional" in text:
+        lines[-1] += f", {text['icc_conditional']} given all predictors"
+    shares = [f"{text[f'r2_{where}']} {where} clusters" for where in ("within", "between") if f"r2_{where}" in text]
+    lines.append(f"R2 of the other predictors: {', '.join(shares)}")
+    if "effect" in text:
+        sds = [f"{text[f'd_{unit}']} {unit} sd" for unit in ("outcome", "total", "residual") if f"d_{unit}" in text]
+        lines += [f"effect of {estimand} {text['effect']} raw", f"  = {' = '.join(sds)}"]
+    return [f"{', '.join([head, *where])}:", *(f"  {line}" for line in lines)]
+
+
+def _looked_at(conditions: Sequence[Condition]) -> Sequence[Condition]:
+    return conditions if len(conditions) <= MOST else conditions[:1]
+
+
+def _weights(condition: Condition, estimand: str, contrasts: Iterable[Contrast]) -> Mapping[str, float]:
+    """The fixed effects that a single one, or a contrast of one row, is made of."""
+    if term := find_term(condition.truth.formula.fixed, estimand):
+        return {term: 1.0}
+    found = next((c for c in contrasts if c.name == estimand and not c.joint), None)
+    fixed = condition.truth.formula.fixed
+    return dict(found.weights[0]) if found and set(found.terms) <= set(fixed) else {}
+
+
+def _given(condition: Condition, estimand: str, contrasts: Iterable[Contrast]) -> tuple[str, ...]:
+    """The predictors that are held: those of the effect and what is named as arms; without an effect what is allocated."""
+    weights = _weights(condition, estimand, contrasts)
+    own = [name for term in weights for name in predictors_of(term)]
+    return tuple(dict.fromkeys([*own, *condition.arms])) or arms_of(condition)

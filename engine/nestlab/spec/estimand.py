@@ -1,0 +1,158 @@
+"""What a name in a summary stands for: a frozen noun that alone writes and reads "var:g:x" and the like.
+
+Names of users (terms, groups, contrasts) are never taken apart: `study_estimands` lists every estimand of a study from its
+formulas, contrasts and tests, by name, and whoever has a name looks it up there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .formula import WORDS, canonical_term, find_term, same_term
+from .missing import PREVIOUS
+from .model import CENTRINGS, INTERCEPT, Contrast, Formula
+
+__all__ = ["ICC", "RESERVED", "RESIDUAL", "Estimand", "distinct", "find_estimand", "listed", "random_part"]
+
+Kind = Literal["fixed", "contrast", "var", "cov", "sd", "cor", "icc", "test"]
+
+#: Names that no predictor may have: words of formulas, of estimands ("var:x" would be a variance and a product), and what would
+#: be read as something else where a predictor is named.
+RESERVED = (*WORDS, "icc", "var", "sd", "cov", "cor", *CENTRINGS, PREVIOUS)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimand:
+    """One estimand.
+
+    kind: "fixed" (columns: the term), "contrast" (its name), "var" and "sd" of a random column or, without columns, of the
+    residual, "cov" and "cor" of two random columns, "icc", or "test", the joint test of several others (their names).
+    """
+
+    kind: Kind
+    group: str = ""
+    columns: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """How the summary, and the columns of replicate rows, call it.
+
+        >>> Estimand("fixed", columns=("x:z",)).name, Estimand("cov", "g", ("Intercept", "x")).name
+        ('x:z', 'cov:g:Intercept:x')
+        >>> Estimand("sd").name, Estimand("icc").name, Estimand("test", columns=("x", "var:g:x")).name
+        ('sd:residual', 'icc', 'x, var:g:x')
+        """
+        if self.kind in ("fixed", "contrast", "test"):
+            return ", ".join(self.columns)
+        if self.kind == "icc":
+            return "icc"
+        return ":".join([self.kind, self.group, *self.columns] if self.columns else [self.kind, "residual"])
+
+    @property
+    def residual(self) -> bool:
+        """Whether it is that of the errors."""
+        return self.kind in ("var", "sd") and not self.columns
+
+    @property
+    def effect(self) -> bool:
+        """Whether it is made of fixed effects, or tests several estimands: no variance, nor what derives from one."""
+        return self.kind in ("fixed", "contrast", "test")
+
+    @property
+    def derived(self) -> bool:
+        """Whether it is computed from others and not stored.
+
+        >>> [kind for kind in ("fixed", "var", "sd", "cov", "cor", "icc") if Estimand(kind).derived]
+        ['sd', 'cor', 'icc']
+        """
+        return self.kind in ("sd", "cor", "icc")
+
+    def of(self, kind: Kind) -> Estimand:
+        """The one of another kind for the same columns.
+
+        >>> Estimand("cor", "g", ("Intercept", "x")).of("cov").name
+        'cov:g:Intercept:x'
+        """
+        return Estimand(kind, self.group, self.columns)
+
+    def variances(self) -> tuple[Estimand, ...]:
+        """The variances of its columns, one each.
+
+        >>> [each.name for each in Estimand("cor", "cov", ("Intercept", "x:z")).variances()]
+        ['var:cov:Intercept', 'var:cov:x:z']
+        """
+        return tuple(Estimand("var", self.group, (column,)) for column in self.columns)
+
+    def means(self, text: str) -> bool:
+        """Whether a user's text is its name, with factors and columns in any order.
+
+        >>> Estimand("fixed", columns=("x:z",)).means("z:x"), Estimand("var", "g", ("x:z",)).means("var:g:z:x")
+        (True, True)
+        >>> Estimand("cov", "g", ("Intercept", "x")).means("cov:g:x:Intercept"), Estimand("icc").means("iccx")
+        (True, False)
+        """
+        if text == self.name:
+            return True
+        if self.kind == "fixed":
+            return same_term(self.name, text)
+        head = f"{self.kind}:{self.group}:"
+        return bool(self.group) and text.startswith(head) and same_term(text[len(head) :], ":".join(self.columns))
+
+
+#: The residual variance, and the intraclass correlation.
+RESIDUAL = Estimand("var")
+ICC = Estimand("icc")
+
+
+def listed(formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()) -> dict[str, Estimand]:
+    """All estimands of formulas, the truth's first, by name and in order: fixed effects, contrasts, variances, covariances, the
+    residual variance, then the derived ones.
+
+    >>> from .formula import parse_formula
+    >>> list(listed([parse_formula("y ~ iccx + (1 + iccx | var)")]))  # doctest: +NORMALIZE_WHITESPACE
+    ['Intercept', 'iccx', 'var:var:Intercept', 'var:var:iccx', 'cov:var:Intercept:iccx', 'var:residual',
+     'sd:var:Intercept', 'sd:var:iccx', 'sd:residual', 'cor:var:Intercept:iccx', 'icc']
+    """
+    group, columns, pairs = random_part(formulas)
+    variances = [Estimand("var", group, (column,)) for column in columns]
+    covariances = [Estimand("cov", group, pair) for pair in pairs]
+    found = [Estimand("fixed", columns=(term,)) for term in distinct(term for f in formulas for term in f.fixed)]
+    found += [Estimand("contrast", columns=(contrast.name,)) for contrast in contrasts]
+    found += [*variances, *covariances, RESIDUAL, *(each.of("sd") for each in (*variances, RESIDUAL))]
+    found += [each.of("cor") for each in covariances]
+    found += [ICC] * (INTERCEPT in columns)
+    return {each.name: each for each in found}
+
+
+def random_part(formulas: Sequence[Formula]) -> tuple[str, list[str], list[tuple[str, str]]]:
+    """The grouping factor, the random columns of some formula, and the pairs of them that some formula lets correlate."""
+    group = next((formula.group for formula in formulas if formula.random), "")
+    columns = distinct(column for formula in formulas for column in formula.random_columns)
+    return group, columns, _couples(formulas, columns)
+
+
+def find_estimand(known: Mapping[str, Estimand], text: str) -> str | None:
+    """The name of the estimand that a user's text means ("z:x" is "x:z"), or None."""
+    return text if text in known else next((name for name, each in known.items() if each.means(text)), None)
+
+
+def distinct(terms: Iterable[str]) -> list[str]:
+    """Each term once, by the name it has first."""
+    found: dict[str, str] = {}
+    for term in terms:
+        found.setdefault(canonical_term(term), term)
+    return list(found.values())
+
+
+def _couples(formulas: Iterable[Formula], columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of columns that share a random term of some formula, named and ordered as in `columns`."""
+    found: dict[tuple[int, int], tuple[str, str]] = {}
+    for formula in formulas:
+        for term in formula.random:
+            places = sorted(columns.index(find_term(columns, column) or "") for column in term.columns)
+            for i, j in itertools.combinations(places, 2):
+                found.setdefault((i, j), (columns[i], columns[j]))
+    return list(found.values())

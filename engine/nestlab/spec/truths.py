@@ -1,0 +1,293 @@
+"""True values of what the methods of a condition estimate.
+
+A name means the truth's parameter of that name, 0 where the truth has none. Where a method centres predictors otherwise than the
+truth, its parameters have true values of their own (`translation`), and so has everything that is derived from them.
+
+icc = intercept variance / (intercept variance + residual variance), the other slopes' predictors at 0. The residual variance is
+the stated one: where errors differ, that of rows whose predictors with a variance ratio are 0, in the mean over clusters.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .estimand import Estimand, listed
+from .estimands import contrasts_of, method_estimands, study_estimands
+from .formula import find_term, formula_text
+from .model import INTERCEPT, Condition, Contrast, Formula, Method, Truth
+from .translation import Centres, Translation, translate
+from .uncertain import DrawnTruth, drawn_truth, drawn_values, prior_names
+
+__all__ = [
+    "Centres",
+    "TrueValues",
+    "named_values",
+    "translated",
+    "true_values",
+    "varying_names",
+]
+
+#: Draws by which it is seen what varies.
+_PROBES = 4
+#: A covariance below this is rounding.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class TrueValues:
+    """The true values of a condition's estimands.
+
+    shared: by estimand, nan where it is undefined or methods differ. own: those that a method holds instead of them, {method:
+    {estimand: value}}, nan where unknown. meanings: what these are in the truth's parameters; unknown: why they are not known.
+    Values are numbers, or (R,) where replicates differ.
+    """
+
+    shared: dict[str, Any]
+    own: dict[str, dict[str, Any]] = field(default_factory=dict)
+    meanings: dict[str, dict[str, str]] = field(default_factory=dict)
+    unknown: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def as_numbers(self) -> TrueValues:
+        """The same with plain numbers for arrays of one."""
+        own = {method: {name: float(v) for name, v in values.items()} for method, values in self.own.items()}
+        return TrueValues({name: float(v) for name, v in self.shared.items()}, own, self.meanings, self.unknown)
+
+    def of(self, method: str) -> dict[str, Any]:
+        """All values, those of a method in place of the shared ones."""
+        return {**self.shared, **self.own.get(method, {})}
+
+
+def named_values(
+    truth: Truth | DrawnTruth, formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()
+) -> dict[str, Any]:
+    """The truth's parameters by name, and 0 for the terms and random columns that only other formulas have."""
+    contrasts = tuple(contrasts)
+    return _named(truth, contrasts).of(listed([truth.formula, *formulas], contrasts).values())
+
+
+def true_values(
+    condition: Condition, methods: Sequence[Method], centres: Centres, truth: Truth | DrawnTruth | None = None
+) -> TrueValues:
+    """The true values of what each method estimates.
+
+    centres: the mean of a level-1 predictor over all rows, nan where it is not known. truth: of replicates, in place of the
+    condition's, whose priors are at their means.
+    """
+    translations = [translate(condition, method, centres) for method in methods]
+    found = translated(condition.truth if truth is None else truth, methods, translations)
+    return found.as_numbers() if truth is None else found
+
+
+def translated(
+    truth: Truth | DrawnTruth, methods: Sequence[Method], translations: Sequence[Translation | None]
+) -> TrueValues:
+    """The true values where the translations of the methods are at hand."""
+    estimands = study_estimands(truth.formula, methods)
+    named = {name: each for name, each in estimands.items() if each.kind != "test"}
+    found = TrueValues(_named(truth, contrasts_of(methods)).of(named.values()))
+    by_name: set[str] = set(listed([truth.formula]))
+    for method, translation in zip(methods, translations, strict=True):
+        mine = method_estimands(method, named)
+        if translation is not None:
+            _Own(truth, method, translation, [named[name] for name in mine]).add_to(found)
+        by_name |= set(mine) - found.own.get(method.name, {}).keys()
+    for name in found.shared.keys() - by_name:
+        values = [own[name] for own in found.own.values() if name in own]
+        if values:
+            alike = all(np.array_equal(value, values[0], equal_nan=True) for value in values)
+            found.shared[name] = values[0] if alike else math.nan
+    return found
+
+
+def varying_names(condition: Condition, methods: Sequence[Method], centres: Centres) -> list[str]:
+    """The estimands, derived ones left out, that have different true values in different replicates."""
+    priors = len(prior_names(condition))
+    probes = np.arange(1.0, priors * _PROBES + 1).reshape(priors, _PROBES) * 0.6180339887498949 % 1
+    found = true_values(condition, methods, centres, drawn_truth(condition, drawn_values(condition, probes)))
+    estimands = study_estimands(condition.truth.formula, methods)
+    stored = [name for name in found.shared if not estimands[name].derived]
+    return [name for name in stored if any(np.ndim(v) and np.ptp(v) > 0 for v in _all_values(found, name))]
+
+
+def _all_values(found: TrueValues, name: str) -> Iterator[Any]:
+    yield found.shared[name]
+    yield from (own[name] for own in found.own.values() if name in own)
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """What estimands are worth: from coefficients by term, covariances of two random columns, and the residual variance."""
+
+    coefficient: Callable[[str], Any]
+    covariance: Callable[[str, str], Any]
+    residual: Any
+    contrasts: Mapping[str, Contrast]
+
+    def of(self, estimands: Iterable[Estimand]) -> dict[str, Any]:
+        return {each.name: self._value(each) for each in estimands}
+
+    def _value(self, each: Estimand) -> Any:
+        match each.kind:
+            case "fixed":
+                return self.coefficient(each.name)
+            case "contrast":
+                return self._contrast(self.contrasts[each.name])
+            case "var":
+                return self.residual if each.residual else self.covariance(*each.columns, *each.columns)
+            case "cov":
+                return self.covariance(*each.columns)
+            case "sd":
+                return np.sqrt(self._value(each.of("var")))
+            case "cor":
+                a, b = (np.sqrt(self._value(variance)) for variance in each.variances())
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    return np.where(a * b > 0, np.divide(self._value(each.of("cov")), a * b), np.nan)
+            case "icc":
+                between = self.covariance(INTERCEPT, INTERCEPT)
+                return between / (between + self.residual)
+        raise AssertionError(each.kind)
+
+    def _contrast(self, contrast: Contrast) -> Any:
+        """nan for a joint hypothesis."""
+        if contrast.joint:
+            return math.nan
+        value = sum(weight * self.coefficient(term) for term, weight in contrast.weights[0])
+        if contrast.standardise is None:
+            return value
+        total = contrast.standardise == "total"
+        return value / np.sqrt(self.residual + (self.covariance(INTERCEPT, INTERCEPT) if total else 0.0))
+
+
+def _named(truth: Truth | DrawnTruth, contrasts: Iterable[Contrast]) -> _Values:
+    """The truth's parameters by name, 0 where it has none."""
+    terms, columns = truth.formula.fixed, truth.formula.random_columns
+
+    def coefficient(term: str) -> Any:
+        name = find_term(terms, term)
+        return 0.0 if name is None else truth.fixed[terms.index(name)]
+
+    def covariance(a: str, b: str) -> Any:
+        found = [find_term(columns, column) for column in (a, b)]
+        if found[0] is None or found[1] is None:
+            return 0.0
+        return truth.covariance[columns.index(found[0])][columns.index(found[1])]
+
+    return _Values(coefficient, covariance, truth.residual_variance, {c.name: c for c in contrasts})
+
+
+# -- of a method that centres otherwise ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What a method's parameters are worth and what they mean. estimands: those that it estimates."""
+
+    truth: Truth | DrawnTruth
+    method: Method
+    translation: Translation
+    estimands: Sequence[Estimand]
+
+    def add_to(self, found: TrueValues) -> None:
+        contrasts = {contrast.name: contrast for contrast in self.method.contrasts}
+        values = _Values(self._coefficient, self._covariance, self._residual, contrasts).of(self.estimands)
+        meanings, unknown = self._meanings(), {}
+        for name, value in values.items():
+            if np.isnan(value).any() and not np.isnan(found.shared[name]).any():
+                unknown[name] = self._why
+                meanings[name] = f"the limit under {formula_text(self.method.formula)} by {self.method.estimator}"
+        found.own[self.method.name] = {n: v for n, v in values.items() if n in meanings or _differ(v, found.shared[n])}
+        found.meanings[self.method.name], found.unknown[self.method.name] = meanings, unknown
+
+    def _row(self, term: str) -> Any:
+        own = self.method.formula.fixed
+        return self.translation.fixed[own.index(find_term(own, term) or "")]
+
+    def _coefficient(self, term: str) -> Any:
+        return sum(a * b for a, b in zip(self._row(term), self.truth.fixed, strict=True))
+
+    @cached_property
+    def _matrix(self) -> list[list[Any]] | None:
+        """The covariances of the method's random columns; None where they are unknown, or such as it can't have."""
+        t, own = self.translation, self.method.formula
+        if t.spread is None:
+            return None
+        T, b, places = self.truth.covariance, _outer(self.truth.fixed), range(len(own.random_columns))
+        extra = np.zeros((len(places), len(places), 1, 1)) if t.leftover is None else t.leftover
+        C = [[_quadratic(t.spread[i, j], T) + _quadratic(extra[i, j], b) for j in places] for i in places]
+        block = [place for place, term in enumerate(own.random) for _ in term.columns]
+        apart = [C[i][j] for i, j in itertools.combinations(places, 2) if block[i] != block[j]]
+        return None if any(np.any(np.abs(c) > _ROUNDING) for c in apart) else C
+
+    @property
+    def _why(self) -> str:
+        return self.translation.why or "the method has no covariance between random columns that vary together"
+
+    def _covariance(self, a: str, b: str) -> Any:
+        columns = self.method.formula.random_columns
+        i, j = (columns.index(find_term(columns, column) or "") for column in (a, b))
+        return math.nan if self._matrix is None else self._matrix[i][j]
+
+    @property
+    def _residual(self) -> Any:
+        return math.nan if self._matrix is None else self.truth.residual_variance
+
+    def _meanings(self) -> dict[str, str]:
+        """What differs in meaning from the truth's parameter of that name, in the truth's parameters."""
+        of_truth, own = self.truth.formula, self.method.formula
+        texts = {term: combination(self._row(term), of_truth.fixed) for term in own.fixed}
+        texts = {term: text for term, text in texts.items() if text != (find_term(of_truth.fixed, term) or "0")}
+        B = self.translation.random
+        columns = {c: f"least-false {c}" for c in own.random_columns}
+        if B is not None:
+            columns = {c: combination(row, of_truth.random_columns) for c, row in zip(columns, B, strict=True)}
+        columns = {c: text for c, text in columns.items() if text != (find_term(of_truth.random_columns, c) or "0")}
+        return {each.name: text for each in self.estimands if (text := self._meaning(each, texts, columns))}
+
+    def _meaning(self, each: Estimand, texts: Mapping[str, str], columns: Mapping[str, str]) -> str:
+        """ "" where it means what its name says. texts: of fixed terms, columns: of random columns that do not."""
+        if each.kind == "fixed":
+            return texts.get(find_term(list(texts), each.name) or "", "")
+        if each.kind == "contrast":
+            contrast = next(c for c in self.method.contrasts if c.name == each.name)
+            changed = {term: texts[name] for term in contrast.terms if (name := find_term(list(texts), term))}
+            return f"with {', '.join(f'{term} = {text}' for term, text in changed.items())}" if changed else ""
+        if each.kind == "icc":
+            return f"of var({columns[INTERCEPT]})" if INTERCEPT in columns else ""
+        named = [find_term(list(columns), column) for column in each.columns]
+        inside = [c if name is None else columns[name] for c, name in zip(each.columns, named, strict=True)]
+        return f"{each.kind}({', '.join(inside)})" if any(named) else ""
+
+
+def combination(row: Sequence[float], names: Sequence[str]) -> str:
+    """A linear combination as text.
+
+    >>> combination([1, 0, -3, 0.5], ["z", "x", "x:z", "w"])
+    'z - 3 x:z + 0.5 w'
+    """
+    text = ""
+    for weight, name in zip(row, names, strict=True):
+        if weight:
+            size = "" if abs(abs(weight) - 1) < _ROUNDING else f"{abs(weight):.4g} "
+            text += f"{' - ' if weight < 0 else ' + '}{size}{name}"
+    return (
+        text.removeprefix(" + ").replace(" - ", "-", 1) if text.startswith(" - ") else text.removeprefix(" + ") or "0"
+    )
+
+
+def _quadratic(Q: Any, T: Sequence[Sequence[Any]]) -> Any:
+    return sum(Q[i, j] * T[i][j] for i in range(len(Q)) for j in range(len(Q)) if Q[i, j])
+
+
+def _outer(b: Sequence[Any]) -> list[list[Any]]:
+    return [[x * y for y in b] for x in b]
+
+
+def _differ(a: Any, b: Any) -> bool:
+    return not np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
