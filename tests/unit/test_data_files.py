@@ -34,7 +34,7 @@ from nestlab.spec.identity import (
 )
 from nestlab.spec.model import Condition, Distribution, Errors, Layout, Missing, Predictor, Sizes
 from nestlab.spec.paths import block_size, is_plain, path_line, path_reasons
-from nestlab.spec.study import StudyFile
+from nestlab.spec.study import StudyError, StudyFile
 from nestlab.spec.truths import TrueValues, true_values
 
 BASE: dict[str, Any] = {
@@ -553,6 +553,55 @@ def test_searches_step_by_whole_sets_of_sequences() -> None:
     assert Bench._step(SimpleNamespace(study=study), "cluster_size") == 1  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("z", "step"),
+    [
+        ({"distribution": "balanced", "shares": [2, 1]}, 3),
+        ({"distribution": "arms", "shares": [1, 1]}, 2),
+        ({"distribution": "arms", "shares": [61, 39]}, 1),
+        ({"distribution": "balanced", "blocks": 4, "redraw": True}, 4),
+        ({"distribution": "list", "values": list(range(30))}, 1),
+    ],
+)
+def test_steps_of_a_search_hold_shares_and_fill_blocks(z: dict[str, Any], step: int) -> None:
+    study = StudyFile.from_dict(tables(with_z(**{"level": 2, **z})))
+    assert Bench._step(SimpleNamespace(study=study), "clusters") == step  # type: ignore[arg-type]
+    rows = {"level": 1, "distribution": "schedule", "sequences": [[k % 3, 1 - k % 2, 0] for k in range(13)]}
+    copied = StudyFile.from_dict(tables({**with_z(**rows), SIZE: 3}))
+    assert Bench._step(SimpleNamespace(study=copied), "clusters") == 1  # type: ignore[arg-type]
+
+
+def test_sizes_in_turn_are_those_of_a_list() -> None:
+    """The data are the same ones, and the description holds for any number of clusters."""
+    in_turn = {SIZE: {"values": [3, 7, 4], "in_turn": True}}
+    found = one(in_turn)
+    sizes = [(3, 7, 4)[k % 3] for k in range(found.layout.clusters)]
+    assert found.layout.sizes == tuple(sizes)
+    assert data_key(found) == data_key(one({SIZE: sizes}))
+    assert describe(found)["design"]["cluster_size"] == {"values": [3, 7, 4], "in_turn": True}
+    more = conditions({**in_turn, "grid/clusters": [5, 12]})
+    assert [c.layout.sizes for c in more] == [(3, 7, 4, 3, 7), (3, 7, 4) * 4]
+    assert describe(more[0])["design"]["cluster_size"] == describe(more[1])["design"]["cluster_size"]
+
+
+def test_sizes_in_turn_by_arm_follow_the_number_of_clusters() -> None:
+    made = {"level": 2, "distribution": "arms", "shares": [2, 1]}
+    sizes = {"arms": [{"values": [3, 7], "in_turn": True}, 5]}
+    found = conditions({**with_z(**made), SIZE: sizes, "grid/clusters": [6, 9]})
+    assert [c.layout.sizes for c in found] == [(3, 7, 3, 7, 5, 5), (3, 7, 3, 7, 3, 7, 5, 5, 5)]
+    assert describe(found[0])["predictors"] == describe(found[1])["predictors"]
+    assert describe(found[0])["design"]["cluster_size"] == describe(found[1])["design"]["cluster_size"]
+    assert one({**with_z(**{**made, "shares": [1, 1]}), "design/clusters": 5}).predictor("z").arms == (3, 2)
+
+
+def test_rows_of_many_clusters_may_be_cut() -> None:
+    """A schedule of few sequences is one of periods, all of which have rows; that of many clusters has their rows."""
+    few = {"level": 1, "distribution": "schedule", "sequences": [[0, 0, 0, 1], [0, 1, 1, 1]]}
+    with pytest.raises(StudyError, match="must be more than 3 in some cluster, or the last period of z has no row"):
+        StudyFile.from_dict(tables({**with_z(**few), SIZE: 3}))
+    assert one({**with_z(**{**few, "sequences": [[0, 0, 0, 1], [0, 1, 1, 1]] * 7}), SIZE: 3}).layout.sizes[0] == 3
+
+
 # -- for people ------------------------------------------------------------------------------------------------------------
 
 WITHIN, BETWEEN, ANEW = "varies within clusters and", "varies between clusters only and", "drawn anew in each replicate"
@@ -580,7 +629,31 @@ def test_predictors_in_the_report(kind: str) -> None:
 def test_factors_and_arms_in_the_report() -> None:
     assert predictor_text(one(K).predictor("k")) == (
         f"k {BETWEEN} is one of 3 categories with probabilities a 0.333333, b 0.333333, c 0.333333, as treatment "
-        f"contrasts, {ANEW}"
+        f"contrasts, which allocates clusters at random: their numbers differ between replicates, {ANEW}"
+    )
+    assert path_line([one(K)]).endswith(
+        "; k is allocated at random: how many clusters are in each category differs between replicates (distribution = "
+        '"balanced" or "arms" with shares holds it)'
+    )
+    shares = {"level": 2, "categories": ["a", "b", "c"], "shares": [2, 1, 1]}
+    coded = {"truth/formula": "y ~ x + z + (1 + x | g)", "truth/fixed": {"Intercept": 1, "x": 0, "z[b]": 0, "z[c]": 0}}
+    for made, words in (
+        (
+            {"distribution": "arms"},
+            "is the cluster's arm, a in 0.5, b in 0.25, c in 0.25 of the clusters, as treatment contrasts",
+        ),
+        (
+            {"distribution": "balanced", "blocks": 4, "redraw": True},
+            "is a in 0.5, b in 0.25, c in 0.25 of the clusters, as treatment contrasts, allocated at random in each replicate "
+            "within each 4 clusters",
+        ),
+    ):
+        found = one({**with_z(**made, **shares), **coded})
+        assert predictor_text(found.predictor("z")) == f"z {BETWEEN} {words}"
+        assert describe(found)["predictors"]["z"]["shares"] == [0.5, 0.25, 0.25]
+    listed = one({**with_z(level=2, distribution="list", categories=["a", "b", "c"], values=[0, 2, 1]), **coded})
+    assert predictor_text(listed.predictor("z")).endswith(
+        "takes 3 listed values in turn, the categories a, b, c, as treatment contrasts"
     )
     arms = one(with_z(distribution="arms", clusters=[5, 3]))
     assert (

@@ -24,7 +24,7 @@ from nestlab.show import study_text
 from nestlab.show.from_fit import read_pilot
 from nestlab.show.new_command import NewOptions, new_command
 from nestlab.show.outcome import outcome_lines
-from nestlab.show.pilot_predictors import describe_predictors
+from nestlab.show.pilot_predictors import plans
 from nestlab.show.pilot_text import pilot_text
 from nestlab.show.questions import QUESTIONS
 from nestlab.spec.study import StudyFile
@@ -159,7 +159,7 @@ class TestAnswers:
             (
                 "cluster",
                 "sd",
-                "is a word of formulas and measures (Intercept, True, False, None, icc, var, sd, cov, cor)",
+                "is a word of formulas and measures (Intercept, True, False, None, icc, var, sd, cov, cor, within, ",
             ),
             ("level", "betwen", 'must be within (level 1) or between (level 2); did you mean "between"?'),
             ("distribution", "3", "must be balanced (0/1, half and half) or normal (continuous); use one of balanced"),
@@ -347,7 +347,7 @@ def test_pilot_values_are_the_fits(here: Path, case: str):
         scale = np.sqrt(np.outer(np.diag(block), np.diag(block)))
         assert np.all(np.abs(part - block) <= 2e-5 * scale + 1e-8 * fit.sigma**2)
         start += len(block)
-    assert condition.layout.sizes == tuple(frame.groupby("g").size())
+    assert sorted(condition.layout.sizes) == sorted(frame.groupby("g").size())
     assert ("singular" in Path("a.toml").read_text()) == fit.singular
 
 
@@ -380,17 +380,15 @@ def test_pilot_study_runs_and_gives_its_truth_back(here: Path):
 
 def test_pilot_design_can_be_replaced(here: Path):
     formula = "y ~ x + (1 | g)"
-    mean = round(len(rows()) / 14)
-    text, study = written(rows(), formula, clusters="20,40")
-    assert [c.layout.sizes for c in study.conditions()] == [(mean,) * 20, (mean,) * 40]
-    assert "the mean of the data's, which differ" in text
+    sizes = sorted(np.bincount(rows()["g"]).tolist())
+    text, study = written(rows(), formula, clusters="28,42")
+    assert [sorted(c.layout.sizes) for c in study.conditions()] == [sorted(sizes * 2), sorted(sizes * 3)]
+    assert "rows of each g, as in the data, in turn" in text
     text, study = written(rows(), formula, clusters="30", cluster_size="4,9")
     assert [c.layout.sizes for c in study.conditions()] == [(4,) * 30, (9,) * 30]
     text, study = written(rows(), formula, name="p", seed=4, replications=7)
     assert (study.name, study.seed, study.replications) == ("p", 4, 7)
-    assert f"# with cluster_size = {mean} above, the mean" in text
-    edited = re.sub(r"cluster_size = \[.*?\]", f"cluster_size = {mean}", text).replace("# [grid]", "[grid]")
-    edited = edited.replace("# clusters = [14, 28, 56]", "clusters = [14, 28, 56]")
+    edited = text.replace("# [grid]", "[grid]").replace("# clusters = [14, 28, 56]", "clusters = [14, 28, 56]")
     assert len(StudyFile.from_dict(tomllib.loads(edited)).conditions()) == 3
 
 
@@ -399,7 +397,7 @@ def test_pilot_of_many_unequal_clusters_is_readable(here: Path):
     g = np.repeat(np.arange(120), random.integers(2, 30, 120))
     frame = pd.DataFrame({"g": g, "y": random.normal(size=g.size) + random.normal(size=120)[g]})
     text, study = written(frame, "y ~ 1 + (1 | g)")
-    assert study.conditions()[0].layout.sizes == tuple(np.bincount(g))
+    assert sorted(study.conditions()[0].layout.sizes) == sorted(np.bincount(g))
     assert max(map(len, text.splitlines())) <= 120
 
 
@@ -425,92 +423,30 @@ class TestPilotNames:
     def test_data_file_with_spaces(self, here: Path, capsys: pytest.CaptureFixture[str]):
         rows().to_csv("my data.csv", index=False)
         new(None, ("my data.csv", "y ~ x + (1 | g)"))
-        assert StudyFile.from_toml("my-data.toml").name == "my-data"
-        assert "nestlab run my-data.toml" in capsys.readouterr().out
+        study = StudyFile.from_toml("my-data.toml")
+        assert study.name == "my-data"
+        printed = capsys.readouterr().out
+        assert "nestlab run my-data.toml" in printed
+        assert "\n".join(outcome_lines(study.conditions(), "x")) in printed
 
 
 class TestPilotPredictors:
     def test_levels_and_distributions(self, here: Path, capsys: pytest.CaptureFixture[str]):
         frame = rows(
-            arm=lambda g, r: (g % 2), z=lambda g, r: r.normal(3, 2, 14)[g],
+            arm=lambda g, r: (g % 2), z=lambda g, r: r.normal(0, 2, 14)[g],
             half=lambda g, r: np.concatenate([np.arange(n) % 2 for n in np.bincount(g)]),
         )  # fmt: skip
         _, study = written(frame, "y ~ arm + z + x + half + (1 | g)")
         made = {p.name: p for p in study.conditions()[0].predictors}
         assert [(made[n].level, made[n].distribution) for n in ("arm", "z", "x", "half")] == [
-            (2, "balanced"), (2, "normal"), (1, "normal"), (1, "balanced"),
+            (2, "arms"), (2, "normal"), (1, "normal"), (1, "balanced"),
         ]  # fmt: skip
+        assert made["arm"].arms == (7, 7)
         z = frame.groupby("g")["z"].first()
         assert (made["z"].mean, made["z"].sd) == pytest.approx((z.mean(), z.std()), rel=1e-5)
-        assert (made["x"].mean, made["x"].sd) == pytest.approx((frame["x"].mean(), frame["x"].std()), rel=1e-5)
+        assert made["x"].mean == pytest.approx(frame["x"].mean(), rel=1e-5)
+        assert made["x"].sd == pytest.approx(frame["x"].std(), rel=0.02)
         assert "note: arm" not in capsys.readouterr().out
-
-    def test_shares_that_are_not_half(self, here: Path, capsys: pytest.CaptureFixture[str]):
-        frame = rows(arm=lambda g, r: (g < 4) * 1, some=lambda g, r: (r.uniform(size=g.size) < 0.25) * 1)
-        text, _ = written(frame, "y ~ arm + some + (1 | g)")
-        share, inside = frame["some"].mean(), frame.groupby("g")["some"].mean()
-        told = " ".join(line.removeprefix("# ") for line in text.splitlines())
-        assert "in the data 4 of 14 clusters (g) are 1; a balanced predictor makes it half." in told
-        assert (
-            f"in the data {100 * share:.0f} % of the rows are 1, {100 * inside.min():.0f} to {100 * inside.max():.0f} % of a "
-            "cluster (g); a balanced predictor makes it half of each."
-        ) in told
-        printed = capsys.readouterr().out
-        assert "note: arm: in the data 4 of 14 clusters" in printed
-
-    def test_variance_between_clusters(self, here: Path):
-        """The sd is then that within clusters; its share and the sd over all rows are told."""
-        frame = rows(w=lambda g, r: r.normal(0, 3, 14)[g] + r.normal(0, 2, g.size))
-        text, study = written(frame, "y ~ w + (1 | g)")
-        within = frame["w"] - frame.groupby("g")["w"].transform("mean")
-        sd = np.sqrt((within**2).sum() / (len(frame) - 14))
-        assert study.predictors["w"].sd == pytest.approx(sd, rel=1e-5)
-        told = " ".join(line.removeprefix("# ") for line in text.splitlines())
-        assert re.search(rf"\d\d % of its variance lies between clusters .* all rows is {frame['w'].std():.4g}\.", told)
-
-    def test_share_between_that_is_certain_and_small(self):
-        random = np.random.default_rng(8)
-        g = np.repeat(np.arange(2000), 50)
-        x = 0.08 * random.normal(size=2000)[g] + random.normal(size=g.size)
-        (made,) = describe_predictors({"x": x}, g, "g")
-        assert made.notes == ()
-        assert made.sd == pytest.approx(x.std(ddof=1))
-
-    def test_share_between_against_theory(self):
-        """Balanced: the one-way ANOVA's estimate."""
-        random = np.random.default_rng(3)
-        g = np.repeat(np.arange(30), 10)
-        x = random.normal(size=30)[g] + random.normal(size=300)
-        means = x.reshape(30, 10).mean(axis=1)
-        within = x.reshape(30, 10).var(axis=1, ddof=1).mean()
-        share = (means.var(ddof=1) - within / 10) / (means.var(ddof=1) - within / 10 + within)
-        (made,) = describe_predictors({"x": x}, g, "g")
-        assert made.notes[0].startswith(f"{100 * share:.0f} % of its variance")
-        assert made.sd == pytest.approx(np.sqrt(within))
-
-    def test_values_that_are_few(self, here: Path):
-        frame = rows(
-            time=lambda g, r: np.concatenate([np.arange(n) for n in np.bincount(g)]),
-            coded=lambda g, r: r.choice([-0.5, 0.5], g.size),
-        )  # fmt: skip
-        text, _ = written(frame, "y ~ time + coded + (1 | g)")
-        told = " ".join(line.removeprefix("# ") for line in text.splitlines())
-        assert "it has 8 different values in the data (0, 1, 2, 3, 4, 5, 6, 7); here it is continuous." in told
-        assert (
-            "it has two values in the data, -0.5 and 0.5; coded 0 and 1 it would become a balanced predictor." in told
-        )
-        same = pd.DataFrame({"g": np.repeat(np.arange(9), 4), "time": np.tile(np.arange(4), 9)})
-        same["y"] = np.random.default_rng(4).normal(size=36) + np.random.default_rng(5).normal(size=9)[same["g"]]
-        text, _ = written(same, "y ~ time + (1 | g)")
-        assert "it has the same values (0, 1, 2, 3) in every cluster (g) of the data; here they are drawn." in text
-
-    def test_predictors_that_go_together(self, here: Path):
-        frame = rows(w=lambda g, r: r.normal(size=g.size))
-        frame["w"] += 2 * frame["x"]
-        text, _ = written(frame, "y ~ x + w + (1 | g)")
-        within = frame.groupby("g")[["x", "w"]].transform(lambda v: v - v.mean())
-        r = within.corr().loc["x", "w"]
-        assert f"correlates {r:.2f} with" in text
 
     def test_text_of_two_categories(self, here: Path):
         frame = rows(arm=lambda g, r: np.where(g % 2, "treated", "control"))
@@ -535,10 +471,10 @@ class TestPilotRefusals:
     @pytest.mark.parametrize(
         ("formula", "message"),
         [
-            ("y ~ c3 + (1 | g)", 'c3 has the categories "a", "b", "c", and a study\'s predictors are numbers; make a column of'),
-            ("y ~ log(x) + (1 | g)", 'formula "y ~ log(x) + (1 | g)": log(...) is a transformation, and a study\'s formula'),
-            ("log(y) ~ x + (1 | g)", 'formula "log(y) ~ x + (1 | g)": log(...) is a transformation'),
-            ("y ~ poly(x, 2) + (1 | g)", 'formula "y ~ poly(x, 2) + (1 | g)": poly(...) is a transformation'),
+            ("y ~ 0 + c3 + (1 | g)", "c3 has a coefficient for each of its 3 categories here, and a study's factor has"),
+            ("y ~ x:c3 + (1 | g)", "c3 has a coefficient for each of its 3 categories here, and a study's factor has"),
+            ("y ~ c3 * poly(x, 4) + (1 | g)", 'formula "y ~ 1 + c3 + poly_x_4__1 + poly_x_4__2 + '),
+            ("y ~ spline(x) + (1 | g)", 'formula "y ~ spline(x) + (1 | g)": spline(...) is not possible; allowed are I, C, '),
             ("y ~ 0 + arm + (1 | g)", "arm has a coefficient for each of its two categories here; make it a column of 0 and"),
             ("y ~ x + (1 + z | g)", "the study of this fit: truth.formula = "),
             ("y ~ x + (1 | school)", "formula names school, which the data do not have; columns: "),
@@ -579,7 +515,8 @@ class TestUncertain:
     def text(self, formula: str, frame: pd.DataFrame) -> tuple[str, dict[str, Any]]:
         frame.to_csv("pilot.csv", index=False)
         pilot = read_pilot(Path("pilot.csv"), formula)
-        text = pilot_text(pilot, name="p", file="p.toml", seed=1, replications=50, uncertain=True)
+        plan = next(plans(pilot.columns, pilot.groups, max(pilot.sizes)))
+        text = pilot_text(pilot, plan, name="p", file="p.toml", seed=1, replications=50, uncertain=True)
         return text, tomllib.loads(text)["truth"]
 
     def test_priors_are_the_sampling_distributions(self, here: Path):

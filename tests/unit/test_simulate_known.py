@@ -228,6 +228,84 @@ def test_allocated_predictors_stay_crossed() -> None:
     assert len({tuple(column) for column in cells.T.tolist()}) > 200
 
 
+def values_of(predictors: list[Predictor], clusters: int) -> dict[str, list[float]]:
+    """The level-2 columns that are the same in every replicate."""
+    columns = tuple(column for p in predictors for column in p.columns)
+    design = compile_design(condition(columns, predictors, (2,) * clusters))
+    return {name: row.tolist() for name, row in zip(design.between, design.between_fixed, strict=True)}
+
+
+def test_balanced_by_shares_and_categories() -> None:
+    two_to_one = Predictor("z", 2, "balanced", shares=(2 / 3, 1 / 3), redraw=False)
+    assert values_of([two_to_one], 7) == {"z": [0, 1, 0, 0, 1, 0, 0]}
+    three = replace(two_to_one, shares=(1 / 3,) * 3, categories=("a", "b", "c"))
+    assert values_of([three], 7) == {"z[b]": [0, 1, 0, 0, 1, 0, 0], "z[c]": [0, 0, 1, 0, 0, 1, 0]}
+    (rows,) = columns_of(replace(two_to_one, level=1), (3, 1, 4))
+    assert rows == [[0, 1, 0], [0], [0, 1, 0, 0]]
+
+
+def test_odd_rows_take_turns_in_halves_only() -> None:
+    """Also of two categories; and within each arm of what is allocated in blocks or strata, which the first one decides."""
+    halves = Predictor("x", 1, "balanced", shares=(0.5, 0.5), categories=("a", "b"), redraw=False)
+    assert columns_of(halves, (3, 3, 1)) == [[[0, 1, 0], [1, 0, 1], [0]]]
+    assert columns_of(Predictor("x", 1, "balanced", shares=(0.6, 0.4), redraw=False), (3, 3)) == [[[0, 1, 0]] * 2]
+    region = Predictor("r", 2, "list", values=(0.0, 2.0, 1.0), categories=("a", "b", "c"), coding="sum", redraw=False)
+    for blocks in (2, "r"):
+        arm = Predictor("arm", 2, "balanced", blocks=blocks, redraw=False)
+        c = condition(
+            ("x", "arm", *region.columns), [Predictor("x", 1, "balanced", redraw=False), arm, region], (3,) * 24
+        )
+        design = compile_design(c)
+        ones = design.known_rows[:, 1].reshape(24, 3).sum(axis=1)
+        arms = design.between_fixed[design.between.index("arm")]
+        assert set(ones) == {1, 2}
+        assert ones[arms == 0].mean() == ones[arms == 1].mean() == 1.5
+
+
+def test_balanced_predictors_of_any_shares_are_crossed() -> None:
+    """Three arms and 2:1 on 18 clusters: each of the six cells has its share, 4 or 2."""
+    a = Predictor("a", 2, "balanced", shares=(1 / 3,) * 3, categories=("a", "b", "c"), redraw=False)
+    found = values_of([a, Predictor("b", 2, "balanced", shares=(2 / 3, 1 / 3), redraw=False)], 18)
+    assert Counter(zip(found["a[b]"], found["a[c]"], found["b"], strict=True)) == {
+        (0, 0, 0): 4, (1, 0, 0): 4, (0, 1, 0): 4, (0, 0, 1): 2, (1, 0, 1): 2, (0, 1, 1): 2
+    }  # fmt: skip
+
+
+def test_lists_and_schedules_of_categories() -> None:
+    listed = Predictor("k", 2, "list", values=(0.0, 2.0, 1.0), categories=("a", "b", "c"), redraw=False)
+    assert values_of([listed], 4) == {"k[b]": [0, 0, 1, 0], "k[c]": [0, 1, 0, 0]}
+    schedule = Predictor("k", 1, "schedule", sequences=((0.0, 1.0), (1.0, 0.0)), categories=("a", "b"), redraw=False)
+    assert columns_of(schedule, (2, 2, 1)) == [[[0, 1], [1, 0], [0]]]
+
+
+@pytest.mark.parametrize("redraw", [False, True])
+def test_blocks_of_clusters_hold_the_shares(redraw: bool) -> None:
+    arm = Predictor("arm", 2, "balanced", shares=(2 / 3, 1 / 3), blocks=3, redraw=redraw)
+    z = between([arm], 12, 200)["arm"]
+    assert (z.reshape(4, 3, -1).sum(axis=1) == 1).all()
+    assert (len({tuple(column) for column in z.T.tolist()}) > 50) == redraw
+    if redraw:  # each place in a block is as likely as another
+        assert_allclose(z.reshape(4, 3, -1).mean(axis=(0, 2)), 1 / 3, atol=4 * sqrt(2 / 9 / 800))
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_strata_hold_the_shares(drawn: bool) -> None:
+    """The odd cluster of a stratum is carried over to the next one: no stratum is off by one or more, nor are all of them."""
+    made = (
+        {"shares": (0.3, 0.3, 0.4), "redraw": True} if drawn else {"values": (0.0, 2.0, 1.0, 2.0, 0.0), "redraw": False}
+    )
+    kind = "categorical" if drawn else "list"
+    region = Predictor("region", 2, kind, categories=("a", "b", "c"), **made)
+    arm = Predictor("arm", 2, "balanced", blocks="region", redraw=True)
+    z = between([arm, region], 20, 300)
+    stratum = z["region[b]"] + 2 * z["region[c]"]
+    assert (z["arm"].sum(axis=0) == 10).all()
+    for value in range(3):
+        inside = stratum == value
+        assert np.abs((z["arm"] * inside).sum(axis=0) - inside.sum(axis=0) / 2).max() <= 0.5
+    assert len({tuple(column) for column in z["arm"].T.tolist()}) > 100
+
+
 # -- columns -------------------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -476,8 +477,65 @@ def test_cli_solve_refusals(arguments: list[str], message: str, tmp_path: Path) 
 
 def test_solve_list_of_sizes_is_refused(tmp_path: Path) -> None:
     study = plan(design={"clusters": 4, "cluster_size": [10, 20, 30, 40]})
-    with pytest.raises(StudyError, match="needs one cluster_size, not a list; write cluster_size = 25"):
+    text = (
+        "not a list of one per cluster; write cluster_size = { values = [10, 20, 30, ...], in_turn = true } in [design]"
+    )
+    with pytest.raises(StudyError, match=re.escape(text)):
         study.solve(over="clusters", power=0.8, out=tmp_path / "s")
+
+
+THREE_ARMS = """
+name = "three_arms"
+seed = 33
+replications = 2000
+design.cluster_size = 20
+truth.formula = "y ~ 1 + arm + (1 | clinic)"
+truth.residual_variance = 1
+truth.fixed = { Intercept = 0, "arm[1]" = 0.2, "arm[2]" = 0.4 }
+truth.random.clinic.variance = { Intercept = 0.05 }
+predictors.arm = { level = 2, distribution = "arms", coding = "treatment" }
+contrast = [{ name = "high - low", weights = { "arm[2]" = 1, "arm[1]" = -1 } }]
+method = [{ name = "reml", df = "between-within" }]
+"""
+IN_TURN = {"values": [10, 20, 30], "in_turn": True}
+
+
+@pytest.mark.parametrize(
+    ("design", "arm", "information", "step"),
+    [
+        ({}, {"clusters": [10, 10, 10]}, (10 / 3, 10 / 3), 3),
+        ({"clusters": 30}, {"shares": [1, 1, 1]}, (10 / 3, 10 / 3), 3),
+        (
+            {"clusters": 30, "cluster_size": {"arms": [20, 20, {"values": [10, 30], "in_turn": True}]}},
+            {"shares": [2, 1, 1]},
+            (10 / 4, (20 / 3 + 12) / 8),
+            4,
+        ),
+        (
+            {"clusters": 30, "cluster_size": IN_TURN},
+            {"distribution": "balanced", "categories": ["0", "1", "2"], "blocks": 3, "redraw": True},
+            ((20 / 3 + 10 + 12) / 9, (20 / 3 + 10 + 12) / 9),
+            3,
+        ),
+    ],
+    ids=["counts", "shares", "2:1:1 and sizes by arm", "balanced in blocks"],
+)
+def test_solve_over_clusters_of_several_arms(
+    design: dict[str, Any], arm: dict[str, Any], information: tuple[float, float], step: int, tmp_path: Path
+) -> None:
+    """Against t with J - 3 df. information: that J clusters give about the mean of an arm, by J: the mean of 1 / (0.05 + 1 / n)
+    times the arm's share."""
+    tables = tomllib.loads(THREE_ARMS)
+    tables["design"] |= design
+    tables["predictors"]["arm"] |= arm
+    (solution,) = nl.Study.from_dict(tables).solve(
+        over="clusters", power=0.8, estimand="high - low", out=tmp_path / "s", precision=0.04
+    ).solutions  # fmt: skip
+    J = np.arange(30, 300)
+    ncp = 0.2 / np.sqrt(sum(1 / i for i in information) / J)
+    exact = J[1 - nct.cdf(t.ppf(0.975, J - 3), J - 3, ncp) >= 0.8][0]
+    assert solution.values["clusters"] == pytest.approx(exact, rel=0.06)
+    assert solution.values["clusters"] % step == 0
 
 
 def test_solve_measure_that_the_method_has_not(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nestlab.spec import identity
+from nestlab.spec.coding import contrast_values
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import (
     canonical_json,
@@ -29,7 +30,6 @@ from nestlab.spec.identity import (
 )
 from nestlab.spec.model import Condition, Distribution, Errors, Layout, Method, Predictor, Sizes, Truth
 from nestlab.spec.study import StudyFile
-from nestlab.spec.variances import contrast_values
 
 FORMULA = parse_formula("y ~ x*z + (1 + x | g)")
 

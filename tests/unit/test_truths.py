@@ -189,6 +189,36 @@ def test_each_estimator_has_its_own_limit(estimator: str, formula: str, expected
     assert {name: found[name] for name in expected} == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("a", "size", "expected"),
+    [
+        ({"level": 1, "shares": [2, 1]}, 20, 0.35),  # 7 of 20 rows
+        ({"level": 1, "shares": [2, 1]}, 21, 1 / 3),
+        ({"level": 1, "shares": [1, 1]}, 21, "a does not vary in the same way in all clusters"),
+        ({"level": 1, "categories": ["p", "q"]}, 20, "a has categories that vary within clusters"),
+        ({"level": 1, "distribution": "list", "values": [0, 1, 1], "categories": ["p", "q"]}, 20,
+         "a has categories that vary within clusters"),
+        ({"level": 2, "shares": [2, 1], "blocks": 4, "redraw": True}, 20, 13 / 40),
+        ({"level": 2, "shares": [2, 1], "blocks": 4, "redraw": True}, {"values": [10, 20], "in_turn": True},
+         "a goes with the sizes of the clusters"),
+    ],
+)  # fmt: skip
+def test_a_product_left_out_is_averaged_over_shares(a: dict[str, Any], size: Any, expected: float | str) -> None:
+    """x of y ~ x is its effect where a has its mean, if that is known."""
+    column = "a[q]" if "categories" in a else "a"
+    truth = {**CONTEXT, "formula": "y ~ x * a + (1 | g)"}
+    truth["fixed"] = {"Intercept": 0, "x": 0.3, column: 0.1, f"x:{column}": 0.2}
+    predictors = {"x": CENTRED["predictors"]["x"], "a": {"distribution": "balanced", **a}}
+    found, _, unknown = one(
+        "y ~ x + (1 | g)", truth=truth, predictors=predictors, design={"clusters": 40, "cluster_size": size}
+    )
+    if isinstance(expected, str):
+        assert np.isnan(found["x"])
+        assert unknown["x"] == expected
+    else:
+        assert found["x"] == pytest.approx(0.3 + 0.2 * expected)
+
+
 def test_contrasts_of_a_method() -> None:
     """A contrast, standardised by the method's own variances."""
     contrasts = [

@@ -13,6 +13,7 @@ import numpy as np
 from ..measure.crossing import Scale
 from ..measure.decisions import reject_all
 from ..measure.performance import Row
+from ..spec.allocation import MOST_TURNS, whole_at
 from ..spec.axes import OUTCOME, setting
 from ..spec.grid import raw_points
 from ..spec.identity import data_key
@@ -134,12 +135,19 @@ class Bench:
         raise StudyError([f"--between: is missing: nestlab does not know the range of {name}; add --between LOW HIGH"])
 
     def _step(self, name: str) -> float:
-        """Multiples for which balanced predictors are exactly balanced, and sequences have equal numbers of clusters."""
+        """Multiples for which shares are exact, sequences have equal numbers of clusters and blocks are full."""
         level = 2 if name == "clusters" else 1
         predictors = self.study.conditions()[0].predictors
-        balanced = [p for p in predictors if p.distribution == "balanced" and p.level == level]
-        sequences = [len(p.sequences) for p in predictors if p.sequences and name == "clusters"]
-        return float(math.lcm(2 ** min(len(balanced), 3), *sequences))
+        allotted = [p for p in predictors if p.distribution in ("balanced", "arms") and p.level == level]
+        halved = sum(p.distribution == "balanced" and not p.shares for p in allotted)
+        turns = [
+            n for p in predictors for n in (len(p.sequences), p.blocks) if isinstance(n, int) and 0 < n <= MOST_TURNS
+        ]
+        return float(
+            math.lcm(
+                2 ** min(halved, 3), *(turns if name == "clusters" else []), *(whole_at(p.shares) for p in allotted)
+            )
+        )
 
     def _least(self, name: str, low: float, high: float, step: float, point: Mapping[str, Any]) -> float:
         """The smallest value that the study allows; StudyError if that is none of the first 100."""

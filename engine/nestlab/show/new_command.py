@@ -21,6 +21,7 @@ from .study_text import check_text, refuse_existing, write_new
 if TYPE_CHECKING:
     from ..spec.study import StudyFile
     from .from_fit import Pilot
+    from .pilot_predictors import Plan
     from .questions import Question
 
 __all__ = ["NewOptions", "new_command"]
@@ -174,6 +175,7 @@ def _answer(
 
 def _from_fit(file: Path | None, options: NewOptions, data: Path, formula: str) -> None:
     from .from_fit import read_pilot
+    from .pilot_check import choose_plan
     from .pilot_text import pilot_text
     from .progress import compiling_said
 
@@ -186,26 +188,29 @@ def _from_fit(file: Path | None, options: NewOptions, data: Path, formula: str) 
     answers = _from_flags(options.flags)
     path = file or Path(f"{_as_name(data.stem)}.toml")
     refuse_existing(path, force=options.force)
-    with compiling_said():
-        pilot = read_pilot(data, formula)
     name = answers.get("name") or _as_name(path.stem)
-    write = partial(
-        pilot_text, pilot, name=name, file=_shown(path), seed=options.seed, replications=options.replications,
-        uncertain=options.uncertain, clusters=answers.get("clusters", ()), cluster_size=answers.get("cluster_size", ()),
-    )  # fmt: skip
+    made = partial(pilot_text, name=name, file=_shown(path), seed=options.seed, replications=options.replications)
+    sizes = answers.get("cluster_size", ())
     try:
-        study = check_text(write())
+        with compiling_said():
+            pilot = read_pilot(data, formula)
+            plan, found = choose_plan(pilot, made, max(sizes, default=0))
+        wanted = {"clusters": answers.get("clusters", ()), "cluster_size": sizes, "uncertain": options.uncertain}
+        study = check_text(made(pilot, plan, **wanted))
     except StudyError as error:
         raise StudyError([f"the study of this fit: {line}" for line in error.problems]) from None
     estimand = study.interest.among(study.interest.effects)
-    write_new(path, write(estimand=estimand))
+    write_new(path, made(pilot, plan, estimand=estimand, **wanted))
     _say_outcome(study, estimand or INTERCEPT)
-    _say_pilot(path, pilot)
+    _say_pilot(path, pilot, plan, found)
     _next(path, name, estimand or INTERCEPT, measure="power", solve=options.solve)
 
 
-def _say_pilot(path: Path, pilot: Pilot) -> None:
-    """What was written, and what a reader must know of it."""
+def _say_pilot(path: Path, pilot: Pilot, plan: Plan, found: Mapping[str, float]) -> None:
+    """What was written, and what a reader must know of it. found: ratios of standard errors by coefficient."""
+    from .pilot_check import ALLOWED, why_not
+    from .pilot_text import plan_note
+
     typer.echo(
         f"written to {path}: {len(pilot.sizes):,} clusters ({pilot.formula.group}), {pilot.rows:,} rows"
         + (f", {pilot.dropped:,} rows left out for missing values" if pilot.dropped else "")
@@ -214,9 +219,18 @@ def _say_pilot(path: Path, pilot: Pilot) -> None:
         typer.echo(
             "note: the fit of the pilot is singular: a variance of 0 is not evidence of no variance; see the file"
         )
-    for predictor in pilot.predictors:
+    for predictor in plan.predictors:
         for note in predictor.notes:
             typer.echo(f"note: {predictor.name}: {note}")
+    if plan.why:
+        typer.echo(f"note: {plan_note(pilot, plan)}")
+    for term, ratio in found.items():
+        if not 1 / (1 + ALLOWED) <= ratio <= 1 + ALLOWED:
+            typer.echo(
+                f"note: {term}: its standard error in this study is {ratio:.2f} of the pilot's; {why_not(pilot, plan)}"
+            )
+    low, high = min(found.values()), max(found.values())
+    typer.echo(f"standard errors of this design at the pilot's estimates: {low:.2f} to {high:.2f} of the pilot's")
     typer.echo("edit it, or go on:")
 
 

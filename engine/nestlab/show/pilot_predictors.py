@@ -1,145 +1,361 @@
-"""The predictors of a pilot as a study can make them: level, distribution, and what of the data that leaves out."""
+"""The design of a pilot as a study can make it: clusters with their sizes, and each predictor as a distribution or as it is.
+
+A plan says how every predictor is made. The first ones draw what was drawn in the pilot from a distribution like it: a share and
+an intraclass correlation, a mean, an sd and correlations. The last one takes the pilot's own clusters in turn, row by row.
+`pilot_check` chooses the first plan whose standard errors are those of the pilot.
+
+Clusters that come in turn stand in an order of which every beginning is like the whole: sorted by what distinguishes them, and
+then taken in the order of the van der Corput sequence, whose first m points are spread evenly over the ranks whatever m is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any, Literal
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
-__all__ = ["PilotPredictor", "describe_predictors"]
+from .pilot_columns import PilotColumn
+from .study_text import number, resolved
+
+__all__ = ["PilotPredictor", "Plan", "plans"]
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
-#: A correlation of two predictors that is worth a note, and the p value below which clusters differ in a predictor.
-_CORRELATED = 0.2
-_CERTAIN = 0.05
-#: A share of the variance between clusters that is less than this makes no difference.
-_LEAST_SHARE = 0.02
-#: A predictor with at most so many values is called discrete.
-_FEW = 10
+#: A share of the variance between clusters, and a correlation, below which nothing is written.
+_LEAST_SHARE = 0.005
+_LEAST_CORRELATION = 0.01
+#: Most numbers of a plan that takes rows as they are; with more it takes some of the clusters.
+_MOST_NUMBERS = 20_000
+#: A predictor with at most so many values is called discrete; so many numbers tell its shares.
+_FEW, _RESAMPLED = 10, 200
 
 
 @dataclass(frozen=True, slots=True)
 class PilotPredictor:
-    """A predictor as a study makes it. mean, sd: of a normal one, in the units of the data; notes: what differs from the data."""
+    """A predictor as a study makes it: its keys without the level, what is said beside the distribution, and what the data have
+    otherwise."""
 
     name: str
     level: Literal[1, 2]
-    distribution: Literal["normal", "balanced"]
-    mean: float = 0.0
-    sd: float = 1.0
-    notes: tuple[str, ...] = field(default=())
+    words: Mapping[str, Any]
+    comment: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether clusters have the pilot's values, one after the other."""
+        kind = self.words["distribution"]
+        return kind == "schedule" or (kind == "list" and self.level == 2)
 
 
-def describe_predictors(
-    columns: Mapping[str, Array], groups: NDArray[np.int64], group: str
-) -> tuple[PilotPredictor, ...]:
-    """Describe each column (N) of the data.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Predictors, correlations between them, and sizes as a study has them. sizes: a number, or a table. taken: clusters that are
+    taken row by row, 0 if none are. why: the plan is not the first, and what would be wrong with that."""
 
-    groups (N): the cluster of each row, 0 .. J - 1; group: what clusters are called, for the notes.
+    predictors: tuple[PilotPredictor, ...]
+    correlations: tuple[tuple[str, str, float], ...]
+    sizes: int | Mapping[str, Any]
+    taken: int = 0
+    why: str = field(default="")
+
+
+def plans(columns: Sequence[PilotColumn], groups: Integers, longest: int) -> Iterator[Plan]:
+    """The plans of a pilot, the most like its predictors' distributions first.
+
+    groups (N): the cluster of each row, 0 .. J - 1; longest: the rows of the largest cluster that the study will have.
     """
-    found = []
-    for name, x in columns.items():
-        made = _describe(name, x, groups, group)
-        others = _correlated(name, columns, groups)
-        found.append(PilotPredictor(name, made.level, made.distribution, made.mean, made.sd, made.notes + others))
-    return tuple(found)
+    pilot = _Rows([replace(column, values=_rounded(column.values)) for column in columns], groups)
+    if not pilot.kept:
+        yield pilot.drawn()
+    if pilot.outer or pilot.kept:
+        yield pilot.in_turn(pilot.kept, longest)
+    free = [c for c in pilot.inner if not pilot.is_placed(c)]
+    if len(free) > len(pilot.kept.keys() & {c.name for c in free}):
+        yield pilot.in_turn({c.name: "" for c in free}, longest)
 
 
-def _means(x: Array, groups: NDArray[np.int64]) -> Array:
-    return np.asarray(np.bincount(groups, weights=x) / np.bincount(groups))
+class _Rows:
+    """A pilot's rows: sorted by cluster, in it by the visits that all clusters share."""
+
+    def __init__(self, columns: Sequence[PilotColumn], groups: Integers) -> None:
+        self.J = int(groups.max()) + 1
+        self.sizes = np.bincount(groups)
+        self.outer = tuple(c for c in columns if _is_constant(c.values, groups))
+        self.inner = tuple(c for c in columns if c not in self.outer)
+        self.visits: dict[str, Array] = {}
+        order = np.argsort(groups, kind="stable")
+        for column in self.inner:
+            tried = [*self.visits, column.name]
+            sorted_by = [c.values for c in self.inner if c.name in tried]
+            own = np.lexsort((*sorted_by[::-1], groups))
+            if found := self._shared_rows(tried, own):
+                self.visits, order = found, own
+        self.groups, self.values = groups, {c.name: c.values for c in columns}
+        if not self.visits:  # as visits if there are any, else so that the first rows of a cluster are like all of them
+            visits = [c.values for c in self.inner if self._is_visit(c)]
+            order = np.lexsort((*(visits or [np.random.default_rng(0).random(len(groups))])[::-1], groups))
+        self.groups, self.values = groups[order], {c.name: c.values[order] for c in columns}
+        self.ends = np.cumsum(self.sizes)
+        self.turns = self._turns()
+        self.kept = self._as_they_are()
+
+    def _shared_rows(self, names: Sequence[str], order: Integers) -> dict[str, Array]:
+        """The rows of the largest cluster, of which every cluster has the first ones; nothing if that is not so."""
+        starts = np.cumsum(self.sizes) - self.sizes
+        largest = int(self.sizes.argmax())
+        place = np.arange(len(order)) - np.repeat(starts, self.sizes)
+        found: dict[str, Array] = {}
+        for column in (c for c in self.inner if c.name in names):
+            values = column.values[order]
+            found[column.name] = values[starts[largest] : starts[largest] + self.sizes[largest]]
+            if (values != found[column.name][place]).any():
+                return {}
+        return found
+
+    def is_placed(self, column: PilotColumn) -> bool:
+        """Whether a level-1 predictor is a function of the row's place in its cluster."""
+        return column.name in self.visits or self._is_halved(column)
+
+    def _is_halved(self, column: PilotColumn) -> bool:
+        x = column.values
+        return set(np.unique(x)) == {0.0, 1.0} and bool((np.abs(2 * self._sums(column.name) - self.sizes) <= 1).all())
+
+    def _sums(self, name: str) -> Array:
+        return np.asarray(np.bincount(self.groups, weights=self.values[name]), dtype=float)
+
+    def _means(self, name: str) -> Array:
+        return np.asarray(self._sums(name) / self.sizes)
+
+    def _turns(self) -> Integers:
+        """Clusters in an order of which every beginning is like the whole."""
+        outer = sorted(self.outer, key=lambda c: len(np.unique(c.values)))
+        keys = [self._means(c.name) for c in outer] + [self.sizes.astype(float)]
+        keys += [self._means(c.name) for c in self.inner]
+        ranked = np.lexsort(keys[::-1])
+        bits = max(1, int(self.J - 1).bit_length())
+        order = [int(f"{k:0{bits}b}"[::-1], 2) for k in range(2**bits)]
+        return np.asarray(ranked[[k for k in order if k < self.J]], dtype=np.int64)
+
+    def _as_they_are(self) -> dict[str, str]:
+        """Predictors whose values are the pilot's in every plan, and why: no distribution of one predictor has them."""
+        found: dict[str, str] = {}
+        for column in self.outer + self.inner:
+            others = [c for c in self.outer + self.inner if c is not column and c.variables & column.variables]
+            if others and not self.is_placed(column):
+                found[column.name] = (
+                    f"{column.name} goes with {' and '.join(c.name for c in others)}, made of one column"
+                )
+            elif column in self.outer and self._is_discrete(column):
+                found[column.name] = f"{column.name} has a few values only"
+            elif self._is_visit(column) and not self.is_placed(column):
+                found[column.name] = f"clusters have different values of {column.name}, each once"
+        return found
+
+    def _is_discrete(self, column: PilotColumn) -> bool:
+        values = np.unique(column.values)
+        return len(values) <= _FEW and not column.categories and values.tolist() != [0.0, 1.0]
+
+    def _is_visit(self, column: PilotColumn) -> bool:
+        """Whether every cluster has each value once, of a few that clusters share."""
+        if column in self.outer or column.categories:
+            return False
+        pairs = np.unique(np.stack([self.groups, self.values[column.name]]), axis=1)
+        few = len(np.unique(column.values)) <= 2 * self.sizes.max()
+        return bool(few and pairs.shape[1] == len(self.groups) > self.J)
+
+    # -- plans -----------------------------------------------------------------------------------------------------------------
+
+    def drawn(self) -> Plan:
+        """Every predictor from a distribution, or by its place."""
+        between, within = self.drawn_between(), [self._placed(c) or self._distributed(c) for c in self.inner]
+        arms = next((p.name for p in between if p.words["distribution"] == "arms"), None)
+        sizes = self._sizes(self.turns) if arms is None else self._sizes_by_arm(arms)
+        return Plan((*between, *within), self._correlations(between, within), sizes)
+
+    def in_turn(self, kept: Mapping[str, str], longest: int) -> Plan:
+        """Level-2 predictors and those of level 1 in `kept` as the pilot's clusters have them, one after the other.
+
+        kept: why, by predictor.
+        """
+        copied = [c for c in self.inner if c.name in kept]
+        most = max(2, _MOST_NUMBERS // (longest * len(copied))) if copied else self.J
+        turns = self.turns[:most]
+        within = [
+            self._sequences(c, turns, longest) if c in copied else self._placed(c) or self._distributed(c)
+            for c in self.inner
+        ]
+        why = "; ".join(dict.fromkeys(reason for reason in kept.values() if reason))
+        correlations = self._correlations([], within)
+        return Plan((*self.listed(turns), *within), correlations, self._sizes(turns), len(turns) * bool(copied), why)
+
+    def _sizes(self, turns: Integers) -> int | Mapping[str, Any]:
+        sizes = self.sizes[turns].tolist()
+        return sizes[0] if len(set(sizes)) == 1 else {"values": sizes, "in_turn": True}
+
+    def _sizes_by_arm(self, name: str) -> Mapping[str, Any]:
+        arm = self._means(name)[self.turns]
+        return {"arms": [self._sizes(self.turns[arm == value]) for value in np.unique(arm)]}
+
+    # -- level 2 ---------------------------------------------------------------------------------------------------------------
+
+    def drawn_between(self) -> list[PilotPredictor]:
+        """Level-2 predictors as allocations with the pilot's shares, and as distributions."""
+        factors = [c for c in self.outer if c.categories or set(np.unique(c.values)) == {0.0, 1.0}]
+        return [self._allocation(c, arms=len(factors) == 1) if c in factors else self._normal(c) for c in self.outer]
+
+    def _allocation(self, column: PilotColumn, *, arms: bool) -> PilotPredictor:
+        """arms: whether it is the only one, which sizes may go by."""
+        counts = np.bincount(np.round(self._means(column.name)).astype(int))
+        equal = len(set(self.sizes.tolist())) == 1
+        comment = f"{' + '.join(map(str, counts))} clusters, as in the data"
+        if not column.categories and abs(int(counts[0] - counts[1])) <= 1 and (equal or not arms):
+            return PilotPredictor(column.name, 2, {"distribution": "balanced"}, "half of the clusters are 0, half 1")
+        words: dict[str, Any] = {"distribution": "balanced" if equal or not arms else "arms"}
+        words |= {"categories": list(column.categories)} if column.categories else {}
+        words["shares"] = (counts // np.gcd.reduce(counts)).tolist()
+        return PilotPredictor(column.name, 2, words, comment)
+
+    def listed(self, turns: Integers | None = None) -> list[PilotPredictor]:
+        """Level-2 predictors as the clusters have them."""
+        found = []
+        for column in self.outer:
+            values = self._means(column.name)[self.turns if turns is None else turns]
+            words: dict[str, Any] = {"distribution": "list"}
+            if column.categories:
+                words |= {"categories": list(column.categories), "values": np.round(values).astype(int).tolist()}
+                comment = "the pilot's clusters in turn, numbers of the categories"
+            else:
+                words["values"] = self._numbers(values)
+                comment = "the pilot's clusters in turn"
+            found.append(PilotPredictor(column.name, 2, words, comment))
+        return found
+
+    def _numbers(self, values: Array) -> list[float]:
+        spread = float(values.std())
+        return [resolved(float(v), spread / 100) for v in values]
+
+    # -- level 1 ---------------------------------------------------------------------------------------------------------------
+
+    def _placed(self, column: PilotColumn) -> PilotPredictor | None:
+        name = column.name
+        if self._is_halved(column) and name not in self.visits:
+            half = "half of the rows of each cluster are 0, half 1"
+            return PilotPredictor(name, 1, {"distribution": "balanced"}, half)
+        if name not in self.visits:
+            return None
+        rows = self.visits[name]
+        if column.categories:
+            words = {"distribution": "list", "categories": list(column.categories), "values": rows.astype(int).tolist()}
+            return PilotPredictor(name, 1, words, "the rows of every cluster, numbers of the categories")
+        steps = np.diff(rows)
+        if len(steps) and steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-9, atol=0):
+            words = {"distribution": "time", "start": number(float(rows[0]), 15), "step": number(float(steps[0]), 15)}
+            return PilotPredictor(name, 1, words, "as in the data")
+        words = {"distribution": "list", "values": self._numbers(rows)}
+        return PilotPredictor(name, 1, words, "the rows of every cluster, as in the data")
+
+    def _distributed(self, column: PilotColumn) -> PilotPredictor:
+        name, x = column.name, self.values[column.name]
+        if column.categories:
+            counts = np.bincount(x.astype(int), minlength=len(column.categories))
+            shares = [float(n) for n in counts / counts.sum()]
+            words: dict[str, Any] = {
+                "distribution": "categorical",
+                "categories": list(column.categories),
+                "shares": shares,
+            }
+            return PilotPredictor(name, 1, words, "shares as in the data")
+        if set(np.unique(x)) == {0.0, 1.0}:
+            share = float(x.mean())
+            words = {"distribution": "binary", "share": number(share), **self._icc(self._components(name))}
+            return PilotPredictor(name, 1, words, "share of ones as in the data")
+        if self._is_discrete(column) and not self._icc(self._components(name)):
+            values, counts = np.unique(x, return_counts=True)
+            each = np.maximum(1, np.round(counts / counts.sum() * min(len(x), _RESAMPLED))).astype(int)
+            words = {"distribution": "resampled", "values": [number(float(v), 15) for v in np.repeat(values, each)]}
+            return PilotPredictor(name, 1, words, "drawn from these, in the shares of the data")
+        return self._normal(column)
+
+    def _normal(self, column: PilotColumn) -> PilotPredictor:
+        x = self.values[column.name]
+        if column in self.outer:
+            own = self._means(column.name)
+            words = {"mean": float(own.mean()), "sd": float(own.std(ddof=1))}
+        else:
+            within, between = self._components(column.name)
+            words = {"mean": float(x.mean()), "sd": float(np.sqrt(within + between)), **self._icc((within, between))}
+        words |= {"mean": resolved(words["mean"], words["sd"]), "sd": number(words["sd"])}
+        level: Literal[1, 2] = 2 if column in self.outer else 1
+        shown = ", ".join(f"{v:g}" for v in np.unique(x)[: _FEW + 1])
+        notes = (f"it has the values {shown} in the data; here it is continuous",) * self._is_discrete(column)
+        return PilotPredictor(column.name, level, {"distribution": "normal", **words}, notes=notes)
+
+    def _components(self, name: str) -> tuple[float, float]:
+        """The variances of a predictor within and between clusters, by the analysis of variance; none is below 0."""
+        x, means, N = self.values[name], self._means(name), len(self.groups)
+        squares = float(((x - means[self.groups]) ** 2).sum())
+        within = squares / max(1, N - self.J)
+        size = (N - float((self.sizes**2).sum()) / N) / (self.J - 1)
+        between = float((self.sizes * (means - x.mean()) ** 2).sum()) / (self.J - 1)
+        return within, max(0.0, (between - within) / size)
+
+    def _icc(self, components: tuple[float, float]) -> dict[str, float]:
+        within, between = components
+        share = between / (between + within) if between > 0 else 0.0
+        return {"icc": number(min(share, 0.999), 4)} if share >= _LEAST_SHARE else {}
+
+    def _sequences(self, column: PilotColumn, turns: Integers, longest: int) -> PilotPredictor:
+        """A cluster's rows as a sequence; shorter clusters start again, so that every study size has rows like theirs."""
+        x = self.values[column.name]
+        values = x if column.categories else np.array(self._numbers(x))
+        rows = [
+            np.resize(values[self.ends[j] - self.sizes[j] : self.ends[j]], longest).tolist() for j in turns.tolist()
+        ]
+        words: dict[str, Any] = {"distribution": "schedule"}
+        words |= {"categories": list(column.categories)} if column.categories else {}
+        words["sequences"] = [[number(v, 15) for v in row] for row in rows]
+        return PilotPredictor(column.name, 1, words, "the rows of the pilot's clusters, which come in turn")
+
+    # -- correlations ----------------------------------------------------------------------------------------------------------
+
+    def _correlations(
+        self, between: Sequence[PilotPredictor], within: Sequence[PilotPredictor]
+    ) -> tuple[tuple[str, str, float], ...]:
+        """Of what is drawn; at level 1 those within clusters, of which a part of the variance is between them."""
+        found = []
+        for predictors in (between, within):
+            drawn = [p for p in predictors if p.words["distribution"] in ("normal", "binary", "resampled")]
+            for a, b in combinations(drawn, 2):
+                if a.level == 2:
+                    r = _correlation(self._means(a.name), self._means(b.name))
+                else:
+                    x, z = (self.values[p.name] - self._means(p.name)[self.groups] for p in (a, b))
+                    s, t = (float(p.words.get("icc", 0.0)) for p in (a, b))
+                    r = _correlation(x, z) * float(np.sqrt(s * t) + np.sqrt((1 - s) * (1 - t)))
+                if abs(r) >= _LEAST_CORRELATION:
+                    found.append((a.name, b.name, float(number(r, 3))))
+        return tuple(found)
 
 
-def _level(x: Array, groups: NDArray[np.int64]) -> Literal[1, 2]:
-    """2 if it is constant within every cluster."""
+def _rounded(x: Array) -> Array:
+    """Without the last digits, in which values that are computed differ although they are one."""
+    most = float(np.abs(x).max())
+    return np.asarray(np.round(x, 12 - int(np.ceil(np.log10(most))))) if most > 0 else x
+
+
+def _is_constant(x: Array, groups: Integers) -> bool:
+    """Whether it has one value in every cluster."""
     low, high = np.full(groups.max() + 1, np.inf), np.full(groups.max() + 1, -np.inf)
     np.minimum.at(low, groups, x)
     np.maximum.at(high, groups, x)
-    return 2 if bool((low == high).all()) else 1
+    return bool((low == high).all())
 
 
-def _describe(name: str, x: Array, groups: NDArray[np.int64], group: str) -> PilotPredictor:
-    level = _level(x, groups)
-    values = np.unique(x)
-    if set(values) == {0.0, 1.0}:
-        share = _share_of_clusters(x, groups, group) if level == 2 else _share_of_rows(x, groups, group)
-        return PilotPredictor(name, level, "balanced", notes=share)
-    own = _means(x, groups) if level == 2 else x
-    mean, sd = float(own.mean()), float(own.std(ddof=1))
-    notes = _discrete(values, x, groups, level, group)
-    # 40 clusters of 10, half of the variance between them: with the sd within clusters the standard error of the slope is 1.13 of
-    # the pilot's, with that over all rows 0.77.
-    within, between = _between(x, groups) if level == 1 else (sd, 0.0)
-    if between >= _LEAST_SHARE:
-        notes += (
-            f"{100 * between:.0f} % of its variance lies between clusters ({group}), which a normal predictor of level 1 does "
-            f"not have: its sd here is that within them, which is cautious; its sd over all rows is {sd:.4g}",
-        )
-        sd = within
-    return PilotPredictor(name, level, "normal", mean, sd, notes)
-
-
-def _share_of_clusters(x: Array, groups: NDArray[np.int64], group: str) -> tuple[str, ...]:
-    ones, J = int(_means(x, groups).sum()), int(groups.max()) + 1
-    if abs(2 * ones - J) <= 1:
-        return ()
-    return (f"in the data {ones} of {J} clusters ({group}) are 1; a balanced predictor makes it half",)
-
-
-def _share_of_rows(x: Array, groups: NDArray[np.int64], group: str) -> tuple[str, ...]:
-    ones, sizes = np.bincount(groups, weights=x), np.bincount(groups)
-    if (np.abs(2 * ones - sizes) <= 1).all():
-        return ()
-    shares = ones / sizes
-    return (
-        f"in the data {100 * x.mean():.0f} % of the rows are 1, {100 * shares.min():.0f} to {100 * shares.max():.0f} % of a "
-        f"cluster ({group}); a balanced predictor makes it half of each",
-    )
-
-
-def _discrete(values: Array, x: Array, groups: NDArray[np.int64], level: Literal[1, 2], group: str) -> tuple[str, ...]:
-    if len(values) == 2:
-        pair = " and ".join(f"{v:g}" for v in values)
-        return (f"it has two values in the data, {pair}; coded 0 and 1 it would become a balanced predictor",)
-    if level == 2 or len(values) > _FEW:
-        return ()
-    order = np.lexsort((x, groups))
-    rows = np.split(x[order], np.cumsum(np.bincount(groups))[:-1])
-    shown = ", ".join(f"{v:g}" for v in values)
-    if all(len(row) == len(rows[0]) and (row == rows[0]).all() for row in rows):
-        return (f"it has the same values ({shown}) in every cluster ({group}) of the data; here they are drawn",)
-    return (f"it has {len(values)} different values in the data ({shown}); here it is continuous",)
-
-
-def _between(x: Array, groups: NDArray[np.int64]) -> tuple[float, float]:
-    """The sd within clusters, and the share of the variance that lies between them: 0 where an F test does not see it."""
-    sizes, means = np.bincount(groups), _means(x, groups)
-    N, J = len(x), len(sizes)
-    ms_within = float(((x - means[groups]) ** 2).sum()) / (N - J)
-    ms_between = float((sizes * (means - x.mean()) ** 2).sum()) / (J - 1)
-    if not ms_within > 0 or float(scipy.special.fdtrc(J - 1, N - J, ms_between / ms_within)) >= _CERTAIN:
-        return float(np.sqrt(ms_within)), 0.0
-    size = (N - (sizes**2).sum() / N) / (J - 1)
-    between = (ms_between - ms_within) / size
-    return float(np.sqrt(ms_within)), float(between / (between + ms_within))
-
-
-def _correlated(name: str, columns: Mapping[str, Array], groups: NDArray[np.int64]) -> tuple[str, ...]:
-    """A note for each earlier column of the same level that is not independent of this one."""
-    notes = []
-    for other, z in columns.items():
-        if other == name:
-            break
-        level = _level(z, groups)
-        if level != _level(columns[name], groups):
-            continue
-        a, b = (v - _means(v, groups)[groups] if level == 1 else _means(v, groups) for v in (columns[name], z))
-        r = float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
-        if abs(r) >= _CORRELATED:
-            where = "within clusters" if level == 1 else "over clusters"
-            notes.append(f"it correlates {r:.2f} with {other} {where} of the data; a study makes them independent")
-    return tuple(notes)
+def _correlation(x: Array, z: Array) -> float:
+    return float(np.corrcoef(x, z)[0, 1]) if x.std() > 0 and z.std() > 0 else 0.0

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..spec.covariance import find_pair, not_semidefinite
 from ..spec.problems import StudyError
 from .from_fit import Estimate, Pilot
+from .pilot_predictors import Plan
 from .study_text import entry, header, limits, number, remark, resolved, table
 
-__all__ = ["pilot_text"]
+__all__ = ["pilot_text", "plan_note"]
 
 #: Digits tried for correlations: rounding must not leave them without a covariance matrix.
 _DIGITS = (6, 12, 17)
@@ -22,7 +23,7 @@ _LEAST_DF = 2
 
 
 def pilot_text(
-    pilot: Pilot, *, name: str, file: str, seed: int, replications: int, uncertain: bool = False,
+    pilot: Pilot, plan: Plan, *, name: str, file: str, seed: int, replications: int, uncertain: bool = False,
     clusters: Sequence[int] = (), cluster_size: Sequence[int] = (), estimand: str = "",
 ) -> str:  # fmt: skip
     """The text of the study file.
@@ -38,9 +39,9 @@ def pilot_text(
             entry("seed", seed),
             entry("replications", replications, "of each design"),
             *([entry("estimand", estimand, "the effect that is shown where no other is named")] if estimand else []),
-            *_design(pilot, clusters, cluster_size),
+            *_design(pilot, plan, clusters, cluster_size),
             *_truth(pilot, uncertain),
-            *_predictors(pilot),
+            *_predictors(pilot, plan),
             table("[[method]]", [entry("name", "reml"), entry("df", "satterthwaite")], "how each data set is analysed"),
             "",
         ]
@@ -60,43 +61,55 @@ def _head(pilot: Pilot, file: str, uncertain: bool) -> list[str]:
         "values that lie in them.",
         "95 %: profile intervals, as nestlab fit --confint prints them (there of standard deviations, here of variances).",
     ]
-    renamed = [f'{new} is "{old}" in the data' for new, old in pilot.names.items()]
+    made = {column.name: column.written for column in pilot.columns if column.made}
+    renamed = [
+        f"{new} is {made[new]} of the data" if new in made else f'{new} is "{old}" in the data'
+        for new, old in pilot.names.items()
+    ]
     if renamed:
         lines.append(f"Names: {', '.join(renamed)}.")
     return [*map(remark, lines), "#", f"#     nestlab run {file}"]
 
 
-def _design(pilot: Pilot, clusters: Sequence[int], cluster_size: Sequence[int]) -> list[str]:
+def _design(pilot: Pilot, plan: Plan, clusters: Sequence[int], cluster_size: Sequence[int]) -> list[str]:
     group, sizes = pilot.formula.group, pilot.sizes
-    mean = max(1, round(pilot.rows / len(sizes)))
-    equal = len(set(sizes)) == 1
-    own = sizes[0] if equal else mean if clusters else list(sizes)
-    what = f"rows of each {group}, as in the data" if equal or not clusters else "the mean of the data's, which differ"
-    lines, grid = [], []
-    for key, wanted, value, comment in (
-        ("clusters", clusters, len(sizes), f"number of clusters ({group}), as in the data"),
-        ("cluster_size", cluster_size, own, what),
-    ):
-        if len(wanted) > 1:
-            grid.append(entry(key, list(wanted)))
-        elif wanted:
-            lines.append(entry(key, wanted[0]))
-        else:
-            lines.append(entry(key, value, comment))
-    made = [table("design", lines)] if lines else []
+    lines, grid, tables = [], [], []
+    if len(clusters) > 1:
+        grid.append(entry("clusters", list(clusters)))
+    else:
+        own = "" if clusters else f"number of clusters ({group}), as in the data"
+        lines.append(entry("clusters", clusters[0] if clusters else len(sizes), own))
+    if len(cluster_size) > 1:
+        grid.append(entry("cluster_size", list(cluster_size)))
+    elif cluster_size:
+        lines.append(entry("cluster_size", cluster_size[0]))
+    elif isinstance(plan.sizes, int):
+        lines.append(entry("cluster_size", plan.sizes, f"rows of each {group}, as in the data"))
+    else:
+        tables = _sizes(plan.sizes, group)
+    made = [*([table("design", lines)] if lines else []), *tables]
     if grid:
         return [*made, table("grid", grid, "every combination is a design")]
     if clusters:
         return made
     more = [len(sizes), 2 * len(sizes), 4 * len(sizes)]
-    hint = (
-        []
-        if equal or cluster_size
-        else [f"# with cluster_size = {mean} above, the mean: a list fits one number of clusters"]
-    )
+    return [*made, table("# [grid]", [f"# clusters = {more}"], "designs to compare: remove the # of these lines")]
+
+
+def _sizes(sizes: Mapping[str, Any], group: str) -> list[str]:
+    """The tables of sizes that clusters take in turn."""
+    arms = sizes.get("arms")
+    if arms is None:
+        lines = [entry("values", list(sizes["values"])), entry("in_turn", sizes["in_turn"])]
+        return [table("design.cluster_size", lines, f"rows of each {group}, as in the data, in turn")]
     return [
-        *made,
-        table("# [grid]", [*hint, f"# clusters = {more}"], "designs to compare: remove the # of these lines"),
+        table(
+            "[[design.cluster_size.arms]]",
+            [entry("values", values), entry("in_turn", value=True)],
+            f"rows of each {group}, by arm",
+        )
+        for size in arms
+        for values in [[size] if isinstance(size, int) else list(size["values"])]
     ]
 
 
@@ -106,7 +119,7 @@ def _truth(pilot: Pilot, uncertain: bool) -> list[str]:
         table(
             "truth",
             [
-                entry("formula", pilot.formula.text),
+                entry("formula", pilot.text),
                 entry("residual_variance", _variance(residual, uncertain), _beside(residual, uncertain)),
                 *_variance_remarks(residual, uncertain),
             ],
@@ -178,28 +191,41 @@ def _correlations(pilot: Pilot) -> list[str]:
     return [table(header("truth", "random", group, "correlation"), lines)]
 
 
-def _predictors(pilot: Pilot) -> list[str]:
+def _predictors(pilot: Pilot, plan: Plan) -> list[str]:
     group, parts = pilot.formula.group, []
-    for p in pilot.predictors:
+    columns = {column.name: column for column in pilot.columns}
+    if plan.why:
+        parts.append("\n" + remark(f"{plan_note(pilot, plan)}."))
+    for p in plan.predictors:
         lines = [
             entry("level", p.level, "varies within clusters" if p.level == 1 else f"one value a cluster ({group})")
         ]
-        if p.distribution == "balanced":
-            half = (
-                "half of the rows of each cluster are 0, half 1"
-                if p.level == 1
-                else "half of the clusters are 0, half 1"
-            )
-            zero, one = pilot.coded.get(p.name, ("", ""))
-            lines.append(entry("distribution", "balanced", half + (f': 0 is "{zero}", 1 is "{one}"' if one else "")))
-        else:
-            lines += [
-                entry("distribution", "normal"),
-                entry("mean", resolved(p.mean, p.sd), "as in the data"),
-                entry("sd", number(p.sd), "as in the data" + (", over clusters" if p.level == 2 else "")),
-            ]
-        parts.append(table(header("predictors", p.name), [*lines, *(remark(f"{note}.") for note in p.notes)]))
+        zero, one = pilot.coded.get(p.name, ("", ""))
+        said = [p.comment] * bool(p.comment) + [f'0 is "{zero}", 1 is "{one}"'] * bool(one)
+        lines.append(entry("distribution", p.words["distribution"], ": ".join(said)))
+        lines += [_key(key, value) for key, value in p.words.items() if key != "distribution"]
+        named = zip(columns[p.name].categories, columns[p.name].labels, strict=True)
+        renamed = [f'{name} is "{label}"' for name, label in named if name != label]
+        notes = [*p.notes, *([f"in the data {', '.join(renamed)}"] if renamed else [])]
+        parts.append(table(header("predictors", p.name), [*lines, *(remark(f"{note}.") for note in notes)]))
+    if plan.correlations:
+        lines = [entry(f"{a}:{b}", r) for a, b, r in plan.correlations]
+        parts.append(table("correlation", lines, "of predictors, as in the data"))
     return parts
+
+
+def plan_note(pilot: Pilot, plan: Plan) -> str:
+    """What is not drawn from a distribution, and why."""
+    names = [p.name for p in plan.predictors if p.in_turn]
+    some = f" ({plan.taken:,} of them)" if 0 < plan.taken < len(pilot.sizes) else ""
+    return f"{_and(names)}: as in the pilot's clusters{some}, which come in turn; {plan.why}"
+
+
+def _key(key: str, value: Any) -> str:
+    if key != "sequences":
+        return entry(key, value)
+    rows = [entry(key, row).partition(" = ")[2].replace("\n", "\n    ") for row in value]
+    return "\n".join([f"{key} = [", *(f"    {row}," for row in rows), "]"])
 
 
 def _effect(found: Estimate, uncertain: bool) -> Any:

@@ -25,6 +25,7 @@ from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Condition, Method
 from ..spec.problems import StudyError, nearest
 from ..spec.study import StudyFile
+from ..spec.tables import ArmSizesTable, SizesTable
 from .answer import ANSWER, as_json, sentence
 from .outcome import outcome_lines
 from .progress import compiling_said
@@ -96,6 +97,7 @@ def solve_study(
 
     code: consent to run the functions that methods name, see `run_study`.
     """
+    study = _following(study, options.over)
     question = question_of(study, options)
     folder = out if out is not None else Path("results") / f"{study.name}-over-{'-'.join(map(_slug, question.over))}"
     solved = solve(study, question, folder, jobs=jobs, tell=tell or (lambda text: None), code=code)
@@ -121,7 +123,7 @@ def question_of(study: StudyFile, options: Options) -> Question:
     """The question that the options ask of a study. Raises StudyError for what it does not have."""
     conditions = study.conditions()
     target, maximise = _target(study, options)
-    over = _over(conditions[0], options, target)
+    over = _over(study, conditions[0], options, target)
     given = [*options.between, None, None]
     if any(given[len(over) :]):
         _refuse("--between-second", given[1], "needs a second --over; remove it")
@@ -214,7 +216,7 @@ def _estimands(study: StudyFile, method: Method, options: Options, measure: str)
     return tuple(found)
 
 
-def _over(condition: Condition, options: Options, target: Target) -> tuple[str, ...]:
+def _over(study: StudyFile, condition: Condition, options: Options, target: Target) -> tuple[str, ...]:
     formula = condition.truth.formula
     if not options.over:
         raise StudyError(["--over: is missing; add --over clusters, cluster_size, effect, icc or a dotted path"])
@@ -246,14 +248,29 @@ def _over(condition: Condition, options: Options, target: Target) -> tuple[str, 
     if "cluster_size" in found and (kind := _no_one_size(condition)):
         _refuse("--over", "cluster_size", f"needs one size, or a distribution with a mean, and the study has {kind}")
     sizes = condition.layout.sizes
-    if "clusters" in found and len(found) == 1 and len(set(sizes)) > 1:
-        mean = round(sum(sizes) / len(sizes))
+    listed = not isinstance(study.design.cluster_size, SizesTable | ArmSizesTable)
+    if "clusters" in found and len(found) == 1 and len(set(sizes)) > 1 and listed:
+        shown = ", ".join(map(str, sizes[:3]))
         _refuse(
             "--over",
             "clusters",
-            f"needs one cluster_size, not a list; write cluster_size = {mean}, their mean, in [design]",
+            "needs sizes for any number of clusters, not a list of one per cluster; write cluster_size = "
+            f"{{ values = [{shown}, ...], in_turn = true }} in [design]",
         )
     return tuple(found)
+
+
+def _following(study: StudyFile, over: Sequence[str]) -> StudyFile:
+    """The study with shares in place of counts of clusters by arm, where the number of clusters is searched."""
+    counted = {name: t for name, t in study.predictors.items() if t.distribution == "arms" and t.clusters}
+    if not counted or not {"clusters", "design.clusters"} & set(over):
+        return study
+    tables = study.to_dict()
+    for name, table in counted.items():
+        counts = tables["predictors"][name].pop("clusters")
+        tables["predictors"][name]["shares"] = [count / math.gcd(*counts) for count in counts]
+        tables["design"].setdefault("clusters", sum(table.clusters or ()))
+    return StudyFile.from_dict(tables)
 
 
 def _no_one_size(condition: Condition) -> str:

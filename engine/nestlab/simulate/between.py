@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
+from ..spec.allocation import allotted
+from ..spec.model import Predictor
 from .deviates import standard_normal
 from .distributions import score_correlations
-from .known import lower_factor, realise
+from .known import coded, lower_factor, realise, strata
 from .layout import Array, Design
 
 __all__ = ["draw_between"]
@@ -37,4 +39,18 @@ def draw_between(design: Design, generator: Generator, replicates: int) -> Array
         order = np.argsort(standard_normal(generator, (design.clusters, replicates)), axis=0)
         for k in design.allocated:
             z[k] = design.between_fixed[k][order]
+    for predictor in design.blocked:
+        _allocate(design, predictor, standard_normal(generator, (design.clusters, replicates)), z)
     return z
+
+
+def _allocate(design: Design, predictor: Predictor, noise: Array, z: Array) -> None:
+    """Put the values of a predictor to clusters at random within its blocks, by the ranks of `noise` (J, R) there."""
+    columns = {p.name: z[design.places(p)] for p in design.between_predictors}
+    blocks = strata(predictor, columns, design.clusters)
+    keys = [np.broadcast_to(key if key.ndim == 2 else key[:, None], noise.shape) for key in blocks]
+    order = np.lexsort((noise, *keys[::-1]), axis=0)
+    turns = allotted(predictor.shares or (0.5, 0.5), design.clusters)
+    values = np.empty(noise.shape)
+    np.put_along_axis(values, order, turns.astype(float)[:, None], axis=0)
+    z[design.places(predictor)] = coded(predictor, values)

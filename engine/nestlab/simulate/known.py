@@ -6,12 +6,19 @@ and its size can be made for any sizes; predictors that are drawn once belong to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec.balanced import alternating, has_odd_rows, kinds_of_clusters, odd_rows
+from ..spec.balanced import (
+    allocated,
+    alternating,
+    has_odd_rows,
+    kinds_of_clusters,
+    odd_rows,
+    takes_turns,
+)
 from ..spec.far import far_constants
 from ..spec.identity import layout_key
 from ..spec.model import Condition, Predictor, source_of, term_variables
@@ -23,12 +30,14 @@ from .streams import fixed_generator
 __all__ = [
     "PLACED",
     "between_values",
+    "coded",
     "known_columns",
     "known_predictors",
     "known_products",
     "lower_factor",
     "patterns",
     "realise",
+    "strata",
 ]
 
 Array = NDArray[np.float64]
@@ -69,11 +78,12 @@ def known_columns(condition: Condition, sizes: Integers, clusters: Integers | No
     more = _odd_rows(condition)
     for predictor in known_predictors(condition):
         if predictor.distribution == "balanced":
-            turned = np.repeat(more[predictor.name][which] * (sizes % 2), sizes)
-            earlier.append(alternating(sizes, earlier) ^ turned)
-            columns = earlier[-1].astype(float)[None]
+            earlier.append(alternating(sizes, earlier, predictor.shares))
+            if takes_turns(predictor):
+                earlier[-1] = earlier[-1] ^ np.repeat(more[predictor.name][which] * (sizes % 2), sizes)
+            columns = coded(predictor, earlier[-1].astype(float))
         elif predictor.distribution in PLACED:
-            columns = _coded(predictor, _placed(predictor, sizes, which))
+            columns = coded(predictor, _placed(predictor, sizes, which))
         else:
             columns = _drawn_once(condition, predictor, sizes)
         values |= zip(predictor.columns, columns, strict=True)
@@ -106,41 +116,49 @@ def between_values(condition: Condition) -> Array:
     """(m, J): the columns of the level-2 predictors; nan where they are drawn in each replicate."""
     J = condition.layout.clusters
     one = np.array([J])
-    rows: list[Array] = []
+    found: dict[str, Array] = {}
     earlier: list[Integers] = []
-    for predictor in condition.predictors:
-        if predictor.level != 2:
-            continue
-        if predictor.distribution == "balanced":
-            earlier.append(alternating(one, earlier))
-            rows += [earlier[-1].astype(float)]
+    level2 = [p for p in condition.predictors if p.level == 2]
+    for predictor in sorted(level2, key=lambda p: bool(p.blocks)):  # strata before what is allocated within them
+        if predictor.blocks:
+            numbers = allocated(predictor, list(strata(predictor, found, J)), J)
+            found[predictor.name] = coded(predictor, numbers.astype(float))
+        elif predictor.distribution == "balanced":
+            earlier.append(alternating(one, earlier, predictor.shares))
+            found[predictor.name] = coded(predictor, earlier[-1].astype(float))
         elif predictor.distribution == "arms":
-            rows += [*_coded(predictor, _arms(predictor, np.arange(J)).astype(float))]
+            found[predictor.name] = coded(predictor, _arms(predictor, np.arange(J)).astype(float))
         elif predictor.distribution == "list":
-            rows += [np.resize(np.array(predictor.values, dtype=float), J)]
+            found[predictor.name] = coded(predictor, np.resize(np.array(predictor.values, dtype=float), J))
         elif predictor.redraw:
-            rows += [np.full(J, np.nan)] * len(predictor.columns)
+            found[predictor.name] = np.full((len(predictor.columns), J), np.nan)
         else:
-            rows += [*_drawn_once(condition, predictor, one)]
+            found[predictor.name] = _drawn_once(condition, predictor, one)
+    rows = [row for predictor in level2 for row in found[predictor.name]]
     return np.array(rows).reshape(len(rows), J)
 
 
-def _alternates(predictor: Predictor) -> bool:
-    return predictor.level == 1 and predictor.distribution == "balanced"
+def strata(predictor: Predictor, columns: Mapping[str, Array], J: int) -> Array:
+    """(k, J, ...): what tells the blocks apart within which a predictor is allocated, the first k rows deciding first.
+
+    columns: by name those of the level-2 predictors that may be strata.
+    """
+    if isinstance(predictor.blocks, str):
+        return columns[predictor.blocks]
+    return np.asarray(np.arange(J) // predictor.blocks, dtype=float)[None]
 
 
 def _odd_rows(condition: Condition) -> dict[str, Integers]:
-    """Of each balanced level-1 predictor (J): the value that has a row more in clusters of an odd number of rows."""
-    layout = condition.layout
+    """Of each level-1 predictor in halves (J): the value that has a row more in clusters of an odd number of rows."""
+    layout, halves = condition.layout, [p.name for p in condition.predictors if takes_turns(p)]
     if not has_odd_rows(condition.predictors, layout):
-        return {p.name: np.zeros(layout.clusters, dtype=np.int64) for p in condition.predictors if _alternates(p)}
+        return {name: np.zeros(layout.clusters, dtype=np.int64) for name in halves}
     odd = np.ones(layout.clusters, dtype=bool) if layout.redrawn else fixed_sizes(condition) % 2 == 1
     kinds = kinds_of_clusters(condition.predictors, layout.clusters)
     found: dict[str, Integers] = {}
-    for predictor in condition.predictors:
-        if _alternates(predictor):
-            found[predictor.name] = odd_rows(odd, kinds)
-            kinds.append(found[predictor.name].astype(float))
+    for name in halves:
+        found[name] = odd_rows(odd, kinds)
+        kinds.append(found[name].astype(float))
     return found
 
 
@@ -167,7 +185,7 @@ def _arms(predictor: Predictor, clusters: Integers) -> Integers:
     return np.searchsorted(ends, clusters, side="right").astype(np.int64)
 
 
-def _coded(predictor: Predictor, values: Array) -> Array:
+def coded(predictor: Predictor, values: Array) -> Array:
     """(columns, N): the values, or contrasts where they are numbers of categories."""
     if not predictor.categories:
         return values[None]
@@ -205,7 +223,7 @@ def realise(predictor: Predictor, g: Array) -> Array:
     """(columns, *g.shape): the columns of a random predictor, from normal scores of any shape."""
     if predictor.distribution == "normal":
         return np.asarray(predictor.mean + predictor.sd * g)[None]
-    return _coded(predictor, predictor_transform(predictor)(np.ascontiguousarray(g)))
+    return coded(predictor, predictor_transform(predictor)(np.ascontiguousarray(g)))
 
 
 def lower_factor(covariance: Array) -> Array:

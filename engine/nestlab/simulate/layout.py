@@ -96,7 +96,19 @@ class Design:
         """(m): whether a level-2 column differs between replicates."""
         drawn = np.asarray(np.isnan(self.between_fixed).any(axis=1))
         drawn[list(self.allocated)] = True
+        for predictor in self.blocked:
+            drawn[self.places(predictor)] = True
         return drawn
+
+    @property
+    def blocked(self) -> tuple[Predictor, ...]:
+        """Level-2 predictors that change places within blocks in each replicate, each by itself."""
+        return tuple(p for p in self.between_predictors if p.redraw and p.blocks)
+
+    def places(self, predictor: Predictor) -> slice:
+        """Where the columns of a level-2 predictor stand among the level-2 columns."""
+        first = self.between.index(predictor.columns[0])
+        return slice(first, first + len(predictor.columns))
 
     @cached_property
     def known_gram(self) -> Array:
@@ -201,7 +213,7 @@ def _columns(predictors: Sequence[Predictor]) -> tuple[str, ...]:
 
 def _allocated(between: Sequence[Predictor]) -> tuple[int, ...]:
     """Places among the level-2 columns of predictors that are allocated to clusters at random."""
-    flags = [p.redraw and p.distribution in ("balanced", "arms") for p in between for _ in p.columns]
+    flags = [p.redraw and not p.blocks and p.distribution in ("balanced", "arms") for p in between for _ in p.columns]
     return tuple(k for k, flag in enumerate(flags) if flag)
 
 

@@ -66,6 +66,7 @@ PREDICTOR_KINDS = {
     **SHAPE_KINDS,
     "icc": values.SHARE,
     "shares": values.SHARES,
+    "blocks": values.BLOCKS,
     "start": values.NUMBER,
     "step": values.STEP,
     "values": values.VALUES,
@@ -83,6 +84,7 @@ SIZES_KINDS = {
     "values": values.SIZE_VALUES,
     "minimum": values.MINIMUM_SIZE,
     "redraw": values.FLAG,
+    "in_turn": values.FLAG,
 }
 EFFECT_KINDS = {"distribution": values.SHAPE, **SHAPE_KINDS}
 ERROR_KINDS = {"distribution": values.SHAPE, **SHAPE_KINDS, "cluster_cv": values.CV, "ar1": values.AR1}

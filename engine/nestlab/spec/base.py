@@ -21,7 +21,6 @@ from .formula import FormulaError, find_term, parse_formula, random_term_text
 from .grid import Given
 from .inference import check_inference, df_rules
 from .least_squares import analysed, check_least_squares
-from .missing import PREVIOUS
 from .model import CENTRINGS, LEAST_SQUARES, Effect, Formula, Method, source_of, term_variables
 from .predictors import base_columns, base_levels
 from .prior import Prior
@@ -30,8 +29,6 @@ from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, Predi
 
 __all__ = ["Base", "formula_key", "named_formulas", "read_base"]
 
-# Words that would be read as something else where a predictor is named.
-_TAKEN = (*CENTRINGS, PREVIOUS)
 
 T = TypeVar("T")
 
@@ -236,8 +233,8 @@ def _check_names(
         key = f"predictors.{name}"
         if not re.fullmatch(r"[^\W\d_]\w*", name):
             problems.add(key, "must be named by letters, digits and _, a letter first; rename it")
-        elif name in (*RESERVED, *_TAKEN):
-            problems.add(key, f"must not be named like one of {', '.join((*RESERVED, *_TAKEN))}; rename it")
+        elif name in RESERVED:
+            problems.add(key, f"must not be named like one of {', '.join(RESERVED)}; rename it")
         elif name in (truth.response, truth.group):
             problems.add(key, f"has the name of the response or the grouping factor of {truth.text}; rename one")
         elif name not in used and name not in beside:

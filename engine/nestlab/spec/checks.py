@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .allocation import MOST_TURNS, arm_counts
+from .balanced import takes_turns
 from .base import formula_key, named_formulas
 from .formula import random_term_text
 from .least_squares import check_known_errors
@@ -128,6 +130,8 @@ def _not_random(column: str, level: Mapping[str, int], predictors: Predictors) -
 def _rows_refusal(predictor: Predictor, layout: Layout) -> str | None:
     """What to do about sizes that a level-1 predictor cannot have."""
     name, kind = predictor.name, predictor.distribution
+    if kind == "balanced" and not takes_turns(predictor) and 0 in arm_counts(predictor.shares, max(layout.sizes)):
+        return f"must be so many in some cluster that the balanced predictor {name} has rows of each category; raise it"
     if layout.redrawn and not predictor.redraw and kind not in _BY_PLACE:
         return (
             f"must not be redrawn beside {name}, which is drawn once at level 1; remove predictors.{name}.redraw, or add "
@@ -146,9 +150,15 @@ def _rows_refusal(predictor: Predictor, layout: Layout) -> str | None:
             else "add periods, raise rows_per_period, or lower the sizes"
         )
         return f"must be at most {length}, the rows of the schedule {name}, and clusters have {rows}; {repair}"
-    if most <= length - per:
+    if most <= length - per and not _outlive(predictor, int(most)):
         return f"must be more than {length - per} in some cluster, or the last period of {name} has no row; raise it"
     return None
+
+
+def _outlive(predictor: Predictor, most: int) -> bool:
+    """Whether a schedule without its last periods is one: it has a sequence for each of many clusters, or all of them vary."""
+    sequences = predictor.sequences
+    return len(sequences) > MOST_TURNS or (bool(sequences) and all(len(set(row[:most])) > 1 for row in sequences))
 
 
 #: Level-1 predictors whose values depend on the row's place in its cluster only.

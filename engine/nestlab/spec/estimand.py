@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .formula import WORDS, canonical_term, find_term, same_term
-from .model import INTERCEPT, Contrast, Formula
+from .missing import PREVIOUS
+from .model import CENTRINGS, INTERCEPT, Contrast, Formula
 
 __all__ = ["ICC", "RESERVED", "RESIDUAL", "Estimand", "distinct", "find_estimand", "listed", "random_part"]
 
 Kind = Literal["fixed", "contrast", "var", "cov", "sd", "cor", "icc", "test"]
 
-#: Words of formulas and of estimands, which no predictor may be called: "var:x" would be a variance and a product.
-RESERVED = (*WORDS, "icc", "var", "sd", "cov", "cor")
+#: Names that no predictor may have: words of formulas, of estimands ("var:x" would be a variance and a product), and what would
+#: be read as something else where a predictor is named.
+RESERVED = (*WORDS, "icc", "var", "sd", "cov", "cor", *CENTRINGS, PREVIOUS)
 
 
 @dataclass(frozen=True, slots=True)

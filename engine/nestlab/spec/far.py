@@ -38,8 +38,10 @@ def _constants(predictors: tuple[Predictor, ...], layout: Layout, formula: Formu
 
 def _moments(p: Predictor, layout: Layout) -> tuple[float, float]:
     """A mean and an sd, about; 0 and 0 of what has neither, or can't be far from 0."""
+    if p.categories:
+        return 0.0, 0.0
     match p.distribution:
-        case "balanced" | "binary" | "categorical" | "arms" | "schedule" | "period":
+        case "balanced" | "binary" | "arms" | "schedule" | "period":
             return 0.0, 0.0
         case "time":
             rows = layout.rows / layout.clusters

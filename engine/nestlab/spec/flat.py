@@ -67,8 +67,9 @@ def named_elsewhere(
     missing: MissingTable | None,
     predictors: Mapping[str, PredictorTable],
 ) -> set[str]:
-    """Predictors that have a use although no formula has them: variances, missing rows, arms, correlations."""
+    """Predictors that have a use although no formula has them: variances, missing rows, arms, strata, correlations."""
     names = {name for name, table in predictors.items() if table.distribution == "arms"}
+    names.update(table.blocks for table in predictors.values() if isinstance(table.blocks, str))
     names.update(name for pair in correlation for name in pair.split(":"))
     if truth.errors and truth.errors.variance_ratio:
         names.update(source_of(variable)[0] for variable in truth.errors.variance_ratio)

@@ -20,7 +20,14 @@ from .formula import MAX_RANDOM, FormulaError, parse_formula, random_term_text
 from .model import INTERCEPT, Formula, RandomTerm, term_variables
 from .problems import DataError
 
-__all__ = ["MAX_COLUMNS", "ModelMatrices", "model_matrices"]
+__all__ = [
+    "MAX_COLUMNS",
+    "ModelMatrices",
+    "complete_rows",
+    "model_matrices",
+    "read_sources",
+    "shield_calls",
+]
 
 Array = NDArray[np.float64]
 
@@ -54,9 +61,9 @@ def model_matrices(text: str, frame: pd.DataFrame) -> ModelMatrices:
 
     Raises FormulaError, and DataError for a column that is missing, of an unusable type or not finite.
     """
-    formula, sources = _read(text)
+    formula, sources = read_sources(text)
     group = _group(text, sources[formula.group])
-    complete = _complete_rows(frame, [v for s in sources.values() for v in s.variables.values()])
+    complete = complete_rows(frame, [v for s in sources.values() for v in s.variables.values()])
     N = len(complete)
     parts = {v for term in (*formula.fixed, *formula.random_columns) for v in term_variables(term)}
     factors = {part: factor(sources[part], complete) for part in parts}
@@ -88,10 +95,10 @@ def _check_width(m: ModelMatrices) -> None:
         )
 
 
-def _read(text: str) -> tuple[Formula, dict[str, Source]]:
+def read_sources(text: str) -> tuple[Formula, dict[str, Source]]:
     """The formula with a word for each call or unusual name, and the source of each word and each plain name in it."""
     text = " ".join(text.split())
-    shielded, words = _shield(text)
+    shielded, words = shield_calls(text)
     try:
         formula = parse_formula(shielded)
     except FormulaError as error:
@@ -113,7 +120,7 @@ def _read(text: str) -> tuple[Formula, dict[str, Source]]:
     return formula, sources
 
 
-def _shield(text: str) -> tuple[str, dict[str, str]]:
+def shield_calls(text: str) -> tuple[str, dict[str, str]]:
     """Replace calls, names in backticks and names with a leading underscore by words that `parse_formula` takes for names."""
     words: dict[str, str] = {}
     spelled: dict[str, str] = {}
@@ -151,7 +158,7 @@ def _group(text: str, group: Source) -> str:
     return group.variables[group.tree.id]
 
 
-def _complete_rows(frame: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
+def complete_rows(frame: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
     """The rows that have a value in all of the variables."""
     used = list(dict.fromkeys(variables))
     columns = list(frame.columns)

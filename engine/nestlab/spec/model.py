@@ -181,17 +181,19 @@ class Predictor:
     """How one predictor is made.
 
     level: 1 varies within clusters, 2 between them. distribution: of `Distribution` (mean, sd > 0, shape its parameters);
-    "balanced" (0/1, half of the rows of each cluster at level 1, half of the clusters at level 2, where the odd
-    one out is a 0; the odd row is a 0 in one cluster and a 1 in the next, see `balanced`);
+    "balanced" (0/1, half of the rows of each cluster at level 1, half of the clusters at level 2, where the odd one out is a 0;
+    the odd row is a 0 in one cluster and a 1 in the next, see `balanced`; with `shares` these are of each number 0, 1, ... or of
+    each category; with `blocks` within each so many clusters, or where the level-2 predictor of that name has one value);
     "binary" (0/1, 1 with probability `mean`); "categorical" (categories with probabilities `shares`, columns by `coding`);
-    "time" (0, 1, ... by the row in its cluster, times `sd`, plus `mean`); "list" (`values` by row in its cluster, repeated, or by
-    cluster at level 2); "resampled" (from `values`, with replacement); "schedule" (`sequences` of clusters in turn, each a value
-    for every row in its cluster); "period" (`values`, the number of the period of every row in its cluster; with categories
-    "0", "1", ... its columns are contrasts); "arms" (0 in the first arms[0] clusters, 1 in the next arms[1], ...).
+    "time" (0, 1, ... by the row in its cluster, times `sd`, plus `mean`); "list" (`values` by row in its cluster, repeated, or
+    by cluster at level 2; with categories, as in a schedule, their numbers 0, 1, ...); "resampled" (from `values`, with
+    replacement); "schedule" (`sequences` of clusters in turn, each a value for every row in its cluster); "period" (`values`,
+    the number of the period of every row in its cluster; with categories "0", "1", ... its columns are contrasts); "arms" (0 in
+    the first arms[0] clusters, 1 in the next arms[1], ...).
 
     redraw: False keeps one draw for all replicates. Time, list and schedule are never redrawn; balanced and arms are not unless
-    redraw is given at level 2, where they are then allocated to clusters at random. icc: of a level-1 predictor, the share of its
-    variance between clusters, which is the correlation of two of its rows.
+    redraw is given at level 2, where they are then allocated to clusters at random, within blocks where there are any. icc: of a
+    level-1 predictor, the share of its variance between clusters, which is the correlation of two of its rows.
     """
 
     name: str
@@ -208,6 +210,7 @@ class Predictor:
     coding: Literal["treatment", "sum", "helmert"] = "treatment"
     sequences: tuple[tuple[float, ...], ...] = ()
     arms: tuple[int, ...] = ()
+    blocks: int | str = 0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -222,6 +225,11 @@ class Predictor:
     def outer(self) -> bool:
         """Whether it has one value per cluster."""
         return self.level == 2 or self.distribution == "arms"
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether each replicate draws anew to which category each cluster belongs, and so how many belong to each."""
+        return self.level == 2 and self.redraw and self.distribution in ("binary", "categorical")
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +284,13 @@ class Layout:
     """How many rows each cluster has: J integers >= 1.
 
     drawn: the distribution from which they come, and of which `sizes` are then rounded means, of all clusters or, for a design
-    by arm, of each arm in turn: (clusters, distribution or None where sizes hold).
+    by arm, of each arm in turn: (clusters, distribution or None where sizes hold). turns: sizes that all clusters, or those of
+    each arm, take in turn, where they are given so; they say nothing that `sizes` does not, but hold for any number of clusters.
     """
 
     sizes: tuple[int, ...]
     drawn: tuple[tuple[int, Sizes | None], ...] = ()
+    turns: tuple[tuple[int, ...], ...] = ()
 
     @property
     def clusters(self) -> int:

@@ -26,8 +26,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .coding import contrast_values
 from .model import INTERCEPT, Condition, Predictor, source_of, term_variables
-from .variances import Moments, contrast_values, moments_of
+from .variances import Moments, moments_of
 
 __all__ = ["Outcome", "UnknownVarianceError", "arms_of", "outcome", "predictors_of"]
 

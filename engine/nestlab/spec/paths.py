@@ -167,4 +167,11 @@ def path_line(conditions: Sequence[Condition]) -> str:
     if rows:
         where = f" in {rows:,}" if direct else ""
         texts.append(f"row by row (rows path){where}, as {', '.join(reasons)}")
+    names = dict.fromkeys(p.name for c in conditions for p in c.predictors if p.by_chance)
+    if names:
+        are = "is" if len(names) == 1 else "are"
+        texts.append(
+            f"{' and '.join(names)} {are} allocated at random: how many clusters are in each category differs between replicates "
+            '(distribution = "balanced" or "arms" with shares holds it)'
+        )
     return f"data: {'; '.join(texts)}"

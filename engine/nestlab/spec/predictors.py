@@ -7,27 +7,37 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from .allocation import arm_counts
 from .model import Predictor
-from .problems import Problem, Problems
+from .problems import Problem, Problems, nearest
 from .shapes import PARAMETERS, USUAL, check_shape, read_shape
 from .tables import PredictorTable
 from .values import MADE, SHAPES
 
-__all__ = ["CORRELATED", "KEYS", "Made", "base_columns", "base_levels", "predictor_words", "read_predictor"]
+__all__ = [
+    "CORRELATED",
+    "KEYS",
+    "Made",
+    "base_columns",
+    "base_levels",
+    "check_blocks",
+    "predictor_words",
+    "read_predictor",
+]
 
 #: All keys of [predictors.<name>], in their order.
 KEYS = tuple(PredictorTable.model_fields)
 _SCALED = ("mean", "sd", "redraw", "icc")
 _USED: dict[str, tuple[str, ...]] = {kind: (*_SCALED, *PARAMETERS[kind]) for kind in SHAPES} | {
-    "balanced": ("redraw",),
+    "balanced": ("categories", "shares", "coding", "blocks", "redraw"),
     "binary": ("share", "redraw", "icc"),
     "categorical": ("categories", "shares", "coding", "redraw"),
     "time": ("start", "step"),
-    "list": ("values",),
+    "list": ("values", "categories", "coding"),
     "resampled": ("values", "redraw"),
-    "schedule": ("sequences", "design", "periods", "baseline", "rows_per_period"),
+    "schedule": ("sequences", "design", "periods", "baseline", "rows_per_period", "categories", "coding"),
     "period": ("periods", "rows_per_period", "coding"),
-    "arms": ("clusters", "coding", "redraw"),
+    "arms": ("clusters", "categories", "shares", "coding", "redraw"),
 }
 _NEEDED = {
     "binary": ("share", "0.3"),
@@ -35,8 +45,11 @@ _NEEDED = {
     "list": ("values", "[1, 2, 5]"),
     "resampled": ("file", '"pupils.csv" and column = "ses"'),
     "period": ("periods", "4"),
-    "arms": ("clusters", "[12, 8]"),
 }
+#: Distributions whose values may be numbers of categories, 0, 1, ...
+_NUMBERED = ("list", "schedule")
+#: Distributions that allocate units to categories by shares.
+_ALLOTTED = ("balanced", "arms")
 #: Along the rows of a cluster, hence of level 1.
 _BY_ROW = ("time", "schedule", "period")
 #: Distributions that may have correlations.
@@ -59,12 +72,12 @@ def default_level(distribution: str | None) -> int | None:
 
 def base_columns(name: str, table: PredictorTable) -> tuple[str, ...] | None:
     """The columns for which a predictor's name stands in formulas, if it is a factor."""
-    if table.distribution == "categorical" and table.categories:
+    if table.distribution in ("categorical", *_ALLOTTED, *_NUMBERED) and table.categories:
         categories = table.categories
     elif table.distribution == "period" and table.periods and table.coding:
         categories = tuple(map(str, range(table.periods)))
-    elif table.distribution == "arms" and table.clusters and table.coding:
-        categories = tuple(map(str, range(len(table.clusters))))
+    elif table.distribution == "arms" and (parts := table.clusters or table.shares) and table.coding:
+        categories = tuple(map(str, range(len(parts))))
     else:
         return None
     return Predictor(name, 1, "categorical", categories=categories, coding=table.coding or "treatment").columns  # type: ignore[arg-type]
@@ -91,11 +104,13 @@ def _is_constant(table: PredictorTable) -> bool:
 def read_predictor(flat: Mapping[str, Any], name: str, *, varies: bool) -> Made:
     """The predictor as the flat values have it. varies: whether its distribution is an axis; keys may then be idle."""
     items = tuple((key, flat[path]) for key in KEYS if (path := f"predictors.{name}.{key}") in flat)
-    return _read(name, items, varies)
+    follows = flat.get(f"predictors.{name}.distribution") in _ALLOTTED
+    return _read(name, items, varies, flat.get("design.clusters") if follows else None)
 
 
 @lru_cache(maxsize=4096)
-def _read(name: str, items: Items, varies: bool) -> Made:
+def _read(name: str, items: Items, varies: bool, clusters: int | None) -> Made:
+    """clusters: their number, where the predictor's shares are of clusters."""
     problems, given, key = Problems(), dict(items), f"predictors.{name}"
     kind: str = given["distribution"]
     if not varies:
@@ -106,14 +121,18 @@ def _read(name: str, items: Items, varies: bool) -> Made:
         check_shape(kind, key, given.get, problems)
     if not problems:
         _check_values(kind, given, key, problems)
+    if not problems:
+        _check_categories(kind, given, key, problems)
+    if not problems and kind in _ALLOTTED:
+        _check_allotted(kind, given, key, clusters, problems)
     if problems:
         return Made(None, tuple(problems))
-    return Made(_make(name, kind, given), ())
+    return Made(_make(name, kind, given, clusters), ())
 
 
 def _check_idle(kind: str, given: Mapping[str, Any], key: str, problems: Problems) -> None:
     for word in given:
-        if word in ("level", "distribution", "source", *_USED[kind]) or (kind == "balanced" and word == "redraw"):
+        if word in ("level", "distribution", "source", *_USED[kind]):
             continue
         if word == "column" and "file" in given:
             continue
@@ -129,6 +148,11 @@ def _check_needed(kind: str, given: Mapping[str, Any], key: str, problems: Probl
         return
     if need and need not in given:
         problems.add(f"{key}.{need}", f'is missing: distribution = "{kind}" needs it; add {need} = {example}, say')
+    if kind == "arms" and not {"clusters", "categories", "shares"} & given.keys():
+        text = (
+            'is missing: distribution = "arms" needs it, or shares; add clusters = [12, 8], say, or shares = [0.6, 0.4]'
+        )
+        problems.add(f"{key}.clusters", text)
     if kind != "schedule":
         return
     if "sequences" not in given and "design" not in given:
@@ -151,9 +175,12 @@ def _check_level(kind: str, given: Mapping[str, Any], key: str, problems: Proble
     if level == 2 and given.get("icc") and "icc" in _USED[kind]:
         text = "must be 0 or absent at level 2, where all of the variance is between clusters; remove it, or write level = 1"
         problems.add_number(f"{key}.icc", given["icc"], text)
-    if level == 1 and given.get("redraw") and kind in ("balanced", "arms"):
+    if level == 1 and given.get("redraw") and kind in _ALLOTTED:
         text = f"must be false or absent for {_A[kind]} predictor of level 1, the same in every replicate; remove it"
         problems.add_value(f"{key}.redraw", True, text)
+    if level == 1 and "blocks" in given and kind == "balanced":
+        text = "must be absent at level 1, where every cluster is a block; remove it, or write level = 2"
+        problems.add_value(f"{key}.blocks", given["blocks"], text)
 
 
 _A = {"balanced": "a balanced", "arms": 'an "arms"'}
@@ -163,11 +190,8 @@ def _check_values(kind: str, given: Mapping[str, Any], key: str, problems: Probl
     if kind == "binary" and given["share"] == 0:
         text = "must be between 0 and 1, neither included, for a binary predictor; write a share such as 0.3"
         problems.add_number(f"{key}.share", 0.0, text)
-    if kind == "categorical" and "shares" in given and len(given["shares"]) != len(given["categories"]):
-        text = (
-            f"must be a share for each category, {len(given['categories'])} and not {len(given['shares'])}; correct them, or "
-            "remove them for equal shares"
-        )
+    if kind == "categorical" and "shares" in given and abs((total := math.fsum(given["shares"])) - 1) > 1e-9:
+        text = f"must sum to 1, and sum to {total:.6g}; correct them, or remove them for equal shares"
         problems.add_number(f"{key}.shares", given["shares"], text)
     if kind in ("list", "resampled") and len(set(given["values"])) == 1:
         text = "must hold two different numbers at least, or it cannot be told from the intercept; correct them"
@@ -181,7 +205,96 @@ def _check_values(kind: str, given: Mapping[str, Any], key: str, problems: Probl
         problems.add_value(f"{key}.baseline", given["baseline"], text)
 
 
-def _make(name: str, kind: str, given: Mapping[str, Any]) -> Predictor:
+def _check_categories(kind: str, given: Mapping[str, Any], key: str, problems: Problems) -> None:
+    """Whether categories, shares, counts and numbers of categories go together."""
+    if kind not in ("categorical", *_ALLOTTED, *_NUMBERED):
+        return
+    categories = given.get("categories")
+    for word, what in (("shares", "a share"), ("clusters", "a number of clusters")):
+        if categories and word in given and len(given[word]) != len(categories):
+            repair = "correct them, or remove them for equal shares" if word == "shares" else "correct one of the two"
+            text = f"must be {what} for each category, {len(categories)} and not {len(given[word])}; {repair}"
+            problems.add_number(f"{key}.{word}", given[word], text)
+    if "coding" in given and not categories and kind in ("balanced", *_NUMBERED):
+        text = f'needs categories; add {key}.categories = ["a", "b"], say, or remove it'
+        problems.add_value(f"{key}.coding", given["coding"], text)
+    if kind in _NUMBERED and categories:
+        word = "values" if "values" in given else "sequences"
+        rows = [given["values"]] if word == "values" else _sequences(given)
+        if odd := [v for row in rows for v in row if v not in range(len(categories))]:
+            text = f"must hold numbers of categories, 0 to {len(categories) - 1}, and hold {odd[0]:g}; correct them"
+            problems.add_number(f"{key}.{word}", given.get(word, odd[0]), text)
+
+
+def _check_allotted(kind: str, given: Mapping[str, Any], key: str, clusters: int | None, problems: Problems) -> None:
+    """Whether the shares of an "arms" or a balanced predictor can be had."""
+    shares = given.get("shares") or _equal(len(given.get("categories", (0, 1))))
+    if kind == "arms" and "clusters" in given:
+        if "shares" in given:
+            text = f"must not stand beside {key}.clusters, which say it; remove one of the two"
+            problems.add_number(f"{key}.shares", given["shares"], text)
+        return
+    if kind == "balanced" and len(shares) > 2 and "categories" not in given:
+        text = f'needs categories for more than two shares; add {key}.categories = ["a", "b", "c"], say'
+        problems.add_number(f"{key}.shares", shares, text)
+    if len(shares) < 2:
+        problems.add_number(f"{key}.shares", shares, "must be two shares or more; add one")
+    if problems or clusters is None or (given["level"] == 1 and kind == "balanced") or not _states_shares(given):
+        return
+    counts = arm_counts(_normed(shares), clusters)
+    if 0 in counts:
+        text = (
+            f"must give each category a cluster, and of {clusters} clusters it gives {' + '.join(map(str, counts))}; "
+        )
+        problems.add_number(f"{key}.shares", shares, text + "raise design.clusters or the least share")
+
+
+def _states_shares(given: Mapping[str, Any]) -> bool:
+    return "shares" in given or "categories" in given
+
+
+def _equal(n: int) -> tuple[float, ...]:
+    return (1 / n,) * n
+
+
+def _normed(shares: tuple[float, ...]) -> tuple[float, ...]:
+    total = math.fsum(shares)
+    return tuple(share / total for share in shares)
+
+
+#: Level-2 distributions that may be strata of an allocation.
+_STRATA = ("balanced", "arms", "binary", "categorical", "list", "resampled")
+
+
+def check_blocks(predictors: tuple[Predictor, ...]) -> Problems:
+    """What is wrong with the predictors that name others as strata."""
+    problems, by_name = Problems(), {p.name: p for p in predictors}
+    for p in predictors:
+        if not isinstance(p.blocks, str):
+            continue
+        key, other = f"predictors.{p.name}.blocks", by_name.get(p.blocks)
+        if other is None or other is p:
+            text = f"must be another predictor of level 2, and is {'none' if other is None else 'itself'}; "
+            names = [q.name for q in predictors if q.level == 2 and q is not p and q.distribution in _STRATA]
+            repair = nearest(p.blocks, names) if names else "add one, or write a number of clusters"
+            problems.add_value(key, p.blocks, text + repair)
+        elif other.level == 1 or other.distribution not in _STRATA or other.blocks:
+            what = (
+                "varies within clusters" if other.level == 1 else "has blocks itself" if other.blocks
+                else f'is "{other.distribution}"'
+            )  # fmt: skip
+            text = f"must be a predictor of level 2 with a few values, and {other.name} {what}; name another"
+            problems.add_value(key, p.blocks, text)
+        elif other.redraw and not p.redraw:
+            text = (
+                f"must be the same in every replicate unless {p.name} is redrawn, and {other.name} is drawn anew in each; add "
+                f"predictors.{p.name}.redraw = true"
+            )
+            problems.add_value(key, p.blocks, text)
+    return problems
+
+
+def _make(name: str, kind: str, given: Mapping[str, Any], clusters: int | None = None) -> Predictor:
     level, redraw = given["level"], given.get("redraw", True)
     icc = given.get("icc") or 0.0
     if kind in SHAPES:
@@ -198,28 +311,40 @@ def _make(name: str, kind: str, given: Mapping[str, Any]) -> Predictor:
         )
     match kind:
         case "balanced":
-            return Predictor(name, level, kind, redraw=given.get("redraw", False))
+            shares = _normed(given.get("shares") or _equal(len(given.get("categories", (0, 1)))))
+            return Predictor(
+                name, level, kind, redraw=given.get("redraw", False), blocks=given.get("blocks", 0),
+                shares=shares if _states_shares(given) else (), **_coded(given),
+            )  # fmt: skip
         case "binary":
             return Predictor(name, level, kind, mean=given["share"], redraw=redraw, icc=icc)
         case "categorical":
             categories = given["categories"]
-            shares = given.get("shares") or (1 / len(categories),) * len(categories)
+            shares = given.get("shares") or _equal(len(categories))
             coding = given.get("coding", "treatment")
             return Predictor(name, level, kind, redraw=redraw, categories=categories, shares=shares, coding=coding)
         case "time":
             return Predictor(name, level, kind, given.get("start", 0.0), given.get("step", 1.0), redraw=False)
         case "list":
-            return Predictor(name, level, kind, redraw=False, values=given["values"])
+            return Predictor(name, level, kind, redraw=False, values=given["values"], **_coded(given))
         case "resampled":
             return Predictor(name, level, kind, redraw=redraw, values=given["values"])
         case "schedule":
-            return Predictor(name, level, kind, redraw=False, sequences=_sequences(given))
+            return Predictor(name, level, kind, redraw=False, sequences=_sequences(given), **_coded(given))
         case "period":
             return _period(name, given)
-    arms, coding = given["clusters"], given.get("coding")
-    categories = tuple(map(str, range(len(arms)))) if coding else ()
+    counts, shares = given.get("clusters"), ()
+    if counts is None:
+        shares = _normed(given.get("shares") or _equal(len(given["categories"])))
+        counts = arm_counts(shares, clusters or len(shares))
+    numbered = {"categories": tuple(map(str, range(len(counts))))} if "coding" in given else {}
     redraw = given.get("redraw", False)
-    return Predictor(name, level, kind, redraw=redraw, arms=arms, categories=categories, coding=coding or "treatment")
+    return Predictor(name, level, kind, redraw=redraw, arms=counts, shares=shares, **_coded({**numbered, **given}))
+
+
+def _coded(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The categories of a predictor and their coding."""
+    return {"categories": given.get("categories", ()), "coding": given.get("coding", "treatment")}
 
 
 def _period(name: str, given: Mapping[str, Any]) -> Predictor:
@@ -271,6 +396,8 @@ def predictor_words(predictor: Predictor) -> dict[str, Any]:
     match p.distribution:
         case "balanced" | "arms":
             made |= {"redraw": True} if p.redraw else {}
+            made |= {"shares": [float(v) for v in p.shares]} if p.shares else {}
+            made |= {"blocks": p.blocks} if p.blocks else {}
         case "binary":
             made |= {"share": float(p.mean), "redraw": p.redraw}
         case "categorical":
@@ -285,8 +412,11 @@ def predictor_words(predictor: Predictor) -> dict[str, Any]:
             made |= {"values": [float(v) for v in p.values], "redraw": p.redraw}
         case "schedule":
             made |= _by_period(p.sequences)
-    if p.distribution == "arms":
+    if p.distribution == "arms" and not p.shares:
         made |= {"clusters": list(p.arms)}
+    named = p.categories and p.categories != tuple(map(str, range(len(p.arms))))
+    if named and p.distribution in (*_ALLOTTED, *_NUMBERED):
+        made |= {"categories": list(p.categories)}
     if p.categories:
         made |= {"coding": p.coding}
     if p.icc:

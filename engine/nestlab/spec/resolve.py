@@ -30,7 +30,7 @@ from .model import INTERCEPT, Condition, Errors, FactorValue, Layout, Method, Pr
 from .outcome import predictors_of
 from .outcome_inputs import refused_beside, take_outcome
 from .paths import block_size, is_plain, path_of
-from .predictors import read_predictor
+from .predictors import check_blocks, read_predictor
 from .prior import Prior
 from .problems import Problem, Problems, nearest, show
 from .sizes import SIZE, MadeLayout, read_layout
@@ -262,6 +262,7 @@ class _Builder:
             problems.extend(each.problems)
         predictors = tuple(each.predictor for each in made if each.predictor is not None)
         problems.extend(self._other_columns(predictors))
+        problems.extend(() if problems else check_blocks(predictors))
         if problems:
             return tuple(problems)
         columns = tuple(column for predictor in predictors for column in predictor.columns)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .model import Layout, Predictor, Sizes
 from .problems import Problem, Problems, show
@@ -25,11 +26,25 @@ _FITTING = {
     "negative-binomial": ("mean", "cv", "minimum", "redraw"),
     "uniform": ("mean", "cv", "minimum", "redraw"),
     "lognormal": ("mean", "cv", "minimum", "redraw"),
-    "empirical": ("values", "minimum", "redraw"),
+    "empirical": ("values", "minimum", "redraw", "in_turn"),
 }
 _EXAMPLE = '{ distribution = "poisson", mean = 20 }'
 
 Items = tuple[tuple[str, Any], ...]
+
+
+#: A predictor whose distribution is "arms": name, clusters of each arm, redraw, whether the clusters follow from shares.
+Arms: TypeAlias = tuple[str, tuple[int, ...], bool, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Sizes that clusters take in turn."""
+
+    values: tuple[int, ...]
+
+
+Size: TypeAlias = int | tuple[int, ...] | Turns | Sizes
 
 
 class MadeLayout(NamedTuple):
@@ -42,15 +57,15 @@ class MadeLayout(NamedTuple):
 def read_layout(flat: Mapping[str, Any], arms: Sequence[Predictor]) -> MadeLayout:
     """The layout as the flat values have it. arms: the predictors whose distribution is "arms"."""
     items = tuple((path, value) for path, value in flat.items() if path.startswith(SIZE))
-    counts = tuple((predictor.name, predictor.arms, predictor.redraw) for predictor in arms)
+    counts = tuple((p.name, p.arms, p.redraw, bool(p.shares)) for p in arms)
     return _read(flat.get("design.clusters"), items, counts)
 
 
 @lru_cache(maxsize=4096)
-def _read(given: int | None, items: Items, arms: tuple[tuple[str, tuple[int, ...], bool], ...]) -> MadeLayout:
+def _read(given: int | None, items: Items, arms: tuple[Arms, ...]) -> MadeLayout:
     problems, flat = Problems(), dict(items)
     clusters = given if given is not None else sum(arms[0][1])
-    for name, counts, _ in arms:
+    for name, counts, _, _ in arms:
         if sum(counts) != clusters:
             whose = "design.clusters" if given is not None else f"predictors.{arms[0][0]}.clusters"
             text = f"must sum to the {clusters} clusters of {whose}, and sum to {sum(counts)}; correct one of the two"
@@ -73,18 +88,16 @@ def _read(given: int | None, items: Items, arms: tuple[tuple[str, tuple[int, ...
     return MadeLayout(_layout([(clusters, read)]), ())
 
 
-def _by_arm(
-    flat: Mapping[str, Any], below: Sequence[str], arms: Sequence[tuple[str, tuple[int, ...], bool]], problems: Problems
-) -> MadeLayout:
+def _by_arm(flat: Mapping[str, Any], below: Sequence[str], arms: Sequence[Arms], problems: Problems) -> MadeLayout:
     written = [flat.get(f"{SIZE}.arms.{number}", "{ ... }") for number in below]
     if len(arms) != 1:
-        what = "none" if not arms else f"{len(arms)} ({', '.join(name for name, _, _ in arms)})"
+        what = "none" if not arms else f"{len(arms)} ({', '.join(arm[0] for arm in arms)})"
         text = (
             f'needs one predictor with distribution = "arms", and there is {what}; add one, or write one size for all'
         )
         problems.add(f"{SIZE}.arms", text)
         return MadeLayout(None, tuple(problems))
-    name, counts, redraw = arms[0]
+    name, counts, redraw, by_shares = arms[0]
     if len(below) != len(counts):
         text = f"must be a size for each arm of {name}, {len(counts)} and not {len(below)}; correct them"
         problems.add_value(f"{SIZE}.arms", written, text)
@@ -94,21 +107,29 @@ def _by_arm(
     read = [_one(flat, f"{SIZE}.arms.{number}", problems) for number in below]
     if problems:
         return MadeLayout(None, tuple(problems))
-    return MadeLayout(_layout([(n, size) for n, size in zip(counts, read, strict=True) if size is not None]), ())
+    parts = [(n, size) for n, size in zip(counts, read, strict=True) if size is not None]
+    return MadeLayout(_layout(parts, scaling=by_shares), ())
 
 
-def _layout(parts: Sequence[tuple[int, int | tuple[int, ...] | Sizes]]) -> Layout:
+def _layout(parts: Sequence[tuple[int, Size]], *, scaling: bool = False) -> Layout:
+    """scaling: whether the parts are arms that follow the number of clusters."""
     sizes: list[int] = []
     for clusters, size in parts:
         each = expected(size) if isinstance(size, Sizes) else size
+        if isinstance(each, Turns):
+            each = tuple(each.values[k % len(each.values)] for k in range(clusters))
         sizes += [each] * clusters if isinstance(each, int) else each
-    if not any(isinstance(size, Sizes) for _, size in parts):
-        return Layout(tuple(sizes))
-    return Layout(tuple(sizes), tuple((n, size if isinstance(size, Sizes) else None) for n, size in parts))
+    turns: tuple[tuple[int, ...], ...] = ()
+    if scaling or any(isinstance(size, Turns) for _, size in parts):
+        turns = tuple(
+            size.values if isinstance(size, Turns) else (size,) if isinstance(size, int) else () for _, size in parts
+        )
+    drawn = tuple((n, size if isinstance(size, Sizes) else None) for n, size in parts)
+    return Layout(tuple(sizes), drawn if any(size is not None for _, size in drawn) else (), turns)
 
 
-def _one(flat: Mapping[str, Any], path: str, problems: Problems) -> int | tuple[int, ...] | Sizes | None:
-    """A number, a list or a distribution; None if it cannot be used."""
+def _one(flat: Mapping[str, Any], path: str, problems: Problems) -> Size | None:
+    """A number, a list, sizes in turn or a distribution; None if it cannot be used."""
     given = {key: flat[f"{path}.{key}"] for key in _KEYS if f"{path}.{key}" in flat}
     if path in flat:
         for key in given:
@@ -129,8 +150,14 @@ def _one(flat: Mapping[str, Any], path: str, problems: Problems) -> int | tuple[
         if key in _FITTING[kind] and key not in given:
             example = {"mean": "20", "cv": "0.5"}[key]
             problems.add(f"{path}.{key}", f'is missing: distribution = "{kind}" needs it; add {key} = {example}, say')
+    if given.get("in_turn") and given.get("redraw"):
+        text = "must be false or absent where clusters take the sizes in turn; remove it, or in_turn"
+        problems.add_value(f"{path}.redraw", True, text)
     if problems:
         return None
+    if given.get("in_turn"):
+        sizes = tuple(max(given.get("minimum", 1), value) for value in given["values"])
+        return sizes[0] if len(set(sizes)) == 1 else Turns(sizes)
     return _distribution(kind, given, path, problems)
 
 
@@ -202,16 +229,21 @@ def longest(layout: Layout) -> float:
 
 def layout_words(layout: Layout) -> Any:
     """A number, a list where sizes differ, or the words of their distribution; of arms one after the other."""
-    if not layout.drawn:
+    if not layout.drawn and not layout.turns:
         return layout.sizes[0] if len(set(layout.sizes)) == 1 else list(layout.sizes)
     described: list[Any] = []
     first = 0
-    for clusters, sizes in layout.drawn:
-        described.append(layout.sizes[first] if sizes is None else size_words(sizes))
+    for part, (clusters, sizes) in enumerate(layout.drawn or [(0, None)] * len(layout.turns)):
+        turn = layout.turns[part] if layout.turns else (layout.sizes[first],)
+        described.append(size_words(sizes) if sizes else turn[0] if len(turn) == 1 else _turn_words(turn))
         first += clusters
     return (
         described[0] if len(described) == 1 else {"arms": {str(k): size for k, size in enumerate(described, start=1)}}
     )
+
+
+def _turn_words(values: Sequence[int]) -> dict[str, Any]:
+    return {"values": list(values), "in_turn": True}
 
 
 def size_words(sizes: Sizes) -> dict[str, Any]:

@@ -85,6 +85,7 @@ class SizesTable(SourcedTable):
     values: Annotated[tuple[int, ...] | None, _kind(kinds.SIZE_VALUES)] = None
     minimum: Annotated[int | None, _kind(kinds.MINIMUM_SIZE)] = None
     redraw: Flag | None = None
+    in_turn: Flag | None = None
 
 
 def _size_of_arm(value: object) -> Any:
@@ -209,6 +210,7 @@ class PredictorTable(SourcedTable):
     categories: Annotated[tuple[str, ...] | None, _kind(kinds.CATEGORIES)] = None
     shares: Annotated[tuple[float, ...] | None, _kind(kinds.SHARES)] = None
     coding: Annotated[str | None, _kind(kinds.CODING)] = None
+    blocks: Annotated[int | str | None, _kind(kinds.BLOCKS)] = None
     start: Number | None = None
     step: Annotated[float | None, _kind(kinds.STEP)] = None
     values: Annotated[tuple[float, ...] | None, _kind(kinds.VALUES)] = None

@@ -31,6 +31,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .balanced import takes_turns
 from .formula import find_term
 from .model import CENTRINGS, INTERCEPT, Condition, Formula, Layout, Method, source_of, term_variables
 from .paths import variable_levels
@@ -49,7 +50,7 @@ Centres: TypeAlias = Callable[[str], float]
 _MEANS = (0.0, 1.0)
 #: Trial sizes of clusters where they are drawn or rows are lost.
 _TRIAL_SIZES = (2, 5, 9, 40)
-#: Level-1 predictors that have the same values in all clusters of a size; balanced ones where that is even.
+#: Level-1 predictors that have the same values in all clusters of a size; those in halves where that is even.
 _KNOWN = ("balanced", "time", "list")
 #: How many trial weights show whether a least-false value depends on them.
 _TRIALS = 6
@@ -309,14 +310,16 @@ class _Projection:
             raise _UnknownError("which rows are observed goes with a predictor or the outcome")
         named = {name for monomial in self.monomials for name, part in monomial if not part}
         outer = [p for p in condition.predictors if p.level == 2 and named.intersection(p.columns)]
-        placed = [p.name for p in outer if not p.redraw or p.distribution == "list"]
+        placed = [p.name for p in outer if not p.redraw or p.distribution == "list" or p.blocks]
         if placed and (len(set(condition.layout.sizes)) > 1 or len(condition.layout.drawn) > 1):
             raise _UnknownError(f"{placed[0]} goes with the sizes of the clusters")
         known = [name for name in self._inner if condition.predictor(name).distribution in _KNOWN]
         for name in self._inner:
             predictor = condition.predictor(name)
-            odd = predictor.distribution == "balanced" and any(n % 2 for n in self._sizes)
-            if odd or predictor.categories or predictor.distribution in ("arms", "schedule", "period"):
+            odd = takes_turns(predictor) and any(n % 2 for n in self._sizes)
+            if predictor.categories:
+                raise _UnknownError(f"{name} has categories that vary within clusters")
+            if odd or predictor.distribution in ("arms", "schedule", "period"):
                 raise _UnknownError(f"{name} does not vary in the same way in all clusters")
             if name not in known and not predictor.redraw:
                 raise _UnknownError(f"{name} is drawn once")

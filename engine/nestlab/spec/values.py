@@ -208,12 +208,14 @@ def _categories(value: object) -> tuple[str, ...] | None:
 
 def _shares(value: object) -> tuple[float, ...] | None:
     found = numbers(value)
-    if found is None or min(found) <= 0:
-        return None
-    total = math.fsum(found)
-    if abs(total - 1) > 1e-9:
-        raise ValueError(f"must sum to 1, and sum to {total:.6g}; correct them, or remove them for equal shares")
-    return found
+    return None if found is None or min(found) <= 0 else found
+
+
+def _blocks(value: object) -> int | str | None:
+    """A number of clusters, or the name of a predictor."""
+    if isinstance(value, str):
+        return value if value.isidentifier() else None
+    return _int(value, 2, _MOST_CLUSTERS)
 
 
 def _names(value: object) -> tuple[str, ...] | None:
@@ -371,6 +373,11 @@ CATEGORIES = Kind(
     lambda v: _categories(v),
 )
 SHARES = Kind("a list of numbers > 0", "write shares such as [0.2, 0.3, 0.5]", lambda v: _shares(v))
+BLOCKS = Kind(
+    "a number of clusters, 2 or more, or the name of a predictor of level 2",
+    'write a number such as 4, or a name such as "region"',
+    lambda v: _blocks(v),
+)
 CODING = _choice("use one of these", "treatment", "sum", "helmert")
 VALUES = Kind("a list of finite numbers", "write numbers such as [1, 2, 5]", lambda v: numbers(v))
 SIZE_VALUES = Kind(

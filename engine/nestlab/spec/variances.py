@@ -19,15 +19,15 @@ Different predictors are independent unless the study correlates them or both ar
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .balanced import alternating, kinds_of_clusters, odd_rows
+from .balanced import alternating, between_numbers, blocks_of, kinds_of_clusters, odd_rows, takes_turns
+from .coding import coded, contrast_values
 from .model import Layout, Predictor, source_of, term_variables
 
 __all__ = ["KNOWN", "Moments", "Parts", "cluster_moments", "moments_of", "predictor_mean", "predictor_variance"]
@@ -38,6 +38,9 @@ Array = NDArray[np.float64]
 _SCALED = ("normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated")
 #: Those that are the same in every replicate.
 KNOWN = ("balanced", "time", "list", "schedule", "arms", "period")
+
+#: Before the names of columns that are allocated within blocks: their means over allocations.
+_EXPECTED = "expected "
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +109,6 @@ def _contrast(predictor: Predictor, column: str) -> tuple[float, float]:
     return mean, float((shares * values**2).sum()) - mean**2
 
 
-def contrast_values(predictor: Predictor) -> Array:
-    """(K, K - 1): the columns of a predictor of K categories, in each of them (`simulate.distributions` has them so)."""
-    K = len(predictor.categories)
-    if predictor.coding == "treatment":
-        return np.eye(K)[:, 1:]
-    if predictor.coding == "sum":
-        return np.vstack([np.eye(K - 1), -np.ones((1, K - 1))])
-    return np.diag(np.arange(1.0, K), -1)[:, :-1] - np.triu(np.ones((K, K - 1)))
-
-
 # -- values that are the same in every replicate ---------------------------------------------------------------------------
 
 
@@ -128,14 +121,22 @@ class _Known:
     pairs: bool = False
 
     def parts(self, column: str) -> Parts:
-        total, between = self.products(column, column)
+        total, between = self._products(column, column)
         mean = float(self._means(column).mean())
         shared = between - mean**2
         return Parts(mean, shared if self.pairs else max(0.0, shared), max(0.0, total - between))
 
     def products(self, a: str, b: str) -> tuple[float, float]:
         """Mean of the product of two columns, and of the product of their clusters' means (each cluster counts once), or of two
-        different rows of a cluster (pairs)."""
+        different rows of a cluster (pairs).
+
+        What is allocated within blocks is at its blocks' means where it meets another predictor.
+        """
+        if source_of(a)[0] != source_of(b)[0]:
+            a, b = (f"{_EXPECTED}{c}" if f"{_EXPECTED}{c}" in self._outer else c for c in (a, b))
+        return self._products(a, b)
+
+    def _products(self, a: str, b: str) -> tuple[float, float]:
         between = float((self._means(a) * self._means(b)).mean())
         rows = tied = 0.0
         for clusters, values in [] if {a, b} & self._outer.keys() else self._kinds:
@@ -157,31 +158,32 @@ class _Known:
 
     def _evenly(self, inner: str, outer: Predictor) -> bool:
         """Whether clusters of one size have both kinds of odd rows equally often at each value of a level-2 predictor."""
-        kinds = np.unique(np.stack([self._outer[c] for c in outer.columns]), axis=1, return_inverse=True)[1].ravel()
+        kinds = np.unique(
+            np.stack([self._outer.get(_EXPECTED + c, self._outer[c]) for c in outer.columns]),
+            axis=1,
+            return_inverse=True,
+        )[1].ravel()
         shares = np.bincount(kinds, weights=self._odd[inner]) / np.bincount(kinds)
         return bool(np.ptp(shares) == 0.0) or self.layout.sizes[0] % 2 == 0
 
     @cached_property
     def _outer(self) -> dict[str, Array]:
         """(J): of what is constant within clusters."""
-        J, values = self.layout.clusters, dict[str, Array]()
-        balanced: list[NDArray[np.int64]] = []
+        numbers = between_numbers(self.predictors, self.layout.clusters)
+        by_name, values = {p.name: p for p in self.predictors}, dict[str, Array]()
         for p in (p for p in self.predictors if p.outer):
-            if p.distribution == "balanced":
-                balanced.append(alternating(np.array([J]), balanced))
-                values[p.name] = balanced[-1].astype(float)
-            elif p.distribution == "arms":
-                values |= _columns(p, np.resize(np.repeat(np.arange(len(p.arms)), p.arms), J))
-            else:
-                values |= _columns(p, np.resize(np.array(p.values), J))
+            own = coded(p, numbers[p.name])
+            values |= own
+            if p.blocks and p.redraw:
+                values |= _expected(own, blocks_of(p, by_name, numbers, self.layout.clusters), self.layout.clusters)
         return values
 
     @cached_property
     def _odd(self) -> dict[str, NDArray[np.int64]]:
-        """(J), of balanced predictors of rows: the value that has a row more in clusters of an odd number of rows."""
+        """(J), of predictors in halves of rows: the value that has a row more in clusters of an odd number of rows."""
         kinds, found = kinds_of_clusters(self.predictors, self.layout.clusters), dict[str, NDArray[np.int64]]()
         for p in self.predictors:
-            if p.distribution == "balanced" and not p.outer:
+            if takes_turns(p):
                 found[p.name] = odd_rows(np.array(self.layout.sizes) % 2 == 1, kinds)
                 kinds.append(found[p.name].astype(float))
         return found
@@ -194,21 +196,22 @@ class _Known:
         kinds, of = np.unique(np.stack(keys), axis=1, return_inverse=True)
         return [(np.flatnonzero(of.ravel() == k), self._rows(*map(int, key))) for k, key in enumerate(kinds.T)]
 
-    def _rows(self, n: int, turn: int, *odd: int) -> dict[str, Array]:
-        """The rows of a cluster of size n that takes a schedule's sequence of that turn; odd: of each balanced predictor."""
-        values: dict[str, Array] = {}
+    def _rows(self, n: int, turn: int, *more: int) -> dict[str, Array]:
+        """The rows of a cluster of size n that takes a schedule's sequence of that turn; more: as `_odd` has them."""
+        values, odd = dict[str, Array](), dict(zip(self._odd, more, strict=True))
         balanced: list[NDArray[np.int64]] = []
         for p in self.predictors:
             if p.outer:
                 continue
             if p.distribution == "balanced":
-                balanced.append(alternating(np.array([n]), balanced) ^ (odd[len(balanced)] * (n % 2)))
-                values[p.name] = balanced[-1].astype(float)
+                turned = odd[p.name] * (n % 2) if p.name in odd else 0
+                balanced.append(alternating(np.array([n]), balanced, p.shares) ^ turned)
+                values |= coded(p, balanced[-1])
             elif p.distribution == "time":
                 values[p.name] = p.mean + p.sd * np.arange(n, dtype=np.float64)
             else:
                 of_rows = p.sequences[turn % len(p.sequences)] if p.sequences else p.values
-                values |= _columns(p, np.resize(np.array(of_rows), n))
+                values |= coded(p, np.resize(np.array(of_rows), n))
         return values
 
     def _means(self, name: str) -> Array:
@@ -221,11 +224,14 @@ class _Known:
         return means
 
 
-def _columns(predictor: Predictor, values: NDArray[Any]) -> dict[str, Array]:
-    """Values of a predictor by its columns: itself, or contrasts where they are numbers of categories."""
-    if not predictor.categories:
-        return {predictor.name: values.astype(np.float64)}
-    return dict(zip(predictor.columns, contrast_values(predictor)[values.astype(np.int64)].T, strict=True))
+def _expected(own: Mapping[str, Array], blocks: Sequence[Array], clusters: int) -> dict[str, Array]:
+    """The means over allocations of columns that are redrawn within blocks: those of the blocks."""
+    keys = np.array(blocks).reshape(len(blocks), clusters)
+    block = np.unique(keys, axis=1, return_inverse=True)[1].ravel()
+    return {
+        _EXPECTED + column: (np.bincount(block, weights=values) / np.bincount(block))[block]
+        for column, values in own.items()
+    }
 
 
 # -- terms -----------------------------------------------------------------------------------------------------------------
@@ -399,4 +405,5 @@ def _unsized(predictor: Predictor, layout: Layout) -> bool:
 
 def _is_allocated(predictor: Predictor) -> bool:
     """Whether its values are put to clusters anew in each replicate, those of all such predictors together."""
-    return predictor.level == 2 and predictor.redraw and predictor.distribution in ("balanced", "arms")
+    anew = predictor.level == 2 and predictor.redraw and predictor.distribution in ("balanced", "arms")
+    return anew and not predictor.blocks

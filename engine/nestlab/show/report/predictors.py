@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...spec.balanced import takes_turns
 from ...spec.model import NORMAL, Distribution, Missing, Predictor, Truth
 from .material import value_text
 
@@ -41,27 +42,54 @@ def _made(p: Predictor) -> str:
     coding = f", as {p.coding} contrasts" if p.categories else ""
     match p.distribution:
         case "balanced":
-            if p.level == 1:
-                return "is 0 or 1, 1 in half of the rows of each cluster (the odd one out is a 0 in one cluster, a 1 in the next)"
+            share = "rows of each cluster" if p.level == 1 else "clusters"
             chance = ", allocated at random in each replicate" if p.redraw else ""
-            return f"is 0 or 1, 1 in half of the clusters (the odd one out is a 0){chance}"
+            within = (
+                f" within each {p.blocks} clusters"
+                if isinstance(p.blocks, int)
+                else f" within each value of {p.blocks}"
+            )
+            chance = f"{chance}{within if p.blocks else ''}"
+            if p.shares:
+                turns = " (the odd one out is of each in turn, cluster by cluster)" if takes_turns(p) else ""
+                return f"is {_shared(p)} of the {share}{coding}{turns}{chance}"
+            odd = (
+                "the odd one out is a 0 in one cluster, a 1 in the next" if takes_turns(p) else "the odd one out is a 0"
+            )
+            return f"is 0 or 1, 1 in half of the {share} ({odd}){chance}"
         case "binary":
-            return f"is 0 or 1, 1 with probability {value_text(p.mean)}"
+            return f"is 0 or 1, 1 with probability {value_text(p.mean)}{_by_chance(p)}"
         case "categorical":
             each = ", ".join(f"{name} {value_text(share)}" for name, share in zip(p.categories, p.shares, strict=True))
-            return f"is one of {len(p.categories)} categories with probabilities {each}{coding}"
+            return f"is one of {len(p.categories)} categories with probabilities {each}{coding}{_by_chance(p)}"
         case "time":
             return f"is {value_text(p.mean)} in a cluster's first row and {value_text(p.sd)} more in each next one"
         case "list":
-            return f"takes {len(p.values)} listed values in turn"
+            return f"takes {len(p.values)} listed values in turn{_of_categories(p)}"
         case "resampled":
             return f"is drawn from {len(p.values):,} values with replacement"
         case "schedule":
-            return f"follows {len(p.sequences)} sequences, which clusters take in turn"
+            return f"follows {len(p.sequences)} sequences, which clusters take in turn{_of_categories(p)}"
         case "period":
             return f"is the number of the row's period, of {int(max(p.values)) + 1}{coding}"
     chance = ", allocated at random in each replicate" if p.redraw else ""
+    if p.shares:
+        return f"is the cluster's arm, {_shared(p)} of the clusters{coding}{chance}"
     return f"is the cluster's arm, of {' + '.join(map(str, p.arms))} clusters{coding}{chance}"
+
+
+def _shared(p: Predictor) -> str:
+    """The categories, or their numbers, with their shares: "control in 0.6667, treated in 0.3333"."""
+    names = p.categories or tuple(map(str, range(len(p.shares))))
+    return ", ".join(f"{name} in {value_text(share)}" for name, share in zip(names, p.shares, strict=True))
+
+
+def _of_categories(p: Predictor) -> str:
+    return f", the categories {', '.join(p.categories)}, as {p.coding} contrasts" if p.categories else ""
+
+
+def _by_chance(p: Predictor) -> str:
+    return ", which allocates clusters at random: their numbers differ between replicates" if p.by_chance else ""
 
 
 def noise_text(truth: Truth) -> str:

@@ -1,0 +1,139 @@
+"""Whether the study of a pilot is the pilot's design: the standard errors that each coefficient has in both.
+
+At the pilot's estimates a design gives the fixed effects the information sum of X_j' V_j^-1 X_j over clusters j, with
+V_j = Z_j G Z_j' + s2 I and G = L L'. By Woodbury's identity
+
+    X'V^-1 X = (X'X - X'Z L (s2 I + L'Z'Z L)^-1 L'Z'X) / s2,
+
+so that the products of the design's columns, which the engine draws, are enough. The standard errors are the means over
+replicates of the written study; the pilot's are those of its fit.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..run.block import compile_condition
+from ..simulate.layout import Design, pair
+from ..simulate.streams import block_generator
+from ..spec.problems import StudyError
+from ..spec.study import StudyFile
+from .from_fit import Pilot
+from .pilot_predictors import Plan, plans
+
+__all__ = ["ALLOWED", "choose_plan", "ratios", "why_not"]
+
+Array = NDArray[np.float64]
+
+#: A ratio of standard errors that is told, and the one above which the next plan is tried.
+ALLOWED, _GOOD = 0.15, 0.10
+#: Replicates of a design that differs between them, and most products that are held.
+_REPLICATES, _HELD = 64, 2**24
+
+
+def choose_plan(pilot: Pilot, written: Callable[[Pilot, Plan], str], longest: int) -> tuple[Plan, dict[str, float]]:
+    """The first plan whose standard errors are those of the pilot, else the nearest; with their ratios by coefficient.
+
+    written: the text of the study of a plan at the pilot's own numbers; longest: rows of the largest cluster that is wanted, 0
+    for the pilot's.
+
+    Raises StudyError if the study of no plan can be read.
+    """
+    own = plans(pilot.columns, pilot.groups, max(pilot.sizes))
+    wanted = plans(pilot.columns, pilot.groups, longest or max(pilot.sizes))
+    refused: StudyError | None = None
+    best: tuple[Plan, dict[str, float]] | None = None
+    why = ""
+    for plan, longer in zip(own, wanted, strict=True):
+        try:
+            found = ratios(pilot, StudyFile.from_dict(tomllib.loads(written(pilot, plan))))
+        except StudyError as error:
+            refused = refused or error
+            why = why or "they have correlations that no such distributions have"
+            continue
+        plan_found = replace(longer, why="; ".join(filter(None, (longer.why, why)))), found
+        if best is None or _worst(found) < _worst(best[1]):
+            best = plan_found
+        if _worst(found) <= np.log1p(_GOOD):
+            break
+        term = max(found, key=lambda t: _distance(found[t]))
+        why = why or (
+            f"drawn from distributions like theirs, {term} has a standard error of {found[term]:.2f} of the pilot's"
+            if np.isfinite(found[term])
+            else f"drawn from distributions like theirs, some data sets do not tell {term}"
+        )
+    if best is None:
+        assert refused is not None, "a pilot has a plan"
+        raise refused
+    return best
+
+
+def why_not(pilot: Pilot, plan: Plan) -> str:
+    """Why a study has not the pilot's standard errors."""
+    if 0 < plan.taken < len(pilot.sizes):
+        all_of_them = f"{plan.taken:,} of the pilot's {len(pilot.sizes):,} clusters"
+        return f"its rows are those of {all_of_them}, as more are too many for a file"
+    return "what goes together in the pilot's rows is drawn independently here"
+
+
+def _distance(ratio: float) -> float:
+    return abs(float(np.log(ratio))) if 0 < ratio < np.inf else np.inf
+
+
+def _worst(found: Mapping[str, float]) -> float:
+    return max(map(_distance, found.values()))
+
+
+def ratios(pilot: Pilot, study: StudyFile) -> dict[str, float]:
+    """By coefficient, the standard error in the study's first design over that of the pilot; inf where replicates have none."""
+    condition = study.conditions()[0]
+    compiled = compile_condition(condition, ())
+    products = sum(1 for _ in compiled.design.columns) ** 2 * condition.layout.clusters
+    replicates = int(np.clip(_HELD // products, 4, _REPLICATES))
+    draw = compiled.sampler(block_generator(condition.seed, compiled.key, 0), replicates)
+    information = _information(compiled.design, draw.dd, draw.z)
+    terms = condition.truth.formula.fixed
+    return {
+        term: float(se / pilot.fixed[term].se) for term, se in zip(terms, _standard_errors(information), strict=True)
+    }
+
+
+def _information(design: Design, dd: Array, z: Array) -> Array:
+    """(R, p, p): of the fixed effects in each replicate. dd (J, pairs, R or 1), z (m, J, R or 1): as in `Draw`."""
+    truth = design.condition.truth
+    fixed = [design.split(term) for term in truth.formula.fixed]
+    R = max(dd.shape[2], z.shape[2] if z.size else 1)
+    factors = np.ones((len(fixed), design.clusters, R))
+    for place, (_, outer) in enumerate(fixed):
+        for name in outer:
+            factors[place] *= z[design.between.index(name)]
+    own, random = [column for column, _ in fixed], list(design.random)
+
+    def products(rows: list[int], columns: list[int]) -> Array:
+        found = np.array([[dd[:, pair(a, b), :] for b in columns] for a in rows])
+        return np.moveaxis(
+            found.reshape(len(rows), len(columns), *dd[:, 0, :].shape), (0, 1), (2, 3)
+        )  # (J, R or 1, a, b)
+
+    weight = np.moveaxis(factors, 0, 2)
+    XX = products(own, own) * weight[:, :, :, None] * weight[:, :, None, :]
+    XZ = products(own, random) @ design.random_factor * weight[:, :, :, None]
+    inner = design.random_factor.T @ products(random, random) @ design.random_factor
+    s2 = truth.residual_variance
+    middle = s2 * np.eye(len(random)) + inner
+    solved = np.linalg.solve(np.broadcast_to(middle, (*XZ.shape[:2], *middle.shape[2:])), np.swapaxes(XZ, 2, 3))
+    return np.asarray((XX - XZ @ solved).sum(axis=0) / s2)
+
+
+def _standard_errors(information: Array) -> Array:
+    """(p): the means over replicates of the standard errors; inf where one has not all of them."""
+    scale = np.sqrt(np.maximum(np.diagonal(information, axis1=1, axis2=2), 1e-300))
+    scaled = information / (scale[:, :, None] * scale[:, None, :])
+    if np.linalg.eigvalsh(scaled)[:, 0].min() < 1e-10:
+        return np.full(scale.shape[1], np.inf)
+    return np.asarray((np.sqrt(np.diagonal(np.linalg.inv(scaled), axis1=1, axis2=2)) / scale).mean(axis=0))

@@ -1,0 +1,31 @@
+"""Columns of predictors with categories: the contrasts that stand for them in formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .model import Predictor
+
+__all__ = ["coded", "contrast_values"]
+
+Array = NDArray[np.float64]
+
+
+def contrast_values(predictor: Predictor) -> Array:
+    """(K, K - 1): the columns of a predictor of K categories, in each of them (`simulate.distributions` has them so)."""
+    K = len(predictor.categories)
+    if predictor.coding == "treatment":
+        return np.eye(K)[:, 1:]
+    if predictor.coding == "sum":
+        return np.vstack([np.eye(K - 1), -np.ones((1, K - 1))])
+    return np.diag(np.arange(1.0, K), -1)[:, :-1] - np.triu(np.ones((K, K - 1)))
+
+
+def coded(predictor: Predictor, values: NDArray[Any]) -> dict[str, Array]:
+    """Values of a predictor by its columns: itself, or contrasts where they are numbers of categories."""
+    if not predictor.categories:
+        return {predictor.name: values.astype(np.float64)}
+    return dict(zip(predictor.columns, contrast_values(predictor)[values.astype(np.int64)].T, strict=True))
