@@ -27,13 +27,15 @@ FIRST = 500
 @dataclass(frozen=True, slots=True)
 class Target:
     """A measure of an estimand by a method (its label), and the value that it is to reach: at least for power, joint power (all
-    of several estimands rejected) and coverage, at most for the width of the interval, |bias| and |relbias| (percent).
+    of several estimands rejected) and coverage, at most for the width of the interval, |bias| and |relbias| (percent). alpha: the
+    level of the method's tests; None where an older answer does not tell it.
     """
 
     measure: Measure
     value: float
     estimands: tuple[str, ...]
     method: str
+    alpha: float | None = None
 
     @property
     def side(self) -> Literal["above", "below"]:

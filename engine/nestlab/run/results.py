@@ -185,6 +185,11 @@ class StoredResults:
         return self._store.keeps
 
     @property
+    def alphas(self) -> dict[str, float]:
+        """The level of the tests and intervals of each method, by what the summary calls it."""
+        return {label: method.alpha for method in self._study.methods() for label in method.labels}
+
+    @property
     def unavailable(self) -> Mapping[str, str]:
         """Measures that can't be told from what is kept, and why."""
         return UNAVAILABLE if self.keeps == "summary" else {}

@@ -12,6 +12,7 @@ from ..run.question import Question, Target, Trial
 from ..run.solve import Solution, Solved
 from ..spec.outcome import UnknownVarianceError
 from ..spec.problems import StudyError
+from .levels import level_text
 from .outcome import outcome_numbers
 from .summary import value_with_mcse
 
@@ -56,7 +57,14 @@ def sentence(question: Question, solution: Solution) -> str:
             if solution.reached
             else "; more replications may change this"
         )
+    if levels := _levels(target):
+        text += f"; {levels}"
     return text[:1].upper() + text[1:] + "."
+
+
+def _levels(target: Target) -> str:
+    """The level of the tests or intervals that a target is about; "" where it is about neither, or it is not known."""
+    return "" if target.alpha is None else level_text([target.measure], {target.method: target.alpha})
 
 
 def _factors(solution: Solution) -> str:
@@ -96,6 +104,8 @@ def _interval(solution: Solution, name: str) -> str:
 def title_of(solved: Solved) -> str:
     target = solved.question.target
     text = f"{WORDS[target.measure].strip(',')} of {' and '.join(target.estimands)}, {target.method}"
+    if levels := _levels(target):
+        text += f", {levels}"
     return text[:1].upper() + text[1:]
 
 
@@ -114,7 +124,7 @@ def read_solved(folder: Path) -> Solved:
     try:
         made = json.loads(path.read_text(encoding="utf-8"))
         ((measure, value),) = made["target"].items()
-        target = Target(measure.replace("_", " "), value, _many(made["estimand"]), made["method"])
+        target = Target(measure.replace("_", " "), value, _many(made["estimand"]), made["method"], made.get("alpha"))
         question = Question(target, _many(made["over"]), (None,) * len(_many(made["over"])))
         answers = made.get("solutions", [{"factors": {}, **made}])
         solutions = tuple(_read_answer(question, answer) for answer in answers)
@@ -159,7 +169,7 @@ def as_json(solved: Solved) -> dict[str, Any]:
     target = question.target
     head = {
         "target": {target.measure.replace(" ", "_"): target.value}, "estimand": _one(target.estimands), "method": target.method,
-        "over": _one(question.over),
+        "alpha": target.alpha, "over": _one(question.over),
     }  # fmt: skip
     answers = [_answer(solved, solution) for solution in solved.solutions]
     tail = {"scale": solved.scale, "folder": str(solved.folder), "replications": solved.replications}

@@ -16,6 +16,7 @@ import typer
 
 __all__ = ["app", "main"]
 
+_ALPHA = "Level of the tests, instead of the file's; a method's own alpha stands."
 _ALLOW_CODE = "Run the Python functions that the study's methods name."
 BAD_INPUT, REFUSED, INCOMPLETE, INTERRUPTED = 2, 3, 4, 130
 
@@ -107,6 +108,7 @@ def run(
         Path | None, typer.Option(help="Folder of the results [default: results/<name>].", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    alpha: Annotated[float | None, typer.Option(help=_ALPHA, show_default=False)] = None,
     keep: Annotated[
         str | None,
         typer.Option(help='"replicates" or "summary" (sums of them), instead of the file\'s.', show_default=False),
@@ -138,7 +140,7 @@ def run(
         if path != Path(study):
             typer.echo(f"study file {path}", err=True)
         run_command(
-            path, replications=replications, jobs=jobs, out=out, seed=seed, keep=keep, repair=repair,
+            path, replications=replications, jobs=jobs, out=out, seed=seed, keep=keep, alpha=alpha, repair=repair,
             allow_code=allow_code, shard=shard, backend=backend, scheduler=scheduler,
         )  # fmt: skip
 
@@ -568,6 +570,7 @@ def solve_(
     ] = 0.02,
     max_replications: Annotated[int, typer.Option(min=500, help="Of any design.")] = 200_000,
     step: Annotated[float | None, typer.Option(help="Only multiples of this.", show_default=False)] = None,
+    alpha: Annotated[float | None, typer.Option(help=_ALPHA, show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
     jobs: Annotated[int, typer.Option(min=-1, help="Worker threads; -1: one a core.")] = -1,
     out: Annotated[
@@ -598,8 +601,9 @@ def solve_(
             step,
         )
         solve_command(
-            study_path(study), options, seed=seed, jobs=jobs, out=out, json_wanted=as_json, allow_code=allow_code
-        )
+            study_path(study), options, seed=seed, alpha=alpha, jobs=jobs, out=out, json_wanted=as_json,
+            allow_code=allow_code,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from ..measure.paired import COLUMNS, COMPARED
 from ..spec.estimand import Estimand
 from ..spec.problems import StudyError, show
 from .api import Results
+from .levels import level_text
 from .own_truths import apart_lines
 from .summary import LONGEST_WORD, decimals_of, plain, typer_note, value_with_mcse, words
 
@@ -62,7 +63,7 @@ def compare_command(
     else:
         shown = frame if estimands else frame[frame["estimand"].isin([_last_tested(frame, results.estimands), ""])]
         choices = _choices(results, bool(asked), bool(estimands))  # before anything is printed: it may be refused
-        _print(shown)
+        _print(shown, results.alphas)
         Console().print(Text("\n".join([*apart, choices])))
     if missing:
         typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
@@ -95,12 +96,15 @@ def difference_cells(row: Any) -> tuple[str, str]:
     return value_with_mcse(difference, mcse), ", ".join(ends)
 
 
-def _print(frame: pd.DataFrame) -> None:
-    """A table of each estimand and measure, wider than the terminal rather than cut."""
+def _print(frame: pd.DataFrame, alphas: Mapping[str, float]) -> None:
+    """A table of each estimand and measure, wider than the terminal rather than cut. alphas: the level of each method."""
     console = Console()
     reference = frame["reference"].iloc[0]
+    shown = {reference, *frame["method"]}
+    levels = level_text(set(frame["measure"]), {label: alpha for label, alpha in alphas.items() if label in shown})
     console.print(
-        f"Differences from {reference} on the replicates where both have a result; MCSEs by the pairing\n",
+        f"Differences from {reference} on the replicates where both have a result; MCSEs by the pairing"
+        f"{f'; {levels}' if levels else ''}\n",
         highlight=False,
     )
     factors = [c for c in frame.columns if c not in ("condition", *COLUMNS)]

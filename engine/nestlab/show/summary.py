@@ -19,6 +19,7 @@ from ..run.failures import Said
 from ..run.observed import observed_line
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, show
+from .levels import level_text
 from .outcome import outcome_lines
 from .own_truths import truth_lines
 
@@ -113,7 +114,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     failed = whole[whole["measure"] == "inference_failed"]
     if (failed["value"] > 0).any():
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
-    notes += [Text(line) for line in truth_lines(results)]
+    notes += [Text(line) for line in (level_text(measures, results.alphas), *truth_lines(results)) if line]
     notes.append(Text(results.path_line))
     if line := observed_line(results.observed()):
         notes.append(Text(line))
@@ -254,6 +255,9 @@ def summary_command(
         Console().print(_measures(frame))
     else:
         Console().print(_rows(frame))
+        shown = {label: alpha for label, alpha in results.alphas.items() if label in set(frame["method"])}
+        if levels := level_text(set(frame["measure"]), shown):
+            Console().print(Text(levels))
         for line in flag_lines(frame):
             Console().print(line, soft_wrap=True, highlight=False, markup=False)
         if note := _over_priors(results):

@@ -73,8 +73,8 @@ class Rows:
     """Rows of the summary (value, mcse, n, low, high, missing; a column a dimension) of one estimand and subset.
 
     low, high: Wilson's limits of proportions, value -/+ 1.96 MCSE of others. dimensions: all that varies, methods last. asked:
-    the least and the most replications of a condition; alphas: levels of the methods; nulls: in which conditions the value under
-    test is true, so that power is the type I error rate.
+    the least and the most replications of a condition; alphas: levels of the methods that are shown, by their labels;
+    nulls: in which conditions the value under test is true, so that power is the type I error rate.
     """
 
     frame: pd.DataFrame
@@ -83,7 +83,7 @@ class Rows:
     measures: tuple[str, ...]
     subset: str
     asked: tuple[int, int]
-    alphas: tuple[float, ...] = (0.05,)
+    alphas: Mapping[str, float]
     nulls: Literal["none", "some", "all"] = "none"
     notes: tuple[str, ...] = field(default=())
 
@@ -221,7 +221,7 @@ def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None 
     notes = [f"Without {wanted[0]}{f' of {estimand}' if estimand else ''}: {', '.join(lacking)}"] if lacking else []
     return Rows(
         frame.reset_index(drop=True), found, estimand, tuple(m for m in wanted if m in set(frame["measure"])), asked.subset,
-        results.asked, tuple(sorted({m.alpha for m in study_of(results).methods()})),
+        results.asked, {label: alpha for label, alpha in results.alphas.items() if label in set(frame["method"])},
         _nulls(results, estimand, frame), tuple(notes),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ...measure.intervals import Z, tango
+from ..levels import level_text
 from ..summary import ends_text, value_with_mcse
 from .effects import departures, effect_kind, tests_of
 from .material import Material, at, largest, levels_text, plural, span
@@ -75,7 +76,8 @@ def _power(material: Material) -> Told:
         some = rows[rows["kind"].isin(["effect", "unknown"])]
         if len(some):
             text = power_text(material, some) + _below_average(material, estimand, label)
-            yield f"{estimand}{truth_text(material, estimand, label, some)}, {label}", text
+            level = level_text(["power"], {label: material.labels[label].alpha})
+            yield f"{estimand}{truth_text(material, estimand, label, some)}, {label}, {level}", text
 
 
 def _below_average(material: Material, estimand: str, label: str) -> str:
@@ -161,7 +163,8 @@ def _comparison(material: Material) -> Told:
                     compared = True
                     differences = paired[base][paired[base]["condition"].isin(some["condition"])]
                     text = _differences(base, differences[differences["estimand"] == estimand])
-                yield f"{estimand}, {word}", f"{_means(word, some)}{text}"
+                level = level_text(["power"], {name: material.labels[name].alpha for name in some["method"].unique()})
+                yield f"{estimand}, {word}, {level}", f"{_means(word, some)}{text}"
     if compared:
         yield (
             "",
