@@ -69,7 +69,7 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A design that was simulated: the axes' values, the target's measure there with its MCSE, replicates used and those
-    without a result, and the condition's number in the results.
+    that did not converge or are without a result, and the condition's number in the results.
     """
 
     values: Mapping[str, float]

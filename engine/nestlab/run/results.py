@@ -207,7 +207,7 @@ class StoredResults:
         *,
         method: Names = None,
     ) -> pd.DataFrame:
-        """Each method's measures less those of a reference, on the replicates where both have a result; MCSEs use the pairing.
+        """Each method's measures less those of a reference, on the replicates where both converged; MCSEs use the pairing.
 
         reference: a method as the summary names it ("reml", "reml/z"), the first if None. measure, estimand, method: one or
         several, all if None; without a measure but with an estimand those of methods as a whole are left out. A row a condition x

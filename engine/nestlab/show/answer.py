@@ -50,7 +50,7 @@ def sentence(question: Question, solution: Solution) -> str:
         value = value_with_mcse(solution.trial.value, solution.trial.mcse)
         text += f"; there it is {value}, n = {solution.trial.n:,}"
         if solution.trial.missing:
-            text += f" ({solution.trial.missing:,} replicates without a result)"
+            text += f" ({solution.trial.missing:,} replicates did not converge or are without a result)"
     if not solution.sure:
         text += (
             "; the interval is wider than was asked for (--max-replications)"

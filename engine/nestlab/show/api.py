@@ -324,7 +324,7 @@ class Results(StoredResults):
         columns: str | Sequence[str] = (),
         estimand: str | None = None,
         method: str | None = None,
-        subset: str = "all",
+        subset: str | None = None,
     ) -> pd.DataFrame:
         """One measure (power) as journals print it, "0.812 (0.006)": text by factors, or "method", on rows and columns.
 

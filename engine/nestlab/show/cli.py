@@ -16,6 +16,7 @@ import typer
 
 __all__ = ["app", "main"]
 
+_SUBSET = "all, converged or common [default: converged; of methods as wholes all]."
 _ALPHA = "Level of the tests, instead of the file's; a method's own alpha stands."
 _ALLOW_CODE = "Run the Python functions that the study's methods name."
 BAD_INPUT, REFUSED, INCOMPLETE, INTERRUPTED = 2, 3, 4, 130
@@ -282,7 +283,7 @@ def summary(
         list[str] | None, typer.Option(help="Only this measure (repeatable).", show_default=False)
     ] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only this method (repeatable).", show_default=False)] = None,
-    subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
+    subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write the rows as CSV.")] = False,
 ) -> None:
     """Print the measures of a run, each with its MCSE."""
@@ -454,7 +455,7 @@ def plot(
     estimand: Annotated[str | None, typer.Option(help="Instead of the last effect tested.", show_default=False)] = None,
     measure: Annotated[str | None, typer.Option(help="Instead of power.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
-    subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
+    subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
     condition: Annotated[int | None, typer.Option(help="Only this condition.", show_default=False)] = None,
     out: Annotated[
         Path | None,
@@ -484,7 +485,7 @@ def table(
     columns: Annotated[list[str] | None, typer.Option(help="Factors on the columns (a,b).", show_default=False)] = None,
     estimand: Annotated[str | None, typer.Option(help="Instead of the last effect tested.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
-    subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
+    subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
     form: Annotated[
         str | None,
         typer.Option("--format", help="markdown, latex or csv [default: markdown].", show_default=False),

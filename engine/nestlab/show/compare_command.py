@@ -103,7 +103,7 @@ def _print(frame: pd.DataFrame, alphas: Mapping[str, float]) -> None:
     shown = {reference, *frame["method"]}
     levels = level_text(set(frame["measure"]), {label: alpha for label, alpha in alphas.items() if label in shown})
     console.print(
-        f"Differences from {reference} on the replicates where both have a result; MCSEs by the pairing"
+        f"Differences from {reference} on the replicates where both converged and have a result; MCSEs by the pairing"
         f"{f'; {levels}' if levels else ''}\n",
         highlight=False,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...measure.subsets import default_subset
 from ..levels import level_text
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def caption_of(rows: Rows, *parts: str, marks: Sequence[float] = (), title: bool
         said.append("Where the true effect is null, power is the type I error rate")
     if len(rows.dimensions["method"]) == 1:
         said.append(f"Method: {rows.dimensions['method'].labels[0]}")
-    if rows.subset != "all":
+    if rows.subset != default_subset(rows.estimand):
         said.append(f"Replicates: {rows.subset}")
     return ". ".join([*said, *rows.notes]) + "."
 

@@ -169,8 +169,8 @@ def _comparison(material: Material) -> Told:
         yield (
             "",
             (
-                "Differences are taken on the replicates where both methods have a result, and their MCSEs use that "
-                "pairing. Power is comparable only between tests that keep their level."
+                "Differences are taken on the replicates where both methods converged and have a result, and their MCSEs use "
+                "that pairing. Power is comparable only between tests that keep their level."
             ),
         )
     yield from _precision(material)
@@ -314,8 +314,8 @@ def _fits(material: Material) -> Told:
         if counts["converged"] < total:
             worst = share["converged"].sort_values("value").iloc[0]
             text += (
-                f"; {total - counts['converged']:,} did not, of which {counts['failed']:,} have no estimates; the "
-                f"lowest rate of convergence is {at(material, worst)}"
+                f"; {total - counts['converged']:,} did not, of which {counts['failed']:,} have no estimates, and are left out "
+                f"of all measures of estimands; the lowest rate of convergence is {at(material, worst)}"
             )
         text += (
             f". {counts['singular']:,} are singular: {span(material, share['singular'])}"
