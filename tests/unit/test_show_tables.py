@@ -161,7 +161,7 @@ def test_caption(results: nl.Results) -> None:
         "Tests at level 0.05. Where the true effect is null, power is the type I error rate. Method: reml/z."
     )
     text = make_table(results, "cover", subset="common").caption
-    assert text.endswith("Monte Carlo standard errors in parentheses. Replicates: common.")
+    assert text.endswith("Monte Carlo standard errors in parentheses. Intervals of 95 %. Replicates: common.")
 
 
 def test_frame(results: nl.Results) -> None:
