@@ -175,7 +175,7 @@ def test_policy_refuses_what_the_page_does_not_hold(page: Any) -> None:
 
 def test_table_counts_and_filters_as_the_summary_does(page: Any, results: nl.Results) -> None:
     summary = results.summary()
-    whole = summary[summary["subset"] == "all"]
+    whole = summary[summary["subset"] == "converged"]
     assert count(page) == len(whole)
     choose(page, "measure", "power")
     choose(page, "estimand", "arm")
@@ -203,7 +203,7 @@ def test_sorting_by_mouse_and_keyboard(page: Any, results: nl.Results) -> None:
 
     choose(page, "measure", "power")
     choose(page, "estimand", "x")
-    rows = results.summary().query("subset == 'all' and measure == 'power' and estimand == 'x'")
+    rows = results.summary().query("subset == 'converged' and measure == 'power' and estimand == 'x'")
     header(page, "value").click()
     shown = [float(text) for text in cells(page, "value")]
     assert shown == sorted(shown)
@@ -223,7 +223,7 @@ def test_sorting_by_mouse_and_keyboard(page: Any, results: nl.Results) -> None:
 
 
 def test_rows_without_a_value_sort_last_either_way(page: Any, results: nl.Results) -> None:
-    rows = results.summary().query("subset == 'all'")
+    rows = results.summary().query("subset == 'converged'")
     assert rows["missing"].isna().any()
     for _ in range(2):
         header(page, "missing").click()

@@ -158,10 +158,10 @@ def test_cells_are_the_summary(results: nl.Results) -> None:
 def test_caption(results: nl.Results) -> None:
     assert make_table(results, method="reml/z").caption == (
         "Power of arm. n = 50 replicates a cell (50 asked for). Monte Carlo standard errors in parentheses. "
-        "Where the true effect is null, power is the type I error rate. Method: reml/z."
+        "Tests at level 0.05. Where the true effect is null, power is the type I error rate. Method: reml/z."
     )
     text = make_table(results, "cover", subset="common").caption
-    assert text.endswith("Monte Carlo standard errors in parentheses. Replicates: common.")
+    assert text.endswith("Monte Carlo standard errors in parentheses. Intervals of 95 %. Replicates: common.")
 
 
 def test_frame(results: nl.Results) -> None:

@@ -69,8 +69,8 @@ def test_the_base_is_good() -> None:
 
 R = "truth/random/school"
 TOP = (
-    "name, title, seed, replications, keep, mcse, max_failed, design, grid, prior, truth, correlation, missing, predictors, "
-    "method, contrast"
+    "name, title, seed, replications, keep, mcse, alpha, max_failed, design, grid, prior, truth, correlation, missing, "
+    "predictors, method, contrast"
 )
 KINDS = (
     'must be "normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated", "balanced", "binary", '

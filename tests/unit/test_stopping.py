@@ -85,7 +85,7 @@ def test_precision_of_other_measures_is_their_mcse() -> None:
     assert math.isnan(precision(Measured("type_s", math.nan, math.nan, 0, 0)))
 
 
-def row(method: str, measure: str, hits: float, n: int, mcse: float = 0.5, subset: str = "all") -> Row:
+def row(method: str, measure: str, hits: float, n: int, mcse: float = 0.5, subset: str = "converged") -> Row:
     return Row(method, "x", subset, Measured(measure, hits / n, mcse, n, hits), 0)
 
 
@@ -95,7 +95,8 @@ RULE = Stopping((Target("power", 0.02, "x"), Target("width", 0.1, "x", ("a",))),
 def measured(power_a: int, power_b: int, width: float, n: int = 600) -> list[Row]:
     return [
         row("a", "power", power_a, n), row("b", "power", power_b, n), row("b", "power", n // 2, n, subset="common"),
-        Row("a", "x", "all", Measured("width", 3.0, width, n), None), Row("b", "x", "all", Measured("width", 3.0, 9.0, n), None),
+        Row("a", "x", "converged", Measured("width", 3.0, width, n), None),
+        Row("b", "x", "converged", Measured("width", 3.0, 9.0, n), None),
     ]  # fmt: skip
 
 

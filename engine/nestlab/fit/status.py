@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["InferenceStatus", "Status"]
+__all__ = ["InferenceStatus", "Status", "sentence_of"]
 
 
 class Status(IntEnum):
     """Status of a fit, with a sentence for people.
 
     ok and singular (on the boundary: a variance is 0, or a correlation -1 or 1) hold the certificate of an optimum;
-    not_converged, rank_deficient, nonfinite and method_error do not, and have no estimates to use.
+    not_converged, rank_deficient, nonfinite and method_error do not, and have no estimates to use: `measure.subsets` leaves
+    them out.
     """
 
     ok = 0
@@ -68,3 +69,13 @@ _INFERENCE_SENTENCES = {
     InferenceStatus.no_interval: "A limit of a profile or bootstrap interval was not found.",
     InferenceStatus.no_test: "A likelihood ratio or bootstrap test has no p value: a model that it compares could not be fitted.",
 }
+
+
+def sentence_of(name: str) -> str:
+    """Say what a status means, of a fit or of the inference on it; the name of a rule may follow it.
+
+    >>> sentence_of("no_df/satterthwaite")
+    'Standard errors or degrees of freedom are undefined: singular information, or too few clusters.'
+    """
+    plain = name.partition("/")[0]
+    return Status[plain].sentence if plain in Status.__members__ else InferenceStatus[plain].sentence

@@ -25,11 +25,11 @@ class Decisions(NamedTuple):
 
 
 def reject_all(method: MethodResults, estimands: Sequence[str]) -> Decisions:
-    """Whether the tests of all the estimands reject, replicate by replicate; known where all of them are.
+    """Whether the tests of all the estimands reject, replicate by replicate; known where the fit converged and all of them are.
 
     Raises KeyError for an estimand that the method does not test.
     """
-    rejects, known = np.ones(len(method.replicate), dtype=bool), ~method.failed
+    rejects, known = np.ones(len(method.replicate), dtype=bool), np.array(method.converged)
     for name in estimands:
         decided = decide(method.estimands[name], None, method.alpha)
         if decided is None:

@@ -1,6 +1,6 @@
 """Differences of measures between methods, with MCSEs that use the pairing: all methods saw the same replicates.
 
-For a method and a reference each measure is taken on the N replicates on which both have a result for it ("common" to the two).
+For a method and a reference each measure is taken on the N replicates on which both fits converged and both have a result for it.
 Their difference is T - T', its MCSE that of one functional of N pairs, by the influences of `influence.py`:
 
     MCSE(T - T') = sqrt(sum (psi_i - psi'_i)^2 / (N (N - 1))).
@@ -88,7 +88,7 @@ class Difference:
 def differences(
     methods: Sequence[MethodResults], truth: Mapping[str, float], *, reference: str | None = None
 ) -> pd.DataFrame:
-    """All measures of one condition, each method's less the reference's on the replicates where both have a result.
+    """All measures of one condition, each method's less the reference's on the replicates where both converged with a result.
 
     reference: a method's name; None: the first. truth: true value by estimand; nan or none where undefined (bias, cover and the
     like are then absent). Rows go by estimand ("" for methods as a whole), method, measure. Columns: `method`, `reference`,
@@ -157,10 +157,11 @@ def _of_pair(
 ) -> Iterator[Difference]:
     """The differences of one estimand, in the order of MEASURES."""
     found: dict[str, tuple[Functional, Functional]] = {}
+    converged = mine.run.method.converged & theirs.run.method.converged
     for kind in KINDS.keys() & mine.has.keys() & theirs.has.keys():
         if set(measures).isdisjoint(KINDS[kind]):
             continue
-        common = mine.has[kind] & theirs.has[kind]
+        common = mine.has[kind] & theirs.has[kind] & converged
         a, b = ({f.measure: f for f in _functionals(kind, target, common, truth)} for target in (mine, theirs))
         found |= {measure: (a[measure], b[measure]) for measure in a.keys() & b.keys()}
         if kind == "estimate" and mine.error is not None and theirs.error is not None:

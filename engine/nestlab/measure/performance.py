@@ -47,6 +47,7 @@ from .measures import (
     relative_precision,
 )
 from .results import Estimates, MethodResults
+from .subsets import SUBSETS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +61,6 @@ Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
-SUBSETS = ("all", "converged", "common")
 MEASURES = (
     *("mean", "median", "bias", "relbias", "empse", "mse", "rmse", "modelse", "relerror"),
     *("cover", "becover", "below", "above", "width", "power", *SPREAD, "type_s", "type_m", "relprec"),

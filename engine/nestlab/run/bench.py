@@ -13,6 +13,8 @@ import numpy as np
 from ..measure.crossing import Scale
 from ..measure.decisions import reject_all
 from ..measure.performance import Row
+from ..measure.subsets import default_subset
+from ..simulate.fittable import check_fittable
 from ..spec.allocation import MOST_TURNS, whole_at
 from ..spec.axes import OUTCOME, setting
 from ..spec.grid import raw_points
@@ -158,7 +160,8 @@ class Bench:
                 break
             try:
                 values = tuple(value if n == name else self._start(n, *self._ends(n)) for n in self.over)
-                self._study([(self.points.index(dict(point)), values)], 1)
+                study = self._study([(self.points.index(dict(point)), values)], 1)
+                check_fittable(study.conditions(), study.methods())
             except StudyError as error:
                 refused = refused or error
                 continue
@@ -218,10 +221,11 @@ class Bench:
 
     def _measured(self, rows: Sequence[Row]) -> tuple[float, float, int, int]:
         target = self.question.target
+        wanted = (target.method, target.estimands[0], default_subset(target.estimands[0]))
+        made = max((row.measured.n for row in rows if (row.method, row.estimand) == (target.method, "")), default=0)
         for row in rows:
-            own = (row.method, row.estimand, row.subset) == (target.method, target.estimands[0], "all")
-            if own and row.measured.measure == target.measure:
-                return row.measured.value, row.measured.mcse, row.measured.n, row.missing or 0
+            if (row.method, row.estimand, row.subset) == wanted and row.measured.measure == target.measure:
+                return row.measured.value, row.measured.mcse, row.measured.n, made - row.measured.n
         measures = {r.measured.measure for r in rows if (r.method, r.estimand) == (target.method, target.estimands[0])}
         has = ", ".join(sorted(measures)) or "no measure"
         raise StudyError(

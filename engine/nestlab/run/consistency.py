@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..measure.subsets import default_subset
 from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION, describe, flatten, result_key
 from ..spec.model import Condition, Method
 from ..spec.problems import StudyError
@@ -238,7 +239,7 @@ def _solution(store: Store, summary: pd.DataFrame) -> Iterator[str]:
         return
     answers = made.get("solutions", [made])
     try:
-        of = (made["method"], made["estimand"], next(iter(made["target"])), "all")
+        of = (made["method"], made["estimand"], next(iter(made["target"])), default_subset(made["estimand"]))
         tried = {int(trial["condition"]): dict(trial) for answer in answers for trial in answer["tried"]}
     except (TypeError, KeyError, ValueError, AttributeError):
         yield "solve.json is damaged: it does not list the designs that were tried"

@@ -27,13 +27,15 @@ FIRST = 500
 @dataclass(frozen=True, slots=True)
 class Target:
     """A measure of an estimand by a method (its label), and the value that it is to reach: at least for power, joint power (all
-    of several estimands rejected) and coverage, at most for the width of the interval, |bias| and |relbias| (percent).
+    of several estimands rejected) and coverage, at most for the width of the interval, |bias| and |relbias| (percent). alpha: the
+    level of the method's tests; None where an older answer does not tell it.
     """
 
     measure: Measure
     value: float
     estimands: tuple[str, ...]
     method: str
+    alpha: float | None = None
 
     @property
     def side(self) -> Literal["above", "below"]:
@@ -67,7 +69,7 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A design that was simulated: the axes' values, the target's measure there with its MCSE, replicates used and those
-    without a result, and the condition's number in the results.
+    that did not converge or are without a result, and the condition's number in the results.
     """
 
     values: Mapping[str, float]

@@ -191,6 +191,11 @@ class StoredResults:
         return self._store.keeps
 
     @property
+    def alphas(self) -> dict[str, float]:
+        """The level of the tests and intervals of each method, by what the summary calls it."""
+        return {label: method.alpha for method in self._study.methods() for label in method.labels}
+
+    @property
     def unavailable(self) -> Mapping[str, str]:
         """Measures that can't be told from what is kept, and why."""
         return UNAVAILABLE if self.keeps == "summary" else {}
@@ -208,7 +213,7 @@ class StoredResults:
         *,
         method: Names = None,
     ) -> pd.DataFrame:
-        """Each method's measures less those of a reference, on the replicates where both have a result; MCSEs use the pairing.
+        """Each method's measures less those of a reference, on the replicates where both converged; MCSEs use the pairing.
 
         reference: a method as the summary names it ("reml", "reml/z"), the first if None. measure, estimand, method: one or
         several, all if None; without a measure but with an estimand those of methods as a whole are left out. A row a condition x

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..simulate.fittable import check_fittable
 from ..simulate.possible import check_possible
 from ..spec.estimands import study_estimands
 from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
@@ -73,6 +74,7 @@ def run_study(
         cluster,
     )  # fmt: skip
     check_possible(run.study.conditions())
+    check_fittable(run.study.conditions(), run.study.methods())
     mended = set_aside_manifest(folder) if repair else []
     store = Store(folder)
     store.keep(study.keep)

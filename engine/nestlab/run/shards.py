@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..simulate.fittable import check_fittable
 from ..simulate.possible import check_possible
 from ..spec.identity import result_key
 from ..spec.problems import StudyError
@@ -109,6 +110,7 @@ def _prepare(run: Run, replications: int | Mapping[str, int]) -> tuple[Store, li
         if rows == stored and before == store.manifest["methods"]:
             return store, todo
     check_possible(run.study.conditions())
+    check_fittable(run.study.conditions(), run.study.methods())
     with locked(run.folder, patience=PATIENCE):
         store = _checked(run.folder)
         rows, todo = run.match(store, replications, [])
@@ -186,6 +188,7 @@ def plan_shards(
     _refuse_undivided(study, fixed=False)
     run = Run(with_code(study, code), folder, text, 1, Quiet(), {}, None, tuple(code or ()))
     check_possible(run.study.conditions())
+    check_fittable(run.study.conditions(), run.study.methods())
     if not write:
         store = _checked(folder)
         todo = run.match(store, study.most_replications, [])[1]

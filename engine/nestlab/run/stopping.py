@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 from ..measure.intervals import Z, wilson
 from ..measure.measures import Measured
 from ..measure.performance import Row
+from ..measure.subsets import DEFAULT_SUBSET, default_subset
 from ..spec.identity import NUMERICS_VERSION
 from ..spec.model import Method
 from ..spec.problems import StudyError
@@ -103,7 +104,7 @@ def _worst(target: Target, rows: Sequence[Row], ended: Sequence[str]) -> tuple[T
 
 def _own(target: Target, rows: Sequence[Row]) -> list[Row]:
     """The rows that a target is about, one a method that has it."""
-    wanted = (target.estimand, target.measure, "all")
+    wanted = (target.estimand, target.measure, default_subset(target.estimand))
     return [
         row
         for row in rows
@@ -118,7 +119,7 @@ def _short(value: float) -> str:
 
 def stop_key(rule: Stopping, methods: Sequence[Method], mcse: str) -> str:
     """A digest of all that decides where a condition stops, but its data: a decision stored under another is made again."""
-    parts = [rule.entry(), [repr(method) for method in methods], mcse, NUMERICS_VERSION]
+    parts = [rule.entry(), [repr(method) for method in methods], mcse, NUMERICS_VERSION, DEFAULT_SUBSET]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -12,6 +12,7 @@ from ..run.question import Question, Target, Trial
 from ..run.solve import Solution, Solved
 from ..spec.outcome import UnknownVarianceError
 from ..spec.problems import StudyError
+from .levels import level_text
 from .outcome import outcome_numbers
 from .summary import decimals_of, value_with_mcse
 
@@ -37,6 +38,8 @@ def sentence(question: Question, solution: Solution) -> str:
             if solution.reached
             else " More replications may change this (--max-replications)."
         )
+    if levels := _levels(question.target):
+        text += f" {levels[:1].upper()}{levels[1:]}."
     return text[:1].upper() + text[1:]
 
 
@@ -114,7 +117,7 @@ def _simulated(question: Question, solution: Solution) -> str:
     word = {"relbias": "relative bias", "bias": "bias"}.get(target.measure, WORDS[target.measure])
     there = f"{word} {value_with_mcse(trial.value, trial.mcse)}{unit}, n = {trial.n:,}"
     if trial.missing:
-        there += f" ({trial.missing:,} replicates without a result)"
+        there += f" ({trial.missing:,} replicates did not converge or are without a result)"
     beyond = _beyond(target, trial)
     if question.maximise or (beyond >= 0) == solution.reached:
         return f" Simulated there: {there}."
@@ -132,6 +135,11 @@ def _beyond(target: Target, trial: Trial) -> float:
     beyond = value - target.value if target.side == "above" else target.value - value
     printed = 0.5 * 10.0 ** -decimals_of(trial.mcse) if trial.mcse > 0 else 0.0
     return 0.0 if abs(beyond) <= printed else beyond
+
+
+def _levels(target: Target) -> str:
+    """The level of the tests or intervals that a target is about; "" where it is about neither, or it is not known."""
+    return "" if target.alpha is None else level_text([target.measure], {target.method: target.alpha})
 
 
 def _factors(solution: Solution) -> str:
@@ -175,6 +183,8 @@ def _interval(solution: Solution, name: str) -> str:
 def title_of(solved: Solved) -> str:
     target = solved.question.target
     text = f"{WORDS[target.measure].strip(',')} of {' and '.join(target.estimands)}, {target.method}"
+    if levels := _levels(target):
+        text += f", {levels}"
     return text[:1].upper() + text[1:]
 
 
@@ -193,7 +203,7 @@ def read_solved(folder: Path) -> Solved:
     try:
         made = json.loads(path.read_text(encoding="utf-8"))
         ((measure, value),) = made["target"].items()
-        target = Target(measure.replace("_", " "), value, _many(made["estimand"]), made["method"])
+        target = Target(measure.replace("_", " "), value, _many(made["estimand"]), made["method"], made.get("alpha"))
         question = Question(target, _many(made["over"]), (None,) * len(_many(made["over"])))
         answers = made.get("solutions", [{"factors": {}, **made}])
         solutions = tuple(_read_answer(question, answer) for answer in answers)
@@ -238,7 +248,7 @@ def as_json(solved: Solved) -> dict[str, Any]:
     target = question.target
     head = {
         "target": {target.measure.replace(" ", "_"): target.value}, "estimand": _one(target.estimands), "method": target.method,
-        "over": _one(question.over),
+        "alpha": target.alpha, "over": _one(question.over),
     }  # fmt: skip
     answers = [_answer(solved, solution) for solution in solved.solutions]
     tail = {"scale": solved.scale, "folder": str(solved.folder), "replications": solved.replications}

@@ -58,17 +58,24 @@ class Study:
 
     @classmethod
     def from_toml(
-        cls, path: str | Path, *, seed: int | None = None, replications: int | None = None, keep: str | None = None
+        cls,
+        path: str | Path,
+        *,
+        seed: int | None = None,
+        replications: int | None = None,
+        keep: str | None = None,
+        alpha: float | None = None,
     ) -> Study:
-        """Read the study file at path; `seed`, `replications` and `keep` ("replicates" or "summary") replace the file's.
+        """Read the study file at path; `seed`, `replications`, `keep` ("replicates" or "summary") and `alpha` replace the file's.
 
         Raises StudyError with all that is wrong.
         """
         tables = read_toml(path)
         text = Path(path).read_text(encoding="utf-8-sig")
         folder = Path(path).resolve().parent
-        file = StudyFile.from_dict(tables, seed=seed, replications=replications, keep=keep, folder=folder)
-        for key, value in (("seed", seed), ("replications", replications), ("keep", keep)):
+        changes: dict[str, Any] = {"seed": seed, "replications": replications, "keep": keep, "alpha": alpha}
+        file = StudyFile.from_dict(tables, folder=folder, **changes)
+        for key, value in changes.items():
             if value is not None:
                 text = _with_value(text, key, json.dumps(value))
         # Where data files were read, the text must stand without them; a rule that was replaced may take several lines.
@@ -317,7 +324,7 @@ class Results(StoredResults):
         columns: str | Sequence[str] = (),
         estimand: str | None = None,
         method: str | None = None,
-        subset: str = "all",
+        subset: str | None = None,
     ) -> pd.DataFrame:
         """One measure (power) as journals print it, "0.812 (0.006)": text by factors, or "method", on rows and columns.
 

@@ -16,6 +16,8 @@ import typer
 
 __all__ = ["app", "main"]
 
+_SUBSET = "all, converged or common [default: converged; of methods as wholes all]."
+_ALPHA = "Level of the tests, instead of the file's; a method's own alpha stands."
 _ALLOW_CODE = "Run the Python functions that the study's methods name."
 BAD_INPUT, REFUSED, INCOMPLETE, INTERRUPTED = 2, 3, 4, 130
 
@@ -107,6 +109,7 @@ def run(
         Path | None, typer.Option(help="Folder of the results [default: results/<name>].", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    alpha: Annotated[float | None, typer.Option(help=_ALPHA, show_default=False)] = None,
     keep: Annotated[
         str | None,
         typer.Option(help='"replicates" or "summary" (sums of them), instead of the file\'s.', show_default=False),
@@ -138,7 +141,7 @@ def run(
         if path != Path(study):
             typer.echo(f"study file {path}", err=True)
         run_command(
-            path, replications=replications, jobs=jobs, out=out, seed=seed, keep=keep, repair=repair,
+            path, replications=replications, jobs=jobs, out=out, seed=seed, keep=keep, alpha=alpha, repair=repair,
             allow_code=allow_code, shard=shard, backend=backend, scheduler=scheduler,
         )  # fmt: skip
 
@@ -280,7 +283,7 @@ def summary(
         list[str] | None, typer.Option(help="Only this measure (repeatable).", show_default=False)
     ] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only this method (repeatable).", show_default=False)] = None,
-    subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
+    subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write the rows as CSV.")] = False,
 ) -> None:
     """Print the measures of a run, each with its MCSE."""
@@ -452,7 +455,7 @@ def plot(
     estimand: Annotated[str | None, typer.Option(help="Instead of the study's estimand.", show_default=False)] = None,
     measure: Annotated[str | None, typer.Option(help="Instead of power.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
-    subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
+    subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
     condition: Annotated[int | None, typer.Option(help="Only this condition.", show_default=False)] = None,
     out: Annotated[
         Path | None,
@@ -482,7 +485,7 @@ def table(
     columns: Annotated[list[str] | None, typer.Option(help="Factors on the columns (a,b).", show_default=False)] = None,
     estimand: Annotated[str | None, typer.Option(help="Instead of the study's estimand.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
-    subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
+    subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
     form: Annotated[
         str | None,
         typer.Option("--format", help="markdown, latex or csv [default: markdown].", show_default=False),
@@ -570,6 +573,7 @@ def solve_(
     ] = 0.02,
     max_replications: Annotated[int, typer.Option(min=500, help="Of any design.")] = 200_000,
     step: Annotated[float | None, typer.Option(help="Only multiples of this.", show_default=False)] = None,
+    alpha: Annotated[float | None, typer.Option(help=_ALPHA, show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
     jobs: Annotated[int, typer.Option(min=-1, help="Worker threads; -1: one a core.")] = -1,
     out: Annotated[
@@ -600,8 +604,9 @@ def solve_(
             step,
         )
         solve_command(
-            study_path(study), options, seed=seed, jobs=jobs, out=out, json_wanted=as_json, allow_code=allow_code
-        )
+            study_path(study), options, seed=seed, alpha=alpha, jobs=jobs, out=out, json_wanted=as_json,
+            allow_code=allow_code,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from rich.text import Text
 from ..measure.paired import COLUMNS, COMPARED
 from ..spec.problems import StudyError, show
 from .api import Results
+from .levels import level_text
 from .own_truths import apart_lines
 from .summary import LONGEST_WORD, decimals_of, plain, shown_lines, typer_note, value_with_mcse, words
 
@@ -63,7 +64,7 @@ def compare_command(
         own = "" if estimands else _shown(results, frame)
         shown = frame if estimands else frame[frame["estimand"].isin([own, ""])]
         choices = _choices(results, bool(asked), bool(estimands))  # before anything is printed: it may be refused
-        _print(shown)
+        _print(shown, results.alphas)
         named = shown_lines(results, own, frame["estimand"], f"nestlab compare {shlex.quote(str(folder))}")
         Console().print(Text("\n".join([*apart, *named, choices])))
     if missing:
@@ -96,12 +97,15 @@ def difference_cells(row: Any) -> tuple[str, str]:
     return value_with_mcse(difference, mcse), ", ".join(ends)
 
 
-def _print(frame: pd.DataFrame) -> None:
-    """A table of each estimand and measure, wider than the terminal rather than cut."""
+def _print(frame: pd.DataFrame, alphas: Mapping[str, float]) -> None:
+    """A table of each estimand and measure, wider than the terminal rather than cut. alphas: the level of each method."""
     console = Console()
     reference = frame["reference"].iloc[0]
+    shown = {reference, *frame["method"]}
+    levels = level_text(set(frame["measure"]), {label: alpha for label, alpha in alphas.items() if label in shown})
     console.print(
-        f"Differences from {reference} on the replicates where both have a result; MCSEs by the pairing\n",
+        f"Differences from {reference} on the replicates where both converged and have a result; MCSEs by the pairing"
+        f"{f'; {levels}' if levels else ''}\n",
         highlight=False,
     )
     factors = [c for c in frame.columns if c not in ("condition", *COLUMNS)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..fit.status import InferenceStatus, Status
+from ..fit.status import sentence_of
 from ..spec.problems import StudyError
 from .api import Results
 
@@ -59,12 +59,7 @@ def _lines(frame: pd.DataFrame, results: Results) -> Iterator[str]:
     for row in ordered.head(MOST).to_dict("records"):
         factors = ", ".join(f"{k} = {v}" for k, v in places[row["condition"]].items() if k in results.factors)
         yield f"condition {row['condition']}{f' ({factors})' if factors else ''}, {row['method']}"
-        yield f"  {row['status']}: {row['count']:,} of {row['n']:,} ({100 * row['share']:.3g} %). {_sentence(row['status'])}"
+        yield f"  {row['status']}: {row['count']:,} of {row['n']:,} ({100 * row['share']:.3g} %). {sentence_of(row['status'])}"
         yield f"  first: {', '.join(map(str, row['first']))}; the rows: {row['command']}"
     if len(ordered) > MOST:
         yield f"and {len(ordered) - MOST:,} more rows; all of them: --csv"
-
-
-def _sentence(status: str) -> str:
-    name = status.partition("/")[0]
-    return Status[name].sentence if name in Status.__members__ else InferenceStatus[name].sentence

@@ -23,7 +23,7 @@ def plot_command(folder: Path, kind: str | None, *, out: Path | None, **asked: A
 
     kind: None: the search of a folder that `nestlab solve` wrote, unless something else is asked for; power of others.
     """
-    plain = all(value in (None, "all") for value in asked.values())
+    plain = all(value is None for value in asked.values())
     kind = kind or ("solve" if plain and (folder / ANSWER).is_file() else "power")
     pick("kind", kind, KINDS, what="the kinds are")
     if out is not None and out.suffix.lower() not in ENDINGS:

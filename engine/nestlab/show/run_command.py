@@ -25,6 +25,7 @@ __all__ = ["run_command"]
 
 def run_command(
     path: Path, *, replications: int | None, jobs: int, out: Path | None, seed: int | None, keep: str | None = None,
+    alpha: float | None = None,
     repair: bool = False, allow_code: bool = False, shard: str | None = None, backend: str = "threads",
     scheduler: str | None = None,
 ) -> None:  # fmt: skip
@@ -32,7 +33,7 @@ def run_command(
     if path.is_dir():
         check_resumable(path)
         path, out = path / "study.toml", out if out is not None else path
-    study = Study.from_toml(path, seed=seed, replications=replications, keep=keep)
+    study = Study.from_toml(path, seed=seed, replications=replications, keep=keep, alpha=alpha)
     progress = progress_for(Console(stderr=True))
     if shard is not None:
         check_alone(repair=repair, backend=backend)

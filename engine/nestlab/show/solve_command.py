@@ -59,13 +59,14 @@ def solve_command(
     options: Options,
     *,
     seed: int | None,
+    alpha: float | None = None,
     jobs: int,
     out: Path | None,
     json_wanted: bool,
     allow_code: bool = False,
 ) -> None:
     """Search, write solve.json beside the designs, and print the answer; nothing is drawn."""
-    study = StudyFile.from_toml(path, seed=seed)
+    study = StudyFile.from_toml(path, seed=seed, alpha=alpha)
     code = [str(path.resolve().parent), str(Path.cwd())] if allow_code else None
     console = Console(stderr=True)
     quiet = json_wanted or not console.is_terminal
@@ -185,7 +186,8 @@ def _target(study: StudyFile, options: Options) -> tuple[Target, bool]:
     if label not in labels:
         _refuse("--method", label, f"the study has {', '.join(labels)}; {nearest(label, labels)}")
     method = next(m for m in methods if label in m.labels)
-    return Target(measure, value, _estimands(study, method, options, measure), label), maximise  # type: ignore[arg-type]
+    estimands = _estimands(study, method, options, measure)
+    return Target(measure, value, estimands, label, method.alpha), maximise  # type: ignore[arg-type]
 
 
 def _estimands(study: StudyFile, method: Method, options: Options, measure: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from ..fit.status import Status, sentence_of
+from ..measure.subsets import DEFAULT_SUBSET, in_subset, unconverged
 from ..run.failures import Said
 from ..run.observed import observed_line
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, show
+from .levels import level_text
 from .outcome import outcome_lines
 from .own_truths import truth_lines
 
@@ -32,6 +35,7 @@ __all__ = [
     "shown_lines",
     "summary_command",
     "typer_note",
+    "unconverged_text",
     "value_with_mcse",
     "words",
 ]
@@ -46,11 +50,27 @@ MOST_OTHERS = 5
 LONGEST_WORD = 8
 #: Messages of failures that the overview lists of one method.
 MAX_MESSAGES = 5
+#: Replicates of a condition whose failures need no word in the overview.
+FEW = 5
 
 
 def ends_text(low: int, high: int) -> str:
     """Counts of least and most, "500 to 3,246"; one number where they are equal."""
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def unconverged_text(counts: Sequence[int], subset: str, of: str = "") -> str:
+    """Say what became of the fits that did not converge; "" where all did. counts: how many, by row; of: what a row is called.
+
+    >>> unconverged_text([0, 20], "converged", "a row"), unconverged_text([0], "all")
+    ('fits that did not converge are left out: 0 to 20 a row', '')
+    >>> unconverged_text([3], "all")
+    'fits that did not converge are used if they have estimates: 3'
+    """
+    if not any(counts):
+        return ""
+    used = "left out" if subset == DEFAULT_SUBSET else "used if they have estimates"
+    return f"fits that did not converge are {used}: {ends_text(min(counts), max(counts))} {of}".rstrip()
 
 
 def value_with_mcse(value: Any, mcse: Any) -> str:
@@ -80,13 +100,13 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
 
     rows: the first so many, None for all.
 
-    Power, coverage and bias of the study's estimand, or of another one that is tested by itself by most methods (`interest`);
-    below, the extremes of the shares of converged and singular fits, and of failed inference if there is any. `nestlab summary`
-    has them all.
+    Power, coverage and bias of the study's estimand, or of another one that is tested by itself by most methods (`interest`), and
+    power of joint contrasts; below, the extremes of the shares of converged and singular fits, and of failed inference if there
+    is any, and why replicates failed. `nestlab summary` has all measures.
     """
     summary = results.summary()
     factors = results.factors
-    whole = summary[summary["subset"] == "all"]
+    whole = in_subset(summary)
     tested, covered = (set(whole.loc[whole["measure"] == m, "estimand"]) for m in ("power", "cover"))
     known = results.estimands
     effects = [e for e in whole["estimand"].unique() if e in tested & covered and known[e].effect]
@@ -97,9 +117,11 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     if results.priors() and "power_q10" not in results.unavailable:
         measures[1:1] = ["power_q10", "power_q90"]
     wanted = [(focus, m) for m in measures if focus]
+    joint = [c.name for c in results.contrasts if c.joint and c.name in tested and c.name != focus]
+    wanted[1:1] = [(name, "power") for name in joint]
     cells = {
         (row.condition, row.method, row.estimand, row.measure): value_with_mcse(row.value, row.mcse)
-        for row in whole[whole["estimand"] == focus].itertuples()
+        for row in whole[whole["estimand"].isin([focus, *joint])].itertuples()
     }
     keys = whole[["condition", "method", *factors]].drop_duplicates()
     methods = keys["method"].nunique() > 1
@@ -116,7 +138,9 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     failed = whole[whole["measure"] == "inference_failed"]
     if (failed["value"] > 0).any():
         notes.append(Text(_extreme(whole, "inference_failed", lowest=False)))
-    notes += [Text(line) for line in truth_lines(results)]
+    if line := unconverged_text(list(unconverged(summary).values()), DEFAULT_SUBSET, "a row"):
+        notes.append(Text(line))
+    notes += [Text(line) for line in (level_text(measures, results.alphas), *truth_lines(results)) if line]
     notes.append(Text(results.path_line))
     if line := observed_line(results.observed()):
         notes.append(Text(line))
@@ -128,11 +152,13 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     notes += [Text(line) for line in flag_lines(summary)]
     if results.unavailable:
         notes.append(Text(f"sums of the replicates are kept; not available: {', '.join(results.unavailable)}"))
-    notes += [Text(line) for said in results.said() for line in said_lines(said)]
+    messages = results.said()
+    notes += [Text(line) for line in failure_lines(results, [said.method for said in messages])]
+    notes += [Text(line) for said in messages for line in said_lines(said)]
     notes += [
         Text(line) for line in shown_lines(results, focus, tested | covered, f"nestlab summary {_quoted(results)}")
     ]
-    notes += [Text(line) for line in _more(results.folder, focus, len(keys) - (rows or len(keys)), measures[shown:])]
+    notes += [Text(line) for line in _more(results.folder, len(keys) - (rows or len(keys)), wanted[shown:])]
     return Group(title, table, *notes)
 
 
@@ -167,13 +193,32 @@ def flag_lines(summary: pd.DataFrame) -> list[str]:
     return [*lines, f"and {more:,} more that are flagged (column flag of the summary)"] if more > 0 else lines
 
 
-def _more(folder: Path, focus: str, rows: int, left_out: Sequence[str]) -> list[str]:
-    """The commands that print the rows and the measures of `focus` that the overview has no room for."""
+def failure_lines(results: StoredResults, heard: Collection[str] = ()) -> list[str]:
+    """Say why replicates failed, by condition, method and status, wherever more than a few did; the largest shares first.
+
+    heard: methods whose own messages are told elsewhere, so that an error that they raised is not told here.
+    """
+    found = results.count_failures()
+    own = (found["status"] == Status.method_error.name) & found["method"].isin(list(heard))
+    found = found[(found["count"] > FEW) & ~own]
+    found = found.assign(share=found["count"] / found["n"]).sort_values("share", ascending=False, kind="stable")
+    lines = [
+        f"condition {row['condition']}, {row['method']}: {row['status']} in {row['count']:,} of {row['n']:,} replicates: "
+        f"{sentence_of(row['status'])}"
+        for row in found.head(MAX_MESSAGES).to_dict("records")
+    ]
+    more = len(found) - len(lines)
+    return [*lines, f"and {more:,} more: nestlab failures {shlex.quote(str(results.folder))}"] if more > 0 else lines
+
+
+def _more(folder: Path, rows: int, left_out: Sequence[tuple[str, str]]) -> list[str]:
+    """The commands that print the rows and the measures, (estimand, measure), that the overview has no room for."""
     command = f"nestlab summary {shlex.quote(str(folder))}"
     lines = [f"{rows:,} more rows: {command}"] if rows > 0 else []
-    if left_out:
-        own = f" --measure {left_out[0]}" if len(left_out) == 1 else ""
-        lines.append(f"{', '.join(left_out)}: {command} --estimand {shlex.quote(focus)}{own}")
+    for estimand in dict.fromkeys(estimand for estimand, _ in left_out):
+        measures = [measure for name, measure in left_out if name == estimand]
+        own = f" --measure {measures[0]}" if len(measures) == 1 else ""
+        lines.append(f"{', '.join(measures)}: {command} --estimand {shlex.quote(estimand)}{own}")
     return lines
 
 
@@ -256,7 +301,13 @@ def _fitted(
 
 
 def summary_command(
-    folder: Path, *, estimands: Sequence[str], measures: Sequence[str], methods: Sequence[str], subset: str, csv: bool
+    folder: Path,
+    *,
+    estimands: Sequence[str],
+    measures: Sequence[str],
+    methods: Sequence[str],
+    subset: str | None,
+    csv: bool,
 ) -> bool:
     """Print the rows asked for; True if the run is complete."""
     results = StoredResults(folder)
@@ -265,7 +316,8 @@ def summary_command(
     if frame.empty:
         typer_note(f"nothing is stored yet: {missing:,} fits are missing")
         return False
-    frame = frame[frame["subset"] == _known("subset", subset, frame)]
+    lost = unconverged(frame)
+    frame = in_subset(frame, None if subset is None else _known("subset", subset, frame))
     for measure in measures:
         if reason := results.unavailable.get(measure):
             raise StudyError([f"--measure {show(measure)}: {not_kept(reason)}"])
@@ -279,6 +331,17 @@ def summary_command(
         Console().print(_measures(frame))
     else:
         Console().print(_rows(frame))
+        shown = {label: alpha for label, alpha in results.alphas.items() if label in set(frame["method"])}
+        of_estimands = frame[frame["estimand"] != ""]
+        counts = [
+            lost[key] for key in zip(of_estimands["condition"], of_estimands["method"], strict=True) if key in lost
+        ]
+        for line in (
+            level_text(set(frame["measure"]), shown),
+            unconverged_text(counts, subset or DEFAULT_SUBSET, "a row"),
+        ):
+            if line:
+                Console().print(Text(line))
         for line in flag_lines(frame):
             Console().print(line, soft_wrap=True, highlight=False, markup=False)
         if note := _over_priors(results):

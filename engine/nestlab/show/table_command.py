@@ -23,7 +23,7 @@ def table_command(
     columns: Sequence[str],
     estimand: str | None,
     method: str | None,
-    subset: str,
+    subset: str | None,
     form: str | None,
     out: Path | None,
 ) -> int:

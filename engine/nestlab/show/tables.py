@@ -97,7 +97,7 @@ def make_table(
     columns: Sequence[str] = (),
     estimand: str | None = None,
     method: str | None = None,
-    subset: str = "all",
+    subset: str | None = None,
 ) -> Table:
     """One measure by factors (and "method"), none averaged over: those that vary and are not named stand on the rows.
 

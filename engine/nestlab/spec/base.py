@@ -197,7 +197,7 @@ def _methods(
             compare = _parse(f"{key}.compare", table.compare, problems, factors, group, random=False)
         method = Method(
             table.name, own_formula(table, analysed(formula, table.estimator, level)), table.estimator, table.reml,
-            df_rules(table, problems), table.singular_df, table.alpha,
+            df_rules(table, problems), table.singular_df,
             intervals=table.intervals, variance_intervals=table.variance_intervals,
             compare=compare,
             reference=table.reference or "asymptotic", draws=table.draws or 999,

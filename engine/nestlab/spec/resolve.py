@@ -37,7 +37,7 @@ from .sizes import SIZE, MadeLayout, read_layout
 from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, PredictorTable, TruthTable
 from .uncertain import steps
 
-__all__ = ["Resolved", "resolve"]
+__all__ = ["Resolved", "report_points", "resolve"]
 
 Flat = dict[str, Any]
 _MOST_PER_KEY = 3
@@ -176,12 +176,12 @@ def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[
         same = conditions.setdefault(condition, condition)
         if same is not condition:
             repeated.append((same, condition))
-    _report_points(found, len(grid), problems)
+    report_points(found, len(grid), problems)
     _check_repeated(repeated, problems)
     return tuple(conditions)
 
 
-def _report_points(
+def report_points(
     found: Mapping[Problem, Sequence[Mapping[str, FactorValue]]], points: int, problems: Problems
 ) -> None:
     """The problems of the grid's points, with where they are; at most _MOST_PER_KEY of one key."""

@@ -48,9 +48,10 @@ class StudyFile(Table):
 
     name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more, or the targets that end it
     (`stopping`). estimand: what the study is about, which is shown where nobody names another one. keep: every replicate, or sums
-    of them that the measures follow from. mcse: how the Monte Carlo standard errors are computed. max_failed: the share of failed
-    replicates above which a condition ends early by a method, which may have its own. grid: the axes as in the file. prior:
-    priors by axis, for all conditions.
+    of them that the measures follow from. mcse: how the Monte Carlo standard errors are computed. alpha: the level of the tests
+    of all methods (0.05 where it is None) and 1 - coverage of their intervals. max_failed: the share of failed replicates above
+    which a condition ends early by a method. A method may have its own alpha and max_failed. grid: the axes as in the file.
+    prior: priors by axis, for all conditions.
     """
 
     name: Annotated[str, PlainValidator(values.NAME.check)]
@@ -60,6 +61,7 @@ class StudyFile(Table):
     estimand: Annotated[str, PlainValidator(values.TEXT.check)] = ""
     keep: Annotated[Literal["replicates", "summary"], PlainValidator(values.KEEP.check)] = "replicates"
     mcse: Annotated[Literal["distribution-free", "morris"], PlainValidator(values.MCSE.check)] = "distribution-free"
+    alpha: Annotated[float | None, PlainValidator(values.ALPHA.check)] = None
     max_failed: Annotated[float | None, PlainValidator(values.MAX_FAILED.check)] = None
     design: DesignTable = DesignTable()
     grid: dict[str, Any] = Field(default_factory=dict)
@@ -77,10 +79,21 @@ class StudyFile(Table):
 
     @classmethod
     def from_toml(
-        cls, path: str | Path, *, seed: int | None = None, replications: int | None = None, keep: str | None = None
+        cls,
+        path: str | Path,
+        *,
+        seed: int | None = None,
+        replications: int | None = None,
+        keep: str | None = None,
+        alpha: float | None = None,
     ) -> StudyFile:
-        """Read a study file; `seed`, `replications` and `keep` replace the file's. StudyError tells all that is wrong."""
-        return cls.from_dict(read_toml(path), seed=seed, replications=replications, keep=keep, folder=Path(path).parent)
+        """Read a study file; `seed`, `replications`, `keep` and `alpha` replace the file's.
+
+        StudyError tells all that is wrong.
+        """
+        return cls.from_dict(
+            read_toml(path), seed=seed, replications=replications, keep=keep, alpha=alpha, folder=Path(path).parent
+        )
 
     @classmethod
     def from_dict(
@@ -90,6 +103,7 @@ class StudyFile(Table):
         seed: int | None = None,
         replications: int | None = None,
         keep: str | None = None,
+        alpha: float | None = None,
         folder: Path | None = None,
     ) -> StudyFile:
         """Read a study from tables as a TOML file holds them. StudyError tells all that is wrong.
@@ -100,7 +114,7 @@ class StudyFile(Table):
             raise StudyError(
                 [f"study = {type(data).__name__}: must be a dictionary of tables; read a file by from_toml"]
             )
-        changes = {"seed": seed, "replications": replications, "keep": keep}
+        changes = {"seed": seed, "replications": replications, "keep": keep, "alpha": alpha}
         tables = {**plain(data), **{key: value for key, value in changes.items() if value is not None}}
         problems = Problems()
         unread = read_columns(tables, folder or Path(), problems)
@@ -110,6 +124,9 @@ class StudyFile(Table):
             raise StudyError(problem.line for problem in problems)
         found = Problems()
         _check_keep(study, found)
+        if alpha is not None and study.method and all(table.alpha is not None for table in study.method):
+            text = "is for methods without an alpha of their own, and all have one; change it there, or leave it out"
+            found.add_value("alpha", alpha, text)
         study._resolved = study._expand(found, expand=not problems)
         if study._resolved is not None and not suspects:
             study._stopping(found)
@@ -132,12 +149,20 @@ class StudyFile(Table):
         return self.resolve().conditions
 
     def methods(self) -> tuple[Method, ...]:
-        """The methods in the order of the file; none given: REML on truth.formula, called "reml"."""
-        methods, own = self.resolve().methods, [table.max_failed for table in self.method]
-        if self.max_failed is None and not any(limit is not None for limit in own):
-            return methods
-        limits = [self.max_failed if limit is None else limit for limit in own] or [self.max_failed]
-        return tuple(replace(method, max_failed=limit) for method, limit in zip(methods, limits, strict=True))
+        """The methods in the order of the file; none given: REML on truth.formula, called "reml".
+
+        alpha and max_failed are a method's own where it has them, else the study's.
+        """
+        methods = self.resolve().methods
+        for name in ("alpha", "max_failed"):
+            shared = getattr(self, name)
+            own = [getattr(table, name) for table in self.method] or [None]
+            values = [shared if value is None else value for value in own]
+            methods = tuple(
+                method if value is None else replace(method, **{name: value})
+                for method, value in zip(methods, values, strict=True)
+            )
+        return methods
 
     @property
     def stopping(self) -> Stopping | None:

@@ -246,7 +246,7 @@ class MethodTable(Table):
     draws: Annotated[int | None, PlainValidator(values.DRAWS.check)] = None
     robust: Annotated[Literal["CR0", "CR1", "CR1S", "CR2"] | None, PlainValidator(values.ROBUST.check)] = None
     weights: Annotated[Literal["size"] | None, PlainValidator(values.CLUSTER_WEIGHTS.check)] = None
-    alpha: Annotated[float, PlainValidator(values.ALPHA.check)] = 0.05
+    alpha: Annotated[float | None, PlainValidator(values.ALPHA.check)] = None
     max_failed: Annotated[float | None, PlainValidator(values.MAX_FAILED.check)] = None
     select: Annotated[Literal["lrt", "aic"] | None, PlainValidator(values.SELECT.check)] = None
     select_alpha: Annotated[float | None, PlainValidator(values.ALPHA.check)] = None

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from ...measure.subsets import DEFAULT_SUBSET, default_subset, in_subset, unconverged
 from ...run.store import Store
 from ...spec.interest import Interest
 from ...spec.problems import StudyError, nearest, show
 from ...spec.study import StudyFile
 from ..drawn import drawn_by
-from ..summary import ends_text, not_kept
+from ..summary import ends_text, not_kept, unconverged_text
 
 if TYPE_CHECKING:
     from ...run.results import StoredResults
@@ -41,7 +42,7 @@ class Asked:
     estimand: str | None = None
     method: str | None = None
     measure: str | None = None
-    subset: str = "all"
+    subset: str | None = None
     condition: int | None = None
 
 
@@ -72,8 +73,9 @@ class Rows:
     """Rows of the summary (value, mcse, n, low, high, missing; a column a dimension) of one estimand and subset.
 
     low, high: Wilson's limits of proportions, value -/+ 1.96 MCSE of others. dimensions: all that varies, methods last. asked:
-    the least and the most replications of a condition; alphas: levels of the methods; nulls: in which conditions the value under
-    test is true, so that power is the type I error rate.
+    the least and the most replications of a condition; alphas: levels of the methods that are shown, by their labels;
+    nulls: in which conditions the value under test is true, so that power is the type I error rate.
+    unconverged: how many fits of each row did not converge; none of methods as wholes.
     """
 
     frame: pd.DataFrame
@@ -82,10 +84,11 @@ class Rows:
     measures: tuple[str, ...]
     subset: str
     asked: tuple[int, int]
-    alphas: tuple[float, ...] = (0.05,)
+    alphas: Mapping[str, float]
     nulls: Literal["none", "some", "all"] = "none"
     notes: tuple[str, ...] = field(default=())
     shown: str = ""
+    unconverged: tuple[int, ...] = ()
 
     def counts(self, what: str = "a point") -> str:
         """ "n = 380 to 400 of 400 replicates", with those that have no result, and points without a value."""
@@ -95,6 +98,8 @@ class Rows:
         missing = self.frame["missing"].fillna(0).max() if len(n) else 0
         if missing:
             text += f", up to {int(missing):,} more without a result"
+        if lost := unconverged_text(self.unconverged, self.subset):
+            text += f"; {lost} {what}"
         undetermined = int(self.frame["value"].isna().sum())
         return text + (f"; {undetermined} have no value" if undetermined else "")
 
@@ -203,8 +208,10 @@ def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None 
     summary = _summary(results)
     if reason := results.unavailable.get(asked.measure or ""):
         raise StudyError([f"measure = {show(asked.measure)}: {not_kept(reason)}"])
-    pick("subset", asked.subset, summary["subset"])
-    summary = summary[summary["subset"] == asked.subset]
+    lost = unconverged(summary)
+    if asked.subset is not None:
+        pick("subset", asked.subset, summary["subset"])
+    summary = in_subset(summary, asked.subset)
     if asked.condition is not None:
         pick("condition", asked.condition, [int(c) for c in results.conditions()["condition"]])
         summary = summary[summary["condition"] == asked.condition]
@@ -220,9 +227,11 @@ def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None 
     frame = frame.assign(**_limits(frame)).sort_values("condition", key=lambda c: c.map(order), kind="stable")
     notes = [f"Without {wanted[0]}{f' of {estimand}' if estimand else ''}: {', '.join(lacking)}"] if lacking else []
     return Rows(
-        frame.reset_index(drop=True), found, estimand, tuple(m for m in wanted if m in set(frame["measure"])), asked.subset,
-        results.asked, tuple(sorted({m.alpha for m in study_of(results).methods()})),
+        frame.reset_index(drop=True), found, estimand, tuple(m for m in wanted if m in set(frame["measure"])),
+        asked.subset or default_subset(estimand),
+        results.asked, {label: alpha for label, alpha in results.alphas.items() if label in set(frame["method"])},
         _nulls(results, estimand, frame), tuple(notes), shown,
+        tuple(lost.get(key, 0) for key in zip(frame["condition"], frame["method"], strict=True)) if estimand else (),
     )  # fmt: skip
 
 
@@ -268,7 +277,7 @@ def _estimand(summary: pd.DataFrame, asked: Asked, measures: Sequence[str], inte
     rows = summary[summary["measure"].isin(measures)]
     if rows.empty:
         there = ", ".join(summary["measure"].unique())
-        raise StudyError([f"measure = {show(measures[0])}: subset {asked.subset} has {there}"])
+        raise StudyError([f"measure = {show(measures[0])}: subset {asked.subset or DEFAULT_SUBSET} has {there}"])
     known = [str(e) for e in rows["estimand"].unique()]
     if asked.estimand is not None and known == [""]:
         raise StudyError(

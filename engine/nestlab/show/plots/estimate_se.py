@@ -43,7 +43,11 @@ def estimate_se(results: StoredResults, asked: Asked) -> Picture:
     parts += [chosen.why] if chosen.why else []
     parts += [f"Vertical line: {chosen.line}"] if any(np.isfinite(s.truth) for _, s in found) else []
     missing = max((s.total - len(s.se) for _, s in found), default=0)
-    parts += [f"Up to {missing:,} replicates without a standard error are not in it"] if missing else []
+    parts += (
+        [f"Up to {missing:,} replicates that did not converge or have no standard error are not in it"]
+        if missing
+        else []
+    )
     parts += [f"The first {MOST:,} replicates are drawn"] if max(len(s.se) for _, s in found) > MOST else []
     parts += [f"The first {len(panels)} of {len(found)} panels"] if len(found) > len(panels) else []
     size = (5.8, 4.0) if len(panels) == 1 else (WIDTH, 3.6 if len(panels) <= 3 else 2.7)

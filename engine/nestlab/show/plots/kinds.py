@@ -71,7 +71,7 @@ def draw(
     estimand: str | None = None,
     method: str | None = None,
     measure: str | None = None,
-    subset: str = "all",
+    subset: str | None = None,
     condition: int | None = None,
 ) -> Figure:
     """A picture of results, of a kind in `KINDS`.

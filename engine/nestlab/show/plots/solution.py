@@ -57,8 +57,10 @@ def picture(solved: Solved) -> Picture:
     legend = [("", _legend(list(lines)))] if len(lines) > 1 else []
     counts = [trial.n for solution in solved.solutions for trial in solution.tried]
     span = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{counts[0]:,}"
+    lost = max(trial.missing for solution in solved.solutions for trial in solution.tried)
+    left_out = f" (up to {lost:,} more did not converge or are without a result)" if lost else ""
     caption = (
-        f"Points: designs tried, {span} replications each, with 95 % limits. Curve: monotone through the points. "
+        f"Points: designs tried, {span} replications each{left_out}, with 95 % limits. Curve: monotone through the points. "
         "Shaded: 95 % interval of the answer. Dotted: the target."
     )
     columns, size = (1, (6.6, 3.7)) if len(made) == 1 else (2, (3.6, 2.8))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...measure.subsets import default_subset
+from ..levels import level_text
+
 if TYPE_CHECKING:
     from .choose import Rows
 
@@ -40,29 +43,32 @@ def title_of(rows: Rows) -> str:
 def references(rows: Rows, measure: str | None = None) -> list[float]:
     """What a measure is compared with: 0.8 and, where an effect is null, the level of the test; nominal coverage; 0; 1."""
     measure = rows.measures[0] if measure is None else measure
+    alphas = sorted(set(rows.alphas.values()))
     match measure:
         case "power":
-            return [*([] if rows.nulls == "all" else [0.8]), *(rows.alphas if rows.nulls != "none" else [])]
+            return [*([] if rows.nulls == "all" else [0.8]), *(alphas if rows.nulls != "none" else [])]
         case "cover" | "becover":
-            return [round(1 - a, 12) for a in rows.alphas]
+            return [round(1 - a, 12) for a in alphas]
         case "below" | "above":
-            return [a / 2 for a in rows.alphas]
+            return [a / 2 for a in alphas]
         case "type_m":
             return [1.0]
     return [0.0] if measure in _ZERO else []
 
 
 def caption_of(rows: Rows, *parts: str, marks: Sequence[float] = (), title: bool = False) -> str:
-    """The title (of tables), n, what the caller says, reference lines, the method if there is one, what else is to be known."""
+    """The title (of tables), n, what the caller says, reference lines, levels, a single method, what else is to be known."""
     head = [title_of(rows), rows.counts("a cell")] if title else [rows.counts()]
     said = [*head, *(p for p in parts if p)]
     if marks:
         said.append(f"Dotted: {', '.join(f'{m:g}' for m in sorted(marks))}")
+    if levels := level_text(rows.measures, rows.alphas):
+        said.append(f"{levels[0].upper()}{levels[1:]}")
     if "power" in rows.measures and rows.nulls == "some":
         said.append("Where the true effect is null, power is the type I error rate")
     if len(rows.dimensions["method"]) == 1:
         said.append(f"Method: {rows.dimensions['method'].labels[0]}")
-    if rows.subset != "all":
+    if rows.subset != default_subset(rows.estimand):
         said.append(f"Replicates: {rows.subset}")
     return ". ".join([*said, *rows.notes, *([rows.shown] if rows.shown else [])]) + "."
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...spec.problems import StudyError
+from ..levels import level_text
 from . import style
 from .choose import Asked
 from .compose import WIDTH, Panel, Picture
@@ -55,9 +56,12 @@ def zip_plot(results: StoredResults, asked: Asked) -> Picture:
     parts = [f"Condition {chosen.number}" + (f": {chosen.label}" if chosen.label else "")]
     parts += [chosen.why] if chosen.why else []
     parts.append("Above the panels: coverage (Wilson's 95 % limits), the band between the lines; dotted: nominal")
-    parts.append(f"White line: {chosen.line}")
+    levels = level_text(["cover"], chosen.rows.alphas)
+    parts += [f"{levels[0].upper()}{levels[1:]}", f"White line: {chosen.line}"]
     missing = max((s.total - len(s.estimate) for s in found), default=0)
-    parts += [f"Up to {missing:,} replicates without an interval are not in it"] if missing else []
+    parts += (
+        [f"Up to {missing:,} replicates that did not converge or have no interval are not in it"] if missing else []
+    )
     parts += [f"{MOST:,} intervals drawn, evenly by rank"] if max(len(s.estimate) for s in found) > MOST else []
     parts += [f"The first {len(panels)} of {len(found)} methods"] if len(found) > len(panels) else []
     size = (5.4, 4.2) if len(panels) == 1 else (WIDTH, 4.0 if len(panels) <= 3 else 2.9)

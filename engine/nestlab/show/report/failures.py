@@ -29,8 +29,8 @@ def failures_section(material: Material) -> Section:
             Paragraph(
                 f"Every replicate is {'counted by' if material.results.keeps == 'summary' else 'kept with'} its "
                 "status; none is drawn again or dropped. A fit without estimates "
-                "is in no measure of an estimand; a singular fit counts like any other, and so do the estimates of "
-                "a fit that did not converge in the subset all, while the subset converged leaves them out. A "
+                "is in no measure of an estimand; a singular fit counts like any other. Estimates of a fit that did not "
+                "converge are left out of all findings, plots and tables here; they count in the subset all only. A "
                 "missing test is not a non-rejection and a missing interval not a miss: they are missing from n, "
                 "and the bounds of power and coverage count them both ways."
             ),

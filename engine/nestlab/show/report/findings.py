@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ...measure.intervals import Z, tango
+from ..levels import level_text
 from ..summary import ends_text, value_with_mcse
 from .effects import departures, effect_kind, tests_of
 from .material import Material, at, largest, levels_text, plural, span
@@ -75,7 +76,8 @@ def _power(material: Material) -> Told:
         some = rows[rows["kind"].isin(["effect", "unknown"])]
         if len(some):
             text = power_text(material, some) + _below_average(material, estimand, label)
-            yield f"{estimand}{truth_text(material, estimand, label, some)}, {label}", text
+            level = level_text(["power"], {label: material.labels[label].alpha})
+            yield f"{estimand}{truth_text(material, estimand, label, some)}, {label}, {level}", text
 
 
 def _below_average(material: Material, estimand: str, label: str) -> str:
@@ -161,13 +163,14 @@ def _comparison(material: Material) -> Told:
                     compared = True
                     differences = paired[base][paired[base]["condition"].isin(some["condition"])]
                     text = _differences(base, differences[differences["estimand"] == estimand])
-                yield f"{estimand}, {word}", f"{_means(word, some)}{text}"
+                level = level_text(["power"], {name: material.labels[name].alpha for name in some["method"].unique()})
+                yield f"{estimand}, {word}, {level}", f"{_means(word, some)}{text}"
     if compared:
         yield (
             "",
             (
-                "Differences are taken on the replicates where both methods have a result, and their MCSEs use that "
-                "pairing. Power is comparable only between tests that keep their level."
+                "Differences are taken on the replicates where both methods converged and have a result, and their MCSEs use "
+                "that pairing. Power is comparable only between tests that keep their level."
             ),
         )
     yield from _precision(material)
@@ -311,8 +314,8 @@ def _fits(material: Material) -> Told:
         if counts["converged"] < total:
             worst = share["converged"].sort_values("value").iloc[0]
             text += (
-                f"; {total - counts['converged']:,} did not, of which {counts['failed']:,} have no estimates; the "
-                f"lowest rate of convergence is {at(material, worst)}"
+                f"; {total - counts['converged']:,} did not, of which {counts['failed']:,} have no estimates, and are left out "
+                f"of all measures of estimands; the lowest rate of convergence is {at(material, worst)}"
             )
         text += (
             f". {counts['singular']:,} are singular: {span(material, share['singular'])}"

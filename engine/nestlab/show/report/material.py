@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...measure.subsets import in_subset
 from ...run.results import StoredResults
 from ...run.store import Store, StoredCondition
 from ...spec.model import Method
@@ -113,9 +114,8 @@ class Material:
 
     @property
     def whole(self) -> pd.DataFrame:
-        """The measures over every replicate with a result."""
-        found: pd.DataFrame = self.summary[self.summary["subset"] == "all"] if len(self.summary) else self.summary
-        return found
+        """The measures that are shown: over the fits that converged, and of methods as wholes."""
+        return in_subset(self.summary) if len(self.summary) else self.summary
 
     @property
     def factors(self) -> dict[str, list[Any]]:

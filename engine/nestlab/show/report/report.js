@@ -168,7 +168,7 @@
         select.addEventListener("change", () => { this.choices[name] = select.value === "" ? null : { column, code: Number(select.value) }; this.update(); });
         const label = make("label", {}, make("span", { textContent: name }), select);
         by("choices").append(label);
-        const start = name === "subset" ? column.texts.indexOf("all") : -1;
+        const start = name === "subset" ? column.texts.indexOf("converged") : -1;
         if (start >= 0) { select.value = String(start); this.choices[name] = { column, code: start }; }
       }
     }
