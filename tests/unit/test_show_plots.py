@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 
 import nestlab as nl
 from nestlab.show import plots
-from nestlab.show.plots.choose import Asked, select
+from nestlab.show.plots.choose import Asked, Dimension, select
 from nestlab.show.plots.replicates import choose, samples
-from nestlab.show.plots.roles import MAX_PANELS, assign
+from nestlab.show.plots.roles import MOST_PANELS, arranged, assign
 from nestlab.show.plots.zip import rank_key
 
 STUDY: dict[str, Any] = {
@@ -443,7 +443,6 @@ def test_methods_side_by_side_point_to_their_differences(ten: nl.Results, many: 
     assert [ax.get_title(loc="left") for ax in figure.get_axes()] == ["power", "coverage", "bias", "empirical SE"]
     assert len(figure.legends[0].get_texts()) == 10
     assert title(plots.draw(ten, "methods", measure="width")) == "Methods: mean interval width of arm"
-    assert "Not shown: converged (choose by measure)" in caption(plots.draw(many, "convergence"))
 
 
 def test_roles_by_choice(many: nl.Results) -> None:
@@ -455,10 +454,63 @@ def test_roles_by_choice(many: nl.Results) -> None:
     assert roles.facets[0].name == "clusters"
 
 
-def test_panels_that_are_left_out_are_named(many: nl.Results) -> None:
+def test_too_many_panels_become_lines_and_nothing_is_left_out(many: nl.Results) -> None:
     figure = plots.draw(many, "power", x="method", color="clusters")
-    assert len(figure.get_axes()) == MAX_PANELS
-    assert f"The first {MAX_PANELS} of 100 panels; choose others by condition, method or facet" in caption(figure)
+    axes = figure.get_axes()
+    assert len(axes) == 25 <= MOST_PANELS, "4 further levels are lines"
+    heights = [bar.get_segments()[0][:, 1] for ax in axes for bar in ax.collections]
+    assert len(heights) == 500
+    rows = rows_of(many, "power", estimand="arm")
+    np.testing.assert_allclose(sorted(map(min, heights)), np.sort(rows["lower"]))
+    convergence = plots.draw(many, "convergence")
+    titles = [ax.get_title(loc="left") for ax in convergence.get_axes()]
+    assert {t.split(",")[0] for t in titles} == {"singular", "converged"}
+    drawn = [
+        len(line.get_ydata()) for ax in convergence.get_axes() for line in ax.get_lines() if line.get_label()[0] != "_"
+    ]
+    assert sum(drawn) == 2 * 500
+
+
+def test_several_rules_make_a_grid_of_methods_by_factor(folder: Path) -> None:
+    cases = [
+        {"clusters": c, "icc": i, "truth.fixed.arm": e}
+        for c in (8, 12)
+        for i in (0.1, 0.2, 0.3)
+        for e in (0.2, 0.5, 0.8)
+    ]
+    cases = [case for case in cases if (case["icc"], case["truth.fixed.arm"]) != (0.2, 0.8)]
+    rules = {"name": "reml", "df": ["z", "satterthwaite"]}
+    results = run(folder, "rules", grid={"cases": cases}, method=[rules], replications=10)
+    axes = results.plot.heatmap(x="clusters", color="icc")
+    assert axes.shape == (3, 2)
+    for i, effect in enumerate(("0.2", "0.5", "0.8")):
+        for j, rule in enumerate(("z", "satterthwaite")):
+            assert axes[i, j].get_title(loc="left") == f"true arm {effect}, reml/{rule}"
+    assert messy(axes[0, 0].figure) == []
+
+
+def test_a_grid_of_panels_has_empty_places() -> None:
+    frame = pd.DataFrame({"a": [1, 1, 2, 3], "b": ["u", "v", "u", "v"]})
+    a = Dimension("a", "a", (1, 2, 3), ("1", "2", "3"), numeric=True)
+    b = Dimension("b", "b", ("u", "v"), ("u", "v"), numeric=False)
+    assert arranged(frame, [a, b]) == ([(1, "u"), (1, "v"), (2, "u"), None, None, (3, "v")], 2)
+    assert arranged(frame, [a]) == ([(1,), (2,), (3,)], 3)
+    assert arranged(frame, []) == ([()], 1)
+
+
+def test_each_line_joins_its_own_points(folder: Path) -> None:
+    """As after a search: no two lines are at the same numbers of clusters."""
+    cases = [{"icc": i, "clusters": c} for i, at in ((0.05, (8, 14, 20)), (0.3, (6, 10, 24))) for c in at[::-1]]
+    results = run(folder, "searched", grid={"cases": cases}, replications=10)
+    ax = results.plot.power(x="clusters", color="icc")
+    lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+    for line, icc, at in zip(lines, (0.05, 0.3), ((8, 14, 20), (6, 10, 24)), strict=True):
+        rows = rows_of(results, "power", estimand="arm", icc=icc).sort_values("clusters")
+        assert list(line.get_xdata()) == list(at)
+        np.testing.assert_array_equal(line.get_ydata(), rows["value"])
+    bands = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    assert [len(c.get_paths()) for c in bands] == [1, 1], "one piece each"
+    assert messy(ax.figure) == []
 
 
 @pytest.mark.parametrize(

@@ -38,10 +38,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """Panels in reading order, with what they share. size: inches of a single panel; legend: (handle, label) by title."""
+    """Panels in reading order (None: a place that stays empty), with what they share.
+
+    size: inches of a single panel; legend: (handle, label) by title.
+    """
 
     title: str
-    panels: Sequence[Panel]
+    panels: Sequence[Panel | None]
     legend: Sequence[tuple[str, Sequence[tuple[Any, str]]]] = ()
     caption: str = ""
     columns: int = 1
@@ -57,15 +60,17 @@ def on_axes(picture: Picture, ax: Axes | None) -> Axes | np.ndarray[Any, Any]:
     """
     if ax is None:
         figure = render(picture)
-        axes = figure.get_axes()[: len(picture.panels)]
-        return axes[0] if len(axes) == 1 else _array(axes, picture.columns)
-    if len(picture.panels) > 1:
-        names = "; ".join(p.title for p in picture.panels[:6])
+        drawn = iter(figure.get_axes())
+        axes = [None if panel is None else next(drawn) for panel in picture.panels]
+        return figure.get_axes()[0] if len(axes) == 1 else _array(axes, picture.columns)
+    shown = [panel for panel in picture.panels if panel is not None]
+    if len(shown) > 1:
+        names = "; ".join(p.title for p in shown[:6])
         raise StudyError(
-            [f"ax = one pair of axes: the plot has {len(picture.panels)} panels ({names}); leave ax out, or choose fewer by "
+            [f"ax = one pair of axes: the plot has {len(shown)} panels ({names}); leave ax out, or choose fewer by "
              "method, condition, measure or color"]
         )  # fmt: skip
-    panel = picture.panels[0]
+    panel = shown[0]
     with style.context():
         panel.paint(ax)
         ax.set_xlabel(panel.xlabel)
@@ -80,7 +85,7 @@ def on_axes(picture: Picture, ax: Axes | None) -> Axes | np.ndarray[Any, Any]:
     return ax
 
 
-def _array(axes: Sequence[Axes], columns: int) -> np.ndarray[Any, Any]:
+def _array(axes: Sequence[Axes | None], columns: int) -> np.ndarray[Any, Any]:
     made = np.full((math.ceil(len(axes) / columns), columns), None, dtype=object)
     made.flat[: len(axes)] = axes
     return made
@@ -96,14 +101,15 @@ def render(picture: Picture) -> Figure:
         width, height, rows = _extent(picture)
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
-        axes = [figure.add_subplot(rows, picture.columns, k + 1) for k in range(len(picture.panels))]
-        for k, (panel, ax) in enumerate(zip(picture.panels, axes, strict=True)):
-            last = k + picture.columns >= len(axes)
+        places = {k: panel for k, panel in enumerate(picture.panels) if panel is not None}
+        axes = [figure.add_subplot(rows, picture.columns, k + 1) for k in places]
+        for (k, panel), ax in zip(places.items(), axes, strict=True):
+            last = k + picture.columns not in places
             panel.paint(ax)
             if panel.title:
                 ax.set_title(_wrapped(figure, panel.title, _panel_width(width, picture.columns)), fontsize=style.SMALL)
             ax.set_xlabel(panel.xlabel if last or not picture.inner else "")
-            beside = k % picture.columns > 0 and picture.panels[k - 1].ylabel == panel.ylabel
+            beside = k % picture.columns > 0 and k - 1 in places and places[k - 1].ylabel == panel.ylabel
             upright = _wrapped(figure, panel.ylabel, picture.size[1] - 0.5, rcParams["axes.labelsize"])
             ax.set_ylabel("" if beside and picture.inner else upright, y=panel.middle)
             if beside and picture.inner:

@@ -13,6 +13,7 @@ from . import style
 from .choose import Asked
 from .compose import WIDTH, Panel, Picture
 from .replicates import Sample, choose, samples
+from .roles import columns_for
 from .words import references
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ __all__ = ["zip_plot"]
 
 #: Intervals of a panel that are drawn; of more, evenly spaced ones by rank.
 MOST = 1000
-_MOST_PANELS = 12
 
 
 def zip_plot(results: StoredResults, asked: Asked) -> Picture:
@@ -44,14 +44,14 @@ def zip_plot(results: StoredResults, asked: Asked) -> Picture:
     by: Any = chosen.rows.frame.set_index("method")
     ends = _ends(found)
     panels = []
-    for sample in found[:_MOST_PANELS]:
+    for sample in found:
         row = by.loc[sample.method]
         text = f"{sample.method}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), n = {row['n']:,}"
         limits = (row["low"], row["high"])
         panels.append(
             Panel(text, _Painter(sample, sample.truth, limits, nominal, ends), chosen.error, "centile of |z|")
         )
-    columns = len(panels) if len(panels) <= 3 else 2 if len(panels) == 4 else 3 if len(panels) <= 6 else 4
+    columns = columns_for(len(panels))
     parts = [f"Condition {chosen.number}" + (f": {chosen.label}" if chosen.label else "")]
     parts += [chosen.why] if chosen.why else []
     parts.append("Above the panels: coverage (Wilson's 95 % limits), the band between the lines; dotted: nominal")
@@ -59,7 +59,6 @@ def zip_plot(results: StoredResults, asked: Asked) -> Picture:
     missing = max((s.total - len(s.estimate) for s in found), default=0)
     parts += [f"Up to {missing:,} replicates without an interval are not in it"] if missing else []
     parts += [f"{MOST:,} intervals drawn, evenly by rank"] if max(len(s.estimate) for s in found) > MOST else []
-    parts += [f"The first {len(panels)} of {len(found)} methods"] if len(found) > len(panels) else []
     size = (5.4, 4.2) if len(panels) == 1 else (WIDTH, 4.0 if len(panels) <= 3 else 2.9)
     title = f"Intervals of {chosen.rows.estimand} by |z|"
     return Picture(title, panels, _legend(), ". ".join([*parts, *chosen.rows.notes]) + ".", columns, size)
