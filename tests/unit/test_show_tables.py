@@ -330,6 +330,12 @@ def test_cli_plot(results: nl.Results, folder: Path, tmp_path: Path) -> None:
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (made.returncode, made.stdout) == (0, ""), made.stderr
     assert sorted(p.name for p in (folder / "plots").iterdir()) == ["heatmap.png", "heatmap.svg"]
+    words = ("--title", "Mine", "--xlabel", "Schools", "--ylabel", "icc", "--caption", "Said.", "--size", "7", "5")
+    made = nestlab("plot", folder, "--kind", "heatmap", *words, "--out", tmp_path / "a.svg")
+    assert made.exit_code == 0, made.stderr
+    text = (tmp_path / "a.svg").read_text()
+    assert all(f">{word}</text>" in text for word in ("Mine", "Schools", "Said."))
+    assert 'width="504pt" height="360pt"' in text
     refused = nestlab("plot", folder, "--kind", "pwoer")
     assert refused.exit_code == 2
     assert refused.stderr.startswith('error: kind = "pwoer": the kinds are solve, power, coverage, ')

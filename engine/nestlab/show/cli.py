@@ -454,6 +454,20 @@ def plot(
     method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
     subset: Annotated[str, typer.Option(help="all, converged or common.")] = "all",
     condition: Annotated[int | None, typer.Option(help="Only this condition.", show_default=False)] = None,
+    title: Annotated[
+        str | None, typer.Option(help='Title, instead of the one written; "": none.', show_default=False)
+    ] = None,
+    xlabel: Annotated[
+        str | None, typer.Option(help="Label of the horizontal axis, likewise.", show_default=False)
+    ] = None,
+    ylabel: Annotated[
+        str | None, typer.Option(help="Label of the vertical axis, likewise.", show_default=False)
+    ] = None,
+    caption: Annotated[str | None, typer.Option(help="Caption, likewise.", show_default=False)] = None,
+    size: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Inches of the whole picture.", show_default=False, metavar="WIDTH HEIGHT"),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="File: .svg, .pdf, .png [default: <results>/plots/<kind>.svg, .png].", show_default=False),
@@ -469,6 +483,7 @@ def plot(
         missing = plot_command(
             results, kind, out=out, x=x, color=color, facet=facet, estimand=estimand, measure=measure, method=method,
             subset=subset, condition=condition,
+            words={"title": title, "xlabel": xlabel, "ylabel": ylabel, "caption": caption, "size": size},
         )  # fmt: skip
         if missing:
             raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)

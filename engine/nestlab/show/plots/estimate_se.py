@@ -47,8 +47,14 @@ def estimate_se(results: StoredResults, asked: Asked) -> Picture:
     parts += [f"The first {MOST:,} replicates are drawn"] if max(len(s.se) for _, s in found) > MOST else []
     size = (5.8, 4.0) if len(panels) == 1 else (WIDTH, 3.6 if len(panels) <= 3 else 2.7)
     caption = ". ".join([*parts, *chosen.rows.notes]) + "."
+    a, b, c, d = ends
+    alt = f"Estimates lie between {a:.3g} and {b:.3g}, standard errors between {c:.3g} and {d:.3g}. "
+    alt += "; ".join(
+        f"{names}: empirical SE {spread[s.method][0]:.3g}, model SE {spread[s.method][1]:.3g}" for names, s in found
+    )
+    alt += "."
     legend = _legend(any(s.singular.any() for _, s in found))
-    return Picture(f"Estimates of {label} and their standard errors", panels, legend, caption, columns, size)
+    return Picture(f"Estimates of {label} and their standard errors", panels, legend, caption, columns, size, alt=alt)
 
 
 def _merged(found: list[Sample]) -> list[tuple[str, Sample]]:

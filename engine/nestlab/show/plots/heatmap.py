@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...spec.problems import StudyError
 from . import style
+from .alt import rows_alt
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import arranged, assign, named, where
@@ -36,13 +37,17 @@ def heatmap(results: StoredResults, asked: Asked) -> Picture:
     measure = rows.measures[0]
     scale = _scale(rows, references(rows), unit=measure == "power" and rows.nulls != "all")
     shown, columns = arranged(rows.frame, facets)
-    width = ((6.6 if len(shown) == 1 else WIDTH) - max(map(text_width, up.labels)) - 1.4) / columns - 0.15
+    page = asked.size[0] if asked.size else 6.6 if len(shown) == 1 else WIDTH
+    width = (page - max(map(text_width, up.labels)) - 1.4) / columns - 0.15
     height = min(max(0.36 * len(up), 1.3 if len(shown) > 1 else 1.6), 5.0 if len(shown) == 1 else 2.6)
+    if asked.size:
+        height = max((asked.size[1] - 1.4) / math.ceil(len(shown) / columns) - 0.7, 0.2)
     paint = _Painter(rows.frame, across, up, scale, width, height, _decimals(rows))
+    labels = across.axis or across.title, up.axis or up.title
     panels = [
-        None if c is None else Panel(named(facets, c), replace(paint, frame=where(rows.frame, facets, c)), across.title, up.title)
+        None if c is None else Panel(named(facets, c), replace(paint, frame=where(rows.frame, facets, c)), *labels)
         for c in shown
-    ]  # fmt: skip
+    ]
     label = label_of(rows)
     parts = ["In brackets: MCSE" if paint.lines == 2 else largest_mcse(rows)]
     names, step = category_step(across.labels, width)
@@ -58,7 +63,16 @@ def heatmap(results: StoredResults, asked: Asked) -> Picture:
         )
         made.outline.set_visible(False)
 
-    return Picture(title_of(rows), panels, (), caption_of(rows, *parts), columns, size, finish=bar)
+    return Picture(
+        title_of(rows),
+        panels,
+        (),
+        caption_of(rows, *parts),
+        columns,
+        size,
+        finish=bar,
+        alt=f"By {across.title} and {up.title}. {rows_alt(rows)}",
+    )
 
 
 def _roles(rows: Rows, asked: Asked) -> tuple[Dimension, Dimension, tuple[Dimension, ...]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from . import style
+from .alt import lines_alt
 from .choose import Asked, Dimension, Rows, measures_of, select
 from .compose import WIDTH, Panel, Picture
 from .roles import Roles, arranged, assign, cells, named, where
@@ -43,7 +44,7 @@ class Line:
 def by_factor(results: StoredResults, asked: Asked) -> Picture:
     """One measure by a factor."""
     rows = select(results, asked)
-    return _picture(rows, assign(rows, asked), title_of(rows))
+    return _picture(rows, assign(rows, asked), title_of(rows), asked)
 
 
 def convergence(results: StoredResults, asked: Asked) -> Picture:
@@ -64,7 +65,7 @@ def compare_methods(results: StoredResults, asked: Asked) -> Picture:
     """Bias, empirical SE, coverage and power of every method, those that there are; or one measure."""
     if asked.measure is not None:
         rows = select(results, asked)
-        return _picture(rows, assign(rows, asked, first=["method"]), f"Methods: {label_of(rows)}")
+        return _picture(rows, assign(rows, asked, first=["method"]), f"Methods: {label_of(rows)}", asked)
     focus = select(results, asked).estimand
     there = set(measures_of(results).query("estimand == @focus")["measure"])
     wanted = [m for m in ("power", "cover", "bias", "empse") if m in there]
@@ -79,14 +80,14 @@ def _several(rows: Rows, asked: Asked, title: str, first: Sequence[str]) -> Pict
     """A row of panels a measure."""
     names = tuple(label_of(rows, m, bare=True) for m in rows.measures)
     measures = Dimension("measure", "measure", rows.measures, names, numeric=False)
-    return _picture(rows, assign(rows, asked, first=first, facets=[measures]), title)
+    return _picture(rows, assign(rows, asked, first=first, facets=[measures]), title, asked)
 
 
-def _picture(rows: Rows, roles: Roles, title: str) -> Picture:
+def _picture(rows: Rows, roles: Roles, title: str, asked: Asked) -> Picture:
     lines, shades = _lines(roles)
     shown, columns = arranged(rows.frame, roles.facets)
     bands = len(lines) <= MOST_BANDS and roles.x.numeric and len(roles.x) > 1
-    width = (6.6 if len(shown) == 1 else WIDTH / columns) - 0.9
+    width = (asked.size[0] if asked.size else 6.6 if len(shown) == 1 else WIDTH) / columns - 0.9
     several = any(d.name == "measure" for d in roles.facets)
     panels: list[Panel | None] = []
     for cell in shown:
@@ -101,7 +102,7 @@ def _picture(rows: Rows, roles: Roles, title: str) -> Picture:
             Panel(
                 named(roles.facets, cell),
                 _Painter(where(of_measure, roles.facets, cell), roles, lines, bands, marks, limits, width),
-                roles.x.title, label_of(rows, measure, bare=len(shown) > 1),
+                roles.x.axis or roles.x.title, label_of(rows, measure, bare=len(shown) > 1),
             )
         )  # fmt: skip
     caption = _caption(rows, roles, lines, bands)
@@ -109,7 +110,7 @@ def _picture(rows: Rows, roles: Roles, title: str) -> Picture:
     caption += f" One in {step} levels of {roles.x.title} is named." if step > 1 else ""
     below = names / math.ceil(len(shown) / columns)
     size = (6.6, 3.6 + below) if len(shown) == 1 else (WIDTH, max(min(0.72 * WIDTH / columns, 3.0), 1.7) + below)
-    return Picture(title, panels, _legend(roles, lines, shades), caption, columns, size)
+    return Picture(title, panels, _legend(roles, lines, shades), caption, columns, size, alt=lines_alt(rows, roles))
 
 
 def _lines(roles: Roles) -> tuple[list[Line], bool]:

@@ -12,6 +12,7 @@ import pandas as pd
 from ...spec.problems import StudyError, show
 from ..summary import value_with_mcse
 from . import style
+from .alt import rows_alt
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import columns_for, existing, named, where
@@ -43,7 +44,9 @@ def lollipop(results: StoredResults, asked: Asked) -> Picture:
     order, color, facets = _roles(rows, asked)
     lines = len(color) if color else 1
     height = _STEP * lines + 0.06
-    made, note = _rows(rows, order, color, facets, most=max(int(_TALL / height), 4))
+    made, note = _rows(
+        rows, order, color, facets, most=max(int(((asked.size[1] - 2) if asked.size else _TALL) / height), 4)
+    )
     looks = [style.line_style(k) for k in range(lines)]
     marks = references(rows)
     base = _base(rows.measures[0], marks)
@@ -64,7 +67,7 @@ def lollipop(results: StoredResults, asked: Asked) -> Picture:
     columns = len(panels) if len(panels) <= 4 else columns_for(len(panels))
     size = (7.0 if len(panels) == 1 else WIDTH, height * len(made) + 0.7)
     caption = caption_of(rows, *parts, marks=marks)
-    return Picture(title_of(rows), panels, _legend(color, looks), caption, columns, size)
+    return Picture(title_of(rows), panels, _legend(color, looks), caption, columns, size, alt=rows_alt(rows))
 
 
 def _roles(rows: Rows, asked: Asked) -> tuple[list[Dimension], Dimension | None, list[Dimension]]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ...spec.problems import StudyError, show
 from . import style
+from .alt import rows_alt
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import existing, named, where
@@ -52,7 +53,7 @@ def nested_loop(results: StoredResults, asked: Asked) -> Picture:
     ]
     size = (WIDTH, _DATA + _STRIP * len(order) + 0.55)
     caption = caption_of(rows, *parts, marks=marks)
-    return Picture(f"Nested loops: {label}", panels, _legend(color, looks), caption, 1, size)
+    return Picture(f"Nested loops: {label}", panels, _legend(color, looks), caption, 1, size, alt=rows_alt(rows))
 
 
 def _strips(order: Sequence[Dimension]) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...spec.problems import StudyError
 from . import style
+from .alt import rows_alt
 from .choose import Asked
 from .compose import WIDTH, Panel, Picture
 from .replicates import Sample, choose, samples
@@ -60,8 +61,9 @@ def zip_plot(results: StoredResults, asked: Asked) -> Picture:
     parts += [f"Up to {missing:,} replicates without an interval are not in it"] if missing else []
     parts += [f"{MOST:,} intervals drawn, evenly by rank"] if max(len(s.estimate) for s in found) > MOST else []
     size = (5.4, 4.2) if len(panels) == 1 else (WIDTH, 4.0 if len(panels) <= 3 else 2.9)
+    alt = rows_alt(chosen.rows, "The share of intervals that hold the true value")
     title = f"Intervals of {chosen.rows.estimand} by |z|"
-    return Picture(title, panels, _legend(), ". ".join([*parts, *chosen.rows.notes]) + ".", columns, size)
+    return Picture(title, panels, _legend(), ". ".join([*parts, *chosen.rows.notes]) + ".", columns, size, alt=alt)
 
 
 def _ends(found: list[Sample]) -> tuple[float, float]:
