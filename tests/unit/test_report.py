@@ -577,6 +577,11 @@ def test_every_plot_stands_in_the_page(page: str, material: Material) -> None:
 
     kinds = set(re.findall(r'<figure data-kind="([^"]+)"', page))
     assert kinds == set(applicable(material.results))
+    texts = dict(re.findall(r'<figure data-kind="([^"]+)"[^>]*><img src="[^"]+" alt="([^"]+)"', page))
+    assert set(texts) == kinds
+    estimand = re.match(r"Bias of (.+?)\. ", texts["bias"])[1]
+    lowest = material.whole.query("measure == 'bias' and estimand == @estimand")["value"].min()
+    assert f"Bias of {estimand} is from {lowest:.3g} at clusters " in texts["bias"], "what is seen, not the kind alone"
 
 
 @pytest.mark.usefixtures("few_plots")

@@ -9,6 +9,7 @@ import threading
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -16,12 +17,13 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
+from PIL import Image
 
 import nestlab as nl
 from nestlab.show import plots
-from nestlab.show.plots.choose import Asked, select
+from nestlab.show.plots.choose import Asked, Dimension, select
 from nestlab.show.plots.replicates import choose, samples
-from nestlab.show.plots.roles import MAX_PANELS, assign
+from nestlab.show.plots.roles import MOST_PANELS, arranged, assign
 from nestlab.show.plots.zip import rank_key
 
 STUDY: dict[str, Any] = {
@@ -162,7 +164,7 @@ def test_lines_are_the_summary(grid: nl.Results) -> None:
     assert names == [f"icc {icc}, reml/{rule}" for icc in (0.05, 0.3) for rule in ("z", "satterthwaite")]
     for ax, effect in zip(axes[0], (0.0, 0.8), strict=True):
         assert ax.get_title(loc="left") == f"true arm {effect:g}"
-        assert ax.get_xlabel() == "clusters"
+        assert ax.get_xlabel() == "Number of schools"
         lines = {line.get_label(): line for line in ax.get_lines()}
         bands = [c for c in ax.collections if isinstance(c, PolyCollection)]
         for k, (icc, rule) in enumerate((i, r) for i in (0.05, 0.3) for r in ("z", "satterthwaite")):
@@ -443,7 +445,6 @@ def test_methods_side_by_side_point_to_their_differences(ten: nl.Results, many: 
     assert [ax.get_title(loc="left") for ax in figure.get_axes()] == ["power", "coverage", "bias", "empirical SE"]
     assert len(figure.legends[0].get_texts()) == 10
     assert title(plots.draw(ten, "methods", measure="width")) == "Methods: mean interval width of arm"
-    assert "Not shown: converged (choose by measure)" in caption(plots.draw(many, "convergence"))
 
 
 def test_roles_by_choice(many: nl.Results) -> None:
@@ -455,10 +456,63 @@ def test_roles_by_choice(many: nl.Results) -> None:
     assert roles.facets[0].name == "clusters"
 
 
-def test_panels_that_are_left_out_are_named(many: nl.Results) -> None:
+def test_too_many_panels_become_lines_and_nothing_is_left_out(many: nl.Results) -> None:
     figure = plots.draw(many, "power", x="method", color="clusters")
-    assert len(figure.get_axes()) == MAX_PANELS
-    assert f"The first {MAX_PANELS} of 100 panels; choose others by condition, method or facet" in caption(figure)
+    axes = figure.get_axes()
+    assert len(axes) == 25 <= MOST_PANELS, "4 further levels are lines"
+    heights = [bar.get_segments()[0][:, 1] for ax in axes for bar in ax.collections]
+    assert len(heights) == 500
+    rows = rows_of(many, "power", estimand="arm")
+    np.testing.assert_allclose(sorted(map(min, heights)), np.sort(rows["lower"]))
+    convergence = plots.draw(many, "convergence")
+    titles = [ax.get_title(loc="left") for ax in convergence.get_axes()]
+    assert {t.split(",")[0] for t in titles} == {"singular", "converged"}
+    drawn = [
+        len(line.get_ydata()) for ax in convergence.get_axes() for line in ax.get_lines() if line.get_label()[0] != "_"
+    ]
+    assert sum(drawn) == 2 * 500
+
+
+def test_several_rules_make_a_grid_of_methods_by_factor(folder: Path) -> None:
+    cases = [
+        {"clusters": c, "icc": i, "truth.fixed.arm": e}
+        for c in (8, 12)
+        for i in (0.1, 0.2, 0.3)
+        for e in (0.2, 0.5, 0.8)
+    ]
+    cases = [case for case in cases if (case["icc"], case["truth.fixed.arm"]) != (0.2, 0.8)]
+    rules = {"name": "reml", "df": ["z", "satterthwaite"]}
+    results = run(folder, "rules", grid={"cases": cases}, method=[rules], replications=10)
+    axes = results.plot.heatmap(x="clusters", color="icc")
+    assert axes.shape == (3, 2)
+    for i, effect in enumerate(("0.2", "0.5", "0.8")):
+        for j, rule in enumerate(("z", "satterthwaite")):
+            assert axes[i, j].get_title(loc="left") == f"true arm {effect}, reml/{rule}"
+    assert messy(axes[0, 0].figure) == []
+
+
+def test_a_grid_of_panels_has_empty_places() -> None:
+    frame = pd.DataFrame({"a": [1, 1, 2, 3], "b": ["u", "v", "u", "v"]})
+    a = Dimension("a", "a", (1, 2, 3), ("1", "2", "3"), numeric=True)
+    b = Dimension("b", "b", ("u", "v"), ("u", "v"), numeric=False)
+    assert arranged(frame, [a, b]) == ([(1, "u"), (1, "v"), (2, "u"), None, None, (3, "v")], 2)
+    assert arranged(frame, [a]) == ([(1,), (2,), (3,)], 3)
+    assert arranged(frame, []) == ([()], 1)
+
+
+def test_each_line_joins_its_own_points(folder: Path) -> None:
+    """As after a search: no two lines are at the same numbers of clusters."""
+    cases = [{"icc": i, "clusters": c} for i, at in ((0.05, (8, 14, 20)), (0.3, (6, 10, 24))) for c in at[::-1]]
+    results = run(folder, "searched", grid={"cases": cases}, replications=10)
+    ax = results.plot.power(x="clusters", color="icc")
+    lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+    for line, icc, at in zip(lines, (0.05, 0.3), ((8, 14, 20), (6, 10, 24)), strict=True):
+        rows = rows_of(results, "power", estimand="arm", icc=icc).sort_values("clusters")
+        assert list(line.get_xdata()) == list(at)
+        np.testing.assert_array_equal(line.get_ydata(), rows["value"])
+    bands = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    assert [len(c.get_paths()) for c in bands] == [1, 1], "one piece each"
+    assert messy(ax.figure) == []
 
 
 @pytest.mark.parametrize(
@@ -494,7 +548,7 @@ def test_axes_given(grid: nl.Results) -> None:
     figure = Figure()
     ax = figure.add_subplot()
     assert grid.plot.power(ax=ax, x="clusters", method="reml/z", color="icc", condition=1) is ax
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("clusters", "power of arm")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Number of schools", "power of arm")
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["0.05"]
     other = figure.add_subplot()
     with pytest.raises(
@@ -533,6 +587,90 @@ def test_files_are_the_same_bytes_again(grid: nl.Results, tmp_path: Path, ending
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == [f"a{ending}"], "no temporary file stays"
     for word in (b"<dc:date>", b"CreationDate"):
         assert word not in data
+
+
+WORDS: dict[str, Any] = {"title": "T & t", "xlabel": "Schools", "ylabel": "Power", "caption": "Mine."}
+
+
+@pytest.mark.parametrize("kind", ["power", "heatmap", "nested-loop", "lollipop", "zip", "estimate-se", "methods"])
+def test_words_and_size_can_be_set(grid: nl.Results, kind: str) -> None:
+    made = grid.plot(kind, method="reml/z", condition=5 if kind == "zip" else None, size=(7, 8), **WORDS)
+    axes = [ax for ax in np.ravel(np.asarray(made, dtype=object)) if ax is not None]
+    figure = axes[0].figure
+    assert (title(figure), caption(figure)) == ("T & t", "Mine.")
+    assert {ax.get_xlabel() for ax in axes} | {""} == {"Schools", ""}
+    assert {ax.get_ylabel() for ax in axes} | {""} == {"Power", ""}
+    assert tuple(figure.get_size_inches()) == (7, 8)
+    assert messy(figure) == []
+
+
+def test_no_title_and_no_caption(one: nl.Results) -> None:
+    figure = plots.draw(one, "power", title="", caption="")
+    assert [t.get_text() for t in figure.texts] == []
+    assert messy(figure) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "line"),
+    [
+        ((1, 4), r"size = \[1, 4\]: must be width and height from 2 to 100 inches; such as 7 5"),
+        ((5, math.nan), "must be width and height from 2 to 100 inches"),
+        ((4, 2), r"size = \[4.0, 2.?0?\]: leaves 0.. inches for the axes; make it .* high"),
+    ],
+)
+def test_sizes_that_hold_no_axes_are_refused(grid: nl.Results, size: tuple[float, float], line: str) -> None:
+    with pytest.raises(nl.StudyError, match=line):
+        plots.draw(grid, "power", size=size)
+
+
+def test_the_axis_is_the_number_of_the_groups(one: nl.Results, grid: nl.Results, many: nl.Results) -> None:
+    assert grid.plot.power(method="reml/z", condition=1, x="clusters").get_xlabel() == "Number of schools"
+    axes = grid.plot.heatmap(x="icc", color="clusters", method="reml/z")
+    assert (axes[0, 0].get_xlabel(), axes[0, 0].get_ylabel()) == ("icc", "Number of schools")
+    ax = many.plot.power(x="cluster_size", color="clusters", facet="icc")[-1, 0]
+    assert ax.get_xlabel() == "Rows per school"
+
+
+def test_alt_text_says_what_is_seen(one: nl.Results, grid: nl.Results) -> None:
+    figure = plots.draw(grid, "power", method="reml/z")
+    text = plots.alt_text(figure)
+    rows = rows_of(grid, "power", estimand="arm", method="reml/z")
+    low, high = rows.loc[rows["value"].idxmin()], rows.loc[rows["value"].idxmax()]
+    assert text.startswith(
+        "Power of arm. Over clusters (6, 10, 24); lines by icc (0.05, 0.3); panels by true arm (0, 0.8). "
+    )
+    named = [
+        f"{r['value']:.3g} at clusters {r['clusters']}, icc {r['icc']:g}, true arm {r['truth.fixed.arm']:g}"
+        for r in (low, high)
+    ]
+    assert f"Power of arm is from {named[0]} to {named[1]}. " in text
+    up = 0
+    for _, line in rows.groupby(["icc", "truth.fixed.arm"]):
+        first, last = line.sort_values("clusters").iloc[[0, -1]].to_dict("records")
+        up += last["value"] - first["value"] > 2 * math.hypot(first["mcse"], last["mcse"])
+    assert up
+    assert f"Power ends higher than it begins in {up}" in text
+    assert text.endswith("of 4 lines.")
+    value = rows_of(one, "power", estimand="arm")["value"].iloc[0]
+    assert plots.alt_text(plots.draw(one, "power")) == f"Power of arm. Power of arm is {value:.3g}."
+    for kind in plots.applicable(grid):
+        said = plots.alt_text(plots.draw(grid, kind, method="reml/z"))
+        assert any(character.isdigit() for character in said), kind
+        assert said.count(".") > 1, kind
+
+
+def test_files_have_their_text(grid: nl.Results, tmp_path: Path) -> None:
+    figure = plots.draw(grid, "power", method="reml/z", title="A < B & C")
+    root = ElementTree.fromstring(plots.as_svg(figure))
+    space = "{http://www.w3.org/2000/svg}"
+    assert (root[0].tag, root[0].text) == (f"{space}title", "A < B & C")
+    assert (root[1].tag, f"A < B & C. {root[1].text}") == (f"{space}desc", plots.alt_text(figure))
+    assert root.get("role") == "img"
+    texts = {t.text for t in root.iter(f"{space}text")}
+    assert {"Number of schools", "icc", "true arm 0.8"} <= texts, "text, not outlines"
+    with Image.open(plots.save(figure, tmp_path / "a.png")) as image:
+        assert image.info["Title"] == "A < B & C"
+        assert image.info["Description"] == root[1].text
 
 
 def test_save_refuses_other_endings(grid: nl.Results, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from nestlab.show.cli import app
 from nestlab.show.plots import KINDS
 from nestlab.show.plots.choose import Dimension
 from nestlab.show.plots.words import fixed
-from nestlab.show.tables import Cell, Table, decimals_for, make_table, to_csv, to_frame, to_latex, to_markdown
+from nestlab.show.tables import Cell, Shown, Table, decimals_for, make_table, to_csv, to_frame, to_latex, to_markdown
 
 STUDY: dict[str, Any] = {
     "name": "tabled",
@@ -64,7 +64,8 @@ def awkward() -> Table:
         (("[2, 8]",), ("50%&more",)): Cell(0.99999, 0.00001, 100),
     }
     keys = (("5",), ("[2, 8]",)), (("a_1|z",), ("50%&more",))
-    return Table("Bias of x_1, 95 % ± 1.", "bias of x_1", "bias", "x_1", "all", (size,), (method,), *keys, cells)
+    shown = (Shown("bias", "bias of x_1", "x_1", "all"),)
+    return Table("Bias of x_1, 95 % ± 1.", shown, (size,), (method,), *keys, cells)
 
 
 def test_markdown_exactly(awkward: Table) -> None:
@@ -192,6 +193,82 @@ def test_csv_has_all_digits(results: nl.Results) -> None:
     assert (both["n"] == 50).all()
 
 
+MANY = ["bias", "rmse", "cover", "converged"]
+
+
+def test_several_measures_side_by_side(results: nl.Results) -> None:
+    table = make_table(results, MANY)
+    assert [d.name for d in table.columns] == ["measure"]
+    assert [d.name for d in table.rows] == ["clusters", "icc", "truth.fixed.arm", "method"]
+    assert table.column_keys == tuple((m,) for m in MANY)
+    summary = results.summary().query("subset == 'all' and estimand in ('arm', '')")
+    for row in summary[summary["measure"].isin(MANY)].to_dict("records"):
+        key = (row["clusters"], row["icc"], row["truth.fixed.arm"], row["method"])
+        cell = table.cells[key, (row["measure"],)]
+        assert (cell.value, cell.mcse, cell.n) == pytest.approx((row["value"], row["mcse"], row["n"]), nan_ok=True)
+    assert len(table.cells) == 4 * 16
+    assert table.caption.startswith(
+        "Bias, root mean squared error, coverage of arm; converged. n = 50 replicates a cell"
+    )
+    for measure in MANY:
+        alone = [c.mcse for (_, (m,)), c in table.cells.items() if m == measure]
+        assert table.decimals[measure] == decimals_for(alone), "each measure has decimals of its own"
+    heads = to_markdown(table).splitlines()[2]
+    assert [h.strip() for h in heads.strip("|").split("|")][4:] == [
+        "bias", "root mean squared error", "coverage", "converged",
+    ]  # fmt: skip
+
+
+def test_several_measures_under_methods_and_on_rows(results: nl.Results) -> None:
+    table = make_table(results, ["bias", "cover"], columns=["method"])
+    assert [d.name for d in table.columns] == ["method", "measure"]
+    text = to_latex(table)
+    assert r"\multicolumn{2}{c}{reml/z} & \multicolumn{2}{c}{reml/satterthwaite} \\" in text
+    assert text.count("bias & coverage & bias & coverage") == 1
+    table = make_table(results, ["bias", "cover"], rows=["measure"], columns=["method"])
+    assert [d.name for d in table.rows] == ["measure", "clusters", "icc", "truth.fixed.arm"]
+    single = make_table(results, "cover", columns=["method"])
+    for key, cell in single.cells.items():
+        assert table.cells[("cover", *key[0]), key[1]] == cell
+        assert table.text(("cover", *key[0]), key[1]) == single.text(*key)
+
+
+def test_csv_of_several_measures(results: nl.Results) -> None:
+    frame = pd.read_csv(io.StringIO(to_csv(make_table(results, MANY, subset="converged"))), keep_default_na=False)
+    assert list(frame.columns[-6:]) == ["estimand", "measure", "subset", "value", "mcse", "n"]
+    assert frame.groupby("measure").size().to_dict() == dict.fromkeys(MANY, 16)
+    of = frame[["measure", "estimand", "subset"]].drop_duplicates().to_dict("records")
+    assert {"measure": "converged", "estimand": "", "subset": "all"} in of, "of all fits: the subset has none"
+    assert {"measure": "rmse", "estimand": "arm", "subset": "converged"} in of
+
+
+def test_caption_and_label(results: nl.Results, folder: Path) -> None:
+    table = make_table(results, "bias", caption="Bias & more", label="tab:bias-1")
+    assert "\\caption{Bias \\& more}\n\\label{tab:bias-1}\n\\begin{tabular}" in to_latex(table)
+    assert to_markdown(table).startswith("Bias & more\n\n| ")
+    assert results.table("bias", caption="Mine").attrs["caption"] == "Mine"
+    with pytest.raises(
+        nl.StudyError, match=r'label = "a}b": must have letters, digits, and : . _ - only; such as tab:power'
+    ):
+        make_table(results, "bias", label="a}b")
+    made = nestlab(
+        "table", folder, "--measure", "bias,rmse", "--measure", "cover", "--format", "latex", "--label", "tab:x", "--caption", "C"
+    )  # fmt: skip
+    assert (made.exit_code, made.stdout) == (
+        0, to_latex(make_table(results, ["bias", "rmse", "cover"], caption="C", label="tab:x")),
+    )  # fmt: skip
+    made = nestlab("table", folder, "--label", "tab:x")
+    assert (made.exit_code, made.stderr) == (
+        2, 'error: label = "tab:x": is only for format = "latex"; add --format latex, or leave it out\n',
+    )  # fmt: skip
+    made = nestlab("table", folder, "--caption", "C", "--format", "csv")
+    assert (made.exit_code, made.stderr) == (
+        2, 'error: caption = "C": format = "csv" has none; leave it out, or choose another format\n',
+    )  # fmt: skip
+    with pytest.raises(nl.StudyError, match=r'measure = "bais": the results have .*; did you mean "bias"'):
+        make_table(results, ["bais", "rmse"])
+
+
 def test_one_condition(tmp_path: Path) -> None:
     tables = {k: v for k, v in STUDY.items() if k not in ("grid", "method")}
     results = nl.Study.from_dict(copy.deepcopy(tables)).run(out=tmp_path / "one")
@@ -253,9 +330,15 @@ def test_cli_plot(results: nl.Results, folder: Path, tmp_path: Path) -> None:
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (made.returncode, made.stdout) == (0, ""), made.stderr
     assert sorted(p.name for p in (folder / "plots").iterdir()) == ["heatmap.png", "heatmap.svg"]
+    words = ("--title", "Mine", "--xlabel", "Schools", "--ylabel", "icc", "--caption", "Said.", "--size", "7", "5")
+    made = nestlab("plot", folder, "--kind", "heatmap", *words, "--out", tmp_path / "a.svg")
+    assert made.exit_code == 0, made.stderr
+    text = (tmp_path / "a.svg").read_text()
+    assert all(f">{word}</text>" in text for word in ("Mine", "Schools", "Said."))
+    assert 'width="504pt" height="360pt"' in text
     refused = nestlab("plot", folder, "--kind", "pwoer")
     assert refused.exit_code == 2
-    assert refused.stderr.startswith('error: kind = "pwoer": the kinds are power, coverage, ')
+    assert refused.stderr.startswith('error: kind = "pwoer": the kinds are solve, power, coverage, ')
     refused = nestlab("plot", tmp_path, "--out", tmp_path / "a.jpg")
     assert (
         refused.stderr

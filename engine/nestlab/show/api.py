@@ -318,24 +318,27 @@ class Results(StoredResults):
 
     def table(
         self,
-        measure: str | None = None,
+        measure: str | Sequence[str] | None = None,
         *,
         rows: str | Sequence[str] = (),
         columns: str | Sequence[str] = (),
         estimand: str | None = None,
         method: str | None = None,
         subset: str | None = None,
+        caption: str | None = None,
     ) -> pd.DataFrame:
-        """One measure (power) as journals print it, "0.812 (0.006)": text by factors, or "method", on rows and columns.
+        """Measures (power) as journals print them, "0.812 (0.006)": text by factors, or "method", on rows and columns.
 
-        measure, estimand, method, subset: as in the summary. rows, columns: names of factors; those that vary and are not named
-        stand on the rows. The caption is in `attrs`. Raises StudyError for what does not exist. `nestlab table` writes the same
-        as Markdown, LaTeX and CSV.
+        measure: one, or several that stand side by side. estimand, method, subset: as in the summary. rows, columns: names of
+        factors; those that vary and are not named stand on the rows. caption: instead of the one that is written; it is in
+        `attrs`. Raises StudyError for what does not exist. `nestlab table` writes Markdown, LaTeX and CSV.
         """
         from .tables import make_table, to_frame
 
         down, across = ([names] if isinstance(names, str) else list(names) for names in (rows, columns))
-        made = make_table(self, measure, rows=down, columns=across, estimand=estimand, method=method, subset=subset)
+        made = make_table(
+            self, measure, rows=down, columns=across, estimand=estimand, method=method, subset=subset, caption=caption
+        )
         return to_frame(made)
 
     def report(self, path: str | Path | None = None, *, title: str | None = None) -> Path:

@@ -457,6 +457,20 @@ def plot(
     method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
     subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
     condition: Annotated[int | None, typer.Option(help="Only this condition.", show_default=False)] = None,
+    title: Annotated[
+        str | None, typer.Option(help='Title, instead of the one written; "": none.', show_default=False)
+    ] = None,
+    xlabel: Annotated[
+        str | None, typer.Option(help="Label of the horizontal axis, likewise.", show_default=False)
+    ] = None,
+    ylabel: Annotated[
+        str | None, typer.Option(help="Label of the vertical axis, likewise.", show_default=False)
+    ] = None,
+    caption: Annotated[str | None, typer.Option(help="Caption, likewise.", show_default=False)] = None,
+    size: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Inches of the whole picture.", show_default=False, metavar="WIDTH HEIGHT"),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="File: .svg, .pdf, .png [default: <results>/plots/<kind>.svg, .png].", show_default=False),
@@ -472,6 +486,7 @@ def plot(
         missing = plot_command(
             results, kind, out=out, x=x, color=color, facet=facet, estimand=estimand, measure=measure, method=method,
             subset=subset, condition=condition,
+            words={"title": title, "xlabel": xlabel, "ylabel": ylabel, "caption": caption, "size": size},
         )  # fmt: skip
         if missing:
             raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
@@ -480,12 +495,18 @@ def plot(
 @app.command()
 def table(
     results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
-    measure: Annotated[str | None, typer.Option(help="The measure [default: power].", show_default=False)] = None,
+    measure: Annotated[
+        list[str] | None, typer.Option(help="Measures side by side (a,b) [default: power].", show_default=False)
+    ] = None,
     rows: Annotated[list[str] | None, typer.Option(help="Factors on the rows (a,b).", show_default=False)] = None,
     columns: Annotated[list[str] | None, typer.Option(help="Factors on the columns (a,b).", show_default=False)] = None,
     estimand: Annotated[str | None, typer.Option(help="Instead of the study's estimand.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
     subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
+    caption: Annotated[
+        str | None, typer.Option(help="Caption, instead of the one that is written.", show_default=False)
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="For \\ref of LaTeX: tab:power.", show_default=False)] = None,
     form: Annotated[
         str | None,
         typer.Option("--format", help="markdown, latex or csv [default: markdown].", show_default=False),
@@ -494,13 +515,13 @@ def table(
         Path | None, typer.Option(help="File instead of the terminal: .md, .tex, .csv.", show_default=False)
     ] = None,
 ) -> None:
-    """Print one measure as a table of value (MCSE)."""
+    """Print measures as a table of value (MCSE)."""
     with _exit_codes():
         from .table_command import table_command
 
         missing = table_command(
-            results, measure=measure, rows=rows or [], columns=columns or [], estimand=estimand, method=method,
-            subset=subset, form=form, out=out,
+            results, measure=measure or [], rows=rows or [], columns=columns or [], estimand=estimand, method=method,
+            subset=subset, caption=caption, label=label, form=form, out=out,
         )  # fmt: skip
         if missing:
             raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from .plots.kinds import KINDS
 __all__ = ["plot_command"]
 
 
-def plot_command(folder: Path, kind: str | None, *, out: Path | None, **asked: Any) -> int:
+def plot_command(folder: Path, kind: str | None, *, out: Path | None, words: Mapping[str, Any], **asked: Any) -> int:
     """Draw one picture and write it; the number of fits that are missing from it.
 
     kind: None: the search of a folder that `nestlab solve` wrote, unless something else is asked for; power of others.
+    words: title, labels, caption and size, where they are not those that are written.
     """
     plain = all(value is None for value in asked.values())
     kind = kind or ("solve" if plain and (folder / ANSWER).is_file() else "power")
@@ -29,7 +31,7 @@ def plot_command(folder: Path, kind: str | None, *, out: Path | None, **asked: A
     if out is not None and out.suffix.lower() not in ENDINGS:
         raise StudyError([f'out = "{out}": the name must end in {", ".join(ENDINGS)}; choose one of them'])
     results = Results(folder)
-    figure = draw(results, kind, **asked)
+    figure = draw(results, kind, **asked, **words)
     paths = [out] if out is not None else [folder / "plots" / f"{kind}{ending}" for ending in (".svg", ".png")]
     if out is None:
         make_folder(folder / "plots")

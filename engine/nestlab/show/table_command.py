@@ -18,12 +18,14 @@ _ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
 def table_command(
     folder: Path,
     *,
-    measure: str | None,
+    measure: Sequence[str],
     rows: Sequence[str],
     columns: Sequence[str],
     estimand: str | None,
     method: str | None,
     subset: str | None,
+    caption: str | None,
+    label: str | None,
     form: str | None,
     out: Path | None,
 ) -> int:
@@ -32,10 +34,17 @@ def table_command(
         form = _ENDINGS.get(out.suffix.lower(), "markdown") if out is not None else "markdown"
     if form not in FORMATS:
         raise StudyError([f"format = {show(form)}: must be one of {', '.join(FORMATS)}; leave it out for markdown"])
+    if label is not None and form != "latex":
+        raise StudyError([f'label = {show(label)}: is only for format = "latex"; add --format latex, or leave it out'])
+    if caption is not None and form == "csv":
+        raise StudyError(
+            [f'caption = {show(caption)}: format = "csv" has none; leave it out, or choose another format']
+        )
     results = Results(folder)
     table = make_table(
-        results, measure, rows=_split(rows), columns=_split(columns), estimand=estimand, method=method, subset=subset
-    )
+        results, _split(measure), rows=_split(rows), columns=_split(columns), estimand=estimand, method=method, subset=subset,
+        caption=caption, label=label,
+    )  # fmt: skip
     text = FORMATS[form](table)
     if out is None:
         sys.stdout.write(text)

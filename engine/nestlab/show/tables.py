@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..spec.problems import StudyError, show
-from .plots.choose import Asked, Dimension, Rows, pick, select
+from .plots.choose import WHOLE, Asked, Dimension, Rows, pick, select
 from .plots.roles import cells
 from .plots.words import caption_of, fixed, label_of
 
@@ -35,29 +37,52 @@ class Cell:
     n: int
 
 
-@dataclass(frozen=True)
-class Table:
-    """rows, columns: factors, the last fastest; row_keys, column_keys: their levels; cells: by row key, then column key."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A measure of a table, and what it is of: estimand "" for a method as a whole."""
 
-    caption: str
-    label: str
     measure: str
+    name: str
     estimand: str
     subset: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows, columns: factors, the last fastest; row_keys, column_keys: their levels; cells: by row key, then column key.
+
+    shown: the measures; where there are several, "measure" is one of the rows or columns. label: what LaTeX refers to.
+    """
+
+    caption: str
+    shown: tuple[Shown, ...]
     rows: tuple[Dimension, ...]
     columns: tuple[Dimension, ...]
     row_keys: tuple[tuple[Any, ...], ...]
     column_keys: tuple[tuple[Any, ...], ...]
     cells: dict[tuple[tuple[Any, ...], tuple[Any, ...]], Cell]
+    label: str = ""
 
-    @property
-    def decimals(self) -> int:
-        return decimals_for([cell.mcse for cell in self.cells.values()])
+    def what(self, row: tuple[Any, ...], column: tuple[Any, ...]) -> Shown:
+        """The measure of a cell."""
+        levels = (*row, *column)
+        named = [d.name for d in (*self.rows, *self.columns)]
+        if "measure" not in named:
+            return self.shown[0]
+        return next(s for s in self.shown if s.measure == levels[named.index("measure")])
+
+    @cached_property
+    def decimals(self) -> dict[str, int]:
+        """Decimals of each measure."""
+        mcses: dict[str, list[float]] = {s.measure: [] for s in self.shown}
+        for (row, column), cell in self.cells.items():
+            mcses[self.what(row, column).measure].append(cell.mcse)
+        return {measure: decimals_for(found) for measure, found in mcses.items()}
 
     def text(self, row: tuple[Any, ...], column: tuple[Any, ...]) -> str:
         """A cell, "0.812 (0.006)"; "-" where there is none."""
         cell = self.cells.get((row, column))
-        return "-" if cell is None else cell_text(cell, self.decimals)
+        return "-" if cell is None else cell_text(cell, self.decimals[self.what(row, column).measure])
 
 
 def decimals_for(mcses: Iterable[float]) -> int:
@@ -91,20 +116,28 @@ def cell_text(cell: Cell, decimals: int) -> str:
 
 def make_table(
     results: StoredResults,
-    measure: str | None = None,
+    measure: str | Sequence[str] | None = None,
     *,
     rows: Sequence[str] = (),
     columns: Sequence[str] = (),
     estimand: str | None = None,
     method: str | None = None,
     subset: str | None = None,
+    caption: str | None = None,
+    label: str | None = None,
 ) -> Table:
-    """One measure by factors (and "method"), none averaged over: those that vary and are not named stand on the rows.
+    """Measures by factors (and "method"), none averaged over: those that vary and are not named stand on the rows.
 
-    Nothing named: several methods stand on the columns, else the last of several factors. Raises StudyError for what does not
-    exist, naming what there is.
+    Nothing named: several measures stand on the columns, else several methods, else the last of several factors. Measures of a
+    method as a whole (converged) are of all fits where the subset has none. caption, label: instead of the one that is written,
+    and for \\ref of LaTeX. Raises StudyError for what does not exist, naming what there is.
     """
-    chosen = select(results, Asked(estimand=estimand, method=method, measure=measure, subset=subset))
+    if label is not None and not re.fullmatch(r"[A-Za-z0-9:._-]+", label):
+        raise StudyError([f"label = {show(label)}: must have letters, digits, and : . _ - only; such as tab:power"])
+    several = () if measure is None or isinstance(measure, str) else tuple(dict.fromkeys(measure))
+    measures = several or (measure if isinstance(measure, str) else None,)
+    parts = _parts(results, measures, Asked(estimand=estimand, method=method, subset=subset))
+    chosen = _joined(parts)
     down, across = _roles(chosen, rows, columns)
     keys = [
         (tuple(row[d.name] for d in down), tuple(row[d.name] for d in across))
@@ -113,11 +146,49 @@ def make_table(
     numbers = zip(chosen.frame["value"], chosen.frame["mcse"], chosen.frame["n"], strict=True)
     found = {key: Cell(float(v), float(m), int(n)) for key, (v, m, n) in zip(keys, numbers, strict=True)}
     there = ({k[0] for k in found}, {k[1] for k in found})
-    caption = caption_of(chosen, "Monte Carlo standard errors in parentheses", title=True)
+    written = caption_of(chosen, "Monte Carlo standard errors in parentheses", title=True)
+    shown = tuple(Shown(p.measures[0], label_of(p), p.estimand, p.subset) for p in parts)
     return Table(
-        caption, label_of(chosen), chosen.measures[0], chosen.estimand, chosen.subset, down, across,
-        tuple(c for c in cells(down) if c in there[0]), tuple(c for c in cells(across) if c in there[1]), found,
+        written if caption is None else caption, shown, down, across,
+        tuple(c for c in cells(down) if c in there[0]), tuple(c for c in cells(across) if c in there[1]), found, label or "",
     )  # fmt: skip
+
+
+def _parts(results: StoredResults, measures: Sequence[str | None], asked: Asked) -> list[Rows]:
+    """The rows of each measure: of one estimand, or of methods as a whole."""
+    effects = [m for m in measures if m is not None and m not in WHOLE]
+    if len(measures) == 1 or not effects:
+        return [select(results, replace(asked, measure=m)) for m in measures]
+    summary = results.summary()
+    for measure in measures:
+        pick("measure", measure, summary["measure"])
+    focus = replace(asked, estimand=select(results, replace(asked, measure=effects[0]), effects).estimand)
+    parts = []
+    for measure in measures:
+        if measure in effects:
+            parts.append(select(results, replace(focus, measure=measure)))
+            continue
+        there = asked.subset in set(summary.loc[summary["measure"] == measure, "subset"])
+        parts.append(
+            select(results, Asked(method=asked.method, measure=measure, subset=asked.subset if there else "all"))
+        )
+    return parts
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of all measures as one, with the measures as a dimension where there are several."""
+    if len(parts) == 1:
+        return parts[0]
+    lead = next((p for p in parts if p.estimand), parts[0])
+    measures = tuple(p.measures[0] for p in parts)
+    names = tuple(label_of(p, bare=True) for p in parts)
+    every = {name: d for p in parts for name, d in p.dimensions.items()}
+    every["method"] = max((p.dimensions["method"] for p in parts), key=len)
+    every["measure"] = Dimension("measure", "measure", measures, names, numeric=False)
+    frame = pd.concat([p.frame for p in parts], ignore_index=True)
+    nulls = next((p.nulls for p in parts if p.measures[0] == "power"), lead.nulls)
+    notes = tuple(dict.fromkeys(note for p in parts for note in p.notes))
+    return replace(lead, frame=frame, dimensions=every, measures=measures, nulls=nulls, notes=notes)
 
 
 def _roles(
@@ -135,6 +206,8 @@ def _roles(
     if not named:
         factors = [n for n in varying if n != "method"]
         columns = ["method"] if "method" in varying else factors[-1:] if len(factors) > 1 else []
+    if "measure" in varying and "measure" not in named:
+        columns = [*(columns if named else []), "measure"]
     rest = [n for n in varying if n not in named and n not in columns]
     return tuple(every[n] for n in [*rows, *rest]), tuple(every[n] for n in columns)
 
@@ -148,7 +221,9 @@ def to_frame(table: Table) -> pd.DataFrame:
     if table.rows:
         frame.index = pd.MultiIndex.from_tuples(labels, names=[d.title for d in table.rows])
     frame.columns = (
-        pd.MultiIndex.from_tuples(heads, names=[d.title for d in table.columns]) if table.columns else [table.label]
+        pd.MultiIndex.from_tuples(heads, names=[d.title for d in table.columns])
+        if table.columns
+        else [table.shown[0].name]
     )
     frame.attrs["caption"] = table.caption
     return frame
@@ -159,7 +234,7 @@ def _grid(table: Table, text: Callable[[str], str]) -> tuple[list[str], list[lis
     heads = [text(d.title) for d in table.rows]
     for key in table.column_keys:
         words = ", ".join(d.named(level) for d, level in zip(table.columns, key, strict=True))
-        heads.append(text(words or table.label))
+        heads.append(text(words or table.shown[0].name))
     body = []
     for row in table.row_keys:
         labels = [text(d.label(level)) for d, level in zip(table.rows, row, strict=True)]
@@ -203,6 +278,7 @@ def to_latex(table: Table) -> str:
     _, body = _grid(table, latex_escaped)
     lines = [
         r"\begin{table}", r"\centering", rf"\caption{{{latex_escaped(table.caption)}}}",
+        *([rf"\label{{{table.label}}}"] if table.label else []),
         rf"\begin{{tabular}}{{{'l' * left}{'r' * right}}}", r"\toprule", *_latex_heads(table), r"\midrule",
         *(" & ".join([*row[:left], *map(_latex_number, row[left:])]) + r" \\" for row in body),
         r"\bottomrule", r"\end{tabular}", r"\end{table}",
@@ -213,7 +289,7 @@ def to_latex(table: Table) -> str:
 def _latex_heads(table: Table) -> list[str]:
     left = [latex_escaped(d.title) for d in table.rows]
     if not table.columns:
-        return [" & ".join([*left, latex_escaped(table.label)]) + r" \\"]
+        return [" & ".join([*left, latex_escaped(table.shown[0].name)]) + r" \\"]
     lines = []
     for depth, dimension in enumerate(table.columns):
         last = depth == len(table.columns) - 1
@@ -246,7 +322,9 @@ def to_csv(table: Table) -> str:
             cell = table.cells.get((row, column))
             if cell is not None:
                 start = dict(zip(named, (*row, *column), strict=True))
-                what = {"estimand": table.estimand, "measure": table.measure, "subset": table.subset}
+                of = table.what(row, column)
+                start.pop("measure", None)
+                what = {"estimand": of.estimand, "measure": of.measure, "subset": of.subset}
                 records.append({**start, **what, "value": cell.value, "mcse": cell.mcse, "n": cell.n})
     buffer = io.StringIO()
     pd.DataFrame(records).to_csv(buffer, index=False, lineterminator="\n")

@@ -17,8 +17,9 @@ class Plots:
     """Pictures of results, a method a kind.
 
     Each takes x, color, facet (factors, or "method"), estimand, method, measure, subset and condition as `plots.draw` does, and
-    ax where there is one panel; each returns the Axes, or an array of them (rows, columns). `.figure` of one is the picture, with
-    title and caption (n, limits, what was left out); axes that are given get neither.
+    title, xlabel, ylabel, caption and size (width, height in inches) to replace what is written; ax where there is one panel.
+    Each returns the Axes, or an array of them (rows, columns). `.figure` of one is the picture, with title and
+    caption (n, limits, what was left out); axes that are given get neither.
     Raises StudyError for what does not exist, naming what there is. Such as `power(x="clusters", color="icc", method="reml")`.
     """
 
@@ -31,9 +32,9 @@ class Plots:
 
         return draw_on(self._results, kind, ax, **asked)
 
-    def solve(self, *, ax: Axes | None = None) -> Axes | np.ndarray[Any, Any]:
+    def solve(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
         """The search that left these results: the designs tried, and the answer with its interval."""
-        return self("solve", ax=ax)
+        return self("solve", ax=ax, **asked)
 
     def power(self, *, ax: Axes | None = None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
         """Power by a factor; where the true effect is null, the type I error rate. Options: see `help(results.plot)`."""

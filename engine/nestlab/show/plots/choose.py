@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +26,19 @@ from ..summary import ends_text, not_kept, unconverged_text
 if TYPE_CHECKING:
     from ...run.results import StoredResults
 
-__all__ = ["Asked", "Dimension", "Rows", "dimensions", "factor_names", "measures_of", "pick", "select", "study_of"]
+__all__ = [
+    "Asked",
+    "Dimension",
+    "Rows",
+    "axis_of",
+    "dimensions",
+    "factor_names",
+    "group_of",
+    "measures_of",
+    "pick",
+    "select",
+    "study_of",
+]
 
 #: Measures of a method as a whole.
 WHOLE = ("converged", "singular", "failed", "inference_failed", "selected")
@@ -44,6 +57,7 @@ class Asked:
     measure: str | None = None
     subset: str | None = None
     condition: int | None = None
+    size: tuple[float, float] | None = None  # inches of the whole picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,7 @@ class Dimension:
     levels: tuple[Any, ...]
     labels: tuple[str, ...]
     numeric: bool
+    axis: str = ""  # what an axis is called, where it is more than the title
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -117,7 +132,8 @@ def factor_names(results: StoredResults) -> list[str]:
 def dimensions(results: StoredResults, *, constant: bool = False) -> dict[str, Dimension]:
     """The factors that vary over the conditions (constant: also those of one level)."""
     table = results.conditions()
-    made = {name: _dimension(name, table[name]) for name in factor_names(results)}
+    group = group_of(results)
+    made = {name: replace(_dimension(name, table[name]), axis=axis_of(name, group)) for name in factor_names(results)}
     titles = [d.title for d in made.values()]
     made = {k: replace(d, title=k) if titles.count(d.title) > 1 else d for k, d in made.items()}
     return {name: d for name, d in made.items() if len(d) > 1 or constant}
@@ -128,6 +144,36 @@ def _dimension(name: str, column: pd.Series[Any]) -> Dimension:
     numeric = bool(levels) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
     levels = sorted(levels) if numeric else levels
     return Dimension(name, title_of(name), tuple(levels), _labels(levels), numeric)
+
+
+def axis_of(name: str, group: str) -> str:
+    """What the axis of a number of clusters, or of rows in one, is called by their name; "" for other factors.
+
+    >>> axis_of("clusters", "school"), axis_of("cluster_size", "class"), axis_of("clusters", "g"), axis_of("icc", "school")
+    ('Number of schools', 'Rows per class', 'Number of clusters', '')
+    """
+    word = group if re.fullmatch("[a-z]{3,}", group) else "cluster"
+    return {"clusters": f"Number of {_plural(word)}", "cluster_size": f"Rows per {word}"}.get(
+        name.removeprefix("design."), ""
+    )
+
+
+def _plural(word: str) -> str:
+    """Several of a thing, by the rules of spelling; a name that is a plural already stays as it is.
+
+    >>> [_plural(word) for word in ("family", "class", "clinic", "day", "schools")]
+    ['families', 'classes', 'clinics', 'days', 'schools']
+    """
+    if re.search("[^aeiou]y$", word):
+        return f"{word[:-1]}ies"
+    if re.search("(ss|x|ch|sh)$", word):
+        return f"{word}es"
+    return word if word.endswith("s") else f"{word}s"
+
+
+def group_of(results: StoredResults) -> str:
+    """The grouping factor; "" where no method has one."""
+    return next((e.group for e in results.estimands.values() if e.group), "")
 
 
 def title_of(name: str) -> str:
@@ -255,7 +301,7 @@ def _varying(results: StoredResults, frame: pd.DataFrame, asked: Asked) -> dict[
     named = {asked.x, asked.color, asked.facet}
     every = dimensions(results, constant=True)
     if asked.condition is not None:
-        every = {k: _dimension(k, frame[k]) for k in every}
+        every = {k: replace(_dimension(k, frame[k]), axis=d.axis) for k, d in every.items()}
     found = {k: d for k, d in every.items() if len(d) > 1 or k in named}
     methods = tuple(frame["method"].unique())
     found["method"] = Dimension("method", "method", methods, tuple(map(str, methods)), numeric=False)

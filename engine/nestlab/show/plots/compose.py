@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ...spec.problems import StudyError
+from ...spec.problems import StudyError, show
 from . import style
 
 if TYPE_CHECKING:
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "Picture", "on_axes", "render"]
+__all__ = ["Panel", "Picture", "Wording", "on_axes", "render"]
 
 #: Inches.
 WIDTH, MARGIN, GAP = 9.0, 0.1, 0.08
-_LINE = 1.35 * style.SMALL / 72
+#: Inches that a row of axes needs at least.
+_LEAST = 0.9
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,52 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """Panels in reading order, with what they share. size: inches of a single panel; legend: (handle, label) by title."""
+    """Panels in reading order (None: a place that stays empty), with what they share.
+
+    size: inches of a single panel; legend: (handle, label) by title.
+    """
 
     title: str
-    panels: Sequence[Panel]
+    panels: Sequence[Panel | None]
     legend: Sequence[tuple[str, Sequence[tuple[Any, str]]]] = ()
     caption: str = ""
     columns: int = 1
     size: tuple[float, float] = (6.6, 3.7)
     inner: bool = True  # labels of axes only at the left and below
+    alt: str = ""  # what is seen, for those who do not see it
+    page: tuple[float, float] | None = None  # inches of the whole picture
     finish: Callable[[Figure, Sequence[Axes]], None] | None = None  # what panels share inside the figure: a colour bar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """What a caller sets of a picture, instead of what is written; size: width and height of all of it, in inches."""
+
+    title: str | None = None
+    xlabel: str | None = None
+    ylabel: str | None = None
+    caption: str | None = None
+    size: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and not (len(self.size) == 2 and all(2 <= inches <= 100 for inches in self.size)):
+            raise StudyError(
+                [f"size = {show(list(self.size))}: must be width and height from 2 to 100 inches; such as 7 5"]
+            )
+
+    def of(self, picture: Picture) -> Picture:
+        """The picture in these words."""
+        panels = [
+            panel
+            and replace(panel, xlabel=_either(self.xlabel, panel.xlabel), ylabel=_either(self.ylabel, panel.ylabel))
+            for panel in picture.panels
+        ]
+        title, caption = _either(self.title, picture.title), _either(self.caption, picture.caption)
+        return replace(picture, panels=panels, title=title, caption=caption, page=self.size)
+
+
+def _either(given: str | None, written: str) -> str:
+    return written if given is None else given
 
 
 def on_axes(picture: Picture, ax: Axes | None) -> Axes | np.ndarray[Any, Any]:
@@ -57,15 +94,17 @@ def on_axes(picture: Picture, ax: Axes | None) -> Axes | np.ndarray[Any, Any]:
     """
     if ax is None:
         figure = render(picture)
-        axes = figure.get_axes()[: len(picture.panels)]
-        return axes[0] if len(axes) == 1 else _array(axes, picture.columns)
-    if len(picture.panels) > 1:
-        names = "; ".join(p.title for p in picture.panels[:6])
+        drawn = iter(figure.get_axes())
+        axes = [None if panel is None else next(drawn) for panel in picture.panels]
+        return figure.get_axes()[0] if len(axes) == 1 else _array(axes, picture.columns)
+    shown = [panel for panel in picture.panels if panel is not None]
+    if len(shown) > 1:
+        names = "; ".join(p.title for p in shown[:6])
         raise StudyError(
-            [f"ax = one pair of axes: the plot has {len(picture.panels)} panels ({names}); leave ax out, or choose fewer by "
+            [f"ax = one pair of axes: the plot has {len(shown)} panels ({names}); leave ax out, or choose fewer by "
              "method, condition, measure or color"]
         )  # fmt: skip
-    panel = picture.panels[0]
+    panel = shown[0]
     with style.context():
         panel.paint(ax)
         ax.set_xlabel(panel.xlabel)
@@ -80,7 +119,7 @@ def on_axes(picture: Picture, ax: Axes | None) -> Axes | np.ndarray[Any, Any]:
     return ax
 
 
-def _array(axes: Sequence[Axes], columns: int) -> np.ndarray[Any, Any]:
+def _array(axes: Sequence[Axes | None], columns: int) -> np.ndarray[Any, Any]:
     made = np.full((math.ceil(len(axes) / columns), columns), None, dtype=object)
     made.flat[: len(axes)] = axes
     return made
@@ -95,16 +134,19 @@ def render(picture: Picture) -> Figure:
     with style.context():
         width, height, rows = _extent(picture)
         figure = Figure(figsize=(width, height))
+        figure.set_label(f"{picture.title}\n{picture.alt}")  # files and pages take the text from there
         FigureCanvasAgg(figure)
-        axes = [figure.add_subplot(rows, picture.columns, k + 1) for k in range(len(picture.panels))]
-        for k, (panel, ax) in enumerate(zip(picture.panels, axes, strict=True)):
-            last = k + picture.columns >= len(axes)
+        places = {k: panel for k, panel in enumerate(picture.panels) if panel is not None}
+        axes = [figure.add_subplot(rows, picture.columns, k + 1) for k in places]
+        for (k, panel), ax in zip(places.items(), axes, strict=True):
+            last = k + picture.columns not in places
             panel.paint(ax)
             if panel.title:
                 ax.set_title(_wrapped(figure, panel.title, _panel_width(width, picture.columns)), fontsize=style.SMALL)
             ax.set_xlabel(panel.xlabel if last or not picture.inner else "")
-            beside = k % picture.columns > 0 and picture.panels[k - 1].ylabel == panel.ylabel
-            upright = _wrapped(figure, panel.ylabel, picture.size[1] - 0.5, rcParams["axes.labelsize"])
+            beside = k % picture.columns > 0 and k - 1 in places and places[k - 1].ylabel == panel.ylabel
+            tall = picture.size[1] if picture.page is None else (picture.page[1] - 1) / rows
+            upright = _wrapped(figure, panel.ylabel, tall - 0.5, rcParams["axes.labelsize"])
             ax.set_ylabel("" if beside and picture.inner else upright, y=panel.middle)
             if beside and picture.inner:
                 ax.tick_params(labelleft=False)
@@ -119,6 +161,8 @@ def render(picture: Picture) -> Figure:
 def _extent(picture: Picture) -> tuple[float, float, int]:
     rows = math.ceil(len(picture.panels) / picture.columns)
     width, height = picture.size
+    if picture.page is not None:
+        return *picture.page, rows
     if len(picture.panels) == 1:
         return width, height, rows
     return max(width, min(WIDTH, 3.6 * picture.columns)), height * rows, rows
@@ -162,14 +206,20 @@ def _inches(figure: Figure, text: str, size: float) -> float:
 def _frame(figure: Figure, picture: Picture) -> None:
     """Put title, legends and caption around the axes, in a figure that grows by what they need."""
     width, inner = figure.get_size_inches()
-    above = [_title(figure, picture.title, width), *_legends(figure, picture, width)]
+    above = [*([_title(figure, picture.title, width)] if picture.title else []), *_legends(figure, picture, width)]
     below = None
     if picture.caption:
         text = _wrapped(figure, picture.caption, width - 2 * MARGIN)
         below = figure.text(0, 0, text, fontsize=style.SMALL, color="#444444", va="bottom", linespacing=1.3)
     heights = [_height(figure, artist) for artist in above]
     foot = _height(figure, below) + 2 * GAP if below is not None else GAP
-    total = inner + sum(heights) + GAP * (len(above) + 1) + foot
+    around = sum(heights) + GAP * (len(above) + 1) + foot
+    total = inner + around if picture.page is None else picture.page[1]
+    rows = math.ceil(len(picture.panels) / picture.columns)
+    if total - around < _LEAST * rows:
+        needed = math.ceil(10 * (around + _LEAST * rows)) / 10
+        text = f"leaves {max(total - around, 0):.1f} inches for the axes; make it {needed:g} high"
+        raise StudyError([f"size = {show([float(width), total])}: {text}"])
     figure.set_size_inches(width, total)
     position = total - GAP
     for artist, height in zip(above, heights, strict=True):

@@ -11,6 +11,7 @@ from . import style
 from .choose import Asked, Rows
 from .compose import WIDTH, Panel, Picture
 from .replicates import Sample, choose, samples
+from .roles import columns_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,6 @@ __all__ = ["estimate_se"]
 
 #: Dots of a panel; of more replicates, the first ones.
 MOST = 2000
-_MOST_PANELS = 12
 
 
 def estimate_se(results: StoredResults, asked: Asked) -> Picture:
@@ -36,9 +36,9 @@ def estimate_se(results: StoredResults, asked: Asked) -> Picture:
             f"{names}: empirical SE {spread[s.method][0]:.3g}, model SE {spread[s.method][1]:.3g}, n = {len(s.se):,}",
             _Painter(s, s.truth, spread[s.method], ends), f"estimate of {chosen.error}", "standard error",
         )
-        for names, s in found[:_MOST_PANELS]
+        for names, s in found
     ]  # fmt: skip
-    columns = len(panels) if len(panels) <= 3 else 2 if len(panels) == 4 else 3 if len(panels) <= 6 else 4
+    columns = columns_for(len(panels))
     parts = [f"Condition {chosen.number}" + (f": {chosen.label}" if chosen.label else "")]
     parts += [chosen.why] if chosen.why else []
     parts += [f"Vertical line: {chosen.line}"] if any(np.isfinite(s.truth) for _, s in found) else []
@@ -49,11 +49,16 @@ def estimate_se(results: StoredResults, asked: Asked) -> Picture:
         else []
     )
     parts += [f"The first {MOST:,} replicates are drawn"] if max(len(s.se) for _, s in found) > MOST else []
-    parts += [f"The first {len(panels)} of {len(found)} panels"] if len(found) > len(panels) else []
     size = (5.8, 4.0) if len(panels) == 1 else (WIDTH, 3.6 if len(panels) <= 3 else 2.7)
     caption = ". ".join([*parts, *chosen.rows.notes]) + "."
+    a, b, c, d = ends
+    alt = f"Estimates lie between {a:.3g} and {b:.3g}, standard errors between {c:.3g} and {d:.3g}. "
+    alt += "; ".join(
+        f"{names}: empirical SE {spread[s.method][0]:.3g}, model SE {spread[s.method][1]:.3g}" for names, s in found
+    )
+    alt += "."
     legend = _legend(any(s.singular.any() for _, s in found))
-    return Picture(f"Estimates of {label} and their standard errors", panels, legend, caption, columns, size)
+    return Picture(f"Estimates of {label} and their standard errors", panels, legend, caption, columns, size, alt=alt)
 
 
 def _merged(found: list[Sample]) -> list[tuple[str, Sample]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from ...spec.problems import StudyError
 from . import style
+from .alt import rows_alt
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
-from .roles import MAX_PANELS, assign, existing, named, where
+from .roles import arranged, assign, named, where
 from .ticks import category_step, category_ticks, text_width
 from .words import caption_of, fixed, label_of, largest_mcse, references, title_of
 
@@ -35,18 +36,20 @@ def heatmap(results: StoredResults, asked: Asked) -> Picture:
     across, up, facets = _roles(rows, asked)
     measure = rows.measures[0]
     scale = _scale(rows, references(rows), unit=measure == "power" and rows.nulls != "all")
-    chosen = existing(rows.frame, facets)
-    shown = chosen[:MAX_PANELS]
-    columns = min(len(shown), 3 if len(shown) in (3, 5, 6, 9) else 4 if len(shown) > 4 else 2)
-    width = ((6.6 if len(shown) == 1 else WIDTH) - max(map(text_width, up.labels)) - 1.4) / columns - 0.15
+    shown, columns = arranged(rows.frame, facets)
+    page = asked.size[0] if asked.size else 6.6 if len(shown) == 1 else WIDTH
+    width = (page - max(map(text_width, up.labels)) - 1.4) / columns - 0.15
     height = min(max(0.36 * len(up), 1.3 if len(shown) > 1 else 1.6), 5.0 if len(shown) == 1 else 2.6)
-    paints = [_Painter(where(rows.frame, facets, c), across, up, scale, width, height, _decimals(rows)) for c in shown]
-    panels = [Panel(named(facets, c), paint, across.title, up.title) for c, paint in zip(shown, paints, strict=True)]
-    label = label_of(rows)
-    parts = [
-        "In brackets: MCSE" if paints[0].lines == 2 else largest_mcse(rows),
-        f"The first {len(shown)} of {len(chosen)} panels" if len(chosen) > len(shown) else "",
+    if asked.size:
+        height = max((asked.size[1] - 1.4) / math.ceil(len(shown) / columns) - 0.7, 0.2)
+    paint = _Painter(rows.frame, across, up, scale, width, height, _decimals(rows))
+    labels = across.axis or across.title, up.axis or up.title
+    panels = [
+        None if c is None else Panel(named(facets, c), replace(paint, frame=where(rows.frame, facets, c)), *labels)
+        for c in shown
     ]
+    label = label_of(rows)
+    parts = ["In brackets: MCSE" if paint.lines == 2 else largest_mcse(rows)]
     names, step = category_step(across.labels, width)
     parts += [f"One in {step} levels of {across.title} is named"] if step > 1 else []
     below = names / math.ceil(len(shown) / columns)
@@ -60,7 +63,16 @@ def heatmap(results: StoredResults, asked: Asked) -> Picture:
         )
         made.outline.set_visible(False)
 
-    return Picture(title_of(rows), panels, (), caption_of(rows, *parts), columns, size, finish=bar)
+    return Picture(
+        title_of(rows),
+        panels,
+        (),
+        caption_of(rows, *parts),
+        columns,
+        size,
+        finish=bar,
+        alt=f"By {across.title} and {up.title}. {rows_alt(rows)}",
+    )
 
 
 def _roles(rows: Rows, asked: Asked) -> tuple[Dimension, Dimension, tuple[Dimension, ...]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ...spec.problems import StudyError, show
 from ..answer import searched
 from .choose import Asked, dimensions, measures_of, pick
-from .compose import Picture, on_axes, render
+from .compose import Picture, Wording, on_axes, render
 from .estimate_se import estimate_se
 from .heatmap import heatmap
 from .lines import by_factor, compare_methods, convergence
@@ -73,19 +73,29 @@ def draw(
     measure: str | None = None,
     subset: str | None = None,
     condition: int | None = None,
+    title: str | None = None,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    caption: str | None = None,
+    size: tuple[float, float] | None = None,
 ) -> Figure:
     """A picture of results, of a kind in `KINDS`.
 
     x, color, facet: factors, or "method"; None: the numeric factor with most levels, then the next. No factor is averaged over:
     the others make lines or panels. estimand, method, measure, subset, condition: as in the summary; None: all methods and
-    conditions, and the study's estimand. Raises StudyError for what does not exist, naming what there is.
+    conditions, and the study's estimand. title, xlabel, ylabel, caption: instead of what is written ("": none); size: width and
+    height of the whole, in inches. Raises StudyError for what does not exist, naming what there is.
     """
-    return render(_picture(results, kind, Asked(x, color, facet, estimand, method, measure, subset, condition)))
+    words = Wording(title=title, xlabel=xlabel, ylabel=ylabel, caption=caption, size=size)
+    asked = Asked(x, color, facet, estimand, method, measure, subset, condition, size)
+    return render(words.of(_picture(results, kind, asked)))
 
 
 def draw_on(results: StoredResults, kind: str, ax: Axes | None, **asked: Any) -> Axes | np.ndarray[Any, Any]:
     """The axes of the same picture: those given (one panel), or new ones, several as an array."""
-    return on_axes(_picture(results, kind, Asked(**asked)), ax)
+    words = Wording(**{f.name: asked[f.name] for f in fields(Wording) if f.name in asked})
+    rest = {name: value for name, value in asked.items() if name == "size" or not hasattr(words, name)}
+    return on_axes(words.of(_picture(results, kind, Asked(**rest))), ax)
 
 
 def _picture(results: StoredResults, kind: str, asked: Asked) -> Picture:

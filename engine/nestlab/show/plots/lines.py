@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from . import style
+from .alt import lines_alt
 from .choose import Asked, Dimension, Rows, measures_of, select
 from .compose import WIDTH, Panel, Picture
-from .roles import MAX_PANELS, Roles, assign, cells, existing, named, where
+from .roles import Roles, arranged, assign, cells, named, where
 from .style import LineStyle
 from .ticks import category_step, category_ticks, number_ticks
 from .words import caption_of, label_of, largest_mcse, references, title_of, uncertainty
@@ -43,7 +44,7 @@ class Line:
 def by_factor(results: StoredResults, asked: Asked) -> Picture:
     """One measure by a factor."""
     rows = select(results, asked)
-    return _picture(rows, assign(rows, asked), title_of(rows))
+    return _picture(rows, assign(rows, asked), title_of(rows), asked)
 
 
 def convergence(results: StoredResults, asked: Asked) -> Picture:
@@ -64,7 +65,7 @@ def compare_methods(results: StoredResults, asked: Asked) -> Picture:
     """Bias, empirical SE, coverage and power of every method, those that there are; or one measure."""
     if asked.measure is not None:
         rows = select(results, asked)
-        return _picture(rows, assign(rows, asked, first=["method"]), f"Methods: {label_of(rows)}")
+        return _picture(rows, assign(rows, asked, first=["method"]), f"Methods: {label_of(rows)}", asked)
     chosen = select(results, asked)
     focus = chosen.estimand
     there = set(measures_of(results).query("estimand == @focus")["measure"])
@@ -77,30 +78,23 @@ def compare_methods(results: StoredResults, asked: Asked) -> Picture:
 
 
 def _several(rows: Rows, asked: Asked, title: str, first: Sequence[str]) -> Picture:
-    """A row of panels a measure; the first measure alone where other factors need the panels."""
+    """A row of panels a measure."""
     names = tuple(label_of(rows, m, bare=True) for m in rows.measures)
     measures = Dimension("measure", "measure", rows.measures, names, numeric=False)
-    roles = assign(rows, asked, first=first, facets=[measures])
-    if math.prod(map(len, roles.facets)) <= MAX_PANELS:
-        return _picture(rows, roles, title)
-    alone, *others = rows.measures
-    kept = replace(
-        rows, frame=rows.frame[rows.frame["measure"] == alone], measures=(alone,),
-        notes=(*rows.notes, f"Not shown: {', '.join(others)} (choose by measure)"),
-    )  # fmt: skip
-    return _picture(kept, assign(kept, asked, first=first), f"{title}: {label_of(kept, bare=True)}")
+    return _picture(rows, assign(rows, asked, first=first, facets=[measures]), title, asked)
 
 
-def _picture(rows: Rows, roles: Roles, title: str) -> Picture:
+def _picture(rows: Rows, roles: Roles, title: str, asked: Asked) -> Picture:
     lines, shades = _lines(roles)
-    filled = existing(rows.frame, roles.facets)
-    shown = filled[:MAX_PANELS]
-    columns = _columns(roles.facets, len(shown))
+    shown, columns = arranged(rows.frame, roles.facets)
     bands = len(lines) <= MOST_BANDS and roles.x.numeric and len(roles.x) > 1
-    width = (6.6 if len(shown) == 1 else WIDTH / columns) - 0.9
+    width = (asked.size[0] if asked.size else 6.6 if len(shown) == 1 else WIDTH) / columns - 0.9
     several = any(d.name == "measure" for d in roles.facets)
-    panels = []
+    panels: list[Panel | None] = []
     for cell in shown:
+        if cell is None:
+            panels.append(None)
+            continue
         measure = cell[0] if several else rows.measures[0]
         of_measure = rows.frame[rows.frame["measure"] == measure]
         marks = references(rows, measure)
@@ -109,24 +103,15 @@ def _picture(rows: Rows, roles: Roles, title: str) -> Picture:
             Panel(
                 named(roles.facets, cell),
                 _Painter(where(of_measure, roles.facets, cell), roles, lines, bands, marks, limits, width),
-                roles.x.title, label_of(rows, measure, bare=len(shown) > 1),
+                roles.x.axis or roles.x.title, label_of(rows, measure, bare=len(shown) > 1),
             )
         )  # fmt: skip
-    caption = _caption(rows, roles, lines, bands, cut=(len(shown), len(filled)))
+    caption = _caption(rows, roles, lines, bands)
     names, step = (0.0, 1) if roles.x.numeric else category_step(roles.x.labels, width)
     caption += f" One in {step} levels of {roles.x.title} is named." if step > 1 else ""
     below = names / math.ceil(len(shown) / columns)
     size = (6.6, 3.6 + below) if len(shown) == 1 else (WIDTH, max(min(0.72 * WIDTH / columns, 3.0), 1.7) + below)
-    return Picture(title, panels, _legend(roles, lines, shades), caption, columns, size)
-
-
-def _columns(facets: Sequence[Dimension], count: int) -> int:
-    if count <= 1:
-        return 1
-    last = len(facets[-1])
-    if len(facets) > 1 and 2 <= last <= 5 and count % last == 0:
-        return last
-    return count if count <= 3 else 2 if count == 4 else 3 if count <= 6 else 4
+    return Picture(title, panels, _legend(roles, lines, shades), caption, columns, size, alt=lines_alt(rows, roles))
 
 
 def _lines(roles: Roles) -> tuple[list[Line], bool]:
@@ -204,7 +189,7 @@ class _Painter:
     def _line(self, ax: Axes, line: Line, rows: pd.DataFrame, k: int) -> None:
         x = self.roles.x
         if x.numeric and len(rows) > 1:
-            rows = rows.set_index(x.name).reindex(list(x.levels)).reset_index()
+            rows = rows.sort_values(x.name)
             keywords = line.style.keywords | ({"marker": "", "linewidth": 1.0} if len(rows) > 30 else {})
             ax.plot(rows[x.name], rows["value"], label=line.label, **keywords)
             if self.bands:
@@ -235,14 +220,11 @@ class _Painter:
         )
 
 
-def _caption(rows: Rows, roles: Roles, lines: Sequence[Line], bands: bool, *, cut: tuple[int, int]) -> str:
+def _caption(rows: Rows, roles: Roles, lines: Sequence[Line], bands: bool) -> str:
     crowded = not bands and roles.x.numeric and len(roles.x) > 1
     return caption_of(
         rows,
         f"{len(lines)} lines a panel, too many for bands: {largest_mcse(rows)}" if crowded else "",
         "" if crowded else f"{'Bands' if bands else 'Bars'}: {uncertainty(rows)}",
-        f"The first {cut[0]} of {cut[1]} panels; choose others by condition, method or facet"
-        if cut[1] > cut[0]
-        else "",
         marks=sorted({mark for measure in rows.measures for mark in references(rows, measure)}),
     )

@@ -12,9 +12,10 @@ import pandas as pd
 from ...spec.problems import StudyError, show
 from ..summary import value_with_mcse
 from . import style
+from .alt import rows_alt
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
-from .roles import cells, existing, named, where
+from .roles import columns_for, existing, named, where
 from .words import caption_of, label_of, references, title_of, uncertainty
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ __all__ = ["lollipop"]
 
 #: Inches a line of numbers needs, and the height of all rows before some are left out.
 _STEP, _TALL = 0.16, 8.5
-_MOST_PANELS = 4
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,13 @@ def lollipop(results: StoredResults, asked: Asked) -> Picture:
     order, color, facets = _roles(rows, asked)
     lines = len(color) if color else 1
     height = _STEP * lines + 0.06
-    made, note = _rows(rows, order, color, facets, most=max(int(_TALL / height), 4))
+    made, note = _rows(
+        rows, order, color, facets, most=max(int(((asked.size[1] - 2) if asked.size else _TALL) / height), 4)
+    )
     looks = [style.line_style(k) for k in range(lines)]
     marks = references(rows)
     base = _base(rows.measures[0], marks)
-    chosen = list(cells(facets))[:_MOST_PANELS]
+    chosen = existing(rows.frame, facets)
     label = label_of(rows)
     limits = _limits(rows, order, made, marks, base)
     panels = [
@@ -61,11 +63,11 @@ def lollipop(results: StoredResults, asked: Asked) -> Picture:
     parts = [
         f"Whiskers: {uncertainty(rows)}; numbers: value (MCSE)",
         *note,
-        f"The first {_MOST_PANELS} of {len(facets[0])} panels" if facets and len(facets[0]) > _MOST_PANELS else "",
     ]
+    columns = len(panels) if len(panels) <= 4 else columns_for(len(panels))
     size = (7.0 if len(panels) == 1 else WIDTH, height * len(made) + 0.7)
     caption = caption_of(rows, *parts, marks=marks)
-    return Picture(title_of(rows), panels, _legend(color, looks), caption, len(panels), size)
+    return Picture(title_of(rows), panels, _legend(color, looks), caption, columns, size, alt=rows_alt(rows))
 
 
 def _roles(rows: Rows, asked: Asked) -> tuple[list[Dimension], Dimension | None, list[Dimension]]:

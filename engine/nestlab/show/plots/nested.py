@@ -12,9 +12,10 @@ import pandas as pd
 
 from ...spec.problems import StudyError, show
 from . import style
+from .alt import rows_alt
 from .choose import Asked, Dimension, Rows, pick, select
 from .compose import WIDTH, Panel, Picture
-from .roles import MAX_PANELS, existing, named, where
+from .roles import existing, named, where
 from .words import caption_of, label_of, largest_mcse, references, uncertainty
 
 if TYPE_CHECKING:
@@ -40,9 +41,8 @@ def nested_loop(results: StoredResults, asked: Asked) -> Picture:
     label = label_of(rows)
     names = ", ".join(d.title for d in order)
     xlabel = f"{len(sequence):,} conditions, by {names}" + (" (fastest)" if len(order) > 1 else "") if order else ""
-    chosen = existing(rows.frame, facets)
     panels = []
-    for c in chosen[:MAX_PANELS]:
+    for c in existing(rows.frame, facets):
         frame = where(rows.frame, facets, c)
         paint = _Painter(frame, sequence, order, color, looks, marks, limits)
         panels.append(Panel(named(facets, c), paint, xlabel, label, middle=(1 + _strips(order)) / 2))
@@ -50,11 +50,10 @@ def nested_loop(results: StoredResults, asked: Asked) -> Picture:
         largest_mcse(rows),
         "Factors whose means differ most change slowest" if len(order) > 1 else "",
         f"Bands: {uncertainty(rows)}" if len(looks) <= _MOST_BANDS else "",
-        f"The first {MAX_PANELS} of {len(chosen)} panels" if len(chosen) > MAX_PANELS else "",
     ]
     size = (WIDTH, _DATA + _STRIP * len(order) + 0.55)
     caption = caption_of(rows, *parts, marks=marks)
-    return Picture(f"Nested loops: {label}", panels, _legend(color, looks), caption, 1, size)
+    return Picture(f"Nested loops: {label}", panels, _legend(color, looks), caption, 1, size, alt=rows_alt(rows))
 
 
 def _strips(order: Sequence[Dimension]) -> float:

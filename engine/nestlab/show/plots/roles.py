@@ -13,11 +13,14 @@ import pandas as pd
 from ...spec.problems import StudyError, show
 from .choose import Asked, Dimension, Rows, pick
 
-__all__ = ["MAX_PANELS", "Roles", "assign", "cells", "existing", "named", "where"]
+__all__ = ["MOST_PANELS", "Roles", "arranged", "assign", "cells", "columns_for", "existing", "named", "where"]
 
 #: Lines of a panel before a factor that was not asked for makes panels instead.
 MAX_LINES = 8
-MAX_PANELS = 25
+#: Panels of a picture before a factor that was not asked for makes lines, however many.
+MOST_PANELS = 30
+#: Panels beside one another.
+MOST_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def assign(rows: Rows, asked: Asked, *, first: Sequence[str] = (), facets: Seque
     lines: list[Dimension] = []
     for d in queue:
         several = math.prod(map(len, [*lines, d])) * (len(color) if color else 1)
-        (lines if several <= MAX_LINES and color is not None else panels).append(d)
+        crowded = math.prod(map(len, [*facets, *panels, d])) > MOST_PANELS
+        (lines if color is not None and (several <= MAX_LINES or crowded) else panels).append(d)
     return Roles(x, color, tuple(lines), (*facets, *panels))
 
 
@@ -77,6 +81,29 @@ def existing(frame: pd.DataFrame, dimensions: Sequence[Dimension]) -> list[tuple
         return [()]
     there = set(frame[[d.name for d in dimensions]].drop_duplicates().itertuples(index=False, name=None))
     return [c for c in cells(dimensions) if c in there]
+
+
+def columns_for(count: int) -> int:
+    """How many of so many panels stand beside one another."""
+    return count if count <= 3 else 2 if count == 4 else 3 if count <= 6 else 4
+
+
+def arranged(frame: pd.DataFrame, facets: Sequence[Dimension]) -> tuple[list[tuple[Any, ...] | None], int]:
+    """The combinations of levels that have rows, in reading order, and the number of columns.
+
+    Two dimensions and more make a grid: a column per level of one, the last that has no more than MOST_COLUMNS; a row per
+    combination of the others. None is a combination without rows, where the grid stays empty.
+    """
+    there = existing(frame, facets)
+    across = next((d for d in reversed(facets) if 1 < len(d) <= MOST_COLUMNS), None)
+    if sum(len(d) > 1 for d in facets) < 2 or across is None:
+        return list(there), columns_for(len(there))
+    at = facets.index(across)
+    found = dict.fromkeys(there)
+    levels = [level for level in across.levels if any(cell[at] == level for cell in there)]
+    rows = dict.fromkeys((*cell[:at], *cell[at + 1 :]) for cell in there)
+    grid = [(*row[:at], level, *row[at:]) for row in rows for level in levels]
+    return [cell if cell in found else None for cell in grid], len(levels)
 
 
 def where(frame: pd.DataFrame, dimensions: Sequence[Dimension], levels: Sequence[Any]) -> pd.DataFrame:

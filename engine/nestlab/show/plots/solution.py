@@ -15,7 +15,8 @@ from ...run.solve import Solution, Solved
 from ...spec.problems import StudyError, show
 from ..answer import WORDS, read_solved, title_of
 from . import style
-from .choose import Asked
+from .choose import Asked, axis_of, group_of
+from .choose import title_of as title_of_factor
 from .compose import Panel, Picture
 from .ticks import text_width
 
@@ -32,28 +33,28 @@ MOST_LINES = 6
 
 def solution(results: StoredResults, asked: Asked) -> Picture:
     """The search that left these results. StudyError where none did, and for anything that is asked for."""
-    named = next((name for name, value in asdict(asked).items() if value != getattr(Asked(), name)), None)
+    named = next(
+        (name for name, value in asdict(asked).items() if name != "size" and value != getattr(Asked(), name)), None
+    )
     if named is not None:
         text = f"kind solve shows the search for a design; leave {named} out, or use another kind"
         raise StudyError([f"{named} = {show(getattr(asked, named))}: {text}"])
-    return picture(read_solved(results.folder))
+    return picture(read_solved(results.folder), group_of(results))
 
 
-def picture(solved: Solved) -> Picture:
+def picture(solved: Solved, group: str = "") -> Picture:
     """One axis: the measure at every design tried, with 95 % limits, a monotone curve, and each answer with its interval. Two
     axes: the designs on the plane, coloured by the measure, with the cheapest.
     """
     question = solved.question
     title, measure = title_of(solved), WORDS[question.target.measure].strip(",")
     if len(question.over) == 2:
-        return _plane(solved, title, measure)
+        return _plane(solved, title, measure, group)
     split = _split(solved.solutions)
     panels, lines = _by(solved.solutions, slice(None, split)), _by(solved.solutions, slice(split, None))
-    looks = {id(solution): k for k, group in enumerate(lines.values()) for solution in group}
-    made = [
-        Panel(name, _line_painter(solved, group, looks), question.over[0].replace("_", " "), measure)
-        for name, group in panels.items()
-    ]
+    axis = _axis(question.over[0], group)
+    looks = {id(solution): k for k, some in enumerate(lines.values()) for solution in some}
+    made = [Panel(name, _line_painter(solved, some, looks), axis, measure) for name, some in panels.items()]
     legend = [("", _legend(list(lines)))] if len(lines) > 1 else []
     counts = [trial.n for solution in solved.solutions for trial in solution.tried]
     span = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{counts[0]:,}"
@@ -64,7 +65,32 @@ def picture(solved: Solved) -> Picture:
         "Shaded: 95 % interval of the answer. Dotted: the target."
     )
     columns, size = (1, (6.6, 3.7)) if len(made) == 1 else (2, (3.6, 2.8))
-    return Picture(title, made, legend, caption, columns=columns, size=size)
+    return Picture(title, made, legend, caption, columns=columns, size=size, alt=_alt(solved, measure))
+
+
+def _axis(name: str, group: str) -> str:
+    return axis_of(name, group) or title_of_factor(name)
+
+
+def _alt(solved: Solved, measure: str) -> str:
+    """What is seen: the measure at the smallest and the largest design tried of each line, the target, and the answer."""
+    over, target = solved.question.over, solved.question.target
+    said = []
+    for solution in solved.solutions:
+        tried = sorted(
+            (t for t in solution.tried if np.isfinite(t.value)), key=lambda t: [t.values[name] for name in over]
+        )
+        ends = [f"{t.value:.3g} at {_at(t.values)}" for t in tried]
+        text = f"{len(tried)} designs, {measure} " + (
+            f"from {ends[0]} to {ends[-1]}" if len(ends) > 1 else "".join(ends)
+        )
+        text += f"; the answer is {_at(solution.values)}" if solution.reached else "; no design reaches the target"
+        said.append(f"{_name(solution)}: {text}" if solution.factors else text[:1].upper() + text[1:])
+    return f"Target {measure} {target.value:g}. " + ". ".join(said) + "."
+
+
+def _at(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())
 
 
 def _split(solutions: Sequence[Solution]) -> int:
@@ -158,16 +184,14 @@ def _log_ticks(ax: Axes, low: float, high: float) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _plane(solved: Solved, title: str, measure: str) -> Picture:
-    panels = [
-        Panel(_name(solution), _plane_painter(solution, measure), "cluster size", "clusters")
-        for solution in solved.solutions
-    ]
+def _plane(solved: Solved, title: str, measure: str, group: str) -> Picture:
+    across, up = _axis("cluster_size", group), _axis("clusters", group)
+    panels = [Panel(_name(solution), _plane_painter(solution, measure), across, up) for solution in solved.solutions]
     caption = (
         f"Points: designs tried, with their {measure}; larger points had more replications. Cross: the design chosen, with the "
         "95 % intervals of its numbers."
     )
-    return Picture(title, panels, [], caption, columns=min(2, len(panels)), size=(6.6, 4.2))
+    return Picture(title, panels, [], caption, columns=min(2, len(panels)), size=(6.6, 4.2), alt=_alt(solved, measure))
 
 
 def _plane_painter(solution: Solution, measure: str) -> Any:

@@ -48,9 +48,10 @@ SMALL = 8.0
 
 _RC: Any = {
     "svg.hashsalt": "nestlab",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text that can be found, read aloud and edited
     "pdf.fonttype": 42,
-    "font.family": ["DejaVu Sans"],
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.0,
     "text.color": INK,
     "axes.edgecolor": GREY,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...measure.subsets import default_subset
 from ..levels import level_text
+from .choose import WHOLE
 
 if TYPE_CHECKING:
     from .choose import Rows
@@ -35,8 +36,12 @@ def label_of(rows: Rows, measure: str | None = None, *, bare: bool = False) -> s
 
 
 def title_of(rows: Rows) -> str:
-    """`label_of` as a title."""
-    text = label_of(rows)
+    """`label_of` as a title; of several measures, those of the estimand first."""
+    whole = [m for m in rows.measures if m in WHOLE] if len(rows.measures) > 1 else []
+    of_estimand = [m for m in rows.measures if m not in whole]
+    text = ", ".join(label_of(rows, m, bare=True) for m in of_estimand)
+    text += f" of {rows.estimand}" if rows.estimand and of_estimand else ""
+    text = "; ".join(t for t in (text, ", ".join(label_of(rows, m, bare=True) for m in whole)) if t)
     return text[:1].upper() + text[1:]
 
 

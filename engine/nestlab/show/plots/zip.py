@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from ...spec.problems import StudyError
 from ..levels import level_text
 from . import style
+from .alt import rows_alt
 from .choose import Asked
 from .compose import WIDTH, Panel, Picture
 from .replicates import Sample, choose, samples
+from .roles import columns_for
 from .words import references
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ __all__ = ["zip_plot"]
 
 #: Intervals of a panel that are drawn; of more, evenly spaced ones by rank.
 MOST = 1000
-_MOST_PANELS = 12
 
 
 def zip_plot(results: StoredResults, asked: Asked) -> Picture:
@@ -45,14 +46,14 @@ def zip_plot(results: StoredResults, asked: Asked) -> Picture:
     by: Any = chosen.rows.frame.set_index("method")
     ends = _ends(found)
     panels = []
-    for sample in found[:_MOST_PANELS]:
+    for sample in found:
         row = by.loc[sample.method]
         text = f"{sample.method}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), n = {row['n']:,}"
         limits = (row["low"], row["high"])
         panels.append(
             Panel(text, _Painter(sample, sample.truth, limits, nominal, ends), chosen.error, "centile of |z|")
         )
-    columns = len(panels) if len(panels) <= 3 else 2 if len(panels) == 4 else 3 if len(panels) <= 6 else 4
+    columns = columns_for(len(panels))
     parts = [f"Condition {chosen.number}" + (f": {chosen.label}" if chosen.label else "")]
     parts += [chosen.why] if chosen.why else []
     parts.append("Above the panels: coverage (Wilson's 95 % limits), the band between the lines; dotted: nominal")
@@ -63,10 +64,10 @@ def zip_plot(results: StoredResults, asked: Asked) -> Picture:
         [f"Up to {missing:,} replicates that did not converge or have no interval are not in it"] if missing else []
     )
     parts += [f"{MOST:,} intervals drawn, evenly by rank"] if max(len(s.estimate) for s in found) > MOST else []
-    parts += [f"The first {len(panels)} of {len(found)} methods"] if len(found) > len(panels) else []
     size = (5.4, 4.2) if len(panels) == 1 else (WIDTH, 4.0 if len(panels) <= 3 else 2.9)
+    alt = rows_alt(chosen.rows, "The share of intervals that hold the true value")
     title = f"Intervals of {chosen.rows.estimand} by |z|"
-    return Picture(title, panels, _legend(), ". ".join([*parts, *chosen.rows.notes]) + ".", columns, size)
+    return Picture(title, panels, _legend(), ". ".join([*parts, *chosen.rows.notes]) + ".", columns, size, alt=alt)
 
 
 def _ends(found: list[Sample]) -> tuple[float, float]:

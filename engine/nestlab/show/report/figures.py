@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...spec.model import INTERCEPT
-from ..plots import KINDS, applicable, as_svg, draw, save
+from ..plots import KINDS, alt_text, applicable, as_svg, draw, save
 from .material import Material
 
 if TYPE_CHECKING:
@@ -29,11 +29,15 @@ MOST_ESTIMANDS = 4
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """uri: data: of the image, in which nothing can run and whose ids meet no others; wide: its text is small in half a page."""
+    """alt: what is seen; uri: data: of the image, in which nothing can run and whose ids meet no others.
+
+    wide: its text is small in half a page.
+    """
 
     kind: str
     text: str
     uri: str
+    alt: str
     wide: bool = False
 
 
@@ -44,7 +48,9 @@ def pictures(material: Material) -> Iterator[Picture]:
     for kind in applicable(material.results):
         for asked, words in _asked(material, kind):
             figure = draw(material.results, kind, **asked)
-            yield Picture(kind, f"{KINDS[kind]}{words}", _image(figure), bool(figure.get_figwidth() >= WIDE))
+            yield Picture(
+                kind, f"{KINDS[kind]}{words}", _image(figure), alt_text(figure), bool(figure.get_figwidth() >= WIDE)
+            )
 
 
 def _asked(material: Material, kind: str) -> Iterator[tuple[dict[str, Any], str]]:
