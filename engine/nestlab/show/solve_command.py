@@ -192,6 +192,7 @@ def _estimands(
     tested = [*(t for t in method.formula.fixed if t != INTERCEPT), *(c.name for c in method.contrasts)]
     if method.tests_ratio and measure == "power":
         tested = [tested_estimand(method).name]
+    tested = [find_estimand(known, name) or name for name in tested]
     if not options.estimand:
         if not tested or (len(tested) > 1 and measure != "joint power"):
             raise StudyError([f"--estimand: is missing; add one of {', '.join(tested or known)}"])
