@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import nestlab as nl
+from nestlab.run.verify import verify
 from nestlab.simulate.centres import centres_of, mean_over_rows
 from nestlab.simulate.layout import compile_design
 from nestlab.spec.study import StudyFile
@@ -102,6 +103,48 @@ def test_the_same_model_centred() -> None:
     assert found.meanings["centred"]["z"] == "z + 3 x:z"
     assert found.meanings["centred"]["var:g:Intercept"] == "var(Intercept + 3 x)"
     assert not any(found.unknown.values())
+
+
+def test_dropout_moves_what_center_takes_off() -> None:
+    """The truth takes off 3.5 from rows 0 to 7; later rows are lost, and analyses take off 0.8^i-weighted means of i."""
+    truth = {
+        "formula": "y ~ center(x) * z + (1 + center(x) | g)",
+        "fixed": {"Intercept": 1, "center(x)": 0.5, "z": 0.3, "center(x):z": 0.4},
+        "residual_variance": 1,
+        "random": {"g": {"variance": {"Intercept": 0.5, "center(x)": 0.2}}},
+    }
+    methods = [{"name": "own"}, {"name": "raw", "formula": "y ~ x * z + (1 + x | g)"}]
+    study = tables(
+        truth=truth, method=methods, design={"clusters": 40, "cluster_size": 8}, missing={"hazard": 0.2},
+        predictors={"x": {"distribution": "time"}, "z": CENTRED["predictors"]["z"]},
+    )  # fmt: skip
+    found = truths(study)
+    weights = 0.8 ** np.arange(8)
+    moved = 3.5 - weights @ np.arange(8) / weights.sum()
+    raw, own = found.of("raw"), found.of("own")
+    assert [raw[name] for name in ("Intercept", "z")] == pytest.approx([1 - 3.5 * 0.5, 0.3 - 3.5 * 0.4])
+    assert raw["var:g:Intercept"] == pytest.approx(0.5 + 3.5**2 * 0.2)
+    assert [own[name] for name in ("Intercept", "z")] == pytest.approx([1 - moved * 0.5, 0.3 - moved * 0.4])
+    assert own["cov:g:Intercept:center(x)"] == pytest.approx(-moved * 0.2)
+    lost = truths({**study, "missing": {"rows": 0.2}})  # of all rows alike: the mean stays
+    assert lost.own.get("own", {}) == {}
+    assert lost.of("raw")["z"] == pytest.approx(0.3 - 3.5 * 0.4)
+    at_random = truths({**study, "missing": {"at_random": {"on": "previous", "intercept": -2, "slope": 0.5}}})
+    assert np.isnan(at_random.of("own")["z"])
+    assert "the mean of x over the observed rows" in at_random.unknown["own"]["z"]
+    assert at_random.of("raw")["z"] == pytest.approx(0.3 - 3.5 * 0.4)
+
+
+def test_means_of_clusters_over_observed_rows_have_no_limit() -> None:
+    """The truth's between(x) is of all rows: that of the rows left is another predictor, with an error."""
+    fixed = {"Intercept": 0, "within(x)": 0.5, "between(x)": 0.2, "z": 0.1, "between(x):z": 0.4}
+    truth = {**CONTEXT, "formula": "y ~ within(x) + between(x) * z + (1 | g)", "fixed": fixed}
+    formula = "y ~ within(x) + between(x) + z + (1 | g)"
+    whole, _, _ = one(formula, truth=truth)
+    assert np.isfinite(whole["between(x)"])
+    found, _, unknown = one(formula, truth=truth, missing={"rows": 0.3})
+    assert np.isnan(found["between(x)"])
+    assert "means of x over all rows of a cluster" in unknown["between(x)"]
 
 
 def test_the_reverse() -> None:
@@ -291,12 +334,65 @@ def test_replicates_store_the_truth_of_their_method(tmp_path: Path) -> None:
     results = nl.Study.from_dict(study).run(out=tmp_path / "r", jobs=1)
     raw, centred = (results.replicates(method=m) for m in ("raw", "centred"))
     np.testing.assert_allclose(centred["true.z"], 3 * raw["true.x:z"], rtol=1e-9)
-    assert (raw["true.z"] == 0).all()
+    assert raw["true.z"].isna().all()  # of raw it is the condition's, 0 in all replicates
     summary = results.summary()
     bias = summary[(summary["estimand"] == "z") & (summary["measure"] == "bias") & (summary["subset"] == "all")]
     value = bias.set_index("method")["value"]
     assert value["centred"] == pytest.approx((centred["estimate.z"] - centred["true.z"]).mean())
     assert value["raw"] == pytest.approx(raw["estimate.z"].mean())
+
+
+def test_replicates_of_priors_do_not_depend_on_other_methods(tmp_path: Path) -> None:
+    """Parts that were written before a method was added are what the study gives; sums are about the same truths."""
+    study = tables(prior={"truth.fixed.x:z": {"distribution": "normal", "mean": 0.2, "sd": 0.1}}, replications=100)
+    for methods in (CENTRED["method"][::2], CENTRED["method"]):
+        results = nl.Study.from_dict({**study, "method": methods}).run(out=tmp_path / "r", jobs=1)
+    found = verify(tmp_path / "r", blocks=10, seed=1)
+    assert (found.problems, found.differs, found.missing) == ([], [], [])
+    summed = nl.Study.from_dict({**study, "keep": "summary"}).run(out=tmp_path / "s", jobs=1)
+    keys = ["method", "estimand", "measure", "subset"]
+    stored, sums = (each.summary().set_index(keys)["value"] for each in (results, summed))
+    rows = stored.index.get_level_values("measure").isin(["bias", "cover", "mse"])
+    np.testing.assert_allclose(sums[stored.index[rows]], stored[rows], rtol=1e-9, atol=1e-12)
+    assert ("raw", "z", "bias", "all") in sums.index
+
+
+@pytest.mark.parametrize("keep", ["replicates", "summary"])
+def test_factors_in_another_order_are_one_estimand(keep: str, tmp_path: Path) -> None:
+    """A product that only methods have, and the covariance of two slopes, whatever order a formula writes them in."""
+    random = {"variance": {"Intercept": 0.4, "x": 0.2, "w": 0.2}, "correlation": {"x:w": 0.3}}
+    predictors = {**CENTRED["predictors"], "w": {"level": 1, "distribution": "normal"}}
+    study = {
+        **CENTRED, "keep": keep, "replications": 100, "predictors": predictors,
+        "truth": {
+            "formula": "y ~ x + w + z + (1 + x + w | g)", "fixed": dict.fromkeys(["Intercept", "x", "w", "z"], 0.1),
+            "residual_variance": 1, "random": {"g": random},
+        },
+    }  # fmt: skip
+    one = {
+        "name": "one",
+        "formula": "y ~ w + x * z + (1 + w + x | g)",
+        "df": ["z", "residual"],
+        "variance_intervals": "wald",
+    }
+    two = {**one, "name": "two", "formula": "y ~ x + w + z * x + (1 + x + w | g)"}
+    test = {"name": "lr", "reml": False, "formula": "y ~ x + w + z * x + (1 | g)", "compare": "y ~ x + w + z + (1 | g)"}
+    if keep == "replicates":  # where a folder is extended, parts keep the names of their own method
+        nl.Study.from_dict({**study, "method": [two]}).run(out=tmp_path / "r", jobs=1)
+    results = nl.Study.from_dict({**study, "method": [one, two, test]}).run(out=tmp_path / "r", jobs=1)
+    summary = results.summary()
+    found = summary[summary["subset"] == "all"].set_index(["method", "estimand", "measure"])["value"].sort_index()
+    assert "z:x" not in summary["estimand"].tolist()
+    for name, rule in (("x:z", "/residual"), ("cov:g:x:w", "/z"), ("cor:g:x:w", "/z")):
+        mine, its = (found[label + rule, name] for label in ("one", "two"))
+        assert {"mean", "bias", "cover"} <= set(its.index)
+        np.testing.assert_allclose(mine, its, rtol=1e-6, atol=1e-9)
+        assert np.isfinite(its).all()
+    assert np.isfinite(found["lr", "x:z", "power"])
+    assert not verify(tmp_path / "r", blocks=3, seed=1).wrong
+    if keep == "replicates":
+        frames = [results.replicates(method=name)["estimate.x:z"] for name in ("one", "two")]
+        np.testing.assert_allclose(*frames, rtol=1e-6)
 
 
 @pytest.mark.parametrize("keep", ["replicates", "summary"])

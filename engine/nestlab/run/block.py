@@ -25,15 +25,17 @@ from ..simulate.priors import draw_truths, unit_design, with_truths, with_truths
 from ..simulate.replicate import ConditionalRows, ReplicateRows
 from ..simulate.rows import Rows
 from ..simulate.streams import block_generator, conditional_generator
+from ..spec.estimands import study_estimands
 from ..spec.identity import data_key
 from ..spec.model import Condition, Method, Predictor
 from ..spec.paths import is_plain
 from ..spec.translation import Translation, translate
-from ..spec.truths import TrueValues, translated, varying_names
+from ..spec.truths import translated, varying_names
 from ..spec.uncertain import DrawnTruth
 from .analysis import Analysis
 from .by_rows import analyse_by_function, analyse_by_gee
 from .columns import Columns, count_columns, fit_columns, truth_columns
+from .names import as_named
 from .rivals import LeastSquares
 from .selection import Selection
 
@@ -190,18 +192,19 @@ class CompiledCondition:
         return np.asarray(np.array(predictor.categories, dtype=object)[distance.argmin(axis=1)])
 
     @cached_property
-    def varying(self) -> list[str]:
-        """Estimands with a truth of each replicate's own."""
-        return varying_names(self.condition, self.methods, centres_of(self.condition))
+    def _varying(self) -> list[list[str]]:
+        """Estimands with a truth of each replicate's own, of the truth and of each method, whatever the other methods are."""
+        return [varying_names(self.condition, [method], centres_of(self.condition)) for method in self.methods]
 
     @cached_property
     def _translations(self) -> list[Translation | None]:
         centres = centres_of(self.condition)
         return [translate(self.condition, method, centres) for method in self.methods]
 
-    def truths(self, drawn: DrawnTruth) -> TrueValues:
-        """The true values of what the methods estimate, where replicates have truths of their own."""
-        return translated(drawn, self.methods, self._translations)
+    def truths(self, drawn: DrawnTruth) -> list[Columns]:
+        """The true values of what each method estimates, where replicates have truths of their own: its `truth_columns`."""
+        methods = zip(self.methods, self._translations, self._varying, strict=True)
+        return [truth_columns(drawn, names, translated(drawn, [m], [t]).of(m.name)) for m, t, names in methods]
 
     def _truths_of(self, replicate: int) -> dict[str, float]:
         """The replicate's own true values, by column."""
@@ -209,7 +212,8 @@ class CompiledCondition:
         if not self.condition.priors:
             return {}
         drawn = draw_truths(self.condition, self.key, block)
-        found = truth_columns(drawn, self.varying, self.truths(drawn).shared)
+        shared = translated(drawn, self.methods, self._translations).shared
+        found = truth_columns(drawn, varying_names(self.condition, self.methods, centres_of(self.condition)), shared)
         return {name: float(values[r]) for name, values in found.items() if name.startswith("true.")}
 
     def fits(self, first: int, last: int) -> Iterator[tuple[int, list[tuple[Fits, Columns]]]]:
@@ -224,9 +228,7 @@ class CompiledCondition:
             for _, columns in found:
                 columns |= {name: values[start:stop] for name, values in counts.items()}
             if draw.truths is not None:
-                truths = self.truths(draw.truths)
-                for method, (_, columns) in zip(self.methods, found, strict=True):
-                    known = truth_columns(draw.truths, self.varying, truths.of(method.name))
+                for known, (_, columns) in zip(self.truths(draw.truths), found, strict=True):
                     columns |= {name: values[start:stop] for name, values in known.items()}
             yield stop - start, found
 
@@ -235,18 +237,19 @@ class CompiledCondition:
         parts = zip(*(found for _, found in self.fits(first, last)), strict=True)
         return [self.joined(m, first, part) for m, part in enumerate(parts)]
 
-    def joined(self, method: int, first: int, parts: Sequence[tuple[Fits, Columns]]) -> Columns:
+    def joined(self, place: int, first: int, parts: Sequence[tuple[Fits, Columns]]) -> Columns:
         """The rows of a method's blocks, one after the other."""
         fits = Fits.concatenate([part for part, _ in parts])
         found = {name: np.concatenate([columns[name] for _, columns in parts]) for name in parts[0][1]}
-        analysis = self.analyses[method]
+        analysis = self.analyses[place]
         columns = fit_columns(analysis.plan, analysis.names, fits, first, self.condition.block_size) | found
         if analysis.method.estimator in (
             "cluster-means",
             "gls",
         ):  # a variance of means, or given: no estimate of the rows'
             del columns["estimate.var:residual"]
-        return columns
+        method, truth = analysis.method, self.condition.truth.formula
+        return as_named(columns, method, study_estimands(method.formula, [method]), study_estimands(truth, [method]))
 
 
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:

@@ -13,9 +13,11 @@ from ..measure.sums import LEAF, Sums, merge
 from ..simulate.centres import centres_of
 from ..simulate.priors import draw_truths
 from ..spec.estimands import study_estimands
+from ..spec.model import Method
 from ..spec.truths import true_values
 from .block import Columns, CompiledCondition
-from .columns import every_column, truth_columns
+from .columns import every_column
+from .names import as_named
 from .parts import EXAMPLES, tally
 from .summarise import derive, derive_truths, method_results
 from .sums import sums_table
@@ -49,19 +51,24 @@ class Reduction:
         self._counts: list[dict[str, dict[str, Any]]] = [{} for _ in self._methods]
         self._sums: Sums | None = None
 
-    def _own_truths(self) -> frozenset[str]:
-        """Estimands, derived ones included, with a truth of each replicate's own: a whole block shows that they vary."""
+    def _own_truths(self) -> list[frozenset[str]]:
+        """The estimands of each method, derived ones included, with a truth of each replicate's own: a whole block shows that
+        they vary."""
         compiled = self._compiled
         if not compiled.condition.priors:
-            return frozenset()
+            return [frozenset()] * len(self._methods)
         drawn = draw_truths(compiled.condition, compiled.key, 0)
-        truths, names = compiled.truths(drawn), set[str]()
-        for method in self._methods:
-            columns = truth_columns(drawn, compiled.varying, truths.of(method.name))
+        found = []
+        for method, columns in zip(self._methods, compiled.truths(drawn), strict=True):
+            columns = self._as_named(columns, method)
             columns["replicate"] = np.arange(compiled.condition.block_size)
             columns |= derive_truths(columns, self._truths.of(method.name), self._estimands)
-            names |= {name.removeprefix("true.") for name in columns if name.startswith("true.")}
-        return frozenset(names)
+            found.append(frozenset(name.removeprefix("true.") for name in columns if name.startswith("true.")))
+        return found
+
+    def _as_named(self, columns: Columns, method: Method) -> Columns:
+        own = study_estimands(self._compiled.condition.truth.formula, [method])
+        return as_named(columns, method, own, self._estimands)
 
     def add(self, done: int, block: Sequence[tuple[Fits, Columns]]) -> None:
         for parts, of_block in zip(self._parts, block, strict=True):
@@ -74,11 +81,12 @@ class Reduction:
         results = []
         for m, method in enumerate(self._methods):
             columns = self._compiled.joined(m, self._first, self._parts[m])
+            columns = self._as_named(columns, method)
             columns = dict.fromkeys(self._numbers, np.full(self._waiting, np.nan)) | columns
             _add_counts(self._counts[m], tally(columns))
-            columns |= derive_truths(columns, self._truths.of(method.name), self._estimands, own=self._own)
+            columns |= derive_truths(columns, self._truths.of(method.name), self._estimands, own=self._own[m])
             columns |= derive(columns, self._estimands.values())
-            results += method_results(columns, method, self._estimands, self._truths, own=self._own)
+            results += method_results(columns, method, self._estimands, self._truths, own=self._own[m])
             self._parts[m].clear()
         found = collect(results, self._truths.shared)
         self._sums = found if self._sums is None else merge([self._sums, found])

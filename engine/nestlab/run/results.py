@@ -22,6 +22,7 @@ from .early import used
 from .failures import Said, count_failures, failures_of, what_was_said
 from .files import RefusedError
 from .folder import no_results, read_as_run, stored_solution
+from .names import as_named
 from .observed import observed_counts
 from .stopped import MET, stopping_lines
 from .store import Store, StoredCondition, missing_ranges
@@ -316,9 +317,11 @@ class StoredResults:
         frame = self._store.read(row.number, key, wanted)
         if frame.empty:
             return frame
+        known = self.estimands
+        columns = as_named({str(name): frame[name] for name in frame.columns}, method, row.estimands([method]), known)
+        frame = pd.DataFrame(columns)
         estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
         truths = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith(("true.", "replicate"))}
-        known = self.estimands
         added = derive(estimates, known.values()) | derive_truths(truths, row.truths.of(method.name), known)
         frame = frame.assign(**added, method=method.name)
         frame = frame.rename(columns={name: f"observed.{name}" for name in row.factors if name in frame.columns})

@@ -23,6 +23,7 @@ from .files import RefusedError
 from .folder import study_facts
 from .log import RunLog
 from .manifest import machine, software
+from .names import other_names
 from .own_code import with_code
 from .plan import Job, Task, make_jobs, match_conditions, match_methods
 from .repair import read_or_recover, repair_parts, set_aside_manifest
@@ -174,8 +175,11 @@ class Run:
         from .columns import counted, drawn_columns, every_column
 
         conditions, methods = self.study.conditions(), self.study.methods()
-        own = every_column(study_estimands(conditions[0].truth.formula, methods), methods)
-        return [*counted(conditions), *own, *drawn_columns(conditions, methods)]
+        truth = conditions[0].truth.formula
+        estimands = study_estimands(truth, methods)
+        names = [*counted(conditions), *every_column(estimands, methods), *drawn_columns(conditions, methods)]
+        others = [other_names(method, study_estimands(truth, [method]), estimands) for method in methods]
+        return [*names, *(own for each in others for own, name in each.items() if name in names)]
 
     def facts(self, asked: int | Mapping[str, int] | Stopping, replications: int, store: Store) -> dict[str, Any]:
         """What the manifest says of the study and of where it runs."""

@@ -16,12 +16,13 @@ from ..fit.status import InferenceStatus, Status
 from ..measure.assurance import Drawn
 from ..measure.performance import Estimates, MethodResults, Row, as_table, measure
 from ..spec.estimand import ICC, RESIDUAL, Estimand
-from ..spec.estimands import method_estimands
+from ..spec.estimands import method_estimands, study_name
 from ..spec.identity import result_key
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Contrast, Method
 from ..spec.truths import TrueValues
 from .early import failed_share, read_used
+from .names import as_named
 from .sums import measure_stored, no_replicates
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def method_results(
             for name in method_estimands(method, estimands)
         }
         if method.tests_ratio:
-            tested = tested_estimand(method).name
-            p = columns[f"p.{tested}"]
+            tested = study_name(tested_estimand(method), estimands)
+            p = columns[f"p.{tested_estimand(method).name}"]
             found[tested] = replace(found[tested], p=p) if tested in found else Estimates(p=p)
         found |= {name: Estimates(p=columns[f"p.{name}{suffix}"]) for name, c in contrasts.items() if c.joint}
         if method.estimator == "function":
@@ -256,6 +257,7 @@ class Summaries:
         for method in self._methods:
             wanted = labels is None or not set(labels).isdisjoint(method.labels)
             if wanted and (columns := read_used(self._store, row, method)):
+                columns = as_named(columns, method, row.estimands([method]), estimands)
                 columns |= derive_truths(columns, row.truths.of(method.name), estimands)
                 columns |= derive(columns, estimands.values())
                 results.extend(method_results(columns, method, estimands, row.truths))

@@ -196,6 +196,7 @@ def _estimands(study: StudyFile, method: Method, options: Options, measure: str)
     tested = [*(t for t in method.formula.fixed if t != INTERCEPT), *(c.name for c in method.contrasts)]
     if method.tests_ratio and measure == "power":
         tested = [tested_estimand(method).name]
+    tested = [find_estimand(known, name) or name for name in tested]
     if not options.estimand:
         if (own := study.interest.named) and measure != "joint power":
             return (own,)

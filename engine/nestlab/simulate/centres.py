@@ -1,10 +1,10 @@
-"""The mean of a level-1 predictor over the rows that are observed, which center() takes off."""
+"""The mean of a level-1 predictor that center() takes off: over all rows in the truth, over those observed in an analysis."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,10 @@ from ..spec.variances import predictor_mean
 __all__ = ["centres_of", "mean_over_rows"]
 
 
-def centres_of(condition: Condition) -> Callable[[str], float]:
-    """`mean_over_rows` of a condition, by a predictor's name."""
-    return partial(mean_over_rows, condition)
+def centres_of(condition: Condition) -> Callable[[str], tuple[float, float]]:
+    """`mean_over_rows` of a condition, by a predictor's name: if no row were missing, and of the rows observed."""
+    whole = replace(condition, missing=None)
+    return lambda name: (mean_over_rows(whole, name), mean_over_rows(condition, name))
 
 
 def mean_over_rows(condition: Condition, name: str) -> float:

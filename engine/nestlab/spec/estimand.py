@@ -78,6 +78,15 @@ class Estimand:
         """
         return Estimand(kind, self.group, self.columns)
 
+    def same(self, other: Estimand) -> bool:
+        """Whether both are of the same columns, with factors and columns in any order.
+
+        >>> Estimand("cov", "g", ("x", "z:w")).same(Estimand("cov", "g", ("w:z", "x")))
+        True
+        """
+        mine, its = (sorted(map(canonical_term, each.columns)) for each in (self, other))
+        return (self.kind, self.group, mine) == (other.kind, other.group, its)
+
     def variances(self) -> tuple[Estimand, ...]:
         """The variances of its columns, one each.
 

@@ -9,7 +9,7 @@ from .formula import find_term
 from .inference import tested_estimand
 from .model import INTERCEPT, Contrast, Formula, Method
 
-__all__ = ["contrasts_of", "method_estimands", "study_estimands"]
+__all__ = ["contrasts_of", "method_estimands", "spellings", "study_estimands", "study_name"]
 
 
 def contrasts_of(methods: Iterable[Method]) -> tuple[Contrast, ...]:
@@ -27,7 +27,23 @@ def study_estimands(truth: Formula, methods: Sequence[Method]) -> dict[str, Esti
     """
     found = listed([truth, *(method.formula for method in methods)], contrasts_of(methods))
     tested = [tested_estimand(method) for method in methods if method.tests_ratio]
-    return found | {each.name: each for each in tested if each.name not in found}
+    return found | {each.name: each for each in tested if study_name(each, found) not in found}
+
+
+def study_name(estimand: Estimand, estimands: Mapping[str, Estimand]) -> str:
+    """What a study calls an estimand of a method: its own name where the study does not have it.
+
+    >>> study_name(Estimand("fixed", columns=("z:x",)), {"x:z": Estimand("fixed", columns=("x:z",))})
+    'x:z'
+    """
+    if estimand.name in estimands:
+        return estimand.name
+    return next((name for name, each in estimands.items() if each.same(estimand)), estimand.name)
+
+
+def spellings(own: Mapping[str, Estimand], estimands: Mapping[str, Estimand]) -> dict[str, str]:
+    """What a study calls estimands that have another name in a formula of their own: {"z:x": "x:z"}."""
+    return {name: known for name, each in own.items() if (known := study_name(each, estimands)) != name}
 
 
 def method_estimands(method: Method, estimands: Mapping[str, Estimand]) -> list[str]:

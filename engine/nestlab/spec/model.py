@@ -324,6 +324,16 @@ class Missing:
     at_random: tuple[str, float, float] | None = None
     monotone: bool = False
 
+    @property
+    def loses_rows(self) -> bool:
+        """Whether clusters that are observed may lose some of their rows."""
+        return bool(self.rows) or self.selective
+
+    @property
+    def selective(self) -> bool:
+        """Whether rows of clusters that are observed are lost otherwise than all with the same probability."""
+        return bool(self.hazard) or self.weibull is not None or self.at_random is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Contrast:

@@ -210,10 +210,11 @@ def most_replications(asked: int | TargetTable | Sequence[TargetTable]) -> int:
     return next((table.max for table in tables if table.max is not None), DEFAULT_MOST)
 
 
-def _tested(methods: Sequence[Method]) -> list[str]:
+def _tested(methods: Sequence[Method], known: Mapping[str, Estimand]) -> list[str]:
     """What the methods test: fixed effects, contrasts, and a likelihood ratio test's own."""
     found = [name for m in methods for name in (*m.formula.fixed, *(contrast.name for contrast in m.contrasts))]
-    return list(dict.fromkeys([*found, *(tested_estimand(method).name for method in methods if method.tests_ratio)]))
+    found += [tested_estimand(method).name for method in methods if method.tests_ratio]
+    return list(dict.fromkeys(find_estimand(known, name) or name for name in found))
 
 
 def _target(
@@ -243,7 +244,7 @@ def _target(
             problems.add_value(
                 f"{key}.estimand", table.estimand, f"the study has {', '.join(known)}; {nearest(table.estimand, known)}"
             )
-        elif table.measure in OF_TESTS and found not in (tested := _tested(methods)):
+        elif table.measure in OF_TESTS and found not in (tested := _tested(methods, known)):
             problems.add_value(f"{key}.estimand", found, f"no method tests it; use one of {', '.join(tested)}")
         estimand = found or ""
     return Target(table.measure, table.target_mcse, estimand, _labels(table.method, key, methods, problems))

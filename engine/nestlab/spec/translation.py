@@ -2,7 +2,7 @@
 
 x = w + m: w the deviation from the cluster's mean, m that mean. So within(x) = w, between(x) = m, center(x) = w + m - c with c
 the mean of all rows, and every term is a polynomial in such parts and in the other variables. A method that centres otherwise
-than the truth is
+than the truth, or over other rows because some are missing, is
 
 - the same model in other parameters, where its columns span the truth's. Then beta_method = A beta_truth exactly, and random
   effects that the method's random columns span have the covariance B T B'. With center(x) * z for x * z, z is z + c x:z.
@@ -43,8 +43,11 @@ Array: TypeAlias = NDArray[np.float64]
 #: A variable, or its part "w" within clusters or "m" of the cluster's mean.
 Atom: TypeAlias = tuple[str, str]
 Polynomial: TypeAlias = dict[tuple[Atom, ...], float]
-#: The mean over all rows of a level-1 predictor, nan where it is not known.
-Centres: TypeAlias = Callable[[str], float]
+#: The means of a level-1 predictor that center() takes off in the truth and in methods: over all rows, and over those observed.
+#: nan where they are not known.
+Centres: TypeAlias = Callable[[str], tuple[float, float]]
+#: What center() takes off each predictor.
+Means: TypeAlias = Mapping[str, float]
 
 #: Trial values of a mean that is not known: what they change is not known either.
 _MEANS = (0.0, 1.0)
@@ -79,15 +82,20 @@ class Translation:
 
 def translate(condition: Condition, method: Method, centres: Centres) -> Translation | None:
     """What a method's parameters are; None where names mean the truth's parameters."""
-    recoded = _recoded(condition.truth.formula, method.formula)
-    if not recoded and not _products_left_out(condition.truth.formula, method.formula):
+    formulas = condition.truth.formula, method.formula
+    found = {name: centres(name) for name in _centred(*formulas)}
+    selective = condition.missing is not None and condition.missing.selective
+    apart = {name for name, (a, b) in found.items() if selective and a != b}
+    recoded = _recoded(*formulas) | (apart & set(_centred(formulas[0])) & set(_centred(formulas[1])))
+    if not recoded and not _products_left_out(*formulas):
         return None
-    known = {name: centres(name) for name in _centred(condition.truth.formula, method.formula)}
-    unknown = [name for name, mean in known.items() if np.isnan(mean)]
-    trials = [
-        _Translator(condition, method, recoded, {**known, **dict(zip(unknown, means, strict=True))})()
-        for means in itertools.product(_MEANS, repeat=len(unknown))
-    ]
+    unknown = [name for name, means in found.items() if np.isnan(means).any()]
+    trials = []
+    for means in itertools.product(_MEANS, repeat=2 * len(unknown)):
+        pairs = dict(zip(unknown, zip(means[::2], means[1::2], strict=True), strict=True))
+        both = {name: _tried(found[name], pair, apart=name in apart) for name, pair in pairs.items()}
+        of_truth, own = ({name: pair[k] for name, pair in {**found, **both}.items()} for k in (0, 1))
+        trials.append(_Translator(condition, method, recoded, of_truth, own)())
     first, fixed = trials[0], _common([trial.fixed for trial in trials])
     spreads = [trial.spread for trial in trials if trial.spread is not None]
     alike = len(spreads) == len(trials) and not np.isnan(_common(spreads)).any()
@@ -101,6 +109,14 @@ def translate(condition: Condition, method: Method, centres: Centres) -> Transla
         None if x is None else _rounded(x) for x in (first.random, first.spread, first.leftover)
     )
     return Translation(fixed, random, spread, leftover, why)
+
+
+def _tried(known: tuple[float, float], trial: tuple[float, float], *, apart: bool) -> tuple[float, float]:
+    """The means of a predictor with trial values for those that are not known; one value where both are the same mean."""
+    if not apart:
+        return trial[0], trial[0]
+    a, b = (t if np.isnan(mean) else mean for mean, t in zip(known, trial, strict=True))
+    return a, b
 
 
 def _recoded(truth: Formula, method: Formula) -> frozenset[str]:
@@ -184,23 +200,28 @@ class _Translator:
     condition: Condition
     method: Method
     recoded: frozenset[str]
-    centres: Mapping[str, float]
+    of_truth: Means
+    own: Means
 
     def __call__(self) -> Translation:
         own, truth = self.method.formula, self.condition.truth.formula
         p = len(own.fixed)
-        columns = [polynomial for term in self._terms if (polynomial := self._seen(term)) or term in own.fixed]
-        A = _solve(columns, [self._seen(term) for term in truth.fixed])[:p]
+        seen = {term: self._seen(term, self.own) for term in self._terms}
+        columns = [polynomial for term, polynomial in seen.items() if polynomial or term in own.fixed]
+        A = _solve(columns, [self._seen(term, self.of_truth) for term in truth.fixed])[:p]
         active = self._active
         if not np.isnan(A[:, active]).any():
             A[:, ~active] = np.nan_to_num(A[:, ~active])
-            B = _solve(*([self._polynomial(c) for c in cs] for cs in (own.random_columns, truth.random_columns)))
+            B = _solve(
+                [self._polynomial(column, self.own) for column in own.random_columns],
+                [self._polynomial(column, self.of_truth) for column in truth.random_columns],
+            )
             if not np.isnan(B).any():
                 return Translation(A, B, np.einsum("ik,jl->ijkl", B, B))
         else:
             A[:] = np.nan
         try:
-            projection = _Projection(self.condition, self.method, self._terms, self.centres)
+            projection = _Projection(self.condition, self.method, self._terms, self.of_truth, self.own)
             return projection.translation(active, None if np.isnan(A).any() else A)
         except _UnknownError as unknown:
             return Translation(A, why=str(unknown))
@@ -222,12 +243,12 @@ class _Translator:
         ]
         return (*own.fixed, *(t for t in kept if find_term(own.fixed, t) is None))
 
-    def _polynomial(self, term: str) -> Polynomial:
-        return polynomial_of(term, {*self.recoded, *self.centres}, self.centres)
+    def _polynomial(self, term: str, centres: Means) -> Polynomial:
+        return polynomial_of(term, {*self.recoded, *centres}, centres)
 
-    def _seen(self, term: str) -> Polynomial:
+    def _seen(self, term: str, centres: Means) -> Polynomial:
         """A term as the estimator sees it: clusters' effects absorb what is constant in a cluster, means lose what is within."""
-        found, level = self._polynomial(term), variable_levels(self.condition.predictors)
+        found, level = self._polynomial(term, centres), variable_levels(self.condition.predictors)
 
         def inner(monomial: tuple[Atom, ...]) -> list[str]:
             return [part for name, part in monomial if part == "w" or (not part and level[name] == 1)]
@@ -239,7 +260,7 @@ class _Translator:
         return found
 
 
-def polynomial_of(term: str, split: set[str], centres: Mapping[str, float]) -> Polynomial:
+def polynomial_of(term: str, split: set[str], centres: Means) -> Polynomial:
     """A term as a polynomial in its variables, the predictors in `split` taken apart.
 
     >>> polynomial_of("center(x):z", {"x"}, {"x": 3.0})
@@ -263,7 +284,7 @@ class _Projection:
     """The truth's fixed part projected on the terms of a method that does not span it."""
 
     def __init__(
-        self, condition: Condition, method: Method, terms: Sequence[str], centres: Mapping[str, float]
+        self, condition: Condition, method: Method, terms: Sequence[str], of_truth: Means, own_means: Means
     ) -> None:
         if method.estimator == "function":
             raise _UnknownError("what a function estimates where its formula does not hold is not known")
@@ -275,19 +296,24 @@ class _Projection:
             source_of(v)[0] for term in everything for v in term_variables(term) if level[v] == 1 or source_of(v)[1]
         }
         self._inner = sorted(name for name in inner if condition.predictor(name).level == 1)
-        self._centres = centres
         #: () for what is constant within clusters, then what varies there: a predictor, or several multiplied.
         self.parts: dict[tuple[str, ...], int] = {(): 0}
         self.monomials: dict[tuple[Atom, ...], int] = {(): 0}
-        entries = [self._apart(ts) for ts in (terms, truth.fixed, own.random_columns, truth.random_columns)]
+        lists = (
+            (terms, own_means),
+            (truth.fixed, of_truth),
+            (own.random_columns, own_means),
+            (truth.random_columns, of_truth),
+        )
+        entries = [self._apart(*each) for each in lists]
         self.terms, self.of_truth, self.columns, self.random = (self._array(*each) for each in entries)
         self._check()
 
-    def _apart(self, terms: Sequence[str]) -> tuple[int, list[tuple[int, int, int, float]]]:
+    def _apart(self, terms: Sequence[str], centres: Means) -> tuple[int, list[tuple[int, int, int, float]]]:
         """The number of terms, and (part, term, monomial, value) of their multipliers h_k of the parts w_k."""
         entries = []
         for t, term in enumerate(terms):
-            for monomial, value in polynomial_of(term, set(self._inner), self._centres).items():
+            for monomial, value in polynomial_of(term, set(self._inner), centres).items():
                 within = tuple(name for name, part in monomial if part == "w")
                 outer = tuple(atom for atom in monomial if atom[1] != "w")
                 if len(set(within)) < len(within) or len(set(outer)) < len(outer):
@@ -308,6 +334,13 @@ class _Projection:
         condition, missing = self.condition, self.condition.missing
         if missing is not None and missing.at_random is not None:
             raise _UnknownError("which rows are observed goes with a predictor or the outcome")
+        truth = condition.truth.formula
+        if missing is not None and missing.loses_rows:
+            for name, hows in _codings((*truth.fixed, *truth.random_columns)).items():
+                if hows & {"within", "between"}:
+                    raise _UnknownError(
+                        f"the truth has means of {name} over all rows of a cluster, analyses over those left"
+                    )
         named = {name for monomial in self.monomials for name, part in monomial if not part}
         outer = [p for p in condition.predictors if p.level == 2 and named.intersection(p.columns)]
         placed = [p.name for p in outer if not p.redraw or p.distribution == "list" or p.blocks]

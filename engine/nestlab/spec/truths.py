@@ -77,7 +77,7 @@ def true_values(
 ) -> TrueValues:
     """The true values of what each method estimates.
 
-    centres: the mean of a level-1 predictor over all rows, nan where it is not known. truth: of replicates, in place of the
+    centres: what center() takes off a level-1 predictor, see `translation.Centres`. truth: of replicates, in place of the
     condition's, whose priors are at their means.
     """
     translations = [translate(condition, method, centres) for method in methods]

@@ -119,8 +119,11 @@ def samples(results: StoredResults, chosen: Chosen) -> list[Sample]:
             if part is None or part.estimate is None:
                 continue
             sample, mask = _sample(found, part, converged=chosen.rows.subset == "converged")
-            sample = replace(sample, truth=0.0 if chosen.own else truths.of(method.name)[name])
-            made[found.name] = (_errors(sample, columns[f"true.{name}"]) if chosen.own else sample), mask
+            truth = truths.of(method.name)[name]
+            sample = replace(sample, truth=0.0 if chosen.own else truth)
+            drawn = columns.get(f"true.{name}", np.array([np.nan]))  # of a method for which it does not vary
+            drawn = drawn if np.isfinite(drawn).any() else np.full(len(columns["replicate"]), truth)
+            made[found.name] = (_errors(sample, drawn) if chosen.own else sample), mask
     kept = [made[m] for m in wanted if m in made]
     if chosen.rows.subset == "common" and kept:
         common = reduce(np.logical_and, [mask for _, mask in kept])
