@@ -69,7 +69,7 @@ def test_the_base_is_good() -> None:
 
 R = "truth/random/school"
 TOP = (
-    "name, title, seed, replications, keep, mcse, alpha, max_failed, design, grid, prior, truth, correlation, missing, "
+    "name, title, seed, replications, estimand, keep, mcse, alpha, max_failed, design, grid, prior, truth, correlation, missing, "
     "predictors, method, contrast"
 )
 KINDS = (

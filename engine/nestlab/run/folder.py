@@ -162,7 +162,7 @@ def _replications(study: StudyFile, manifest: Mapping[str, Any], rows: Sequence[
     rule = None if study.stopping is None else json.loads(json.dumps(study.stopping.entry()))
     if rule != (stored := manifest.get("stopping")):
         yield _change("replications", stored or manifest.get("replications"), rule or study.most_replications)
-    elif rule is None:
+    elif rule is None and not manifest.get("own_replications"):
         asked = {row.replications for row in rows if row.active} if manifest.get("solve") is None else set()
         for number in dict.fromkeys([manifest.get("replications", study.most_replications), *sorted(asked)]):
             if number != study.most_replications:

@@ -37,7 +37,7 @@ from .telling import Meter, Progress, Quiet
 __all__ = ["Run", "RunReport", "run_study"]
 
 #: What the manifest says of a search for a design, or of a rule that stops, and no longer when the folder is run in another way.
-_OF_A_SEARCH = ("solve", "replications_reason", "stopping")
+_OF_A_SEARCH = ("solve", "replications_reason", "stopping", "own_replications")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,8 @@ class Run:
         study = self.study
         if isinstance(asked, Stopping):
             store.manifest |= {"stopping": asked.entry(), "replications_reason": asked.text}
+        if isinstance(asked, Mapping):
+            store.manifest["own_replications"] = True
         return {
             **study_facts(study), "replications": replications, "draw_version": DRAW_VERSION,
             "numerics_version": NUMERICS_VERSION, "software": software(), "machine": machine(),

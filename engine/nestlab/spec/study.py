@@ -130,7 +130,8 @@ class StudyFile(Table):
         study._resolved = study._expand(found, expand=not problems)
         if study._resolved is not None and not suspects:
             study._stopping(found)
-            study._check_estimand(found)
+            if not found:
+                study._check_estimand(found)
         problems.extend(problem for problem in found if not _judged(problem.key, suspects))
         problems.raise_if_any()
         return study
@@ -155,9 +156,8 @@ class StudyFile(Table):
         """
         methods = self.resolve().methods
         for name in ("alpha", "max_failed"):
-            shared = getattr(self, name)
-            own = [getattr(table, name) for table in self.method] or [None]
-            values = [shared if value is None else value for value in own]
+            own = {table.name: value for table in self.method if (value := getattr(table, name)) is not None}
+            values = [own.get(method.name, getattr(self, name)) for method in methods]
             methods = tuple(
                 method if value is None else replace(method, **{name: value})
                 for method, value in zip(methods, values, strict=True)
