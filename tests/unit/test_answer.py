@@ -134,7 +134,7 @@ def test_grids_missing_replicates_and_what_is_not_sure() -> None:
     text = said({"clusters": 30}, POWER, 0.834, factors={"icc": 0.1}, missing=3, sure=False)
     assert text == (
         "With icc = 0.1: 30 clusters are needed for 80 % power to detect arm. Simulated there: power 0.834 (0.004), n = 10,000 "
-        "(3 replicates without a result). The interval is wider than was asked for (--max-replications)."
+        "(3 replicates did not converge or are without a result). The interval is wider than was asked for (--max-replications)."
     )
     assert said({"clusters": 30}, POWER, 0.6, reached=False, sure=False).endswith(
         "More replications may change this (--max-replications)."

@@ -192,8 +192,9 @@ def test_plots_of_every_kind(results: nl.Results, folder: Path, tmp_path: Path, 
     assert select(results, Asked(estimand=name)).estimand == name
 
 
-def test_plots_choose_the_last_effect(results: nl.Results) -> None:
-    assert select(results, Asked()).estimand == TESTED
+def test_plots_choose_an_effect_that_is_tested_by_itself(results: nl.Results) -> None:
+    assert select(results, Asked()).estimand == CONTRASTS[-1]
+    assert select(results, Asked(estimand=TESTED)).estimand == TESTED
     assert select(results, Asked(measure="bias", method="var")).estimand == CONTRASTS[-1]
 
 

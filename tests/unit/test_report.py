@@ -351,7 +351,7 @@ def test_a_truth_drawn_from_a_prior_is_neither_null_nor_fixed(material: Material
     assert kinds == dict.fromkeys(("arm", "no worse", "all", "arm, var:school:Intercept"), "unknown") | {
         "Intercept": "effect"
     }
-    lead = "arm (truth 1.2; truth drawn from normal(0, 0.2), power averaged over it), reml/z"
+    lead = "arm (truth 1.2; truth drawn from normal(0, 0.2), power averaged over it), reml/z, tests at level 0.05"
     assert lead in [f.lead for f in findings(some) if f.topic == "Power"]
     assert "Each replicate draws its own truth: truth.fixed.arm from normal(0, 0.2)." in words(
         ademp(some), "Data-generating mechanism"
@@ -369,7 +369,8 @@ def test_a_truth_drawn_from_a_prior_is_neither_null_nor_fixed(material: Material
 
 
 def test_how_low_power_may_be_is_told_with_its_place(material: Material) -> None:
-    power = material.summary.query("measure == 'power' and estimand == 'arm' and method == 'ml' and subset == 'all'")
+    shown = "measure == 'power' and estimand == 'arm' and method == 'ml' and subset == 'converged'"
+    power = material.summary.query(shown)
     low = power.assign(measure="power_q10", value=0.4, mcse=0.03, lower=np.nan, upper=np.nan)
     low.loc[low["condition"] == 5, "value"] = 0.7
     some = replace(material, summary=pd.concat([material.summary, low], ignore_index=True))

@@ -19,7 +19,8 @@ from .lanes import LANES
 from .workspace import get_workspace, make_shape
 
 __all__ = [
-    "Fits", "Plan", "compile_plan", "congruent", "counts", "fit_gram", "fit_replicates", "for_lanes", "packed_map", "pairs",
+    "Fits", "Plan", "compile_plan", "congruent", "coordinates", "counts", "fit_gram", "fit_replicates", "for_lanes", "packed_map",
+    "pairs",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -157,7 +158,7 @@ def _shifted(plan: Plan, design: Design, method: Method) -> Plan:
 
     Random columns that lack theirs in their own term stay as they are, beside fixed effects that are shifted.
     """
-    fixed = _coordinates(plan.formula.fixed, design, free=method.estimator == "fixed-effects")
+    fixed = coordinates(plan.formula.fixed, design, free=method.estimator == "fixed-effects")
     if fixed is None:
         return plan
     to_fixed = fixed[1]
@@ -166,7 +167,7 @@ def _shifted(plan: Plan, design: Design, method: Method) -> Plan:
     zcols = list(plan.zcols)
     for block in np.unique(plan.blocks):
         members = np.flatnonzero(plan.blocks == block)
-        own = _coordinates([columns[m] for m in members], design)
+        own = coordinates([columns[m] for m in members], design)
         if own is not None:
             for whole, part in zip(to_random, own, strict=True):
                 whole[np.ix_(members, members)] = part
@@ -185,7 +186,7 @@ def _shifted(plan: Plan, design: Design, method: Method) -> Plan:
     )
 
 
-def _coordinates(terms: Sequence[str], design: Design, *, free: bool = False) -> tuple[Array, Array] | None:
+def coordinates(terms: Sequence[str], design: Design, *, free: bool = False) -> tuple[Array, Array] | None:
     """(k, k) each: from effects of terms to those of terms less constants, and back; None where such a term is missing.
 
     With x = x0 + c, sum_t b_t t = sum_t b_t sum_s c_ts s0: effects of s0 are sum_t c_ts b_t; back, with -c, likewise. free: terms

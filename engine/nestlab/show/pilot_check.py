@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fit.lmm import coordinates
 from ..run.block import compile_condition
 from ..simulate.layout import Design, pair
 from ..simulate.streams import block_generator
@@ -96,15 +97,21 @@ def ratios(pilot: Pilot, study: StudyFile) -> dict[str, float]:
     products = sum(1 for _ in compiled.design.columns) ** 2 * condition.layout.clusters
     replicates = int(np.clip(_HELD // products, 4, _REPLICATES))
     draw = compiled.sampler(block_generator(condition.seed, compiled.key, 0), replicates)
-    information = _information(compiled.design, draw.dd, draw.z)
-    terms = condition.truth.formula.fixed
-    return {
-        term: float(se / pilot.fixed[term].se) for term, se in zip(terms, _standard_errors(information), strict=True)
-    }
+    terms, columns = condition.truth.formula.fixed, condition.truth.formula.random_columns
+    fixed, random = (coordinates(each, compiled.design) for each in (terms, columns))
+    # A formula without the lower-order term of one far from 0 keeps the draw's coordinates.
+    there = np.eye(len(columns)) if random is None else random[0]
+    back = np.eye(len(terms)) if fixed is None else fixed[1]
+    information = _information(compiled.design, draw.dd, draw.z, there @ compiled.design.random_factor)
+    errors = _standard_errors(information, back)
+    return {term: float(se / pilot.fixed[term].se) for term, se in zip(terms, errors, strict=True)}
 
 
-def _information(design: Design, dd: Array, z: Array) -> Array:
-    """(R, p, p): of the fixed effects in each replicate. dd (J, pairs, R or 1), z (m, J, R or 1): as in `Draw`."""
+def _information(design: Design, dd: Array, z: Array, factor: Array) -> Array:
+    """(R, p, p): of the fixed effects in each replicate. dd (J, pairs, R or 1), z (m, J, R or 1): as in `Draw`.
+
+    factor (q, q): lower factor of the random effects' covariance in the draw's coordinates.
+    """
     truth = design.condition.truth
     fixed = [design.split(term) for term in truth.formula.fixed]
     R = max(dd.shape[2], z.shape[2] if z.size else 1)
@@ -122,18 +129,22 @@ def _information(design: Design, dd: Array, z: Array) -> Array:
 
     weight = np.moveaxis(factors, 0, 2)
     XX = products(own, own) * weight[:, :, :, None] * weight[:, :, None, :]
-    XZ = products(own, random) @ design.random_factor * weight[:, :, :, None]
-    inner = design.random_factor.T @ products(random, random) @ design.random_factor
+    XZ = products(own, random) @ factor * weight[:, :, :, None]
+    inner = factor.T @ products(random, random) @ factor
     s2 = truth.residual_variance
     middle = s2 * np.eye(len(random)) + inner
     solved = np.linalg.solve(np.broadcast_to(middle, (*XZ.shape[:2], *middle.shape[2:])), np.swapaxes(XZ, 2, 3))
     return np.asarray((XX - XZ @ solved).sum(axis=0) / s2)
 
 
-def _standard_errors(information: Array) -> Array:
-    """(p): the means over replicates of the standard errors; inf where one has not all of them."""
+def _standard_errors(information: Array, back: Array) -> Array:
+    """(p): the means over replicates of the standard errors; inf where one has not all of them.
+
+    back (p, p): the coefficients as stated of those in the draw's coordinates.
+    """
     scale = np.sqrt(np.maximum(np.diagonal(information, axis1=1, axis2=2), 1e-300))
     scaled = information / (scale[:, :, None] * scale[:, None, :])
     if np.linalg.eigvalsh(scaled)[:, 0].min() < 1e-10:
         return np.full(scale.shape[1], np.inf)
-    return np.asarray((np.sqrt(np.diagonal(np.linalg.inv(scaled), axis1=1, axis2=2)) / scale).mean(axis=0))
+    covariance = np.linalg.inv(scaled) / (scale[:, :, None] * scale[:, None, :])
+    return np.asarray(np.sqrt(np.einsum("ij,rjk,ik->ri", back, covariance, back)).mean(axis=0))
