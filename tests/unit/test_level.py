@@ -140,7 +140,7 @@ def test_solve_says_its_level(tmp_path):
     path.write_text(nl.Study.from_dict(TABLES).text)
     words = ["solve", str(path), "--over", "clusters", "--power", "0.8", "--between", "10", "60", "--alpha", "0.2"]
     words += ["--precision", "0.5", "--out", str(tmp_path / "out"), "--jobs", "1"]
-    assert "; tests at level 0.2." in said(*words, "--estimand", "arm")
+    assert " Tests at level 0.2." in said(*words, "--estimand", "arm")
     from nestlab.show.answer import read_solved, title_of
 
     solved = read_solved(tmp_path / "out")

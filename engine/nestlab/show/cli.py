@@ -261,7 +261,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
 ) -> None:
-    """Recompute some of the stored blocks, check all else, and say what is wrong.
+    """Recompute stored blocks, check all else, say what is wrong.
 
     Exit code 3 where anything stored is not what the study gives, 4 where something is missing or nothing was compared.
     """
