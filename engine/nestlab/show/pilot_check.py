@@ -98,7 +98,9 @@ def ratios(pilot: Pilot, study: StudyFile) -> dict[str, float]:
     replicates = int(np.clip(_HELD // products, 4, _REPLICATES))
     draw = compiled.sampler(block_generator(condition.seed, compiled.key, 0), replicates)
     terms, columns = condition.truth.formula.fixed, condition.truth.formula.random_columns
-    fixed, random = (coordinates(each, compiled.design) for each in (terms, columns))
+    inner = {name: c for name, c in compiled.design.moved.items() if condition.predictor(name).level == 1}
+    rows = replace(compiled.design, moved=inner)  # a draw has level-2 predictors as stated
+    fixed, random = (coordinates(each, rows) for each in (terms, columns))
     # A formula without the lower-order term of one far from 0 keeps the draw's coordinates.
     there = np.eye(len(columns)) if random is None else random[0]
     back = np.eye(len(terms)) if fixed is None else fixed[1]
