@@ -13,8 +13,8 @@ import nestlab as nl
 from nestlab.run.verify import verify
 from nestlab.simulate.centres import centres_of, mean_over_rows
 from nestlab.simulate.layout import compile_design
+from nestlab.spec.polynomials import polynomial_of
 from nestlab.spec.study import StudyFile
-from nestlab.spec.translation import polynomial_of
 from nestlab.spec.truths import TrueValues, true_values
 
 CENTRED: dict[str, Any] = {

@@ -164,12 +164,13 @@ class StoredResults:
         Columns: `condition`, `method`, `estimand`, `value` (missing where it is undefined or unknown), `meaning` (what the
         estimand is in the truth's parameters, where its name says something else: "z + 3 x:z"), `unknown` (why there is none).
         """
-        rows = [
-            (row.number, method.name, name, row.truths.of(method.name)[name], *_told(row, method, name))
-            for row in self._active()
-            for method in self._study.methods()
-            for name in method_estimands(method, self.estimands)
-        ]
+        known, rows = self.estimands, list[tuple[Any, ...]]()
+        for method in self._study.methods():
+            names = method_estimands(method, known)
+            for row in self._active():
+                values = row.truths.of(method.name)
+                rows += [(row.number, method.name, name, values[name], *_told(row, method, name)) for name in names]
+        rows.sort(key=lambda row: int(row[0]))
         return pd.DataFrame(rows, columns=["condition", "method", "estimand", "value", "meaning", "unknown"])
 
     def true_values(self, condition: int) -> TrueValues:

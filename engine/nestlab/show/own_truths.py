@@ -1,4 +1,4 @@
-"""Say which methods hold true values of their own, because they centre predictors otherwise than the truth."""
+"""Say which methods have true values of their own, as their parameters mean something else than the truth's of the same name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """True values of what the methods of a condition estimate.
 
-A name means the truth's parameter of that name, 0 where the truth has none. Where a method centres predictors otherwise than the
-truth, its parameters have true values of their own (`translation`), and so has everything that is derived from them.
+A name means the truth's parameter of that name, 0 where the truth has none. Where it means something else to a method, because
+that centres predictors otherwise or leaves out a product, the method has true values of its own (`translation`), and so has
+everything that is derived from them.
 
 icc = intercept variance / (intercept variance + residual variance), the other slopes' predictors at 0. The residual variance is
 the stated one: where errors differ, that of rows whose predictors with a variance ratio are 0, in the mean over clusters.
@@ -55,12 +56,12 @@ class TrueValues:
     unknown: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def as_numbers(self) -> TrueValues:
-        """The same with plain numbers for arrays of one."""
+        """Return these values as plain numbers, where each is an array of one."""
         own = {method: {name: float(v) for name, v in values.items()} for method, values in self.own.items()}
         return TrueValues({name: float(v) for name, v in self.shared.items()}, own, self.meanings, self.unknown)
 
     def of(self, method: str) -> dict[str, Any]:
-        """All values, those of a method in place of the shared ones."""
+        """Return all values, a method's own in place of the shared ones."""
         return {**self.shared, **self.own.get(method, {})}
 
 
@@ -182,7 +183,7 @@ def _named(truth: Truth | DrawnTruth, contrasts: Iterable[Contrast]) -> _Values:
     return _Values(coefficient, covariance, truth.residual_variance, {c.name: c for c in contrasts})
 
 
-# -- of a method that centres otherwise ----------------------------------------------------------------------------------------
+# -- of a method whose parameters mean something else ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
