@@ -23,9 +23,7 @@ from nestlab.show.report.material import Material
 from nestlab.show.solve_command import Options, question_of
 from nestlab.show.summary import overview
 from nestlab.simulate.between import draw_between
-from nestlab.simulate.distributions import contrast_matrix
 from nestlab.simulate.layout import compile_design
-from nestlab.spec.coding import contrast_values
 from nestlab.spec.effects import converted, explained
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import data_key
@@ -312,12 +310,6 @@ def test_covariances_of_what_is_allocated_within_blocks(blocks: Any) -> None:
         found = moments.covariance(a, b)
         assert found == pytest.approx((each.mean(), 0.0), abs=1e-12 + 4 * float(each.std()) / math.sqrt(20_000))
         assert (each.std() < 1e-12) == (a == b or b == blocks)
-
-
-@pytest.mark.parametrize("coding", ["treatment", "sum", "helmert"])
-def test_contrasts_are_those_of_the_simulation(coding: Any) -> None:
-    predictor = Predictor("k", 1, "categorical", categories=tuple("abcd"), shares=(0.25,) * 4, coding=coding)
-    assert np.array_equal(contrast_values(predictor), contrast_matrix(predictor))
 
 
 def test_drawn_sizes_leave_no_moments_of_what_goes_with_them() -> None:

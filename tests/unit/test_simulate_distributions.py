@@ -11,7 +11,6 @@ from nestlab.simulate.deviates import standard_normal
 from nestlab.simulate.distributions import (
     Transform,
     attainable,
-    contrast_matrix,
     latent_correlation,
     latent_icc,
     predictor_transform,
@@ -21,6 +20,7 @@ from nestlab.simulate.distributions import (
 from nestlab.simulate.lookup import REACH
 from nestlab.simulate.quantiles import SKEW_NORMAL_LIMIT
 from nestlab.simulate.streams import block_generator
+from nestlab.spec.coding import contrast_values
 from nestlab.spec.model import Distribution, Predictor
 from nestlab.spec.problems import StudyError
 
@@ -185,7 +185,7 @@ def test_contrasts_of_categories():
     """helmert as R's contr.helmert(4)."""
 
     def coded(coding):
-        return contrast_matrix(Predictor("k", 1, "categorical", categories=tuple("abcd"), coding=coding))
+        return contrast_values(Predictor("k", 1, "categorical", categories=tuple("abcd"), coding=coding))
 
     assert_array_equal(coded("treatment"), [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     assert_array_equal(coded("sum"), [[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, -1, -1]])

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from ..fit.lmm import Fits, Plan
 from ..fit.reference.gee import GeeTable
 from ..simulate.centres import centres_of
-from ..simulate.distributions import contrast_matrix
 from ..simulate.gram import Draw
 from ..simulate.layout import Design, compile_design
 from ..simulate.long import Long
@@ -25,6 +24,7 @@ from ..simulate.priors import draw_truths, unit_design, with_truths, with_truths
 from ..simulate.replicate import ConditionalRows, ReplicateRows
 from ..simulate.rows import Rows
 from ..simulate.streams import block_generator, conditional_generator
+from ..spec.coding import contrast_values
 from ..spec.estimands import study_estimands
 from ..spec.identity import data_key
 from ..spec.model import Condition, Method, Predictor
@@ -188,7 +188,7 @@ class CompiledCondition:
         if not predictor.categories:
             return rows.term(self.design, predictor.name)
         found = np.stack([rows.term(self.design, column) for column in predictor.columns], axis=1)
-        distance = np.abs(found[:, None, :] - contrast_matrix(predictor)[None, :, :]).sum(axis=2)
+        distance = np.abs(found[:, None, :] - contrast_values(predictor)[None, :, :]).sum(axis=2)
         return np.asarray(np.array(predictor.categories, dtype=object)[distance.argmin(axis=1)])
 
     @cached_property

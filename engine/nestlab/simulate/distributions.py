@@ -29,7 +29,6 @@ from .quantiles import QUANTILES
 __all__ = [
     "Transform",
     "attainable",
-    "contrast_matrix",
     "latent_ar1",
     "latent_correlation",
     "latent_icc",
@@ -153,21 +152,6 @@ def score_thresholds(probabilities: Array) -> Array:
     below, above = np.cumsum(probabilities)[:-1], np.cumsum(probabilities[::-1])[::-1][1:]
     found: Array = np.where(below < 0.5, special.ndtri(np.minimum(below, 1.0)), -special.ndtri(np.minimum(above, 1.0)))
     return found
-
-
-def contrast_matrix(predictor: Predictor) -> Array:
-    """(K, K - 1): the values of a categorical predictor's columns for each of its K categories.
-
-    treatment: 1 in its own category, the first has none; sum: 1 in its own, -1 in the last; helmert: column i holds -1 in
-    categories 0 .. i and i + 1 in the next, as R's contr.helmert.
-    """
-    K = len(predictor.categories)
-    if predictor.coding == "treatment":
-        return np.eye(K)[:, 1:]
-    if predictor.coding == "sum":
-        return np.vstack([np.eye(K - 1), -np.ones((1, K - 1))])
-    place, column = np.arange(K)[:, None], np.arange(K - 1)[None, :]
-    return np.where(place <= column, -1.0, np.where(place == column + 1, column + 1.0, 0.0))
 
 
 # -- correlations of scores ----------------------------------------------------------------------------------------------------

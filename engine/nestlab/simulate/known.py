@@ -19,11 +19,12 @@ from ..spec.balanced import (
     odd_rows,
     takes_turns,
 )
+from ..spec.coding import contrast_values
 from ..spec.far import far_constants
 from ..spec.identity import layout_key
 from ..spec.model import Condition, Predictor, source_of, term_variables
 from .deviates import standard_normal
-from .distributions import contrast_matrix, predictor_transform, score_correlations
+from .distributions import predictor_transform, score_correlations
 from .sizes import fixed_sizes
 from .streams import fixed_generator
 
@@ -189,7 +190,7 @@ def coded(predictor: Predictor, values: Array) -> Array:
     """(columns, N): the values, or contrasts where they are numbers of categories."""
     if not predictor.categories:
         return values[None]
-    return np.moveaxis(contrast_matrix(predictor)[values.astype(np.int64)], -1, 0)
+    return np.moveaxis(contrast_values(predictor)[values.astype(np.int64)], -1, 0)
 
 
 def _drawn_once(condition: Condition, predictor: Predictor, sizes: Integers) -> Array:

@@ -15,7 +15,11 @@ Array = NDArray[np.float64]
 
 
 def contrast_values(predictor: Predictor) -> Array:
-    """(K, K - 1): the columns of a predictor of K categories, in each of them (`simulate.distributions` has them so)."""
+    """Return (K, K - 1): the values of a predictor's columns for each of its K categories.
+
+    treatment: 1 in its own category, the first has none; sum: 1 in its own, -1 in the last; helmert: column i holds -1 in
+    categories 0 .. i and i + 1 in the next, as R's contr.helmert.
+    """
     K = len(predictor.categories)
     if predictor.coding == "treatment":
         return np.eye(K)[:, 1:]
@@ -25,7 +29,7 @@ def contrast_values(predictor: Predictor) -> Array:
 
 
 def coded(predictor: Predictor, values: NDArray[Any]) -> dict[str, Array]:
-    """Values of a predictor by its columns: itself, or contrasts where they are numbers of categories."""
+    """Return the values of a predictor by its columns: itself, or contrasts where they are numbers of categories."""
     if not predictor.categories:
         return {predictor.name: values.astype(np.float64)}
     return dict(zip(predictor.columns, contrast_values(predictor)[values.astype(np.int64)].T, strict=True))
