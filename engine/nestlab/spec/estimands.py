@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from .estimand import Estimand, listed
 from .formula import find_term
@@ -25,6 +26,11 @@ def study_estimands(truth: Formula, methods: Sequence[Method]) -> dict[str, Esti
     >>> list(study_estimands(formula, [Method("m", formula, compare=parse_formula("y ~ 1"), reml=False)]))[-2:]
     ['icc', 'x, var:g:Intercept']
     """
+    return dict(_study_estimands(truth, tuple(methods)))
+
+
+@lru_cache(maxsize=64)
+def _study_estimands(truth: Formula, methods: tuple[Method, ...]) -> dict[str, Estimand]:
     found = listed([truth, *(method.formula for method in methods)], contrasts_of(methods))
     tested = [tested_estimand(method) for method in methods if method.tests_ratio]
     return found | {each.name: each for each in tested if study_name(each, found) not in found}

@@ -79,6 +79,7 @@ class _RefusedError(Exception):
     """A reason on its way to `parse_formula`, which knows the whole text."""
 
 
+@lru_cache(maxsize=4096)
 def canonical_term(term: str) -> str:
     """A name that does not depend on the order of the factors.
 

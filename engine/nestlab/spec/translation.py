@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from .formula import find_term
 from .least_false import LeastFalse, UnknownError, common
-from .model import Condition, Formula, Method, source_of, term_variables
+from .model import Condition, Formula, Method, Truth, source_of, term_variables
 from .paths import variable_levels
 from .polynomials import Atom, Means, Polynomial, codings, polynomial_of, solve
 
@@ -57,9 +57,24 @@ class Translation:
 
 
 def translate(condition: Condition, method: Method, centres: Centres) -> Translation | None:
-    """What a method's parameters are; None where names mean the truth's parameters."""
-    formulas = condition.truth.formula, method.formula
-    found = {name: centres(name) for name in _centred(*formulas)}
+    """What a method's parameters are; None where names mean the truth's parameters.
+
+    It follows from the predictors, the layout and which effects are not 0, so that the points of a grid share it.
+    """
+    truth = condition.truth
+    active = tuple(float(b != 0 or bool(condition.priors)) for b in truth.fixed)
+    plain = Truth(truth.formula, active, covariance=(), residual_variance=1.0)
+    alike = replace(condition, truth=plain, seed=0, priors=())
+    found = {name: centres(name) for name in _centred(truth.formula, method.formula)}
+    return _translate(alike, replace(method, name="", contrasts=()), tuple(found.items()))
+
+
+@lru_cache(maxsize=4096)
+def _translate(
+    condition: Condition, method: Method, centres: tuple[tuple[str, tuple[float, float]], ...]
+) -> Translation | None:
+    """`translate` of a condition whose coefficients are 1 where there is an effect, else 0."""
+    formulas, found = (condition.truth.formula, method.formula), dict(centres)
     selective = condition.missing is not None and condition.missing.selective
     apart = {name for name, (a, b) in found.items() if selective and a != b}
     recoded = _recoded(*formulas) | (apart & set(_centred(formulas[0])) & set(_centred(formulas[1])))
@@ -175,7 +190,7 @@ class _Translator:
     @cached_property
     def _active(self) -> NDArray[np.bool_]:
         """(p_t): whether a term of the truth has an effect in any replicate."""
-        return np.array([b != 0 or bool(self.condition.priors) for b in self.condition.truth.fixed], dtype=bool)
+        return np.array(self.condition.truth.fixed, dtype=bool)
 
     @cached_property
     def _terms(self) -> tuple[str, ...]:
