@@ -7,10 +7,7 @@ without them, and with RIGLS in their place.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -18,21 +15,13 @@ import pytest
 from scipy.stats import binom, norm
 
 import nestlab as nl
+from study_scripts import STUDIES, script
 
 pytestmark = pytest.mark.calibration
 
 ROOT = Path(__file__).parents[2]
-STUDIES = ROOT / "studies"
 GRID = pd.read_csv(ROOT / "tests" / "golden" / "closed_form_grid.csv")
 FEW = 300
-
-
-def script(name: str) -> ModuleType:
-    sys.path.insert(0, str(STUDIES))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(STUDIES))
 
 
 table, rigls = script("published_table"), script("maas_hox_rigls")

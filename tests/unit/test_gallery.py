@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 import nestlab as nl
+from study_scripts import STUDIES, script
 
-STUDIES = Path(__file__).parents[2] / "studies"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)? \(\d+(?:\.\d+)?\)")
 AGAIN = "run python studies/gallery.py"
-
-
-def script(name: str) -> ModuleType:
-    sys.path.insert(0, str(STUDIES))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(STUDIES))
 
 
 gallery = script("gallery")

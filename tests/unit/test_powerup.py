@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,17 +11,7 @@ from scipy.stats import nct, t
 
 import nestlab as nl
 from nestlab.show.outcome import outcome_numbers
-
-STUDIES = Path(__file__).parents[2] / "studies"
-
-
-def script(name: str) -> ModuleType:
-    sys.path.insert(0, str(STUDIES))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(STUDIES))
-
+from study_scripts import STUDIES, script
 
 powerup = script("powerup")
 
