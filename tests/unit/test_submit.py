@@ -75,6 +75,12 @@ def test_an_array_and_a_job_that_waits_for_it_are_submitted(study: Path, slurm: 
     assert entry["options"] == common
 
 
+def test_the_level_of_the_tests_goes_with_the_folder(study: Path, slurm: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert cli("submit", study, "--slurm", "--array", "2", "--alpha", "0.01", "--out", out)[0] == 0
+    assert {method.alpha for method in nl.Study.from_toml(out / "study.toml").file.methods()} == {0.01}
+
+
 def test_the_scripts_run_in_folders_of_any_name(study: Path, slurm: Path, tmp_path: Path) -> None:
     """As sh reads them, without a batch system; then only what is missing is submitted again, and in the end nothing."""
     out = tmp_path / ODD

@@ -195,6 +195,7 @@ def submit(
         Path | None, typer.Option(help="Folder of the results [default: results/<name>].", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    alpha: Annotated[float | None, typer.Option(help=_ALPHA, show_default=False)] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help=_ALLOW_CODE)] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print commands and scripts; write and submit nothing.")
@@ -216,7 +217,7 @@ def submit(
         wanted = Wanted.checked(
             slurm=slurm, array=array, cpus=cpus, options=options, sbatch=sbatch or [], code=allow_code
         )
-        submit_command(path, wanted, replications=replications, out=out, seed=seed, dry_run=dry_run)
+        submit_command(path, wanted, replications=replications, out=out, seed=seed, alpha=alpha, dry_run=dry_run)
 
 
 @app.command()

@@ -229,8 +229,8 @@ def _say_pilot(path: Path, pilot: Pilot, plan: Plan, found: Mapping[str, float])
             typer.echo(
                 f"note: {term}: its standard error in this study is {ratio:.2f} of the pilot's; {why_not(pilot, plan)}"
             )
-    low, high = min(found.values()), max(found.values())
-    typer.echo(f"standard errors of this design at the pilot's estimates: {low:.2f} to {high:.2f} of the pilot's")
+    ends = dict.fromkeys(f"{ratio:.2f}" for ratio in (min(found.values()), max(found.values())))
+    typer.echo(f"standard errors of this design at the pilot's estimates: {' to '.join(ends)} of the pilot's")
     typer.echo("edit it, or go on:")
 
 

@@ -69,13 +69,20 @@ def _check_others(words: Sequence[str]) -> None:
 
 
 def submit_command(
-    path: Path, wanted: Wanted, *, replications: int | None, out: Path | None, seed: int | None, dry_run: bool
+    path: Path,
+    wanted: Wanted,
+    *,
+    replications: int | None,
+    out: Path | None,
+    seed: int | None,
+    alpha: float | None,
+    dry_run: bool,
 ) -> None:
     """Prepare the folder and submit what is missing, or print what would be submitted."""
     if path.is_dir():
         check_resumable(path)
         path, out = path / "study.toml", out if out is not None else path
-    study = Study.from_toml(path, seed=seed, replications=replications)
+    study = Study.from_toml(path, seed=seed, replications=replications, alpha=alpha)
     folder = (out if out is not None else Path("results") / study.name).absolute()
     if "\\" in str(folder) or not str(folder).isprintable():
         raise StudyError(
