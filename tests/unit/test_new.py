@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import sys
 import time
 import tomllib
@@ -206,17 +207,23 @@ class TestAnswers:
 
 # -- on a terminal ---------------------------------------------------------------------------------------------------------
 
+CTRL_C = b"\x03"
+
 
 def on_terminal(answers: list[bytes], *arguments: str, cwd: Path) -> tuple[str, int]:
-    """What is shown on a pseudo-terminal, and the exit code; each answer is typed at the next prompt."""
+    """What is shown on a pseudo-terminal, and the exit code; each answer is typed at the next prompt.
+
+    Ctrl-C is typed again where nothing happens: between the prompt and the wait for keys, Python notes it and waits all the same.
+    """
     child, terminal = pty.fork()
     if child == 0:  # pragma: no cover
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
         os.chdir(cwd)
         os.environ["TERM"] = "dumb"
         os.execv(sys.executable, [sys.executable, "-m", "nestlab", "new", *arguments])
-    shown, read, end = "", 0, time.monotonic() + 60
+    shown, read, typed, end = "", 0, b"", time.monotonic() + 60
     while time.monotonic() < end:
-        if select.select([terminal], [], [], 0.2)[0]:
+        if select.select([terminal], [], [], 2 if typed == CTRL_C else 0.2)[0]:
             try:
                 part = os.read(terminal, 4096)
             except OSError:
@@ -224,9 +231,12 @@ def on_terminal(answers: list[bytes], *arguments: str, cwd: Path) -> tuple[str, 
             if not part:
                 break
             shown += part.decode(errors="replace")
+        elif typed == CTRL_C:
+            os.write(terminal, typed)
         if answers and re.search(r"\]: ", shown[read:]):
             read = len(shown)
-            os.write(terminal, answers.pop(0))
+            typed = answers.pop(0)
+            os.write(terminal, typed)
     os.close(terminal)
     return shown.replace("\r", ""), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -269,7 +279,7 @@ class TestTerminal:
         assert (tmp_path / "study.toml").exists()
 
     def test_interrupted(self, tmp_path: Path):
-        shown, code = on_terminal([b"a\n", b"\x03"], cwd=tmp_path)
+        shown, code = on_terminal([b"a\n", CTRL_C], cwd=tmp_path)
         assert code == 130
         assert shown.endswith("error: interrupted; nothing was written\n")
         assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,8 @@ def test_run_stopped_by_a_signal(tmp_path: Path, name: str) -> None:
     study = tmp_path / "long.toml"
     study.write_text(STUDY)
     command = [sys.executable, "-m", "nestlab", "run", str(study), "--out", str(tmp_path / "r"), "--jobs", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 240
     while not list((tmp_path / "r" / "replicates").glob("c*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.02)
