@@ -31,7 +31,9 @@ from typing import Any
 
 import nestlab as nl
 from nestlab.run.block import CompiledCondition, compile_condition
+from nestlab.run.series import Series
 from nestlab.run.store import Store
+from nestlab.spec.estimand import Column
 
 ROUNDS, SECONDS = 7, 0.25
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -121,18 +123,11 @@ def compiled(made: dict[str, Any], path: str | None = None) -> CompiledCondition
 def store_replicates(work: CompiledCondition, blocks: int, folder: Path) -> None:
     """Draw, fit and write, as a worker does."""
     (together,) = work.replicates(0, blocks * work.condition.block_size)
-    schema = [name for name in together if name.split(".")[0] in ("estimate", "se", "df", "p", "lower", "upper")]
-    store = Store(folder)
+    schema = list(Column.of(together, "estimate", "se", "df", "p", "lower", "upper"))
     (folder / "replicates").mkdir(exist_ok=True)
-    store.write_part(
-        together,
-        schema,
-        condition=0,
-        method="reml",
-        result_key="0" * 64,
-        first=0,
-        last=blocks * work.condition.block_size,
-    )
+    replicates = blocks * work.condition.block_size
+    series = Series(Store(folder), 0, "0" * 64, work.methods[0], replicates)
+    series.write(together, schema, 0, replicates)
 
 
 def microseconds(work: CompiledCondition) -> tuple[float, float, float]:

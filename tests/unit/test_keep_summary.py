@@ -280,9 +280,10 @@ def test_fewer_replicates_cannot_be_taken_out_of_sums(small: dict[str, Any], tmp
         "in one part); ask for 1000 or more, or use --out"
     )
     store = Store(folder)
-    job = plan.Job(0, nl.Study.from_dict(small).conditions[0], tuple({p.result_key for p in store.parts}), 600)
+    study = nl.Study.from_dict(small)
+    jobs = plan.make_jobs(study.conditions[:1], [0], study.methods, {0: 600})
     with pytest.raises(nl.RefusedError, match="ask for 1000 or more"):
-        list(plan.plan_tasks(store, [job], nl.Study.from_dict(small).methods))
+        list(plan.plan_tasks(store, jobs, study.methods))
     ran(small, folder, replications=1500)
     direct = stored(ran(small, tmp_path / "direct", replications=1000))
     ran(small, folder, replications=1000)

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import nestlab as nl
 from nestlab.fit.status import Status
 from nestlab.measure.intervals import wilson
-from nestlab.run.early import LEVEL, end_of
-from nestlab.run.parts import CHECKPOINTS, Part, tally
+from nestlab.run.parts import CHECKPOINTS, Part, Tally
+from nestlab.run.series import LEVEL, end_of
 from nestlab.run.telling import Quiet
 from nestlab.show.cli import app
 
@@ -52,7 +52,9 @@ def counted(status: np.ndarray, cuts: list[int]) -> list[Part]:
     for first, last in zip([0, *cuts], [*cuts, len(status)], strict=True):
         columns = {"replicate": np.arange(first, last), "status": status[first:last]}
         entry = {"condition": 0, "method": "m", "result_key": "k", "first": first, "last": last, "sha256": "0" * 64}
-        found.append(Part.from_entry("x.parquet", {**entry, **json.loads(json.dumps(tally(columns)))}, where="test"))
+        found.append(
+            Part.from_entry("x.parquet", {**entry, **json.loads(json.dumps(Tally.of(columns).entry()))}, where="test")
+        )
     return found
 
 

@@ -17,7 +17,8 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 import nestlab as nl
-from nestlab.run.store import Part, Store, missing_ranges
+from nestlab.run.parts import missing_ranges
+from nestlab.run.store import Part, Store
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ def test_parts_may_be_read_while_others_are_written(tmp_path: Path) -> None:
     writer.start()
     try:
         for k in range(100):
-            assert len(store.covered(k % 50, "key")) == 60
+            assert len(store.parts.of(k % 50, "key")) == 60
     finally:
         stop.set()
         writer.join()

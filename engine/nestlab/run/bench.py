@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -61,7 +62,7 @@ class Bench:
         self.tables = tables
         self.points = [point for k, point in enumerate(kept) if point not in kept[:k]]
         self.layouts = [condition.layout for k, (point, condition) in enumerate(own) if point not in kept[:k]]
-        self.over = _sorted_over(self.question.over)
+        self.over = self.question.over if len(self.question.over) == 1 else ("clusters", "cluster_size")
 
     def _is_over(self, name: str) -> bool:
         """Whether an axis of the file sets what is searched over, under whatever name."""
@@ -83,7 +84,8 @@ class Bench:
         try:
             return StudyFile.from_dict({**self.tables, "replications": replications, "grid": {"cases": listed}})
         except StudyError as error:
-            raise StudyError([_of_option(line, self.over) for line in error.problems]) from None
+            case = re.compile(rf"grid\.cases\.[1-9]\.({'|'.join(map(re.escape, self.over))})")
+            raise StudyError(case.sub(r"--over \1", line) for line in error.problems) from None
 
     def design(self, k: int, values: Values) -> Condition:
         """The condition of a point at values of what is searched, simulated or not."""
@@ -199,7 +201,8 @@ class Bench:
         replications = {keys[key]: self.asked[key] for key in cases}
         run_study(
             study, self.folder, text=study.to_toml(), replications=replications, jobs=self.jobs, known=self.known,
-            entries={"solve": self._entry()}, code=self.code,
+            entries={"solve": {"target": asdict(self.question.target), "over": list(self.over), "solution": None}},
+            code=self.code,
         )  # fmt: skip
         store = Store(self.folder)
         rows = {row.data_key: row for row in store.read_conditions() if row.active}
@@ -214,10 +217,6 @@ class Bench:
             trials[key] = Trial(values, value, mcse, n, missing, row.number)
         self.found |= trials
         return trials
-
-    def _entry(self) -> dict[str, Any]:
-        """What the manifest says of an unfinished search."""
-        return {"target": asdict(self.question.target), "over": list(self.over), "solution": None}
 
     def _measured(self, rows: Sequence[Row]) -> tuple[float, float, int, int]:
         target = self.question.target
@@ -260,10 +259,6 @@ def _stated_ends(condition: Condition, name: str, least: float) -> tuple[float, 
     return least, 0.9 * max(0.1, 1 - others)
 
 
-def _sorted_over(over: tuple[str, ...]) -> tuple[str, ...]:
-    return over if len(over) == 1 else ("clusters", "cluster_size")
-
-
 def _multiples(name: str, between: tuple[float, float], step: float) -> tuple[float, float]:
     """The ends of an axis as multiples of its step, of counts at least 1. StudyError if there is none between them."""
     low, high = between
@@ -282,11 +277,3 @@ def _multiples(name: str, between: tuple[float, float], step: float) -> tuple[fl
 
 def as_number(name: str, value: float) -> float | int:
     return int(value) if name in WHOLE else float(value)
-
-
-def _of_option(line: str, over: Sequence[str]) -> str:
-    """A complaint about a case of the grid that the search made, in words of the command line."""
-    for name in over:
-        for k in range(1, 10):
-            line = line.replace(f"grid.cases.{k}.{name}", f"--over {name}")
-    return line

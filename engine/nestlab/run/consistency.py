@@ -19,17 +19,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..measure.subsets import default_subset
-from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION, describe, flatten, result_key
+from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION, describe, flatten
 from ..spec.model import Condition, Method
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
-from .early import find_ends, used
 from .files import RefusedError, read_plain
 from .folder import changes, stored_solution
 from .parquet import read_table
-from .parts import Part, missing_ranges
+from .parts import Part
 from .plan import Job, make_jobs, match_conditions
 from .rounds import derived_columns
+from .series import find_ends, series_of
 from .stopping import Deciding
 from .store import Store, StoredCondition
 from .summarise import Summaries
@@ -87,20 +87,20 @@ def check_parts(store: Store, rows: Sequence[StoredCondition], methods: Sequence
 def _against_listed(store: Store, found: Part, listed: Part | None) -> Iterator[str]:
     if listed is not None:
         before, now = ({k: v for k, v in part.entry().items() if k not in _OF_FILE} for part in (listed, found))
-        for name in before if listed.statuses is None else {**before, **now}:
+        for name in before if listed.tally is None else {**before, **now}:
             if before.get(name) != now.get(name):
                 yield f"{found.file}: manifest.json says {name} = {before.get(name)}, the file {now.get(name)}"
-    if store.keeps == "replicates" and found.statuses is not None:
-        counted = store.counted(replace(found, statuses=None, inference={}, examples={}, failed={}))
+    if store.keeps == "replicates" and found.tally is not None:
+        counted = store.counted(replace(found, tally=None)).tally
         store.parts.add(found)
         for name in ("statuses", "inference", "examples", "failed"):
-            if getattr(counted, name) != getattr(found, name):
-                yield f"{found.file} says {name} = {getattr(found, name)}, its replicates {getattr(counted, name)}"
+            if getattr(counted, name) != getattr(found.tally, name):
+                yield f"{found.file} says {name} = {getattr(found.tally, name)}, its replicates {getattr(counted, name)}"
 
 
 def _strangers(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> Iterator[str]:
     """Name parts that are of no condition and method; those of removed ones are kept on purpose."""
-    own = {(row.number, result_key(row.data_key, method)) for row in rows if row.active for method in methods}
+    own = {(series.condition, series.result_key) for series in series_of(store, rows, methods)}
     left = {row.number for row in rows if not row.active}
     removed = {entry["name"] for entry in store.manifest["methods"] if not entry.get("active", True)}
     for part in store.parts:
@@ -110,14 +110,10 @@ def _strangers(store: Store, rows: Sequence[StoredCondition], methods: Sequence[
 
 def missing_lines(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> Iterator[str]:
     """Count replicates that were asked for and are not stored, by condition and method."""
-    for row in rows:
-        for method in methods if row.active else ():
-            key = result_key(row.data_key, method)
-            wanted = used(store, row.number, key, method, row.replications)
-            gaps = missing_ranges(store.covered(row.number, key), wanted)
-            if lost := sum(last - first for first, last in gaps):
-                first = gaps[0][0]
-                yield f"condition {row.number}, {method.name}: {lost:,} of {wanted:,} replicates are missing, from {first} on"
+    for series in series_of(store, rows, methods):
+        if series.missing:
+            lost = f"{series.missing:,} of {series.wanted:,} replicates are missing, from {series.gaps[0][0]} on"
+            yield f"condition {series.condition}, {series.method.name}: {lost}"
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------------

@@ -74,7 +74,11 @@ def _pairs(methods: Sequence[Method], reference: str | None, method: Names) -> t
     if len(labels) < 2:
         text = f"the results have one method, {labels[0]}, and nothing to compare it with"
         raise StudyError([f"{text}; add a [[method]] or a rule of df"])
-    base = labels[0] if reference is None else _one("reference", reference, methods)
+    chosen = labels[:1] if reference is None else _some("reference", reference, methods)
+    if len(chosen) > 1:
+        text = f"has several rules of df, and must be one; use {' or '.join(chosen)}"
+        raise StudyError([f"reference = {show(reference)}: {text}"])
+    base = chosen[0]
     others = [label for name in _listed(method) for label in _some("method", name, methods)] or labels
     if others == [base]:
         raise StudyError([f"method = {show(base)}: is the reference itself; name another, or another reference"])
@@ -109,10 +113,3 @@ def _some(key: str, name: str, methods: Sequence[Method]) -> tuple[str, ...]:
         if name == m.name:
             return m.labels
     return (_known(key, name, [label for m in methods for label in m.labels]),)
-
-
-def _one(key: str, name: str, methods: Sequence[Method]) -> str:
-    labels = _some(key, name, methods)
-    if len(labels) > 1:
-        raise StudyError([f"{key} = {show(name)}: has several rules of df, and must be one; use {' or '.join(labels)}"])
-    return labels[0]

@@ -280,12 +280,8 @@ class LineSearch:
 
     # -- the answer ------------------------------------------------------------------------------------------------------
 
-    def _is_smallest(self, slope: float) -> bool:
-        """Whether the values beyond the crossing are those that reach the target."""
-        return (slope > 0) == (self.goal.side == "above")
-
     def _rounding(self, crossing: Crossing) -> Literal["up", "down"]:
-        return "up" if self._is_smallest(crossing.slope) else "down"
+        return "up" if (crossing.slope > 0) == (self.goal.side == "above") else "down"
 
     def answer(self) -> Answer:
         """The place, once `propose` has nothing more to ask for; before that, what is known so far."""

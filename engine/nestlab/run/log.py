@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .cluster import Cluster
-from .early import Ended
 from .files import RefusedError, StorageError, write_whole
 from .lock import Owner
 from .manifest import machine, software
+from .series import Ended
 from .store import Store
 from .telling import Meter
 

@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from ..spec.estimand import Estimand
+from ..spec.estimand import Column, Estimand, Quantity
 from ..spec.estimands import spellings
 from ..spec.model import Method
 
 __all__ = ["as_named", "other_names"]
 
 T = TypeVar("T")
-#: What columns of an estimand begin with; a likelihood ratio test keeps the name that its method gives it.
-HEADS = ("estimate", "se", "df", "lower", "upper", "true")
+#: What columns hold of an estimand; a likelihood ratio test keeps the name that its method gives it.
+_QUANTITIES: tuple[Quantity, ...] = ("estimate", "se", "df", "lower", "upper", "true")
 
 
 def other_names(method: Method, own: Mapping[str, Estimand], estimands: Mapping[str, Estimand]) -> dict[str, str]:
     """Columns of a method by their names among `own`, where those among `estimands` are others."""
     return {
-        f"{head}.{name}{suffix}": f"{head}.{known}{suffix}"
+        Column(quantity, name, rule).name: Column(quantity, known, rule).name
         for name, known in spellings(own, estimands).items()
-        for head in HEADS
-        for suffix in dict.fromkeys(("", *method.suffixes))
+        for quantity in _QUANTITIES
+        for rule in dict.fromkeys(("", *method.rules))
     }
 
 

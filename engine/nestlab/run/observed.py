@@ -1,17 +1,93 @@
-"""What replicates had of rows and clusters, where that differs: stored with each of them, here as means over a condition."""
+"""What replicates had: which failed, what was said of them, how many warned; and their rows and clusters, where these differ."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from ..fit.status import Status
 from ..spec.model import Method
-from .early import read_used
+from .series import series_of
 from .store import Store, StoredCondition
 
-__all__ = ["observed_counts", "observed_line"]
+__all__ = ["Said", "count_failures", "failures_of", "observed_counts", "observed_line", "what_was_said"]
+
+_COLUMNS = ("condition", "method", "replicate", "status", "message")
+
+
+def failures_of(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> pd.DataFrame:
+    """A row a replicate without a certified optimum: condition, method, replicate, status, message (None where none is kept)."""
+    found: list[tuple[int, str, int, str, str | None]] = []
+    for series in series_of(store, rows, methods):
+        columns = series.columns()
+        for k in _failed(columns):
+            message = columns["message"][k] if "message" in columns else None
+            status = Status(int(columns["status"][k])).name
+            found.append((series.condition, series.method.name, int(columns["replicate"][k]), status, message))
+    return pd.DataFrame(found, columns=list(_COLUMNS))
+
+
+def _failed(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.intp]:
+    """The places of replicates without a certified optimum; none where nothing is stored."""
+    return np.flatnonzero(columns["status"] > Status.singular) if columns else np.empty(0, dtype=np.intp)
+
+
+def count_failures(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> pd.DataFrame:
+    """A row a condition, method and status other than ok and singular: count, n (replicates), first (some replicates).
+
+    Statuses of fits and of inference ("no_df", with "/rule" where there are several). Parts that count them are not opened.
+    """
+    found = []
+    for series in series_of(store, rows, methods):
+        tally = series.tally
+        for name, count in {**tally.lost, **tally.inference}.items():
+            found.append((series.condition, series.method.name, name, count, tally.n, tally.examples[name]))
+    return pd.DataFrame(found, columns=["condition", "method", "status", "count", "n", "first"])
+
+
+@dataclass
+class Said:
+    """What one method said over all conditions.
+
+    messages: {message: [replicates, condition and replicate of the first]}; warned: how many replicates warned, warnings: how
+    often in all, first_warned: condition and replicate of the first.
+    """
+
+    method: str
+    replicates: int = 0
+    messages: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    warned: int = 0
+    warnings: int = 0
+    first_warned: tuple[int, int] | None = None
+
+
+def what_was_said(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> Iterator[Said]:
+    """Messages, the most frequent first, and warnings of each method that keeps them."""
+    for method in methods:
+        if not method.keeps_messages:
+            continue
+        said = Said(method.name)
+        for series in series_of(store, rows, [method]):
+            columns = series.columns()
+            if not columns:
+                continue
+            replicate, warned = columns["replicate"], np.nan_to_num(columns["warnings"])
+            said.replicates += len(replicate)
+            for k in _failed(columns):
+                text = columns["message"][k] or Status(int(columns["status"][k])).name
+                count, *first = said.messages.get(text, (0, series.condition, int(replicate[k])))
+                said.messages[text] = (count + 1, first[0], first[1])
+            if (warned > 0).any():
+                said.first_warned = said.first_warned or (series.condition, int(replicate[np.argmax(warned > 0)]))
+                said.warned += int((warned > 0).sum())
+                said.warnings += int(warned.sum())
+        said.messages = dict(sorted(said.messages.items(), key=lambda item: -item[1][0]))
+        yield said
 
 
 def observed_counts(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> pd.DataFrame:
@@ -21,8 +97,8 @@ def observed_counts(store: Store, rows: Sequence[StoredCondition], methods: Sequ
     """
     found = []
     for row in rows:
-        for method in methods:
-            columns = read_used(store, row, method)
+        for series in series_of(store, [row], methods):
+            columns = series.columns()
             if "rows" in columns:
                 n = len(columns["rows"])
                 made: dict[str, float] = {"condition": row.number, "n": n}

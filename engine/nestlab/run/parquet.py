@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..fit.status import InferenceStatus, Status
+from ..spec.estimand import Column
 from .files import write_whole
 
 if TYPE_CHECKING:
@@ -50,13 +51,14 @@ def rows_bytes(
     arrays["status"] = _coded(columns["status"], [status.name for status in Status])
     for name in ("singular", "iterations", "deviance"):
         arrays[name] = pa.array(columns[name])
+    inference = Column.of(schema, "inference")
     for name in schema:
         if name in ("rows", "clusters"):
             arrays[name] = pa.array(columns[name])
         elif name in _OTHER_TYPES:
             values = columns.get(name)
             arrays[name] = pa.array([None] * rows if values is None else values, type=_OTHER_TYPES[name])
-        elif name.startswith("inference"):
+        elif name in inference:
             codes = columns.get(name, np.zeros(rows, dtype=np.int8))
             arrays[name] = _coded(codes, [status.name for status in InferenceStatus], absent=name not in columns)
         else:
@@ -125,7 +127,7 @@ def _coded(codes: NDArray[np.generic], names: Sequence[str], *, absent: bool = F
 
 def arrays(table: pa.Table) -> dict[str, NDArray[Any]]:
     """Columns of replicate rows as arrays; `method` is left out, statuses are codes."""
-    coded = {name for name in table.column_names if name == "status" or name.startswith("inference")}
+    coded = [name for name in table.column_names if name == "status" or Column.of([name], "inference")]
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "method" and name not in coded}
     for name in coded:
         if table[name].null_count == 0:

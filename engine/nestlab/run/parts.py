@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fit.status import InferenceStatus, Status
+from ..spec.estimand import Column
 from .files import RefusedError, is_plain_name
 
-__all__ = ["CHECKPOINTS", "Part", "Parts", "missing_ranges", "named_range", "part_name", "tally"]
+__all__ = ["CHECKPOINTS", "Part", "Parts", "Tally", "missing_ranges", "named_range", "part_name"]
 
 #: Replicates of each failure that a part names.
 EXAMPLES = 5
@@ -30,13 +31,94 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """Fits counted, as a footer and the manifest tell them of a part.
+
+    n: replicates. statuses: fits by status, inference: those by other than ok. examples: the first replicates of each but ok and
+    singular. failed: by checkpoint (first < checkpoint < last) the replicates below it without an optimum, where any part of
+    them failed; None in sums of tallies, which tell no place.
+    """
+
+    n: int = 0
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    inference: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    failed: Mapping[int, int] | None = None
+
+    @classmethod
+    def of(cls, columns: Mapping[str, NDArray[Any]]) -> Tally:
+        """Count fits. columns: replicate, status and every inference column, as codes."""
+        replicate, status = columns["replicate"], columns["status"]
+        statuses = {code.name: status == code for code in Status}
+        inference = {
+            f"{result.name}/{each.rule}" if each.rule else result.name: columns[name] == result
+            for name, each in Column.of(columns, "inference").items()
+            for result in InferenceStatus
+            if result.failed
+        }
+        hits = {name: np.flatnonzero(hit) for name, hit in (statuses | inference).items()}
+        first, last, lost = int(replicate[0]), int(replicate[-1]) + 1, replicate[status > Status.singular]
+        failed = (
+            {check: int((lost < check).sum()) for check in CHECKPOINTS if first < check < last} if len(lost) else {}
+        )
+        return cls(
+            len(replicate),
+            {name: len(hits[name]) for name in statuses if len(hits[name])},
+            {name: len(hits[name]) for name in inference if len(hits[name])},
+            {
+                name: [int(replicate[k]) for k in places[:EXAMPLES]]
+                for name, places in hits.items()
+                if len(places) and not _converged(name)
+            },
+            {check: count for check, count in failed.items() if count},
+        )
+
+    @classmethod
+    def from_entry(cls, n: int, entry: Mapping[str, Any]) -> Tally | None:
+        """What is told of a part of n replicates; None of one of an older version, which tells nothing."""
+        if entry.get("statuses") is None:
+            return None
+        return cls(
+            n, _counts(entry["statuses"]), _counts(entry.get("inference", {})),
+            {str(name): [int(k) for k in found] for name, found in entry.get("examples", {}).items()},
+            {int(check): int(count) for check, count in entry.get("failed", {}).items()},
+        )  # fmt: skip
+
+    def entry(self) -> dict[str, Any]:
+        """What a footer says."""
+        found = {name: dict(getattr(self, name)) for name in ("statuses", "inference", "examples")}
+        return found if self.failed is None else {**found, "failed": dict(self.failed)}
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """The fits without a certified optimum, by status."""
+        return {name: count for name, count in self.statuses.items() if not _converged(name)}
+
+    def __add__(self, more: Tally) -> Tally:
+        """The tally of these replicates and of later ones."""
+        statuses, inference, examples = dict(self.statuses), dict(self.inference), dict(self.examples)
+        for mine, its in ((statuses, more.statuses), (inference, more.inference)):
+            for name, count in its.items():
+                mine[name] = mine.get(name, 0) + count
+        for name, found in more.examples.items():
+            examples[name] = [*examples.get(name, []), *found][:EXAMPLES]
+        return Tally(self.n + more.n, statuses, inference, examples)
+
+
+def _converged(name: str) -> bool:
+    return name in Status.__members__ and Status[name].converged
+
+
+def _counts(found: Mapping[str, Any]) -> dict[str, int]:
+    return {str(name): int(count) for name, count in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """One file of replicate rows: replicates first .. last - 1 of one condition and method.
 
-    size, changed: bytes, and when the file was changed (ns), as they were when its checksum was known to be right. statuses:
-    fits by status, inference: those by other than ok; None in parts of older versions. examples: the first replicates of each
-    but ok and singular. failed: by checkpoint (first < checkpoint < last) the replicates below it without an optimum, where any
-    part of them failed.
+    size, changed: bytes, and when the file was changed (ns), as they were when its checksum was known to be right. tally: its
+    fits counted; None in parts of older versions.
     """
 
     file: str
@@ -48,10 +130,7 @@ class Part:
     sha256: str
     size: int | None = None
     changed: int | None = None
-    statuses: Mapping[str, int] | None = None
-    inference: Mapping[str, int] = field(default_factory=dict)
-    examples: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    failed: Mapping[int, int] = field(default_factory=dict)
+    tally: Tally | None = None
 
     @classmethod
     def from_entry(cls, file: str, entry: Any, *, where: str) -> Part:
@@ -59,16 +138,15 @@ class Part:
         try:
             numbers = [entry[name] for name in ("condition", "first", "last")]
             texts = [entry[name] for name in ("method", "result_key", "sha256")]
-            statuses = entry.get("statuses")
+            right = (
+                all(type(n) is int and n >= 0 for n in numbers) and numbers[1] < numbers[2] and isinstance(file, str)
+            )
+            right = right and all(isinstance(t, str) for t in texts) and bool(_SHA256.fullmatch(texts[2]))
+            right = right and all(n is None or type(n) is int for n in (entry.get("size"), entry.get("changed")))
             part = cls(
                 file, numbers[0], texts[0], texts[1], numbers[1], numbers[2], texts[2], entry.get("size"), entry.get("changed"),
-                None if statuses is None else _counts(statuses), _counts(entry.get("inference", {})),
-                {str(name): [int(k) for k in found] for name, found in entry.get("examples", {}).items()},
-                {int(check): int(count) for check, count in entry.get("failed", {}).items()},
+                Tally.from_entry(numbers[2] - numbers[1], entry),
             )  # fmt: skip
-            right = all(type(n) is int and n >= 0 for n in numbers) and part.first < part.last and isinstance(file, str)
-            right = right and all(isinstance(t, str) for t in texts) and bool(_SHA256.fullmatch(part.sha256))
-            right = right and all(n is None or type(n) is int for n in (part.size, part.changed))
         except (KeyError, TypeError, ValueError, AttributeError):
             right = False
         if not right or not is_plain_name(file):
@@ -86,51 +164,16 @@ class Part:
         }  # fmt: skip
         if self.size is not None:
             found |= {"size": self.size, "changed": self.changed}
-        if self.statuses is not None:
-            found["statuses"] = dict(self.statuses)
-        for name in ("inference", "examples", "failed"):
-            if value := getattr(self, name):
-                found[name] = dict(value)
-        return found
+        told = {} if self.tally is None else self.tally.entry()
+        return found | {name: value for name, value in told.items() if value or name == "statuses"}
 
     def failed_below(self, replicate: int) -> int:
         """How many of its replicates below a checkpoint, or of all, have no certified optimum."""
+        if self.tally is None:
+            return 0
         if replicate >= self.last:
-            return sum(n for name, n in (self.statuses or {}).items() if name not in ("ok", "singular"))
-        return self.failed.get(replicate, 0) if replicate > self.first else 0
-
-
-def _counts(found: Mapping[str, Any]) -> dict[str, int]:
-    return {str(name): int(count) for name, count in found.items()}
-
-
-def tally(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """What the manifest says of a part's fits: statuses, inference, examples and failed, see `Part`.
-
-    columns: replicate, status and every inference column, as codes.
-    """
-    replicate, status = columns["replicate"], columns["status"]
-    found: dict[str, dict[str, int]] = {"statuses": {}, "inference": {}}
-    examples: dict[str, list[int]] = {}
-
-    def count(which: str, name: str, hit: NDArray[Any], *, named: bool) -> None:
-        places = np.flatnonzero(hit)
-        if len(places):
-            found[which][name] = len(places)
-            if named:
-                examples[name] = [int(replicate[k]) for k in places[:EXAMPLES]]
-
-    for code in Status:
-        count("statuses", code.name, status == code, named=not code.converged)
-    for column in columns:
-        if column.startswith("inference"):
-            for result in InferenceStatus:
-                if result.failed:
-                    name = result.name + column.removeprefix("inference")
-                    count("inference", name, columns[column] == result, named=True)
-    first, last, lost = int(replicate[0]), int(replicate[-1]) + 1, replicate[status > Status.singular]
-    failed = {check: int((lost < check).sum()) for check in CHECKPOINTS if first < check < last} if len(lost) else {}
-    return {**found, "examples": examples, "failed": {check: count for check, count in failed.items() if count}}
+            return sum(self.tally.lost.values())
+        return (self.tally.failed or {}).get(replicate, 0) if replicate > self.first else 0
 
 
 def part_name(condition: int, result_key: str, first: int, last: int) -> str:

@@ -14,8 +14,8 @@ from ..spec.formula import formula_text
 from ..spec.identity import DERIVED_PATHS, NUMERICS_VERSION, data_key, describe, flatten, result_key
 from ..spec.model import Condition, Method
 from ..spec.truths import true_values
-from .early import used
-from .store import RefusedError, Store, StoredCondition, missing_ranges
+from .series import Series
+from .store import RefusedError, Store, StoredCondition
 from .sums import check_prefix
 
 __all__ = [
@@ -54,6 +54,13 @@ class Job:
     condition: Condition
     result_keys: tuple[str, ...]
     replications: int = 0
+
+    def series(self, store: Store, methods: Sequence[Method]) -> list[Series]:
+        """This condition by each method."""
+        return [
+            Series(store, self.number, key, method, self.replications)
+            for key, method in zip(self.result_keys, methods, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +218,10 @@ def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
     if store.keeps == "summary":
         yield from _plan_sums(store, jobs, methods)
         return
-    needs_rows = [method.by_rows for method in methods]
     for job in jobs:
         wanting: dict[tuple[bool, tuple[tuple[int, int], ...]], list[int]] = {}
-        for method, key in enumerate(job.result_keys):
-            wanted = used(store, job.number, key, methods[method], job.replications)
-            ranges = tuple(missing_ranges(store.covered(job.number, key), wanted))
-            wanting.setdefault((needs_rows[method], ranges), []).append(method)
+        for place, series in enumerate(job.series(store, methods)):
+            wanting.setdefault((series.method.by_rows, tuple(series.gaps)), []).append(place)
         for (by_rows, ranges), chosen in wanting.items():
             for first, last in ranges:
                 yield Task(job, tuple(chosen), first, last, by_rows)
@@ -227,9 +231,10 @@ def _plan_sums(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
     """The same of a study that keeps sums: what some method misses is done by all, for what they have in common is summed too."""
     everyone, by_rows = tuple(range(len(methods))), any(method.by_rows for method in methods)
     for job in jobs:
-        for key in job.result_keys:
-            check_prefix(store, job.number, key, job.replications)
-        missing = [missing_ranges(store.covered(job.number, key), job.replications) for key in job.result_keys]
+        found = job.series(store, methods)
+        for series in found:
+            check_prefix(series)
+        missing = [series.gaps for series in found]
         ends = sorted({end for ranges in missing for pair in ranges for end in pair})
         for first, last in pairwise(ends):
             lacking = tuple(m for m, ranges in enumerate(missing) if any(a <= first < b for a, b in ranges))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from ..measure.collect import collect
 from ..measure.sums import LEAF, Sums, merge
 from ..simulate.centres import centres_of
 from ..simulate.priors import draw_truths
+from ..spec.estimand import Column
 from ..spec.estimands import study_estimands
 from ..spec.model import Method
 from ..spec.truths import true_values
 from .block import Columns, CompiledCondition
 from .columns import every_column
 from .names import as_named
-from .parts import EXAMPLES, tally
+from .parts import Tally
 from .summarise import derive, derive_truths, method_results
 from .sums import sums_table
 
@@ -26,14 +28,14 @@ __all__ = ["Reduced", "Reduction", "reduced"]
 
 #: Replicates that are reduced at once.
 CHUNK = 16_384
-_NUMBERS = ("estimate.", "se.", "df.", "p.", "lower.", "upper.")
 
 
+@dataclass(frozen=True)
 class Reduced:
     """What is stored of a method: the table of its sums, and what the manifest says of its fits."""
 
-    def __init__(self, table: Mapping[str, Any], counts: Mapping[str, Any]) -> None:
-        self.table, self.counts = table, counts
+    table: Mapping[str, Any]
+    tally: Tally
 
 
 class Reduction:
@@ -45,10 +47,11 @@ class Reduction:
         self._estimands = study_estimands(compiled.condition.truth.formula, self._methods)
         self._own = self._own_truths()
         #: As in a part of replicates, a number that a method does not make is absent, not unknown.
-        self._numbers = [name for name in every_column(self._estimands, self._methods) if name.startswith(_NUMBERS)]
+        names = every_column(self._estimands, self._methods)
+        self._numbers = Column.of(names, "estimate", "se", "df", "p", "lower", "upper")
         self._first, self._waiting = first, 0
         self._parts: list[list[tuple[Fits, Columns]]] = [[] for _ in self._methods]
-        self._counts: list[dict[str, dict[str, Any]]] = [{} for _ in self._methods]
+        self._tallies = [Tally() for _ in self._methods]
         self._sums: Sums | None = None
 
     def _own_truths(self) -> list[frozenset[str]]:
@@ -63,7 +66,7 @@ class Reduction:
             columns = self._as_named(columns, method)
             columns["replicate"] = np.arange(compiled.condition.block_size)
             columns |= derive_truths(columns, self._truths.of(method.name), self._estimands)
-            found.append(frozenset(name.removeprefix("true.") for name in columns if name.startswith("true.")))
+            found.append(frozenset(column.estimand for column in Column.of(columns, "true").values()))
         return found
 
     def _as_named(self, columns: Columns, method: Method) -> Columns:
@@ -83,7 +86,7 @@ class Reduction:
             columns = self._compiled.joined(m, self._first, self._parts[m])
             columns = self._as_named(columns, method)
             columns = dict.fromkeys(self._numbers, np.full(self._waiting, np.nan)) | columns
-            _add_counts(self._counts[m], tally(columns))
+            self._tallies[m] += Tally.of(columns)
             columns |= derive_truths(columns, self._truths.of(method.name), self._estimands, own=self._own[m])
             columns |= derive(columns, self._estimands.values())
             results += method_results(columns, method, self._estimands, self._truths, own=self._own[m])
@@ -98,8 +101,8 @@ class Reduction:
             self._reduce()
         assert self._sums is not None
         return [
-            Reduced(sums_table(self._sums.of(method.labels)), counts)
-            for method, counts in zip(self._methods, self._counts, strict=True)
+            Reduced(sums_table(self._sums.of(method.labels)), tally)
+            for method, tally in zip(self._methods, self._tallies, strict=True)
         ]
 
 
@@ -109,14 +112,3 @@ def reduced(compiled: CompiledCondition, first: int, last: int) -> list[Reduced]
     for done, block in compiled.fits(first, last):
         reduction.add(done, block)
     return reduction.results()
-
-
-def _add_counts(counts: dict[str, dict[str, Any]], more: Mapping[str, Mapping[str, Any]]) -> None:
-    """Take in what `tally` says of the next replicates; where conditions ended early is not told of sums."""
-    for which in ("statuses", "inference"):
-        mine = counts.setdefault(which, {})
-        for name, count in more[which].items():
-            mine[name] = mine.get(name, 0) + count
-    examples = counts.setdefault("examples", {})
-    for name, found in more["examples"].items():
-        examples[name] = [*examples.get(name, []), *found][:EXAMPLES]

@@ -9,23 +9,22 @@ from typing import Any
 import pandas as pd
 
 from ..measure.summed import UNAVAILABLE
-from ..spec.estimand import Estimand
+from ..spec.estimand import Column, Estimand
 from ..spec.estimands import contrasts_of, method_estimands, study_estimands
-from ..spec.identity import DRAW_VERSION, data_key, result_key
+from ..spec.identity import DRAW_VERSION, data_key
 from ..spec.interest import Interest
-from ..spec.model import Condition, Contrast, Method
+from ..spec.model import Condition, Contrast
 from ..spec.paths import path_line
 from ..spec.study import StudyFile
 from ..spec.truths import TrueValues
 from .differences import Names, compare_methods
-from .early import used
-from .failures import Said, count_failures, failures_of, what_was_said
 from .files import RefusedError
 from .folder import no_results, read_as_run, stored_solution
 from .names import as_named
-from .observed import observed_counts
+from .observed import Said, count_failures, failures_of, observed_counts, what_was_said
+from .series import Series, series_of
 from .stopped import MET, stopping_lines
-from .store import Store, StoredCondition, missing_ranges
+from .store import Store, StoredCondition
 from .summarise import Summaries, derive, derive_truths
 from .sums import no_replicates
 
@@ -115,14 +114,7 @@ class StoredResults:
 
     def missing(self) -> int:
         """Fits that were asked for and are not stored; 0 when the run is complete."""
-        total = 0
-        for row in self._active():
-            for method in self._study.methods():
-                key = result_key(row.data_key, method)
-                wanted = used(self._store, row.number, key, method, row.replications)
-                missing = missing_ranges(self._store.covered(row.number, key), wanted)
-                total += sum(last - first for first, last in missing)
-        return total
+        return sum(series.missing for series in series_of(self._store, self._rows, self._study.methods()))
 
     def stopping(self) -> pd.DataFrame:
         """Which condition stopped where and why, a row a condition; empty where `replications` is a number.
@@ -132,7 +124,13 @@ class StoredResults:
         if "stopping" not in self._store.manifest:
             return pd.DataFrame()
         rows = [
-            {"condition": r.number, **r.factors, "replications": r.replications, "met": _met(r), "reason": r.stopped}
+            {
+                "condition": r.number,
+                **r.factors,
+                "replications": r.replications,
+                "met": r.stopped.startswith(f"{MET}:") if r.stopped else None,
+                "reason": r.stopped,
+            }
             for r in self._active()
         ]
         return pd.DataFrame(rows).astype({"met": "boolean"})
@@ -151,8 +149,8 @@ class StoredResults:
             {
                 "condition": r.number,
                 **r.factors,
-                **{f"true.{k}": v for k, v in r.truths.shared.items()},
-                **_own_truths(r),
+                **{Column("true", name).name: value for name, value in r.truths.shared.items()},
+                **{Column("true", e, m).name: value for m, own in r.truths.own.items() for e, value in own.items()},
             }
             for r in self._active()
         ]
@@ -169,7 +167,9 @@ class StoredResults:
             names = method_estimands(method, known)
             for row in self._active():
                 values = row.truths.of(method.name)
-                rows += [(row.number, method.name, name, values[name], *_told(row, method, name)) for name in names]
+                meaning, unknown = (told.get(method.name, {}) for told in (row.truths.meanings, row.truths.unknown))
+                told = [(values[name], meaning.get(name, ""), unknown.get(name, "")) for name in names]
+                rows += [(row.number, method.name, name, *each) for name, each in zip(names, told, strict=True)]
         rows.sort(key=lambda row: int(row[0]))
         return pd.DataFrame(rows, columns=["condition", "method", "estimand", "value", "meaning", "unknown"])
 
@@ -245,7 +245,7 @@ class StoredResults:
             raise KeyError(f"condition {condition}: the study has {', '.join(str(r.number) for r in self._active())}")
         if not methods:
             raise KeyError(f"method {method!r}: the study has {', '.join(m.name for m in self._study.methods())}")
-        frames = [self._frame(row, m) for row in rows for m in methods]
+        frames = [self._frame(row, series) for row in rows for series in series_of(self._store, [row], methods)]
         return pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
 
     def failures(self) -> pd.DataFrame:
@@ -312,17 +312,15 @@ class StoredResults:
 
         return compile_condition(found, self._study.methods()).frame(replicate, truth=truth)
 
-    def _frame(self, row: StoredCondition, method: Method) -> pd.DataFrame:
-        key = result_key(row.data_key, method)
-        wanted = used(self._store, row.number, key, method, row.replications)
-        frame = self._store.read(row.number, key, wanted)
+    def _frame(self, row: StoredCondition, series: Series) -> pd.DataFrame:
+        frame = series.frame()
         if frame.empty:
             return frame
-        known = self.estimands
+        method, known = series.method, self.estimands
         columns = as_named({str(name): frame[name] for name in frame.columns}, method, row.estimands([method]), known)
         frame = pd.DataFrame(columns)
-        estimates = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith("estimate.")}
-        truths = {c: frame[c].to_numpy() for c in map(str, frame.columns) if c.startswith(("true.", "replicate"))}
+        estimates = {name: frame[name].to_numpy() for name in Column.of(columns, "estimate")}
+        truths = {name: frame[name].to_numpy() for name in ["replicate", *Column.of(columns, "true")]}
         added = derive(estimates, known.values()) | derive_truths(truths, row.truths.of(method.name), known)
         frame = frame.assign(**added, method=method.name)
         frame = frame.rename(columns={name: f"observed.{name}" for name in row.factors if name in frame.columns})
@@ -332,20 +330,6 @@ class StoredResults:
 
     def _active(self) -> list[StoredCondition]:
         return [row for row in self._rows if row.active]
-
-
-def _told(row: StoredCondition, method: Method, name: str) -> tuple[str, str]:
-    """(meaning, why it is unknown) of an estimand, "" for what has none."""
-    truths = row.truths
-    return truths.meanings.get(method.name, {}).get(name, ""), truths.unknown.get(method.name, {}).get(name, "")
-
-
-def _own_truths(row: StoredCondition) -> dict[str, float]:
-    return {f"true.{e}/{method}": value for method, own in row.truths.own.items() for e, value in own.items()}
-
-
-def _met(row: StoredCondition) -> bool | None:
-    return row.stopped.startswith(f"{MET}:") if row.stopped else None
 
 
 def _ends(values: Sequence[float]) -> str:

@@ -96,10 +96,9 @@ def derived_columns(jobs: Sequence[Job], rows: Sequence[StoredCondition]) -> dic
     """Derived quantities of conditions.parquet: sizes, path and why, block size."""
     known = {}
     for job in jobs:
-        layout = job.condition.layout
         known[job.number] = {
-            "clusters_total": layout.clusters,
-            "rows_total": layout.rows,
+            "clusters_total": job.condition.grouping.levels,
+            "rows_total": job.condition.layout.rows,
             "path": job.condition.path,
             "path_reason": "; ".join(path_reasons(job.condition)),
             "block_size": job.condition.block_size,

@@ -18,7 +18,6 @@ from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.stopping import Stopping
 from ..spec.study import StudyFile
 from .cluster import Cluster
-from .early import Ended, find_ends
 from .files import RefusedError
 from .folder import study_facts
 from .log import RunLog
@@ -28,7 +27,8 @@ from .own_code import with_code
 from .plan import Job, Task, make_jobs, match_conditions, match_methods
 from .repair import read_or_recover, repair_parts, set_aside_manifest
 from .rounds import Rounds, as_asked
-from .shard_files import take_entries
+from .series import Ended, find_ends
+from .shard_lock import take_entries
 from .store import Store, StoredCondition
 from .summarise import Known
 from .sums import check_sums

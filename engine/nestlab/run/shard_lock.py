@@ -1,6 +1,7 @@
 """Locks of shards: each shard at work holds one of its own in the results folder, and a run that needs the whole folder sees it.
 
 All shards at work are of one plan, a digest of the study and of the number of shards, without which their shares could overlap.
+Each tells of its run in a file of its own in shards/, which is taken into the manifest when nobody writes the folder.
 """
 
 from __future__ import annotations
@@ -8,21 +9,39 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from .files import RefusedError, StorageError, read_plain
+from .files import RefusedError, StorageError, make_folder, read_plain
 from .lock import SILENCE, BusyError, Owner, holder, locked
 
-__all__ = ["SHARDS", "at_work", "hold_shard", "plan_digest", "refuse_shards", "wait_for_shards"]
+if TYPE_CHECKING:
+    from .shard import Shard
+    from .store import Store
+
+__all__ = [
+    "SHARDS",
+    "at_work",
+    "entry_path",
+    "hold_shard",
+    "plan_digest",
+    "read_entries",
+    "refuse_shards",
+    "take_entries",
+    "wait_for_shards",
+]
 
 #: Folder of what shards tell of their runs, until it is merged into the manifest.
 SHARDS = "shards"
 #: Seconds that a shard waits for another process: its own former self, which is ending, or a run that merges.
 PATIENCE = 60.0
+_ENTRY = re.compile(r"\d{1,6}-of-\d{1,6}-[0-9TZ-]{1,40}\.json")
 _NAME = re.compile(r"\.shard-(\d{1,6})-of-(\d{1,6})\.lock")
 
 
@@ -103,3 +122,42 @@ def _wait_for_run(folder: Path) -> None:
                 f"{folder} is being written by another run ({owner.text}); wait for it (nestlab status {folder}), or choose --out"
             )
         time.sleep(0.2)
+
+
+# -- what shards tell of their runs ------------------------------------------------------------------------------------------
+
+
+def entry_path(folder: Path, shard: Shard, started: datetime) -> Path:
+    """Where one run of a shard tells of itself."""
+    make_folder(folder / SHARDS)
+    return folder / SHARDS / f"{shard.number}-of-{shard.of}-{started:%Y%m%dT%H%M%S}-{os.getpid()}.json"
+
+
+def read_entries(folder: Path) -> dict[Path, dict[str, Any]]:
+    """The runs of shards that the manifest does not list yet, by their files, in the order of their start."""
+    found: dict[Path, dict[str, Any]] = {}
+    if (folder / SHARDS).is_dir() and not (folder / SHARDS).is_symlink():
+        for path in (folder / SHARDS).iterdir():
+            if _ENTRY.fullmatch(path.name):
+                found[path] = _read_entry(path)
+    return dict(sorted(found.items(), key=lambda item: str(item[1].get("started"))))
+
+
+def _read_entry(path: Path) -> dict[str, Any]:
+    try:
+        entry: Any = json.loads(read_plain(path))
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict):
+        raise RefusedError(f"{path} is not what a shard writes; remove it and run again")
+    return entry
+
+
+def take_entries(store: Store) -> None:
+    """Put them into the manifest and write it, then remove their files. Under the lock of the folder."""
+    found = read_entries(store.folder)
+    if not found:
+        return
+    store.write_manifest(runs=[*store.manifest.get("runs", []), *found.values()])
+    for path in found:
+        path.unlink(missing_ok=True)

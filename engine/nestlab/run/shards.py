@@ -16,22 +16,20 @@ from typing import Any
 
 from ..simulate.fittable import check_fittable
 from ..simulate.possible import check_possible
-from ..spec.identity import result_key
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
-from .early import Ended, find_ends, used
 from .files import RefusedError, make_folder, read_plain
 from .folder import no_results, read_as_run
 from .lock import locked
 from .log import RunLog
 from .own_code import with_code
-from .parts import Part, missing_ranges, named_range
+from .parts import named_range
 from .plan import Job, plan_tasks
 from .rounds import write_rows
 from .runner import Run, RunReport
+from .series import Ended, series_of, take_names
 from .shard import Shard, Territory, clip, overlaps, territories, territory
-from .shard_files import entry_path, take_entries
-from .shard_lock import PATIENCE, hold_shard, plan_digest, wait_for_shards
+from .shard_lock import PATIENCE, entry_path, hold_shard, plan_digest, take_entries, wait_for_shards
 from .store import Store, StoredCondition
 from .summarise import Summaries
 from .telling import Progress, Quiet
@@ -152,15 +150,6 @@ def _adopt(store: Store, todo: Sequence[Job], own: Territory) -> None:
             store.adopt(file)
 
 
-def _adopt_names(store: Store, todo: Sequence[Job]) -> None:
-    """Take in all parts by their names alone."""
-    keys = {(job.number, key[:12]): key for job in todo for key in job.result_keys}
-    for file in store.files():
-        named = named_range(file)
-        if named is not None and file not in store.parts and (key := keys.get(named[:2])):
-            store.parts.add(Part(file, named[0], "", key, named[2], named[3], ""))
-
-
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A study that is to be run in `of` shards. missing: fits by the number of the shard, of those that miss any."""
@@ -199,7 +188,7 @@ def plan_shards(
             rows, todo = run.match(store, study.most_replications, [])
             _write(run, store, rows, todo)
     methods = run.study.methods()
-    _adopt_names(store, todo)
+    take_names(store, [series for job in todo for series in job.series(store, methods)])
     tasks = list(plan_tasks(store, todo, methods))
     fits = [sum(task.fits for task in clip(tasks, own)) for own in territories(todo, methods, of)]
     missing = {number: lost for number, lost in enumerate(fits, start=1) if lost}
@@ -237,15 +226,10 @@ def merge_shards(folder: Path, progress: Progress | None = None) -> Merged:
         take_entries(store)
         study, rows = read_as_run(store)
         methods = study.methods()
-        missing = stored = 0
-        for row in rows:
-            for method in methods if row.active else ():
-                key = result_key(row.data_key, method)
-                wanted = used(store, row.number, key, method, row.replications)
-                gaps = missing_ranges(store.covered(row.number, key), wanted)
-                lost = sum(last - first for first, last in gaps)
-                missing, stored = missing + lost, stored + wanted - lost
-        ended = find_ends(store, rows, methods)
+        every = list(series_of(store, rows, methods))
+        missing = sum(series.missing for series in every)
+        stored = sum(series.wanted for series in every) - missing
+        ended = [series.end for series in every if series.end is not None]
         if not missing:
             progress.stage("measuring")
             store.write_summary(Summaries(store, rows, methods, study.mcse, None).table())

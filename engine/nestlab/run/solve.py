@@ -84,7 +84,11 @@ def solve(
     searches = [_search(bench, point) for point in bench.points]
     rounds = 0
     while any(proposals := [search.propose() for search in searches]):
-        wanted = {(k, values): n for k, proposal in enumerate(proposals) for values, n in _as_tuples(proposal).items()}
+        wanted: dict[tuple[int, Values], int] = {
+            (k, key if isinstance(key, tuple) else (key,)): n
+            for k, proposal in enumerate(proposals)
+            for key, n in proposal.items()
+        }
         if all(n <= bench.asked.get(key, 0) for key, n in wanted.items()):
             break
         rounds += 1
@@ -134,10 +138,6 @@ def _search(bench: Bench, point: Mapping[str, Any]) -> LineSearch | SurfaceSearc
     assert question.cost is not None
     clusters, sizes = (axes[question.over.index(name)] for name in ("clusters", "cluster_size"))
     return SurfaceSearch(clusters, sizes, goal, question.cost, budget=question.budget, maximise=question.maximise)
-
-
-def _as_tuples(proposal: Mapping[Any, int]) -> dict[Values, int]:
-    return {key if isinstance(key, tuple) else (key,): n for key, n in proposal.items()}
 
 
 def _told(search: LineSearch | SurfaceSearch, trials: Mapping[Values, Trial]) -> Iterable[Any]:

@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..spec.identity import result_key
-from ..spec.model import Method
-from .early import Ended, end_of
 from .folder import no_results, read_as_run
 from .lock import Owner, holder
-from .parts import Part, missing_ranges, named_range
-from .shard_files import read_entries
-from .shard_lock import at_work
+from .parts import Tally
+from .series import Ended, series_of, take_names
+from .shard_lock import at_work, read_entries
 from .stopped import stopping_lines
-from .store import Store, StoredCondition
+from .store import Store
 
 __all__ = ["State", "read_state"]
 
@@ -71,34 +68,41 @@ def read_state(folder: Path) -> State:
         raise no_results(folder)
     study, stored = read_as_run(store)
     methods, rows = study.methods(), [row for row in stored if row.active]
-    keys = {(row.number, method.name): result_key(row.data_key, method) for row in rows for method in methods}
-    unused = _take_names(store, keys)
-    tally = _Tally()
-    for row in rows:
-        for method in methods:
-            tally.add(row, method, store.parts.of(row.number, keys[row.number, method.name]))
+    store.forget_missing()
+    every = list(series_of(store, rows, methods, opens=False))
+    take_names(store, every)
+    known = {(series.condition, series.result_key) for series in every}
+    unused = [part for part in store.parts if (part.condition, part.result_key) not in known]
+    strangers = [file for file in store.files() if file not in store.parts]
+    asked, tally = sum(series.wanted for series in every), sum((series.tally for series in every), Tally())
+    clusters = {row.number: int(row.spec.get("design.clusters", 1)) for row in rows}
+    missing, work = Counter[int](), Counter[str]()
+    for series in every:
+        if lost := series.missing:
+            missing[series.condition] += lost
+            work["rows" if series.method.by_rows else "compiled"] += lost * clusters[series.condition]
     runs = [*store.manifest["runs"], *read_entries(folder).values()]
     shards = at_work(folder)
-    left, per_second = _left(tally, runs)
+    left, per_second = _left(work, runs)
     last: Mapping[str, Any] = runs[-1] if runs else {}
     return State(
         folder=folder,
         name=str(store.manifest.get("name", folder.name)),
         conditions=len(rows),
         methods=tuple(m.name for m in methods),
-        asked=tally.asked,
-        stored=tally.stored,
-        missing=dict(sorted(tally.missing.items())),
+        asked=asked,
+        stored=asked - missing.total(),
+        missing=dict(sorted(missing.items())),
         statuses=dict(tally.statuses),
         inference=dict(tally.inference),
-        counted=tally.counted,
-        ended=tuple(tally.ended),
+        counted=tally.n,
+        ended=tuple(series.end for series in every if series.end is not None),
         left=left,
         per_second=per_second,
         workers=last.get("jobs"),
         running=holder(folder) or next(iter(shards.values()), None),
         outcome=_outcome(last),
-        unused=unused,
+        unused=len(unused) + len(strangers),
         stopping=tuple(stopping_lines(rows)) if "stopping" in store.manifest else (),
         undecided=sum(not row.stopped for row in rows) if "stopping" in store.manifest else 0,
         shards=tuple(shards),
@@ -112,67 +116,10 @@ def _outcome(run: Mapping[str, Any]) -> str:
     return "unknown" if run.get("ended") else "interrupted"
 
 
-def _take_names(store: Store, keys: Mapping[tuple[int, str], str]) -> int:
-    """Make the store's parts those whose files are there, the newest by their names; how many belong to nothing."""
-    known = {(number, key[:12]): (name, key) for (number, name), key in keys.items()}
-    there = store.files()
-    for part in store.parts:
-        if part.file not in there:
-            store.parts.drop(part.file)
-    wanted, unused = {(number, key) for (number, _), key in keys.items()}, 0
-    for file in there:
-        named = named_range(file)
-        if file not in store.parts and named is not None and named[:2] in known:
-            method, key = known[named[:2]]
-            store.parts.add(Part(file, named[0], method, key, named[2], named[3], ""))
-    for part in store.parts:
-        unused += (part.condition, part.result_key) not in wanted
-    return unused + sum(file not in store.parts for file in there)
-
-
-class _Tally:
-    """Sums over conditions and methods."""
-
-    def __init__(self) -> None:
-        self.asked = self.stored = self.counted = 0
-        self.missing: Counter[int] = Counter()
-        self.work: Counter[str] = Counter()
-        self.statuses: Counter[str] = Counter()
-        self.inference: Counter[str] = Counter()
-        self.ended: list[Ended] = []
-
-    def add(self, row: StoredCondition, method: Method, parts: Sequence[Part]) -> None:
-        wanted = row.replications
-        told = next((k for k, part in enumerate(parts) if part.statuses is None), len(parts))
-        found = None if method.max_failed is None else end_of(parts[:told], method.max_failed, wanted)
-        if found is not None and method.max_failed is not None:
-            self.ended.append(Ended(row.number, method.name, found[0], wanted, found[1], method.max_failed))
-            wanted = found[0]
-        gaps = sum(last - first for first, last in missing_ranges([(p.first, p.last) for p in parts], wanted))
-        self.asked += wanted
-        self.stored += wanted - gaps
-        if gaps:
-            self.missing[row.number] += gaps
-            self.work["rows" if method.by_rows else "compiled"] += gaps * int(row.spec.get("design.clusters", 1))
-        for part in parts:
-            if part.statuses is not None and part.first < wanted:
-                self._count(part, wanted)
-
-    def _count(self, part: Part, wanted: int) -> None:
-        """Statuses of a part's replicates below `wanted`; in the one that a condition's end cuts, failures only."""
-        self.counted += min(part.last, wanted) - part.first
-        if part.last <= wanted:
-            self.statuses.update(part.statuses or {})
-            self.inference.update(part.inference)
-        elif failed := part.failed_below(wanted):
-            kinds = [name for name in part.statuses or {} if name not in ("ok", "singular")]
-            self.statuses[kinds[0] if len(kinds) == 1 else "failed in several ways"] += failed
-
-
-def _left(tally: _Tally, runs: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:
+def _left(kinds: Mapping[str, int], runs: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:
     """(seconds that the missing fits take, fits a second) at the pace of the latest runs, by the kind of method."""
     total, fits, spent = 0.0, 0.0, 0.0
-    for kind, work in tally.work.items():
+    for kind, work in kinds.items():
         seconds = done = 0.0
         for run in reversed(runs):
             pace = run.get("pace", {}).get(kind)

@@ -20,7 +20,7 @@ def stopping_lines(rows: Sequence[StoredCondition]) -> list[str]:
     by = {kind: [row for row in rows if row.stopped.startswith(f"{kind}:")] for kind in (MET, MAXIMUM, ENDED, NONE)}
     met, most = by[MET], by[MAXIMUM]
     undecided = len(rows) - sum(map(len, by.values()))
-    said = [f"{len(met):,} of {_conditions(len(rows))} met all targets{_after(met)}"]
+    said = [f"{len(met):,} of {len(rows):,} condition{'' if len(rows) == 1 else 's'} met all targets{_after(met)}"]
     if most:
         said.append(f"{len(most):,} reached the maximum, {most[0].replications:,}")
     if by[ENDED]:
@@ -35,10 +35,6 @@ def stopping_lines(rows: Sequence[StoredCondition]) -> list[str]:
     if len(most) > LISTED:
         lines.append(f"and {len(most) - LISTED:,} more (conditions.parquet, column stopped)")
     return lines
-
-
-def _conditions(count: int) -> str:
-    return f"{count:,} condition{'' if count == 1 else 's'}"
 
 
 def _after(rows: Sequence[StoredCondition]) -> str:

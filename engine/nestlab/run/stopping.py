@@ -48,7 +48,6 @@ from ..spec.identity import NUMERICS_VERSION
 from ..spec.model import Method
 from ..spec.problems import StudyError
 from ..spec.stopping import Stopping, Target
-from .early import find_end
 from .plan import Job, Task, plan_tasks
 from .stopped import ENDED, MAXIMUM, MET, NONE
 from .store import Store, StoredCondition
@@ -191,8 +190,8 @@ class Deciding:
 
     def _ended(self, number: int, n: int) -> list[str]:
         """Labels of the methods by which a condition ended within its first n replicates."""
-        keys = zip(self._by_number[number].result_keys, self._methods, strict=True)
-        ended = [method for key, method in keys if find_end(self._store, number, key, method, n) is not None]
+        job = replace(self._by_number[number], replications=n)
+        ended = [series.method for series in job.series(self._store, self._methods) if series.end is not None]
         return [label for method in ended for label in method.labels]
 
     def _check_targets(self) -> None:

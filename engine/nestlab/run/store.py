@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec.estimand import Estimand
+from ..spec.estimand import Column, Estimand
 from ..spec.estimands import study_estimands
 from ..spec.formula import parse_formula
 from ..spec.model import Method
@@ -36,11 +36,10 @@ from .parquet import (
     join,
     one_type,
     read_table,
-    rows_bytes,
     table_bytes,
     write_frame,
 )
-from .parts import Part, missing_ranges, named_range, part_name, tally
+from .parts import Part, Tally, named_range, part_name
 from .shard_lock import SHARDS, refuse_shards
 
 if TYPE_CHECKING:
@@ -53,7 +52,6 @@ __all__ = [
     "Store",
     "StoredCondition",
     "finite",
-    "missing_ranges",
     "write_frame",
 ]
 
@@ -220,7 +218,8 @@ class Store:
             if self.is_as_written(path.name, data):
                 table, told = read_table(data), footer(data)
                 factors, own = (json.loads(told.get(key, "[]")) for key in ("factors", "own_truths"))
-                return [self._condition(row, factors, own) for row in table.to_pylist()]
+                named = Column.of(table.column_names, "true", "stated")
+                return [self._condition(row, factors, own, named) for row in table.to_pylist()]
             reason = "it was altered since it was written"
         except FileNotFoundError:
             if not len(self.parts):
@@ -233,13 +232,17 @@ class Store:
         )
 
     def _condition(
-        self, row: Mapping[str, Any], factors: Sequence[str], own: Sequence[tuple[str, str, str]]
+        self,
+        row: Mapping[str, Any],
+        factors: Sequence[str],
+        own: Sequence[tuple[str, str, str]],
+        named: Mapping[str, Column],
     ) -> StoredCondition:
-        """own: (column, method, estimand) of true values that are a method's own."""
+        """own: (column, method, estimand) of true values that are a method's own; named: the columns of estimands, by name."""
         owned = {column for column, _, _ in own}
         shared, stated = (
-            {k.removeprefix(head): v for k, v in row.items() if k.startswith(head) and k not in owned}
-            for head in ("true.", "stated.")
+            {named[k].estimand: row[k] for k in named if named[k].quantity == quantity and k not in owned}
+            for quantity in ("true", "stated")
         )
         told = json.loads(row.get("own_truths") or "{}")
         truths = TrueValues(
@@ -279,12 +282,12 @@ class Store:
         for name in factors:
             columns[name] = one_type([c.factors.get(name) for c in conditions])
         for name in estimands:
-            columns[f"true.{name}"] = [finite(c.truths.shared.get(name)) for c in conditions]
+            columns[Column("true", name).name] = [finite(c.truths.shared.get(name)) for c in conditions]
         own = _own_columns(conditions, columns)
         for column, method, name in own:
             columns[column] = [finite(c.truths.of(method).get(name)) for c in conditions]
         for name in dict.fromkeys(name for c in conditions for name in c.stated):
-            columns[f"stated.{name}"] = [c.stated.get(name) for c in conditions]
+            columns[Column("stated", name).name] = [c.stated.get(name) for c in conditions]
         for name in dict.fromkeys(key for row in derived.values() for key in row):
             columns[name] = [derived.get(c.number, {}).get(name) for c in conditions]
         notes = {"factors": json.dumps(factors)}
@@ -297,20 +300,6 @@ class Store:
         return table_bytes(columns, notes)
 
     # -- parts -----------------------------------------------------------------------------------------------------------
-
-    def covered(self, condition: int, result_key: str) -> list[tuple[int, int]]:
-        """Stored ranges of one condition and method, in order. Raises RefusedError where parts overlap."""
-        return [(p.first, p.last) for p in self.parts.of(condition, result_key)]
-
-    def write_part(
-        self, columns: Mapping[str, NDArray[np.generic]], schema: Sequence[str], *, condition: int, method: str,
-        result_key: str, first: int, last: int,
-    ) -> Part:  # fmt: skip
-        """Write one part, whole or not at all. columns: `block.Columns`; schema: every estimate, se and df column of the study,
-        null where absent."""
-        entry: dict[str, Any] = {"condition": condition, "method": method, "result_key": result_key}
-        entry |= {"first": first, "last": last, "schema_version": SCHEMA_VERSION, **tally(columns)}
-        return self.add(entry, rows_bytes(columns, schema, entry, last - first))
 
     def add(self, entry: Mapping[str, Any], data: bytes) -> Part:
         """Write a part and take it in."""
@@ -389,11 +378,9 @@ class Store:
 
     def counted(self, part: Part) -> Part:
         """The part with its fits counted; one of an older version, which says nothing of them, is read for it."""
-        if part.statuses is not None:
-            return part
-        found = tally(arrays(self._read_part(part)))
-        part = Part.from_entry(part.file, {**part.entry(), **found}, where=str(self.folder))
-        self.parts.add(part)
+        if part.tally is None:
+            part = replace(part, tally=Tally.of(arrays(self._read_part(part))))
+            self.parts.add(part)
         return part
 
     # -- tables and manifest ---------------------------------------------------------------------------------------------
@@ -490,7 +477,7 @@ def _own_columns(conditions: Sequence[StoredCondition], taken: Collection[str]) 
     """(column, method, estimand) of the true values that are methods' own."""
     found: dict[tuple[str, str], str] = {}
     for method, name in dict.fromkeys((m, e) for c in conditions for m, own in c.truths.own.items() for e in own):
-        column = f"true.{name}/{method}"
+        column = Column("true", name, method).name
         while column in taken or column in found.values():
             column += "'"
         found[method, name] = column

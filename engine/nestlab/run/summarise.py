@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from ..fit.status import InferenceStatus, Status
 from ..measure.assurance import Drawn
 from ..measure.performance import Estimates, MethodResults, Row, as_table, measure
-from ..spec.estimand import ICC, RESIDUAL, Estimand
+from ..spec.estimand import ICC, RESIDUAL, Column, Estimand, Quantity
 from ..spec.estimands import method_estimands, study_name
-from ..spec.identity import result_key
 from ..spec.inference import tested_estimand
 from ..spec.model import INTERCEPT, Contrast, Method
 from ..spec.truths import TrueValues
-from .early import failed_share, read_used
 from .names import as_named
+from .series import series_of
 from .sums import measure_stored, no_replicates
 
 if TYPE_CHECKING:
@@ -49,8 +48,8 @@ def derive(columns: Mapping[str, Array], estimands: Iterable[Estimand]) -> dict[
             if each.kind == "sd":
                 added |= _deviation_intervals(columns, each)
         for each in estimands:
-            if each.kind == "sd" and (variance := f"estimate.{each.of('var').name}") in columns:
-                added[f"estimate.{each.name}"] = np.sqrt(columns[variance])
+            if each.kind == "sd" and (variance := _estimate(each.of("var"))) in columns:
+                added[_estimate(each)] = np.sqrt(columns[variance])
             elif each.kind == "cor":
                 added |= _correlation(columns, each)
             elif each.kind == "icc":
@@ -70,53 +69,63 @@ def derive_truths(
     truth: the condition's values of all estimands, which hold where none is stored. own: which of them differ, where that is
     known, and not to be told from these replicates.
     """
-    stored = {name for name in columns if name.startswith("true.") and np.isfinite(columns[name]).any()}
+    true = {column.estimand: columns[name] for name, column in Column.of(columns, "true").items()}
+    stored = {name: values for name, values in true.items() if np.isfinite(values).any()}
     if not stored:
         return {}
     full = {
-        f"estimate.{name}": columns[f"true.{name}"]
-        if f"true.{name}" in stored
-        else np.full(len(columns["replicate"]), value)
+        _estimate(estimands[name]): stored[name] if name in stored else np.full(len(columns["replicate"]), value)
         for name, value in truth.items()
         if name in estimands and estimands[name].kind in ("var", "cov")
     }
-    found = {name.replace("estimate.", "true.", 1): values for name, values in derive(full, estimands.values()).items()}
-    if own is not None:
-        return {name: values for name, values in found.items() if name.removeprefix("true.") in own}
-    return {name: values for name, values in found.items() if len(np.unique(values[np.isfinite(values)])) > 1}
+    made = derive(full, estimands.values())
+    found = {column.estimand: made[name] for name, column in Column.of(made, "estimate").items()}
+    if own is None:
+        own = [name for name, values in found.items() if len(np.unique(values[np.isfinite(values)])) > 1]
+    return {Column("true", name).name: values for name, values in found.items() if name in own}
+
+
+def _estimate(estimand: Estimand) -> str:
+    return Column("estimate", estimand.name).name
+
+
+def _stored(columns: Mapping[str, Array], quantity: Quantity, estimand: str, rule: str = "") -> Array | None:
+    return columns.get(Column(quantity, estimand, rule).name)
 
 
 def _deviation_intervals(columns: Mapping[str, Array], deviation: Estimand) -> dict[str, Array]:
     """Limits and standard error of an sd from those of its variance; where the variance is 0 the error is undefined."""
-    name, variance, added = deviation.name, deviation.of("var").name, dict[str, Array]()
-    if f"estimate.{variance}" not in columns:
-        return added
-    for end in ("lower", "upper"):
-        if f"{end}.{variance}" in columns:
-            added[f"{end}.{name}"] = np.sqrt(columns[f"{end}.{variance}"])
-    if f"se.{variance}" in columns:
-        sd = np.sqrt(columns[f"estimate.{variance}"])
-        added[f"se.{name}"] = np.where(sd > 0, columns[f"se.{variance}"] / (2 * sd), np.nan)
-    return added
+    name, variance = deviation.name, deviation.of("var").name
+    estimate = _stored(columns, "estimate", variance)
+    if estimate is None:
+        return {}
+    lower, upper = _stored(columns, "lower", variance), _stored(columns, "upper", variance)
+    se, sd = _stored(columns, "se", variance), np.sqrt(estimate)
+    made = {
+        Column("lower", name): None if lower is None else np.sqrt(lower),
+        Column("upper", name): None if upper is None else np.sqrt(upper),
+        Column("se", name): None if se is None else np.where(sd > 0, se / (2 * sd), np.nan),
+    }
+    return {column.name: values for column, values in made.items() if values is not None}
 
 
 def _correlation(columns: Mapping[str, Array], correlation: Estimand) -> dict[str, Array]:
-    covariance = f"estimate.{correlation.of('cov').name}"
+    covariance = _estimate(correlation.of("cov"))
     if covariance not in columns:
         return {}
-    a, b = (columns[f"estimate.{variance.name}"] for variance in correlation.variances())
+    a, b = (columns[_estimate(variance)] for variance in correlation.variances())
     product = np.sqrt(a) * np.sqrt(b)
     value = np.where(product > 0, columns[covariance] / product, np.nan)
-    return {f"estimate.{correlation.name}": np.clip(value, -1.0, 1.0)}
+    return {_estimate(correlation): np.clip(value, -1.0, 1.0)}
 
 
 def _icc(columns: Mapping[str, Array], estimands: Sequence[Estimand]) -> dict[str, Array]:
-    intercepts = (f"estimate.{each.name}" for each in estimands if each.kind == "var" and each.columns == (INTERCEPT,))
+    intercepts = (_estimate(each) for each in estimands if each.kind == "var" and each.columns == (INTERCEPT,))
     found = next((name for name in intercepts if name in columns), None)
     if found is None:
         return {}
-    between, within = columns[found], columns[f"estimate.{RESIDUAL.name}"]
-    return {f"estimate.{ICC.name}": between / (between + within)}
+    between, within = columns[found], columns[_estimate(RESIDUAL)]
+    return {_estimate(ICC): between / (between + within)}
 
 
 def method_results(
@@ -131,30 +140,30 @@ def method_results(
 
     own: estimands that have truths of each replicate's own, even if none of these replicates shows it.
     """
-    values = [columns[name] for name in columns if name.startswith("prior.")]
-    values = [value for value in values if np.isfinite(value).all()]
+    values = [value for name in Column.of(columns, "prior") if np.isfinite(value := columns[name]).all()]
     drawn = Drawn(values) if values else None
     converged = columns["status"] <= Status.singular
-    failed = ~converged & np.isnan(columns["estimate.var:residual"])
+    failed = ~converged & np.isnan(columns[_estimate(RESIDUAL)])
     contrasts = {contrast.name: contrast for contrast in method.contrasts}
     results = []
-    for label, suffix in zip(method.labels, method.suffixes, strict=True):
+    for label, rule in zip(method.labels, method.rules, strict=True):
         found = {
-            name: _estimates(columns, estimands[name], suffix, method, contrasts.get(name), own=name in own)
+            name: _estimates(columns, estimands[name], rule, method, contrasts.get(name), own=name in own)
             for name in method_estimands(method, estimands)
         }
         if method.tests_ratio:
             tested = study_name(tested_estimand(method), estimands)
-            p = columns[f"p.{tested_estimand(method).name}"]
+            p = columns[Column("p", tested_estimand(method).name).name]
             found[tested] = replace(found[tested], p=p) if tested in found else Estimates(p=p)
-        found |= {name: Estimates(p=columns[f"p.{name}{suffix}"]) for name, c in contrasts.items() if c.joint}
+        found |= {n: Estimates(p=columns[Column("p", n, rule).name]) for n, c in contrasts.items() if c.joint}
         if method.estimator == "function":
             found = _given(found, converged)
         results.append(
             MethodResults(
                 name=label, replicate=columns["replicate"], converged=converged, singular=columns["singular"], failed=failed,
-                estimands=found, alpha=method.alpha, inference_failed=columns[f"inference{suffix}"] >= InferenceStatus.no_df,
-                drawn=drawn, selected=columns["selected"] if method.select is not None else None,
+                estimands=found, alpha=method.alpha, drawn=drawn,
+                inference_failed=columns[Column("inference", rule=rule).name] >= InferenceStatus.no_df,
+                selected=columns["selected"] if method.select is not None else None,
                 truth=truths.own.get(method.name, {}), meanings=truths.meanings.get(method.name, {}),
             )
         )  # fmt: skip
@@ -177,7 +186,7 @@ def _given(found: Mapping[str, Estimates], converged: Array) -> dict[str, Estima
 def _estimates(
     columns: Mapping[str, Array],
     estimand: Estimand,
-    suffix: str,
+    rule: str,
     method: Method,
     contrast: Contrast | None,
     *,
@@ -185,22 +194,23 @@ def _estimates(
 ) -> Estimates:
     """Columns of other methods are empty here, so what there is to read is the method's to say."""
     name, fixed = estimand.name, estimand.kind == "fixed"
-    estimate = columns[f"estimate.{name}"]
+    estimate = columns[_estimate(estimand)]
     se = df = lower = upper = None
-    truth = columns.get(f"true.{name}")
+    truth = _stored(columns, "true", name)
     if truth is not None and not own and not np.isfinite(truth).any():  # other conditions draw it
         truth = None
     if fixed or contrast is not None:
-        se, df = columns.get(f"se.{name}{suffix}", columns.get(f"se.{name}")), columns[f"df.{name}{suffix}"]
+        se, df = _stored(columns, "se", name, rule), columns[Column("df", name, rule).name]
+        se = _stored(columns, "se", name) if se is None else se
     elif (method.variance_intervals or "").startswith("wald"):
-        se = columns.get(f"se.{name}")
+        se = _stored(columns, "se", name)
     if contrast is not None:
         return Estimates(
             estimate=estimate, se=se, df=df, null=contrast.null, alternative=contrast.alternative,
             equivalence=contrast.equivalence, truth=truth,
         )  # fmt: skip
     if _has_limits(method, estimand):
-        lower, upper = columns[f"lower.{name}"], columns[f"upper.{name}"]
+        lower, upper = columns[Column("lower", name).name], columns[Column("upper", name).name]
     return Estimates(estimate=estimate, se=se, df=df, lower=lower, upper=upper, truth=truth)
 
 
@@ -254,9 +264,10 @@ class Summaries:
             raise no_replicates(self._store.folder, "replicates")
         estimands = row.estimands(self._methods)
         results = []
-        for method in self._methods:
-            wanted = labels is None or not set(labels).isdisjoint(method.labels)
-            if wanted and (columns := read_used(self._store, row, method)):
+        asked = [m for m in self._methods if labels is None or not set(labels).isdisjoint(m.labels)]
+        for series in series_of(self._store, [row], asked):
+            if columns := series.columns():
+                method = series.method
                 columns = as_named(columns, method, row.estimands([method]), estimands)
                 columns |= derive_truths(columns, row.truths.of(method.name), estimands)
                 columns |= derive(columns, estimands.values())
@@ -289,12 +300,10 @@ class Summaries:
     def _flags(self, table: pd.DataFrame) -> list[str]:
         """What warns of each measure: its condition ended early by its method, or too many of the replicates failed."""
         flags = {
-            (number, label): failed_share(
-                self._store, number, result_key(row.data_key, method), method, row.replications
-            )
-            for number, row in self._rows.items()
-            for method in self._methods
-            for label in method.labels
+            (series.condition, label): flag
+            for series in series_of(self._store, self._rows.values(), self._methods)
+            for flag in [series.flag]
+            for label in series.method.labels
         }
         return [
             flags[int(number), str(label)] for number, label in zip(table["condition"], table["method"], strict=True)

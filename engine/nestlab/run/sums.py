@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 from ..measure.performance import Row
 from ..measure.summed import measure_sums
 from ..measure.sums import KINDS, LEAF, Key, Node, Sums, merge
-from ..spec.identity import result_key
 from ..spec.model import Method
 from ..spec.problems import StudyError, show
 from .files import RefusedError
-from .manifest import SCHEMA_VERSION
 from .parquet import BROKEN, columns_of, footer, table_bytes
+from .series import Series, series_of
 
 if TYPE_CHECKING:
-    from .parts import Part
+    from .parts import Part, Tally
     from .plan import Job
     from .store import Store, StoredCondition
 
@@ -132,18 +131,18 @@ def check_sums(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
             "it, or use --out"
         )
     store.manifest["sums"] = wanted
-    for job in jobs:
-        for key in job.result_keys:
-            check_prefix(store, job.number, key, job.replications)
+    for series in (series for job in jobs for series in job.series(store, methods)):
+        check_prefix(series)
 
 
-def check_prefix(store: Store, number: int, key: str, replications: int) -> None:
-    """RefusedError where some of the first replicates of a condition and method are in one sum with others."""
-    for first, last in store.covered(number, key):
-        if first < replications < last:
+def check_prefix(series: Series) -> None:
+    """RefusedError where some of the replicates asked for are in one sum with others."""
+    for part in series.parts:
+        if part.first < series.asked < part.last:
             raise RefusedError(
-                f"replications = {replications}: {store.folder} keeps sums, out of which fewer replicates can't be taken "
-                f"(condition {number}: {first} to {last - 1} are in one part); ask for {last} or more, or use --out"
+                f"replications = {series.asked}: {series.store.folder} keeps sums, out of which fewer replicates can't be taken "
+                f"(condition {series.condition}: {part.first} to {part.last - 1} are in one part); ask for {part.last} or more, "
+                "or use --out"
             )
 
 
@@ -165,15 +164,16 @@ def _changed(stored: Any, wanted: Mapping[str, Any]) -> str:
 
 def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method], mcse: str) -> list[Row]:
     """The measures of one condition, of the replicates that are stored by all methods."""
-    result_keys = [result_key(row.data_key, method) for method in methods]
-    whole = sums_key(result_keys, methods)
-    covered = [store.covered(row.number, key) for key in result_keys]
+    every = list(series_of(store, [row], methods))
+    whole = sums_key([series.result_key for series in every], methods)
+    missing = [series.gaps for series in every]
     total: dict[Key, NDArray[np.float64]] = {}
-    for key in result_keys:
-        check_prefix(store, row.number, key, row.replications)
+    for series in every:
+        check_prefix(series)
         found: Sums | None = None
-        for part in store.parts.of(row.number, key):
-            if part.last <= row.replications and all(_holds(ranges, part.first, part.last) for ranges in covered):
+        for part in series.parts:
+            gaps = (gap for ranges in missing for gap in ranges)
+            if part.last <= row.replications and not any(a < part.last and part.first < b for a, b in gaps):
                 sums = _read(store, part, whole)
                 found = sums if found is None else merge([found, sums])
         if found is not None:
@@ -182,14 +182,10 @@ def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method]
     return measure_sums(total, row.truth, mcse=mcse, own=own) if total else []  # type: ignore[arg-type]
 
 
-def write_sums(
-    store: Store, table: Mapping[str, Any], counts: Mapping[str, Any], *, condition: int, method: str, result_key: str,
-    first: int, last: int, whole: str,
-) -> None:  # fmt: skip
-    """Write one part, whole or not at all. table: see `sums_table`; counts: see `parts.tally`; whole: see `sums_key`."""
-    entry: dict[str, Any] = {"condition": condition, "method": method, "result_key": result_key}
-    entry |= {"first": first, "last": last, "schema_version": SCHEMA_VERSION, "sums": whole, **counts}
-    store.add(entry, table_bytes(table, {"nestlab": json.dumps(entry)}))
+def write_sums(series: Series, table: Mapping[str, Any], tally: Tally, first: int, last: int, whole: str) -> None:
+    """Write one part, whole or not at all. table: see `sums_table`; whole: see `sums_key`."""
+    entry = series.entry(first, last) | {"sums": whole} | tally.entry()
+    series.store.add(entry, table_bytes(table, {"nestlab": json.dumps(entry)}))
 
 
 def read_sums(store: Store, part: Part, whole: str) -> dict[str, NDArray[Any]]:
@@ -215,14 +211,6 @@ def _read(store: Store, part: Part, whole: str) -> Sums:
     if ends[-1] != part.last or any(node.first != end for node, end in zip(sums.nodes, ends, strict=False)):
         raise RefusedError(f"{path} holds other replicates than the manifest says; remove it and run again")
     return sums
-
-
-def _holds(ranges: Sequence[tuple[int, int]], first: int, last: int) -> bool:
-    """Whether sorted, disjoint ranges hold first .. last - 1 without a gap."""
-    for a, b in ranges:
-        if a <= first < b:
-            first = b
-    return first >= last
 
 
 # -- what sums do not tell ---------------------------------------------------------------------------------------------------

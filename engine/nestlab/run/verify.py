@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec.identity import data_key, result_key
+from ..spec.identity import data_key
 from ..spec.model import Condition, Method
 from .block import Columns, compile_condition
 from .consistency import check_parts, check_study, check_tables, missing_lines
 from .folder import no_results, stored_study
 from .manifest import machine, software
 from .own_code import make_importable, with_code
-from .parts import Part
+from .parts import Part, Tally
 from .reduce import reduced
+from .series import Series, series_of
 from .store import Store, StoredCondition
 from .sums import read_sums, sums_key
 
@@ -108,7 +109,9 @@ def verify(
     stored, methods = store.read_conditions(), study.methods()
     problems = [*check_study(store, study, stored), *check_parts(store, stored, methods)]
     rows = [row for row in stored if row.active and row.data_key in conditions]
-    counts = np.array([_blocks(store, row, conditions[row.data_key], methods) for row in rows], dtype=np.int64)
+    lasts = [max((p.last for s in series_of(store, [row], methods) for p in s.parts), default=0) for row in rows]
+    sizes = [conditions[row.data_key].block_size for row in rows]
+    counts = np.array([-(-last // size) for last, size in zip(lasts, sizes, strict=True)], dtype=np.int64)
     ends = np.cumsum(counts)
     population = int(ends[-1]) if len(ends) else 0
     found = Verified(seed, population, _elsewhere(store.manifest), problems=problems)
@@ -122,13 +125,6 @@ def verify(
     if not problems and not found.missing:
         found.problems += check_tables(store, study, stored)
     return found
-
-
-def _blocks(store: Store, row: StoredCondition, condition: Condition, methods: Sequence[Method]) -> int:
-    """Blocks up to the last stored replicate of a condition."""
-    ranges = [store.covered(row.number, result_key(row.data_key, method)) for method in methods]
-    last = max((found[-1][1] for found in ranges if found), default=0)
-    return -(-last // condition.block_size)
 
 
 def _elsewhere(manifest: Mapping[str, Any]) -> tuple[str, ...]:
@@ -151,23 +147,18 @@ def _compare_block(
         _compare_sums(found, store, row, condition, methods, block)
         return
     size = condition.block_size
-    stored = {}
-    for method in methods:
-        key = result_key(row.data_key, method)
-        columns = store.read_columns(row.number, key, (block + 1) * size, first=block * size)
-        if columns and len(columns["replicate"]):
-            stored[method.name] = columns
+    every = list(series_of(store, [row], methods))
+    stored = [series.columns(block * size, (block + 1) * size) for series in every]
     found.blocks += 1
-    if not stored:
+    last = max((int(kept["replicate"][-1]) + 1 for kept in stored if kept and len(kept["replicate"])), default=0)
+    if not last:
         return
-    last = max(int(columns["replicate"][-1]) for columns in stored.values()) + 1
     made = compile_condition(condition, methods).replicates(block * size, last)
-    for method, fresh in zip(methods, made, strict=True):
-        if method.name in stored:
-            kept = stored[method.name]
+    for series, kept, fresh in zip(every, stored, made, strict=True):
+        if kept:
             places = kept["replicate"].astype(np.int64) - block * size
             found.replicates += len(places)
-            _compare(found, store, row, method, kept, {name: values[places] for name, values in fresh.items()})
+            _compare(found, series, kept, {name: values[places] for name, values in fresh.items()})
 
 
 def _compare_sums(
@@ -175,9 +166,9 @@ def _compare_sums(
 ) -> None:
     """The whole parts of sums that hold a block; one that was compared already is not compared again."""
     found.blocks += 1
-    keys = [result_key(row.data_key, method) for method in methods]
-    start = block * condition.block_size
-    parts = [next((p for p in store.parts.of(row.number, key) if p.first <= start < p.last), None) for key in keys]
+    every, start = list(series_of(store, [row], methods)), block * condition.block_size
+    whole = sums_key([series.result_key for series in every], methods)
+    parts = [next((p for p in series.parts if p.first <= start < p.last), None) for series in every]
     compiled = compile_condition(condition, methods)
     for first, last in dict.fromkeys((part.first, part.last) for part in parts if part is not None):
         fresh = reduced(compiled, first, last)
@@ -186,11 +177,12 @@ def _compare_sums(
                 continue
             found.compared.add(part.file)
             found.replicates += last - first
-            if found.exact and (part.statuses, part.inference) != (made.counts["statuses"], made.counts["inference"]):
+            told, counts = (Tally() if part.tally is None else part.tally), made.tally
+            if found.exact and (told.statuses, told.inference) != (counts.statuses, counts.inference):
                 found.problems.append(
-                    f"{part.file} counts other statuses than its replicates have, recomputed {made.counts}"
+                    f"{part.file} counts other statuses than its replicates have, recomputed {counts.entry()}"
                 )
-            kept = read_sums(store, part, sums_key(keys, methods))
+            kept = read_sums(store, part, whole)
             for name in made.table:
                 _compare_numbers(found, part, name, kept, made.table)
 
@@ -207,9 +199,7 @@ def _compare_numbers(found: Verified, part: Part, name: str, kept: Mapping[str, 
         found.differs.append(Differs(*place, column, _shown(a[k]), _shown(b[k]), part.file))
 
 
-def _compare(
-    found: Verified, store: Store, row: StoredCondition, method: Method, kept: Columns, fresh: Columns
-) -> None:
+def _compare(found: Verified, series: Series, kept: Columns, fresh: Columns) -> None:
     """Column by column; one that is null throughout may be absent."""
     for name in dict.fromkeys([*kept, *fresh]):
         if name == "condition" or (name == "iterations" and not found.exact):
@@ -227,11 +217,11 @@ def _compare(
         if wrong.any():
             k = int(np.argmax(wrong))
             replicate = int(kept["replicate"][k])
-            parts = store.parts.of(row.number, result_key(row.data_key, method))
-            file = next(part.file for part in parts if part.first <= replicate < part.last)
+            file = next(part.file for part in series.parts if part.first <= replicate < part.last)
             stored, recomputed = (_shown("nothing" if each is None else each[k]) for each in (a, b))
             found.different += int(wrong.sum())
-            found.differs.append(Differs(row.number, method.name, replicate, name, stored, recomputed, file))
+            place = series.condition, series.method.name, replicate
+            found.differs.append(Differs(*place, name, stored, recomputed, file))
 
 
 def _unequal(a: NDArray[Any], b: NDArray[Any], *, exact: bool) -> NDArray[np.bool_]:

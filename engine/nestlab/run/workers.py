@@ -22,7 +22,6 @@ from ..fit.lmm import Fits
 from ..spec.model import Method
 from .block import Columns, CompiledCondition, compile_condition
 from .cluster import Cluster
-from .early import find_end
 from .own_code import make_importable
 from .plan import Job, Pace, Task, cut
 from .reduce import Reduced, Reduction
@@ -81,10 +80,8 @@ class _Ends:
 
     def look(self, job: Job, method: int) -> None:
         """After a part was written."""
-        if self._methods[method].max_failed is not None:
-            end = find_end(self._store, job.number, job.result_keys[method], self._methods[method], job.replications)
-            if end is not None:
-                self._found[job.number, method] = end.replications
+        if end := job.series(self._store, self._methods)[method].end:
+            self._found[job.number, method] = end.replications
 
     def over(self, job: Job, method: int, first: int) -> bool:
         return self._found.get((job.number, method), first + 1) <= first
@@ -194,23 +191,14 @@ class Work:
             self.progress.finished(task.job.number)
 
     def _write(self, task: Task, columns: Sequence[Columns | Reduced]) -> None:
+        every = task.job.series(self.store, self.methods)
         for m, rows in zip(task.methods, columns, strict=True):
-            if isinstance(rows, Reduced):
-                self._write_sums(task, m, rows)
-                continue
-            self.store.write_part(
-                rows, self.schema, condition=task.job.number, method=self.methods[m].name,
-                result_key=task.job.result_keys[m], first=task.first, last=task.last,
-            )  # fmt: skip
-            self.ends.look(task.job, m)
-
-    def _write_sums(self, task: Task, m: int, found: Reduced) -> None:
-        if task.sums is not None and m in task.sums:
-            write_sums(
-                self.store, found.table, found.counts, condition=task.job.number, method=self.methods[m].name,
-                result_key=task.job.result_keys[m], first=task.first, last=task.last,
-                whole=sums_key(task.job.result_keys, self.methods),
-            )  # fmt: skip
+            if not isinstance(rows, Reduced):
+                every[m].write(rows, self.schema, task.first, task.last)
+                self.ends.look(task.job, m)
+            elif task.sums is not None and m in task.sums:
+                whole = sums_key(task.job.result_keys, self.methods)
+                write_sums(every[m], rows.table, rows.tally, task.first, task.last, whole)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..spec.covariance import find_pair, not_semidefinite
+from ..spec.covariance import correlation_path, find_pair, not_semidefinite, variance_path
 from ..spec.problems import StudyError
 from .from_fit import Estimate, Pilot
 from .pilot_predictors import Plan
@@ -174,11 +174,11 @@ def _random_variance(pilot: Pilot, column: str, found: Estimate, uncertain: bool
 def _correlations(pilot: Pilot) -> list[str]:
     if not pilot.correlations:
         return []
-    group, formula = pilot.formula.group, pilot.formula
-    flat = {f"truth.random.{group}.variance.{c}": max(v.value, 0.0) for c, v in pilot.variances.items()}
+    formula = pilot.formula
+    flat = {variance_path(formula, c): max(v.value, 0.0) for c, v in pilot.variances.items()}
     for digits in _DIGITS:
         rounded = {pair: number(r.value, digits) for pair, r in pilot.correlations.items()}
-        flat |= {f"truth.random.{group}.correlation.{a}:{b}": r for (a, b), r in rounded.items()}
+        flat |= {correlation_path(formula, a, b): r for (a, b), r in rounded.items()}
         if not_semidefinite(formula, flat) is None:
             break
     lines = []
@@ -188,7 +188,7 @@ def _correlations(pilot: Pilot) -> list[str]:
             text = "its random columns have correlations whose names can be read in two ways; use separate random terms"
             raise StudyError([f"{pilot.written}: {text}"])
         lines.append(entry(key, r, _beside(pilot.correlations[pair], uncertain=False)))
-    return [table(header("truth", "random", group, "correlation"), lines)]
+    return [table(header("truth", "random", formula.group, "correlation"), lines)]
 
 
 def _predictors(pilot: Pilot, plan: Plan) -> list[str]:

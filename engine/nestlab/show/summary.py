@@ -17,8 +17,7 @@ from rich.text import Text
 
 from ..fit.status import Status, sentence_of
 from ..measure.subsets import DEFAULT_SUBSET, in_subset, unconverged
-from ..run.failures import Said
-from ..run.observed import observed_line
+from ..run.observed import Said, observed_line
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, show
 from .levels import level_text

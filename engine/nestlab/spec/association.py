@@ -5,26 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from .model import Predictor
 from .predictors import CORRELATED
-from .problems import Problem, Problems, nearest
+from .problems import Items, Made, Problems, nearest
 
-__all__ = ["CORRELATION", "MadeCorrelations", "correlation_key", "read_correlations"]
+__all__ = ["CORRELATION", "Correlations", "correlation_key", "read_correlations"]
 
 CORRELATION = "correlation."
 # Correlations typed with two or three digits may miss semi-definiteness by rounding only.
 _ROUNDING = 1e-10
 
-Items = tuple[tuple[str, float], ...]
-
-
-class MadeCorrelations(NamedTuple):
-    """(predictor, predictor, correlation) of each pair that has one, or what is wrong with them."""
-
-    correlations: tuple[tuple[str, str, float], ...]
-    problems: tuple[Problem, ...]
+#: (predictor, predictor, correlation) of each pair that has one.
+Correlations: TypeAlias = tuple[tuple[str, str, float], ...]
 
 
 def correlation_key(pair: str) -> str:
@@ -36,14 +30,14 @@ def correlation_key(pair: str) -> str:
     return CORRELATION + ":".join(sorted(pair.split(":")))
 
 
-def read_correlations(flat: Mapping[str, Any], predictors: Sequence[Predictor]) -> MadeCorrelations:
+def read_correlations(flat: Mapping[str, Any], predictors: Sequence[Predictor]) -> Made[Correlations]:
     """The correlations as the flat values have them."""
     items = tuple((path, value) for path, value in flat.items() if path.startswith(CORRELATION))
-    return _read(items, tuple(predictors)) if items else MadeCorrelations((), ())
+    return _read(items, tuple(predictors)) if items else Made(())
 
 
 @lru_cache(maxsize=4096)
-def _read(items: Items, predictors: tuple[Predictor, ...]) -> MadeCorrelations:
+def _read(items: Items, predictors: tuple[Predictor, ...]) -> Made[Correlations]:
     problems, by_name = Problems(), {predictor.name: predictor for predictor in predictors}
     found: list[tuple[str, str, float]] = []
     for path, value in items:
@@ -56,7 +50,7 @@ def _read(items: Items, predictors: tuple[Predictor, ...]) -> MadeCorrelations:
         for level in (1, 2):
             names = [predictor.name for predictor in predictors if predictor.level == level]
             _check_semidefinite(names, found, problems)
-    return MadeCorrelations(tuple(sorted(found)), tuple(problems))
+    return Made(tuple(sorted(found)), tuple(problems))
 
 
 def _refusal(pair: Sequence[str], by_name: Mapping[str, Predictor]) -> str | None:

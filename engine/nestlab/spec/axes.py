@@ -268,7 +268,7 @@ def _random(rest: Sequence[str], truth: Formula) -> Setting | None:
         case ["covariance"]:
             return _whole_covariance(truth)
         case [key] if key in EFFECT_KINDS:
-            table = f"truth.random.{truth.group}"
+            table = truth.random_table
             return _plain(f"{table}.{key}", EFFECT_KINDS[key], affects=_beside(table, key, EFFECT_KINDS))
     return None
 
@@ -284,7 +284,7 @@ def _whole_covariance(truth: Formula) -> Setting:
         flat.update(decompose(truth, value))
 
     kind = Kind(values.MATRIX.allowed, values.MATRIX.repair, accept)
-    return Setting(f"truth.random.{truth.group}.covariance", covariance_paths(truth), kind, assign)
+    return Setting(f"{truth.random_table}.covariance", covariance_paths(truth), kind, assign)
 
 
 def _short(name: str, truth: Formula) -> Setting | None:

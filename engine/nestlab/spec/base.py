@@ -323,10 +323,10 @@ def _random(
     """The scale that the random effects are given on, and their values; None if they cannot be used."""
     for group in tables:
         if group != formula.group:
-            text = f"is no grouping factor of {formula.text}; write [truth.random.{formula.group}]"
+            text = f"is no grouping factor of {formula.text}; write [{formula.random_table}]"
             problems.add(f"truth.random.{group}", text)
     table = tables.get(formula.group) or next(iter(tables.values()), RandomTable())
-    key = f"truth.random.{formula.group}"
+    key = formula.random_table
     scales = [name for name in ("covariance", "sd", "variance") if getattr(table, name) is not None]
     if len(scales) > 1:
         problems.add(key, f"must have one of variance, sd and covariance, not {' and '.join(scales)}; keep one")
@@ -348,14 +348,14 @@ def _variances(table: RandomTable, formula: Formula, priors: dict[str, Prior], p
     terms = " + ".join(map(random_term_text, formula.random))
     flat: dict[str, Any] = {}
     for name, value in given.items():
-        key, column = f"truth.random.{formula.group}.{scale}.{name}", find_term(formula.random_columns, name)
+        key, column = f"{formula.random_table}.{scale}.{name}", find_term(formula.random_columns, name)
         if column is None:
             repair = f"add {name} to the random term or remove it here{_or_guess(name, formula.random_columns)}"
             problems.add_number(key, value, f"must be a random column of {terms}; {repair}")
         elif variance_path(formula, column) in flat:
             problems.add_number(key, value, f"must be given once, and {column} is given twice; remove one")
         else:
-            number = _certain(value, f"truth.random.{formula.group}.{scale}.{column}", priors)
+            number = _certain(value, f"{formula.random_table}.{scale}.{column}", priors)
             flat[variance_path(formula, column)] = number * number if scale == "sd" else number
     return flat
 
@@ -365,7 +365,7 @@ def _correlations(
 ) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in given.items():
-        key, pair = f"truth.random.{formula.group}.correlation.{name}", find_pair(formula, name)
+        key, pair = f"{formula.random_table}.correlation.{name}", find_pair(formula, name)
         if isinstance(pair, str):
             problems.add_number(key, value, pair)
             continue

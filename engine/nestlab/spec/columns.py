@@ -134,17 +134,14 @@ def source(text: str) -> Source:
         tree = ast.parse("".join(written).strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise DataError(f"{text} cannot be read as an expression; rewrite it") from None
-    name = re.sub("|".join(variables) or "$^", lambda alias: _quoted(variables[alias.group()]), ast.unparse(tree))
+    quoted = {alias: v if re.fullmatch(r"[^\W\d][\w.]*", v) else f"`{v}`" for alias, v in variables.items()}
+    name = re.sub("|".join(variables) or "$^", lambda alias: quoted[alias.group()], ast.unparse(tree))
     return Source(name, tree, variables)
 
 
 def _function_name(written: str) -> str:
     """np.log is taken for log."""
     return written.removeprefix("np.")
-
-
-def _quoted(variable: str) -> str:
-    return variable if re.fullmatch(r"[^\W\d][\w.]*", variable) else f"`{variable}`"
 
 
 def factor(source: Source, frame: pd.DataFrame) -> Factor:
@@ -154,7 +151,8 @@ def factor(source: Source, frame: pd.DataFrame) -> Factor:
         with np.errstate(all="ignore"):
             found = _evaluate(source.tree, values)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError, AttributeError) as error:
-        raise DataError(f"{source.name} cannot be computed from the data: {_first_line(error)}") from None
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{source.name} cannot be computed from the data: {reason}") from None
     if isinstance(found, pd.Categorical):
         return _indicators(source.name, found)
     columns = np.asarray(found, dtype=float)
@@ -167,10 +165,6 @@ def factor(source: Source, frame: pd.DataFrame) -> Factor:
     if columns.ndim == 1:
         return Factor(columns[:, None], (source.name,), categorical=False)
     return Factor(columns, tuple(f"{source.name}[{k + 1}]" for k in range(columns.shape[1])), categorical=False)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _indicators(name: str, found: Categories) -> Factor:

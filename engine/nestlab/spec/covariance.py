@@ -53,11 +53,11 @@ class Held(NamedTuple):
 
 
 def variance_path(formula: Formula, column: str) -> str:
-    return f"truth.random.{formula.group}.variance.{column}"
+    return f"{formula.random_table}.variance.{column}"
 
 
 def correlation_path(formula: Formula, a: str, b: str) -> str:
-    return f"truth.random.{formula.group}.correlation.{a}:{b}"
+    return f"{formula.random_table}.correlation.{a}:{b}"
 
 
 def pairs(formula: Formula) -> Iterator[tuple[int, int]]:
@@ -189,7 +189,7 @@ def not_semidefinite(formula: Formula, flat: Flat) -> str | None:
 
 def prior_of_correlation(formula: Formula, name: str) -> str | None:
     """What to do about a prior on a correlation of which not every draw is possible; None if it is no such one."""
-    key = name.partition(f"truth.random.{formula.group}.correlation.")[2]
+    key = name.partition(f"{formula.random_table}.correlation.")[2]
     found = find_pair(formula, key) if key else ""
     if isinstance(found, str):
         return None

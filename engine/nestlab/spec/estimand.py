@@ -1,4 +1,4 @@
-"""What a name in a summary stands for: a frozen noun that alone writes and reads "var:g:x" and the like.
+"""Names in a summary and columns of stored rows: frozen nouns that alone write and read "var:g:x" and "se.x/z".
 
 Names of users (terms, groups, contrasts) are never taken apart: `study_estimands` lists every estimand of a study from its
 formulas, contrasts and tests, by name, and whoever has a name looks it up there.
@@ -9,15 +9,27 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from .formula import WORDS, canonical_term, find_term, same_term
 from .missing import PREVIOUS
-from .model import CENTRINGS, INTERCEPT, Contrast, Formula
+from .model import CENTRINGS, DF_RULES, INTERCEPT, Contrast, Formula
 
-__all__ = ["ICC", "RESERVED", "RESIDUAL", "Estimand", "distinct", "find_estimand", "listed", "random_part"]
+__all__ = [
+    "ICC",
+    "RESERVED",
+    "RESIDUAL",
+    "Column",
+    "Estimand",
+    "Quantity",
+    "distinct",
+    "find_estimand",
+    "listed",
+    "random_part",
+]
 
 Kind = Literal["fixed", "contrast", "var", "cov", "sd", "cor", "icc", "test"]
+Quantity = Literal["estimate", "se", "df", "p", "lower", "upper", "true", "stated", "prior", "inference"]
 
 #: Names that no predictor may have: words of formulas, of estimands ("var:x" would be a variance and a product), and what would
 #: be read as something else where a predictor is named.
@@ -114,6 +126,56 @@ class Estimand:
 #: The residual variance, and the intraclass correlation.
 RESIDUAL = Estimand("var")
 ICC = Estimand("icc")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of stored rows: a quantity of an estimand, by its name, and the rule of inference where there are several.
+
+    "true" is the true value, in the table of conditions also by method, in the place of a rule; "stated" the term's effect in
+    standard units; "prior" the value that was drawn for an axis of the grid, in the place of an estimand; "inference" the status
+    of a whole rule.
+    """
+
+    quantity: Quantity
+    estimand: str = ""
+    rule: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name under which it is stored.
+
+        >>> Column("se", "x:z", "z").name, Column("estimate", RESIDUAL.name).name, Column("inference", rule="z").name
+        ('se.x:z/z', 'estimate.var:residual', 'inference/z')
+        """
+        return self.quantity + (f".{self.estimand}" if self.estimand else "") + (f"/{self.rule}" if self.rule else "")
+
+    @classmethod
+    def read(cls, name: str) -> Column | None:
+        """The column of this name in rows of replicates; None for one that is about no estimand ("status").
+
+        >>> Column.read("se.k[a/b]/z"), Column.read("se.z"), Column.read("deviance")
+        (Column(quantity='se', estimand='k[a/b]', rule='z'), Column(quantity='se', estimand='z', rule=''), None)
+        """
+        quantity, dot, estimand = name.partition(".")
+        if not dot:
+            quantity, _, rule = name.partition("/")
+            return cls("inference", rule=rule) if quantity == "inference" else None
+        if quantity not in get_args(Quantity):
+            return None
+        known, slash, rule = estimand.rpartition("/")
+        named = bool(slash) and rule in DF_RULES
+        return cls(quantity, known, rule) if named else cls(quantity, estimand)  # type: ignore[arg-type]
+
+    @classmethod
+    def of(cls, names: Iterable[str], *quantities: Quantity) -> dict[str, Column]:
+        """The columns among these names that hold one of these quantities, by name.
+
+        >>> list(Column.of(["status", "se.x", "true.x", "inference/z"], "se", "inference"))
+        ['se.x', 'inference/z']
+        """
+        read = {name: cls.read(name) for name in names}
+        return {name: column for name, column in read.items() if column is not None and column.quantity in quantities}
 
 
 def listed(formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()) -> dict[str, Estimand]:

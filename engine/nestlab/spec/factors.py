@@ -21,7 +21,8 @@ def expand(formula: Formula, columns: Mapping[str, tuple[str, ...]]) -> Formula:
     >>> expand(parse_formula("y ~ k*x + (1 | g)"), {"k": ("k[b]", "k[c]")}).fixed
     ('Intercept', 'k[b]', 'k[c]', 'x', 'k[b]:x', 'k[c]:x')
     """
-    if not columns or not _used(formula, columns):
+    terms = (*formula.fixed, *formula.random_columns)
+    if not any(variable in columns for term in terms for variable in term_variables(term)):
         return formula
     for random in formula.random:
         for variable in (v for column in random.columns for v in term_variables(column) if v in columns):
@@ -38,8 +39,3 @@ def expand(formula: Formula, columns: Mapping[str, tuple[str, ...]]) -> Formula:
         reason = f"has {len(fixed)} fixed terms (columns: {names}); at most {MAX_FIXED} are possible: remove some"
         raise FormulaError(formula.text, reason)
     return replace(formula, fixed=tuple(fixed.values()))
-
-
-def _used(formula: Formula, columns: Mapping[str, tuple[str, ...]]) -> bool:
-    terms = (*formula.fixed, *formula.random_columns)
-    return any(variable in columns for term in terms for variable in term_variables(term))

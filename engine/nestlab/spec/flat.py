@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .association import correlation_key
-from .errors import SHAPE_KEYS
 from .model import Formula, source_of
 from .predictors import default_level
 from .problems import Problems
+from .shapes import SHAPE_KEYS
 from .tables import ArmSizesTable, MissingTable, PredictorTable, RandomTable, Table, TruthTable
 
 __all__ = ["flat_shape", "flat_table", "named_elsewhere", "predictor_correlations", "predictor_values"]
@@ -37,7 +37,7 @@ def flat_shape(tables: Mapping[str, RandomTable], formula: Formula) -> dict[str,
     """The distribution of the random effects."""
     table = tables.get(formula.group)
     given = {key: getattr(table, key) for key in SHAPE_KEYS} if table else {}
-    return {f"truth.random.{formula.group}.{key}": value for key, value in given.items() if value is not None}
+    return {f"{formula.random_table}.{key}": value for key, value in given.items() if value is not None}
 
 
 def predictor_values(predictors: Mapping[str, PredictorTable]) -> dict[str, Any]:

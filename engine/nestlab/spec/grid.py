@@ -311,7 +311,7 @@ def _scale_refusal(name: str, given: Given) -> str | None:
         return f"the file gives truth.{given.residual}; name that, or give truth.{parts[1]} in the file"
     if parts[:2] != ["truth", "random"] or not given.scale:
         return None
-    wanted, table = parts[3], f"truth.random.{given.truth.group}"
+    wanted, table = parts[3], given.truth.random_table
     # A covariance is read as variances and correlations, so axes may name those.
     fits = {"variance": ("variance", "covariance"), "sd": ("sd",), "covariance": ("covariance",)}
     if wanted == "correlation" or given.scale in fits[wanted]:
@@ -326,13 +326,10 @@ def _known(given: Given) -> list[str]:
     known = [*SHORT_NAMES, *(f"design.{key}" for key in SIZE_KINDS), f"truth.{given.residual or 'residual_variance'}"]
     known += [f"truth.fixed.{term}" for term in truth.fixed]
     known += [f"truth.fixed.{term}.{unit}" for term in truth.fixed for unit in ("d", "r2") if term != INTERCEPT]
-    known += [_spelled(variance_path(truth, column), given) for column in columns]
+    variances = [variance_path(truth, column) for column in columns]
+    known += [path.replace(".variance.", ".sd.", 1) if given.scale == "sd" else path for path in variances]
     known += [correlation_path(truth, columns[i], columns[j]) for i, j in pairs(truth)]
     known += [f"predictors.{name}.{key}" for name in given.predictors for key in FIRST_KEYS]
     known += [f"{table}.{key}" for table, kinds in OTHER_KINDS.items() for key in kinds]
     known += [path for path in given.paths if path not in known and setting(path, truth)]
     return [name for name in known if name not in SHORT_NAMES or setting(name, truth)]
-
-
-def _spelled(path: str, given: Given) -> str:
-    return path.replace(".variance.", ".sd.", 1) if given.scale == "sd" else path

@@ -17,14 +17,13 @@ from typing import Any
 
 from .balanced import has_odd_rows
 from .covariance import pairs
-from .errors import error_words
 from .far import far_constants
 from .formula import formula_text
 from .missing import missing_words
 from .model import NORMAL, Condition, Contrast, Formula, Layout, Method, Predictor, Truth
 from .predictors import predictor_words
 from .prior import Prior
-from .shapes import shape_words
+from .shapes import error_words, shape_words
 from .sizes import layout_words, size_words
 
 __all__ = [
@@ -84,7 +83,8 @@ def data_key(condition: Condition) -> str:
         "predictors": {predictor.name: _predictor(predictor) for predictor in condition.predictors},
     }
     if condition.priors:
-        identity["priors"] = [[name, _drawn(value)] for name, value in condition.priors]
+        priors = condition.priors
+        identity["priors"] = [[name, v.table() if isinstance(v, Prior) else float(v)] for name, v in priors]
     identity |= _sizes(condition.layout)
     if condition.correlations:
         identity["correlations"] = condition.correlations
@@ -105,10 +105,6 @@ def draw_rules(condition: Condition) -> list[str]:
     if far_constants(condition):
         rules.append("sums about a constant")
     return rules
-
-
-def _drawn(value: Prior | float) -> dict[str, Any] | float:
-    return value.table() if isinstance(value, Prior) else float(value)
 
 
 def layout_key(condition: Condition, name: str) -> str:
@@ -275,24 +271,25 @@ def describe(condition: Condition) -> dict[str, Any]:
     written out, so that equal conditions have equal descriptions. prior: by the axis's name, only where there is one; the
     truth beside it is at the means.
     """
-    truth = condition.truth
+    truth, grouping = condition.truth, condition.grouping
     priors = {name: value.text if isinstance(value, Prior) else float(value) for name, value in condition.priors}
+    outcome = {key: list(value) if isinstance(value, tuple) else value for key, value in condition.outcome.items()}
     return {
         "seed": condition.seed,
         "path": condition.path,
         "block_size": condition.block_size,
         "draw_version": DRAW_VERSION,
         "design": {
-            "clusters": condition.layout.clusters,
+            "clusters": grouping.levels,
             "cluster_size": _described_sizes(condition.layout),
         },
         "truth": {
             "formula": formula_text(truth.formula),
             "fixed": dict(zip(truth.formula.fixed, (float(value) for value in truth.fixed), strict=True)),
-            "random": {truth.formula.group: _random(truth, condition.held)} if truth.formula.random else {},
+            "random": {grouping.name: _random(truth, condition.held)} if truth.formula.random else {},
             "residual_variance": float(truth.residual_variance),
             **({"errors": errors} if (errors := error_words(truth.errors)) else {}),
-            **({"outcome": outcome} if (outcome := _outcome_words(condition)) else {}),
+            **({"outcome": outcome} if outcome else {}),
         },
         "predictors": {predictor.name: dict(_described_predictor(predictor)) for predictor in condition.predictors},
         **(
@@ -304,10 +301,6 @@ def describe(condition: Condition) -> dict[str, Any]:
         **({"prior": priors} if priors else {}),
         **({"draw_rules": ", ".join(rules)} if (rules := draw_rules(condition)) else {}),
     }
-
-
-def _outcome_words(condition: Condition) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in condition.outcome.items()}
 
 
 def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -70,10 +70,15 @@ def model_matrices(text: str, frame: pd.DataFrame) -> ModelMatrices:
     X, names = _columns(formula.fixed, factors, N)
     random = [_columns(term.columns, factors, N) for term in formula.random]
     codes, labels = pd.factorize(complete[group], sort=True)
+    named = {variable: source.name for variable, source in sources.items()}
+    columns = [
+        [":".join(named[v] for v in term_variables(c)) or INTERCEPT for c in term.columns] for term in formula.random
+    ]
+    written = [RandomTerm(named[term.group], tuple(own)) for term, own in zip(formula.random, columns, strict=True)]
     matrices = ModelMatrices(
         response=sources[formula.response].name, y=_response(sources[formula.response], complete), X=X, fixed_names=names,
         Z=tuple(Z for Z, _ in random), random_names=tuple(columns for _, columns in random),
-        terms=tuple(_written(term, sources) for term in formula.random), group=group, groups=codes.astype(np.int64),
+        terms=tuple(map(random_term_text, written)), group=group, groups=codes.astype(np.int64),
         group_labels=tuple(str(v) for v in labels), dropped=len(frame) - N, index=complete.index,
     )  # fmt: skip
     _check_width(matrices)
@@ -192,11 +197,6 @@ def _not_numbers(values: pd.Categorical) -> list[str]:
     categories = pd.Series(values.categories.astype(str))
     unreadable = pd.to_numeric(categories, errors="coerce").isna()
     return [str(c) for c in (categories[unreadable] if unreadable.any() else categories)[:3]]
-
-
-def _written(term: RandomTerm, sources: Mapping[str, Source]) -> str:
-    columns = tuple(":".join(sources[v].name for v in term_variables(c)) or INTERCEPT for c in term.columns)
-    return random_term_text(RandomTerm(sources[term.group].name, columns))
 
 
 def _columns(terms: Sequence[str], factors: Mapping[str, Factor], N: int) -> tuple[Array, tuple[str, ...]]:

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from .model import Missing
-from .problems import Problem, Problems, nearest
+from .problems import Items, Made, Problems, nearest
 
-__all__ = ["PREVIOUS", "MadeMissing", "missing_words", "read_missing"]
+__all__ = ["PREVIOUS", "missing_words", "read_missing"]
 
 PREVIOUS = "previous"
 _EXAMPLES = {"scale": "5", "shape": "1.2", "on": '"previous"', "intercept": "-2", "slope": "0.5"}
 
-Items = tuple[tuple[str, Any], ...]
 
-
-class MadeMissing(NamedTuple):
-    """What is missing (None: nothing), or what is wrong with it."""
-
-    missing: Missing | None
-    problems: tuple[Problem, ...]
-
-
-def read_missing(flat: Mapping[str, Any], columns: Collection[str]) -> MadeMissing:
-    """What is missing as the flat values have it. columns: of all predictors."""
+def read_missing(flat: Mapping[str, Any], columns: Collection[str]) -> Made[Missing]:
+    """What is missing as the flat values have it, None for nothing. columns: of all predictors."""
     items = tuple((path, value) for path, value in flat.items() if path.startswith("missing."))
-    return _read(items, tuple(columns)) if items else MadeMissing(None, ())
+    return _read(items, tuple(columns)) if items else Made(None)
 
 
 @lru_cache(maxsize=4096)
-def _read(items: Items, columns: tuple[str, ...]) -> MadeMissing:
+def _read(items: Items, columns: tuple[str, ...]) -> Made[Missing]:
     given, problems = {path.removeprefix("missing."): value for path, value in items}, Problems()
     weibull = _table(given, "weibull", ("scale", "shape"), problems)
     if weibull and "hazard" in given:
@@ -44,14 +35,14 @@ def _read(items: Items, columns: tuple[str, ...]) -> MadeMissing:
         text = f'must be a predictor or "previous", the outcome of the row before; {nearest(on, known)}'
         problems.add_value("missing.at_random.on", on, text)
     if problems:
-        return MadeMissing(None, tuple(problems))
+        return Made(None, tuple(problems))
     found = Missing(
         rows=given.get("rows", 0.0), clusters=given.get("clusters", 0.0), hazard=given.get("hazard", 0.0),
         weibull=(weibull["scale"], weibull["shape"]) if weibull else None,
         at_random=(at_random["on"], at_random["intercept"], at_random["slope"]) if at_random else None,
         monotone=given.get("at_random.monotone", False),
     )  # fmt: skip
-    return MadeMissing(None if found == Missing() else found, ())
+    return Made(None if found == Missing() else found)
 
 
 def _table(given: Mapping[str, Any], table: str, needed: tuple[str, ...], problems: Problems) -> dict[str, Any] | None:

@@ -29,6 +29,7 @@ __all__ = [
     "Effect",
     "Errors",
     "Formula",
+    "Grouping",
     "Layout",
     "Method",
     "Missing",
@@ -95,6 +96,11 @@ class Formula:
     def group(self) -> str:
         """The grouping factor (there is one); "" if the formula has no random term."""
         return self.random[0].group if self.random else ""
+
+    @property
+    def random_table(self) -> str:
+        """The table of a study file that its random effects stand in: "truth.random.school"."""
+        return f"truth.random.{self.group}"
 
     @property
     def random_columns(self) -> tuple[str, ...]:
@@ -253,7 +259,7 @@ class Truth:
 
     fixed: p values in the order of `formula.fixed`; covariance: q x q in the order of `formula.random_columns`,
     positive semi-definite, 0 between terms. errors, random: other distributions of e, and of u = L v: v has independent entries
-    of that distribution with mean 0 and variance 1, L is the covariance's lower factor.
+    of that distribution with mean 0 and variance 1, L is the covariance's lower factor. family: of y given X beta + Z u.
     """
 
     formula: Formula
@@ -262,6 +268,7 @@ class Truth:
     residual_variance: float
     errors: Errors = Errors()
     random: Distribution = NORMAL
+    family: Literal["gaussian"] = "gaussian"
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +284,18 @@ class Sizes:
     values: tuple[int, ...] = ()
     minimum: int = 1
     redraw: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """A factor that groups rows: its name in formulas ("" if none has it), and how many levels a design has of it.
+
+    within: the grouping in whose levels its own are nested, if any.
+    """
+
+    name: str
+    levels: int
+    within: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,9 +452,14 @@ class Method:
         return (self.name,) if len(self.df) == 1 else tuple(f"{self.name}/{rule}" for rule in self.df)
 
     @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules that its columns name: none but "" where there is one."""
+        return ("",) if len(self.df) == 1 else self.df
+
+    @property
     def suffixes(self) -> tuple[str, ...]:
         """What the columns of each rule end in."""
-        return ("",) if len(self.df) == 1 else tuple(f"/{rule}" for rule in self.df)
+        return tuple(f"/{rule}" if rule else "" for rule in self.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,6 +490,11 @@ class Condition:
     missing: Missing | None = None
     stated: Mapping[str, Effect] = field(default_factory=dict, compare=False)
     outcome: Mapping[str, float | tuple[str, ...]] = field(default_factory=dict, compare=False)
+
+    @property
+    def grouping(self) -> Grouping:
+        """The factor by which its rows are grouped."""
+        return Grouping(self.truth.formula.group, self.layout.clusters)
 
     @property
     def uneven(self) -> bool:

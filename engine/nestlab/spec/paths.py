@@ -60,7 +60,7 @@ def is_plain(condition: Condition) -> bool:
     truth, formula = condition.truth, condition.truth.formula
     terms = (*formula.fixed, *formula.random_columns)
     centred = any(source_of(v)[1] for term in terms for v in term_variables(term))
-    errors = truth.errors == Errors() and truth.random == NORMAL
+    errors = truth.family == "gaussian" and truth.errors == Errors() and truth.random == NORMAL
     return (
         usual and not centred and errors and not (condition.layout.drawn or condition.missing or condition.correlations)
     )
@@ -114,18 +114,14 @@ def _drawn_product(truth: Formula, predictors: Sequence[Predictor], levels: Mapp
     """A product of level-1 variables that has to be drawn: one of them is, or is centred, or all are of the first kinds."""
     by_column = {column: p for p in predictors for column in p.columns}
     for term in (*truth.fixed, *truth.random_columns):
-        inner = [by_column[_column(v)] for v in term_variables(term) if levels[v] == 1]
+        sources = [(v, *source_of(v)) for v in term_variables(term) if levels[v] == 1]
+        inner = [by_column[v if made.startswith("[") else name] for v, name, made in sources]
         if len(inner) < 2:
             continue
-        centred = any(source_of(v)[1] in CENTRINGS for v in term_variables(term) if levels[v] == 1)
+        centred = any(made in CENTRINGS for _, _, made in sources)
         if centred or any(p.redraw for p in inner) or all(p.distribution in _FIRST for p in inner):
             return term
     return None
-
-
-def _column(variable: str) -> str:
-    name, made = source_of(variable)
-    return variable if made.startswith("[") else name
 
 
 def block_size(clusters: int, level_1: int, *, rows: int = 0) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from .allocation import arm_counts
 from .model import Predictor
-from .problems import Problem, Problems, nearest
+from .problems import Items, Made, Problems, nearest
 from .shapes import PARAMETERS, USUAL, check_shape, read_shape
 from .tables import PredictorTable
 from .values import MADE, SHAPES
@@ -17,7 +17,6 @@ from .values import MADE, SHAPES
 __all__ = [
     "CORRELATED",
     "KEYS",
-    "Made",
     "base_columns",
     "base_levels",
     "check_blocks",
@@ -54,15 +53,6 @@ _ALLOTTED = ("balanced", "arms")
 _BY_ROW = ("time", "schedule", "period")
 #: Distributions that may have correlations.
 CORRELATED = (*SHAPES, "binary", "resampled")
-
-Items = tuple[tuple[str, Any], ...]
-
-
-class Made(NamedTuple):
-    """A predictor, or what is wrong with it."""
-
-    predictor: Predictor | None
-    problems: tuple[Problem, ...]
 
 
 def default_level(distribution: str | None) -> int | None:
@@ -101,7 +91,7 @@ def _is_constant(table: PredictorTable) -> bool:
     return table.distribution == "arms"
 
 
-def read_predictor(flat: Mapping[str, Any], name: str, *, varies: bool) -> Made:
+def read_predictor(flat: Mapping[str, Any], name: str, *, varies: bool) -> Made[Predictor]:
     """The predictor as the flat values have it. varies: whether its distribution is an axis; keys may then be idle."""
     items = tuple((key, flat[path]) for key in KEYS if (path := f"predictors.{name}.{key}") in flat)
     follows = flat.get(f"predictors.{name}.distribution") in _ALLOTTED
@@ -109,7 +99,7 @@ def read_predictor(flat: Mapping[str, Any], name: str, *, varies: bool) -> Made:
 
 
 @lru_cache(maxsize=4096)
-def _read(name: str, items: Items, varies: bool, clusters: int | None) -> Made:
+def _read(name: str, items: Items, varies: bool, clusters: int | None) -> Made[Predictor]:
     """clusters: their number, where the predictor's shares are of clusters."""
     problems, given, key = Problems(), dict(items), f"predictors.{name}"
     kind: str = given["distribution"]
@@ -127,7 +117,7 @@ def _read(name: str, items: Items, varies: bool, clusters: int | None) -> Made:
         _check_allotted(kind, given, key, clusters, problems)
     if problems:
         return Made(None, tuple(problems))
-    return Made(_make(name, kind, given, clusters), ())
+    return Made(_make(name, kind, given, clusters))
 
 
 def _check_idle(kind: str, given: Mapping[str, Any], key: str, problems: Problems) -> None:

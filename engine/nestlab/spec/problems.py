@@ -6,9 +6,24 @@ import difflib
 import itertools
 import json
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-__all__ = ["DataError", "Problem", "Problems", "StudyError", "close_match", "close_path", "nearest", "show"]
+__all__ = [
+    "DataError",
+    "Items",
+    "Made",
+    "Problem",
+    "Problems",
+    "StudyError",
+    "close_match",
+    "close_path",
+    "nearest",
+    "show",
+]
+
+T = TypeVar("T")
+#: Keys and values of a study that can be a key of a cache.
+Items: TypeAlias = tuple[tuple[str, Any], ...]
 
 _LONGEST = 80
 
@@ -45,6 +60,13 @@ class Problem(NamedTuple):
 
     key: str
     line: str
+
+
+class Made(NamedTuple, Generic[T]):
+    """What flat values say of one thing, None if it cannot be used or there is none of it; and what is wrong with it."""
+
+    value: T | None
+    problems: tuple[Problem, ...] = ()
 
 
 class Problems:

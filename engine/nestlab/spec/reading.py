@@ -106,7 +106,8 @@ def _report(
         elif location[0] == "design" and last in SHORT_NAMES:
             guess = f"write {last} in [grid], as an axis"
         problems.add_value(key, fault["input"], f"is no key of a study file; {guess}")
-        return [key, *_guessed(key, guess)]
+        found = re.fullmatch(r'did you mean "(.+)"\?', guess)
+        return [key, *([f"{key.rpartition('.')[0]}.{found[1]}".lstrip(".")] if found else [])]
     if fault["type"] == "missing":
         if key in suspects:
             return []
@@ -184,11 +185,6 @@ def _concerned(location: Location) -> list[str]:
         case ["design", "cluster_size", *_]:
             return ["design.cluster_size"]
     return []
-
-
-def _guessed(key: str, guess: str) -> list[str]:
-    found = re.fullmatch(r'did you mean "(.+)"\?', guess)
-    return [f"{key.rpartition('.')[0]}.{found[1]}".lstrip(".")] if found else []
 
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:

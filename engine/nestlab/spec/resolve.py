@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .association import MadeCorrelations, read_correlations
+from .association import Correlations, read_correlations
 from .axes import OUTCOME, OUTCOME_KINDS, axis_paths, outcome_sets, setting
 from .base import Base, read_base
 from .checks import Checks, Structure
@@ -22,18 +22,18 @@ from .covariance import (
     variance_path,
 )
 from .effects import converted, take_stated
-from .errors import ERRORS, MadeErrors, MadeShape, read_effects, read_errors
 from .grid import Grid, read_grid
 from .least_squares import check_known_variances, check_levels
-from .missing import MadeMissing, read_missing
-from .model import INTERCEPT, Condition, Errors, FactorValue, Layout, Method, Predictor, Truth
+from .missing import read_missing
+from .model import INTERCEPT, Condition, Distribution, Errors, FactorValue, Layout, Method, Missing, Predictor, Truth
 from .outcome import predictors_of
 from .outcome_inputs import refused_beside, take_outcome
 from .paths import block_size, is_plain, path_of
 from .predictors import check_blocks, read_predictor
 from .prior import Prior
 from .problems import Problem, Problems, nearest, show
-from .sizes import SIZE, MadeLayout, read_layout
+from .shapes import ERRORS, read_effects, read_errors
+from .sizes import SIZE, read_layout
 from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, PredictorTable, TruthTable
 from .uncertain import steps
 
@@ -223,10 +223,10 @@ class _Parts:
 
     predictors: tuple[Predictor, ...]
     layout: Layout
-    correlations: tuple[tuple[str, str, float], ...]
+    correlations: Correlations
     errors: Errors
-    effects: MadeShape
-    missing: MadeMissing
+    effects: Distribution
+    missing: Missing | None
     structure: Structure
 
 
@@ -240,7 +240,7 @@ class _Builder:
         self.checks = Checks(base.truth, base.methods)
         self.fixed = [f"truth.fixed.{term}" for term in base.truth.fixed]
         self.variances = [variance_path(base.truth, column) for column in base.truth.random_columns]
-        random = f"truth.random.{base.truth.group}"
+        random = base.truth.random_table
         true = ("truth.fixed.", "truth.residual_", f"{random}.variance.", f"{random}.correlation.")
         self.others = sorted(path for path in sets.union(base.flat) if not path.startswith(true))
         self._parts: dict[tuple[Any, ...], _Parts | tuple[Problem, ...]] = {}
@@ -260,28 +260,28 @@ class _Builder:
         problems = Problems()
         for each in made:
             problems.extend(each.problems)
-        predictors = tuple(each.predictor for each in made if each.predictor is not None)
+        predictors = tuple(each.value for each in made if each.value is not None)
         problems.extend(self._other_columns(predictors))
         problems.extend(() if problems else check_blocks(predictors))
         if problems:
             return tuple(problems)
         columns = tuple(column for predictor in predictors for column in predictor.columns)
         layout = read_layout(flat, [p for p in predictors if p.distribution == "arms"])
-        group = self.base.truth.group
+        random = self.base.truth.random_table
         errors = read_errors(flat, columns, varies=f"{ERRORS}.distribution" in self.sets)
-        effects = read_effects(flat, group, varies=f"truth.random.{group}.distribution" in self.sets)
+        effects = read_effects(flat, random, varies=f"{random}.distribution" in self.sets)
         missing = read_missing(flat, columns)
         correlations = read_correlations(flat, predictors)
-        others: tuple[MadeLayout | MadeErrors | MadeShape | MadeMissing | MadeCorrelations, ...]
-        others = (layout, errors, effects, missing, correlations)
-        for other in others:
-            problems.extend(other.problems)
-        if problems or layout.layout is None or errors.errors is None:
+        for found in (layout, errors, effects, missing, correlations):
+            problems.extend(found.problems)
+        if problems or layout.value is None or errors.value is None or effects.value is None:
             return tuple(problems)
-        structure = self.checks.structure(predictors, errors.errors, missing.missing)
+        structure = self.checks.structure(predictors, errors.value, missing.value)
         if structure.problems:
             return structure.problems
-        return _Parts(predictors, layout.layout, correlations.correlations, errors.errors, effects, missing, structure)
+        return _Parts(
+            predictors, layout.value, correlations.value or (), errors.value, effects.value, missing.value, structure
+        )
 
     def _other_columns(self, predictors: Sequence[Predictor]) -> Problems:
         """Factors whose columns are not those that the formulas name."""
@@ -301,7 +301,7 @@ class _Builder:
         found.extend(self.checks.layout(parts.layout, parts.predictors))
         truth = self.base.truth
         if text := not_semidefinite(truth, flat):
-            found.add_value(f"truth.random.{truth.group}.correlation", correlations(truth, flat), text)
+            found.add_value(f"{truth.random_table}.correlation", correlations(truth, flat), text)
         for name, value in drawn:
             if isinstance(value, Prior) and (text := prior_of_correlation(truth, name)):
                 found.add_value(name, value.text, text)
@@ -318,7 +318,6 @@ class _Builder:
         parts: _Parts,
     ) -> Condition:
         truth, structure, layout = self.base.truth, parts.structure, parts.layout
-        assert parts.effects.distribution is not None, "its problems have been seen to"
         condition = Condition(
             factors=factors,
             seed=self.seed,
@@ -329,7 +328,7 @@ class _Builder:
                 covariance=true_covariance(truth, flat),
                 residual_variance=flat["truth.residual_variance"],
                 errors=parts.errors,
-                random=parts.effects.distribution,
+                random=parts.effects,
             ),
             predictors=parts.predictors,
             path=path_of(structure.reasons),
@@ -337,7 +336,7 @@ class _Builder:
             held=held_correlations(truth, flat),
             priors=drawn,
             correlations=parts.correlations,
-            missing=parts.missing.missing,
+            missing=parts.missing,
         )
         if condition.path == "moments" or is_plain(condition):
             return condition

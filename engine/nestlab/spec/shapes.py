@@ -1,15 +1,34 @@
-"""Distributions but for their mean and variance, of predictors, errors and random effects, from flat values."""
+"""Distributions but for their mean and variance, of predictors, errors and random effects; errors and effects of one condition.
+
+Both are read from flat values, with what is wrong with them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
-from .model import NORMAL, Distribution
-from .problems import Problems
+from .model import NORMAL, Distribution, Errors
+from .problems import Items, Made, Problems, nearest
 
-__all__ = ["PARAMETERS", "USUAL", "Read", "check_shape", "read_shape", "reader", "shape_words"]
+__all__ = [
+    "ERRORS",
+    "PARAMETERS",
+    "SHAPE_KEYS",
+    "USUAL",
+    "Read",
+    "check_shape",
+    "error_words",
+    "read_effects",
+    "read_errors",
+    "read_shape",
+    "shape_words",
+]
 
+ERRORS = "truth.errors"
+RATIO = "variance_ratio."
+SHAPE_KEYS = ("distribution", "df", "skewness", "share", "ratio")
 #: The parameters that each distribution needs.
 PARAMETERS: dict[str, tuple[str, ...]] = {
     "normal": (),
@@ -74,6 +93,53 @@ def shape_words(distribution: Distribution) -> dict[str, Any]:
     return {"distribution": distribution.kind, **dict(distribution.parameters)}
 
 
-def reader(flat: Mapping[str, Any], table: str) -> Read:
-    """The values below one table of the flat form."""
-    return lambda key: flat.get(f"{table}.{key}")
+def read_errors(flat: Mapping[str, Any], columns: Collection[str], *, varies: bool) -> Made[Errors]:
+    """The errors as the flat values have them. columns: of all predictors; varies: whether the distribution is an axis."""
+    items = tuple((path, value) for path, value in flat.items() if path.startswith(ERRORS))
+    return _read(items, tuple(columns), varies) if items else Made(Errors())
+
+
+def read_effects(flat: Mapping[str, Any], table: str, *, varies: bool) -> Made[Distribution]:
+    """The distribution of the random effects, whose table in a study file is given."""
+    items = tuple((key, flat[path]) for key in SHAPE_KEYS if (path := f"{table}.{key}") in flat)
+    return _shape(table, items, varies) if items else Made(NORMAL)
+
+
+@lru_cache(maxsize=4096)
+def _read(items: Items, columns: tuple[str, ...], varies: bool) -> Made[Errors]:
+    given, problems = {path.removeprefix(f"{ERRORS}."): value for path, value in items}, Problems()
+    shape = _shape(ERRORS, tuple((key, given[key]) for key in SHAPE_KEYS if given.get(key) is not None), varies)
+    problems.extend(shape.problems)
+    ratios = {key.removeprefix(RATIO): value for key, value in given.items() if key.startswith(RATIO)}
+    for name, value in ratios.items():
+        if name not in columns:
+            problems.add_number(f"{ERRORS}.{RATIO}{name}", value, f"must name a predictor; {nearest(name, columns)}")
+    if problems or shape.value is None:
+        return Made(None, tuple(problems))
+    kept = tuple(sorted((name, float(ratio)) for name, ratio in ratios.items() if ratio != 1))
+    return Made(Errors(shape.value, kept, given.get("cluster_cv") or 0.0, given.get("ar1") or 0.0))
+
+
+@lru_cache(maxsize=4096)
+def _shape(table: str, items: Items, varies: bool) -> Made[Distribution]:
+    given, problems = dict(items), Problems()
+    kind = given.get("distribution", "normal")
+    for key in given:
+        if key != "distribution" and key not in PARAMETERS[kind] and not varies:
+            text = f'must be absent for distribution = "{kind}"; remove it, or write distribution = "{USUAL[key]}"'
+            problems.add_number(f"{table}.{key}", given[key], text)
+    if problems or not check_shape(kind, table, given.get, problems):
+        return Made(None, tuple(problems))
+    return Made(read_shape(kind, given.get))
+
+
+def error_words(errors: Errors) -> dict[str, Any]:
+    """What is not as usual of the errors, in the study file's words."""
+    made: dict[str, Any] = {} if errors.distribution == NORMAL else shape_words(errors.distribution)
+    if errors.ratios:
+        made["variance_ratio"] = {name: float(ratio) for name, ratio in errors.ratios}
+    if errors.cluster_cv:
+        made["cluster_cv"] = float(errors.cluster_cv)
+    if errors.ar1:
+        made["ar1"] = float(errors.ar1)
+    return made

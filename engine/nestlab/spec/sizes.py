@@ -10,13 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from .model import Layout, Predictor, Sizes
-from .problems import Problem, Problems, show
+from .problems import Items, Made, Problems, show
 from .tables import SizesTable
 
-__all__ = ["MOST_ARMS", "SIZE", "MadeLayout", "layout_words", "longest", "read_layout", "size_words"]
+__all__ = ["MOST_ARMS", "SIZE", "layout_words", "longest", "read_layout", "size_words"]
 
 SIZE = "design.cluster_size"
 MOST_ARMS = 9
@@ -29,9 +29,6 @@ _FITTING = {
     "empirical": ("values", "minimum", "redraw", "in_turn"),
 }
 _EXAMPLE = '{ distribution = "poisson", mean = 20 }'
-
-Items = tuple[tuple[str, Any], ...]
-
 
 #: A predictor whose distribution is "arms": name, clusters of each arm, redraw, whether the clusters follow from shares.
 Arms: TypeAlias = tuple[str, tuple[int, ...], bool, bool]
@@ -47,14 +44,7 @@ class Turns:
 Size: TypeAlias = int | tuple[int, ...] | Turns | Sizes
 
 
-class MadeLayout(NamedTuple):
-    """A layout, or what is wrong with it."""
-
-    layout: Layout | None
-    problems: tuple[Problem, ...]
-
-
-def read_layout(flat: Mapping[str, Any], arms: Sequence[Predictor]) -> MadeLayout:
+def read_layout(flat: Mapping[str, Any], arms: Sequence[Predictor]) -> Made[Layout]:
     """The layout as the flat values have it. arms: the predictors whose distribution is "arms"."""
     items = tuple((path, value) for path, value in flat.items() if path.startswith(SIZE))
     counts = tuple((p.name, p.arms, p.redraw, bool(p.shares)) for p in arms)
@@ -62,7 +52,7 @@ def read_layout(flat: Mapping[str, Any], arms: Sequence[Predictor]) -> MadeLayou
 
 
 @lru_cache(maxsize=4096)
-def _read(given: int | None, items: Items, arms: tuple[Arms, ...]) -> MadeLayout:
+def _read(given: int | None, items: Items, arms: tuple[Arms, ...]) -> Made[Layout]:
     problems, flat = Problems(), dict(items)
     clusters = given if given is not None else sum(arms[0][1])
     for name, counts, _, _ in arms:
@@ -71,24 +61,24 @@ def _read(given: int | None, items: Items, arms: tuple[Arms, ...]) -> MadeLayout
             text = f"must sum to the {clusters} clusters of {whose}, and sum to {sum(counts)}; correct one of the two"
             problems.add_value(f"predictors.{name}.clusters", counts, text)
     if problems:
-        return MadeLayout(None, tuple(problems))
+        return Made(None, tuple(problems))
     below = sorted({path.split(".")[3] for path in flat if path.startswith(f"{SIZE}.arms.")})
     if below:
         return _by_arm(flat, below, arms, problems)
     read = _one(flat, SIZE, problems)
     if read is None:
-        return MadeLayout(None, tuple(problems))
+        return Made(None, tuple(problems))
     if isinstance(read, tuple) and len(read) != clusters:
         text = (
             f"must have one size per cluster, {clusters} (design.clusters) and not {len(read)}; "
             "correct the list or the number of clusters"
         )
         problems.add_value(SIZE, read, text)
-        return MadeLayout(None, tuple(problems))
-    return MadeLayout(_layout([(clusters, read)]), ())
+        return Made(None, tuple(problems))
+    return Made(_layout([(clusters, read)]))
 
 
-def _by_arm(flat: Mapping[str, Any], below: Sequence[str], arms: Sequence[Arms], problems: Problems) -> MadeLayout:
+def _by_arm(flat: Mapping[str, Any], below: Sequence[str], arms: Sequence[Arms], problems: Problems) -> Made[Layout]:
     written = [flat.get(f"{SIZE}.arms.{number}", "{ ... }") for number in below]
     if len(arms) != 1:
         what = "none" if not arms else f"{len(arms)} ({', '.join(arm[0] for arm in arms)})"
@@ -96,7 +86,7 @@ def _by_arm(flat: Mapping[str, Any], below: Sequence[str], arms: Sequence[Arms],
             f'needs one predictor with distribution = "arms", and there is {what}; add one, or write one size for all'
         )
         problems.add(f"{SIZE}.arms", text)
-        return MadeLayout(None, tuple(problems))
+        return Made(None, tuple(problems))
     name, counts, redraw, by_shares = arms[0]
     if len(below) != len(counts):
         text = f"must be a size for each arm of {name}, {len(counts)} and not {len(below)}; correct them"
@@ -106,9 +96,9 @@ def _by_arm(flat: Mapping[str, Any], below: Sequence[str], arms: Sequence[Arms],
         problems.add_value(f"predictors.{name}.redraw", True, text)
     read = [_one(flat, f"{SIZE}.arms.{number}", problems) for number in below]
     if problems:
-        return MadeLayout(None, tuple(problems))
+        return Made(None, tuple(problems))
     parts = [(n, size) for n, size in zip(counts, read, strict=True) if size is not None]
-    return MadeLayout(_layout(parts, scaling=by_shares), ())
+    return Made(_layout(parts, scaling=by_shares))
 
 
 def _layout(parts: Sequence[tuple[int, Size]], *, scaling: bool = False) -> Layout:
@@ -235,15 +225,12 @@ def layout_words(layout: Layout) -> Any:
     first = 0
     for part, (clusters, sizes) in enumerate(layout.drawn or [(0, None)] * len(layout.turns)):
         turn = layout.turns[part] if layout.turns else (layout.sizes[first],)
-        described.append(size_words(sizes) if sizes else turn[0] if len(turn) == 1 else _turn_words(turn))
+        words: Any = turn[0] if len(turn) == 1 else {"values": list(turn), "in_turn": True}
+        described.append(size_words(sizes) if sizes else words)
         first += clusters
     return (
         described[0] if len(described) == 1 else {"arms": {str(k): size for k, size in enumerate(described, start=1)}}
     )
-
-
-def _turn_words(values: Sequence[int]) -> dict[str, Any]:
-    return {"values": list(values), "in_turn": True}
 
 
 def size_words(sizes: Sizes) -> dict[str, Any]:

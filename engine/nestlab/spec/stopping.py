@@ -9,7 +9,7 @@ times the last, in whole blocks; the last is max. What is measured and what deci
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import PlainValidator, TypeAdapter
@@ -20,7 +20,7 @@ from .inference import tested_estimand
 from .model import INTERCEPT, Condition, Method
 from .problems import Problems, nearest
 from .tables import Table
-from .values import REPLICATIONS, Kind
+from .values import COLUMN, POSITIVE, REPLICATIONS, Kind, whole_number
 
 __all__ = [
     "DEFAULT_LEAST", "DEFAULT_MOST", "GROWTH", "Replications", "Stopping", "Target", "TargetTable", "most_replications",
@@ -119,27 +119,14 @@ class Stopping:
         return asdict(self)
 
 
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and FEWEST <= value <= MOST else None
-
-
-def _positive(value: object) -> float | None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-    return float(value) if number else None  # type: ignore[arg-type]
-
-
-def _name(value: object) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None
-
-
 _MEASURES = tuple(dict.fromkeys((*OF_ESTIMANDS, *WHOLE)))
-_TARGET = Kind("a finite number > 0", "write a number such as 0.005", _positive)
+_TARGET = replace(POSITIVE, repair="write a number such as 0.005")
 _MEASURE = Kind(
     f"a measure that has an MCSE, one of {', '.join(_MEASURES)}", 'write "power", say',
     lambda value: value if value in _MEASURES else None, _MEASURES,
 )  # fmt: skip
-_COUNT = Kind(f"a whole number from {FEWEST} to {MOST}", "write a number such as 1000", _whole)
-_NAME = Kind("text", 'write a name in quotes, "x", say', _name)
+_COUNT = whole_number(FEWEST, MOST, "write a number such as 1000")
+_NAME = replace(COLUMN, allowed="text", repair='write a name in quotes, "x", say')
 
 
 class TargetTable(Table):

@@ -119,7 +119,8 @@ class StudyFile(Table):
         problems = Problems()
         unread = read_columns(tables, folder or Path(), problems)
         study, suspects = validate(cls, tables, problems)
-        suspects |= unread | _columns_of(suspects)
+        made = (re.fullmatch(r"predictors\.(\w+)\.(?:distribution|categories|coding|periods)", s) for s in suspects)
+        suspects |= unread | {f"truth.fixed.{match[1]}" for match in made if match}  # their columns are not known
         if study is None:
             raise StudyError(problem.line for problem in problems)
         found = Problems()
@@ -132,7 +133,8 @@ class StudyFile(Table):
             study._stopping(found)
             if not found:
                 study._check_estimand(found)
-        problems.extend(problem for problem in found if not _judged(problem.key, suspects))
+        below = tuple(f"{suspect}{sign}" for suspect in suspects for sign in ".[")
+        problems.extend(p for p in found if p.key not in suspects and not p.key.startswith(below))
         problems.raise_if_any()
         return study
 
@@ -252,14 +254,3 @@ def _check_keep(study: StudyFile, problems: Problems) -> None:
     for table in study.method:
         if table.estimator == "function":
             problems.add_value(f"method.{table.name}.estimator", table.estimator, rule)
-
-
-def _columns_of(suspects: set[str]) -> set[str]:
-    """The true values of predictors whose columns are not known, as what makes them was refused."""
-    found = (re.fullmatch(r"predictors\.(\w+)\.(?:distribution|categories|coding|periods)", path) for path in suspects)
-    return {f"truth.fixed.{match[1]}" for match in found if match}
-
-
-def _judged(key: str, suspects: set[str]) -> bool:
-    """Whether a key, a table around it, or a predictor whose column it is has been refused before."""
-    return any(key == suspect or key.startswith((f"{suspect}.", f"{suspect}[")) for suspect in suspects)

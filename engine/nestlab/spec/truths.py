@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -114,12 +114,8 @@ def varying_names(condition: Condition, methods: Sequence[Method], centres: Cent
     found = true_values(condition, methods, centres, drawn_truth(condition, drawn_values(condition, probes)))
     estimands = study_estimands(condition.truth.formula, methods)
     stored = [name for name in found.shared if not estimands[name].derived]
-    return [name for name in stored if any(np.ndim(v) and np.ptp(v) > 0 for v in _all_values(found, name))]
-
-
-def _all_values(found: TrueValues, name: str) -> Iterator[Any]:
-    yield found.shared[name]
-    yield from (own[name] for own in found.own.values() if name in own)
+    values = {name: [v[name] for v in (found.shared, *found.own.values()) if name in v] for name in stored}
+    return [name for name in stored if any(np.ndim(v) and np.ptp(v) > 0 for v in values[name])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +199,9 @@ class _Own:
             if np.isnan(value).any() and not np.isnan(found.shared[name]).any():
                 unknown[name] = self._why
                 meanings[name] = f"the limit under {formula_text(self.method.formula)} by {self.method.estimator}"
-        found.own[self.method.name] = {n: v for n, v in values.items() if n in meanings or _differ(v, found.shared[n])}
+        found.own[self.method.name] = {
+            n: v for n, v in values.items() if n in meanings or not np.array_equal(v, found.shared[n], equal_nan=True)
+        }
         found.meanings[self.method.name], found.unknown[self.method.name] = meanings, unknown
 
     def _row(self, term: str) -> Any:
@@ -216,10 +214,10 @@ class _Own:
     @cached_property
     def _matrix(self) -> list[list[Any]] | None:
         """The covariances of the method's random columns; None where they are unknown, or such as it can't have."""
-        t, own = self.translation, self.method.formula
+        t, own, fixed = self.translation, self.method.formula, self.truth.fixed
         if t.spread is None:
             return None
-        T, b, places = self.truth.covariance, _outer(self.truth.fixed), range(len(own.random_columns))
+        T, b, places = self.truth.covariance, [[x * y for y in fixed] for x in fixed], range(len(own.random_columns))
         extra = np.zeros((len(places), len(places), 1, 1)) if t.leftover is None else t.leftover
         C = [[_quadratic(t.spread[i, j], T) + _quadratic(extra[i, j], b) for j in places] for i in places]
         block = [place for place, term in enumerate(own.random) for _ in term.columns]
@@ -284,11 +282,3 @@ def combination(row: Sequence[float], names: Sequence[str]) -> str:
 
 def _quadratic(Q: Any, T: Sequence[Sequence[Any]]) -> Any:
     return sum(Q[i, j] * T[i][j] for i in range(len(Q)) for j in range(len(Q)) if Q[i, j])
-
-
-def _outer(b: Sequence[Any]) -> list[list[Any]]:
-    return [[x * y for y in b] for x in b]
-
-
-def _differ(a: Any, b: Any) -> bool:
-    return not np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)

@@ -6,7 +6,6 @@ are held where variances are drawn; a short name that is a number (icc = 0.2) ho
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .axes import Setting, setting
-from .covariance import correlation_path, pairs, variance_path
+from .covariance import Held, correlation_path, pairs, variance_path
 from .model import Condition, Formula
 from .prior import Prior
 
@@ -72,7 +71,7 @@ def drawn_truth(condition: Condition, values: dict[str, Array]) -> DrawnTruth:
     flat: dict[str, Any] = {f"truth.fixed.{term}": v for term, v in zip(formula.fixed, truth.fixed, strict=True)}
     flat |= {variance_path(formula, column): C[i][i] for i, column in enumerate(columns)}
     for i, j in pairs(formula):
-        flat[correlation_path(formula, columns[i], columns[j])] = _correlation(C[i][j], C[i][i], C[j][j])
+        flat[correlation_path(formula, columns[i], columns[j])] = Held(C[i][j], C[i][i], C[j][j]).correlation
     flat["truth.residual_variance"] = truth.residual_variance
     for name, value in condition.priors:
         found = setting(name, formula)
@@ -97,8 +96,3 @@ def drawn_truth(condition: Condition, values: dict[str, Array]) -> DrawnTruth:
         covariance=tuple(map(tuple, covariance)),
         residual_variance=column_of(flat["truth.residual_variance"]),
     )
-
-
-def _correlation(covariance: float, variance_a: float, variance_b: float) -> float:
-    scale = math.sqrt(variance_a) * math.sqrt(variance_b)
-    return max(-1.0, min(1.0, covariance / scale)) if scale > 0 else 0.0

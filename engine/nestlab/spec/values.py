@@ -7,14 +7,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from keyword import iskeyword
-from typing import Any
+from typing import Any, TypeVar
 
 from .model import DF_RULES, LEAST_SQUARES
 from .prior import Domain, Prior, looks_like_prior, read_prior
 from .problems import close_match
 from .stated import looks_like_effect, read_effect
 
-__all__ = ["MADE", "MOST_VALUES", "SHAPES", "Kind", "numbers"]
+__all__ = ["MADE", "MOST_VALUES", "SHAPES", "Kind", "numbers", "whole_number"]
+
+T = TypeVar("T")
 
 # Far beyond any study, and small enough that one layout fits into memory.
 _MOST_CLUSTERS = 1_000_000
@@ -151,59 +153,48 @@ def _sizes(value: object) -> int | tuple[int, ...] | None:
             "must be a whole number or a list of one per cluster; give the distribution in [design], and name its keys as axes, "
             "design.cluster_size.cv say"
         )
-    if not isinstance(value, list | tuple):
-        return _int(value, 1, _MOST_ROWS)
-    sizes = tuple(size for size in (_int(size, 1, _MOST_ROWS) for size in value) if size is not None)
-    return sizes if sizes and len(sizes) == len(value) else None
+    one = _int(value, 1, _MOST_ROWS)
+    return _listed(value, lambda size: _int(size, 1, _MOST_ROWS), most=math.inf) if one is None else one
+
+
+def _listed(
+    value: object, accept: Callable[[Any], T | None], least: int = 1, most: float = MOST_VALUES
+) -> tuple[T, ...] | None:
+    """A list of `least` to `most` values, all of which `accept` takes."""
+    if not isinstance(value, list | tuple) or not least <= len(value) <= most:
+        return None
+    found = [taken for item in value if (taken := accept(item)) is not None]
+    return tuple(found) if len(found) == len(value) else None
+
+
+def _different(
+    value: object, accept: Callable[[Any], T | None], least: int = 1, most: float = MOST_VALUES
+) -> tuple[T, ...] | None:
+    """A list of values that `accept` takes, each once."""
+    found = _listed(value, accept, least, most)
+    return found if found is not None and len(set(found)) == len(found) else None
 
 
 def _matrix(value: object) -> tuple[tuple[float, ...], ...] | None:
-    if not isinstance(value, list | tuple) or not value:
-        return None
-    rows = []
-    for row in value:
-        if not isinstance(row, list | tuple) or len(row) != len(value):
-            return None
-        numbers = [number for number in map(_float, row) if number is not None]
-        if len(numbers) != len(value):
-            return None
-        rows.append(tuple(numbers))
-    return tuple(rows)
+    rows = _listed(value, numbers)
+    return rows if rows is not None and all(len(row) == len(rows) for row in rows) else None
 
 
 def numbers(value: object) -> tuple[float, ...] | None:
     """A list of finite numbers, one at least."""
-    if not isinstance(value, list | tuple) or not 0 < len(value) <= MOST_VALUES:
-        return None
-    found = [_float(item) for item in value]
-    return None if None in found else tuple(item for item in found if item is not None)
+    return _listed(value, _float)
 
 
 def _sequences(value: object) -> tuple[tuple[float, ...], ...] | None:
-    if not isinstance(value, list | tuple) or not value:
-        return None
-    rows = [row for row in map(numbers, value) if row is not None]
-    if len(rows) < len(value):
-        return None
-    if len({len(row) for row in rows}) > 1:
+    rows = _listed(value, numbers)
+    if rows is not None and len({len(row) for row in rows}) > 1:
         lengths = ", ".join(str(len(row)) for row in rows)
         raise ValueError(f"must be lists of one length, and theirs are {lengths}; give each a value for every period")
-    return tuple(rows)
+    return rows
 
 
-def _whole_numbers(value: object, low: int, high: int, least: int) -> tuple[int, ...] | None:
-    if not isinstance(value, list | tuple) or not least <= len(value) <= MOST_VALUES:
-        return None
-    found = [_int(item, low, high) for item in value]
-    return None if None in found else tuple(item for item in found if item is not None)
-
-
-def _categories(value: object) -> tuple[str, ...] | None:
-    if not isinstance(value, list | tuple) or not 2 <= len(value) <= 20:
-        return None
-    if not all(isinstance(word, str) and re.fullmatch(r"[\w-]{1,40}", word) for word in value):
-        return None
-    return tuple(value) if len(set(value)) == len(value) else None
+def _text(pattern: str) -> Callable[[object], str | None]:
+    return lambda value: value if isinstance(value, str) and re.fullmatch(pattern, value, re.DOTALL) else None
 
 
 def _shares(value: object) -> tuple[float, ...] | None:
@@ -220,46 +211,22 @@ def _blocks(value: object) -> int | str | None:
 
 def _names(value: object) -> tuple[str, ...] | None:
     """One name, or several different ones."""
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list | tuple) or not names or not all(isinstance(n, str) and n.strip() for n in names):
-        return None
-    return tuple(names) if len(set(names)) == len(names) else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return _different([value] if isinstance(value, str) else value, _nonblank)
 
 
 def _nonblank(value: object) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def _name(value: object) -> str | None:
-    fits = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", value)
-    return str(value) if fits and not str(value).endswith(".") else None
-
-
-def _flag(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
 def _rules(value: object) -> tuple[str, ...] | None:
     """One rule, or several different ones."""
-    rules = (value,) if isinstance(value, str) else value
-    if not isinstance(rules, list | tuple) or not rules or not all(rule in DF_RULES for rule in rules):
-        return None
-    return tuple(rules) if len(set(rules)) == len(rules) else None
+    return _different([value] if isinstance(value, str) else value, lambda rule: rule if rule in DF_RULES else None)
 
 
 def _function(value: object) -> str | None:
     module, _, name = value.partition(":") if isinstance(value, str) else ("", "", "")
     words = [*module.split("."), name]
     return f"{module}:{name}" if all(word.isidentifier() and not iskeyword(word) for word in words) else None
-
-
-def _contrast_name(value: object) -> str | None:
-    fits = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]{0,58}[A-Za-z0-9_.-])?", value)
-    return str(value) if fits else None
 
 
 def _weights(value: object) -> tuple[dict[str, float], ...] | None:
@@ -286,19 +253,26 @@ def _margin(value: object) -> float | tuple[float, float] | None:
     return _above_zero(value)
 
 
+def whole_number(low: int, high: int, repair: str) -> Kind:
+    """The kind of a whole number in a range."""
+    return Kind(f"a whole number from {low} to {high}", repair, lambda value: _int(value, low, high))
+
+
 def _choice(repair: str, *words: str) -> Kind:
     quoted = [f'"{word}"' for word in words]
     allowed = " or ".join(quoted) if len(words) < 7 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
     return Kind(allowed, repair, lambda value: value if value in words else None, words)
 
 
-TEXT = Kind("text", "write it in quotes", _text)
+_NAME = _text(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?")
+
+TEXT = Kind("text", "write it in quotes", _text(".*"))
 FORMULA = Kind('text such as "y ~ x + (1 | g)"', "write the formula in quotes", _nonblank)
 NAME = Kind(
-    "letters, digits, - _ . (at most 100, no . or - first, no . last)", "it names a folder: remove the rest", _name
+    "letters, digits, - _ . (at most 100, no . or - first, no . last)", "it names a folder: remove the rest", _NAME
 )
-METHOD_NAME = Kind("letters, digits, - _ . (at most 100, no . or - first, no . last)", "rename the method", _name)
-FLAG = Kind("true or false", "write true or false, without quotes", _flag)
+METHOD_NAME = Kind("letters, digits, - _ . (at most 100, no . or - first, no . last)", "rename the method", _NAME)
+FLAG = Kind("true or false", "write true or false, without quotes", lambda v: v if isinstance(v, bool) else None)
 NUMBER = Kind("a finite number", "write a number such as 0.5", _float)
 POSITIVE = Kind("a finite number > 0", "write a number such as 1.0", _above_zero)
 NONNEGATIVE = Kind("a finite number >= 0", "write 0 or more", lambda value: _float(value, low=0.0))
@@ -326,9 +300,7 @@ MAX_FAILED = Kind(
 )
 SEED = Kind("a whole number >= 0 and < 2**64", "write a seed such as 707", lambda value: _int(value, 0, 2**64 - 1))
 REPLICATIONS = Kind("a whole number >= 1", "write a number such as 2000", lambda value: _int(value, 1, 2**53))
-CLUSTERS = Kind(
-    f"a whole number from 2 to {_MOST_CLUSTERS}", "use 2 or more clusters", lambda v: _int(v, 2, _MOST_CLUSTERS)
-)
+CLUSTERS = whole_number(2, _MOST_CLUSTERS, "use 2 or more clusters")
 CLUSTER_SIZE = Kind(
     f"a whole number from 1 to {_MOST_ROWS}, or a list of one per cluster", "write a number such as 20", _sizes
 )
@@ -337,9 +309,7 @@ ARM_SIZE = Kind(
     "write a number such as 20",
     lambda value: _int(value, 1, _MOST_ROWS),
 )
-ARM = Kind(
-    "the name of a predictor, or a list of names", 'write a name such as "treatment"', lambda value: _names(value)
-)
+ARM = Kind("the name of a predictor, or a list of names", 'write a name such as "treatment"', _names)
 MATRIX = Kind("a square matrix of finite numbers", "write rows such as [[5, 1], [1, 3]]", _matrix)
 LEVEL = Kind("1 (varies within clusters) or 2 (between them)", "write 1 or 2", lambda value: _int(value, 1, 2))
 # -- data as they are --------------------------------------------------------------------------------------------------
@@ -350,10 +320,10 @@ SHAPE = _choice("use one of these", *SHAPES)
 SIZES = _choice("use one of these", *_DISTRIBUTIONS_OF_SIZES)
 SHAPE_DF = Kind("a number from 0.1 to 1000000", "write a number such as 5", lambda value: _float(value, 0.1, 1e6))
 SKEWNESS = Kind("a number from -10 to 10", "write a number such as 1", lambda value: _float(value, -10.0, 10.0))
-SHARE = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", lambda v: _icc(v))
-OPEN_SHARE = Kind("a number between 0 and 1, neither included", "write a share such as 0.3", lambda v: _open_unit(v))
+SHARE = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc)
+OPEN_SHARE = Kind("a number between 0 and 1, neither included", "write a share such as 0.3", _open_unit)
 SD_RATIO = Kind("a number from 0.001 to 1000", "write a number such as 3", lambda v: _float(v, 1e-3, 1e3))
-VARIANCE_RATIO = Kind("a number > 0", "write a ratio such as 2", lambda v: _above_zero(v))
+VARIANCE_RATIO = Kind("a number > 0", "write a ratio such as 2", _above_zero)
 AR1 = Kind(
     "a number between -1 and 1, neither included",
     "write a correlation such as 0.4",
@@ -363,38 +333,38 @@ CV = Kind("a number from 0 to 10", "write a coefficient of variation such as 0.5
 PLAIN_CORRELATION = replace(CORRELATION, domain=None)
 STEP = Kind("a finite number other than 0", "write a number such as 1", lambda v: _float(v) or None)
 MEAN_SIZE = Kind("a number from 1 to 1000000", "write a mean size such as 20", lambda v: _float(v, 1.0, 1e6))
-MINIMUM_SIZE = Kind("a whole number from 1 to 1000000", "write a size such as 2", lambda v: _int(v, 1, 10**6))
-PERIODS = Kind("a whole number from 2 to 1000", "write a number of periods such as 4", lambda v: _int(v, 2, 1000))
-BASELINE = Kind("a whole number from 1 to 999", "write a number of periods such as 1", lambda v: _int(v, 1, 999))
-ROWS_PER_PERIOD = Kind("a whole number from 1 to 1000000", "write a number such as 10", lambda v: _int(v, 1, 10**6))
+MINIMUM_SIZE = whole_number(1, 1_000_000, "write a size such as 2")
+PERIODS = whole_number(2, 1000, "write a number of periods such as 4")
+BASELINE = whole_number(1, 999, "write a number of periods such as 1")
+ROWS_PER_PERIOD = whole_number(1, 1_000_000, "write a number such as 10")
 CATEGORIES = Kind(
     "a list of 2 to 20 different names of letters, digits, _ and -",
     'write names such as ["a", "b", "c"]',
-    lambda v: _categories(v),
+    lambda v: _different(v, _text(r"[\w-]{1,40}"), 2, 20),
 )
-SHARES = Kind("a list of numbers > 0", "write shares such as [0.2, 0.3, 0.5]", lambda v: _shares(v))
+SHARES = Kind("a list of numbers > 0", "write shares such as [0.2, 0.3, 0.5]", _shares)
 BLOCKS = Kind(
     "a number of clusters, 2 or more, or the name of a predictor of level 2",
     'write a number such as 4, or a name such as "region"',
-    lambda v: _blocks(v),
+    _blocks,
 )
 CODING = _choice("use one of these", "treatment", "sum", "helmert")
-VALUES = Kind("a list of finite numbers", "write numbers such as [1, 2, 5]", lambda v: numbers(v))
+VALUES = Kind("a list of finite numbers", "write numbers such as [1, 2, 5]", numbers)
 SIZE_VALUES = Kind(
     "a list of whole numbers >= 1",
     "write sizes such as [12, 20, 31]",
-    lambda v: _whole_numbers(v, 1, _MOST_ROWS, 1),
+    lambda v: _listed(v, lambda n: _int(n, 1, _MOST_ROWS)),
 )
 SEQUENCES = Kind(
     "a list of sequences, each a list of a value for every period",
     "write sequences such as [[0, 1, 1], [0, 0, 1]]",
-    lambda v: _sequences(v),
+    _sequences,
 )
 SCHEDULE = _choice("use one of these, or give sequences", "stepped-wedge", "crossover", "parallel-baseline")
 ARMS = Kind(
     "a list of whole numbers >= 1, the clusters of each arm",
     "write numbers such as [12, 8]",
-    lambda v: _whole_numbers(v, 1, _MOST_CLUSTERS, 2),
+    lambda v: _listed(v, lambda n: _int(n, 1, _MOST_CLUSTERS), 2),
 )
 FILE = Kind("the name of a CSV or Parquet file", "write it in quotes", _nonblank)
 COLUMN = Kind("the name of a column of the file", "write it in quotes", _nonblank)
@@ -406,14 +376,14 @@ TEST = _choice('remove it for "difference"', "difference", "non-inferiority", "e
 CONTRAST_NAME = Kind(
     "letters, digits, spaces, - _ . (at most 60, a letter or digit first)",
     "rename the contrast",
-    lambda v: _contrast_name(v),
+    _text(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]{0,58}[A-Za-z0-9_.-])?"),
 )
 WEIGHTS = Kind(
     'a table such as { x = 1, "x:z" = 0.5 }, or a list of those for a joint test',
     "write a weight for each term",
-    lambda v: _weights(v),
+    _weights,
 )
-MARGIN = Kind("a number > 0, or [low, high] with low < high", "write a margin such as 0.2", lambda v: _margin(v))
+MARGIN = Kind("a number > 0, or [low, high] with low < high", "write a margin such as 0.2", _margin)
 INTERVALS = _choice('remove it for "t"', "t", "profile", "bootstrap")
 VARIANCE_INTERVALS = _choice("remove it for none", "wald", "wald-log", "profile", "profile-reml", "bootstrap")
 REFERENCE = _choice('remove it for "asymptotic"', "asymptotic", "chisq", "exact", "bootstrap")
@@ -423,9 +393,9 @@ GEE_COVARIANCE = _choice('remove it for "robust"', "robust", "naive", "bias_redu
 FUNCTION = Kind(
     'text such as "module:function"',
     "name a module and a function in it, with a colon between, as in Python's import",
-    lambda v: _function(v),
+    _function,
 )
-DRAWS = Kind("a whole number from 19 to 1000000", "write a number such as 999", lambda value: _int(value, 19, 10**6))
+DRAWS = whole_number(19, 1_000_000, "write a number such as 999")
 KEEP = _choice('remove it for "replicates"', "replicates", "summary")
 MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
 ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels", "gee", "function", *LEAST_SQUARES)
@@ -436,6 +406,6 @@ CLUSTER_WEIGHTS = Kind(
 DF = Kind(
     " or ".join(f'"{rule}"' for rule in DF_RULES) + ", or a list of them",
     'remove it for "satterthwaite"',
-    lambda v: _rules(v),
+    _rules,
     DF_RULES,
 )

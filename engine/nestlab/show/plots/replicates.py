@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...fit.status import InferenceStatus, Status
 from ...measure.intervals import critical_values
 from ...run.summarise import method_results
+from ...spec.estimand import Column
 from ...spec.problems import StudyError, show
 from .choose import Asked, Rows, dimensions, select, study_of
 from .words import references
@@ -91,8 +92,8 @@ def choose(results: StoredResults, asked: Asked, *, measure: str) -> Chosen:
             why = f"Of {first['condition'].nunique():,} conditions the one whose {what} is farthest from {mark:g}"
     conditions: Any = results.conditions().set_index("condition")
     label = ", ".join(d.named(_plain(conditions.loc[number, name])) for name, d in dimensions(results).items())
-    truth = conditions.loc[number].get(f"true.{rows.estimand}", np.nan)
-    drawn = results.replicates(number).get(f"true.{rows.estimand}")
+    truth = conditions.loc[number].get(Column("true", rows.estimand).name, np.nan)
+    drawn = results.replicates(number).get(Column("true", rows.estimand).name)
     own = drawn is not None and drawn.nunique() > 1
     frame = rows.frame[rows.frame["condition"] == number]
     chosen = replace(rows, frame=frame.reset_index(drop=True))
@@ -121,7 +122,7 @@ def samples(results: StoredResults, chosen: Chosen) -> list[Sample]:
             sample, mask = _sample(found, part, converged=chosen.rows.subset == "converged")
             truth = truths.of(method.name)[name]
             sample = replace(sample, truth=0.0 if chosen.own else truth)
-            drawn = columns.get(f"true.{name}", np.array([np.nan]))  # of a method for which it does not vary
+            drawn = columns.get(Column("true", name).name, np.array([np.nan]))  # of a method for which it does not vary
             drawn = drawn if np.isfinite(drawn).any() else np.full(len(columns["replicate"]), truth)
             made[found.name] = (_errors(sample, drawn) if chosen.own else sample), mask
     kept = [made[m] for m in wanted if m in made]
@@ -134,11 +135,10 @@ def samples(results: StoredResults, chosen: Chosen) -> list[Sample]:
 def _columns(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
     """A frame of replicates as `method_results` takes it: statuses as codes."""
     columns = {str(c): frame[c].to_numpy() for c in frame.columns}
-    for name in columns:
-        if name == "status" or name.startswith("inference"):
-            kind = Status if name == "status" else InferenceStatus
-            codes = {status.name: int(status) for status in kind}
-            columns[name] = frame[name].astype(object).map(lambda v, codes=codes: codes.get(v, 0)).to_numpy(np.int8)
+    kinds: dict[str, Any] = {"status": Status, **dict.fromkeys(Column.of(columns, "inference"), InferenceStatus)}
+    for name, kind in kinds.items():
+        codes = {status.name: int(status) for status in kind}
+        columns[name] = frame[name].astype(object).map(lambda v, codes=codes: codes.get(v, 0)).to_numpy(np.int8)
     return columns
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from typing import Any
-
 from ...fit.status import InferenceStatus, Status
+from ...run.series import series_of
 from ...run.store import Store
-from ...spec.identity import result_key
 from .material import Material, Paragraph, Section, Table, value_text
 
 __all__ = ["failures_section"]
@@ -114,24 +110,14 @@ def _flagged(material: Material) -> list[Table]:
 
 
 def _statuses(material: Material) -> list[Table]:
-    """What kind the fits were that did not converge; read from the replicates of the conditions that have any."""
-    shares = _shares(material)
+    """What kind the fits were that did not converge, of the conditions that have any."""
     store, rows = Store(material.results.folder), []
     store.forget_missing()
     store.adopt_unlisted()
-    for stored in material.conditions:
-        for method in material.methods:
-            found: Mapping[str, Any] = shares.get((stored.number, method.labels[0]), {})
-            value, n = found.get("converged", (1.0, 0))
-            if round(value * n) == n:
-                continue
-            key = result_key(stored.data_key, method)
-            if store.keeps == "summary":
-                counts = sum((Counter(part.statuses) for part in store.parts.of(stored.number, key)), Counter[str]())
-            else:
-                columns = store.read_columns(stored.number, key, n)
-                counts = Counter(Status(int(code)).name for code in columns["status"])
-            rows.append((str(stored.number), method.name, *(f"{counts[status.name]:,}" for status in Status)))
+    for series in series_of(store, material.conditions, material.methods):
+        if (tally := series.tally).lost:
+            counts = (f"{tally.statuses.get(status.name, 0):,}" for status in Status)
+            rows.append((str(series.condition), series.method.name, *counts))
     header = ("condition", "method", *(status.name for status in Status))
     caption = "Statuses where a fit did not converge"
     return [Table(caption, header, tuple(rows), len(rows) > OPEN_ROWS)] if rows else []
