@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..fit.status import Status
+from ..fit.status import Status, is_converged
+from ..spec.methods import estimator_of
 from ..spec.model import Method
 from .series import series_of
 from .store import Store, StoredCondition
@@ -34,7 +35,7 @@ def failures_of(store: Store, rows: Sequence[StoredCondition], methods: Sequence
 
 def _failed(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.intp]:
     """The places of replicates without a certified optimum; none where nothing is stored."""
-    return np.flatnonzero(columns["status"] > Status.singular) if columns else np.empty(0, dtype=np.intp)
+    return np.flatnonzero(~is_converged(columns["status"])) if columns else np.empty(0, dtype=np.intp)
 
 
 def count_failures(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> pd.DataFrame:
@@ -69,7 +70,7 @@ class Said:
 def what_was_said(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> Iterator[Said]:
     """Messages, the most frequent first, and warnings of each method that keeps them."""
     for method in methods:
-        if not method.keeps_messages:
+        if not estimator_of(method).messages:
             continue
         said = Said(method.name)
         for series in series_of(store, rows, [method]):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fit.status import InferenceStatus, Status
+from ..fit.status import InferenceStatus, Status, is_converged
 from ..spec.estimand import Column
 from .files import RefusedError, is_plain_name
 
@@ -57,7 +57,7 @@ class Tally:
             if result.failed
         }
         hits = {name: np.flatnonzero(hit) for name, hit in (statuses | inference).items()}
-        first, last, lost = int(replicate[0]), int(replicate[-1]) + 1, replicate[status > Status.singular]
+        first, last, lost = int(replicate[0]), int(replicate[-1]) + 1, replicate[~is_converged(status)]
         failed = (
             {check: int((lost < check).sum()) for check in CHECKPOINTS if first < check < last} if len(lost) else {}
         )

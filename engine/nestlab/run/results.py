@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..measure.summed import UNAVAILABLE
 from ..spec.estimand import Column, Estimand
-from ..spec.estimands import contrasts_of, method_estimands, study_estimands
+from ..spec.estimands import as_named, contrasts_of, method_estimands, study_estimands
 from ..spec.identity import DRAW_VERSION, data_key
 from ..spec.interest import Interest
 from ..spec.model import Condition, Contrast
@@ -20,7 +20,6 @@ from ..spec.truths import TrueValues
 from .differences import Names, compare_methods
 from .files import RefusedError
 from .folder import no_results, read_as_run, stored_solution
-from .names import as_named
 from .observed import Said, count_failures, failures_of, observed_counts, what_was_said
 from .series import Series, series_of
 from .stopped import MET, stopping_lines

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..fit.own_code import with_code
 from ..simulate.fittable import check_fittable
 from ..simulate.possible import check_possible
-from ..spec.estimands import study_estimands
+from ..spec.estimands import other_names, study_estimands
 from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.stopping import Stopping
 from ..spec.study import StudyFile
@@ -22,8 +23,6 @@ from .files import RefusedError
 from .folder import study_facts
 from .log import RunLog
 from .manifest import machine, software
-from .names import other_names
-from .own_code import with_code
 from .plan import Job, Task, make_jobs, match_conditions, match_methods
 from .repair import read_or_recover, repair_parts, set_aside_manifest
 from .rounds import Rounds, as_asked

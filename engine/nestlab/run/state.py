@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..spec.methods import estimator_of
 from .folder import no_results, read_as_run
 from .lock import Owner, holder
 from .parts import Tally
@@ -80,7 +81,7 @@ def read_state(folder: Path) -> State:
     for series in every:
         if lost := series.missing:
             missing[series.condition] += lost
-            work["rows" if series.method.by_rows else "compiled"] += lost * clusters[series.condition]
+            work["rows" if estimator_of(series.method).by_rows else "compiled"] += lost * clusters[series.condition]
     runs = [*store.manifest["runs"], *read_entries(folder).values()]
     shards = at_work(folder)
     left, per_second = _left(work, runs)

@@ -4,7 +4,7 @@ What decides at a look is the first n replicates of the condition alone, whateve
 stop at the same place for any workers, order, interruption and extension. A target is met by a method where the measure's MCSE
 is at most the target's; of shares it is half the width of Wilson's 95 % interval over 1.96, which is not 0 where none or all of
 the replicates are hits. A measure that the replicates do not determine is not met; one that a condition cannot have (relbias at
-a truth of 0) is not asked of it; neither is anything of a method that ended early (`early`).
+a truth of 0) is not asked of it; neither is anything of a method that ended early (`series`).
 
 Stopping at what is seen adds a bias: a share that happens to look extreme looks sure. By Wald's identity E[n (share - p)] = 0, so
 that the bias is -cov(n, share) / E(n), about -(1 - 2p) / E(n) where the looks are close. Measured on 100,000 studies of Bernoulli

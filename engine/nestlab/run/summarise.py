@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..fit.status import InferenceStatus, Status
+from ..fit.status import InferenceStatus, is_converged, is_failed
 from ..measure.assurance import Drawn
 from ..measure.performance import Estimates, MethodResults, Row, as_table, measure
 from ..spec.estimand import ICC, RESIDUAL, Column, Estimand, Quantity
-from ..spec.estimands import method_estimands, study_name
+from ..spec.estimands import as_named, method_estimands, study_name
 from ..spec.inference import tested_estimand
+from ..spec.methods import estimator_of
 from ..spec.model import INTERCEPT, Contrast, Method
 from ..spec.truths import TrueValues
-from .names import as_named
 from .series import series_of
 from .sums import measure_stored, no_replicates
 
@@ -142,8 +142,7 @@ def method_results(
     """
     values = [value for name in Column.of(columns, "prior") if np.isfinite(value := columns[name]).all()]
     drawn = Drawn(values) if values else None
-    converged = columns["status"] <= Status.singular
-    failed = ~converged & np.isnan(columns[_estimate(RESIDUAL)])
+    converged, failed = is_converged(columns["status"]), is_failed(columns["status"])
     contrasts = {contrast.name: contrast for contrast in method.contrasts}
     results = []
     for label, rule in zip(method.labels, method.rules, strict=True):
@@ -156,7 +155,7 @@ def method_results(
             p = columns[Column("p", tested_estimand(method).name).name]
             found[tested] = replace(found[tested], p=p) if tested in found else Estimates(p=p)
         found |= {n: Estimates(p=columns[Column("p", n, rule).name]) for n, c in contrasts.items() if c.joint}
-        if method.estimator == "function":
+        if not estimator_of(method).every_term:
             found = _given(found, converged)
         results.append(
             MethodResults(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
-from .estimand import Estimand, listed
+from .estimand import Column, Estimand, Quantity, listed
 from .formula import find_term
 from .inference import tested_estimand
+from .methods import estimator_of
 from .model import INTERCEPT, Contrast, Formula, Method
 
-__all__ = ["contrasts_of", "method_estimands", "spellings", "study_estimands", "study_name"]
+__all__ = ["as_named", "contrasts_of", "method_estimands", "other_names", "study_estimands", "study_name"]
+
+T = TypeVar("T")
 
 
 def contrasts_of(methods: Iterable[Method]) -> tuple[Contrast, ...]:
@@ -47,9 +51,31 @@ def study_name(estimand: Estimand, estimands: Mapping[str, Estimand]) -> str:
     return next((name for name, each in estimands.items() if each.same(estimand)), estimand.name)
 
 
-def spellings(own: Mapping[str, Estimand], estimands: Mapping[str, Estimand]) -> dict[str, str]:
-    """What a study calls estimands that have another name in a formula of their own: {"z:x": "x:z"}."""
-    return {name: known for name, each in own.items() if (known := study_name(each, estimands)) != name}
+def other_names(method: Method, own: Mapping[str, Estimand], estimands: Mapping[str, Estimand]) -> dict[str, str]:
+    """Columns of a method by their names among `own`, where those among `estimands` are others.
+
+    A part has the names that the truth and its own method give, so that it is the same whatever other methods stand beside it.
+    The study has one name for each estimand: that of the formula that has it first, "x:z" where another one writes "z:x". A
+    likelihood ratio test keeps the name that its method gives it.
+    """
+    quantities: tuple[Quantity, ...] = ("estimate", "se", "df", "lower", "upper", "true")
+    return {
+        Column(quantity, name, rule).name: Column(quantity, known, rule).name
+        for name, each in own.items()
+        if (known := study_name(each, estimands)) != name
+        for quantity in quantities
+        for rule in dict.fromkeys(("", *method.rules))
+    }
+
+
+def as_named(
+    columns: Mapping[str, T], method: Method, own: Mapping[str, Estimand], estimands: Mapping[str, Estimand]
+) -> dict[str, T]:
+    """A method's columns, named as among `own`, by their names among `estimands`."""
+    names = other_names(method, own, estimands)
+    return {name: values for name, values in columns.items() if name not in names} | {
+        known: columns[name] for name, known in names.items() if name in columns
+    }
 
 
 def method_estimands(method: Method, estimands: Mapping[str, Estimand]) -> list[str]:
@@ -61,7 +87,6 @@ def method_estimands(method: Method, estimands: Mapping[str, Estimand]) -> list[
     ['Intercept', 'iccx', 'var:g:Intercept', 'var:residual', 'sd:g:Intercept', 'sd:residual', 'icc']
     """
     formula = method.formula
-    unscaled = method.estimator in ("function", "cluster-means", "gls")
     contrasts = {contrast.name for contrast in method.contrasts if not contrast.joint}
 
     def estimated(each: Estimand) -> bool:
@@ -75,7 +100,7 @@ def method_estimands(method: Method, estimands: Mapping[str, Estimand]) -> list[
             case "icc":
                 return INTERCEPT in formula.random_columns
         if each.residual:
-            return not unscaled
+            return estimator_of(method).residual
         return any(set(each.columns) <= set(term.columns) for term in formula.random)
 
     return [name for name, each in estimands.items() if estimated(each)]

@@ -23,7 +23,7 @@ from .covariance import (
 )
 from .effects import converted, take_stated
 from .grid import Grid, read_grid
-from .least_squares import check_known_variances, check_levels
+from .inference import check_known_variances, check_levels
 from .missing import read_missing
 from .model import INTERCEPT, Condition, Distribution, Errors, FactorValue, Layout, Method, Missing, Predictor, Truth
 from .outcome import predictors_of

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from .formula import find_term
 from .least_false import LeastFalse, UnknownError, common
+from .methods import estimator_of
 from .model import Condition, Formula, Method, Truth, source_of, term_variables
 from .paths import variable_levels
 from .polynomials import Atom, Means, Polynomial, codings, polynomial_of, solve
@@ -214,8 +215,5 @@ class _Translator:
         def inner(monomial: tuple[Atom, ...]) -> list[str]:
             return [part for name, part in monomial if part == "w" or (not part and level[name] == 1)]
 
-        if self.method.estimator == "fixed-effects":
-            return {monomial: c for monomial, c in found.items() if inner(monomial)}
-        if self.method.estimator == "cluster-means":
-            return {monomial: c for monomial, c in found.items() if inner(monomial) != ["w"]}
-        return found
+        sees = estimator_of(self.method).sees
+        return {monomial: c for monomial, c in found.items() if sees(inner(monomial))}
