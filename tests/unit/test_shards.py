@@ -20,7 +20,7 @@ from nestlab.run import shard_lock
 from nestlab.run.plan import Job, make_jobs
 from nestlab.run.shard import Shard, territory
 from nestlab.run.shard_lock import at_work, hold_shard, plan_digest
-from nestlab.run.shards import merge_shards
+from nestlab.run.shards import merge_shards, plan_shards
 from nestlab.show.cli import app
 
 
@@ -291,6 +291,16 @@ def test_locks_of_shards_that_are_no_more_are_removed(study: Path, tmp_path: Pat
     assert not at_work(out)
     loaded.run(out=out)
     assert not list(out.glob(".*"))
+
+
+def test_shards_are_planned_beside_parts_that_no_manifest_lists(two_arms: dict[str, Any], tmp_path: Path) -> None:
+    """With max_failed too, which looks at what is stored: parts that are known by their names alone count no failures."""
+    study = nl.Study.from_dict({**two_arms, "replications": 600, "max_failed": 0.5})
+    file, folder = tmp_path / "study.toml", tmp_path / "r"
+    file.write_text(study.text)
+    assert cli("run", file, "--out", folder, "--shard", "1/2")[0] == 0
+    planned = plan_shards(study.file, folder, text=study.text, of=2, write=False)
+    assert list(planned.missing) == [2]
 
 
 def test_shards_leave_what_others_are_writing(study: Path, tmp_path: Path) -> None:

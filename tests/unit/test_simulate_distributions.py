@@ -20,7 +20,7 @@ from nestlab.simulate.distributions import (
 from nestlab.simulate.lookup import REACH
 from nestlab.simulate.quantiles import SKEW_NORMAL_LIMIT
 from nestlab.simulate.streams import block_generator
-from nestlab.spec.coding import contrast_values
+from nestlab.spec.factors import contrast_values
 from nestlab.spec.model import Distribution, Predictor
 from nestlab.spec.problems import StudyError
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nestlab.spec import identity
-from nestlab.spec.coding import contrast_values
+from nestlab.spec.factors import contrast_values
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import (
     canonical_json,

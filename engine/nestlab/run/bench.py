@@ -168,9 +168,7 @@ class Bench:
                 refused = refused or error
                 continue
             return value
-        raise refused or StudyError(
-            [f"--between: no value of {name} between {low:g} and {high:g} is possible; widen it"]
-        )
+        raise refused or StudyError(f"--between: no value of {name} between {low:g} and {high:g} is possible; widen it")
 
     def price(self, point: Mapping[str, Any], values: Values) -> float | None:
         """What a design costs, the point's own numbers standing for what is not searched; None where no cost is given."""
@@ -228,7 +226,7 @@ class Bench:
         measures = {r.measured.measure for r in rows if (r.method, r.estimand) == (target.method, target.estimands[0])}
         has = ", ".join(sorted(measures)) or "no measure"
         raise StudyError(
-            [f"--estimand {target.estimands[0]}: method {target.method} has no {target.measure} of it; it has {has}"]
+            f"--estimand {target.estimands[0]}: method {target.method} has no {target.measure} of it; it has {has}"
         )
 
     def _joint(self, summaries: Summaries, row: Any) -> tuple[float, float, int, int]:
@@ -238,9 +236,7 @@ class Bench:
             decided = reject_all(method, target.estimands)
         except KeyError as missing:
             raise StudyError(
-                [
-                    f"--estimand {missing.args[0]}: method {target.method} has no test of it; remove it, or use another --method"
-                ]
+                f"--estimand {missing.args[0]}: method {target.method} has no test of it; remove it, or use another --method"
             ) from None
         n = int(decided.known.sum())
         p = float(decided.rejects.sum()) / n if n else math.nan
@@ -268,9 +264,7 @@ def _multiples(name: str, between: tuple[float, float], step: float) -> tuple[fl
     first = max(first, 1) if name in WHOLE else first
     if first > last:
         raise StudyError(
-            [
-                f"--between {low:g} {high:g}: no value of {name} between is a multiple of {step:g}; widen it, or change --step"
-            ]
+            f"--between {low:g} {high:g}: no value of {name} between is a multiple of {step:g}; widen it, or change --step"
         )
     return first * step, last * step
 

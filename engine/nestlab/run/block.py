@@ -24,9 +24,9 @@ from ..simulate.priors import draw_truths, unit_design, with_truths, with_truths
 from ..simulate.replicate import ConditionalRows, ReplicateRows
 from ..simulate.rows import Rows
 from ..simulate.streams import block_generator, conditional_generator
-from ..spec.coding import contrast_values
 from ..spec.estimand import Column
 from ..spec.estimands import as_named, study_estimands
+from ..spec.factors import contrast_values
 from ..spec.identity import data_key
 from ..spec.model import Condition, Method, Predictor
 from ..spec.paths import is_plain
@@ -114,10 +114,9 @@ class CompiledCondition:
         replicate's own, that truth, "true.<estimand>". draw: its block, where that is at hand.
         """
         design, rows = self.design, self.rows(replicate, draw)
-        formula = self.condition.truth.formula
-        columns: dict[str, NDArray[np.generic]] = {
-            formula.group: rows.spread(design, np.arange(1, design.clusters + 1))
-        }
+        formula, grouping = self.condition.truth.formula, self.condition.grouping
+        numbers = np.arange(1, grouping.levels + 1)
+        columns: dict[str, NDArray[np.generic]] = {grouping.name: rows.spread(design, numbers)}
         for predictor in self.condition.predictors:
             columns[predictor.name] = self._values(rows, predictor)
         columns[formula.response] = rows.response(design)

@@ -41,7 +41,7 @@ class DaskCluster:
             import distributed  # noqa: F401
         except ImportError:
             raise StudyError(
-                ['backend = "dask": needs Dask, which is not installed; pip install "nestlab[dask]"']
+                'backend = "dask": needs Dask, which is not installed; pip install "nestlab[dask]"'
             ) from None
         self.scheduler = scheduler
         self.pace = Pace()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pandas as pd
 
 from ..measure.paired import COMPARED, WHOLE, Difference, as_table, compare
@@ -12,7 +11,7 @@ from ..spec.estimands import method_estimands
 from ..spec.model import Method
 from ..spec.problems import StudyError, nearest, show
 from .store import Store, StoredCondition
-from .summarise import Summaries
+from .summarise import Summaries, beside_conditions
 
 __all__ = ["Names", "compare_methods"]
 
@@ -38,13 +37,14 @@ def compare_methods(
         measures = [m for m in measures if m not in WHOLE]
     rows, wanted = list(rows), {base, *others}
     summaries = Summaries(store, rows, methods, "distribution-free")
-    found: list[tuple[StoredCondition, list[Difference]]] = []
+    found: dict[int, list[Difference]] = {}
     for row in rows:
         results = [r for r in summaries.results(row, wanted) if r.name in wanted]
         if any(r.name == base for r in results):
             made = compare(results, row.truth, reference=base, measures=measures, estimands=estimands or None)
-            found.append((row, made))
-    table = _table(found, rows)
+            found[row.number] = made
+    differences = as_table([each for made in found.values() for each in made])
+    table = beside_conditions([(row, len(found.get(row.number, ()))) for row in rows], differences)
     table.attrs["reference"] = base
     table.attrs["apart"] = _apart(rows, methods, base, wanted, estimands)
     return table
@@ -83,18 +83,6 @@ def _pairs(methods: Sequence[Method], reference: str | None, method: Names) -> t
     if others == [base]:
         raise StudyError([f"method = {show(base)}: is the reference itself; name another, or another reference"])
     return base, others
-
-
-def _table(found: Sequence[tuple[StoredCondition, list[Difference]]], rows: Sequence[StoredCondition]) -> pd.DataFrame:
-    """All rows behind their condition and one column a factor."""
-    factors = dict.fromkeys(name for row in rows for name in row.factors)
-    names = ["condition", *factors]
-    labels = pd.DataFrame(
-        [{"condition": row.number} | {f: row.factors.get(f) for f in factors} for row, _ in found], columns=names
-    )
-    counts = np.array([len(made) for _, made in found], dtype=np.intp)
-    repeated = labels.iloc[np.repeat(np.arange(len(found)), counts)].reset_index(drop=True)
-    return pd.concat([repeated, as_table([each for _, made in found for each in made])], axis=1)
 
 
 def _listed(names: Names) -> list[str]:

@@ -57,7 +57,7 @@ class Owner:
         try:
             found: Any = json.loads(data)
             born = found.get("born")
-            texts = [_printable(str(found[name])) for name in ("host", "user", "started")]
+            texts = ["".join(filter(str.isprintable, str(found[name])))[:100] for name in ("host", "user", "started")]
             return cls(texts[0], int(found["pid"]), texts[1], texts[2], None if born is None else int(born))
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -233,7 +233,3 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # a number without a name, as in containers
         return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-
-
-def _printable(text: str) -> str:
-    return "".join(c for c in text if c.isprintable())[:100]

@@ -33,6 +33,7 @@ def set_aside_manifest(folder: Path) -> list[str]:
 def repair_parts(store: Store) -> list[str]:
     """Remove every part that is not what was written, or that holds what another one holds, and have the summary measured anew;
     says which. Under the lock."""
+    store.forget_missing()
     lost = [part.file for part in store.damaged(every=True)]
     for name in sorted(store.files()):
         if name not in store.parts:

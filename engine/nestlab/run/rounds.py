@@ -63,8 +63,9 @@ class Rounds:
     def next(self) -> list[Task]:
         """The tasks of the next round; what the last one decided is written."""
         tasks = next(self._left, [])
-        if self._deciding is not None:
-            self._write(self._deciding.rows)
+        if self._deciding is not None and self._deciding.rows != self._rows:
+            self._rows = self._deciding.rows
+            self._store.write_conditions(self._rows, self._derived)
         return tasks
 
     def complete(self, number: int) -> bool:
@@ -80,11 +81,6 @@ class Rounds:
             self.summaries = Summaries(self._store, self._rows, self._methods, self._mcse, self._deciding.known)
             self._store.manifest["replications"] = max(row.replications for row in self._rows if row.active)
         return self._rows
-
-    def _write(self, rows: list[StoredCondition]) -> None:
-        if rows != self._rows:
-            self._store.write_conditions(rows, self._derived)
-            self._rows = rows
 
 
 def write_rows(store: Store, rows: Sequence[StoredCondition], jobs: Sequence[Job]) -> None:

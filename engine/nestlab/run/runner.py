@@ -19,7 +19,6 @@ from ..spec.identity import DRAW_VERSION, NUMERICS_VERSION
 from ..spec.stopping import Stopping
 from ..spec.study import StudyFile
 from .cluster import Cluster
-from .files import RefusedError
 from .folder import study_facts
 from .log import RunLog
 from .manifest import machine, software
@@ -73,18 +72,16 @@ def run_study(
         with_code(study, code), folder, text, jobs, progress or Quiet(), dict(entries or {}), known, tuple(code or ()),
         cluster,
     )  # fmt: skip
-    check_possible(run.study.conditions())
-    check_fittable(run.study.conditions(), run.study.methods())
+    run.check()
     mended = set_aside_manifest(folder) if repair else []
     store = Store(folder)
     store.keep(study.keep)
     with store.locked():
         store.reread()
-        store.forget_missing()
         if repair:
             mended += repair_parts(store)
-        elif damaged := store.damaged():
-            raise RefusedError(store.altered(damaged))
+        else:
+            store.check()
         store.adopt_unlisted()
         take_entries(store)
         return run(store, replications, mended)
@@ -142,6 +139,11 @@ class Run:
         total = len(methods) * sum(row.replications for row in rows if row.active)
         seconds = (datetime.now(UTC) - started).total_seconds()
         return RunReport(self.folder, log.meter.made, total - log.fits, seconds, tuple(ended), tuple(mended))
+
+    def check(self) -> None:
+        """StudyError where no data can be as the study says, or no method can be fitted to them."""
+        check_possible(self.study.conditions())
+        check_fittable(self.study.conditions(), self.study.methods())
 
     def match(
         self, store: Store, replications: int | Mapping[str, int] | Stopping, mended: list[str]

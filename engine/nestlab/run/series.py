@@ -92,7 +92,7 @@ class Series:
         return None if found is None else Ended(self.condition, self.method.name, found[0], self.asked, found[1], limit)
 
     def _counted(self, part: Part) -> Part:
-        return self.store.counted(part) if self.opens else part
+        return self.store.counted(part) if self.opens and part.sha256 else part  # without: taken in by its name alone
 
     @property
     def wanted(self) -> int:

@@ -45,10 +45,8 @@ class Shard:
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip(), re.ASCII)
         if found is None or not 1 <= int(found[1]) <= int(found[2]) <= MOST:
             raise StudyError(
-                [
-                    f"shard = {show(text)}: must be i/n with whole numbers 1 <= i <= n <= {MOST:,}; write 1/8 for the first of "
-                    "eight shards"
-                ]
+                f"shard = {show(text)}: must be i/n with whole numbers 1 <= i <= n <= {MOST:,}; write 1/8 for the first of "
+                "eight shards"
             )
         return cls(int(found[1]), int(found[2]))
 

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..fit.own_code import with_code
-from ..simulate.fittable import check_fittable
-from ..simulate.possible import check_possible
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
-from .files import RefusedError, make_folder, read_plain
+from .files import make_folder, read_plain
 from .folder import no_results, read_as_run
 from .lock import locked
 from .log import RunLog
@@ -82,16 +80,12 @@ def _refuse_undivided(study: StudyFile, *, fixed: bool) -> None:
     """What cannot be run in shards. fixed: whether a number of replications is given in the place of the study's."""
     if study.keep != "replicates":
         raise StudyError(
-            [
-                f'keep = "{study.keep}": cannot be run in shards yet; write keep = "replicates", or run the study as a whole'
-            ]
+            f'keep = "{study.keep}": cannot be run in shards yet; write keep = "replicates", or run the study as a whole'
         )
     if study.stopping is not None and not fixed:
         raise StudyError(
-            [
-                "replications: a rule that stops needs all replicates of a condition in one process, and shards divide them; "
-                "add --replications N, or run the study as a whole"
-            ]
+            "replications: a rule that stops needs all replicates of a condition in one process, and shards divide them; "
+            "add --replications N, or run the study as a whole"
         )
 
 
@@ -107,8 +101,7 @@ def _prepare(run: Run, replications: int | Mapping[str, int]) -> tuple[Store, li
         rows, todo = run.match(store, replications, [])
         if rows == stored and before == store.manifest["methods"]:
             return store, todo
-    check_possible(run.study.conditions())
-    check_fittable(run.study.conditions(), run.study.methods())
+    run.check()
     with locked(run.folder, patience=PATIENCE):
         store = _checked(run.folder)
         rows, todo = run.match(store, replications, [])
@@ -126,9 +119,7 @@ def _write(run: Run, store: Store, rows: Sequence[StoredCondition], todo: Sequen
 
 def _checked(folder: Path) -> Store:
     store = Store(folder)
-    store.forget_missing()
-    if damaged := store.damaged():
-        raise RefusedError(store.altered(damaged))
+    store.check()
     return store
 
 
@@ -176,8 +167,7 @@ def plan_shards(
     """
     _refuse_undivided(study, fixed=False)
     run = Run(with_code(study, code), folder, text, 1, Quiet(), {}, None, tuple(code or ()))
-    check_possible(run.study.conditions())
-    check_fittable(run.study.conditions(), run.study.methods())
+    run.check()
     if not write:
         store = _checked(folder)
         todo = run.match(store, study.most_replications, [])[1]
@@ -219,9 +209,7 @@ def merge_shards(folder: Path, progress: Progress | None = None) -> Merged:
         raise no_results(folder)
     with store.locked():
         store.reread()
-        store.forget_missing()
-        if damaged := store.damaged():
-            raise RefusedError(store.altered(damaged))
+        store.check()
         store.adopt_unlisted()
         take_entries(store)
         study, rows = read_as_run(store)

@@ -137,7 +137,8 @@ def _sbatch(command: Sequence[str]) -> str:
             "there is no sbatch here; submit from a machine of the cluster, or see the scripts by --dry-run"
         )
     if found.returncode != 0:
-        raise ClusterError(f"sbatch refused the job: {_one_line(found.stderr)}")
+        lines = [line.removeprefix("sbatch: error: ") for line in found.stderr.strip().splitlines()]
+        raise ClusterError(f"sbatch refused the job: {'; '.join(lines)[:500] or 'it gave no reason'}")
     return found.stdout.strip().splitlines()[-1].partition(";")[0]
 
 
@@ -169,11 +170,6 @@ def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
         return None
     except subprocess.TimeoutExpired:
         raise ClusterError(f"{command[0]} gave no answer in {PATIENCE:g} s; try again when the cluster is up") from None
-
-
-def _one_line(text: str) -> str:
-    lines = [line.removeprefix("sbatch: error: ") for line in text.strip().splitlines()]
-    return "; ".join(lines)[:500] or "it gave no reason"
 
 
 def refuse_queued(folder: Path, submissions: Sequence[Mapping[str, Any]]) -> None:

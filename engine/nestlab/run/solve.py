@@ -108,10 +108,8 @@ def _check(question: Question, found: Mapping[tuple[int, Values], Trial]) -> Non
     for trial in found.values():
         if not math.isfinite(trial.value):
             target, design = question.target, ", ".join(f"{name} = {value:g}" for name, value in trial.values.items())
-            raise StudyError(
-                [f"--between: at {design} no replicate of {trial.n + trial.missing:,} tells {target.measure} of "
-                 f"{' and '.join(target.estimands)} by {target.method}; search elsewhere, or by another --method"]
-            )  # fmt: skip
+            raise StudyError(f"--between: at {design} no replicate of {trial.n + trial.missing:,} tells {target.measure} of "
+                 f"{' and '.join(target.estimands)} by {target.method}; search elsewhere, or by another --method")  # fmt: skip
 
 
 def _line(number: int, question: Question, wanted: Mapping[tuple[int, Values], int]) -> str:

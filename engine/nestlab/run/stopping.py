@@ -178,7 +178,9 @@ class Deciding:
         n = self._looks[number].pop(0)
         row = replace(self._rows[number], replications=n)
         rows = self._summaries.measured(row)
-        verdict = judge(self._rule, rows, n, self._ended(number, n))
+        every = replace(self._by_number[number], replications=n).series(self._store, self._methods)
+        ended = [label for series in every if series.end is not None for label in series.method.labels]
+        verdict = judge(self._rule, rows, n, ended)
         self._exist.update(target for target in self._rule.targets if _own(target, rows))
         for measured in rows:
             self._has.setdefault(measured.estimand, set()).add(measured.measured.measure)
@@ -187,12 +189,6 @@ class Deciding:
         else:
             self.known.pop((row.data_key, n), None)
         return verdict.stops
-
-    def _ended(self, number: int, n: int) -> list[str]:
-        """Labels of the methods by which a condition ended within its first n replicates."""
-        job = replace(self._by_number[number], replications=n)
-        ended = [series.method for series in job.series(self._store, self._methods) if series.end is not None]
-        return [label for method in ended for label in method.labels]
 
     def _check_targets(self) -> None:
         """StudyError for a target that no method has in any condition; those decided before have been checked."""

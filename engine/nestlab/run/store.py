@@ -203,6 +203,12 @@ class Store:
                 found.append(part)
         return found
 
+    def check(self) -> None:
+        """RefusedError where parts are not what was written; those removed by hand are forgotten, to be computed again."""
+        self.forget_missing()
+        if damaged := self.damaged():
+            raise RefusedError(self.altered(damaged))
+
     def remove(self, file: str) -> None:
         """Remove a part's file and forget it."""
         (self.replicates / file).unlink(missing_ok=True)

@@ -27,7 +27,7 @@ from .sums import measure_stored, no_replicates
 if TYPE_CHECKING:
     from .store import Store, StoredCondition
 
-__all__ = ["Known", "Summaries", "derive", "derive_truths", "method_results"]
+__all__ = ["Known", "Summaries", "beside_conditions", "derive", "derive_truths", "method_results"]
 
 Array = NDArray[Any]
 #: The measures of a condition, by its data key and its replications.
@@ -238,7 +238,6 @@ class Summaries:
         self._store, self._methods, self._mcse = store, methods, mcse
         self._known = {} if known is None else known
         self._rows = {row.number: row for row in rows if row.active}
-        self._factors = list(dict.fromkeys(name for row in self._rows.values() for name in row.factors))
         self._made: dict[int, list[Row]] = {}
         self._guard = threading.Lock()
 
@@ -250,8 +249,11 @@ class Summaries:
         """The measures of the first `row.replications` replicates of a condition, made once."""
         with self._guard if row.replications > LARGE else contextlib.nullcontext():
             key = (row.data_key, row.replications)
-            if key not in self._known:
-                self._known[key] = self._measure(row)
+            if key not in self._known and self._store.keeps == "summary":
+                self._known[key] = measure_stored(self._store, row, self._methods, self._mcse)
+            elif key not in self._known:
+                found = self.results(row)
+                self._known[key] = measure(found, row.truth, mcse=self._mcse) if found else []  # type: ignore[arg-type]
             return self._known[key]
 
     def results(self, row: StoredCondition, labels: Collection[str] | None = None) -> list[MethodResults]:
@@ -273,27 +275,14 @@ class Summaries:
                 results.extend(method_results(columns, method, estimands, row.truths))
         return results
 
-    def _measure(self, row: StoredCondition) -> list[Row]:
-        if self._store.keeps == "summary":
-            return measure_stored(self._store, row, self._methods, self._mcse)
-        results = self.results(row)
-        return measure(results, row.truth, mcse=self._mcse) if results else []  # type: ignore[arg-type]
-
     def table(self) -> pd.DataFrame:
         """The measures of every active condition, with one column a factor."""
         for number in self._rows:
             if number not in self._made:
                 self.make(number)
-        table = as_table([row for number in self._rows for row in self._made[number]])
-        counts = [len(self._made[number]) for number in self._rows]
-        labels = pd.DataFrame(
-            [
-                {"condition": number} | {f: row.factors.get(f) for f in self._factors}
-                for number, row in self._rows.items()
-            ]
-        )
-        repeated = labels.loc[np.repeat(labels.index, counts)].reset_index(drop=True)
-        table = pd.concat([repeated, table], axis=1)
+        made = as_table([row for number in self._rows for row in self._made[number]])
+        counts = [(row, len(self._made[number])) for number, row in self._rows.items()]
+        table = beside_conditions(counts, made)
         return table.assign(flag=self._flags(table)) if any(m.max_failed is not None for m in self._methods) else table
 
     def _flags(self, table: pd.DataFrame) -> list[str]:
@@ -307,3 +296,12 @@ class Summaries:
         return [
             flags[int(number), str(label)] for number, label in zip(table["condition"], table["method"], strict=True)
         ]
+
+
+def beside_conditions(counts: Sequence[tuple[StoredCondition, int]], table: pd.DataFrame) -> pd.DataFrame:
+    """A table behind `condition` and one column a factor. counts: each condition with the number of its rows, in order."""
+    factors = list(dict.fromkeys(name for row, _ in counts for name in row.factors))
+    labels = [{"condition": row.number} | {name: row.factors.get(name) for name in factors} for row, _ in counts]
+    places = np.repeat(np.arange(len(counts)), [count for _, count in counts])
+    repeated = pd.DataFrame(labels, columns=["condition", *factors]).iloc[places].reset_index(drop=True)
+    return pd.concat([repeated, table], axis=1)

@@ -219,8 +219,6 @@ def _read(store: Store, part: Part, whole: str) -> Sums:
 def no_replicates(folder: object, what: str) -> StudyError:
     """The refusal of what needs replicates."""
     return StudyError(
-        [
-            f"{what}: needs replicates, and {folder} keeps sums of them; run the study with them into another folder: nestlab "
-            "run STUDY --keep replicates --out DIR"
-        ]
+        f"{what}: needs replicates, and {folder} keeps sums of them; run the study with them into another folder: nestlab "
+        "run STUDY --keep replicates --out DIR"
     )

@@ -88,7 +88,7 @@ class SurfaceSearch:
         if not self.tried:
             return self._first()
         self.rounds += 1
-        answer = self._answer()
+        answer = self.answer()
         self.rung = min(max(2 * self.rung, self.goal.first), self.goal.most)
         pair = answer.clusters, answer.cluster_size
         done = answer.sure and pair in self.tried and self.tried[pair].n >= self.rung / 2
@@ -96,10 +96,6 @@ class SurfaceSearch:
             return {} if pair in self.tried else {pair: self.rung}
         wanted = dict.fromkeys(self._around(answer), self.rung) | {pair: min(2 * self.rung, self.goal.most)}
         return {p: n for p, n in wanted.items() if p not in self.tried or self.tried[p].n < 0.9 * n}
-
-    def answer(self) -> Cheapest:
-        """The cheapest design, once `propose` has nothing more to ask for; before that, what is known so far."""
-        return self._answer()
 
     # -- designs ---------------------------------------------------------------------------------------------------------
 
@@ -213,7 +209,8 @@ class SurfaceSearch:
         k = int(np.nanargmax(self._sign * self._link(theta, J, m)))
         return float(J[k]), float(m[k]), float(self.cost(clusters=J[k], cluster_size=m[k]))
 
-    def _answer(self) -> Cheapest:
+    def answer(self) -> Cheapest:
+        """The cheapest design, once `propose` has nothing more to ask for; before that, what is known so far."""
         theta, covariance = self._fit()
         J, m, price, reached = self._choose(theta)
         values, vectors = np.linalg.eigh(covariance)

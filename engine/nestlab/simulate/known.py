@@ -19,7 +19,7 @@ from ..spec.balanced import (
     odd_rows,
     takes_turns,
 )
-from ..spec.coding import contrast_values
+from ..spec.factors import contrast_values
 from ..spec.far import far_constants
 from ..spec.identity import layout_key
 from ..spec.model import Condition, Predictor, source_of, term_variables

@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import PlainValidator
 
 from . import values
 from .association import correlation_key
@@ -29,6 +31,17 @@ from .formula import find_term
 from .model import INTERCEPT, Formula
 from .sizes import MOST_ARMS
 from .stated import restated
+from .tables import (
+    AtRandomTable,
+    ErrorsTable,
+    MissingTable,
+    OutcomeTable,
+    PredictorTable,
+    ShapeTable,
+    SizesTable,
+    Table,
+    WeibullTable,
+)
 from .values import Kind
 
 __all__ = [
@@ -51,62 +64,34 @@ SIZE_KINDS = {"clusters": values.CLUSTERS, "cluster_size": values.CLUSTER_SIZE}
 
 #: Keys that every predictor may have.
 FIRST_KEYS = ("level", "distribution", "mean", "sd", "redraw")
-SHAPE_KINDS = {
-    "df": values.SHAPE_DF,
-    "skewness": values.SKEWNESS,
-    "share": values.SHARE,
-    "ratio": values.SD_RATIO,
-}
-PREDICTOR_KINDS = {
-    "level": values.LEVEL,
-    "distribution": values.DISTRIBUTION,
-    "mean": values.NUMBER,
-    "sd": values.POSITIVE_SD,
-    "redraw": values.FLAG,
-    **SHAPE_KINDS,
-    "icc": values.SHARE,
-    "shares": values.SHARES,
-    "blocks": values.BLOCKS,
-    "start": values.NUMBER,
-    "step": values.STEP,
-    "values": values.VALUES,
-    "sequences": values.SEQUENCES,
-    "design": values.SCHEDULE,
-    "periods": values.PERIODS,
-    "baseline": values.BASELINE,
-    "rows_per_period": values.ROWS_PER_PERIOD,
-    "clusters": values.ARMS,
-}
-SIZES_KINDS = {
-    "distribution": values.SIZES,
-    "mean": values.MEAN_SIZE,
-    "cv": values.CV,
-    "values": values.SIZE_VALUES,
-    "minimum": values.MINIMUM_SIZE,
-    "redraw": values.FLAG,
-    "in_turn": values.FLAG,
-}
-EFFECT_KINDS = {"distribution": values.SHAPE, **SHAPE_KINDS}
-ERROR_KINDS = {"distribution": values.SHAPE, **SHAPE_KINDS, "cluster_cv": values.CV, "ar1": values.AR1}
-MISSING_KINDS = {"rows": values.SHARE, "clusters": values.SHARE, "hazard": values.SHARE}
-WEIBULL_KINDS = {"scale": values.POSITIVE, "shape": values.POSITIVE}
-OUTCOME_KINDS = {
-    "variance": values.POSITIVE,
-    "icc": values.SHARE,
-    "r2_within": values.R2,
-    "r2_between": values.R2,
-}
-AT_RANDOM_KINDS = {"on": values.ON, "intercept": values.NUMBER, "slope": values.NUMBER, "monotone": values.FLAG}
+
+
+def _kinds(table: type[Table], *left_out: str) -> dict[str, Kind]:
+    """The kinds of a table's values by key, but those that no axis sets."""
+    found: dict[str, Kind] = {}
+    for key, field in table.model_fields.items():
+        beside = (note for kind in get_args(field.annotation) for note in getattr(kind, "__metadata__", ()))
+        checks = [note.func for note in (*field.metadata, *beside) if isinstance(note, PlainValidator)]
+        if key not in left_out and checks and isinstance(kind := getattr(checks[0], "__self__", None), Kind):
+            found[key] = kind
+    return found
+
+
+_OF_FILES = ("file", "column", "source")
+PREDICTOR_KINDS = _kinds(PredictorTable, *_OF_FILES, "categories", "coding")
+SIZES_KINDS = _kinds(SizesTable, *_OF_FILES)
+EFFECT_KINDS = _kinds(ShapeTable)
+OUTCOME_KINDS = _kinds(OutcomeTable, "arm")
 #: The table of the outcome within arms, from which a condition's variances follow.
 OUTCOME = "truth.outcome"
 #: Axes whose last word is a plain key, by their tables.
 OTHER_KINDS: dict[str, dict[str, Kind]] = {
     "design.cluster_size": SIZES_KINDS,
-    "truth.errors": ERROR_KINDS,
+    "truth.errors": _kinds(ErrorsTable),
     OUTCOME: OUTCOME_KINDS,
-    "missing": MISSING_KINDS,
-    "missing.weibull": WEIBULL_KINDS,
-    "missing.at_random": AT_RANDOM_KINDS,
+    "missing": _kinds(MissingTable),
+    "missing.weibull": _kinds(WeibullTable),
+    "missing.at_random": _kinds(AtRandomTable),
 }
 
 Flat = dict[str, Any]
@@ -156,7 +141,7 @@ def setting(name: str, truth: Formula) -> Setting | None:
         case ["truth", "residual_variance"]:
             return _plain(name, values.RESIDUAL_VARIANCE)
         case ["truth", "residual_sd"]:
-            return _squared(name, "truth.residual_variance", values.RESIDUAL_SD)
+            return _plain("truth.residual_variance", values.RESIDUAL_SD, name=name, made=_square)
         case ["truth", "fixed", term]:
             found = find_term(truth.fixed, term)
             return _plain(f"truth.fixed.{found}", values.EFFECT) if found else None
@@ -165,7 +150,8 @@ def setting(name: str, truth: Formula) -> Setting | None:
         case ["truth", "random", group, *rest] if group == truth.group:
             return _random(rest, truth)
         case ["truth", "outcome", key] if key in OUTCOME_KINDS:
-            return _of_outcome(key, truth)
+            sets = outcome_sets(key, truth)
+            return _plain(name, OUTCOME_KINDS[key], instead=sets) if sets or key != "icc" else None
         case ["truth", "errors", "variance_ratio", _]:
             return _plain(name, values.VARIANCE_RATIO)
         case ["correlation", pair]:
@@ -214,11 +200,16 @@ def _sizes(name: str, rank: int = 0) -> Setting:
     return Setting(name, (path,), SIZE_KINDS["cluster_size"], assign, rank, affects=_all_sizes())
 
 
-def _plain(path: str, kind: Kind, rank: int = 0, name: str = "", affects: tuple[str, ...] = ()) -> Setting:
-    def assign(flat: Flat, value: Any) -> None:
-        flat[path] = value
+def _plain(
+    path: str, kind: Kind, rank: int = 0, name: str = "", *, affects: tuple[str, ...] = (), instead: tuple[str, ...] = (),
+    made: Callable[[Any], Any] = lambda value: value,
+) -> Setting:  # fmt: skip
+    """One value, as `made` of that of the axis; instead: the values that follow from it."""
 
-    return Setting(name or path, (path,), kind, assign, rank, affects=affects)
+    def assign(flat: Flat, value: Any) -> None:
+        flat[path] = made(value)
+
+    return Setting(name or path, (path, *instead), kind, assign, rank, affects=affects)
 
 
 def _in_units(path: str, unit: str) -> Setting:
@@ -237,22 +228,8 @@ def outcome_sets(key: str, truth: Formula) -> tuple[str, ...]:
     return (variance_path(truth, INTERCEPT),) if key == "icc" and INTERCEPT in truth.random_columns else ()
 
 
-def _of_outcome(key: str, truth: Formula) -> Setting | None:
-    path, sets = f"{OUTCOME}.{key}", outcome_sets(key, truth)
-    if key == "icc" and not sets:
-        return None
-
-    def assign(flat: Flat, value: Any) -> None:
-        flat[path] = value
-
-    return Setting(path, (path, *sets), OUTCOME_KINDS[key], assign)
-
-
-def _squared(name: str, path: str, kind: Kind) -> Setting:
-    def assign(flat: Flat, value: Any) -> None:
-        flat[path] = value * value
-
-    return Setting(name, (path,), kind, assign)
+def _square(sd: Any) -> Any:
+    return sd * sd
 
 
 def _random(rest: Sequence[str], truth: Formula) -> Setting | None:
@@ -262,7 +239,7 @@ def _random(rest: Sequence[str], truth: Formula) -> Setting | None:
             return _plain(variance_path(truth, found), values.VARIANCE)
         case ["sd", column] if found := find_term(columns, column):
             path = variance_path(truth, found)
-            return _squared(path.replace(".variance.", ".sd.", 1), path, values.RANDOM_SD)
+            return _plain(path, values.RANDOM_SD, name=path.replace(".variance.", ".sd.", 1), made=_square)
         case ["correlation", key] if not isinstance(pair := find_pair(truth, key), str):
             return _plain(correlation_path(truth, columns[pair[0]], columns[pair[1]]), values.CORRELATION)
         case ["covariance"]:

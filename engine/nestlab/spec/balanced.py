@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .allocation import allotted
-from .coding import coded
+from .factors import coded
 from .model import Layout, Predictor
 
 __all__ = [

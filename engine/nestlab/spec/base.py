@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .contrasts import read_contrasts
 from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
@@ -24,7 +24,10 @@ from .model import CENTRINGS, Effect, Formula, Method, source_of, term_variables
 from .predictors import base_columns, base_levels
 from .prior import Prior
 from .problems import Problems, close_match
-from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, PredictorTable, RandomTable, TruthTable
+from .tables import MethodTable, RandomTable, TruthTable
+
+if TYPE_CHECKING:
+    from .study import StudyFile
 
 __all__ = ["Base", "formula_key", "named_formulas", "read_base"]
 
@@ -62,26 +65,18 @@ class Base:
         return self.given.truth
 
 
-def read_base(
-    design: DesignTable,
-    truth: TruthTable,
-    predictors: Mapping[str, PredictorTable],
-    methods: Sequence[MethodTable],
-    problems: Problems,
-    contrasts: Sequence[ContrastTable] = (),
-    correlation: Mapping[str, float] | None = None,
-    missing: MissingTable | None = None,
-) -> Base | None:
+def read_base(study: StudyFile, problems: Problems) -> Base | None:
     """The study without its grid; None if its formula cannot be used. Adds all that is wrong to `problems`."""
+    truth, predictors, missing, correlation = study.truth, study.predictors, study.missing, study.correlation
     found = {name: base_columns(name, table) for name, table in predictors.items()}
     factors = {name: columns for name, columns in found.items() if columns}
     formula = _truth_formula(truth, factors, problems)
     level = base_levels(predictors)
-    read_methods = _methods(methods or [DEFAULT_METHOD], formula, factors, level, problems)
+    read_methods = _methods(study.method or [DEFAULT_METHOD], formula, factors, level, problems)
     if formula is None:
         return None
-    read_methods = read_contrasts(contrasts, formula, read_methods, problems)
-    beside = named_elsewhere(truth, correlation or {}, missing, predictors)
+    read_methods = read_contrasts(study.contrast, formula, read_methods, problems)
+    beside = named_elsewhere(truth, correlation, missing, predictors)
     known = _check_names(formula, predictors, read_methods, problems, factors, beside)
     priors: dict[str, Prior] = {}
     random = _random(truth.random, formula, priors, problems)
@@ -89,7 +84,7 @@ def read_base(
     scale, random_flat = random or ("", dict.fromkeys(covariance_paths(formula), 0.0))
     residual, residual_flat = _residual(truth, priors, problems)
     flat = {
-        **flat_table("design", design),
+        **flat_table("design", study.design),
         **_fixed(truth.fixed, formula, priors, problems, factors),
         **random_flat,
         **residual_flat,
@@ -98,7 +93,7 @@ def read_base(
         **(flat_table("truth.outcome", truth.outcome) if truth.outcome else {}),
         **(flat_table("missing", missing) if missing else {}),
         **predictor_values(predictors),
-        **predictor_correlations(correlation or {}, problems),
+        **predictor_correlations(correlation, problems),
     }
     given = Given(formula, tuple(sorted(predictors)), scale, residual, tuple(flat), factors)
     sound = known and random is not None

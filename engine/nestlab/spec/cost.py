@@ -41,7 +41,7 @@ class Cost:
             found = np.asarray(_evaluate(self.tree, arrays, self.text), dtype=np.float64)
         if not (np.isfinite(found) & (found >= 0)).all():
             raise StudyError(
-                [f'cost = "{self.text}": must be a finite number >= 0 for every design; correct the formula']
+                f'cost = "{self.text}": must be a finite number >= 0 for every design; correct the formula'
             )
         shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
         return np.broadcast_to(found, shape) if found.shape != shape else found

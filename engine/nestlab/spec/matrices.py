@@ -184,19 +184,14 @@ def _response(response: Source, frame: pd.DataFrame) -> Array:
     for column in response.variables.values():
         values = plain(frame, column)
         if isinstance(values, pd.Categorical):
-            examples = ", ".join(f'"{v}"' for v in _not_numbers(values))
+            categories = pd.Series(values.categories.astype(str))
+            unreadable = pd.to_numeric(categories, errors="coerce").isna()  # they are why the column is text
+            examples = ", ".join(f'"{v}"' for v in (categories[unreadable] if unreadable.any() else categories)[:3])
             raise DataError(f"response {response.name} is not numeric: {column} holds {examples}; give numbers")
     found = factor(response, frame)
     if found.categorical or found.columns.shape[1] != 1:
         raise DataError(f"response {response.name} is not one numeric column; give numbers")
     return found.columns[:, 0]
-
-
-def _not_numbers(values: pd.Categorical) -> list[str]:
-    """Up to three categories, those first that are not numbers: they are why the column is text."""
-    categories = pd.Series(values.categories.astype(str))
-    unreadable = pd.to_numeric(categories, errors="coerce").isna()
-    return [str(c) for c in (categories[unreadable] if unreadable.any() else categories)[:3]]
 
 
 def _columns(terms: Sequence[str], factors: Mapping[str, Factor], N: int) -> tuple[Array, tuple[str, ...]]:

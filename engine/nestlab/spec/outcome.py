@@ -26,7 +26,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .coding import contrast_values
+from .factors import contrast_values
 from .model import INTERCEPT, Condition, Predictor, source_of, term_variables
 from .variances import Moments, moments_of
 

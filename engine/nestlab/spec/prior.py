@@ -188,7 +188,9 @@ def read_prior(raw: Mapping[str, Any], domain: Domain, allowed: str) -> Prior:
         raise ValueError(
             f'must be {allowed}, for which no "pilot" is known; use "beta", "uniform" or "normal" with low and high'
         )
-    required, optional = _keys(distribution, domain.of)
+    required, optional = _KEYS[distribution]
+    if distribution == "pilot" and domain.of != "effect":
+        required, optional = ("estimate", "df"), ()
     numbers = _numbers(raw, distribution, required, optional)
     prior = Prior(
         distribution, tuple((key, numbers[key]) for key in (*required, *optional) if key in numbers), domain.of
@@ -197,12 +199,6 @@ def read_prior(raw: Mapping[str, Any], domain: Domain, allowed: str) -> Prior:
         raise ValueError(f"must be a prior {problem}")
     _check_support(prior, domain, allowed)
     return prior
-
-
-def _keys(distribution: str, of: Of) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if distribution == "pilot" and of != "effect":
-        return ("estimate", "df"), ()
-    return _KEYS[distribution]
 
 
 def _numbers(

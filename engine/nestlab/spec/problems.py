@@ -33,13 +33,13 @@ class StudyError(ValueError):
 
     problems: a line each, with the key, the value received, what is allowed and the repair; str() joins them.
 
-    >>> raise StudyError(["replications = 0: must be a whole number, 1 or more; write one"])
+    >>> raise StudyError("replications = 0: must be a whole number, 1 or more; write one")
     Traceback (most recent call last):
     nestlab.spec.problems.StudyError: replications = 0: must be a whole number, 1 or more; write one
     """
 
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems: list[str] = list(problems)
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
         super().__init__(self.problems)
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .association import Correlations, read_correlations
 from .axes import OUTCOME, OUTCOME_KINDS, axis_paths, outcome_sets, setting
@@ -34,8 +34,10 @@ from .prior import Prior
 from .problems import Problem, Problems, nearest, show
 from .shapes import ERRORS, read_effects, read_errors
 from .sizes import SIZE, read_layout
-from .tables import ContrastTable, DesignTable, MethodTable, MissingTable, PredictorTable, TruthTable
 from .uncertain import steps
+
+if TYPE_CHECKING:
+    from .study import StudyFile
 
 __all__ = ["Resolved", "report_points", "resolve"]
 
@@ -51,37 +53,23 @@ class Resolved:
     methods: tuple[Method, ...]
 
 
-def resolve(
-    *,
-    seed: int,
-    design: DesignTable,
-    truth: TruthTable,
-    predictors: Mapping[str, PredictorTable],
-    methods: Sequence[MethodTable],
-    contrasts: Sequence[ContrastTable] = (),
-    correlation: Mapping[str, float] | None = None,
-    missing: MissingTable | None = None,
-    grid: Mapping[str, Any],
-    prior: Mapping[str, Any],
-    problems: Problems,
-    expand: bool = True,
-) -> Resolved | None:
+def resolve(study: StudyFile, problems: Problems, *, expand: bool = True) -> Resolved | None:
     """Expand a study. Adds all that is wrong to `problems`; the result is None where no condition could be made.
 
     expand: False checks the file without its points, for a file of which a part could not be read.
     """
-    base = read_base(design, truth, predictors, methods, problems, contrasts, correlation, missing)
+    base = read_base(study, problems)
     if base is None:
         return None
     before = len(problems)
-    axes = read_grid(grid, prior, base.given, problems)
+    axes = read_grid(study.grid, study.prior, base.given, problems)
     _check_required(base, axes, problems)
     _check_priors(base, axes, problems)
     _check_outcome(base, axes, problems)
     check_levels(base.methods, sorted(axes.sets), problems)
     if not expand or len(problems) > before or not base.sound:
         return None
-    return Resolved(_conditions(seed, base, axes, problems), base.methods)
+    return Resolved(_conditions(study.seed, base, axes, problems), base.methods)
 
 
 def _check_required(base: Base, grid: Grid, problems: Problems) -> None:

@@ -112,9 +112,7 @@ class StudyFile(Table):
         folder: of data files that it names; the current one by default. Their numbers become part of the study.
         """
         if not isinstance(data, Mapping):
-            raise StudyError(
-                [f"study = {type(data).__name__}: must be a dictionary of tables; read a file by from_toml"]
-            )
+            raise StudyError(f"study = {type(data).__name__}: must be a dictionary of tables; read a file by from_toml")
         changes = {"seed": seed, "replications": replications, "keep": keep, "alpha": alpha}
         tables = {**plain(data), **{key: value for key, value in changes.items() if value is not None}}
         problems = Problems()
@@ -129,7 +127,7 @@ class StudyFile(Table):
         if alpha is not None and study.method and all(table.alpha is not None for table in study.method):
             text = "is for methods without an alpha of their own, and all have one; change it there, or leave it out"
             found.add_value("alpha", alpha, text)
-        study._resolved = study._expand(found, expand=not problems)
+        study._resolved = resolve(study, found, expand=not problems)
         if study._resolved is not None and not suspects:
             study._stopping(found)
             if not found:
@@ -143,7 +141,7 @@ class StudyFile(Table):
         """Conditions and methods. StudyError if the study was not made by `from_toml` or `from_dict` and is wrong."""
         if self._resolved is None:
             problems = Problems()
-            self._resolved = self._expand(problems)
+            self._resolved = resolve(self, problems)
             problems.raise_if_any()
         assert self._resolved is not None
         return self._resolved
@@ -224,22 +222,6 @@ class StudyFile(Table):
         if find_estimand(known, self.estimand) is None:
             text = f"must be an effect of the study, such as a term or a contrast; {nearest(self.estimand, known)}"
             problems.add_value("estimand", self.estimand, text)
-
-    def _expand(self, problems: Problems, *, expand: bool = True) -> Resolved | None:
-        return resolve(
-            seed=self.seed,
-            design=self.design,
-            truth=self.truth,
-            predictors=self.predictors,
-            methods=self.method,
-            contrasts=self.contrast,
-            correlation=self.correlation,
-            missing=self.missing,
-            grid=self.grid,
-            prior=self.prior,
-            problems=problems,
-            expand=expand,
-        )
 
 
 def _check_keep(study: StudyFile, problems: Problems) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .balanced import alternating, between_numbers, blocks_of, kinds_of_clusters, odd_rows, takes_turns
-from .coding import coded, contrast_values
+from .factors import coded, contrast_values
 from .model import Layout, Predictor, source_of, term_variables
 
 __all__ = ["KNOWN", "Moments", "Parts", "cluster_moments", "moments_of", "predictor_mean", "predictor_variance"]
