@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -189,38 +189,18 @@ def _concerned(location: Location) -> list[str]:
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """The keys of the table at a location."""
-    from . import stopping, tables
-
-    match list(location):
-        case []:
-            table: type[BaseModel] = model
-        case ["design"]:
-            table = tables.DesignTable
-        case ["design", "cluster_size", "arms", _] | ["design", "cluster_size"]:
-            table = tables.SizesTable
-        case ["truth"]:
-            table = tables.TruthTable
-        case ["truth", "errors"]:
-            table = tables.ErrorsTable
-        case ["truth", "random", _]:
-            table = tables.RandomTable
-        case ["truth", "outcome"]:
-            table = tables.OutcomeTable
-        case ["missing"]:
-            table = tables.MissingTable
-        case ["missing", "weibull"]:
-            table = tables.WeibullTable
-        case ["missing", "at_random"]:
-            table = tables.AtRandomTable
-        case ["predictors", _]:
-            table = tables.PredictorTable
-        case ["replications", *_]:
-            table = stopping.TargetTable
-        case ["contrast", _]:
-            table = tables.ContrastTable
-        case _:
-            table = tables.MethodTable
+    table: type[BaseModel] = model
+    for word in location:
+        field = table.model_fields.get(str(word))  # none for a place in a list, and for a name that a user gave
+        table = table if field is None else _table_in(field.annotation) or table
     return [key for key in table.model_fields if key != "source"]
+
+
+def _table_in(kind: Any) -> type[BaseModel] | None:
+    """The first table that may be a value of this kind, or an item of it."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return next((table for part in get_args(kind) if (table := _table_in(part))), None)
 
 
 def _take_out(data: dict[str, Any], location: Location, kind: str) -> None:

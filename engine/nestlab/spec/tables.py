@@ -33,12 +33,19 @@ __all__ = [
     "WeibullTable",
 ]
 
-Number: TypeAlias = Annotated[float, PlainValidator(values.NUMBER.check)]
-PositiveSd: TypeAlias = Annotated[float, PlainValidator(values.POSITIVE_SD.check)]
-Matrix: TypeAlias = Annotated[tuple[tuple[float, ...], ...], PlainValidator(values.MATRIX.check)]
-FormulaText: TypeAlias = Annotated[str, PlainValidator(values.FORMULA.check)]
-MethodName: TypeAlias = Annotated[str, PlainValidator(values.METHOD_NAME.check)]
-Flag: TypeAlias = Annotated[bool, PlainValidator(values.FLAG.check)]
+kinds = values  # for tables that have a key of that name
+
+
+def _kind(kind: values.Kind) -> PlainValidator:
+    return PlainValidator(kind.check)
+
+
+Number: TypeAlias = Annotated[float, _kind(values.NUMBER)]
+PositiveSd: TypeAlias = Annotated[float, _kind(values.POSITIVE_SD)]
+Matrix: TypeAlias = Annotated[tuple[tuple[float, ...], ...], _kind(values.MATRIX)]
+FormulaText: TypeAlias = Annotated[str, _kind(values.FORMULA)]
+MethodName: TypeAlias = Annotated[str, _kind(values.METHOD_NAME)]
+Flag: TypeAlias = Annotated[bool, _kind(values.FLAG)]
 
 
 def _as_written(value: float | Prior | StatedEffect) -> float | dict[str, Any]:
@@ -47,25 +54,18 @@ def _as_written(value: float | Prior | StatedEffect) -> float | dict[str, Any]:
 
 Written = PlainSerializer(_as_written)
 # Numbers of the truth, or priors in their place; an effect may be in standard units.
-Effect: TypeAlias = Annotated[float | Prior | StatedEffect, PlainValidator(values.FIXED.check), Written]
-Variance: TypeAlias = Annotated[float | Prior, PlainValidator(values.VARIANCE.check), Written]
-Sd: TypeAlias = Annotated[float | Prior, PlainValidator(values.RANDOM_SD.check), Written]
-Correlation: TypeAlias = Annotated[float | Prior, PlainValidator(values.CORRELATION.check), Written]
-ResidualVariance: TypeAlias = Annotated[float | Prior | None, PlainValidator(values.RESIDUAL_VARIANCE.check), Written]
-ResidualSd: TypeAlias = Annotated[float | Prior | None, PlainValidator(values.RESIDUAL_SD.check), Written]
+Effect: TypeAlias = Annotated[float | Prior | StatedEffect, _kind(values.FIXED), Written]
+Variance: TypeAlias = Annotated[float | Prior, _kind(values.VARIANCE), Written]
+Sd: TypeAlias = Annotated[float | Prior, _kind(values.RANDOM_SD), Written]
+Correlation: TypeAlias = Annotated[float | Prior, _kind(values.CORRELATION), Written]
+ResidualVariance: TypeAlias = Annotated[float | Prior | None, _kind(values.RESIDUAL_VARIANCE), Written]
+ResidualSd: TypeAlias = Annotated[float | Prior | None, _kind(values.RESIDUAL_SD), Written]
 
 
 class Table(BaseModel):
     """A table that holds the keys named here and no others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-kinds = values  # for tables that have a key of that name
-
-
-def _kind(kind: values.Kind) -> PlainValidator:
-    return PlainValidator(kind.check)
 
 
 class SourcedTable(Table):
@@ -113,7 +113,7 @@ def _cluster_size(value: object) -> Any:
 class DesignTable(Table):
     """[design]: the layout; a value may be absent if an axis of the grid gives it."""
 
-    clusters: Annotated[int | None, PlainValidator(values.CLUSTERS.check)] = None
+    clusters: Annotated[int | None, _kind(values.CLUSTERS)] = None
     cluster_size: Annotated[
         int | tuple[int, ...] | SizesTable | ArmSizesTable | None, PlainValidator(_cluster_size)
     ] = None
@@ -197,8 +197,8 @@ class TruthTable(Table):
 class PredictorTable(SourcedTable):
     """[predictors.<name>]: how a predictor is made; None where the file is silent."""
 
-    level: Annotated[Literal[1, 2] | None, PlainValidator(kinds.LEVEL.check)] = None
-    distribution: Annotated[str | None, PlainValidator(kinds.DISTRIBUTION.check)] = None
+    level: Annotated[Literal[1, 2] | None, _kind(kinds.LEVEL)] = None
+    distribution: Annotated[str | None, _kind(kinds.DISTRIBUTION)] = None
     mean: Number | None = None
     sd: PositiveSd | None = None
     redraw: Flag | None = None
@@ -226,47 +226,36 @@ class MethodTable(Table):
     """[[method]]: a way to analyse; formula None is the truth's."""
 
     name: MethodName
-    estimator: Annotated[str, PlainValidator(values.ESTIMATOR.check)] = "lmm"
+    estimator: Annotated[str, _kind(values.ESTIMATOR)] = "lmm"
     formula: FormulaText | None = None
     reml: Flag = True
-    df: Annotated[tuple[str, ...] | None, PlainValidator(values.DF.check)] = None
-    singular_df: Annotated[Literal["lmertest", "refit"], PlainValidator(values.SINGULAR_DF.check)] = "lmertest"
-    intervals: Annotated[Literal["t", "profile", "bootstrap"], PlainValidator(values.INTERVALS.check)] = "t"
+    df: Annotated[tuple[str, ...] | None, _kind(values.DF)] = None
+    singular_df: Annotated[Literal["lmertest", "refit"], _kind(values.SINGULAR_DF)] = "lmertest"
+    intervals: Annotated[Literal["t", "profile", "bootstrap"], _kind(values.INTERVALS)] = "t"
     variance_intervals: Annotated[
-        Literal["wald", "wald-log", "profile", "profile-reml", "bootstrap"] | None,
-        PlainValidator(values.VARIANCE_INTERVALS.check),
+        Literal["wald", "wald-log", "profile", "profile-reml", "bootstrap"] | None, _kind(values.VARIANCE_INTERVALS)
     ] = None
     compare: FormulaText | None = None
-    reference: Annotated[
-        Literal["asymptotic", "chisq", "exact", "bootstrap"] | None, PlainValidator(values.REFERENCE.check)
-    ] = None
-    draws: Annotated[int | None, PlainValidator(values.DRAWS.check)] = None
-    robust: Annotated[Literal["CR0", "CR1", "CR1S", "CR2"] | None, PlainValidator(values.ROBUST.check)] = None
-    weights: Annotated[Literal["size"] | None, PlainValidator(values.CLUSTER_WEIGHTS.check)] = None
-    alpha: Annotated[float | None, PlainValidator(values.ALPHA.check)] = None
-    max_failed: Annotated[float | None, PlainValidator(values.MAX_FAILED.check)] = None
-    select: Annotated[Literal["lrt", "aic"] | None, PlainValidator(values.SELECT.check)] = None
-    select_alpha: Annotated[float | None, PlainValidator(values.ALPHA.check)] = None
-    working: Annotated[Literal["exchangeable", "independence", "ar1"] | None, PlainValidator(values.WORKING.check)] = (
-        None
-    )
-    covariance: Annotated[
-        Literal["robust", "naive", "bias_reduced"] | None, PlainValidator(values.GEE_COVARIANCE.check)
-    ] = None
-    function: Annotated[str | None, PlainValidator(values.FUNCTION.check)] = None
+    reference: Annotated[Literal["asymptotic", "chisq", "exact", "bootstrap"] | None, _kind(values.REFERENCE)] = None
+    draws: Annotated[int | None, _kind(values.DRAWS)] = None
+    robust: Annotated[Literal["CR0", "CR1", "CR1S", "CR2"] | None, _kind(values.ROBUST)] = None
+    weights: Annotated[Literal["size"] | None, _kind(values.CLUSTER_WEIGHTS)] = None
+    alpha: Annotated[float | None, _kind(values.ALPHA)] = None
+    max_failed: Annotated[float | None, _kind(values.MAX_FAILED)] = None
+    select: Annotated[Literal["lrt", "aic"] | None, _kind(values.SELECT)] = None
+    select_alpha: Annotated[float | None, _kind(values.ALPHA)] = None
+    working: Annotated[Literal["exchangeable", "independence", "ar1"] | None, _kind(values.WORKING)] = None
+    covariance: Annotated[Literal["robust", "naive", "bias_reduced"] | None, _kind(values.GEE_COVARIANCE)] = None
+    function: Annotated[str | None, _kind(values.FUNCTION)] = None
 
 
 class ContrastTable(Table):
     """[[contrast]]: a target made of fixed effects, with its test."""
 
-    name: Annotated[str, PlainValidator(values.CONTRAST_NAME.check)]
-    weights: Annotated[tuple[dict[str, float], ...], PlainValidator(values.WEIGHTS.check)]
-    standardise: Annotated[Literal["residual", "total"] | None, PlainValidator(values.STANDARDISE.check)] = None
-    test: Annotated[Literal["difference", "non-inferiority", "equivalence"], PlainValidator(values.TEST.check)] = (
-        "difference"
-    )
+    name: Annotated[str, _kind(values.CONTRAST_NAME)]
+    weights: Annotated[tuple[dict[str, float], ...], _kind(values.WEIGHTS)]
+    standardise: Annotated[Literal["residual", "total"] | None, _kind(values.STANDARDISE)] = None
+    test: Annotated[Literal["difference", "non-inferiority", "equivalence"], _kind(values.TEST)] = "difference"
     null: Number | None = None
-    alternative: Annotated[Literal["two-sided", "greater", "less"] | None, PlainValidator(values.ALTERNATIVE.check)] = (
-        None
-    )
-    margin: Annotated[float | tuple[float, float] | None, PlainValidator(values.MARGIN.check)] = None
+    alternative: Annotated[Literal["two-sided", "greater", "less"] | None, _kind(values.ALTERNATIVE)] = None
+    margin: Annotated[float | tuple[float, float] | None, _kind(values.MARGIN)] = None
