@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .balanced import takes_turns
-from .methods import estimator_of
+from .methods import UnknownError, estimator_of
 from .model import INTERCEPT, Condition, Layout, Method, source_of, term_variables
 from .paths import variable_levels
 from .polynomials import TOLERANCE, Atom, Means, codings, polynomial_of
 from .variances import cluster_moments, moments_of
 
-__all__ = ["LeastFalse", "UnknownError", "common"]
+__all__ = ["LeastFalse", "common"]
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -35,10 +35,6 @@ _TRIAL_SIZES = (2, 5, 9, 40)
 _KNOWN = ("balanced", "time", "list")
 #: How many trial weights show whether a value depends on them.
 _TRIALS = 6
-
-
-class UnknownError(Exception):
-    """Why a least-false value does not follow from the study."""
 
 
 def common(arrays: Sequence[Array]) -> Array:

@@ -99,7 +99,7 @@ class LeastSquares:
     def _fit(self, gram: Gram, sizes: Sizes, replicates: int) -> Fits:
         plan = self.reduced
         fits = fit_ols(plan, gram, 0, replicates, rows=sizes.rows - sizes.fixed + len(plan.xcols))
-        if self.on.method.estimator != "ols":
+        if not estimator_of(self.on.method).equal_rows(self.on.method):
             fits.deviance[:] = np.nan  # not of the rows, or not of all their parameters
         return fits
 

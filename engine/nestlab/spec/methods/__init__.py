@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .estimator import Estimator
+from .estimator import Estimator, UnknownError
 from .function import FUNCTION
 from .gee import GEE
 from .least_squares import CLUSTER_MEANS, FIXED_EFFECTS, GLS, OLS
 from .mixed import LMM, STATSMODELS
+from .summary_measures import ANCOVA, CHANGE_SCORES
 
-__all__ = ["ESTIMATORS", "Estimator", "estimator_of"]
+__all__ = ["ESTIMATORS", "Estimator", "UnknownError", "estimator_of"]
 
+_ROWS = (LMM, STATSMODELS, GEE, FUNCTION, OLS, FIXED_EFFECTS, CLUSTER_MEANS, GLS, CHANGE_SCORES, ANCOVA)
 #: By the word of a study file.
-ESTIMATORS = {row.name: row for row in (LMM, STATSMODELS, GEE, FUNCTION, OLS, FIXED_EFFECTS, CLUSTER_MEANS, GLS)}
+ESTIMATORS = {row.name: row for row in _ROWS}
 
 
 class _Named(Protocol):

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from ..problems import Problems
     from ..tables import MethodTable
 
-__all__ = ["Estimator", "Levels"]
+__all__ = ["Estimator", "Levels", "UnknownError"]
 
 #: The level of each predictor, None where an axis sets it.
 Levels: TypeAlias = "Mapping[str, int | None]"
+
+
+class UnknownError(Exception):
+    """Why a true value of a method does not follow from the study."""
 
 
 def _nothing(*_: object) -> tuple[()]:
@@ -41,8 +45,8 @@ class Estimator:
     left_out: fixed terms of a formula that it does not estimate. sees: whether a product of these parts of predictors at level
     1, "w" for deviations from the cluster's mean, is left in its data. equal_rows: whether every row has the same weight.
     check: adds to `problems` what its keys and the formula as written do not allow. too_few: what a layout forbids. content: what
-    results depend on beside what all methods have. translate: by own term and term of the truth, (p, p_t), the coefficients of
-    the truth's in its own, where they do not follow from its formula; raises least_false.UnknownError.
+    results depend on beside what all methods have. translate: where coefficients do not mean what their names say, (p, p_t) what
+    each is in the truth's, nan where unknown, and why; raises UnknownError where none is known.
     """
 
     name: str
@@ -64,7 +68,7 @@ class Estimator:
     check: Callable[[str, MethodTable, Method, Formula, Problems], object] = _nothing
     too_few: Callable[[Method, Layout], Sequence[str]] = _nothing
     content: Callable[[Method], Mapping[str, Any]] = lambda method: {}
-    translate: Callable[[Condition, Method], np.ndarray[Any, np.dtype[np.float64]]] | None = None
+    translate: Callable[[Condition, Method], tuple[np.ndarray[Any, np.dtype[np.float64]], str]] | None = None
 
     @property
     def by_rows(self) -> bool:

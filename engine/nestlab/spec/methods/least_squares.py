@@ -18,7 +18,7 @@ from .estimator import Estimator, Levels
 if TYPE_CHECKING:
     from ..tables import MethodTable
 
-__all__ = ["CLUSTER_MEANS", "FIXED_EFFECTS", "GLS", "OLS", "absorbed", "averaged_out"]
+__all__ = ["CLUSTER_MEANS", "FIXED_EFFECTS", "GLS", "OLS", "absorbed", "averaged_out", "check_terms"]
 
 
 def absorbed(formula: Formula, level: Levels) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ def averaged_out(formula: Formula, level: Levels) -> tuple[str, ...]:
     return tuple(term for term, inner in varying.items() if len(inner) == 1 and source_of(inner[0])[1] == "within")
 
 
-def _check(
+def check_terms(
     key: str,
     table: MethodTable,
     method: Method,
@@ -58,7 +58,10 @@ def _check(
     gone: str = "",
     where: str = "",
 ) -> None:
-    """gone: why terms are left out; where: those between or within clusters that are not."""
+    """Add to `problems` a formula that leaves nothing to estimate.
+
+    gone: why terms are left out; where: those between or within clusters that are not.
+    """
     if not method.formula.fixed:
         text = (
             f"leaves nothing to estimate: {', '.join(written.fixed)} {gone}; add a term that varies {where} clusters, or choose "
@@ -97,7 +100,7 @@ def _said(text: str) -> Callable[[Method], Iterator[tuple[str, str]]]:
 
 
 def _row(name: str, text: str, *, keys: Sequence[str] = ("robust",), **own: Any) -> Estimator:
-    given: dict[str, Any] = {"rules": ("residual", "z"), "check": _check} | own
+    given: dict[str, Any] = {"rules": ("residual", "z"), "check": check_terms} | own
     return Estimator(name=name, module="least_squares", words=_said(text), keys=frozenset(keys), **given)
 
 
@@ -112,7 +115,7 @@ FIXED_EFFECTS = _row(
     absorbs=True,
     left_out=absorbed,
     sees=bool,
-    check=partial(_check, gone="do not vary within clusters, whose effects absorb them", where="within"),
+    check=partial(check_terms, gone="do not vary within clusters, whose effects absorb them", where="within"),
     too_few=_too_few_rows,
 )
 CLUSTER_MEANS = _row(
@@ -122,7 +125,7 @@ CLUSTER_MEANS = _row(
     residual=False,
     left_out=averaged_out,
     sees=_not_within,
-    check=partial(_check, gone="average to 0 in every cluster", where="between"),
+    check=partial(check_terms, gone="average to 0 in every cluster", where="between"),
     too_few=_too_few_means,
 )
 GLS = _row(
