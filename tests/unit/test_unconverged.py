@@ -43,12 +43,13 @@ def results(tmp_path_factory, request):
     whole = CompiledCondition.analyse
 
     def analyse(self, draw, method, block, first, last):
-        fits, columns = whole(self, draw, method, block, first, last)
+        found = whole(self, draw, method, block, first, last)
         if method == 0:
             lost = (block * self.condition.block_size + np.arange(first, last)) % LOST == 0
-            fits.status[lost] = Status.not_converged
-            fits.beta[lost] += OFF
-        return fits, columns
+            found.status[lost] = Status.not_converged
+            for term in ("Intercept", "arm"):
+                found.estimate[term][lost] += OFF
+        return found
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CompiledCondition, "analyse", analyse)

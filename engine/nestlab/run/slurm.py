@@ -49,17 +49,17 @@ class Array:
         """Runs one shard, its number that of the array's task."""
         allow = [] if self.code is None else ["--allow-code"]
         words = ["run", str(self.folder), *allow, "--out", str(self.folder), "--jobs", str(self.cpus), "--shard"]
-        return self._script(f'{_quoted(words)} "$SLURM_ARRAY_TASK_ID/{self.of}"')
+        return self._script(f'{shlex.join(words)} "$SLURM_ARRAY_TASK_ID/{self.of}"')
 
     def merge_script(self) -> str:
         """Lists all parts and summarises."""
-        return self._script(_quoted(["merge", str(self.folder)]))
+        return self._script(shlex.join(["merge", str(self.folder)]))
 
     def _script(self, words: str) -> str:
         path = (
             []
             if self.code is None
-            else [f"export PYTHONPATH={_quoted([os.pathsep.join(self.code)])}${{PYTHONPATH:+:$PYTHONPATH}}"]
+            else [f"export PYTHONPATH={shlex.join([os.pathsep.join(self.code)])}${{PYTHONPATH:+:$PYTHONPATH}}"]
         )
         lines = ["#!/bin/sh", f"cd {shlex.quote(os.getcwd())} || exit 1", *path]
         return "\n".join([*lines, f"exec {shlex.quote(sys.executable)} -m nestlab {words}", ""])
@@ -90,10 +90,6 @@ class Array:
             f"--job-name=nestlab-{self.name}", "--chdir=/", f"--output={log}", "--open-mode=append",
             "--requeue", *self.options,
         ]  # fmt: skip
-
-
-def _quoted(words: Sequence[str]) -> str:
-    return shlex.join(words)
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -407,24 +407,26 @@ class Store:
         """
         path = self.folder / "summary.parquet"
         try:
-            data = read_plain(path)
-            of = footer(data).get("nestlab.state")
+            of = footer(read_plain(path)).get("nestlab.state")
         except (FileNotFoundError, *BROKEN):
             return False
         if path.name not in self.checksums or (of is not None and of != self.state()):
             return False
-        if not self.is_as_written(path.name, data):
-            raise RefusedError(_altered_summary(path))
+        self._unaltered_summary(path)
         return True
+
+    def _unaltered_summary(self, path: Path) -> bytes:
+        data = read_plain(path)
+        if not self.is_as_written(path.name, data):
+            repair = f"let nestlab make it anew from the parts: nestlab run {path.parent} --repair"
+            raise RefusedError(f"{path} was altered since it was written; {repair}")
+        return data
 
     def read_summary(self) -> pd.DataFrame:
         """summary.parquet. RefusedError where it is missing, damaged or altered."""
         path = self.folder / "summary.parquet"
         try:
-            data = read_plain(path)
-            if not self.is_as_written(path.name, data):
-                raise RefusedError(_altered_summary(path))
-            frame: pd.DataFrame = read_table(data).to_pandas(use_threads=False)
+            frame: pd.DataFrame = read_table(self._unaltered_summary(path)).to_pandas(use_threads=False)
         except FileNotFoundError:
             raise RefusedError(f"{path} does not exist; finish the run first: nestlab run") from None
         except BROKEN as error:
@@ -493,10 +495,6 @@ def _own_columns(conditions: Sequence[StoredCondition], taken: Collection[str]) 
 def finite(value: float | None) -> float | None:
     """The value, or None in place of nan and infinities."""
     return None if value is None or not np.isfinite(value) else float(value)
-
-
-def _altered_summary(path: Path) -> str:
-    return f"{path} was altered since it was written; let nestlab make it anew from the parts: nestlab run {path.parent} --repair"
 
 
 def _sha256_of(path: Path) -> str | None:

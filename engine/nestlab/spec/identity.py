@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
@@ -191,7 +191,10 @@ def _sizes(layout: Layout) -> dict[str, Any]:
     if not layout.drawn:
         return {}
     return {
-        "sizes": [[clusters, None if sizes is None else _keyed(size_words(sizes))] for clusters, sizes in layout.drawn]
+        "sizes": [
+            [clusters, None if sizes is None else _shortened(size_words(sizes), _list_digest)]
+            for clusters, sizes in layout.drawn
+        ]
     }
 
 
@@ -219,35 +222,31 @@ def _truth(truth: Truth) -> dict[str, Any]:
 @lru_cache(maxsize=4096)
 def _predictor(predictor: Predictor) -> dict[str, Any]:
     """A predictor in the study file's words, with digests of long lists."""
-    return _keyed(predictor_words(predictor))
+    return dict(_shortened(predictor_words(predictor), _list_digest))
+
+
+@lru_cache(maxsize=4096)
+def _described_predictor(predictor: Predictor) -> dict[str, Any]:
+    """Words for people: a list of many numbers becomes their count, mean, sd and digest."""
+    return dict(_shortened(predictor_words(predictor), _summary))
+
+
+@lru_cache(maxsize=4096)
+def _described_sizes(layout: Layout) -> Any:
+    words = layout_words(layout)
+    return _shortened(words, _summary) if isinstance(words, Mapping) else words
 
 
 #: Longer lists are described, and identified, by their digest.
 _LISTED = 20
 
 
-def _keyed(words: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _list_digest(value) if _is_long(value) else value for key, value in words.items()}
-
-
-@lru_cache(maxsize=4096)
-def _described_predictor(predictor: Predictor) -> dict[str, Any]:
-    """Words for people: a list of many numbers becomes their count, mean, sd and digest."""
-    return {key: _summary(value) if _is_long(value) else value for key, value in predictor_words(predictor).items()}
-
-
-@lru_cache(maxsize=4096)
-def _described_sizes(layout: Layout) -> Any:
-    def described(words: Any) -> Any:
-        if not isinstance(words, Mapping):
-            return words
-        return {key: _summary(value) if _is_long(value) else described(value) for key, value in words.items()}
-
-    return described(layout_words(layout))
-
-
-def _is_long(value: Any) -> bool:
-    return isinstance(value, list | tuple) and sum(len(v) if isinstance(v, list) else 1 for v in value) > _LISTED
+def _shortened(words: Any, shorten: Callable[[Sequence[Any]], str]) -> Any:
+    """Words with long lists below keys made short."""
+    if isinstance(words, Mapping):
+        return {key: _shortened(value, shorten) for key, value in words.items()}
+    long = isinstance(words, list | tuple) and sum(len(v) if isinstance(v, list) else 1 for v in words) > _LISTED
+    return shorten(words) if long else words
 
 
 def _list_digest(values: Sequence[Any]) -> str:

@@ -210,18 +210,13 @@ def _blocks(value: object) -> int | str | None:
     return _int(value, 2, _MOST_CLUSTERS)
 
 
-def _names(value: object) -> tuple[str, ...] | None:
-    """One name, or several different ones."""
-    return _different([value] if isinstance(value, str) else value, _nonblank)
+def _words(accept: Callable[[Any], str | None]) -> Callable[[object], tuple[str, ...] | None]:
+    """One word that is accepted, or several different ones."""
+    return lambda value: _different([value] if isinstance(value, str) else value, accept)
 
 
 def _nonblank(value: object) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
-
-
-def _rules(value: object) -> tuple[str, ...] | None:
-    """One rule, or several different ones."""
-    return _different([value] if isinstance(value, str) else value, lambda rule: rule if rule in DF_RULES else None)
 
 
 def _function(value: object) -> str | None:
@@ -310,7 +305,7 @@ ARM_SIZE = Kind(
     "write a number such as 20",
     lambda value: _int(value, 1, _MOST_ROWS),
 )
-ARM = Kind("the name of a predictor, or a list of names", 'write a name such as "treatment"', _names)
+ARM = Kind("the name of a predictor, or a list of names", 'write a name such as "treatment"', _words(_nonblank))
 MATRIX = Kind("a square matrix of finite numbers", "write rows such as [[5, 1], [1, 3]]", _matrix)
 LEVEL = Kind("1 (varies within clusters) or 2 (between them)", "write 1 or 2", lambda value: _int(value, 1, 2))
 # -- data as they are --------------------------------------------------------------------------------------------------
@@ -407,6 +402,6 @@ CLUSTER_WEIGHTS = Kind(
 DF = Kind(
     " or ".join(f'"{rule}"' for rule in DF_RULES) + ", or a list of them",
     'remove it for "satterthwaite"',
-    _rules,
+    _words(lambda rule: rule if rule in DF_RULES else None),
     DF_RULES,
 )
