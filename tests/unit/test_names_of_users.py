@@ -14,13 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 import nestlab as nl
+from nestlab.run.columns import every_column
 from nestlab.show.cli import app
 from nestlab.show.plots import applicable
 from nestlab.show.plots.choose import Asked, select
 from nestlab.show.report.ademp import ademp
 from nestlab.show.report.material import Material, Table
-from nestlab.spec.estimand import Estimand, find_estimand, listed
+from nestlab.spec.estimand import Column, Estimand, find_estimand, listed
+from nestlab.spec.estimands import study_estimands
 from nestlab.spec.formula import parse_formula
+from nestlab.spec.model import Method
 from nestlab.spec.problems import StudyError
 from nestlab.spec.study import StudyFile
 
@@ -263,6 +266,22 @@ def test_a_predictor_may_not_be_called_like_a_kind(name: str) -> None:
     text = json.dumps(study).replace("covid", name)
     with pytest.raises(StudyError, match=rf"predictors\.{name} must not be named like one of .*; rename it"):
         nl.Study.from_dict(json.loads(text))
+
+
+def test_stored_columns_are_read_as_they_are_written() -> None:
+    """With predictors that are called like rules, and several rules."""
+    formula = parse_formula("y ~ z + residual + p + (1 + z | true)")
+    rules = ("z", "residual", "kenward-roger")
+    method = Method("m", formula, df=rules, variance_intervals="wald", intervals="profile")
+    names = every_column(study_estimands(formula, [method]), [method])
+    read = {name: Column.read(name) for name in names}
+    assert all(column is not None and column.name == name for name, column in read.items())
+    assert {column.rule for column in Column.of(names, "df").values()} == set(rules)
+    assert {column.estimand for column in Column.of(names, "df").values()} == set(formula.fixed)
+    assert {column.rule for column in Column.of(names, "se").values()} == {"", "kenward-roger"}
+    assert [name for name in names if name not in Column.of(names, "estimate", "se", "df", "lower", "upper")] == [
+        f"inference/{rule}" for rule in rules
+    ]
 
 
 def test_no_code_reads_a_kind_from_the_beginning_of_a_name() -> None:
