@@ -24,7 +24,7 @@ from typing import Any
 
 from .files import RefusedError, StorageError, read_plain
 
-__all__ = ["LOCK", "BusyError", "Owner", "holder", "locked"]
+__all__ = ["LOCK", "BusyError", "Owner", "busy", "holder", "locked"]
 
 LOCK = ".lock"
 
@@ -155,9 +155,9 @@ def _acquire(path: Path) -> int:
         try:
             owner = Owner.parse(os.read(handle, 4096))
             if not _flock(handle):
-                raise _busy(path, owner)
+                raise busy(path, owner)
             if owner is not None and _still_beats(path, owner):
-                raise _busy(path, owner)
+                raise busy(path, owner)
             if _is_at(handle, path):
                 return handle
         except BaseException:
@@ -166,7 +166,8 @@ def _acquire(path: Path) -> int:
         os.close(handle)  # its owner removed the file just now: lock the one that stands there
 
 
-def _busy(path: Path, owner: Owner | None) -> BusyError:
+def busy(path: Path, owner: Owner | None) -> BusyError:
+    """What is said to whoever is turned away by a lock at path."""
     who = "unknown" if owner is None else owner.text
     return BusyError(
         f"{path.parent} is being written by another run ({who}); wait for it (nestlab status {path.parent}), or choose --out"

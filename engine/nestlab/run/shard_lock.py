@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files import RefusedError, StorageError, make_folder, read_plain
-from .lock import SILENCE, BusyError, Owner, holder, locked
+from .lock import LOCK, SILENCE, BusyError, Owner, busy, holder, locked
 
 if TYPE_CHECKING:
     from .shard import Shard
@@ -118,9 +118,7 @@ def _wait_for_run(folder: Path) -> None:
     end = time.monotonic() + PATIENCE
     while (owner := holder(folder)) is not None:
         if time.monotonic() > end:
-            raise BusyError(
-                f"{folder} is being written by another run ({owner.text}); wait for it (nestlab status {folder}), or choose --out"
-            )
+            raise busy(folder / LOCK, owner)
         time.sleep(0.2)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from .covariance import indefinite
 from .model import Predictor
 from .predictors import CORRELATED
 from .problems import Items, Made, Problems, nearest
@@ -14,9 +14,6 @@ from .problems import Items, Made, Problems, nearest
 __all__ = ["CORRELATION", "Correlations", "correlation_key", "read_correlations"]
 
 CORRELATION = "correlation."
-# Correlations typed with two or three digits may miss semi-definiteness by rounding only.
-_ROUNDING = 1e-10
-
 #: (predictor, predictor, correlation) of each pair that has one.
 Correlations: TypeAlias = tuple[tuple[str, str, float], ...]
 
@@ -91,11 +88,5 @@ def _check_semidefinite(names: Sequence[str], found: Sequence[tuple[str, str, fl
     for a, b, value in some:
         i, j = names.index(a), names.index(b)
         matrix[i, j] = matrix[j, i] = value
-    smallest = float(np.linalg.eigvalsh(matrix)[0])
-    if smallest < -_ROUNDING:
-        factor = math.floor(1000 / (1 - smallest)) / 1000
-        text = (
-            f"must be a positive semi-definite matrix (its smallest eigenvalue is {smallest:.3g}); bring the correlations nearer "
-            f"0, times {factor:g} say"
-        )
+    if text := indefinite(float(np.linalg.eigvalsh(matrix)[0])):
         problems.add_value("correlation", {f"{a}:{b}": value for a, b, value in some}, text)

@@ -177,7 +177,11 @@ def held_correlations(formula: Formula, flat: Flat) -> dict[str, float]:
 def not_semidefinite(formula: Formula, flat: Flat) -> str | None:
     """What to do about correlations that no random effects can have; None if they are positive semi-definite."""
     values = tuple(correlations(formula, flat).values())
-    smallest = _smallest_eigenvalue(formula.block_sizes, values)
+    return indefinite(_smallest_eigenvalue(formula.block_sizes, values))
+
+
+def indefinite(smallest: float) -> str | None:
+    """What to do about correlations whose matrix has a negative eigenvalue; None where it has none."""
     if smallest >= -_ROUNDING:
         return None
     factor = math.floor(1000 / (1 - smallest)) / 1000

@@ -267,7 +267,7 @@ FORMULA = Kind('text such as "y ~ x + (1 | g)"', "write the formula in quotes", 
 NAME = Kind(
     "letters, digits, - _ . (at most 100, no . or - first, no . last)", "it names a folder: remove the rest", _NAME
 )
-METHOD_NAME = Kind("letters, digits, - _ . (at most 100, no . or - first, no . last)", "rename the method", _NAME)
+METHOD_NAME = replace(NAME, repair="rename the method")
 FLAG = Kind("true or false", "write true or false, without quotes", lambda v: v if isinstance(v, bool) else None)
 NUMBER = Kind("a finite number", "write a number such as 0.5", _float)
 POSITIVE = Kind("a finite number > 0", "write a number such as 1.0", _above_zero)
@@ -284,7 +284,7 @@ ICC = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _i
 # What the truth may have; a continuous prior never takes the end of an open range.
 EFFECT = EffectKind(NUMBER.allowed, NUMBER.repair, NUMBER.accept, domain=Domain(-math.inf, math.inf, "effect"))
 FIXED = replace(EFFECT, tables=True)
-R2 = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc)
+SHARE = R2 = replace(ICC, domain=None)
 RATIO = replace(NONNEGATIVE, domain=Domain(0.0, math.inf, "share"))
 VARIANCE = replace(NONNEGATIVE, domain=Domain(0.0, math.inf, "variance"))
 RESIDUAL_VARIANCE = replace(POSITIVE, domain=Domain(0.0, math.inf, "variance"))
@@ -316,8 +316,7 @@ SHAPE = _choice("use one of these", *SHAPES)
 SIZES = _choice("use one of these", *_DISTRIBUTIONS_OF_SIZES)
 SHAPE_DF = Kind("a number from 0.1 to 1000000", "write a number such as 5", lambda value: _float(value, 0.1, 1e6))
 SKEWNESS = Kind("a number from -10 to 10", "write a number such as 1", lambda value: _float(value, -10.0, 10.0))
-SHARE = Kind("a number in [0, 1), 1 not included", "write a share such as 0.1", _icc)
-OPEN_SHARE = Kind("a number between 0 and 1, neither included", "write a share such as 0.3", _open_unit)
+OPEN_SHARE = replace(ALPHA, repair="write a share such as 0.3")
 SD_RATIO = Kind("a number from 0.001 to 1000", "write a number such as 3", lambda v: _float(v, 1e-3, 1e3))
 VARIANCE_RATIO = Kind("a number > 0", "write a ratio such as 2", _above_zero)
 AR1 = Kind(
