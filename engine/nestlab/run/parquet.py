@@ -127,7 +127,8 @@ def _coded(codes: NDArray[np.generic], names: Sequence[str], *, absent: bool = F
 
 def arrays(table: pa.Table) -> dict[str, NDArray[Any]]:
     """Columns of replicate rows as arrays; `method` is left out, statuses are codes."""
-    coded = [name for name in table.column_names if name == "status" or Column.of([name], "inference")]
+    inference = Column.of(table.column_names, "inference")
+    coded = [name for name in table.column_names if name == "status" or name in inference]
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "method" and name not in coded}
     for name in coded:
         if table[name].null_count == 0:

@@ -109,7 +109,7 @@ class Series:
         """How many replicates are wanted and not stored."""
         return sum(last - first for first, last in self.gaps)
 
-    @property
+    @cached_property
     def tally(self) -> Tally:
         """The wanted replicates that are stored, counted; parts that count them are not opened.
 

@@ -81,6 +81,12 @@ class Verified:
     def exact(self) -> bool:
         return not self.elsewhere
 
+    def count(self, wrong: NDArray[np.bool_]) -> int | None:
+        """Take in values that were compared; the place of the first that is wrong."""
+        self.values += len(wrong)
+        self.different += int(wrong.sum())
+        return int(np.argmax(wrong)) if wrong.any() else None
+
     @property
     def wrong(self) -> bool:
         """Whether anything that is stored is not what it should be."""
@@ -191,11 +197,8 @@ def _compare_sums(
 def _compare_numbers(found: Verified, part: Part, name: str, kept: Mapping[str, Any], fresh: Mapping[str, Any]) -> None:
     a, b = kept[name], np.asarray(fresh[name])
     wrong = _unequal(a, b, exact=found.exact) if len(a) == len(b) else np.ones(1, dtype=bool)
-    found.values += len(wrong)
-    if wrong.any():
-        k = int(np.argmax(wrong))
+    if (k := found.count(wrong)) is not None:
         column = f"{name} of {kept['estimand'][k]} {kept['quantity'][k]} ({kept['subset'][k]})"
-        found.different += int(wrong.sum())
         place = part.condition, part.method, int(kept["first"][k])
         found.differs.append(Differs(*place, column, _shown(a[k]), _shown(b[k]), part.file))
 
@@ -214,13 +217,10 @@ def _compare(found: Verified, series: Series, kept: Columns, fresh: Columns) -> 
             wrong = ~_is_null(there)
         else:
             wrong = _unequal(a, b, exact=found.exact)
-        found.values += len(wrong)
-        if wrong.any():
-            k = int(np.argmax(wrong))
+        if (k := found.count(wrong)) is not None:
             replicate = int(kept["replicate"][k])
             file = next(part.file for part in series.parts if part.first <= replicate < part.last)
             stored, recomputed = (_shown("nothing" if each is None else each[k]) for each in (a, b))
-            found.different += int(wrong.sum())
             place = series.condition, series.method.name, replicate
             found.differs.append(Differs(*place, name, stored, recomputed, file))
 

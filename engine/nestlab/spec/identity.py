@@ -21,7 +21,7 @@ from .far import far_constants
 from .formula import formula_text
 from .methods import estimator_of
 from .missing import missing_words
-from .model import NORMAL, Condition, Contrast, Formula, Layout, Method, Predictor, Truth
+from .model import NORMAL, Condition, Formula, Layout, Method, Predictor, Truth
 from .predictors import predictor_words
 from .prior import Prior
 from .shapes import error_words, shape_words
@@ -141,7 +141,8 @@ def result_key(data_key: str, method: Method) -> str:
         "reml": method.reml,
         "df": list(method.df),
         "singular_df": method.singular_df,
-        "contrasts": [_contrast(contrast) for contrast in method.contrasts],
+        # Not the value under test, nor the kind of test, on which no stored column depends.
+        "contrasts": [{"name": c.name, "weights": c.weights, "standardise": c.standardise} for c in method.contrasts],
     }
     if method.compare is not None:
         identity["compare"] = {"null": _formula(method.compare), "reference": method.reference}
@@ -158,11 +159,6 @@ def result_key(data_key: str, method: Method) -> str:
     if content := estimator_of(method).content(method):
         identity[method.estimator] = list(content.values())
     return _sha256(identity)
-
-
-def _contrast(contrast: Contrast) -> dict[str, Any]:
-    """What a contrast's stored columns depend on: not the value under test, nor the kind of test."""
-    return {"name": contrast.name, "weights": contrast.weights, "standardise": contrast.standardise}
 
 
 @cache

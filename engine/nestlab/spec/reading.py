@@ -88,7 +88,9 @@ def validate(model: type[Model], data: dict[str, Any], problems: Problems) -> tu
             faults = error.errors(include_url=False)
         for fault in faults:
             suspects.update(_report(model, fault, data, problems, suspects))
-        for fault in sorted(faults, key=lambda fault: _positions(fault["loc"]), reverse=True):
+        for fault in sorted(
+            faults, key=lambda f: [f"{w:09d}" if isinstance(w, int) else w for w in f["loc"]], reverse=True
+        ):
             _take_out(data, fault["loc"], fault["type"])
     return None, suspects
 
@@ -161,10 +163,6 @@ def _dotted(location: Location, data: Mapping[str, Any]) -> str:
         if isinstance(name, str) and name and location[-1] != "name":
             words[1] = name
     return ".".join(words)
-
-
-def _positions(location: Location) -> tuple[str, ...]:
-    return tuple(f"{word:09d}" if isinstance(word, int) else word for word in location)
 
 
 def _concerned(location: Location) -> list[str]:
