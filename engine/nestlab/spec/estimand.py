@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from .formula import WORDS, canonical_term, find_term, same_term
 from .missing import PREVIOUS
@@ -30,6 +30,8 @@ __all__ = [
 
 Kind = Literal["fixed", "contrast", "var", "cov", "sd", "cor", "icc", "test"]
 Quantity = Literal["estimate", "se", "df", "p", "lower", "upper", "true", "stated", "prior", "inference"]
+
+_QUANTITIES = frozenset(get_args(Quantity))
 
 #: Names that no predictor may have: words of formulas, of estimands ("var:x" would be a variance and a product), and what would
 #: be read as something else where a predictor is named.
@@ -128,8 +130,7 @@ RESIDUAL = Estimand("var")
 ICC = Estimand("icc")
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """One column of stored rows: a quantity of an estimand, by its name, and the rule of inference where there are several.
 
     "true" is the true value, in the table of conditions also by method, in the place of a rule; "stated" the term's effect in
@@ -161,7 +162,7 @@ class Column:
         if not dot:
             quantity, _, rule = name.partition("/")
             return cls("inference", rule=rule) if quantity == "inference" else None
-        if quantity not in get_args(Quantity):
+        if quantity not in _QUANTITIES:
             return None
         known, slash, rule = estimand.rpartition("/")
         named = bool(slash) and rule in DF_RULES
@@ -174,7 +175,8 @@ class Column:
         >>> list(Column.of(["status", "se.x", "true.x", "inference/z"], "se", "inference"))
         ['se.x', 'inference/z']
         """
-        read = {name: cls.read(name) for name in names}
+        near = (name for name in names if name.startswith(quantities))  # most are others, which need not be read
+        read = {name: cls.read(name) for name in near}
         return {name: column for name, column in read.items() if column is not None and column.quantity in quantities}
 
 
