@@ -138,6 +138,15 @@ CASES: list[tuple[str, dict[str, Any], dict[tuple[str, str], float]]] = [
         {("change", "Intercept"): 2.5 * (-0.3 + 0.5 * 0.4), ("change", "arm"): 2.5 * 0.25, ("ancova", "arm"): np.nan},
     ),
     (
+        "what is left out and drawn once has a mean of its own",
+        {
+            "truth": truth("y ~ t * arm + t * z + (1 | id)", **{**FIXED, "z": 0.5, "t:z": 0.5}),
+            "predictors": {**STUDY["predictors"], "z": {"level": 2, "distribution": "normal", "redraw": False}},
+            "method": by("y ~ t * arm"),
+        },
+        {("change", "Intercept"): np.nan, ("change", "arm"): np.nan},
+    ),
+    (
         "without an intercept the arms take it up",
         {"method": by("y ~ 0 + t * arm")},
         {("change", "arm"): 2.5 * (0.25 - 0.3), ("ancova", "arm"): np.nan},
@@ -229,3 +238,13 @@ def test_refusals() -> None:
         study(method=[{"name": "m", "estimator": "ancova", "formula": "y ~ 0 + t + (1 | id)"}])
     with pytest.raises(nl.StudyError, match='must be "z" or "residual" for estimator = "ancova"'):
         study(method=[{"name": "m", "estimator": "ancova", "df": "satterthwaite"}])
+    with pytest.raises(
+        nl.StudyError, match=r"clusters of two rows or more, and has 2 for 0; raise design\.cluster_size"
+    ):
+        study(design={"clusters": 30, "cluster_size": 1})
+    text = (
+        "fewer fixed terms and the baseline than clusters of two rows or more, and has 3 for 3; raise design.clusters"
+    )
+    with pytest.raises(nl.StudyError, match=text):
+        study(design={"clusters": 3, "cluster_size": 5})
+    study(design={"clusters": 3, "cluster_size": 5}, method=[{"name": "m", "estimator": "change-scores"}])

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model import CENTRINGS, INTERCEPT, Condition, Formula, Method, source_of, term_variables
+from ..model import CENTRINGS, INTERCEPT, Condition, Formula, Layout, Method, source_of, term_variables
 from ..polynomials import TOLERANCE
 from ..variances import KNOWN, Moments, moments_of, predictor_mean
 from .estimator import Estimator, Levels, UnknownError
@@ -55,6 +55,16 @@ def _words(text: str) -> Callable[[Method], Iterator[tuple[str, str]]]:
     return words
 
 
+def _too_few(method: Method, layout: Layout, *, adjusted: bool) -> list[str]:
+    p, pairs = len(method.formula.fixed) + adjusted, sum(n > 1 for n in layout.sizes)
+    if layout.drawn or pairs > p:
+        return []
+    return [
+        f"must have fewer fixed terms{' and the baseline' * adjusted} than clusters of two rows or more, and has {p} for "
+        f"{pairs}; raise design.{'cluster_size' if pairs < layout.clusters else 'clusters'} or use fewer terms"
+    ]
+
+
 # -- what the coefficients are ------------------------------------------------------------------------------------------------
 
 
@@ -62,8 +72,6 @@ def _translate(condition: Condition, method: Method, *, adjusted: bool) -> tuple
     layout, truth, fixed = condition.layout, condition.truth, method.formula.fixed
     if len(set(layout.sizes)) > 1 or layout.drawn or condition.missing is not None:
         raise UnknownError("clusters have different rows")
-    if layout.sizes[0] < 2:
-        raise UnknownError("clusters have one row, and none after the baseline")
     moments = moments_of(condition.predictors, layout, condition.correlations)
     by_row, own = moments.by_row(), [frozenset(term_variables(term)) for term in fixed]
     active = [k for k, b in enumerate(truth.fixed) if b != 0 or condition.priors]
@@ -74,7 +82,7 @@ def _translate(condition: Condition, method: Method, *, adjusted: bool) -> tuple
     for k, each in terms.items():
         value = each.rise + (1 - c) * each.first if adjusted and each.first else each.rise
         if value:
-            share = _share(each.outer, fixed, moments)
+            share = _share(each.outer, fixed, moments, condition)
             A[share != 0, k] = value * share[share != 0]
         if adjusted and each.drawn:  # the first row goes with the cluster's mean
             A[[any(source_of(v)[1] == "between" for v in variables) for variables in own], k] = np.nan
@@ -132,12 +140,16 @@ def _product(variables: Sequence[str], by_row: Mapping[str, Array], rows: int) -
     return values
 
 
-def _share(outer: tuple[str, ...], fixed: Sequence[str], moments: Moments) -> Array:
+def _share(outer: tuple[str, ...], fixed: Sequence[str], moments: Moments, condition: Condition) -> Array:
     """(p): the regression of a product of clusters' variables on the method's terms."""
     share = np.array([float(set(term_variables(term)) == set(outer)) for term in fixed])
     if share.any():
         return share
     left = ":".join(outer) or INTERCEPT
+    for variable in dict.fromkeys(v for term in (left, *fixed) for v in term_variables(term)):
+        predictor = condition.predictor(source_of(variable)[0])
+        if not predictor.redraw and predictor.distribution not in KNOWN:
+            raise UnknownError(f"{predictor.name} is drawn once")
     products = [[moments.products(a, b) for b in (*fixed, left)] for a in fixed]
     found = np.array([[np.nan if each is None else each[0] for each in row] for row in products])
     if not np.isfinite(found).all() or np.linalg.matrix_rank(found[:, :-1], hermitian=True) < len(fixed):
@@ -170,6 +182,7 @@ CHANGE_SCORES = Estimator(
     residual=False,
     left_out=_left_out,
     check=_check,
+    too_few=partial(_too_few, adjusted=False),
     translate=partial(_translate, adjusted=False),
 )
 ANCOVA = Estimator(
@@ -181,5 +194,6 @@ ANCOVA = Estimator(
     residual=False,
     left_out=_left_out,
     check=_check,
+    too_few=partial(_too_few, adjusted=True),
     translate=partial(_translate, adjusted=True),
 )
