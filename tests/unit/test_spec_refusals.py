@@ -84,7 +84,10 @@ NAMES = "must be letters, digits, - _ . (at most 100, no . or - first, no . last
 CLUSTERS = "must be a whole number from 2 to 1000000"
 CLUSTER_SIZE = "must be a whole number from 1 to 1000000000, or a list of one per cluster"
 SHARE = "a number in [0, 1), 1 not included; write a share such as 0.1"
-ESTIMATORS = '"lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means" or "gls"'
+ESTIMATORS = (
+    '"lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means", "gls", '
+    '"change-scores" or "ancova"'
+)
 FUNCTION = (
     'must be text such as "module:function"; name a module and a function in it, with a colon between, as in '
     "Python's import"
