@@ -97,6 +97,20 @@ def test_true_values_and_what_they_are_worth(tmp_path: Path) -> None:
         assert abs(cover["value"] - 0.95) < 4 * cover["mcse"]
 
 
+def truth(formula: str, **fixed: float) -> dict[str, Any]:
+    """A truth with a random intercept whose variance is that of a row about it."""
+    return {
+        "formula": formula,
+        "fixed": fixed,
+        "residual_variance": 1.0,
+        "random": {"id": {"variance": {"Intercept": 1.0}}},
+    }
+
+
+def by(formula: str) -> list[dict[str, str]]:
+    return [{**method, "formula": formula} for method in STUDY["method"]]
+
+
 CASES: list[tuple[str, dict[str, Any], dict[tuple[str, str], float]]] = [
     (
         "a list of visits",
@@ -114,6 +128,74 @@ CASES: list[tuple[str, dict[str, Any], dict[tuple[str, str], float]]] = [
         {("ancova", "arm"): 2.5 * 0.25, ("ancova", "Intercept"): np.nan},
     ),
     ("clusters of other sizes", {"design": {"clusters": 4, "cluster_size": [3, 4, 5, 6]}}, {("change", "arm"): np.nan}),
+    (
+        "a product that is left out is averaged over",
+        {
+            "truth": truth("y ~ t * arm + t * sex + (1 | id)", **{**FIXED, "sex": 0.5, "t:sex": 0.5}),
+            "predictors": {**STUDY["predictors"], "sex": {"level": 2, "distribution": "binary", "share": 0.4}},
+            "method": by("y ~ t * arm"),
+        },
+        {("change", "Intercept"): 2.5 * (-0.3 + 0.5 * 0.4), ("change", "arm"): 2.5 * 0.25, ("ancova", "arm"): np.nan},
+    ),
+    (
+        "what is left out and drawn once has a mean of its own",
+        {
+            "truth": truth("y ~ t * arm + t * z + (1 | id)", **{**FIXED, "z": 0.5, "t:z": 0.5}),
+            "predictors": {**STUDY["predictors"], "z": {"level": 2, "distribution": "normal", "redraw": False}},
+            "method": by("y ~ t * arm"),
+        },
+        {("change", "Intercept"): np.nan, ("change", "arm"): np.nan},
+    ),
+    (
+        "without an intercept the arms take it up",
+        {"method": by("y ~ 0 + t * arm")},
+        {("change", "arm"): 2.5 * (0.25 - 0.3), ("ancova", "arm"): np.nan},
+    ),
+    (
+        "a covariate drawn by row shows in its clusters' means, given the baseline",
+        {
+            "truth": truth("y ~ t * arm + x + (1 | id)", **{**FIXED, "arm": 0.0, "x": 1.0}),
+            "predictors": {**STUDY["predictors"], "x": {"level": 1, "distribution": "normal", "icc": 0.5}},
+            "method": by("y ~ t * arm + between(x)"),
+        },
+        {("change", "between(x)"): 0.0, ("ancova", "between(x)"): np.nan, ("ancova", "arm"): 2.5 * 0.25},
+    ),
+    (
+        "the time about its mean",
+        {
+            "truth": truth(
+                "y ~ center(t) * arm + (1 | id)",
+                **{"Intercept": 5.0, "center(t)": -0.3, "arm": 0.4, "center(t):arm": 0.25},
+            )
+        },
+        {("change", "arm"): 2.5 * 0.25, ("ancova", "arm"): 0.4 + 0.5 * 0.25 - 0.5 * (0.4 - 2 * 0.25)},
+    ),
+    (
+        "visits as categories",
+        {
+            "truth": truth(
+                "y ~ v * arm + (1 | id)",
+                **{"Intercept": 1.0, "v[m]": 0.3, "v[e]": 0.6, "arm": 0.2, "v[m]:arm": 0.3, "v[e]:arm": 0.5},
+            ),
+            "predictors": {
+                "v": {"level": 1, "distribution": "list", "values": [0, 1, 2], "categories": ["b", "m", "e"]},
+                "arm": STUDY["predictors"]["arm"],
+            },
+            "design": {"clusters": 30, "cluster_size": 3},
+        },
+        {("change", "arm"): 0.4, ("change", "Intercept"): 0.45, ("ancova", "arm"): 0.4 + 0.5 * 0.2},
+    ),
+    (
+        "the mean of given values, 6, is in the baseline of one arm",
+        {
+            "truth": truth("y ~ t * arm + x:arm + (1 | id)", **{**FIXED, "arm": 0.0, "x:arm": 1.0}),
+            "predictors": {
+                **STUDY["predictors"],
+                "x": {"level": 1, "distribution": "resampled", "values": [5, 6, 7]},
+            },
+        },
+        {("change", "arm"): 2.5 * 0.25, ("ancova", "arm"): np.nan},
+    ),
     ("rows that are lost", {"missing": {"hazard": 0.1}}, {("change", "arm"): np.nan, ("ancova", "arm"): np.nan}),
 ]
 
@@ -156,3 +238,13 @@ def test_refusals() -> None:
         study(method=[{"name": "m", "estimator": "ancova", "formula": "y ~ 0 + t + (1 | id)"}])
     with pytest.raises(nl.StudyError, match='must be "z" or "residual" for estimator = "ancova"'):
         study(method=[{"name": "m", "estimator": "ancova", "df": "satterthwaite"}])
+    with pytest.raises(
+        nl.StudyError, match=r"clusters of two rows or more, and has 2 for 0; raise design\.cluster_size"
+    ):
+        study(design={"clusters": 30, "cluster_size": 1})
+    text = (
+        "fewer fixed terms and the baseline than clusters of two rows or more, and has 3 for 3; raise design.clusters"
+    )
+    with pytest.raises(nl.StudyError, match=text):
+        study(design={"clusters": 3, "cluster_size": 5})
+    study(design={"clusters": 3, "cluster_size": 5}, method=[{"name": "m", "estimator": "change-scores"}])

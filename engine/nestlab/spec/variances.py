@@ -214,6 +214,11 @@ class _Known:
                 values |= coded(p, np.resize(np.array(of_rows), n))
         return values
 
+    def alike(self) -> dict[str, Array]:
+        """(n) by column: the values by the row in its cluster, of what varies there in the same way in all clusters."""
+        (_, first), *others = self._kinds
+        return {c: v for c, v in first.items() if all(np.array_equal(v, values[c]) for _, values in others)}
+
     def _means(self, name: str) -> Array:
         """(J): means of the clusters."""
         if name in self._outer:
@@ -308,6 +313,10 @@ class Moments:
             total *= parts.mean if power[variable] == 1 else mean_square + parts.within
             between *= parts.mean if power[variable] == 1 else mean_square
         return total, between
+
+    def by_row(self) -> dict[str, Array]:
+        """(n) by column: the values by the row in its cluster, of predictors that have the same in all clusters."""
+        return self._known.alike()
 
     def _mean(self, term: str) -> float | None:
         variables = list(term_variables(term))

@@ -8,20 +8,25 @@ coefficient of z is the sum over these terms of
 
 with Z_1 the random columns in the first row and Z their mean over later rows: the regression of the mean on the baseline among
 clusters that are alike. As a projection it holds whatever the distributions. With time 0 at the baseline and no effect there,
-both give the coefficient of z:time times the mean of the later times.
+both give the coefficient of z:time times the mean of the later times. A term whose z the method leaves out counts by the
+regression of z on the method's terms. Where f is drawn for each row, rows of a cluster are exchangeable and the mean of f stands
+for it; only the coefficient of the cluster's own mean, between(f), is then unknown given the baseline.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model import INTERCEPT, Condition, Formula, Method, Predictor, source_of, term_variables
+from ..model import CENTRINGS, INTERCEPT, Condition, Formula, Layout, Method, source_of, term_variables
+from ..polynomials import TOLERANCE
+from ..variances import KNOWN, Moments, moments_of, predictor_mean
 from .estimator import Estimator, Levels, UnknownError
 from .least_squares import absorbed, check_terms
 
@@ -50,93 +55,121 @@ def _words(text: str) -> Callable[[Method], Iterator[tuple[str, str]]]:
     return words
 
 
+def _too_few(method: Method, layout: Layout, *, adjusted: bool) -> list[str]:
+    p, pairs = len(method.formula.fixed) + adjusted, sum(n > 1 for n in layout.sizes)
+    if layout.drawn or pairs > p:
+        return []
+    return [
+        f"must have fewer fixed terms{' and the baseline' * adjusted} than clusters of two rows or more, and has {p} for "
+        f"{pairs}; raise design.{'cluster_size' if pairs < layout.clusters else 'clusters'} or use fewer terms"
+    ]
+
+
 # -- what the coefficients are ------------------------------------------------------------------------------------------------
 
 
 def _translate(condition: Condition, method: Method, *, adjusted: bool) -> tuple[Array, str]:
-    rows, truth = _rows(condition), condition.truth
-    own = [frozenset(term_variables(term)) for term in method.formula.fixed]
-    A, alike = np.zeros((len(own), len(truth.fixed))), not condition.priors
-    ends: list[tuple[int, int, float, float]] = []
-    for k, term in enumerate(truth.formula.fixed):
-        if truth.fixed[k] == 0 and not condition.priors:
-            continue
-        inner, outer = _apart(term, condition)
-        values = _by_place(inner, condition, rows)
-        if frozenset(outer) in own:
-            first, later = values[0], values[1:].mean()
-            ends.append((own.index(frozenset(outer)), k, float(first), float(later)))
-        elif len(outer) > 1:
-            raise UnknownError(f"{':'.join(outer)} is in the truth and not in the method, which averages over it")
-        else:
-            alike = False
-        alike &= not any(_drawn(condition, name) for name in inner)
-    c = 1.0 if not adjusted else _slope(condition, rows) if alike else math.nan
-    for place, k, first, later in ends:
-        A[place, k] = later - c * first if first else later
-    unknown = np.isnan(A).any()
-    return A, "the regression on the baseline does not follow from the study" if unknown else ""
-
-
-def _rows(condition: Condition) -> int:
-    if len(set(condition.layout.sizes)) > 1 or condition.layout.drawn or condition.missing is not None:
+    layout, truth, fixed = condition.layout, condition.truth, method.formula.fixed
+    if len(set(layout.sizes)) > 1 or layout.drawn or condition.missing is not None:
         raise UnknownError("clusters have different rows")
-    if (rows := condition.layout.sizes[0]) < 2:
-        raise UnknownError("clusters have one row, and none after the baseline")
-    return rows
+    moments = moments_of(condition.predictors, layout, condition.correlations)
+    by_row, own = moments.by_row(), [frozenset(term_variables(term)) for term in fixed]
+    active = [k for k, b in enumerate(truth.fixed) if b != 0 or condition.priors]
+    terms = {k: _Term.of(truth.formula.fixed[k], condition, by_row) for k in active}
+    alike = not condition.priors and all(not each.drawn and frozenset(each.outer) in own for each in terms.values())
+    c = 1.0 if not adjusted else _slope(condition, by_row) if alike else math.nan
+    A = np.zeros((len(own), len(truth.fixed)))
+    for k, each in terms.items():
+        value = each.rise + (1 - c) * each.first if adjusted and each.first else each.rise
+        if value:
+            share = _share(each.outer, fixed, moments, condition)
+            A[share != 0, k] = value * share[share != 0]
+        if adjusted and each.drawn:  # the first row goes with the cluster's mean
+            A[[any(source_of(v)[1] == "between" for v in variables) for variables in own], k] = np.nan
+    return A, "the regression on the baseline does not follow from the study" if np.isnan(A).any() else ""
 
 
-def _apart(term: str, condition: Condition) -> tuple[list[str], list[str]]:
+@dataclass(frozen=True)
+class _Term:
+    """A term of the truth: f of the row times the variables `outer` of the cluster. rise: the mean of later f less `first`.
+
+    drawn: f is drawn for each row, first its mean. Nothing that clusters have tells its rows apart, so they do not rise.
+    """
+
+    outer: tuple[str, ...]
+    first: float
+    rise: float
+    drawn: bool = False
+
+    @classmethod
+    def of(cls, term: str, condition: Condition, by_row: Mapping[str, Array]) -> _Term:
+        inner, outer = _apart(term, condition)
+        if (values := _product(inner, by_row, condition.layout.sizes[0])) is not None:
+            return cls(outer, float(values[0]), float(values[1:].mean() - values[0]))
+        if len(inner) > 1:
+            raise UnknownError(f"{':'.join(inner)} does not vary in the same way in all clusters")
+        name, made = source_of(inner[0])
+        predictor = condition.predictor(name)
+        if predictor.distribution in KNOWN:
+            raise UnknownError(f"{name} does not vary in the same way in all clusters")
+        if not predictor.redraw:
+            raise UnknownError(f"{name} is drawn once")
+        mean = 0.0 if made in CENTRINGS else math.nan if predictor.categories else predictor_mean(predictor)
+        return cls(outer, mean, 0.0, drawn=True)
+
+
+def _apart(term: str, condition: Condition) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The variables of a term that vary within clusters, and the others."""
     inner: list[str] = []
     outer: list[str] = []
     for variable in term_variables(term):
         name, made = source_of(variable)
         (outer if made == "between" or condition.predictor(name).outer else inner).append(variable)
-    return inner, outer
+    return tuple(inner), tuple(outer)
 
 
-def _drawn(condition: Condition, variable: str) -> bool:
-    return condition.predictor(source_of(variable)[0]).distribution not in ("time", "list")
-
-
-def _by_place(variables: Sequence[str], condition: Condition, rows: int) -> Array:
-    """(rows): the values of a product by the row in its cluster, or their means where they are drawn for each row."""
-    if len(variables) > 1 and any(_drawn(condition, v) for v in variables):
-        raise UnknownError(f"{':'.join(variables)} is drawn and varies within clusters")
+def _product(variables: Sequence[str], by_row: Mapping[str, Array], rows: int) -> Array | None:
+    """(rows): the values of a product by the row in its cluster; None where they are not the same in all clusters."""
     values = np.ones(rows)
     for variable in variables:
         name, made = source_of(variable)
-        predictor = condition.predictor(name)
-        if made or predictor.categories:
-            raise UnknownError(f"the values of {variable} by row do not follow from the study")
-        values = values * _values(predictor, rows)
+        own = by_row.get(name if made in CENTRINGS else variable)
+        if own is None:
+            return None
+        values = values * (own - own.mean() if made in CENTRINGS else own)
     return values
 
 
-def _values(predictor: Predictor, rows: int) -> Array:
-    match predictor.distribution:
-        case "time":
-            return np.asarray(predictor.mean + predictor.sd * np.arange(rows), dtype=np.float64)
-        case "list":
-            return np.resize(np.array(predictor.values, dtype=np.float64), rows)
-        case "balanced" | "schedule" | "period" | "arms":
-            raise UnknownError(f"{predictor.name} does not have the same values in all clusters")
-    if not predictor.redraw:
-        raise UnknownError(f"{predictor.name} is drawn once")
-    return np.full(rows, float(predictor.mean))
+def _share(outer: tuple[str, ...], fixed: Sequence[str], moments: Moments, condition: Condition) -> Array:
+    """(p): the regression of a product of clusters' variables on the method's terms."""
+    share = np.array([float(set(term_variables(term)) == set(outer)) for term in fixed])
+    if share.any():
+        return share
+    left = ":".join(outer) or INTERCEPT
+    for variable in dict.fromkeys(v for term in (left, *fixed) for v in term_variables(term)):
+        predictor = condition.predictor(source_of(variable)[0])
+        if not predictor.redraw and predictor.distribution not in KNOWN:
+            raise UnknownError(f"{predictor.name} is drawn once")
+    products = [[moments.products(a, b) for b in (*fixed, left)] for a in fixed]
+    found = np.array([[np.nan if each is None else each[0] for each in row] for row in products])
+    if not np.isfinite(found).all() or np.linalg.matrix_rank(found[:, :-1], hermitian=True) < len(fixed):
+        raise UnknownError(f"the regression of {left}, which the method leaves out, on its terms does not follow")
+    share = np.linalg.solve(found[:, :-1], found[:, -1])
+    return np.where(np.abs(share) > TOLERANCE, share, 0.0)
 
 
-def _slope(condition: Condition, rows: int) -> float:
+def _slope(condition: Condition, by_row: Mapping[str, Array]) -> float:
     """The regression of the mean of later rows on the first row; nan where it does not follow."""
     truth, columns = condition.truth, condition.truth.formula.random_columns
     if truth.errors.ar1 or any(ratio != 1 for _, ratio in truth.errors.ratios):
         return math.nan
-    inner = {column: [] if column == INTERCEPT else _apart(column, condition)[0] for column in columns}
-    if any(_apart(c, condition)[1] or any(_drawn(condition, v) for v in inner[c]) for c in columns if c != INTERCEPT):
+    parts = [_apart(column, condition) for column in columns]
+    Z = [_product(inner, by_row, condition.layout.sizes[0]) for inner, outer in parts if not outer]
+    known = [values for values in Z if values is not None]
+    if len(known) < len(columns):
         return math.nan
-    Z = np.array([_by_place(inner[column], condition, rows) for column in columns]).reshape(len(columns), rows)
-    between = Z.T @ np.array(truth.covariance).reshape(len(columns), len(columns)) @ Z
+    D = np.array(known).reshape(len(columns), condition.layout.sizes[0])
+    between = D.T @ np.array(truth.covariance).reshape(len(columns), len(columns)) @ D
     return float(between[1:, 0].mean() / (between[0, 0] + truth.residual_variance))
 
 
@@ -149,6 +182,7 @@ CHANGE_SCORES = Estimator(
     residual=False,
     left_out=_left_out,
     check=_check,
+    too_few=partial(_too_few, adjusted=False),
     translate=partial(_translate, adjusted=False),
 )
 ANCOVA = Estimator(
@@ -160,5 +194,6 @@ ANCOVA = Estimator(
     residual=False,
     left_out=_left_out,
     check=_check,
+    too_few=partial(_too_few, adjusted=True),
     translate=partial(_translate, adjusted=True),
 )
