@@ -10,14 +10,14 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from nestlab.measure.intervals import critical_values
-from nestlab.measure.measures import (
+from measuring import (
     error_measures,
     estimate_measures,
     interval_measures,
     rejection_measures,
     relative_precision,
 )
+from nestlab.measure.intervals import critical_values
 
 pytestmark = pytest.mark.calibration
 

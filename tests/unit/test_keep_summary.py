@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import killing
 import nestlab as nl
-from nestlab.measure.summed import UNAVAILABLE
+from nestlab.measure.performance import UNAVAILABLE
 from nestlab.run import plan, reduce
 from nestlab.run.store import Store
 from nestlab.show.cli import app

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import binom, norm
 
-from nestlab.measure.measures import (
+from measuring import (
     error_measures,
     estimate_measures,
     interval_measures,

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from nestlab.measure.performance import COLUMNS, MEASURES, SUBSETS, Estimates, MethodResults, summarise
+from nestlab.measure.performance import COLUMNS, SUBSETS, Estimates, MethodResults, summarise
+from nestlab.spec.measures import MEASURES
 
 OF_ESTIMATES = {"mean", "median", "bias", "relbias", "empse", "mse", "rmse"}
 OF_ERRORS = {"modelse", "relerror"}

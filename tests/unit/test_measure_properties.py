@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from nestlab.measure.performance import MEASURES, Estimates, MethodResults, summarise
+from nestlab.measure.performance import Estimates, MethodResults, summarise
+from nestlab.spec.measures import MEASURES
 
 TRUTH = 0.5
 UNITS = {"mean": 1, "median": 1, "bias": 1, "empse": 1, "rmse": 1, "modelse": 1, "width": 1, "mse": 2}

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..measure.crossing import Scale
 from ..measure.decisions import reject_all
-from ..measure.performance import Row
+from ..measure.measured import MeasureRow
 from ..measure.subsets import default_subset
 from ..simulate.fittable import check_fittable
 from ..spec.allocation import MOST_TURNS, whole_at
@@ -219,7 +219,7 @@ class Bench:
         """What the manifest says of an unfinished search."""
         return {"target": asdict(self.question.target), "over": list(self.over), "solution": None}
 
-    def _measured(self, rows: Sequence[Row]) -> tuple[float, float, int, int]:
+    def _measured(self, rows: Sequence[MeasureRow]) -> tuple[float, float, int, int]:
         target = self.question.target
         wanted = (target.method, target.estimands[0], default_subset(target.estimands[0]))
         made = max((row.measured.n for row in rows if (row.method, row.estimand) == (target.method, "")), default=0)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ..fit.status import InferenceStatus, Status
 from ..measure.assurance import Drawn
-from ..measure.performance import Estimates, MethodResults, Row, as_table, measure
+from ..measure.measured import MeasureRow
+from ..measure.performance import Estimates, MethodResults, as_table, measure
 from ..spec.estimand import ICC, RESIDUAL, Estimand
 from ..spec.estimands import method_estimands, study_name
 from ..spec.identity import result_key
@@ -32,7 +33,7 @@ __all__ = ["Known", "Summaries", "derive", "derive_truths", "method_results"]
 
 Array = NDArray[Any]
 #: The measures of a condition, by its data key and its replications.
-Known = dict[tuple[str, int], list[Row]]
+Known = dict[tuple[str, int], list[MeasureRow]]
 #: Replications of a condition above which conditions are read one at a time.
 LARGE = 200_000
 
@@ -230,14 +231,14 @@ class Summaries:
         self._known = {} if known is None else known
         self._rows = {row.number: row for row in rows if row.active}
         self._factors = list(dict.fromkeys(name for row in self._rows.values() for name in row.factors))
-        self._made: dict[int, list[Row]] = {}
+        self._made: dict[int, list[MeasureRow]] = {}
         self._guard = threading.Lock()
 
     def make(self, number: int) -> None:
         """Measure one condition from what is stored."""
         self._made[number] = self.measured(self._rows[number])
 
-    def measured(self, row: StoredCondition) -> list[Row]:
+    def measured(self, row: StoredCondition) -> list[MeasureRow]:
         """The measures of the first `row.replications` replicates of a condition, made once."""
         with self._guard if row.replications > LARGE else contextlib.nullcontext():
             key = (row.data_key, row.replications)
@@ -263,7 +264,7 @@ class Summaries:
                 results.extend(method_results(columns, method, estimands, row.truths))
         return results
 
-    def _measure(self, row: StoredCondition) -> list[Row]:
+    def _measure(self, row: StoredCondition) -> list[MeasureRow]:
         if self._store.keeps == "summary":
             return measure_stored(self._store, row, self._methods, self._mcse)
         results = self.results(row)
