@@ -435,7 +435,7 @@ BAD: list[tuple[Any, str]] = [
     ({"measure": None}, 'replications.measure is missing; add measure = "power"'),
     ({"measure": "powr"}, '; did you mean "power"?'),
     ({"measure": "none"}, ', selected; write "power", say'),
-    ({"measure": "none"}, 'replications.measure = "none": must be a measure that has an MCSE, one of power, cover, bias'),
+    ({"measure": "none"}, 'replications.measure = "none": must be a measure that has an MCSE, one of mean, median, bias'),
     ({"min": 99}, f"replications.min = 99: {COUNT} a number such as 1000"),
     ({"min": 1e3}, f"replications.min = 1000.0: {COUNT} 1000"),
     ({"max": 10**9 + 1}, f"replications.max = 1000000001: {COUNT} a number such as 1000"),
