@@ -67,6 +67,7 @@ def test_values_against_loops(data):
         "relbias": 100 * (mean - TRUTH) / TRUTH,
         "mse": fmean((v - TRUTH) ** 2 for v in x),
         "rmse": math.sqrt(fmean((v - TRUTH) ** 2 for v in x)),
+        "relrmse": 100 * math.sqrt(fmean((v - TRUTH) ** 2 for v in x)) / TRUTH,
         "modelse": modelse,
         "relerror": 100 * (modelse / stdev(x) - 1),
         "cover": fmean(v - h <= TRUTH <= v + h for v, h in zip(x, half, strict=True)),
@@ -152,6 +153,7 @@ def test_mcse_of_nonlinear_measures_is_the_jackknife_up_to_order_1_over_n(data):
     for measure, statistic, columns in [
         ("empse", lambda v: np.std(v, ddof=1), (x,)),
         ("rmse", lambda v: math.sqrt(np.mean((v - TRUTH) ** 2)), (x,)),
+        ("relrmse", lambda v: 100 * math.sqrt(np.mean((v / TRUTH - 1) ** 2)), (x,)),
         ("modelse", lambda s: math.sqrt(np.mean(s**2)), (se,)),
         ("relerror", relerror, (x, se)),
         ("relprec", relprec, (x, other)),
@@ -213,3 +215,18 @@ def test_digits_survive_a_large_mean(data):
     large = measured(estimate_measures(x + shift, TRUTH + shift, mcse="distribution-free"))
     for measure in ("bias", "empse", "mse", "rmse"):
         assert_allclose(large[measure][1:3], small[measure][1:3], rtol=1e-5)
+
+
+def test_relrmse_is_of_one_truth_that_is_not_0(data):
+    """In percent of |truth|: the same on either side of 0; with truths of their own there is none."""
+    x = data[0]
+    over = measured(estimate_measures(x, TRUTH, mcse="morris"))["relrmse"]
+    below = measured(estimate_measures(-x, -TRUTH, mcse="morris"))["relrmse"]
+    assert (below.value, below.mcse) == (over.value, over.mcse)
+    rmse = measured(estimate_measures(x, TRUTH, mcse="morris"))["rmse"]
+    assert over.mcse == pytest.approx(100 * rmse.mcse / TRUTH)
+    for truth in (0.0, math.nan, np.full(N, TRUTH)):
+        assert "relrmse" not in measured(estimate_measures(x, truth, mcse="morris"))
+    exact = measured(estimate_measures(np.full(5, TRUTH), TRUTH, mcse="morris"))["relrmse"]
+    assert exact.value == 0
+    assert math.isnan(exact.mcse)

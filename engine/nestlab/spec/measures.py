@@ -203,6 +203,10 @@ def _not_zero(m: QuantityMoments) -> bool:
     return math.isfinite(m.true.value) and m.true.value != 0
 
 
+def _one_truth(m: QuantityMoments) -> bool:
+    return m.truth is not None and _not_zero(m)
+
+
 def _zero(_alphas: Collection[float], _nulls: Nulls) -> list[float]:
     return [0.0]
 
@@ -305,6 +309,11 @@ _ROWS = (
     Measure(
         "rmse", "root mean squared error", "sqrt( mse )", "square", value=lambda m: m.x.sqrt(),
         mcse_formula="MCSE(mse) / (2 rmse)",
+    ),
+    Measure(
+        "relrmse", "relative root mean squared error (%)", "100 rmse / |truth|, in percent; absent where the truth is 0",
+        "square", value=lambda m: 100 * (m.x.sqrt() / abs(m.true.value)), exists=_one_truth,
+        mcse_formula="100 MCSE(mse) / (2 rmse |truth|)", percent=True,
     ),
     Measure(
         "modelse", "model SE", "sqrt( mean of se^2 )", "se", value=lambda m: m.y.sqrt(),
