@@ -254,27 +254,51 @@ def _hold_mean(r: Replicates) -> Mask:
 
 
 def _median(r: Replicates) -> OrderStatistic:
-    value, mcse = _middle(r.x)
+    value, mcse, *_ = _middle(r.x)
     return OrderStatistic(value, mcse, lambda: np.sign(r.x - value))
 
 
-def _middle(x: Array) -> tuple[float, float]:
+def _mad(r: Replicates) -> OrderStatistic:
+    """1.4826 times the median D of |x - M|, M the median of x: as R's `mad`, the standard deviation where x is normal.
+
+    Its influence is (sign(|x - M| - D) - k sign(x - M)) / (2 (f(M + D) + f(M - D))), k = (f(M + D) - f(M - D)) / f(M), f the
+    density of x (Hampel 1974, JASA 69:383; Falk 1997, Ann Inst Stat Math 49:615): the median of |x - M| with M known, less what M
+    moves it by. Densities stand in Price and Bonett's errors of D and M; how that at M + D compares to that at M - D is told by
+    the side on which the replicates between the two order statistics about D lie.
+    """
+    median, of_median, *_ = _middle(r.x)
+    away = np.abs(r.x - median)
+    value, known, low, high = _middle(away)
+    near = r.x[(away >= low) & (away <= high)]
+    moved = of_median * (2 * np.count_nonzero(near > median) / near.size - 1) if near.size else NAN
+    side, other = np.sign(r.x - median), np.sign(away - value)
+    both = float(np.mean(side * other)) if away.size else NAN
+    mcse = math.sqrt(max(known * known + moved * moved - 2 * both * known * moved, 0.0))
+    return OrderStatistic(_SCALE * value, _SCALE * mcse, lambda: known * other - moved * side)
+
+
+#: Over the standard deviation, the quartile of a normal distribution; to the digits that R has.
+_SCALE = 1.4826
+
+
+def _middle(x: Array) -> tuple[float, float, float, float]:
     """The median with Price and Bonett's standard error (2001, J Stat Comput Simul 68:295), nan below three values.
 
-    The distance between two order statistics about sqrt(N) ranks on either side, over twice the normal quantile of their binomial
-    tail: no density is estimated.
+    The distance between two order statistics, which are told too, about sqrt(N) ranks on either side, over twice the normal
+    quantile of their binomial tail: no density is estimated.
     """
     n = x.size
     if n == 0:
-        return NAN, NAN
+        return NAN, NAN, NAN, NAN
     rank = max(round((n + 1) / 2 - math.sqrt(n)), 1)
     low, high, middle = rank - 1, n - rank, ((n - 1) // 2, n // 2)
     ordered = np.partition(x, sorted({low, high, *middle}))
     value = float(ordered[middle[0]]) / 2 + float(ordered[middle[1]]) / 2
     if n < 3:
-        return value, NAN
+        return value, NAN, NAN, NAN
     quantile = -float(scipy.special.ndtri(scipy.special.bdtr(low, n, 0.5)))
-    return value, (float(ordered[high]) - float(ordered[low])) / (2 * quantile)
+    ends = float(ordered[low]), float(ordered[high])
+    return value, (ends[1] - ends[0]) / (2 * quantile), *ends
 
 
 # fmt: off
@@ -301,6 +325,11 @@ _ROWS = (
         "empse", "empirical SE", "sqrt( sum (est - mean)^2 / (N - 1) )", "error", value=lambda m: m.variance.sqrt(),
         morris=_morris_empse, mcse_formula="empse / 2 sqrt( (N - 1) (kurtosis - 1) ) / (N - 2)",
         morris_formula="empse / sqrt( 2 (N - 1) )",
+    ),
+    Measure(
+        "mad", "scaled median absolute deviation", "1.4826 median of |est - median|", "error", special=_mad,
+        mcse_formula="influence function (Hampel 1974), its densities from order statistics (Price and Bonett 2001)",
+        unsummed="needs all estimates in order, twice",
     ),
     Measure(
         "mse", "mean squared error", "mean of (est - truth)^2", "square", value=lambda m: m.x,
