@@ -115,6 +115,11 @@ class ColumnMoments:
         mean_y = NAN if self._y is None else self._y.mean
         self.moments = QuantityMoments(self.n, self.mean, mean_y, quantity.truth, self.comoment, self._crossed)
 
+    @cached_property
+    def ordered(self) -> Array:
+        """x, sorted: faster than `np.partition` to the four places that a median's error needs."""
+        return np.sort(self.x)
+
     def comoment(self, p: int, q: int) -> float:
         """M_pq."""
         if (p, q) == (2, 0):

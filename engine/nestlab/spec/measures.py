@@ -124,7 +124,7 @@ class QuantityMoments:
 
 
 class Replicates(Protocol):
-    """The columns of one quantity, for the special measures. more: half-widths of intervals, or lower and upper ends."""
+    """The columns of one quantity, for the special measures. ordered: x, sorted. more: half-widths of intervals, or both ends."""
 
     @property
     def x(self) -> Array: ...
@@ -132,6 +132,8 @@ class Replicates(Protocol):
     def mean(self) -> float: ...
     @property
     def deviation(self) -> Array: ...
+    @property
+    def ordered(self) -> Array: ...
     @property
     def more(self) -> Sequence[Array]: ...
 
@@ -254,7 +256,7 @@ def _hold_mean(r: Replicates) -> Mask:
 
 
 def _median(r: Replicates) -> OrderStatistic:
-    value, mcse, *_ = _middle(r.x)
+    value, mcse, *_ = _middle(r.ordered)
     return OrderStatistic(value, mcse, lambda: np.sign(r.x - value))
 
 
@@ -266,33 +268,42 @@ def _mad(r: Replicates) -> OrderStatistic:
     moves it by. Densities stand in Price and Bonett's errors of D and M; how that at M + D compares to that at M - D is told by
     the side on which the replicates between the two order statistics about D lie.
     """
-    median, of_median, *_ = _middle(r.x)
-    away = np.abs(r.x - median)
-    value, known, low, high = _middle(away)
-    near = r.x[(away >= low) & (away <= high)]
-    moved = of_median * (2 * np.count_nonzero(near > median) / near.size - 1) if near.size else NAN
-    side, other = np.sign(r.x - median), np.sign(away - value)
-    both = float(np.mean(side * other)) if away.size else NAN
+    x = r.ordered
+    median, of_median, *_ = _middle(x)
+    value, known, low, high = _middle(np.sort(np.abs(x - median)))
+    above, below = x[np.searchsorted(x, median, "right") :] - median, median - x[: np.searchsorted(x, median)][::-1]
+    sides = []  # of the replicates above and below M: those nearer than D, farther than D, and between the two order statistics
+    for away in (above, below):
+        first, inside = np.searchsorted(away, (low, value)).tolist()
+        within, last = np.searchsorted(away, (value, high), "right").tolist()
+        sides.append((inside, away.size - within, last - first))
+    (near, far, close), (near_below, far_below, close_below) = sides
+    moved = of_median * (close - close_below) / (close + close_below) if close + close_below else of_median * 0.0
+    both = (far - near - far_below + near_below) / x.size if x.size else NAN
     mcse = math.sqrt(max(known * known + moved * moved - 2 * both * known * moved, 0.0))
-    return OrderStatistic(_SCALE * value, _SCALE * mcse, lambda: known * other - moved * side)
+
+    def direction() -> Array:
+        side, away = np.sign(r.x - median), np.sign(np.abs(r.x - median) - value)
+        return np.asarray(known * away - moved * side)
+
+    return OrderStatistic(_SCALE * value, _SCALE * mcse, direction)
 
 
 #: Over the standard deviation, the quartile of a normal distribution; to the digits that R has.
 _SCALE = 1.4826
 
 
-def _middle(x: Array) -> tuple[float, float, float, float]:
-    """The median with Price and Bonett's standard error (2001, J Stat Comput Simul 68:295), nan below three values.
+def _middle(ordered: Array) -> tuple[float, float, float, float]:
+    """The median of sorted values with Price and Bonett's standard error (2001, J Stat Comput Simul 68:295), nan below three.
 
     The distance between two order statistics, which are told too, about sqrt(N) ranks on either side, over twice the normal
     quantile of their binomial tail: no density is estimated.
     """
-    n = x.size
+    n = ordered.size
     if n == 0:
         return NAN, NAN, NAN, NAN
     rank = max(round((n + 1) / 2 - math.sqrt(n)), 1)
     low, high, middle = rank - 1, n - rank, ((n - 1) // 2, n // 2)
-    ordered = np.partition(x, sorted({low, high, *middle}))
     value = float(ordered[middle[0]]) / 2 + float(ordered[middle[1]]) / 2
     if n < 3:
         return value, NAN, NAN, NAN
