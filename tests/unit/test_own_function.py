@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 import nestlab as nl
 from nestlab.fit.attempt import MAX_MESSAGE, attempt
-from nestlab.run.by_rows import read_result
-from nestlab.run.own_code import load_function
+from nestlab.fit.methods.function import read_result
+from nestlab.fit.own_code import load_function
 from nestlab.run.store import RefusedError
 from nestlab.show.cli import app
 from nestlab.show.summary import said_lines

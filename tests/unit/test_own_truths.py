@@ -72,7 +72,7 @@ def test_rows_are_those_behind_the_fit(tables: dict[str, Any]) -> None:
     assert found.condition.path == ("moments" if tables is STUDY else "rows")
     draw = found.draw(0)
     for m, formula in enumerate(method.formula for method in found.methods):
-        fits = found.fit(draw, m, 0, 3)
+        fits = found.analyses[m].fit(draw, 0, 3)
         for r in range(3):
             frame = found.frame(r, truth=True)
             fit = nl.fit(formula.text, frame)
@@ -133,9 +133,9 @@ def test_a_narrow_prior_is_its_mean(tmp_path: Path) -> None:
     unit = found.sampler(nl.simulate.streams.block_generator(11, found.key, 0), found.condition.block_size)
     draw = found.draw(0)
     np.testing.assert_allclose(draw.u, np.einsum("ik,jkr->jir", L, unit.u), rtol=1e-12, atol=1e-14)
-    fits = found.fit(draw, 0, 0, 5)
+    fits = found.analyses[0].fit(draw, 0, 5)
     gram = replace(draw, truths=None)
-    np.testing.assert_allclose(found.fit(gram, 0, 0, 5).beta, fits.beta, atol=1e-9)
+    np.testing.assert_allclose(found.analyses[0].fit(gram, 0, 5).beta, fits.beta, atol=1e-9)
 
 
 def test_large_effects_keep_their_digits(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_large_effects_keep_their_digits(tmp_path: Path) -> None:
     near = compiled(STUDY)
     seed = {"key": near.key}
     draw = replace(far, **seed).draw(0)
-    a, b = far.fit(draw, 0, 0, 5), near.fit(near.draw(0), 0, 0, 5)
+    a, b = far.analyses[0].fit(draw, 0, 5), near.analyses[0].fit(near.draw(0), 0, 5)
     np.testing.assert_allclose(a.beta[:, 1:], b.beta[:, 1:], rtol=1e-9)
     np.testing.assert_allclose(a.sigma2, b.sigma2, rtol=1e-12)
 

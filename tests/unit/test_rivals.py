@@ -12,7 +12,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 import nestlab as nl
-from nestlab.fit.status import InferenceStatus, Status
+from nestlab.fit.status import InferenceStatus, Status, is_failed
 from nestlab.run.block import CompiledCondition, compile_condition
 from nestlab.run.store import RefusedError
 from nestlab.show.report.analyses import _items
@@ -269,7 +269,8 @@ def test_clusters_without_rows_are_absent(method):
     """The same as a study of the remaining rows, where clusters may be lost."""
     work = compiled([method], missing={"clusters": 1e-9})
     keep = [0, 2, 3, 4, 5, 7]
-    fits, columns = work.analyse(without(work, keep), 0, 0, 0, 3)
+    found = work.analyse(without(work, keep), 0, 0, 0, 3)
+    columns = found.columns(0, work.condition.block_size)
     frame = work.frame(2)
     frame = frame[(frame["school"] - 1).isin(keep)]
     y, X, g = matrices(frame)
@@ -282,7 +283,7 @@ def test_clusters_without_rows_are_absent(method):
         X = pd.DataFrame(X).groupby(frame["school"].to_numpy()).mean().to_numpy()
         found = sm.WLS(y, X, weights=np.array(SIZES)[keep]).fit()
         check(
-            columns | {f"estimate.{t}": fits.beta[:, i] for i, t in enumerate(TERMS)},
+            columns,
             2,
             TERMS,
             found.params,
@@ -293,12 +294,11 @@ def test_clusters_without_rows_are_absent(method):
     if method["name"] == "fe":
         X = np.column_stack([X[:, [1, 3]], g[:, None] == np.unique(g)])
     dense = Dense(y, X, g, kind=method["robust"])
-    p = fits.beta.shape[1]
     names = {"ols": TERMS, "fe": ["x", "x:arm"], "cm": ["Intercept", "arm"]}[method["name"]]
+    p = len(names)
     df = [dense.htz(row[None])[0] for row in np.eye(len(dense.b))[:p]] if method["robust"] == "CR2" else n - 1
-    np.testing.assert_allclose(fits.beta[2], dense.b[:p], rtol=1e-7)
-    check(columns | {f"estimate.{t}": fits.beta[:, i] for i, t in enumerate(names)}, 2, names, dense.b[:p],
-          np.sqrt(np.diag(dense.vcov))[:p], df)  # fmt: skip
+    np.testing.assert_allclose([found.estimate[name][2] for name in names], dense.b[:p], rtol=1e-7)
+    check(columns, 2, names, dense.b[:p], np.sqrt(np.diag(dense.vcov))[:p], df)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -306,19 +306,19 @@ def test_one_cluster_left_has_no_robust_inference(kind):
     """Estimates, and no test: a failed inference, never a rejection."""
     rules = ["bell-mccaffrey", "clusters", "z"]
     work = compiled([{"name": "a", "estimator": "ols", "formula": "y ~ x", "robust": kind, "df": rules}])
-    fits, columns = work.analyse(without(work, [5]), 0, 0, 0, 3)
-    assert (fits.status == Status.ok).all()
+    found = work.analyse(without(work, [5]), 0, 0, 0, 3)
+    assert (found.status == Status.ok).all()
     for rule in rules:
-        assert np.isnan(columns[f"df.x/{rule}"]).all()
-        assert (columns[f"inference/{rule}"] == InferenceStatus.no_df).all()
+        assert np.isnan(found.inferred[f"df.x/{rule}"]).all()
+        assert (found.inferred[f"inference/{rule}"] == InferenceStatus.no_df).all()
 
 
 def test_no_cluster_left_is_a_failed_fit():
     work = compiled(METHODS[:4])
     for m in range(4):
-        fits, columns = work.analyse(without(work, []), m, 0, 0, 3)
-        assert (fits.status > Status.not_converged).all()
-        assert (columns["inference"] == InferenceStatus.no_fit).all()
+        found = work.analyse(without(work, []), m, 0, 0, 3)
+        assert is_failed(found.status).all()
+        assert (found.inferred["inference"] == InferenceStatus.no_fit).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

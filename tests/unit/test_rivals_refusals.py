@@ -27,7 +27,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (MEANS | {"method/0/weights": "n"}, f'{M}.weights = "n": must be "size"; remove it for equal weights'),
     (
         {"method/0/weights": "size"},
-        f'{M}.weights = "size": needs estimator = "cluster-means"; remove one of the two',
+        f'{M}.weights = "size": needs estimator = "cluster-means"; add it, or remove this',
     ),
     (
         MEANS | CR2 | {"method/0/weights": "size"},
@@ -35,8 +35,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         CR2 | {"method/0/estimator": "statsmodels"},
-        f'{M}.robust = "CR2": needs estimator = "lmm", "ols", "fixed-effects" or "cluster-means"; write one of these, or remove '
-        "robust",
+        f'{M}.robust = "CR2": needs estimator = "lmm", "ols", "fixed-effects" or "cluster-means"; remove one of the two',
     ),
     (
         CR2 | {"method/0/df": "kenward-roger"},
@@ -67,10 +66,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
         f'{M}.df = ["clusters", "z", "bell-mccaffrey"]: must leave out "clusters" and "bell-mccaffrey", for cluster-robust '
         'standard errors; add robust = "CR2", or remove df',
     ),
-    (OLS | {"method/0/reml": False}, f"{M}.reml = false: has no meaning for least squares; remove it"),
+    (
+        OLS | {"method/0/reml": False},
+        f'{M}.reml = false: needs estimator = "lmm" or "statsmodels"; remove one of the two',
+    ),
     (
         OLS | {"method/0/singular_df": "refit"},
-        f'{M}.singular_df = "refit": is for df = "satterthwaite" only; remove it',
+        f'{M}.singular_df = "refit": needs estimator = "lmm" or "statsmodels"; remove one of the two',
     ),
     (
         CR2 | {"method/0/singular_df": "refit"},

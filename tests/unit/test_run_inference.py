@@ -304,7 +304,7 @@ def test_failed_inference_is_counted_and_never_a_non_rejection(tmp_path: Path, m
         "predictors": {n: {"level": 2, "distribution": "normal"} for n in names},
         "method": [{"name": "m", "df": ["z", "between-within"]}, {"name": "ml", "reml": False}],
     }
-    import nestlab.run.columns as columns
+    import nestlab.fit.methods.analysis as columns
 
     real = columns.Inference.se
 

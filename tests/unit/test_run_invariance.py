@@ -68,8 +68,8 @@ def test_run_one_fit_does_not_depend_on_its_neighbours(slope: dict[str, Any]) ->
     study = nl.Study.from_dict(slope)
     compiled = compile_condition(study.conditions[0], study.methods)
     draw = compiled.draw(0)
-    many = compiled.fit(draw, 0, 0, 40)
-    one = compiled.fit(draw, 0, 17, 18)
+    many = compiled.analyses[0].fit(draw, 0, 40)
+    one = compiled.analyses[0].fit(draw, 17, 18)
     assert many.deviance[17] == one.deviance[0]
     assert (many.beta[17] == one.beta[0]).all()
 

@@ -161,8 +161,8 @@ def test_chisq_has_as_many_df_as_parameters() -> None:
 
 def test_a_model_that_cannot_be_fitted_is_not_chosen(chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only one of the two is an optimum it is reported; where neither is, the larger with its status."""
+    from nestlab.fit.methods import selection
     from nestlab.fit.status import Status
-    from nestlab.run import selection
 
     whole = selection.fit_model
     lost = {"large": {0, 2}, "small": {1, 2}}

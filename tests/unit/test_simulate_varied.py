@@ -495,7 +495,7 @@ def test_fits_with_centred_columns_do_not_know_the_mean() -> None:
         study = nl.Study.from_dict(STUDY | {"truth": truth_of, "predictors": predictors, "method": [{"name": "reml"}]})
         work = compile_condition(study.conditions[0], study.methods)
         draw = Moments(work.design)(block_generator(1, KEY, 0), work.condition.block_size)
-        found.append(work.analyse(draw, 0, 0, 0, 40)[0])
+        found.append(work.analyses[0].fit(draw, 0, 40))
     assert np.isfinite(found[0].beta).all()
     assert_allclose(found[1].beta, found[0].beta, rtol=1e-8, atol=1e-8)
     assert_allclose(found[1].se, found[0].se, rtol=1e-7)

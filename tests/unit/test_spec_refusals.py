@@ -669,8 +669,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"method/0/df": ["z", "satterthwaite"], "method/0/estimator": "statsmodels"},
-        'method.reml.df = ["z", "satterthwaite"]: must be "z", "residual" or "between-within" for this estimator; write one of '
-        "these, or remove estimator",
+        'method.reml.df = ["z", "satterthwaite"]: must be "z", "residual" or "between-within" for estimator = "statsmodels"; '
+        "write one of these, or remove df",
     ),
     (
         {"method/0/singular_df": "drop"},
@@ -704,11 +704,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     # estimators that work on rows
     (
         {"method/0/estimator": "gls", "method/0/robust": "CR1"},
-        'method.reml.robust = "CR1": has no meaning for estimator = "gls", which knows the variances; remove one of the two',
+        'method.reml.robust = "CR1": needs estimator = "lmm", "ols", "fixed-effects" or "cluster-means"; remove one of the two',
     ),
     (
         {"method/0/estimator": "gls", "method/0/df": "residual"},
-        'method.reml.df = "residual": must be "z" for estimator = "gls", which knows the variances; remove it',
+        'method.reml.df = "residual": must be "z" for estimator = "gls"; write it, or remove df',
     ),
     (
         {"method/0/estimator": "gls", "prior": {"icc": {"distribution": "beta", "mean": 0.1, "sd": 0.05}}},
@@ -734,21 +734,21 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"method/0/estimator": "gee", "method/0/reml": False},
-        'method.reml.reml = false: is of mixed models, and this method fits none; remove it, or write estimator = "lmm"',
+        'method.reml.reml = false: needs estimator = "lmm" or "statsmodels"; remove one of the two',
     ),
     (
         {"method/0/estimator": "gee", "method/0/singular_df": "refit"},
-        'method.reml.singular_df = "refit": is of mixed models, and this method fits none; remove it, or write estimator = "lmm"',
+        'method.reml.singular_df = "refit": needs estimator = "lmm" or "statsmodels"; remove one of the two',
     ),
     (
         {"method/0/estimator": "gee", "method/0/df": "satterthwaite"},
-        'method.reml.df = "satterthwaite": must be "z", "residual" or "between-within" for this estimator; write one of '
-        "these, or remove estimator",
+        'method.reml.df = "satterthwaite": must be "z", "residual" or "between-within" for estimator = "gee"; write one of '
+        "these, or remove df",
     ),
     (
         {"method/0/estimator": "gee", "method/0/df": ["z", "clusters"]},
-        'method.reml.df = ["z", "clusters"]: must be "z", "residual" or "between-within" for this estimator; write one of '
-        "these, or remove estimator",
+        'method.reml.df = ["z", "clusters"]: must be "z", "residual" or "between-within" for estimator = "gee"; write one of '
+        "these, or remove df",
     ),
     (
         {"method/0/select": "lrt", "method/0/compare": INTERCEPT_ONLY, "method/0/robust": "CR2"},
@@ -756,8 +756,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"method/0/estimator": "gee", "method/0/robust": "CR2"},
-        'method.reml.robust = "CR2": needs estimator = "lmm", "ols", "fixed-effects" or "cluster-means"; write one of these, or '
-        "remove robust",
+        'method.reml.robust = "CR2": needs estimator = "lmm", "ols", "fixed-effects" or "cluster-means"; remove one of '
+        "the two",
     ),
     (
         {"method/0/estimator": "gee", "method/0/compare": "y ~ x + (1 | school)"},

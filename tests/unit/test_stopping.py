@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ import nestlab as nl
 from nestlab.measure.measured import Measured, MeasureRow
 from nestlab.run.state import read_state
 from nestlab.run.stopped import stopping_lines
-from nestlab.run.stopping import half_width, judge, precision
+from nestlab.run.stopping import half_width, judge, precision, stop_key
 from nestlab.run.store import Store, StoredCondition
 from nestlab.run.telling import Quiet
 from nestlab.show.cli import app
 from nestlab.show.solve_command import Options, solve_study
+from nestlab.spec.formula import parse_formula
 from nestlab.spec.measures import MEASURES, WHOLE
+from nestlab.spec.model import Contrast, Method
 from nestlab.spec.stopping import FEWEST, Stopping, Target
 from nestlab.spec.study import StudyError, StudyFile
 
@@ -504,3 +507,21 @@ def refused(tables: dict[str, Any], message: str) -> None:
 
 def test_least_is_that_of_the_message() -> None:
     assert FEWEST == 100
+
+
+def test_a_decision_hangs_on_results_and_how_they_are_judged() -> None:
+    """A key of a method that changes no result and no measure leaves decisions as they are."""
+    formula = parse_formula("y ~ x + (1 | g)")
+    rule = Stopping((Target("power", 0.01, "x"),), 100, 1000)
+    contrast = Contrast("c", ((("x", 1.0),),))
+    method = Method("m", formula, contrasts=(contrast,))
+
+    def key(**changes: Any) -> str:
+        return stop_key(rule, [replace(method, **changes)], "distribution-free")
+
+    assert key(draws=77) == key(select_alpha=0.2) == key()
+    others = [
+        key(alpha=0.01), key(name="n"), key(reml=False), key(max_failed=0.1),
+        key(contrasts=(replace(contrast, null=0.5),)), key(contrasts=(replace(contrast, alternative="less"),)),
+    ]  # fmt: skip
+    assert len({key(), *others}) == len(others) + 1

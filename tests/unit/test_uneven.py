@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,12 +14,13 @@ from scipy.stats import chi2
 from nestlab.fit.compare import lr_statistics
 from nestlab.fit.deviance import statistics_of
 from nestlab.fit.lmm import compile_plan, counts
+from nestlab.fit.methods import Columns, Prepared
+from nestlab.fit.methods.mixed import MixedModel
+from nestlab.fit.methods.selection import Selection
 from nestlab.fit.ols import fit_ols
 from nestlab.fit.rlrt import exact_p_values
 from nestlab.fit.single import fit
 from nestlab.fit.status import Status
-from nestlab.run.analysis import Analysis
-from nestlab.run.selection import Selection
 from nestlab.simulate.gram import Draw
 from nestlab.simulate.layout import compile_design, pair
 from nestlab.spec.formula import parse_formula
@@ -56,10 +58,23 @@ def replicates() -> tuple[Draw, list[pd.DataFrame]]:
     return Draw(dd, de, ee, u, z), frames
 
 
-def analysis(formula: str = FORMULA, **options: Any) -> Analysis:
+def analysis(formula: str = FORMULA, **options: Any) -> MixedModel:
     made = condition()
     method = Method("m", parse_formula(formula), **options)
-    return Analysis(method, compile_design(made), data_key(made), made.seed)
+    return MixedModel(Prepared(compile_design(made), method, data_key(made)))
+
+
+@dataclass(frozen=True)
+class FirstBlock:
+    """A block of which there are no rows."""
+
+    draw: Draw
+    number: int = 0
+    rows = frames = None
+
+
+def inferred(found: Any, draw: Draw, last: int = R) -> Columns:
+    return found(FirstBlock(draw), 0, last).inferred
 
 
 def test_numbers_come_from_the_gram() -> None:
@@ -76,7 +91,7 @@ def test_numbers_come_from_the_gram() -> None:
 @pytest.mark.parametrize("formula", [FORMULA, "y ~ x + z + (1 | g)", "y ~ x + (1 | g) + (0 + x | g)"])
 def test_each_is_fitted_as_if_alone(formula: str, reml: bool) -> None:
     draw, frames = replicates()
-    fits, _ = analysis(formula, reml=reml)(draw, 0, 0, R)
+    fits = analysis(formula, reml=reml).fit(draw, 0, R)
     for r, frame in enumerate(frames):
         alone = fit(formula, frame, reml=reml)
         assert fits.status[r] == alone.status
@@ -88,7 +103,7 @@ def test_each_is_fitted_as_if_alone(formula: str, reml: bool) -> None:
 @pytest.mark.parametrize("rule", ["z", "residual", "satterthwaite", "kenward-roger"])
 def test_so_is_its_inference(rule: str) -> None:
     draw, frames = replicates()
-    _, columns = analysis(df=(rule,))(draw, 0, 0, R)
+    columns = inferred(analysis(df=(rule,)), draw)
     for r, frame in enumerate(frames):
         alone = fit(FORMULA, frame, df=rule)
         for term in ("Intercept", "x", "z"):
@@ -98,7 +113,7 @@ def test_so_is_its_inference(rule: str) -> None:
 
 def test_between_within_counts_the_clusters_that_are_there() -> None:
     draw, frames = replicates()
-    _, columns = analysis("y ~ x + z + (1 | g)", df=("between-within",))(draw, 0, 0, R)
+    columns = inferred(analysis("y ~ x + z + (1 | g)", df=("between-within",)), draw)
     clusters = np.array([frame["g"].nunique() for frame in frames])
     rows = np.array([len(frame) for frame in frames])
     np.testing.assert_array_equal(columns["df.z"], clusters - 2)
@@ -107,7 +122,8 @@ def test_between_within_counts_the_clusters_that_are_there() -> None:
 
 def test_refitted_df_of_singular_fits() -> None:
     draw, frames = replicates()
-    fits, columns = analysis(singular_df="refit")(draw, 0, 0, R)
+    found = analysis(singular_df="refit")
+    fits, columns = found.fit(draw, 0, R), inferred(found, draw)
     singular = np.flatnonzero(fits.status == Status.singular)
     assert len(singular)
     compared = 0
@@ -126,7 +142,7 @@ def test_profile_and_wald_intervals() -> None:
     draw, frames = replicates()
     formula = "y ~ x + z + (1 | g)"
     for reml, kind in ((False, "profile"), (True, "wald")):
-        _, columns = analysis(formula, reml=reml, variance_intervals=kind)(draw, 0, 0, R)
+        columns = inferred(analysis(formula, reml=reml, variance_intervals=kind), draw)
         for r, frame in enumerate(frames):
             found = fit(formula, frame, reml=reml)
             if kind == "profile":
@@ -140,7 +156,7 @@ def test_profile_and_wald_intervals() -> None:
 def test_least_squares() -> None:
     draw, frames = replicates()
     found = analysis()
-    plan = compile_plan(found.design, Method("m", parse_formula("y ~ x + z")))
+    plan = compile_plan(found.on.design, Method("m", parse_formula("y ~ x + z")))
     fits = fit_ols(plan, found.gram(draw, plan), 0, R)
     for r, frame in enumerate(frames):
         X = np.column_stack([np.ones(len(frame)), frame["x"], frame["z"]])
@@ -152,7 +168,7 @@ def test_least_squares() -> None:
 def test_bootstrap_draws_the_rows_that_are_there() -> None:
     draw, frames = replicates()
     found = analysis("y ~ x + z + (1 | g)", intervals="bootstrap", draws=39)
-    _, columns = found(draw, 0, 0, 4)
+    columns = inferred(found, draw, 4)
     assert np.isfinite(columns["lower.x"]).all()
     for r in range(4):
         plan, gram = found.plan.alone(found.gram(draw), r)
@@ -164,10 +180,10 @@ def test_bootstrap_draws_the_rows_that_are_there() -> None:
 def test_likelihood_ratio_tests(reference: Any) -> None:
     draw, _ = replicates()
     found = analysis("y ~ x + z + (1 | g)", compare=parse_formula("y ~ x + z"), reference=reference, draws=199)
-    _, columns = found(draw, 0, 0, R)
+    columns = inferred(found, draw)
     p = columns["p.var:g:Intercept"]
     assert np.isfinite(p).all()
-    null = compile_plan(found.design, Method("m", parse_formula("y ~ x + z")))
+    null = compile_plan(found.on.design, Method("m", parse_formula("y ~ x + z")))
     fits = found.fit(draw, 0, R)
     statistics = lr_statistics(fit_ols(null, found.gram(draw, null), 0, R), fits)
     if reference == "asymptotic":
@@ -176,7 +192,9 @@ def test_likelihood_ratio_tests(reference: Any) -> None:
     elif reference == "exact":
         for r in range(R):
             plan, gram = found.plan.alone(found.gram(draw), r)
-            alone = exact_p_values(plan, gram, statistics[[r]], 0, draws=199, stream=lambda _, r=r: found.stream(0, r))
+            alone = exact_p_values(
+                plan, gram, statistics[[r]], 0, draws=199, stream=lambda _, r=r: found.on.stream(0, r)
+            )
             np.testing.assert_allclose(p[r], alone[0], rtol=1e-12)
     else:
         assert np.argmax(statistics) == np.argmin(p)
@@ -190,7 +208,7 @@ def test_selected_models_are_those_fitted_alone(smaller: str) -> None:
     large = analysis(
         "y ~ x + z + (1 | g)" if "|" not in smaller else FORMULA, compare=parse_formula(smaller), select="aic"
     )
-    _, columns = Selection(large)(draw, 0, 0, R)
+    columns = inferred(Selection(large), draw)
     chosen = columns["selected"] == 1
     assert 0 < chosen.sum() < R
     for r, frame in enumerate(frames):

@@ -13,6 +13,7 @@ from ..simulate.gram import Gram, Shift
 from ..simulate.layout import Design, pair
 from ..spec.far import expanded
 from ..spec.formula import same_term
+from ..spec.methods import estimator_of
 from ..spec.model import Formula, Method, term_variables
 from .kernel import fit_block
 from .lanes import LANES
@@ -150,7 +151,7 @@ def compile_plan(design: Design, method: Method) -> Plan:
 def _can_shift(method: Method) -> bool:
     """Whether a method's results follow from those in other coordinates: not limits of profiles, nor draws of the bootstrap."""
     drawn = {method.intervals, method.variance_intervals, method.reference if method.compare is not None else None}
-    return not method.by_rows and not drawn & {"profile", "profile-reml", "bootstrap"}
+    return not estimator_of(method).by_rows and not drawn & {"profile", "profile-reml", "bootstrap"}
 
 
 def _shifted(plan: Plan, design: Design, method: Method) -> Plan:
@@ -158,7 +159,7 @@ def _shifted(plan: Plan, design: Design, method: Method) -> Plan:
 
     Random columns that lack theirs in their own term stay as they are, beside fixed effects that are shifted.
     """
-    fixed = coordinates(plan.formula.fixed, design, free=method.estimator == "fixed-effects")
+    fixed = coordinates(plan.formula.fixed, design, free=estimator_of(method).absorbs)
     if fixed is None:
         return plan
     to_fixed = fixed[1]

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["InferenceStatus", "Status", "sentence_of"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["InferenceStatus", "Status", "is_converged", "is_failed", "sentence_of"]
 
 
 class Status(IntEnum):
@@ -31,6 +36,16 @@ class Status(IntEnum):
     def sentence(self) -> str:
         """What became of the fit, for people."""
         return _SENTENCES[self]
+
+
+def is_converged(status: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Whether fits, by their codes, hold the certificate of an optimum."""
+    return status <= Status.singular
+
+
+def is_failed(status: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Whether fits, by their codes, have no estimates at all; those that stopped short of an optimum have."""
+    return status > Status.not_converged
 
 
 _SENTENCES = {

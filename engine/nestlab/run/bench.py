@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..fit.own_code import with_code
 from ..measure.crossing import Scale
 from ..measure.decisions import reject_all
 from ..measure.measured import MeasureRow
@@ -23,7 +24,6 @@ from ..spec.model import Condition
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .line import Axis
-from .own_code import with_code
 from .question import Question, Trial, Values
 from .runner import run_study
 from .store import Store

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..fit.lmm import Fits, Plan
-from ..fit.reference.gee import GeeTable
+from ..fit.lmm import Plan
+from ..fit.methods import Analysed, Analysis, Columns, compile_analysis
 from ..simulate.centres import centres_of
 from ..simulate.gram import Draw
 from ..simulate.layout import Design, compile_design
@@ -32,21 +32,17 @@ from ..spec.paths import is_plain
 from ..spec.translation import Translation, translate
 from ..spec.truths import translated, varying_names
 from ..spec.uncertain import DrawnTruth
-from .analysis import Analysis
-from .by_rows import analyse_by_function, analyse_by_gee
-from .columns import Columns, count_columns, fit_columns, truth_columns
+from .columns import count_columns, truth_columns
 from .names import as_named
-from .rivals import LeastSquares
-from .selection import Selection
 
-__all__ = ["Columns", "CompiledCondition", "compile_condition"]
+__all__ = ["CompiledCondition", "compile_condition"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class CompiledCondition:
-    """A condition's sampler and its methods' plans: `condition.block(number)`, then `condition.fit(...)`.
+    """A condition's sampler and its methods' analyses.
 
     sampler: of the condition, or of its unit design where replicates have truths of their own, which `Long` takes itself.
     """
@@ -58,18 +54,13 @@ class CompiledCondition:
     methods: tuple[Method, ...]
 
     @cached_property
-    def analyses(self) -> tuple[Analysis | LeastSquares, ...]:
+    def analyses(self) -> tuple[Analysis, ...]:
         """Of each method."""
-        return tuple(
-            LeastSquares(method, self.design)
-            if method.least_squares
-            else Analysis(method, self.design, self.key, self.condition.seed)
-            for method in self.methods
-        )
+        return tuple(compile_analysis(self.design, method, self.key) for method in self.methods)
 
     @property
     def plans(self) -> tuple[Plan, ...]:
-        return tuple(analysis.plan for analysis in self.analyses)
+        return tuple(analysis.on.plan for analysis in self.analyses)
 
     def draw(self, block: int) -> Draw:
         """The whole of a block (0, 1, ...), from its own stream."""
@@ -111,54 +102,9 @@ class CompiledCondition:
     def _conditional(self) -> ConditionalRows:
         return ConditionalRows(self.design)
 
-    def fit(self, draw: Draw, method: int, first: int, last: int) -> Fits:
-        """Fit replicates first .. last - 1 of a block by one of the methods, from the sufficient statistics."""
-        return self.analyses[method].fit(draw, first, last)
-
-    def analyse(self, draw: Draw, method: int, block: int, first: int, last: int) -> tuple[Fits, Columns]:
-        """The same by any method, with what it infers."""
-        analysis, estimator = self.analyses[method], self.methods[method].estimator
-        if isinstance(analysis, LeastSquares):
-            return analysis(draw, block, first, last)
-        if estimator == "lmm":
-            chosen = self._selections.get(method, analysis)
-            return chosen(draw, block, first, last)
-        origin = block * self.condition.block_size
-        if estimator == "gee":
-            rows = (self.rows(origin + r, draw) for r in range(first, last))
-            return analyse_by_gee(analysis, (self._table(each, analysis.plan) for each in rows))
-        if estimator == "function":
-            frames = (self.frame(origin + r, draw=draw) for r in range(first, last))
-            return analyse_by_function(analysis, frames, (analysis.stream(block, r) for r in range(first, last)))
-        fits = self._fit_rows(draw, method, block, first, last)
-        gram = analysis.gram(draw) if self.condition.uneven else None  # it counts each replicate's rows
-        return fits, analysis.rules(gram, fits, first, last)
-
-    @cached_property
-    def _selections(self) -> dict[int, Selection]:
-        """Of the methods that choose between two models."""
-        chosen = enumerate(self.analyses)
-        return {m: Selection(a) for m, a in chosen if isinstance(a, Analysis) and a.method.select is not None}
-
-    def _table(self, rows: ReplicateRows, plan: Plan) -> GeeTable:
-        """y (N), X (N, p) and the cluster of each row (N)."""
-        design = self.design
-        X = np.column_stack([rows.term(design, term) for term in plan.formula.fixed])
-        return rows.response(design), X, rows.spread(design, np.arange(design.clusters))
-
-    def _fit_rows(self, draw: Draw, method: int, block: int, first: int, last: int) -> Fits:
-        from ..fit.reference import fit_rows
-
-        design, plan = self.design, self.analyses[method].plan
-        origin = block * self.condition.block_size
-        fits = []
-        for r in range(first, last):
-            rows = self.rows(origin + r, draw)
-            X = np.column_stack([rows.term(design, term) for term in plan.formula.fixed])
-            data = (rows.response(design), X, rows.D[:, list(plan.zcols)])
-            groups = rows.spread(design, np.arange(design.clusters))
-            fits.append(fit_rows([data], groups, plan.blocks, reml=plan.reml))
-        return Fits.concatenate(fits)
+    def analyse(self, draw: Draw, method: int, block: int, first: int, last: int) -> Analysed:
+        """Analyse replicates first .. last - 1 of a block by one of the methods."""
+        return self.analyses[method](DrawnBlock(self, block, draw), first, last)
 
     def frame(self, replicate: int, *, truth: bool = False, draw: Draw | None = None) -> pd.DataFrame:
         """One replicate's rows under the study's names: the cluster (1, 2, ...), the predictors, the response.
@@ -216,8 +162,8 @@ class CompiledCondition:
         found = truth_columns(drawn, varying_names(self.condition, self.methods, centres_of(self.condition)), shared)
         return {name: float(values[r]) for name, values in found.items() if name.startswith("true.")}
 
-    def fits(self, first: int, last: int) -> Iterator[tuple[int, list[tuple[Fits, Columns]]]]:
-        """Fit replicates first .. last - 1, a block at a time: (replicates done, fits and inference of each method)."""
+    def analysed(self, first: int, last: int) -> Iterator[tuple[int, list[Analysed]]]:
+        """Analyse replicates first .. last - 1, a block at a time: (replicates done, what each method found)."""
         size = self.condition.block_size
         for block in range(first // size, (last - 1) // size + 1):
             origin = block * size
@@ -225,31 +171,41 @@ class CompiledCondition:
             draw = self.draw(block)
             found = [self.analyse(draw, m, block, start, stop) for m in range(len(self.methods))]
             counts = count_columns(draw)
-            for _, columns in found:
-                columns |= {name: values[start:stop] for name, values in counts.items()}
-            if draw.truths is not None:
-                for known, (_, columns) in zip(self.truths(draw.truths), found, strict=True):
-                    columns |= {name: values[start:stop] for name, values in known.items()}
+            known = [{}] * len(found) if draw.truths is None else self.truths(draw.truths)
+            for each, truths in zip(found, known, strict=True):
+                beside = counts | truths
+                each.inferred.update({name: values[start:stop] for name, values in beside.items()})
             yield stop - start, found
 
     def replicates(self, first: int, last: int) -> list[Columns]:
         """Rows of replicates first .. last - 1, a table a method."""
-        parts = zip(*(found for _, found in self.fits(first, last)), strict=True)
+        parts = zip(*(found for _, found in self.analysed(first, last)), strict=True)
         return [self.joined(m, first, part) for m, part in enumerate(parts)]
 
-    def joined(self, place: int, first: int, parts: Sequence[tuple[Fits, Columns]]) -> Columns:
+    def joined(self, place: int, first: int, parts: Sequence[Analysed]) -> Columns:
         """The rows of a method's blocks, one after the other."""
-        fits = Fits.concatenate([part for part, _ in parts])
-        found = {name: np.concatenate([columns[name] for _, columns in parts]) for name in parts[0][1]}
-        analysis = self.analyses[place]
-        columns = fit_columns(analysis.plan, analysis.names, fits, first, self.condition.block_size) | found
-        if analysis.method.estimator in (
-            "cluster-means",
-            "gls",
-        ):  # a variance of means, or given: no estimate of the rows'
-            del columns["estimate.var:residual"]
-        method, truth = analysis.method, self.condition.truth.formula
+        columns = Analysed.concatenate(parts).columns(first, self.condition.block_size)
+        method, truth = self.methods[place], self.condition.truth.formula
         return as_named(columns, method, study_estimands(method.formula, [method]), study_estimands(truth, [method]))
+
+
+@dataclass(frozen=True)
+class DrawnBlock:
+    """A block as analyses take it."""
+
+    condition: CompiledCondition
+    number: int
+    draw: Draw
+
+    @property
+    def _origin(self) -> int:
+        return self.number * self.condition.condition.block_size
+
+    def rows(self, first: int, last: int) -> Iterator[ReplicateRows]:
+        return (self.condition.rows(self._origin + r, self.draw) for r in range(first, last))
+
+    def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]:
+        return (self.condition.frame(self._origin + r, draw=self.draw) for r in range(first, last))
 
 
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:

@@ -1,8 +1,4 @@
-"""Replicate rows of a method: its fits and what each rule of inference says of them, as columns by name.
-
-One rule: `se.<term>`, `df.<term>`. Several rules share the estimates, and their columns end in "/<rule>"; a standard error that
-is the model's own is stored once, without an ending.
-"""
+"""The columns of replicate rows: those that a study has, and those that hold what was drawn."""
 
 from __future__ import annotations
 
@@ -10,134 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..fit.inference import Hypotheses, Inference
-from ..fit.lmm import Fits, Plan, pairs
-from ..fit.status import InferenceStatus, Status
+from ..fit.methods import Columns
 from ..simulate.centres import centres_of
 from ..simulate.gram import Draw
-from ..spec.contrasts import weights_of
-from ..spec.estimand import ICC, RESIDUAL, Estimand
-from ..spec.formula import find_term
+from ..spec.estimand import ICC, Estimand
 from ..spec.inference import tested_estimand
-from ..spec.model import INTERCEPT, Condition, Contrast, Method
+from ..spec.methods import estimator_of
+from ..spec.model import Condition, Method
 from ..spec.truths import varying_names
 from ..spec.uncertain import DrawnTruth, prior_names
 
-__all__ = [
-    "Columns",
-    "components",
-    "count_columns",
-    "counted",
-    "drawn_columns",
-    "every_column",
-    "fit_columns",
-    "hypotheses_of",
-    "inference_columns",
-    "study_names",
-    "truth_columns",
-]
-
-Array = NDArray[np.float64]
-#: Columns of replicate rows by name, all of one length; statuses as codes.
-Columns = dict[str, NDArray[np.generic]]
-
-
-def hypotheses_of(method: Method) -> Hypotheses:
-    """The coefficients of a method, then its contrasts."""
-    fixed = method.formula.fixed
-    return Hypotheses.of(len(fixed), [weights_of(contrast, fixed) for contrast in method.contrasts])
-
-
-def components(plan: Plan) -> list[tuple[str, int]]:
-    """The variances and covariances that a method estimates, and where the kernel put them."""
-    columns, group = plan.formula.random_columns, plan.formula.group
-    named = []
-    for k, (a, b) in enumerate(pairs(len(columns))):
-        if a == b:
-            named.append((Estimand("var", group, (columns[a],)).name, k))
-        elif plan.blocks[a] == plan.blocks[b]:
-            named.append((Estimand("cov", group, (columns[a], columns[b])).name, k))
-    return named
-
-
-def fit_columns(plan: Plan, names: Sequence[str], fits: Fits, first: int, block_size: int) -> Columns:
-    """What the fits of replicates first, first + 1, ... say. names: the fixed effects as the study calls them."""
-    replicate = np.arange(first, first + len(fits.status), dtype=np.int64)
-    columns: Columns = {
-        "block": (replicate // block_size).astype(np.int32),
-        "replicate": replicate,
-        "status": fits.status.astype(np.int8),
-        "singular": fits.status == Status.singular,
-        "iterations": fits.iterations.astype(np.int16),
-        "deviance": fits.deviance,
-    }
-    for i, name in enumerate(names):
-        columns[f"estimate.{name}"] = fits.beta[:, i]
-    for name, k in components(plan):
-        columns[f"estimate.{name}"] = fits.varcomp[:, k]
-    columns[f"estimate.{RESIDUAL.name}"] = fits.sigma2
-    return columns
-
-
-def inference_columns(
-    method: Method, names: Sequence[str], fits: Fits, found: Mapping[str, Inference], variances: Array | None
-) -> Columns:
-    """What the rules say of fixed effects and contrasts. variances (R, k(k+1)/2): see `inference.variance_covariance`, needed for
-    standardised contrasts."""
-    columns: Columns = {}
-    p = len(names)
-    for rule, suffix in zip(method.df, method.suffixes, strict=True):
-        inference = found[rule]
-        failed = np.zeros(len(fits.status), dtype=bool)
-        own = suffix if rule == "kenward-roger" else ""
-        for i, name in enumerate(names):
-            se = inference.se(np.eye(p)[i])
-            df = np.where(np.isfinite(se), inference.df[:, i], np.nan)
-            columns[f"se.{name}{own}"], columns[f"df.{name}{suffix}"] = se, df
-            failed |= np.isnan(df)
-        for h, contrast in enumerate(method.contrasts, start=p):
-            made = _contrast_columns(contrast, h, method, fits, inference, variances)
-            for kind, values in made.items():
-                place = "" if kind == "estimate" else own if kind == "se" else suffix
-                columns[f"{kind}.{contrast.name}{place}"] = values
-            failed |= np.isnan(made["p" if contrast.joint else "df"])
-        status = np.where(failed, InferenceStatus.no_df, InferenceStatus.ok)
-        status[np.isnan(fits.sigma2)] = InferenceStatus.no_fit
-        columns[f"inference{suffix}"] = status.astype(np.int8)
-    return columns
-
-
-def _contrast_columns(
-    contrast: Contrast, h: int, method: Method, fits: Fits, inference: Inference, variances: Array | None
-) -> dict[str, Array]:
-    weights = weights_of(contrast, method.formula.fixed)
-    if contrast.joint:
-        return {"p": inference.joint_p(h, weights, fits.beta)}
-    estimate, se = fits.beta @ weights[0], inference.se(weights[0])
-    if contrast.standardise is not None:
-        assert variances is not None
-        estimate, se = _standardised(estimate, se, contrast, method, fits, variances)
-    return {"estimate": estimate, "se": se, "df": np.where(np.isfinite(se), inference.df[:, h], np.nan)}
-
-
-def _standardised(
-    estimate: Array, se: Array, contrast: Contrast, method: Method, fits: Fits, variances: Array
-) -> tuple[Array, Array]:
-    """d = estimate / s and its standard error by the delta method, s2 taken as independent of the estimate (it is, for large
-    samples): sqrt(se^2 / s2 + d^2 Var(s2) / (4 s2^2))."""
-    k = fits.varcomp.shape[1] + 1
-    packed = {place: i for i, place in enumerate(pairs(k))}
-    variance, spread = fits.sigma2, variances[:, packed[k - 1, k - 1]]
-    if contrast.standardise == "total":
-        column = method.formula.random_columns.index(INTERCEPT)
-        place = pairs(len(method.formula.random_columns)).index((column, column))
-        variance = variance + fits.varcomp[:, place]
-        spread = spread + variances[:, packed[place, place]] + 2 * variances[:, packed[place, k - 1]]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        d = estimate / np.sqrt(variance)
-        return d, np.sqrt(se**2 / variance + d**2 * spread / (4 * variance**2))
+__all__ = ["count_columns", "counted", "drawn_columns", "every_column", "truth_columns"]
 
 
 def every_column(estimands: Mapping[str, Estimand], methods: Sequence[Method]) -> list[str]:
@@ -166,7 +46,7 @@ def every_column(estimands: Mapping[str, Estimand], methods: Sequence[Method]) -
         *(f"{end}.{name}" for name in ends for end in ("lower", "upper")),
         *(f"inference{suffix}" for suffix in suffixes),
         *(["selected"] if any(method.select is not None for method in methods) else []),
-        *(["message", "warnings"] if any(method.keeps_messages for method in methods) else []),
+        *(["message", "warnings"] if any(estimator_of(method).messages for method in methods) else []),
     ]
 
 
@@ -200,8 +80,3 @@ def drawn_columns(conditions: Iterable[Condition], methods: Sequence[Method]) ->
             columns |= dict.fromkeys(f"prior.{name}" for name in prior_names(condition))
             columns |= dict.fromkeys(f"true.{name}" for name in varying)
     return sorted(columns)
-
-
-def study_names(fixed: Sequence[str], formula_fixed: Sequence[str]) -> list[str]:
-    """A method's fixed effects under the names that the truth gives them."""
-    return [find_term(fixed, term) or term for term in formula_fixed]

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..fit.status import Status
+from ..fit.status import Status, is_converged
 from ..spec.identity import result_key
+from ..spec.methods import estimator_of
 from ..spec.model import Method
 from .early import read_used, used
 from .parts import EXAMPLES, tally
@@ -30,7 +31,7 @@ def failures_of(store: Store, rows: Sequence[StoredCondition], methods: Sequence
             columns = read_used(store, row, method)
             if not columns:
                 continue
-            failed = np.flatnonzero(columns["status"] > Status.singular)
+            failed = np.flatnonzero(~is_converged(columns["status"]))
             messages = columns.get("message")
             found += [
                 (
@@ -93,7 +94,7 @@ class Said:
 def what_was_said(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> Iterator[Said]:
     """Messages, the most frequent first, and warnings of each method that keeps them."""
     for method in methods:
-        if not method.keeps_messages:
+        if not estimator_of(method).messages:
             continue
         said = Said(method.name)
         for row in rows:
@@ -102,7 +103,7 @@ def what_was_said(store: Store, rows: Sequence[StoredCondition], methods: Sequen
                 continue
             replicate, warned = columns["replicate"], np.nan_to_num(columns["warnings"])
             said.replicates += len(replicate)
-            for k in np.flatnonzero(columns["status"] > Status.singular):
+            for k in np.flatnonzero(~is_converged(columns["status"])):
                 text = columns["message"][k] or Status(int(columns["status"][k])).name
                 count, *first = said.messages.get(text, (0, row.number, int(replicate[k])))
                 said.messages[text] = (count + 1, first[0], first[1])

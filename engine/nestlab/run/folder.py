@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..fit.own_code import stored_digests
 from ..spec.identity import data_key
 from ..spec.model import Method
 from ..spec.study import StudyFile
 from .files import RefusedError, read_plain
 from .lock import holder
-from .own_code import stored_digests
 from .plan import ChangedError, match_conditions, match_methods
 from .store import Store, StoredCondition
 from .sums import check_sums

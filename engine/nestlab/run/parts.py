@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fit.status import InferenceStatus, Status
+from ..fit.status import InferenceStatus, Status, is_converged
 from .files import RefusedError, is_plain_name
 
 __all__ = ["CHECKPOINTS", "Part", "Parts", "missing_ranges", "named_range", "part_name", "tally"]
@@ -128,7 +128,7 @@ def tally(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
                 if result.failed:
                     name = result.name + column.removeprefix("inference")
                     count("inference", name, columns[column] == result, named=True)
-    first, last, lost = int(replicate[0]), int(replicate[-1]) + 1, replicate[status > Status.singular]
+    first, last, lost = int(replicate[0]), int(replicate[-1]) + 1, replicate[~is_converged(status)]
     failed = {check: int((lost < check).sum()) for check in CHECKPOINTS if first < check < last} if len(lost) else {}
     return {**found, "examples": examples, "failed": {check: count for check, count in failed.items() if count}}
 

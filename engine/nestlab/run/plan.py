@@ -12,6 +12,7 @@ from ..simulate.centres import centres_of
 from ..spec.axes import axis_paths, outcome_sets, setting
 from ..spec.formula import formula_text
 from ..spec.identity import DERIVED_PATHS, NUMERICS_VERSION, data_key, describe, flatten, result_key
+from ..spec.methods import estimator_of
 from ..spec.model import Condition, Method
 from ..spec.truths import true_values
 from .early import used
@@ -111,10 +112,7 @@ def _stored_inference(method: Method) -> dict[str, Any]:
         found["draws"] = method.draws
     if method.select is not None:
         found |= {"select": method.select, "select_alpha": method.select_alpha if method.select == "lrt" else None}
-    if method.estimator == "gee":
-        found |= {"working": method.working, "covariance": method.covariance}
-    if method.estimator == "function":
-        found |= {"function": method.function, "source": method.digest}
+    found |= estimator_of(method).content(method)
     found |= {word: getattr(method, word) for word in ("robust", "weights") if getattr(method, word) is not None}
     return found
 
@@ -211,7 +209,7 @@ def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
     if store.keeps == "summary":
         yield from _plan_sums(store, jobs, methods)
         return
-    needs_rows = [method.by_rows for method in methods]
+    needs_rows = [estimator_of(method).by_rows for method in methods]
     for job in jobs:
         wanting: dict[tuple[bool, tuple[tuple[int, int], ...]], list[int]] = {}
         for method, key in enumerate(job.result_keys):
@@ -225,7 +223,7 @@ def plan_tasks(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> 
 
 def _plan_sums(store: Store, jobs: Sequence[Job], methods: Sequence[Method]) -> Iterator[Task]:
     """The same of a study that keeps sums: what some method misses is done by all, for what they have in common is summed too."""
-    everyone, by_rows = tuple(range(len(methods))), any(method.by_rows for method in methods)
+    everyone, by_rows = tuple(range(len(methods))), any(estimator_of(method).by_rows for method in methods)
     for job in jobs:
         for key in job.result_keys:
             check_prefix(store, job.number, key, job.replications)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..fit.lmm import Fits
+from ..fit.methods import Analysed, Columns
 from ..measure.collect import collect
 from ..measure.sums import LEAF, Sums, merge
 from ..simulate.centres import centres_of
@@ -15,7 +15,7 @@ from ..simulate.priors import draw_truths
 from ..spec.estimands import study_estimands
 from ..spec.model import Method
 from ..spec.truths import true_values
-from .block import Columns, CompiledCondition
+from .block import CompiledCondition
 from .columns import every_column
 from .names import as_named
 from .parts import EXAMPLES, tally
@@ -47,7 +47,7 @@ class Reduction:
         #: As in a part of replicates, a number that a method does not make is absent, not unknown.
         self._numbers = [name for name in every_column(self._estimands, self._methods) if name.startswith(_NUMBERS)]
         self._first, self._waiting = first, 0
-        self._parts: list[list[tuple[Fits, Columns]]] = [[] for _ in self._methods]
+        self._parts: list[list[Analysed]] = [[] for _ in self._methods]
         self._counts: list[dict[str, dict[str, Any]]] = [{} for _ in self._methods]
         self._sums: Sums | None = None
 
@@ -70,7 +70,7 @@ class Reduction:
         own = study_estimands(self._compiled.condition.truth.formula, [method])
         return as_named(columns, method, own, self._estimands)
 
-    def add(self, done: int, block: Sequence[tuple[Fits, Columns]]) -> None:
+    def add(self, done: int, block: Sequence[Analysed]) -> None:
         for parts, of_block in zip(self._parts, block, strict=True):
             parts.append(of_block)
         self._waiting += done
@@ -106,7 +106,7 @@ class Reduction:
 def reduced(compiled: CompiledCondition, first: int, last: int) -> list[Reduced]:
     """Replicates first .. last - 1 of a condition, one a method."""
     reduction = Reduction(compiled, first)
-    for done, block in compiled.fits(first, last):
+    for done, block in compiled.analysed(first, last):
         reduction.add(done, block)
     return reduction.results()
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..fit.own_code import with_code
 from ..simulate.fittable import check_fittable
 from ..simulate.possible import check_possible
 from ..spec.estimands import study_estimands
@@ -24,7 +25,6 @@ from .folder import study_facts
 from .log import RunLog
 from .manifest import machine, software
 from .names import other_names
-from .own_code import with_code
 from .plan import Job, Task, make_jobs, match_conditions, match_methods
 from .repair import read_or_recover, repair_parts, set_aside_manifest
 from .rounds import Rounds, as_asked

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..spec.methods import estimator_of
 from ..spec.model import Method
 from ..spec.problems import StudyError, show
 from .plan import ROWS_TASK, Job, Task
@@ -95,7 +96,7 @@ def _line(jobs: Sequence[Job], methods: Sequence[Method], pieces: int) -> Iterat
 def _cost(job: Job, methods: Sequence[Method]) -> int:
     """Work of a replicate, in units that conditions of one study share: clusters, and rows where these are made."""
     layout = job.condition.layout
-    by_rows = job.condition.path == "rows" or any(method.by_rows for method in methods)
+    by_rows = job.condition.path == "rows" or any(estimator_of(method).by_rows for method in methods)
     return int(layout.clusters) + (int(layout.rows) if by_rows else 0)
 
 
@@ -109,7 +110,7 @@ def _bound(job: Job, methods: Sequence[Method], replicate: int) -> int:
 
 def _unit(job: Job, methods: Sequence[Method]) -> int:
     """Replicates that stay together."""
-    return ROWS_TASK if any(method.by_rows for method in methods) else job.condition.block_size
+    return ROWS_TASK if any(estimator_of(method).by_rows for method in methods) else job.condition.block_size
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

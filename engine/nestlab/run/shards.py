@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..fit.own_code import with_code
 from ..simulate.fittable import check_fittable
 from ..simulate.possible import check_possible
 from ..spec.identity import result_key
@@ -24,7 +25,6 @@ from .files import RefusedError, make_folder, read_plain
 from .folder import no_results, read_as_run
 from .lock import locked
 from .log import RunLog
-from .own_code import with_code
 from .parts import Part, missing_ranges, named_range
 from .plan import Job, plan_tasks
 from .rounds import write_rows

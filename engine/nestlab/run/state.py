@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..spec.identity import result_key
+from ..spec.methods import estimator_of
 from ..spec.model import Method
 from .early import Ended, end_of
 from .folder import no_results, read_as_run
@@ -153,7 +154,9 @@ class _Tally:
         self.stored += wanted - gaps
         if gaps:
             self.missing[row.number] += gaps
-            self.work["rows" if method.by_rows else "compiled"] += gaps * int(row.spec.get("design.clusters", 1))
+            self.work["rows" if estimator_of(method).by_rows else "compiled"] += gaps * int(
+                row.spec.get("design.clusters", 1)
+            )
         for part in parts:
             if part.statuses is not None and part.first < wanted:
                 self._count(part, wanted)

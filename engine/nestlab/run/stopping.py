@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from ..measure.intervals import Z, wilson
 from ..measure.measured import Measured, MeasureRow
 from ..measure.subsets import DEFAULT_SUBSET, default_subset
-from ..spec.identity import NUMERICS_VERSION
+from ..spec.identity import result_key
 from ..spec.model import Method
 from ..spec.problems import StudyError
 from ..spec.stopping import Stopping, Target
@@ -118,8 +118,16 @@ def _short(value: float) -> str:
 
 def stop_key(rule: Stopping, methods: Sequence[Method], mcse: str) -> str:
     """A digest of all that decides where a condition stops, but its data: a decision stored under another is made again."""
-    parts = [rule.entry(), [repr(method) for method in methods], mcse, NUMERICS_VERSION, DEFAULT_SUBSET]
+    parts = [rule.entry(), [_judged(method) for method in methods], mcse, DEFAULT_SUBSET]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _judged(method: Method) -> list[Any]:
+    """What a method's measures depend on but the data: its results, what they are called, and how they are judged."""
+    tests = [
+        [contrast.name, contrast.null, contrast.alternative, contrast.equivalence] for contrast in method.contrasts
+    ]
+    return [method.name, result_key("", method), method.alpha, tests, method.max_failed]
 
 
 class Deciding:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..fit.status import InferenceStatus, Status
+from ..fit.status import InferenceStatus, is_converged, is_failed
 from ..measure.assurance import Drawn
 from ..measure.measured import MeasureRow
 from ..measure.performance import Estimates, MethodResults, as_table, measure
@@ -20,6 +20,7 @@ from ..spec.estimand import ICC, RESIDUAL, Estimand
 from ..spec.estimands import method_estimands, study_name
 from ..spec.identity import result_key
 from ..spec.inference import tested_estimand
+from ..spec.methods import estimator_of
 from ..spec.model import INTERCEPT, Contrast, Method
 from ..spec.truths import TrueValues
 from .early import failed_share, read_used
@@ -135,8 +136,7 @@ def method_results(
     values = [columns[name] for name in columns if name.startswith("prior.")]
     values = [value for value in values if np.isfinite(value).all()]
     drawn = Drawn(values) if values else None
-    converged = columns["status"] <= Status.singular
-    failed = ~converged & np.isnan(columns["estimate.var:residual"])
+    converged, failed = is_converged(columns["status"]), is_failed(columns["status"])
     contrasts = {contrast.name: contrast for contrast in method.contrasts}
     results = []
     for label, suffix in zip(method.labels, method.suffixes, strict=True):
@@ -149,7 +149,7 @@ def method_results(
             p = columns[f"p.{tested_estimand(method).name}"]
             found[tested] = replace(found[tested], p=p) if tested in found else Estimates(p=p)
         found |= {name: Estimates(p=columns[f"p.{name}{suffix}"]) for name, c in contrasts.items() if c.joint}
-        if method.estimator == "function":
+        if not estimator_of(method).every_term:
             found = _given(found, converged)
         results.append(
             MethodResults(

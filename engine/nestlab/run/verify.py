@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fit.methods import Columns
+from ..fit.own_code import make_importable, with_code
 from ..spec.identity import data_key, result_key
 from ..spec.model import Condition, Method
-from .block import Columns, compile_condition
+from .block import compile_condition
 from .consistency import check_parts, check_study, check_tables, missing_lines
 from .folder import no_results, stored_study
 from .manifest import machine, software
-from .own_code import make_importable, with_code
 from .parts import Part
 from .reduce import reduced
 from .store import Store, StoredCondition

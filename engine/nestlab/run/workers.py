@@ -18,12 +18,12 @@ from typing import Any
 
 import joblib
 
-from ..fit.lmm import Fits
+from ..fit.methods import Analysed, Columns
+from ..fit.own_code import make_importable
 from ..spec.model import Method
-from .block import Columns, CompiledCondition, compile_condition
+from .block import CompiledCondition, compile_condition
 from .cluster import Cluster
 from .early import find_end
-from .own_code import make_importable
 from .plan import Job, Pace, Task, cut
 from .reduce import Reduced, Reduction
 from .store import Store
@@ -250,9 +250,9 @@ class _Collected:
 
     def __init__(self, compiled: CompiledCondition, first: int) -> None:
         self._compiled, self._first = compiled, first
-        self._parts: list[list[tuple[Fits, Columns]]] = [[] for _ in compiled.methods]
+        self._parts: list[list[Analysed]] = [[] for _ in compiled.methods]
 
-    def add(self, done: int, block: Sequence[tuple[Fits, Columns]]) -> None:
+    def add(self, done: int, block: Sequence[Analysed]) -> None:
         for parts, of_block in zip(self._parts, block, strict=True):
             parts.append(of_block)
 
@@ -269,7 +269,7 @@ def _compute(
     collected = _Collected(compiled, task.first) if task.sums is None else Reduction(compiled, task.first)
     start = time.perf_counter() if pace.warm else None
     timed = 0
-    for done, block in compiled.fits(task.first, task.last):
+    for done, block in compiled.analysed(task.first, task.last):
         collected.add(done, block)
         advance(done * len(methods))
         if stop is not None and stop.is_set():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..spec.base import formula_key
 from ..spec.far import far_constants
+from ..spec.methods import estimator_of
 from ..spec.model import INTERCEPT, Condition, FactorValue, Method, term_variables
 from ..spec.problems import Problem, Problems
 from ..spec.resolve import report_points
@@ -47,7 +48,7 @@ def check_fittable(conditions: Sequence[Condition], methods: Sequence[Method]) -
 
 def _needs_full_rank(method: Method) -> bool:
     """Whether a method has no fit where its fixed terms depend on one another: others drop some, or choose a smaller model."""
-    return not method.by_rows and method.select is None
+    return not estimator_of(method).by_rows and method.select is None
 
 
 def _problems(condition: Condition, methods: Sequence[Method]) -> tuple[Problem, ...]:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from .contrasts import read_contrasts
 from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
 from .estimand import RESERVED
-from .estimators import check_estimator, needs_random_term, own_formula, own_keys
 from .factors import expand
 from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
 from .formula import FormulaError, find_term, parse_formula, random_term_text
 from .grid import Given
-from .inference import check_inference, df_rules
-from .least_squares import analysed, check_least_squares
-from .model import CENTRINGS, LEAST_SQUARES, Effect, Formula, Method, source_of, term_variables
+from .inference import check_method, df_rules
+from .methods import estimator_of
+from .model import CENTRINGS, Effect, Formula, Method, source_of, term_variables
 from .predictors import base_columns, base_levels
 from .prior import Prior
 from .problems import Problems, close_match
@@ -33,7 +32,12 @@ __all__ = ["Base", "formula_key", "named_formulas", "read_base"]
 T = TypeVar("T")
 
 DEFAULT_METHOD = MethodTable(name="reml")
-
+#: Keys of [[method]] that mean the same in a `Method`; others need the formula or the study.
+_TAKEN_OVER = [
+    field.name
+    for field in fields(Method)
+    if field.name in {*MethodTable.model_fields} - {"name", "formula", "df", "compare", "alpha", "max_failed"}
+]
 
 Factors = Mapping[str, tuple[str, ...]]
 
@@ -182,7 +186,7 @@ def _methods(
             problems.add_value(f"{key}.name", table.name, text)
         formula = truth
         if table.formula is not None:
-            mixed = table.estimator not in LEAST_SQUARES and needs_random_term(table)
+            mixed = estimator_of(table).random
             formula = _parse(f"{key}.formula", table.formula, problems, factors, group, random=mixed)
         if formula is None:
             continue
@@ -195,17 +199,10 @@ def _methods(
         compare = None
         if table.compare is not None:
             compare = _parse(f"{key}.compare", table.compare, problems, factors, group, random=False)
-        method = Method(
-            table.name, own_formula(table, analysed(formula, table.estimator, level)), table.estimator, table.reml,
-            df_rules(table, problems), table.singular_df,
-            intervals=table.intervals, variance_intervals=table.variance_intervals,
-            compare=compare,
-            reference=table.reference or "asymptotic", draws=table.draws or 999,
-            robust=table.robust, weights=table.weights, **own_keys(table),
-        )  # fmt: skip
-        check_least_squares(table, method, formula, problems)
-        check_inference(table, method, problems)
-        check_estimator(table, method, problems)
+        own = {word: value for word in _TAKEN_OVER if (value := getattr(table, word)) is not None}
+        analysed = estimator_of(table).analysed(formula, level)
+        method = Method(table.name, analysed, df=df_rules(table), compare=compare, **own)
+        check_method(table, method, formula, problems)
         methods.append(method)
     return tuple(methods)
 

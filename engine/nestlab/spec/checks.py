@@ -14,7 +14,8 @@ from .allocation import MOST_TURNS, arm_counts
 from .balanced import takes_turns
 from .base import formula_key, named_formulas
 from .formula import random_term_text
-from .least_squares import check_known_errors
+from .inference import check_known_errors
+from .methods import estimator_of
 from .model import CENTRINGS, INTERCEPT, Errors, Formula, Layout, Method, Missing, Predictor, source_of, term_variables
 from .paths import rows_reasons, variable_levels
 from .predictors import predictor_words
@@ -174,7 +175,7 @@ def _level_1_products(formula: Formula, level: Mapping[str, int]) -> dict[str, f
 
 def _too_few(method: Method, layout: Layout, level: Mapping[str, int]) -> list[str]:
     """lme4's rules: more rows than random effects of each term, and than fixed effects; and enough clusters."""
-    texts = _too_few_for_least_squares(method, layout)
+    texts = [*estimator_of(method).too_few(method, layout)]
     for term in method.formula.random:
         effects = layout.clusters * len(term.columns)
         if layout.rows <= effects:
@@ -198,22 +199,6 @@ def _too_few(method: Method, layout: Layout, level: Mapping[str, int]) -> list[s
                 f"({', '.join(multiples)}) with {layout.clusters} clusters; raise design.clusters or use fewer terms"
             )
     return texts
-
-
-def _too_few_for_least_squares(method: Method, layout: Layout) -> list[str]:
-    """Degrees of freedom that effects or means of clusters leave."""
-    p, clusters = len(method.formula.fixed), layout.clusters
-    if method.estimator == "fixed-effects" and layout.rows <= clusters + p:
-        return [
-            f"must have fewer fixed terms than rows beyond one a cluster, and {', '.join(method.formula.fixed)} stand beside "
-            f"the effects of {clusters} clusters for {layout.rows} rows; raise design.cluster_size or use fewer terms"
-        ]
-    if method.estimator == "cluster-means" and clusters <= p:
-        return [
-            f"must have fewer fixed terms than clusters, whose means are the data, and has {p} for {clusters}; raise "
-            "design.clusters or use fewer terms"
-        ]
-    return []
 
 
 def _level_1_part(term: str, level: Mapping[str, int]) -> frozenset[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .estimand import ICC, listed
 from .formula import canonical_term, find_term
+from .methods import estimator_of
 from .model import INTERCEPT, Contrast, Formula, Method, source_of
 from .problems import Problems, nearest
 from .tables import ContrastTable
@@ -43,12 +44,13 @@ def read_contrasts(
 
 def can_estimate(method: Method, contrast: Contrast) -> bool:
     """Whether a method's formula and estimator have all that a contrast is made of."""
-    if method.estimator == "function":  # it gives no covariances
+    row = estimator_of(method)
+    if not row.covariances:
         return False
     return all(find_term(method.formula.fixed, term) is not None for term in contrast.terms) and (
         contrast.standardise is None
         or (
-            method.estimator == "lmm"
+            "variance_intervals" in row.keys
             and (contrast.standardise == "residual" or INTERCEPT in method.formula.random_columns)
         )
     )

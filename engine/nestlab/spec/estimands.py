@@ -8,6 +8,7 @@ from functools import lru_cache
 from .estimand import Estimand, listed
 from .formula import find_term
 from .inference import tested_estimand
+from .methods import estimator_of
 from .model import INTERCEPT, Contrast, Formula, Method
 
 __all__ = ["contrasts_of", "method_estimands", "spellings", "study_estimands", "study_name"]
@@ -61,7 +62,6 @@ def method_estimands(method: Method, estimands: Mapping[str, Estimand]) -> list[
     ['Intercept', 'iccx', 'var:g:Intercept', 'var:residual', 'sd:g:Intercept', 'sd:residual', 'icc']
     """
     formula = method.formula
-    unscaled = method.estimator in ("function", "cluster-means", "gls")
     contrasts = {contrast.name for contrast in method.contrasts if not contrast.joint}
 
     def estimated(each: Estimand) -> bool:
@@ -75,7 +75,7 @@ def method_estimands(method: Method, estimands: Mapping[str, Estimand]) -> list[
             case "icc":
                 return INTERCEPT in formula.random_columns
         if each.residual:
-            return not unscaled
+            return estimator_of(method).residual
         return any(set(each.columns) <= set(term.columns) for term in formula.random)
 
     return [name for name, each in estimands.items() if estimated(each)]

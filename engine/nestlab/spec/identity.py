@@ -20,6 +20,7 @@ from .covariance import pairs
 from .errors import error_words
 from .far import far_constants
 from .formula import formula_text
+from .methods import estimator_of
 from .missing import missing_words
 from .model import NORMAL, Condition, Contrast, Formula, Layout, Method, Predictor, Truth
 from .predictors import predictor_words
@@ -158,10 +159,8 @@ def result_key(data_key: str, method: Method) -> str:
         identity["intervals"] = [method.intervals, method.variance_intervals, float(method.alpha)]
     if method.select is not None:
         identity["select"] = [method.select, float(method.select_alpha) if method.select == "lrt" else None]
-    if method.estimator == "gee":
-        identity["gee"] = [method.working, method.covariance]
-    if method.estimator == "function":
-        identity["function"] = [method.function, method.digest]
+    if content := estimator_of(method).content(method):
+        identity[method.estimator] = list(content.values())
     return _sha256(identity)
 
 

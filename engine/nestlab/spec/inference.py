@@ -1,83 +1,84 @@
-"""What the inference of a method needs of its estimator, its criterion and its formulas."""
+"""What the keys of a method, its estimator and its formulas do not allow, and what its likelihood ratio test tests."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .comparison import compare
 from .estimand import Estimand
-from .model import LEAST_SQUARES, Method
+from .methods import ESTIMATORS, estimator_of
+from .model import DF_RULES, Errors, Formula, Method
 from .problems import Problems
 from .tables import MethodTable
 
-__all__ = ["check_inference", "df_rules", "tested_estimand"]
+__all__ = ["check_known_errors", "check_known_variances", "check_levels", "check_method", "df_rules", "tested_estimand"]
+
+#: Rules of cluster-robust standard errors.
+_ROBUST_RULES = ("clusters", "bell-mccaffrey")
 
 
-def df_rules(table: MethodTable, problems: Problems) -> tuple[str, ...]:
-    """The rules of a method, which its estimator and criterion must allow."""
-    key = f"method.{table.name}.df"
-    if table.df is None:
-        return (_default_rule(table),)
-    shown = table.df[0] if len(table.df) == 1 else list(table.df)
-    if text := _not_of_robust(table):
-        problems.add_value(key, shown, text)
-    elif table.estimator in LEAST_SQUARES:
-        pass
-    elif table.estimator != "lmm" and not set(table.df) <= {"z", "residual", "between-within"}:
-        text = 'must be "z", "residual" or "between-within" for this estimator; write one of these, or remove estimator'
-        problems.add_value(key, shown, text)
-    elif "kenward-roger" in table.df and not table.reml:
-        text = 'must leave out "kenward-roger", which needs REML; remove reml = false, or write "satterthwaite"'
-        problems.add_value(key, shown, text)
-    return table.df
-
-
-def _default_rule(table: MethodTable) -> str:
+def df_rules(table: MethodTable) -> tuple[str, ...]:
+    """The rules of degrees of freedom of a method, or the default of its estimator."""
+    if table.df is not None:
+        return table.df
     if table.robust is not None:
-        return "bell-mccaffrey" if table.robust == "CR2" else "clusters"
-    if table.estimator in LEAST_SQUARES:
-        return "z" if table.estimator == "gls" else "residual"
-    return "satterthwaite" if table.estimator == "lmm" else "z"
+        return ("bell-mccaffrey" if table.robust == "CR2" else "clusters",)
+    return estimator_of(table).rules[:1]
 
 
-def _not_of_robust(table: MethodTable) -> str:
-    """What is wrong with rules beside least squares or robust standard errors, or with the latter's rules without those."""
-    rules = set(table.df or ())
-    least_squares = table.estimator in LEAST_SQUARES
-    if table.robust is None:
-        possible = table.estimator in ("lmm", *LEAST_SQUARES)
-        needing = [f'"{rule}"' for rule in ("clusters", "bell-mccaffrey") if rule in rules and possible]
-        if needing:
-            return f'must leave out {" and ".join(needing)}, for cluster-robust standard errors; add robust = "CR2", or remove df'
-        if least_squares and not rules <= {"z", "residual"}:
-            return f'must be "z" or "residual" for estimator = "{table.estimator}"; write one of these, or remove df'
-        return ""
-    allowed = ["z", "residual", *(["between-within"] * (not least_squares)), "clusters", "bell-mccaffrey"]
-    if table.estimator in ("lmm", *LEAST_SQUARES) and not rules <= set(allowed):
-        words = ", ".join(f'"{rule}"' for rule in allowed[:-1])
-        return f'must be {words} or "bell-mccaffrey" with robust; write one of these, or remove df'
-    return ""
-
-
-def check_inference(table: MethodTable, method: Method, problems: Problems) -> None:
-    """Intervals and likelihood ratio tests; adds to `problems` what does not go together."""
-    key = f"method.{method.name}"
-    if method.estimator != "lmm":
-        for word in ("variance_intervals", "compare"):
-            if getattr(table, word) is not None:
-                problems.add_value(
-                    f"{key}.{word}", getattr(table, word), 'needs estimator = "lmm"; remove one of the two'
-                )
-        if method.intervals != "t":
-            problems.add_value(f"{key}.intervals", method.intervals, 'needs estimator = "lmm"; remove one of the two')
+def check_method(table: MethodTable, method: Method, written: Formula, problems: Problems) -> None:
+    """Add to `problems` what does not go together; written: the formula before the estimator took its part."""
+    key, row = f"method.{table.name}", estimator_of(table)
+    for word in dict.fromkeys(word for each in ESTIMATORS.values() for word in sorted(each.keys)):
+        value = getattr(table, word)
+        if word not in row.keys and value != type(table).model_fields[word].default:
+            needed = _either([each.name for each in ESTIMATORS.values() if word in each.keys])
+            repair = "remove one of the two" if "estimator" in table.model_fields_set else "add it, or remove this"
+            problems.add_value(f"{key}.{word}", value, f"needs estimator = {needed}; {repair}")
+    _check_rules(key, table, problems)
+    row.check(key, table, method, written, problems)
     if table.compare is None and table.reference is not None:
-        problems.add_value(
-            f"{key}.reference", table.reference, "judges a likelihood ratio, and there is none; add compare"
-        )
+        text = "judges a likelihood ratio, and there is none; add compare"
+        problems.add_value(f"{key}.reference", table.reference, text)
     if table.draws is not None and not method.random:
-        problems.add_value(
-            f"{key}.draws", table.draws, "is for the bootstrap and exact tests, and there is none; remove it"
-        )
-    if method.compare is not None and method.estimator == "lmm":
+        text = "is for the bootstrap and exact tests, and there is none; remove it"
+        problems.add_value(f"{key}.draws", table.draws, text)
+    if table.select_alpha is not None and table.select != "lrt":
+        text = 'is the level of a selecting test, and there is none; add select = "lrt", or remove it'
+        problems.add_number(f"{key}.select_alpha", table.select_alpha, text)
+    if method.compare is not None and "compare" in row.keys:
         _check_comparison(key, method, problems)
+
+
+def _either(words: Sequence[str]) -> str:
+    """The words in quotes: "a", "b" or "c"."""
+    quoted = [f'"{word}"' for word in words]
+    return " or ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
+
+
+def _check_rules(key: str, table: MethodTable, problems: Problems) -> None:
+    row, given = estimator_of(table), set(table.df or ())
+    robust = table.robust is not None and "robust" in row.keys
+    allowed = {*row.rules} if not robust else {"z", "residual", *_ROBUST_RULES}
+    if robust and "between-within" in row.rules:
+        allowed.add("between-within")
+    shown = "" if table.df is None else table.df[0] if len(table.df) == 1 else list(table.df)
+    needing = [f'"{rule}"' for rule in _ROBUST_RULES if rule in given and "robust" in row.keys]
+    if not row.covariances:
+        return  # it gives degrees of freedom of its own
+    if given <= allowed:
+        if "kenward-roger" in given and not table.reml:
+            text = 'must leave out "kenward-roger", which needs REML; remove reml = false, or write "satterthwaite"'
+            problems.add_value(f"{key}.df", shown, text)
+        return
+    if needing and not robust:
+        text = f"must leave out {' and '.join(needing)}, for cluster-robust standard errors"
+        problems.add_value(f"{key}.df", shown, f'{text}; add robust = "CR2", or remove df')
+        return
+    one = "write it" if len(allowed) == 1 else "write one of these"
+    where = "with robust" if robust else f'for estimator = "{table.estimator}"'
+    words = _either([rule for rule in DF_RULES if rule in allowed])
+    problems.add_value(f"{key}.df", shown, f"must be {words} {where}; {one}, or remove df")
 
 
 def _check_comparison(key: str, method: Method, problems: Problems) -> None:
@@ -99,6 +100,39 @@ def _check_comparison(key: str, method: Method, problems: Problems) -> None:
             "none, by REML; write one of these"
         )
         problems.add_value(f"{key}.reference", method.reference, text)
+
+
+def check_known_variances(methods: Sequence[Method], drawn: Sequence[str], problems: Problems) -> None:
+    """No prior may draw variances that a method knows. drawn: the paths that priors set."""
+    path = next((p for p in drawn if p.startswith(("truth.random.", "truth.residual"))), None)
+    for method in methods:
+        if estimator_of(method).variances_known and path is not None:
+            text = (
+                f"knows the variances, and a prior draws {path} anew in each replicate; remove the prior, or the method"
+            )
+            problems.add_value(f"method.{method.name}.estimator", method.estimator, text)
+
+
+def check_known_errors(methods: Sequence[Method], errors: Errors, problems: Problems) -> None:
+    """What is taken as known with the variances: errors of one variance and no correlation. Clusters' own have it on average."""
+    found = [("truth.errors.ar1", errors.ar1)] if errors.ar1 else []
+    found += [(f"truth.errors.variance_ratio.{name}", ratio) for name, ratio in errors.ratios if ratio != 1.0]
+    named = [method for method in methods if estimator_of(method).variances_known]
+    for path, value in found if named else ():
+        text = (
+            f'must be {0 if path.endswith("ar1") else 1} beside estimator = "{named[0].estimator}" (method {named[0].name}), '
+            "which weighs by the variances of the random effects and one residual variance; remove it, or the method"
+        )
+        problems.add_number(path, value, text)
+
+
+def check_levels(methods: Sequence[Method], varied: Sequence[str], problems: Problems) -> None:
+    """What clusters' effects absorb must be known before the grid is expanded. varied: the paths that axes set."""
+    axis = next((path for path in varied if path.startswith("predictors.") and path.endswith(".level")), None)
+    for method in methods:
+        if axis is not None and estimator_of(method).absorbs:
+            text = f"needs levels that no axis changes, and one sets {axis}; remove the axis, or the method"
+            problems.add_value(f"method.{method.name}.estimator", method.estimator, text)
 
 
 def tested_estimand(method: Method) -> Estimand:

@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .balanced import takes_turns
+from .methods import UnknownError, estimator_of
 from .model import INTERCEPT, Condition, Layout, Method, source_of, term_variables
 from .paths import variable_levels
 from .polynomials import TOLERANCE, Atom, Means, codings, polynomial_of
 from .variances import cluster_moments, moments_of
 
-__all__ = ["LeastFalse", "UnknownError", "common"]
+__all__ = ["LeastFalse", "common"]
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -34,10 +35,6 @@ _TRIAL_SIZES = (2, 5, 9, 40)
 _KNOWN = ("balanced", "time", "list")
 #: How many trial weights show whether a value depends on them.
 _TRIALS = 6
-
-
-class UnknownError(Exception):
-    """Why a least-false value does not follow from the study."""
 
 
 def common(arrays: Sequence[Array]) -> Array:
@@ -58,7 +55,7 @@ class LeastFalse:
     def __init__(
         self, condition: Condition, method: Method, terms: Sequence[str], of_truth: Means, own_means: Means
     ) -> None:
-        if method.estimator == "function":
+        if not estimator_of(method).every_term:
             raise UnknownError("what a function estimates where its formula does not hold is not known")
         self.condition, self.method, truth = condition, method, condition.truth.formula
         own = method.formula
@@ -144,7 +141,8 @@ class LeastFalse:
     @property
     def _weighs_all(self) -> bool:
         """Whether the estimator weighs products of what is within and between clusters, as random slopes make it."""
-        formula = self.condition.truth.formula if self.method.estimator == "gls" else self.method.formula
+        known = estimator_of(self.method).variances_known
+        formula = self.condition.truth.formula if known else self.method.formula
         return set(formula.random_columns) > {INTERCEPT} or formula.random_columns not in ((), (INTERCEPT,))
 
     @property
@@ -167,10 +165,10 @@ class LeastFalse:
 
     def _weights(self) -> list[list[tuple[int, Array]]]:
         """Trial weights of an estimator: (size, Lambda) of the clusters of each size."""
-        estimator, n_parts = self.method.estimator, len(self.parts)
+        row, n_parts = estimator_of(self.method), len(self.parts)
         sizes, counts = np.unique(self._sizes, return_counts=True)
         variances = [float(np.prod([self._within(name) for name in part])) for part in self.parts]
-        if estimator == "ols" or (self.method.working == "independence" and estimator == "gee"):
+        if row.equal_rows(self.method):
             of_size = ((n, c, [n, *((n - 1) * v for v in variances[1:])]) for n, c in zip(sizes, counts, strict=True))
             exact = [(int(n), c * np.diag(weights)) for n, c, weights in of_size]
             return (
@@ -184,10 +182,7 @@ class LeastFalse:
                 F = generator.normal(size=(n_parts, n_parts)) if self._weighs_all else np.diag(np.ones(n_parts))
                 between, within = np.exp(generator.uniform(-3, 3, size=2))
                 scale = np.sqrt([between, *(within * v for v in variances[1:])])
-                if estimator == "fixed-effects":
-                    scale[0] = 0.0
-                if estimator == "cluster-means":
-                    scale[[k for part, k in self.parts.items() if len(part) == 1]] = 0.0
+                scale[[k for part, k in self.parts.items() if not row.sees(["w"] * len(part))]] = 0.0
                 trial.append((int(n), scale[:, None] * (F @ F.T) * scale))
             trials.append(trial)
         return trials

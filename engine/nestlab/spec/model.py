@@ -17,11 +17,9 @@ from typing import Literal
 from .prior import Prior
 
 __all__ = [
-    "BY_ROWS",
     "CENTRINGS",
     "DF_RULES",
     "INTERCEPT",
-    "LEAST_SQUARES",
     "NORMAL",
     "Condition",
     "Contrast",
@@ -44,10 +42,7 @@ INTERCEPT = "Intercept"
 #: Functions of a level-1 predictor that a formula may name: deviation from the cluster's mean, that mean, deviation from the mean
 #: of all rows.
 CENTRINGS = ("within", "between", "center")
-#: Estimators that are Python code and work on rows.
-BY_ROWS = ("statsmodels", "gee", "function")
 DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger", "clusters", "bell-mccaffrey")
-LEAST_SQUARES = ("ols", "fixed-effects", "cluster-means", "gls")
 
 Path = Literal["moments", "rows"]
 FactorValue = int | float | str
@@ -365,22 +360,21 @@ class Contrast:
 class Method:
     """A way to analyse: estimator and inference.
 
-    estimator: "lmm", from sufficient statistics; `by_rows`, from rows: statsmodels' MixedLM or GEE, or a Python function.
-    df: rules of degrees of freedom, one or several, all of one fit; singular_df: what Satterthwaite's does at the boundary.
-    alpha is the level of tests and 1 - coverage of intervals, in (0, 1). contrasts: those of the study that it estimates.
-    intervals: of fixed effects, by the rules of df ("t"), or one kind for all of them; variance_intervals: of variances, sds and
-    correlations, if any. compare: the null model of a likelihood ratio test, whose p value is by `reference`. draws: of the
-    bootstrap, and of simulated null distributions. robust: cluster-robust standard errors in place of the model's; weights:
-    of cluster means. "gls" knows the true variances. The formula of least squares has no random part, and that of "fixed-
-    effects" no term that clusters absorb. select: the method reports its formula's model or `compare`'s, the one that the
-    test at level select_alpha, or the AIC, chooses. working, covariance: of a GEE, its correlation structure and its standard
-    errors. function: "module:function"; digest: the SHA-256 of that module's source, "" until it is looked up. max_failed: the
-    share of replicates without an optimum above which a condition ends early; it changes no replicate.
+    formula: the part that the estimator, a row of `methods.ESTIMATORS`, estimates. df: rules of degrees of freedom, one or more,
+    all of one fit; singular_df: what Satterthwaite's does at the boundary. alpha is the level of tests and 1 - coverage of
+    intervals, in (0, 1). contrasts: those of the study that it estimates. intervals: of fixed effects, by the rules of df ("t"),
+    or one kind for all of them; variance_intervals: of variances, sds and correlations, if any. compare: the null model of a
+    likelihood ratio test, whose p value is by `reference`. draws: of the bootstrap, and of simulated null distributions. robust:
+    cluster-robust standard errors in place of the model's; weights: of cluster means. select: the method reports its formula's
+    model or `compare`'s, the one that the test at level select_alpha, or the AIC, chooses. working, covariance: of a GEE, its
+    correlation structure and its standard errors. function: "module:function"; digest: the SHA-256 of that module's source, ""
+    until it is looked up. max_failed: the share of replicates without an optimum above which a condition ends early; it changes
+    no replicate.
     """
 
     name: str
     formula: Formula
-    estimator: Literal["lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means", "gls"] = "lmm"
+    estimator: str = "lmm"
     reml: bool = True
     df: tuple[str, ...] = ("satterthwaite",)
     singular_df: Literal["lmertest", "refit"] = "lmertest"
@@ -402,24 +396,9 @@ class Method:
     max_failed: float | None = None
 
     @property
-    def by_rows(self) -> bool:
-        """Whether it is Python code that works on rows."""
-        return self.estimator in BY_ROWS
-
-    @property
-    def keeps_messages(self) -> bool:
-        """Whether its rows hold the messages of failures and the number of warnings."""
-        return self.estimator in ("gee", "function")
-
-    @property
     def tests_ratio(self) -> bool:
         """Whether a likelihood ratio test is its result, and not only what selects a model."""
         return self.compare is not None and self.select is None
-
-    @property
-    def least_squares(self) -> bool:
-        """Whether it has no random effects: least squares, from the Gram."""
-        return self.estimator in LEAST_SQUARES
 
     @property
     def random(self) -> bool:

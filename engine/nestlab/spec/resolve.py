@@ -24,7 +24,7 @@ from .covariance import (
 from .effects import converted, take_stated
 from .errors import ERRORS, MadeErrors, MadeShape, read_effects, read_errors
 from .grid import Grid, read_grid
-from .least_squares import check_known_variances, check_levels
+from .inference import check_known_variances, check_levels
 from .missing import MadeMissing, read_missing
 from .model import INTERCEPT, Condition, Errors, FactorValue, Layout, Method, Predictor, Truth
 from .outcome import predictors_of

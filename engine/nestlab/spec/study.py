@@ -22,6 +22,7 @@ from .estimand import find_estimand
 from .estimands import study_estimands
 from .files import read_columns
 from .interest import Interest, interest_of
+from .methods import estimator_of
 from .model import Condition, Method
 from .problems import Problems, StudyError, nearest
 from .reading import plain, read_toml, validate
@@ -250,7 +251,7 @@ def _check_keep(study: StudyFile, problems: Problems) -> None:
         if limit is not None:
             problems.add_value(key, limit, rule)
     for table in study.method:
-        if table.estimator == "function":
+        if not estimator_of(table).every_term:
             problems.add_value(f"method.{table.name}.estimator", table.estimator, rule)
 
 

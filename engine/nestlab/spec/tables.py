@@ -226,10 +226,7 @@ class MethodTable(Table):
     """[[method]]: a way to analyse; formula None is the truth's."""
 
     name: MethodName
-    estimator: Annotated[
-        Literal["lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means", "gls"],
-        PlainValidator(values.ESTIMATOR.check),
-    ] = "lmm"
+    estimator: Annotated[str, PlainValidator(values.ESTIMATOR.check)] = "lmm"
     formula: FormulaText | None = None
     reml: Flag = True
     df: Annotated[tuple[str, ...] | None, PlainValidator(values.DF.check)] = None

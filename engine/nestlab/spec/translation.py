@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .formula import find_term
-from .least_false import LeastFalse, UnknownError, common
+from .least_false import LeastFalse, common
+from .methods import UnknownError, estimator_of
 from .model import Condition, Formula, Method, Truth, source_of, term_variables
 from .paths import variable_levels
 from .polynomials import Atom, Means, Polynomial, codings, polynomial_of, solve
@@ -61,7 +62,13 @@ def translate(condition: Condition, method: Method, centres: Centres) -> Transla
 
     It follows from the predictors, the layout and which effects are not 0, so that the points of a grid share it.
     """
-    truth = condition.truth
+    truth, own = condition.truth, estimator_of(method).translate
+    if own is not None:
+        try:
+            fixed, why = own(condition, method)
+        except UnknownError as unknown:
+            fixed, why = np.full((len(method.formula.fixed), len(truth.fixed)), np.nan), str(unknown)
+        return Translation(_rounded(fixed), why=why)
     active = tuple(float(b != 0 or bool(condition.priors)) for b in truth.fixed)
     plain = Truth(truth.formula, active, covariance=(), residual_variance=1.0)
     alike = replace(condition, truth=plain, seed=0, priors=())
@@ -214,8 +221,5 @@ class _Translator:
         def inner(monomial: tuple[Atom, ...]) -> list[str]:
             return [part for name, part in monomial if part == "w" or (not part and level[name] == 1)]
 
-        if self.method.estimator == "fixed-effects":
-            return {monomial: c for monomial, c in found.items() if inner(monomial)}
-        if self.method.estimator == "cluster-means":
-            return {monomial: c for monomial, c in found.items() if inner(monomial) != ["w"]}
-        return found
+        sees = estimator_of(self.method).sees
+        return {monomial: c for monomial, c in found.items() if sees(inner(monomial))}

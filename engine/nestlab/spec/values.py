@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from keyword import iskeyword
 from typing import Any
 
-from .model import DF_RULES, LEAST_SQUARES
+from .methods import ESTIMATORS
+from .model import DF_RULES
 from .prior import Domain, Prior, looks_like_prior, read_prior
 from .problems import close_match
 from .stated import looks_like_effect, read_effect
@@ -428,7 +429,7 @@ FUNCTION = Kind(
 DRAWS = Kind("a whole number from 19 to 1000000", "write a number such as 999", lambda value: _int(value, 19, 10**6))
 KEEP = _choice('remove it for "replicates"', "replicates", "summary")
 MCSE = _choice('remove it for "distribution-free"', "distribution-free", "morris")
-ESTIMATOR = _choice('remove it for "lmm"', "lmm", "statsmodels", "gee", "function", *LEAST_SQUARES)
+ESTIMATOR = _choice('remove it for "lmm"', *ESTIMATORS)
 ROBUST = _choice("remove it for the model's own standard errors", "CR0", "CR1", "CR1S", "CR2")
 CLUSTER_WEIGHTS = Kind(
     '"size"', "remove it for equal weights", lambda value: value if value == "size" else None, ("size",)

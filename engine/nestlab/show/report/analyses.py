@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...fit.reduce import PIVOT_TOLERANCE
-from ...fit.search import DECREMENT_TOLERANCE, MAX_ITERATIONS, RESIDUAL_TOLERANCE, SINGULAR_TOLERANCE
+from ...fit.methods import tolerances
 from ...spec.formula import formula_text
+from ...spec.methods import estimator_of
 from ...spec.model import Contrast, Method
 from .material import Material, Paragraph, Section, Table, plural, value_text
 
@@ -20,12 +20,6 @@ _RULES = {
     "kenward-roger": "Kenward and Roger's covariance and df, as pbkrtest computes them",
     "clusters": "clusters - 1",
     "bell-mccaffrey": "Bell and McCaffrey's df (Satterthwaite's under the working model), as clubSandwich computes them",
-}
-_LEAST_SQUARES = {
-    "ols": "least squares that ignores clusters",
-    "fixed-effects": "least squares with fixed effects of clusters, which absorb every term that is constant within clusters",
-    "cluster-means": "least squares on the means of the clusters",
-    "gls": "generalised least squares that knows the true variances",
 }
 _ROBUST = {
     "CR0": "without a correction",
@@ -50,15 +44,17 @@ def methods_section(material: Material) -> Section:
 
 def _items(method: Method) -> Iterator[tuple[str, str]]:
     yield "formula", formula_text(method.formula)
-    if method.keeps_messages:
-        yield from _by_rows(method)
-        return
-    yield "estimator", _estimator(method)
+    row = estimator_of(method)
+    said = dict(row.words(method))
+    yield "estimator", said.pop("estimator")
     if method.robust is not None:
         yield "standard errors", f"{method.robust}, cluster-robust, {_ROBUST[method.robust]}"
+    if "standard errors" in said:
+        yield "standard errors", said["standard errors"]
     if len(method.df) > 1:
         yield "in the summary", f"one fit, {plural(len(method.df), 'rule')}: {', '.join(method.labels)}"
-    yield "degrees of freedom", "; ".join(_RULES.get(rule, rule) for rule in method.df)
+    rules = "; ".join(_RULES.get(rule, rule) for rule in method.df)
+    yield "degrees of freedom", said.get("degrees of freedom", rules)
     if "satterthwaite" in method.df:
         at = (
             "as lmerTest gives them"
@@ -87,35 +83,10 @@ def _items(method: Method) -> Iterator[tuple[str, str]]:
     share = f"{100 * (1 - method.alpha):g} %"
     t = "estimate -/+ t quantile x standard error, by the rule of df"
     yield f"{share} intervals of fixed effects", t if method.intervals == "t" else _INTERVALS[method.intervals]
-    yield f"{share} intervals of variances", _INTERVALS.get(method.variance_intervals or "", "none")
+    if row.residual:
+        yield f"{share} intervals of variances", _INTERVALS.get(method.variance_intervals or "", "none")
     if "bootstrap" in (method.intervals, method.variance_intervals):
         yield "draws of the bootstrap", f"{method.draws:,}"
-
-
-def _by_rows(method: Method) -> Iterator[tuple[str, str]]:
-    """A GEE, or a function."""
-    level = f"level alpha = {method.alpha:g}"
-    if method.estimator == "function":
-        yield "estimator", f"the Python function {method.function}; SHA-256 of its module's source: {method.digest}"
-        yield "degrees of freedom", "those the function gives; z where it gives none"
-    else:
-        working = {"ar1": "AR(1), by the order of a cluster's rows"}.get(method.working, method.working)
-        errors = {"bias_reduced": "bias-reduced (Mancl and DeRouen 2001)", "naive": "naive (model-based)"}
-        yield "estimator", f"GEE by statsmodels, Gaussian; working correlation: {working}"
-        yield "standard errors", errors.get(method.covariance, "robust (sandwich)")
-        yield "degrees of freedom", "; ".join(_RULES.get(rule, rule) for rule in method.df)
-    yield "tests", f"two-sided t tests (z where df are infinite) of every fixed effect against 0, {level}"
-    for contrast in method.contrasts:
-        yield f"contrast {contrast.name}", f"{_contrast(contrast)}; {level}"
-    share = f"{100 * (1 - method.alpha):g} %"
-    yield f"{share} intervals of fixed effects", "estimate -/+ t quantile x standard error"
-
-
-def _estimator(method: Method) -> str:
-    if method.least_squares:
-        return _LEAST_SQUARES[method.estimator] + ", weighted by their sizes" * (method.weights == "size")
-    criterion = "REML (restricted maximum likelihood)" if method.reml else "ML (maximum likelihood)"
-    return f"linear mixed model by {criterion}" + ", statsmodels' MixedLM" * (method.estimator == "statsmodels")
 
 
 def _contrast(contrast: Contrast) -> str:
@@ -130,21 +101,4 @@ def _contrast(contrast: Contrast) -> str:
 
 
 def _tolerances(material: Material) -> str:
-    text = ""
-    if any(method.estimator == "lmm" for method in material.methods):
-        text = (
-            f"Tolerances: Newton steps with exact derivatives, at most {MAX_ITERATIONS} from one start, until the "
-            f"Newton decrement is below {DECREMENT_TOLERANCE:g} units of deviance or rounding stops it; a fit counts "
-            f"as converged where the scale-free gradient of the deviance is at most {RESIDUAL_TOLERANCE:g} and, on "
-            "the boundary, points outwards; as singular where an eigenvalue of the whitened covariance of the "
-            f"random effects is below {SINGULAR_TOLERANCE:g}. Irregular or unfinished searches are made from several "
-            "starts and the lowest deviance is kept."
-        )
-    if any(method.estimator == "statsmodels" for method in material.methods):
-        text += " statsmodels' MixedLM runs at its own tolerances."
-    if any(method.least_squares for method in material.methods):
-        text += (
-            " Least squares is solved from the cross-products; a pivot of X'X of at most "
-            f"{PIVOT_TOLERANCE:g} times its diagonal counts as rank deficient."
-        )
-    return text.strip()
+    return " ".join(filter(None, dict.fromkeys(map(tolerances, material.methods))))

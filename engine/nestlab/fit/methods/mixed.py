@@ -1,4 +1,4 @@
-"""What a method infers from the fits of a block, rule by rule and interval by interval, as columns of replicate rows."""
+"""Linear mixed models from sufficient statistics: fits, inference by several rules, intervals and likelihood ratio tests."""
 
 from __future__ import annotations
 
@@ -6,66 +6,72 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ..fit.bootstrap import Fitted, bootstrap_intervals, bootstrap_test
-from ..fit.clustered import Sizes, robust_rules
-from ..fit.compare import lr_statistics, p_value
-from ..fit.inference import Hypotheses, Inference, Model, infer, variance_covariance
-from ..fit.lmm import Fits, Plan, compile_plan, congruent, counts, fit_gram, packed_map, pairs
-from ..fit.ols import fit_model
-from ..fit.profile import profile_parameters, profile_replicates
-from ..fit.rlrt import NullDistribution, eigenvalues, exact_p_values, is_fixed_design, null_distribution
-from ..fit.robust import sandwich
-from ..fit.status import InferenceStatus
-from ..fit.wald import wald_intervals
-from ..simulate.gram import Draw, Gram, respond
-from ..simulate.layout import Design
-from ..simulate.streams import null_generator, resampling_generator
-from ..spec.comparison import Comparison, compare
-from ..spec.estimand import RESIDUAL, Estimand, listed
-from ..spec.inference import tested_estimand
-from ..spec.model import Method
-from .columns import Columns, hypotheses_of, inference_columns, study_names
+from ...simulate.gram import Draw, Gram, respond
+from ...simulate.streams import null_generator
+from ...spec.comparison import Comparison, compare
+from ...spec.estimand import RESIDUAL, Estimand, listed
+from ...spec.inference import tested_estimand
+from ...spec.model import Method
+from ..bootstrap import Fitted, bootstrap_intervals, bootstrap_test
+from ..clustered import Sizes, robust_rules
+from ..compare import lr_statistics, p_value
+from ..inference import Inference, Model, infer, variance_covariance
+from ..lmm import Fits, Plan, compile_plan, congruent, counts, fit_gram, packed_map, pairs
+from ..ols import fit_model
+from ..profile import profile_parameters, profile_replicates
+from ..rlrt import NullDistribution, eigenvalues, exact_p_values, is_fixed_design, null_distribution
+from ..robust import sandwich
+from ..search import DECREMENT_TOLERANCE, MAX_ITERATIONS, RESIDUAL_TOLERANCE, SINGULAR_TOLERANCE
+from ..status import InferenceStatus
+from ..wald import wald_intervals
+from .analysis import Analysed, Analysis, Block, Columns, Prepared
 
-__all__ = ["Analysis"]
+__all__ = ["MixedModel", "compile_analysis"]
 
 Array = NDArray[np.float64]
 
+TOLERANCES = (
+    f"Tolerances: Newton steps with exact derivatives, at most {MAX_ITERATIONS} from one start, until the "
+    f"Newton decrement is below {DECREMENT_TOLERANCE:g} units of deviance or rounding stops it; a fit counts "
+    f"as converged where the scale-free gradient of the deviance is at most {RESIDUAL_TOLERANCE:g} and, on "
+    "the boundary, points outwards; as singular where an eigenvalue of the whitened covariance of the "
+    f"random effects is below {SINGULAR_TOLERANCE:g}. Irregular or unfinished searches are made from several "
+    "starts and the lowest deviance is kept."
+)
 #: Draws of a null distribution that all replicates of a condition share, over those of one replicate.
 SHARED_DRAWS = 20
 
 
+def compile_analysis(on: Prepared) -> Analysis:
+    """Prepare a mixed model, or the choice between two."""
+    model = MixedModel(on)
+    if on.method.select is None:
+        return model
+    from .selection import Selection  # it builds on this module
+
+    return Selection(model)
+
+
 @dataclass(frozen=True)
-class Analysis:
-    """One method on one design: `analysis(draw, block, first, last)` gives fits and columns.
+class MixedModel:
+    """A mixed model on one design."""
 
-    key: the condition's data key, seed: the study's; streams of the bootstrap and of simulated null distributions come from them.
-    """
+    on: Prepared
 
-    method: Method
-    design: Design
-    key: str
-    seed: int
+    @property
+    def method(self) -> Method:
+        return self.on.method
 
-    @cached_property
+    @property
     def plan(self) -> Plan:
-        return compile_plan(self.design, self.method)
+        return self.on.plan
 
     @cached_property
     def model(self) -> Model:
         plan = self.plan
         return Model(plan.shape, plan.groups, plan.rows, plan.equation)
-
-    @cached_property
-    def hypotheses(self) -> Hypotheses:
-        return hypotheses_of(self.method)
-
-    @cached_property
-    def names(self) -> list[str]:
-        """The method's fixed effects as the study calls them."""
-        return study_names(self.design.condition.truth.formula.fixed, self.plan.formula.fixed)
 
     @cached_property
     def estimands(self) -> dict[str, Estimand]:
@@ -75,30 +81,30 @@ class Analysis:
     def gram(self, draw: Draw, plan: Plan | None = None) -> Gram:
         """The sufficient statistics of a block as the method, or another plan, sees them."""
         plan = self.plan if plan is None else plan
-        return respond(draw, self.design, plan.omitted, plan.multipliers, plan.shift)
+        return respond(draw, self.on.design, plan.omitted, plan.multipliers, plan.shift)
 
     def fit(self, draw: Draw, first: int, last: int) -> Fits:
         """Fits of replicates first .. last - 1 of a block, without inference."""
         return self.plan.back(fit_gram(self.plan, self.gram(draw), first, last))
 
-    def __call__(self, draw: Draw, block: int, first: int, last: int) -> tuple[Fits, Columns]:
-        """Fits of replicates first .. last - 1 of a block, and what is inferred from them."""
-        gram = self.gram(draw)
+    def __call__(self, block: Block, first: int, last: int) -> Analysed:
+        """Analyse replicates first .. last - 1 of a block."""
+        gram = self.gram(block.draw)
         fits = fit_gram(self.plan, gram, first, last)
         columns = self.rules(gram, fits, first, last)
-        intervals = self._intervals(gram, fits, block, first, last)
+        intervals = self._intervals(gram, fits, block.number, first, last)
         unfinished = np.where(
             self._lacks_a_limit(self.plan.back(fits), intervals), InferenceStatus.no_interval, InferenceStatus.ok
         )
         columns |= intervals
         if self.method.tests_ratio:
-            p = self.ratio_test(draw, gram, fits, block, first, last)
+            p = self.ratio_test(block, gram, fits, first, last)
             unfinished[np.isnan(p)] = InferenceStatus.no_test
             columns[f"p.{tested_estimand(self.method).name}"] = p
         for suffix in self.method.suffixes:
             status = columns[f"inference{suffix}"]
             status[:] = np.where(status == InferenceStatus.ok, unfinished, status)
-        return self.plan.back(fits), columns
+        return self.on.analysed(self.plan.back(fits), columns)
 
     def rules(self, gram: Gram | None, fits: Fits, first: int, last: int) -> Columns:
         """Standard errors, degrees of freedom and joint tests; a Gram is not needed by rules that the design decides.
@@ -106,7 +112,7 @@ class Analysis:
         fits: in the plan's coordinates; what is found is in the formula's.
         """
         method, plan = self.method, self.plan
-        hypotheses = self.hypotheses.moved(plan.shift)
+        hypotheses = self.on.hypotheses.moved(plan.shift)
         if method.robust is not None:
             assert gram is not None, "the front door refuses robust standard errors where there are only rows"
             found = self._robust(method.robust, gram, fits, first, last)
@@ -116,7 +122,7 @@ class Analysis:
         if gram is not None and any(c.standardise for c in method.contrasts):
             variances = self._variances(gram, fits, first, last)
         found = {rule: one.back(plan.shift) for rule, one in found.items()}
-        return inference_columns(method, self.names, plan.back(fits), found, variances)
+        return self.on.inferred(plan.back(fits), found, variances)
 
     def _variances(self, gram: Gram, fits: Fits, first: int, last: int) -> Array:
         """See `variance_covariance`, in the formula's coordinates."""
@@ -128,7 +134,7 @@ class Analysis:
 
     def _robust(self, kind: str, gram: Gram, fits: Fits, first: int, last: int) -> dict[str, Inference]:
         """Cluster-robust standard errors of the mixed model, whose fit is the working model."""
-        plan, hypotheses = self.plan, self.hypotheses.moved(self.plan.shift)
+        plan, hypotheses = self.plan, self.on.hypotheses.moved(self.plan.shift)
         with np.errstate(invalid="ignore", divide="ignore"):
             relative = fits.varcomp / fits.sigma2[:, None]
         meat = sandwich(
@@ -173,12 +179,12 @@ class Analysis:
         fixed = method.intervals == "profile" and not reml
         level = 1 - method.alpha
         found = profile_replicates(plan.shape, plan.groups, gram, first, last, level=level, fixed=fixed)
-        parameters = profile_parameters(plan.blocks.tolist(), len(self.names) if fixed else 0)
+        parameters = profile_parameters(plan.blocks.tolist(), len(self.on.names) if fixed else 0)
         wanted = method.variance_intervals == ("profile-reml" if reml else "profile")
         for i, (kind, a, b) in enumerate(parameters):
             limits = found.lower[:, i], found.upper[:, i]
             if kind == "fixed":
-                self._put(columns, self.names[a], *(limit + plan.true_beta[a] for limit in limits))
+                self._put(columns, self.on.names[a], *(limit + plan.true_beta[a] for limit in limits))
             elif wanted and kind == "cor":
                 self._put(columns, self._named(kind, a, b), *limits)
             elif wanted:
@@ -193,7 +199,7 @@ class Analysis:
                 *self._alone(fitted, r),
                 level=1 - method.alpha,
                 draws=method.draws,
-                generator=self.stream(block, r),
+                generator=self.on.stream(block, r),
             )
             for r in range(first, last)
         ]
@@ -202,7 +208,7 @@ class Analysis:
             fixed = self.estimands[name].kind == "fixed"
             wanted = method.intervals if fixed else method.variance_intervals
             if self.estimands[name].kind != "sd" and wanted == "bootstrap":
-                place = self.names[self.plan.formula.fixed.index(name)] if fixed else name
+                place = self.on.names[self.plan.formula.fixed.index(name)] if fixed else name
                 ends = (np.array([getattr(each, end)[name] for each in found]) for end in ("lower", "upper"))
                 self._put(columns, place, *ends)
         return columns
@@ -231,52 +237,48 @@ class Analysis:
                 missing |= lost
         return missing
 
-    def stream(self, block: int, replicate: int) -> Generator:
-        """Of the numbers that the analysis of one replicate (its place in the block) draws."""
-        return resampling_generator(self.seed, self.key, block, replicate)
-
     # -- likelihood ratio test -------------------------------------------------------------------------------------------
 
     @cached_property
     def _null(self) -> tuple[Comparison, Plan]:
         assert self.method.compare is not None
         null = replace(self.method, formula=self.method.compare, compare=None, contrasts=())
-        return compare(self.method.compare, self.method.formula), compile_plan(self.design, null)
+        return compare(self.method.compare, self.method.formula), compile_plan(self.on.design, null)
 
-    def ratio_test(self, draw: Draw, gram: Gram, fits: Fits, block: int, first: int, last: int) -> Array:
+    def ratio_test(self, block: Block, gram: Gram, fits: Fits, first: int, last: int) -> Array:
         """P values (R) of the test against `compare`; nan where a fit is no optimum or the bootstrap failed."""
         method = self.method
         comparison, plan = self._null
-        null_gram = self.gram(draw, plan)
+        null_gram = self.gram(block.draw, plan)
         null = fit_model(plan, null_gram, first, last)
         statistic = lr_statistics(null, fits)
         if method.reference in ("asymptotic", "chisq"):
             return p_value(comparison, statistic, mixture=method.reference == "asymptotic")
         if method.reference == "exact":
-            return self._exact(gram, statistic, block, first)
+            return self._exact(gram, statistic, block.number, first)
         smaller, larger = Fitted(plan, null_gram, null, first), Fitted(self.plan, gram, fits, first)
         found = []
         for r in range(first, last):
             models = self._alone(smaller, r)[0], *self._alone(larger, r)
-            found.append(bootstrap_test(*models, draws=method.draws, generator=self.stream(block, r)).p)
+            found.append(bootstrap_test(*models, draws=method.draws, generator=self.on.stream(block.number, r)).p)
         return np.array(found)
 
     def _alone(self, fitted: Fitted, r: int) -> tuple[Fitted, int, NDArray[np.int64]]:
         """The fitted model, replicate and sizes as the bootstrap takes them: with the replicate's own rows where they differ."""
         if fitted.plan.rows:
-            return fitted, r, self.design.sizes
+            return fitted, r, self.on.design.sizes
         plan, gram = fitted.plan.alone(fitted.gram, r)
         return replace(fitted, plan=plan, gram=gram), r, np.rint(gram.dd[:, 0, 0]).astype(np.int64)
 
     def _exact(self, gram: Gram, statistic: Array, block: int, first: int) -> Array:
         plan, draws = self.plan, self.method.draws
-        if not is_fixed_design(self.design, plan):
-            return exact_p_values(plan, gram, statistic, first, draws=draws, stream=lambda r: self.stream(block, r))
+        if not is_fixed_design(self.on.design, plan):
+            return exact_p_values(plan, gram, statistic, first, draws=draws, stream=lambda r: self.on.stream(block, r))
         if not (statistic > 0.0).any():
             return np.where(statistic == 0.0, 1.0, np.nan)
         if "null" not in self._kept:  # all replicates share it, so it deserves more draws
             mu = eigenvalues(plan, gram, np.array([first]))[0]
-            generator = null_generator(self.seed, self.key)
+            generator = null_generator(self.on.design.condition.seed, self.on.key)
             self._kept["null"] = null_distribution(
                 mu, plan.rows - len(plan.xcols), draws=SHARED_DRAWS * draws, generator=generator
             )

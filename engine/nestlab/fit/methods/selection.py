@@ -14,17 +14,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fit.compare import lr_statistics
-from ..fit.inference import Inference
-from ..fit.lmm import Fits, Plan, counts, pairs
-from ..fit.ols import fit_model
-from ..fit.status import Status
-from ..simulate.gram import Draw, Gram
-from ..spec.comparison import compare
-from ..spec.contrasts import can_estimate
-from ..spec.formula import find_term
-from .analysis import Analysis
-from .columns import Columns, inference_columns
+from ...simulate.gram import Draw, Gram
+from ...spec.comparison import compare
+from ...spec.contrasts import can_estimate
+from ...spec.formula import find_term
+from ..compare import lr_statistics
+from ..inference import Inference
+from ..lmm import Fits, Plan, counts, pairs
+from ..ols import fit_model
+from ..status import is_converged
+from .analysis import Analysed, Block, Columns, Prepared
+from .mixed import MixedModel
 
 __all__ = ["Selection"]
 
@@ -36,34 +36,42 @@ Mask = NDArray[np.bool_]
 class Selection:
     """One method that chooses, on one design; larger: its analysis by the formula's model."""
 
-    larger: Analysis
+    larger: MixedModel
+
+    @property
+    def on(self) -> Prepared:
+        return self.larger.on
 
     @cached_property
-    def smaller(self) -> Analysis:
+    def smaller(self) -> MixedModel:
         """The analysis by the model of `compare`."""
         method = self.larger.method
         assert method.compare is not None
         null = replace(method, formula=method.compare, compare=None, select=None)
         null = replace(null, contrasts=tuple(c for c in method.contrasts if can_estimate(null, c)))
-        return replace(self.larger, method=null)
+        return MixedModel(replace(self.on, method=null))
 
-    def __call__(self, draw: Draw, block: int, first: int, last: int) -> tuple[Fits, Columns]:
-        """Fits of replicates first .. last - 1 of a block by the model chosen for each, and what is inferred from them."""
+    def fit(self, draw: Draw, first: int, last: int) -> Fits:
+        """Fits of replicates first .. last - 1 of a block by the larger model, without inference."""
+        return self.larger.fit(draw, first, last)
+
+    def __call__(self, block: Block, first: int, last: int) -> Analysed:
+        """Analyse replicates first .. last - 1 of a block by the model chosen for each."""
         large, small = self.larger, self.smaller
-        grams = large.gram(draw), small.gram(draw)
+        grams = large.gram(block.draw), small.gram(block.draw)
         fits = fit_model(large.plan, grams[0], first, last), fit_model(small.plan, grams[1], first, last)
-        chosen = self._chooses(draw, grams[0], *fits, block, first, last)
+        chosen = self._chooses(block, grams[0], *fits, first, last)
         columns = large.rules(grams[0], fits[0], first, last)
         others = _rules(small, grams[1], fits[1], first, last)
         for name, values in columns.items():
             other = others.get(name)
             columns[name] = np.where(chosen, values, np.nan if other is None else other).astype(values.dtype)
-        known = (fits[0].status <= Status.singular) | (fits[1].status <= Status.singular)
+        known = is_converged(fits[0].status) | is_converged(fits[1].status)
         columns["selected"] = np.where(known, chosen, np.nan)
         full, null = large.plan.back(fits[0]), small.plan.back(fits[1])
-        return _chosen(chosen, large.plan, full, small.plan, null), columns
+        return self.on.analysed(_chosen(chosen, large.plan, full, small.plan, null), columns)
 
-    def _chooses(self, draw: Draw, gram: Gram, full: Fits, null: Fits, block: int, first: int, last: int) -> Mask:
+    def _chooses(self, block: Block, gram: Gram, full: Fits, null: Fits, first: int, last: int) -> Mask:
         """Whether the larger model is reported."""
         method = self.larger.method
         if method.select == "aic":
@@ -71,16 +79,17 @@ class Selection:
             parameters = len(compare(method.compare, method.formula).tested)
             rejects = lr_statistics(null, full) > 2 * parameters
         else:
-            rejects = self.larger.ratio_test(draw, gram, full, block, first, last) <= method.select_alpha
-        return np.asarray(rejects | ~(null.status <= Status.singular))
+            rejects = self.larger.ratio_test(block, gram, full, first, last) <= method.select_alpha
+        return np.asarray(rejects | ~is_converged(null.status))
 
 
-def _rules(analysis: Analysis, gram: Gram, fits: Fits, first: int, last: int) -> Columns:
+def _rules(analysis: MixedModel, gram: Gram, fits: Fits, first: int, last: int) -> Columns:
     """Inference by the smaller model. Without random terms every rule but z has the rows' degrees of freedom, rows - p."""
     if analysis.plan.zcols:
         return analysis.rules(gram, fits, first, last)
     fits = analysis.plan.back(fits)
-    method, p, shape = analysis.method, len(analysis.names), (len(fits.status), len(analysis.hypotheses))
+    on = analysis.on
+    method, p, shape = on.method, len(on.names), (len(fits.status), len(on.hypotheses))
     rows, _ = counts(analysis.plan.rows, gram, first, last)
     left = np.broadcast_to(rows - p, len(fits.status))
     df = np.where(np.isfinite(fits.sigma2) & (left > 0), left, np.nan)[:, None]
@@ -88,7 +97,7 @@ def _rules(analysis: Analysis, gram: Gram, fits: Fits, first: int, last: int) ->
         rule: Inference(np.broadcast_to(df * np.inf if rule == "z" else df, shape), fits.vcov, np.ones(shape))
         for rule in method.df
     }
-    return inference_columns(method, analysis.names, fits, rules, 2 * fits.sigma2[:, None] ** 2 / df)
+    return on.inferred(fits, rules, 2 * fits.sigma2[:, None] ** 2 / df)
 
 
 def _chosen(chosen: Mask, large: Plan, full: Fits, small: Plan, null: Fits) -> Fits:

@@ -18,10 +18,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..fit.attempt import described
 from ..spec.model import Method
 from ..spec.problems import StudyError, nearest, show
 from ..spec.study import StudyFile
+from .attempt import described
 
 __all__ = ["load_function", "make_importable", "source_file", "stored_digests", "with_code"]
 

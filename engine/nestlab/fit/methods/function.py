@@ -1,4 +1,4 @@
-"""Analyses of rows: statsmodels' GEE, and a Python function of one's own, with their messages and warnings as columns.
+"""A Python function of one's own, with its messages and warnings as columns.
 
 A function takes the rows that an analyst could see, as a data frame, and gives {term: (estimate, se, df)}; or (estimate, se),
 with infinite df; or an estimate alone. A standard error or df that is nan, and a standard error of 0, leave the estimate
@@ -13,6 +13,7 @@ import numbers
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,14 @@ import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ..fit.attempt import attempt
-from ..fit.inference import Inference, between_within_df
-from ..fit.lmm import Fits, pairs
-from ..fit.reference.gee import GeeTable
-from ..fit.status import InferenceStatus, Status
-from ..spec.formula import find_term
-from .analysis import Analysis
-from .columns import Columns, inference_columns
-from .own_code import load_function, source_file
+from ...spec.formula import find_term
+from ..attempt import attempt
+from ..lmm import Fits, pairs
+from ..own_code import load_function, source_file
+from ..status import InferenceStatus, Status
+from .analysis import Analysed, Block, Columns, Prepared
 
-__all__ = ["analyse_by_function", "analyse_by_gee", "read_result"]
+__all__ = ["Function", "compile_analysis", "read_result"]
 
 Array = NDArray[np.float64]
 #: Estimate, standard error and degrees of freedom of one term; nan where the function gives none.
@@ -39,53 +37,29 @@ Estimated = tuple[float, float, float]
 ROUNDING = 1e-12
 
 
-# -- GEE ---------------------------------------------------------------------------------------------------------------------
+def compile_analysis(on: Prepared) -> Function:
+    """Prepare the calls of a function."""
+    return Function(on)
 
 
-def analyse_by_gee(analysis: Analysis, tables: Iterable[GeeTable]) -> tuple[Fits, Columns]:
-    """Fits of data sets, and what is inferred from them. Degrees of freedom count the rows and clusters of each data set."""
-    from ..fit.reference import fit_gee
+@dataclass(frozen=True)
+class Function:
+    """A method's function, called for one data frame after another."""
 
-    method, hypotheses = analysis.method, analysis.hypotheses
-    found = fit_gee(tables, len(analysis.names), working=method.working, covariance=method.covariance)
-    silent = np.stack([found.silent(hypotheses[h]) for h in range(len(hypotheses))], axis=1)
-    inferences = {
-        rule: Inference(
-            np.where(silent, np.nan, _gee_df(rule, analysis, found.rows, found.clusters)),
-            found.fits.vcov,
-            np.ones(silent.shape),
-        )
-        for rule in method.df
-    }
-    columns = inference_columns(method, analysis.names, found.fits, inferences, None)
-    return found.fits, columns | {"message": found.messages, "warnings": found.warnings}
+    on: Prepared
+
+    def __call__(self, block: Block, first: int, last: int) -> Analysed:
+        """Analyse replicates first .. last - 1 of a block.
+
+        Python's and NumPy's global generators are seeded before each call, so that a function that draws from them gives the
+        same whoever calls it and when.
+        """
+        streams = (self.on.stream(block.number, r) for r in range(first, last))
+        return _analyse(self.on, block.frames(first, last), streams)
 
 
-def _gee_df(rule: str, analysis: Analysis, rows: NDArray[np.int64], clusters: NDArray[np.int64]) -> Array:
-    """Degrees of freedom (R, H): of a contrast, the smallest of its effects'. Between and within are told as beside a random
-    intercept."""
-    if rule == "between-within":
-        equation = [0 if column == 0 else -1 for column in analysis.plan.xcols]  # level-1 column 0 is the Intercept
-        df = between_within_df(equation, clusters=clusters, rows=rows)
-    else:
-        p = len(analysis.names)
-        left = np.full(len(rows), np.inf) if rule == "z" else np.where(rows > p, rows - p, np.nan)
-        df = np.repeat(left[:, None], p, axis=1)
-    return np.stack([df[:, members].min(axis=1) for members in analysis.hypotheses.effects], axis=1)
-
-
-# -- functions ---------------------------------------------------------------------------------------------------------------
-
-
-def analyse_by_function(
-    analysis: Analysis, frames: Iterable[pd.DataFrame], streams: Iterable[Generator]
-) -> tuple[Fits, Columns]:
-    """What the method's function makes of data frames, one after another.
-
-    streams: by which Python's and NumPy's global generators are seeded before each call, so that a function that draws from
-    them gives the same whoever calls it and when.
-    """
-    method, names, terms = analysis.method, analysis.names, analysis.plan.formula.fixed
+def _analyse(on: Prepared, frames: Iterable[pd.DataFrame], streams: Iterable[Generator]) -> Analysed:
+    method, names, terms = on.method, on.names, on.plan.formula.fixed
     assert method.function is not None
     function, file = load_function(method.name, method.function, method.digest), source_file(method.function)
     values, messages, warned = [], [], []
@@ -104,7 +78,7 @@ def analyse_by_function(
     status = np.where(undefined, InferenceStatus.no_df, InferenceStatus.ok)
     columns["inference"] = np.where(failed, InferenceStatus.no_fit, status).astype(np.int8)
     columns |= {"message": np.array(messages, dtype=object), "warnings": np.array(warned, dtype=np.int32)}
-    return _fits(found[:, :, 0], failed), columns
+    return on.analysed(_fits(found[:, :, 0], failed), columns)
 
 
 def _without_test(found: Array) -> NDArray[np.bool_]:

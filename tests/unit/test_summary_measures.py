@@ -1,0 +1,158 @@
+"""Change scores and analysis of covariance: against statsmodels on the rows, and their own true values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+import nestlab as nl
+from nestlab.run.block import compile_condition
+
+FIXED = {"Intercept": 5.0, "t": -0.3, "arm": 0.4, "t:arm": 0.25}
+STUDY: dict[str, Any] = {
+    "name": "growth",
+    "seed": 3,
+    "replications": 4000,
+    "design": {"clusters": 30, "cluster_size": 5},
+    "truth": {
+        "formula": "y ~ t * arm + (1 + t | id)",
+        "fixed": FIXED,
+        "residual_variance": 1.0,
+        "random": {"id": {"variance": {"Intercept": 1.0, "t": 0.05}, "correlation": {"Intercept:t": -0.3}}},
+    },
+    "predictors": {
+        "t": {"level": 1, "distribution": "time"},
+        "arm": {"level": 2, "distribution": "balanced"},
+    },
+    "method": [{"name": "change", "estimator": "change-scores"}, {"name": "ancova", "estimator": "ancova"}],
+}
+
+
+def study(**changes: Any) -> nl.Study:
+    return nl.Study.from_dict({**STUDY, **changes})
+
+
+def summaries(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row per cluster with two rows or more."""
+    rows = []
+    for _, part in frame.groupby("id", sort=False):
+        y = part["y"].to_numpy()
+        if len(y) > 1:
+            rows.append({"arm": part["arm"].iloc[0], "first": y[0], "later": y[1:].mean()})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("missing", [None, {"hazard": 0.2}, {"clusters": 0.2}], ids=["complete", "dropout", "clusters"])
+@pytest.mark.parametrize("size", [2, 5])
+def test_against_statsmodels(missing: dict[str, Any] | None, size: int) -> None:
+    made = study(
+        design={"clusters": 30, "cluster_size": size},
+        **({} if missing is None else {"missing": missing}),
+    )
+    work = compile_condition(made.conditions[0], made.methods)
+    change, ancova = work.replicates(0, 4)
+    for r in range(4):
+        frame = summaries(work.frame(r))
+        arm, N = sm.add_constant(frame[["arm"]].to_numpy(float)), len(frame)
+        fits = (
+            (change, sm.OLS(frame["later"] - frame["first"], arm).fit(), N - 2),
+            (ancova, sm.OLS(frame["later"], np.column_stack([arm, frame["first"]])).fit(), N - 3),
+        )
+        for columns, fit, df in fits:
+            for k, name in enumerate(("Intercept", "arm")):
+                assert columns[f"estimate.{name}"][r] == pytest.approx(np.asarray(fit.params)[k], rel=1e-9, abs=1e-11)
+                assert columns[f"se.{name}"][r] == pytest.approx(np.asarray(fit.bse)[k], rel=1e-9)
+                assert columns[f"df.{name}"][r] == df
+            assert "estimate.var:residual" not in columns
+
+
+def true_values(made: nl.Study, tmp_path: Path) -> dict[tuple[str, str], float]:
+    table = made.run(out=tmp_path / "r", replications=10).truths()
+    return {(row["method"], row["estimand"]): row["value"] for row in table.to_dict("records")}
+
+
+def test_true_values_and_what_they_are_worth(tmp_path: Path) -> None:
+    """The estimates' means are the true values, and intervals hold them; the slope of ancova by hand."""
+    results = study().run(out=tmp_path / "r")
+    table = results.summary().query("subset == 'all'").set_index(["method", "estimand", "measure"])
+    z, later = np.array([1.0, 0.0]), np.array([1.0, 2.5])
+    G = np.array([[1.0, -0.3 * np.sqrt(0.05)], [-0.3 * np.sqrt(0.05), 0.05]])
+    c = later @ G @ z / (z @ G @ z + 1.0)
+    known = {
+        ("change", "arm"): 2.5 * 0.25,
+        ("change", "Intercept"): 2.5 * -0.3,
+        ("ancova", "arm"): 0.4 + 2.5 * 0.25 - c * 0.4,
+        ("ancova", "Intercept"): 5 + 2.5 * -0.3 - c * 5,
+    }
+    for (method, estimand), value in known.items():
+        mean, bias = (table.loc[(method, estimand, measure)] for measure in ("mean", "bias"))
+        assert mean["value"] - bias["value"] == pytest.approx(value, abs=1e-9)
+        assert abs(bias["value"]) < 4 * bias["mcse"]
+        cover = table.loc[(method, estimand, "cover")]
+        assert abs(cover["value"] - 0.95) < 4 * cover["mcse"]
+
+
+CASES: list[tuple[str, dict[str, Any], dict[tuple[str, str], float]]] = [
+    (
+        "a list of visits",
+        {"predictors": {**STUDY["predictors"], "t": {"level": 1, "distribution": "list", "values": [0, 1, 4, 7, 8]}}},
+        {("change", "arm"): 5 * 0.25},
+    ),
+    (
+        "correlated errors leave the slope on the baseline unknown",
+        {"truth": {**STUDY["truth"], "errors": {"ar1": 0.4}}},
+        {("change", "arm"): 2.5 * 0.25, ("ancova", "arm"): np.nan},
+    ),
+    (
+        "no effect at baseline needs no slope",
+        {"truth": {**STUDY["truth"], "errors": {"ar1": 0.4}, "fixed": {**FIXED, "arm": 0.0}}},
+        {("ancova", "arm"): 2.5 * 0.25, ("ancova", "Intercept"): np.nan},
+    ),
+    ("clusters of other sizes", {"design": {"clusters": 4, "cluster_size": [3, 4, 5, 6]}}, {("change", "arm"): np.nan}),
+    ("rows that are lost", {"missing": {"hazard": 0.1}}, {("change", "arm"): np.nan, ("ancova", "arm"): np.nan}),
+]
+
+
+@pytest.mark.parametrize(("changes", "known"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_true_values_that_follow(changes: dict[str, Any], known: dict[tuple[str, str], float], tmp_path: Path) -> None:
+    found = true_values(study(**changes), tmp_path)
+    for key, value in known.items():
+        assert found[key] == pytest.approx(value, nan_ok=True)
+
+
+def test_far_from_zero_nothing_is_lost() -> None:
+    made = study(truth={**STUDY["truth"], "fixed": {**FIXED, "Intercept": 1e6}})
+    work = compile_condition(made.conditions[0], made.methods)
+    change, ancova = work.replicates(0, 3)
+    for r in range(3):
+        frame = summaries(work.frame(r))
+        first, later = frame["first"] - 1e6, frame["later"] - 1e6
+        arm = sm.add_constant(frame[["arm"]].to_numpy(float))
+        for columns, fit in (
+            (change, sm.OLS(later - first, arm).fit()),
+            (ancova, sm.OLS(later, np.column_stack([arm, first])).fit()),
+        ):
+            assert columns["estimate.arm"][r] == pytest.approx(np.asarray(fit.params)[1], rel=1e-6)
+            assert columns["se.arm"][r] == pytest.approx(np.asarray(fit.bse)[1], rel=1e-6)
+
+
+def test_too_few_clusters_are_a_failed_fit() -> None:
+    made = study(design={"clusters": 4, "cluster_size": 3}, missing={"clusters": 0.6})
+    work = compile_condition(made.conditions[0], made.methods)
+    for columns in work.replicates(0, 30):
+        few = columns["clusters"] <= 2
+        assert few.any()
+        assert (columns["status"][few] == 3).all()
+        assert np.isnan(columns["estimate.arm"][few]).all()
+
+
+def test_refusals() -> None:
+    with pytest.raises(nl.StudyError, match="leaves nothing to estimate: t vary within clusters"):
+        study(method=[{"name": "m", "estimator": "ancova", "formula": "y ~ 0 + t + (1 | id)"}])
+    with pytest.raises(nl.StudyError, match='must be "z" or "residual" for estimator = "ancova"'):
+        study(method=[{"name": "m", "estimator": "ancova", "df": "satterthwaite"}])
