@@ -6,10 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from nestlab.measure.performance import MEASURES, Estimates, MethodResults, summarise
+from nestlab.measure.performance import Estimates, MethodResults, summarise
+from nestlab.spec.measures import MEASURES
 
 TRUTH = 0.5
-UNITS = {"mean": 1, "median": 1, "bias": 1, "empse": 1, "rmse": 1, "modelse": 1, "width": 1, "mse": 2}
+#: Powers of the unit of the estimates.
+UNITS = {m: 1 for m, row in MEASURES.items() if not row.share and not row.percent and row.needs != "test"} | {"mse": 2}
+#: Of the truth, which a shift makes another.
+RELATIVE = [m for m, row in MEASURES.items() if row.percent and row.needs == "estimate"]
 samples = st.builds(lambda seed, n: (seed, n), st.integers(0, 2**32 - 1), st.integers(15, 80))
 quick = settings(max_examples=40, deadline=None)
 modes = st.sampled_from(["distribution-free", "morris"])
@@ -45,9 +49,9 @@ def assert_same(left, right, rtol=1e-6):
 @given(samples, modes, st.floats(-100, 100))
 def test_shift_equivariance(sample, mcse, shift):
     x, other, *rest = columns(sample)
-    before = table(x, other, *rest, mcse=mcse).drop(["relbias"], level="measure")
+    before = table(x, other, *rest, mcse=mcse).drop(RELATIVE, level="measure")
     after = table(x + shift, other + shift, *rest, truth=TRUTH + shift, null=shift, mcse=mcse)
-    after = after.drop(["relbias"], level="measure", errors="ignore")
+    after = after.drop(RELATIVE, level="measure", errors="ignore")
     moved = before.index.get_level_values("measure").isin(["mean", "median"])
     before.loc[moved, "value"] += shift
     assert_same(before, after)

@@ -335,7 +335,7 @@ def test_measures_about_own_truths() -> None:
     }
     for measure, value in expected.items():
         assert found[measure] == pytest.approx(value, rel=1e-9), measure
-    assert set(found.index) == {*expected, *SPREAD}
+    assert set(found.index) >= {*expected, *SPREAD}
     assert ends["cover"] == pytest.approx(((d["lower"] <= d["theta"]) & (d["theta"] <= d["upper"])).mean())
     assert ends["below"] == pytest.approx((d["upper"] < d["theta"]).mean())
     shifted = np.abs(d["x"] - 0.1) > half

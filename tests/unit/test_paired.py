@@ -8,9 +8,7 @@ import pandas as pd
 import pytest
 from scipy import optimize, stats
 
-from nestlab.measure import influence
-from nestlab.measure.intervals import critical_values, tango, wilson
-from nestlab.measure.measures import (
+from measuring import (
     end_measures,
     error_measures,
     estimate_measures,
@@ -18,8 +16,11 @@ from nestlab.measure.measures import (
     rejection_measures,
     relative_precision,
 )
-from nestlab.measure.paired import COLUMNS, COMPARED, differences
-from nestlab.measure.performance import MEASURES, Estimates, MethodResults, summarise
+from nestlab.measure.intervals import critical_values, tango, wilson
+from nestlab.measure.paired import COLUMNS, COMPARED, differences, functionals
+from nestlab.measure.performance import Estimates, MethodResults, summarise
+from nestlab.measure.quantities import of_errors, of_estimates, of_intervals, of_pair, of_rejections
+from nestlab.spec.measures import MEASURES
 
 NAN = math.nan
 N = 400
@@ -174,24 +175,30 @@ def test_two_computations_of_the_same_numbers_do_not_differ(data):
 # -- influences ------------------------------------------------------------------------------------------------------------
 
 
-def against_single(functionals, measures):
+def against_single(quantities, measures):
     """Values to an ulp or two, MCSEs by the influences to 1e-10 after the factors that the docstring states."""
-    found = {f.measure: f for f in functionals}
+    quantities = list(quantities)
+    n = len(quantities[0].x)
+    everyone = np.ones(n, dtype=bool)
+    found = functionals(quantities, dict.fromkeys(("estimate", "error", "interval", "test"), everyone))
     assert found.keys() == {m.measure for m in measures}
     for m in measures:
-        f, n = found[m.measure], found[m.measure].influence.size
+        f = found[m.measure]
         assert f.value == pytest.approx(m.value, rel=1e-14), m.measure
+        assert m.mcse > 0
+        if m.measure not in ("type_s", "type_m"):
+            assert f.mcse == pytest.approx(m.mcse, rel=1e-10), m.measure
+        if m.measure in SHARES:
+            assert np.count_nonzero(f.hits) == m.successes
+            continue
         by_influence = math.sqrt(np.sum(f.influence**2) / (n * (n - 1)))
         factor = 1.0
-        if m.measure in SHARES or m.measure == "type_s":
+        if m.measure == "type_s":
             factor = math.sqrt(n / (n - 1))
         elif m.measure == "type_m":
             factor = math.sqrt((m.n - 1) * n / (m.n * (n - 1)))
-        assert m.mcse > 0
         assert by_influence == pytest.approx(factor * m.mcse, rel=1e-10), m.measure
         assert np.sum(f.influence) == pytest.approx(0, abs=1e-9 * n * max(1, np.abs(f.influence).max()))
-        if m.measure not in ("type_s", "type_m"):
-            assert f.mcse == pytest.approx(m.mcse, rel=1e-10), m.measure
 
 
 @pytest.mark.parametrize("n", [N, 399, 5])
@@ -199,16 +206,16 @@ def against_single(functionals, measures):
 def test_influences_reproduce_the_mcse_of_estimates(data, truth, n):
     x = data[0][:n]
     true = {"one": TRUTH, "negative": -2.5, "own": np.random.default_rng(1).normal(0.4, 0.2, n)}[truth]
-    against_single(influence.of_estimates(x, true), estimate_measures(x, true, mcse="distribution-free"))
+    against_single(of_estimates(x, true), estimate_measures(x, true, mcse="distribution-free"))
 
 
 def test_influences_reproduce_the_mcse_of_standard_errors_and_intervals(data):
     x, se, *_ = data
-    against_single(influence.of_errors(x, se), error_measures(x, se, mcse="distribution-free"))
+    against_single(of_errors(x, se), error_measures(x, se, mcse="distribution-free"))
     half = critical_values(np.full(N, 9.0), 0.7) * se
-    against_single(influence.of_intervals(x, None, half, TRUTH), interval_measures(x, half, TRUTH))
+    against_single(of_intervals(x, half, TRUTH), interval_measures(x, half, TRUTH))
     ends = (x - 0.7 * half, x + 1.2 * half)
-    against_single(influence.of_intervals(x, ends, None, TRUTH), end_measures(x, *ends, TRUTH))
+    against_single(of_intervals(x, ends, TRUTH), end_measures(x, *ends, TRUTH))
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -218,17 +225,24 @@ def test_influences_reproduce_the_mcse_of_rejections(data, own):
     rng = np.random.default_rng(4)
     rejects = rng.random(N) < 0.6
     truth = rng.normal(0.4, 0.3, N) if own else TRUTH
-    singles = rejection_measures(rejects, x, truth, NULL)
-    against_single(influence.of_rejections(rejects, x, truth, NULL), singles)
+    against_single(of_rejections(rejects, x, truth, NULL), rejection_measures(rejects, x, truth, NULL))
 
 
 def test_influences_reproduce_the_mcse_of_relative_precision(data):
+    """The MCSE on different data has what either method's variance does apart."""
     x, _, other, _ = data
     single = relative_precision(x, other, mcse="distribution-free")
-    mine, theirs = influence.of_precision(x, other)
-    assert mine.value - theirs.value == single.value
-    psi = mine.influence - theirs.influence
+    found = functionals([of_pair(x, other)], {"pair": np.ones(N, dtype=bool)})["relprec"]
+    assert found.value == single.value
+    psi = found.influence
     assert math.sqrt(np.sum(psi**2) / (N * (N - 1))) == pytest.approx(single.mcse, rel=1e-10)
+    parts = [
+        4 * (m.mcse / m.value) ** 2
+        for v in (x, other)
+        for m in estimate_measures(v, NAN, mcse="distribution-free")
+        if m.measure == "empse"
+    ]
+    assert found.mcse == pytest.approx((100 + single.value) * math.sqrt(sum(parts)), rel=1e-10)
 
 
 def test_mcse_of_differences_is_the_jackknife_s(data):

@@ -24,17 +24,16 @@ from scipy.stats import binom
 from typer.testing import CliRunner
 
 import nestlab as nl
-from nestlab.measure.performance import MEASURES
 from nestlab.show.cli import app
 from nestlab.show.report import write_report
 from nestlab.show.report.ademp import ademp
-from nestlab.show.report.definitions import FORMULAS, PROPORTIONS
 from nestlab.show.report.effects import departures, effect_kind
 from nestlab.show.report.findings import findings
 from nestlab.show.report.material import Material, Section, Table, _distinct, levels_text, value_text
 from nestlab.show.report.payload import in_script, table_payload
 from nestlab.show.report.provenance import provenance_section
 from nestlab.show.summary import value_with_mcse
+from nestlab.spec.measures import MEASURES
 from nestlab.spec.study import StudyFile
 from nestlab.spec.truths import TrueValues
 
@@ -379,8 +378,9 @@ def test_how_low_power_may_be_is_told_with_its_place(material: Material) -> None
 
 
 def test_every_measure_has_a_definition() -> None:
-    assert set(MEASURES) <= set(FORMULAS)
-    assert set(PROPORTIONS) <= set(MEASURES)
+    for name, row in MEASURES.items():
+        assert row.name == name
+        assert all((row.title, row.formula, row.mcse_text("morris"), row.mcse_text("distribution-free"))), name
 
 
 def test_the_answer_of_solve_comes_first(folder: Path, tmp_path: Path) -> None:
@@ -532,7 +532,7 @@ def test_a_prior_in_a_condition_is_printed_as_it_is(material: Material) -> None:
     assert values["truth.fixed.arm"] == "{ distribution = normal, mean = 0.4, sd = 0.1 }"
 
 
-@pytest.mark.parametrize("module", ["definitions", "material", "payload"])
+@pytest.mark.parametrize("module", ["material", "payload"])
 def test_examples_in_docstrings(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"nestlab.show.report.{module}"))
     assert found.attempted > 0

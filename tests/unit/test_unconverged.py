@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 import nestlab as nl
 from nestlab.fit.status import Status
 from nestlab.measure.decisions import reject_all
-from nestlab.measure.measures import Measured
-from nestlab.measure.performance import Row
+from nestlab.measure.measured import Measured, MeasureRow
 from nestlab.measure.results import Estimates, MethodResults
 from nestlab.measure.subsets import in_subset, unconverged
 from nestlab.run.block import CompiledCondition
@@ -113,8 +112,8 @@ def test_replicates_that_are_drawn_and_compared_are_those_that_converged(results
 
 
 def test_a_rule_that_stops_is_about_what_is_shown():
-    def row(subset: str, mcse: float) -> Row:
-        return Row("a", "x", subset, Measured("bias", 0.1, mcse, 500), None)
+    def row(subset: str, mcse: float) -> MeasureRow:
+        return MeasureRow("a", "x", subset, Measured("bias", 0.1, mcse, 500), None)
 
     rule = Stopping((Target("bias", 0.02, "x"),), 100, 2000)
     assert judge(rule, [row("all", 0.5), row("converged", 0.01)], 500).stops

@@ -28,12 +28,14 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from .measures import Measured
+from ..spec.measures import MEASURES
+from .measured import Measured
 
 __all__ = ["SPREAD", "Drawn", "power_spread", "spread_basis"]
 
 Array: TypeAlias = NDArray[np.float64]
-SPREAD = ("power_sd", "power_q10", "power_q50", "power_q90")
+#: power_sd and the quantiles.
+SPREAD = tuple(name for name, row in MEASURES.items() if row.of == "drawn")
 NAN = math.nan
 
 _TAILS = (0.1, 0.5, 0.9)
@@ -162,7 +164,7 @@ def _natural_spline(x: Array, columns: int) -> list[Array]:
     return [x, *(bend(knot) - final for knot in knots[:-2])]
 
 
-class _Fit(NamedTuple):
+class _Probit(NamedTuple):
     """b (p,), eta = B b, scoring weights and residuals (N,), information (p, p) with the ridge."""
 
     b: Array
@@ -172,7 +174,7 @@ class _Fit(NamedTuple):
     information: Array
 
 
-def _fit(B: Array, r: Array) -> _Fit:
+def _fit(B: Array, r: Array) -> _Probit:
     """The ridged probit regression of r on the rows of B."""
     p = len(B)
     b, ridge = np.zeros(p), np.full(p, _RIDGE)
@@ -193,12 +195,12 @@ def _fit(B: Array, r: Array) -> _Fit:
     return found
 
 
-def _at(B: Array, r: Array, b: Array, ridge: Array) -> _Fit:
+def _at(B: Array, r: Array, b: Array, ridge: Array) -> _Probit:
     eta = np.clip(_combined(b, B), -_FARTHEST, _FARTHEST)
     density, power = _density(eta), scipy.special.ndtr(eta)
     slope = density / (power * scipy.special.ndtr(-eta))
     weights = density * slope
-    return _Fit(b, eta, weights, (r - power) * slope, _gram(B, weights) + np.diag(ridge))
+    return _Probit(b, eta, weights, (r - power) * slope, _gram(B, weights) + np.diag(ridge))
 
 
 def _density(eta: Array) -> Array:
@@ -210,7 +212,7 @@ def _objective(B: Array, r: Array, b: Array, ridge: Array) -> float:
     return float(np.log(scipy.special.ndtr(np.where(r > 0, eta, -eta))).sum() - 0.5 * (ridge * b * b).sum())
 
 
-def _noise(B: Array, fit: _Fit) -> float:
+def _noise(B: Array, fit: _Probit) -> float:
     """What the noise in b adds to the variance of pi over the replicates."""
     density, n = _density(fit.eta), len(fit.eta)
     covariance = np.linalg.inv(fit.information)

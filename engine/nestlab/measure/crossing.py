@@ -137,7 +137,7 @@ def cross(tried: Sequence[Tried], target: float, *, kind: Kind, scale: Scale) ->
     )
 
 
-class _Fit(NamedTuple):
+class _Curve(NamedTuple):
     """y - y* = a + b d + c d^2 about `place`: the coefficients and their covariance, once fitted; a = 0 at the root."""
 
     place: float
@@ -151,7 +151,7 @@ class _Fit(NamedTuple):
         return np.asarray(self.slope * d + self.curvature * d * d)
 
 
-def _start(h: Array, gap: Array, precision: Array) -> _Fit | None:
+def _start(h: Array, gap: Array, precision: Array) -> _Curve | None:
     """The place on the straight line between the monotone curve's neighbours of the target, else on one through all designs."""
     weights = np.minimum(precision, np.median(precision) * 4) * _tricube(gap / 6)
     if not (weights > 0).any():
@@ -167,13 +167,13 @@ def _start(h: Array, gap: Array, precision: Array) -> _Fit | None:
     places, curve = _isotonic(h, gap, precision, rising=slope > 0)
     signs = np.flatnonzero(np.diff(np.sign(curve)) != 0)
     if not len(signs):
-        return _Fit(float(centre - level / slope), slope)
+        return _Curve(float(centre - level / slope), slope)
     k = int(signs[0])
     steep = float((curve[k + 1] - curve[k]) / (places[k + 1] - places[k]))
-    return _Fit(float(places[k] - curve[k] / steep), steep)
+    return _Curve(float(places[k] - curve[k] / steep), steep)
 
 
-def _parabola(h: Array, gap: Array, precision: Array, fit: _Fit, bandwidth: float, curvature: float) -> _Fit | None:
+def _parabola(h: Array, gap: Array, precision: Array, fit: _Curve, bandwidth: float, curvature: float) -> _Curve | None:
     """One weighted fit about the last one's place; None where the designs near the target show no slope."""
     # a parabola comes back to the target beyond its turn, its tangent does not
     distance = np.maximum(np.abs(fit.gap(h)), np.abs(fit.slope * (h - fit.place)))
@@ -197,10 +197,10 @@ def _parabola(h: Array, gap: Array, precision: Array, fit: _Fit, bandwidth: floa
         return None
     inside = b * b - 4 * a * c
     step = -2 * a / (b + math.copysign(math.sqrt(inside), b)) if inside > 0 else -a / b
-    return _Fit(fit.place + step, b + 2 * c * step, c, V, fit.place)
+    return _Curve(fit.place + step, b + 2 * c * step, c, V, fit.place)
 
 
-def _limits(fit: _Fit, span: float) -> tuple[float, float]:
+def _limits(fit: _Curve, span: float) -> tuple[float, float]:
     """Where the curve leaves the band of its own standard errors, on both sides of its root."""
     assert fit.covariance is not None
     ends = []

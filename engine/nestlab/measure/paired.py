@@ -1,7 +1,7 @@
 """Differences of measures between methods, with MCSEs that use the pairing: all methods saw the same replicates.
 
 For a method and a reference each measure is taken on the N replicates on which both fits converged and both have a result for it.
-Their difference is T - T', its MCSE that of one functional of N pairs, by the influences of `influence.py`:
+Their difference is T - T', its MCSE that of one functional of N pairs, by the influences of `moments.py`:
 
     MCSE(T - T') = sqrt(sum (psi_i - psi'_i)^2 / (N (N - 1))).
 
@@ -25,37 +25,32 @@ has none for these differences.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .influence import Functional, of_errors, of_estimates, of_intervals, of_precision, of_rejections, share
-from .intervals import Z, tango
-from .measures import standard_error
-from .performance import MEASURES, Run, Target, aligned, at
+from ..spec.dual import Slope
+from ..spec.measures import MEASURES, Measure
+from .intervals import Z, tango, wilson
+from .measured import proportion
+from .moments import ColumnMoments, rows_of, standard_error
+from .quantities import AlignedMethod, EstimandColumns, Mask, Quantity, aligned, of_method, quantities
 from .results import MethodResults
 
-__all__ = ["COLUMNS", "COMPARED", "WHOLE", "Difference", "as_table", "compare", "differences"]
+__all__ = ["COLUMNS", "COMPARED", "Difference", "Functional", "as_table", "compare", "differences", "functionals"]
 
 Array: TypeAlias = NDArray[np.float64]
-Mask: TypeAlias = NDArray[np.bool_]
 NAN = math.nan
 #: A difference and an MCSE that are both below this share of the unpaired MCSE are rounding.
 ROUNDING = 1e-6
+#: Shares of all replicates are compared by their hits.
+NONE: Array = np.zeros(0)
 
-#: The measures of an estimand by what they need of a replicate, and those of a method as a whole.
-KINDS: Mapping[str, tuple[str, ...]] = {
-    "estimate": ("mean", "median", "empse", "bias", "relbias", "mse", "rmse", "relprec"),
-    "error": ("modelse", "relerror"),
-    "interval": ("cover", "becover", "below", "above", "width"),
-    "test": ("power", "type_s", "type_m"),
-}
-WHOLE = ("converged", "singular", "failed", "inference_failed", "selected")
-COMPARED = tuple(m for m in MEASURES if m in WHOLE or any(m in names for names in KINDS.values()))
+COMPARED = tuple(name for name, row in MEASURES.items() if row.compared)
 COLUMNS = (
     *("method", "reference", "estimand", "measure", "difference", "mcse", "lower", "upper", "n", "missing"),
     *("value", "reference_value", "unpaired_mcse", "gained", "lost"),
@@ -135,67 +130,121 @@ def compare(
         for estimand, part in base.method.estimands.items():
             if estimands is not None and estimand not in estimands:
                 continue
-            target = Target.of(base, part)
+            theirs = EstimandColumns.of(base, part)
             for run in others:
                 if estimand in run.method.estimands and run.method.shares(estimand, base.method):
-                    mine = Target.of(run, run.method.estimands[estimand])
-                    rows += _of_pair(estimand, mine, target, base.method.true_value(estimand, truth), measures)
+                    mine = EstimandColumns.of(run, run.method.estimands[estimand]).against(theirs)
+                    rows += _of_pair(estimand, mine, theirs, base.method.true_value(estimand, truth), measures)
     return rows
 
 
-def _whole(run: Run, base: Run, measures: Collection[str]) -> Iterator[Difference]:
-    both = run.ran & base.ran
-    for measure in WHOLE:
-        mine, theirs = getattr(run.method, measure), getattr(base.method, measure)
-        if measure in measures and mine is not None and theirs is not None:
-            told = both & np.isfinite(mine) & np.isfinite(theirs)
-            yield _difference("", run, base, share(measure, mine[told] > 0), share(measure, theirs[told] > 0))
+class Functional(NamedTuple):
+    """A measure of n replicates, with its MCSE; of a share of them all, hits (n,); else the influence psi (n,), of a share of
+    some of them with its limits.
+
+    MCSEs are those of `performance.measure` (distribution-free); only of type_s, k rejections, they are sqrt(N / (N - 1)) times
+    as large, of type_m sqrt((k - 1) N / (k (N - 1))) times.
+    """
+
+    value: float
+    mcse: float
+    influence: Array
+    hits: Mask | None = None
+    limits: tuple[float, float] | None = None
+
+
+def functionals(
+    listed: Iterable[Quantity], masks: Mapping[str, Mask], measures: Collection[str] = COMPARED
+) -> dict[str, Functional]:
+    """These measures of some quantities, by name, on the replicates of masks: by what measures need."""
+    found = {}
+    known = None
+    for quantity in listed:
+        of = None
+        for row in rows_of(quantity):
+            if row.name not in measures or row.needs not in masks:
+                continue
+            mask = masks[row.needs]
+            if row.share and row.hits is None:
+                found[row.name] = _share(quantity.x[mask], None if quantity.within is None else quantity.within[mask])
+                continue
+            of = ColumnMoments(quantity, mask, known) if of is None else of
+            known = of.column if known is None else known
+            if row.hits is not None:
+                found[row.name] = _share(row.hits(of), None)
+            elif row.value is None or row.exists(of.moments):
+                found[row.name] = _functional(row, quantity, of, mask)
+    return found
+
+
+def _share(hits: Mask, within: Mask | None) -> Functional:
+    if within is None:
+        share = proportion("", hits, np.ones(hits.size, dtype=bool))
+        return Functional(share.value, share.mcse, NONE, hits)
+    share = proportion("", hits, within)
+    whole = _among_all(np.asarray(hits[within] - share.value, dtype=np.float64), within, least=1)
+    return Functional(share.value, standard_error(whole), whole, limits=wilson(share.successes, share.n))
+
+
+def _functional(row: Measure, quantity: Quantity, of: ColumnMoments, mask: Mask) -> Functional:
+    if row.special is not None:
+        value, mcse, direction = row.special(of)
+        side = direction()
+        length = standard_error(side)
+        return Functional(value, mcse, side * (mcse / length if length > 0 else 0.0))
+    assert row.value is not None
+    found = row.value(of.moments)
+    influence = of.influence(found.slope)
+    if row.needs == "pair":
+        return Functional(found.value, _apart(of, found.slope), influence)
+    whole = influence if quantity.within is None else _among_all(influence, quantity.within[mask], least=2)
+    return Functional(found.value, standard_error(whole), whole)
+
+
+def _among_all(influence: Array, within: Mask, *, least: int) -> Array:
+    """The influences on a measure of k of N replicates: a ratio of means over all of them, which the others leave as it is."""
+    n, k = within.size, influence.size
+    whole = np.zeros(n) if k >= least else np.full(n, NAN)
+    if k >= least:
+        whole[within] = influence * (n / k)
+    return whole
+
+
+def _apart(of: ColumnMoments, slope: Slope) -> float:
+    """The MCSE of relprec were x and the reference, x + y, from different data."""
+    _, _, by_x, by_both = slope
+    mine, theirs = (0.0, 0.0, by_x - by_both, 0.0), (0.0, 0.0, by_both, by_both)
+    return math.hypot(*(standard_error(of.influence(part)) for part in (mine, theirs)))
+
+
+def _whole(run: AlignedMethod, base: AlignedMethod, measures: Collection[str]) -> Iterator[Difference]:
+    theirs = {name: (told, hits) for name, subset, told, hits in of_method(base.method) if subset == "all"}
+    for name, subset, told, hits in of_method(run.method):
+        if name in measures and name in theirs and subset == "all":
+            both = run.ran & base.ran & told & theirs[name][0]
+            pair = (functionals([Quantity("", x)], {"": both}, [name])[name] for x in (hits, theirs[name][1]))
+            yield _difference(name, "", run, base, *pair)
 
 
 def _of_pair(
-    estimand: str, mine: Target, theirs: Target, truth: float, measures: Collection[str]
+    estimand: str, mine: EstimandColumns, theirs: EstimandColumns, truth: float, measures: Collection[str]
 ) -> Iterator[Difference]:
     """The differences of one estimand, in the order of MEASURES."""
-    found: dict[str, tuple[Functional, Functional]] = {}
     converged = mine.run.method.converged & theirs.run.method.converged
-    for kind in KINDS.keys() & mine.has.keys() & theirs.has.keys():
-        if set(measures).isdisjoint(KINDS[kind]):
-            continue
-        common = mine.has[kind] & theirs.has[kind] & converged
-        a, b = ({f.measure: f for f in _functionals(kind, target, common, truth)} for target in (mine, theirs))
-        found |= {measure: (a[measure], b[measure]) for measure in a.keys() & b.keys()}
-        if kind == "estimate" and mine.error is not None and theirs.error is not None:
-            found["relprec"] = of_precision(at(common, mine.error), at(common, theirs.error))
-    for measure in MEASURES:
-        if measure in found and measure in measures:
-            yield _difference(estimand, mine.run, theirs.run, *found[measure])
+    has = {**{kind: mask for kind, mask in mine.has.items() if kind == "pair"}, **theirs.has}
+    masks = {kind: mine.has[kind] & has[kind] & converged for kind in mine.has.keys() & has.keys()}
+    a, b = (functionals(quantities(each, truth), masks, measures) for each in (mine, theirs))
+    for name in MEASURES:
+        if name in a and (name in b or MEASURES[name].needs == "pair"):
+            yield _difference(name, estimand, mine.run, theirs.run, a[name], b.get(name))
 
 
-def _functionals(kind: str, target: Target, mask: Mask, truth: float) -> Iterator[Functional]:
-    """One kind of measures on the replicates of the mask, from the columns that `performance.py` takes for them."""
-    x, error, part = target.x, target.error, target.part
-    own = None if part.truth is None else at(mask, np.asarray(part.truth, dtype=np.float64))
-    if kind == "test":
-        assert target.rejects is not None
-        tested = None if x is None or part.equivalence is not None else at(mask, x)
-        yield from of_rejections(at(mask, target.rejects), tested, truth if own is None else own, part.null)
-        return
-    assert x is not None
-    assert error is not None
-    about = truth if own is None else 0.0  # of errors, which are the estimates where there is one truth
-    if kind == "estimate":
-        yield from of_estimates(at(mask, x), truth if own is None else own)
-    elif kind == "error":
-        assert target.se is not None
-        yield from of_errors(at(mask, error), at(mask, target.se))
-    else:
-        ends = None if target.ends is None else (at(mask, target.ends[0]), at(mask, target.ends[1]))
-        half = None if target.half is None else at(mask, target.half)
-        yield from of_intervals(at(mask, error), ends, half, about)
-
-
-def _difference(estimand: str, run: Run, base: Run, mine: Functional, theirs: Functional) -> Difference:
-    n = mine.influence.size
+def _difference(
+    measure: str, estimand: str, run: AlignedMethod, base: AlignedMethod, mine: Functional, theirs: Functional | None
+) -> Difference:
+    n = mine.influence.size if mine.hits is None else mine.hits.size
+    if theirs is None:  # relprec, which is a comparison as it stands
+        theirs = Functional(0.0, 0.0, np.zeros(n))
     gained = lost = NAN
     limits = None
     if mine.hits is not None and theirs.hits is not None:
@@ -206,7 +255,7 @@ def _difference(estimand: str, run: Run, base: Run, mine: Functional, theirs: Fu
         if mine.limits is not None and theirs.limits is not None:
             limits = _newcombe(mine, theirs)
     return Difference(
-        run.method.name, base.method.name, estimand, mine.measure, mine.value, theirs.value, mcse,
+        run.method.name, base.method.name, estimand, measure, mine.value, theirs.value, mcse,
         math.hypot(mine.mcse, theirs.mcse), n, int(np.count_nonzero(run.ran | base.ran)) - n, gained, lost, limits,
     )  # fmt: skip
 

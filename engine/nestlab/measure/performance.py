@@ -2,12 +2,8 @@
 
 Each method brings a column of estimates per estimand, with what its inference makes: standard errors and degrees of
 freedom, interval ends, p values (`MethodResults`, in `results.py`); `summarise` returns a row per method x estimand x
-measure x subset. Formulas and MCSEs are in `measures.py`, the tests in `decisions.py`.
-
-A replicate has a result for an estimand if its fit did not fail and the estimate is finite; for modelse and relerror
-the standard error has to be finite and >= 0 too; for intervals and tests also df > 0. A stored interval needs the
-estimate and lower <= upper, a stored p value only to lie in [0, 1]: a nan is a missing interval, a missing test, never
-a miss or a non-rejection. Whatever has no result stays out of the value and is seen in `n`; nothing else is left out.
+measure x subset. The measures are the rows of `spec.measures`; which replicates have a result is said in `quantities.py`, the
+tests are in `decisions.py`.
 
 Subsets: "all", every replicate with a result; "converged", those of them whose fit converged; "common", those on
 which every method that has this estimand (and, for measures of inference, its standard errors, intervals or tests)
@@ -26,48 +22,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .assurance import SPREAD, Drawn, power_spread
-from .decisions import decide
-from .intervals import critical_values, wilson
-from .measures import (
-    Mcse,
-    Measured,
-    end_measures,
-    error_measures,
-    estimate_measures,
-    interval_measures,
-    proportion,
-    rejection_measures,
-    relative_precision,
+from ..spec.measures import MEASURES, QUANTITIES
+from .assurance import power_spread
+from .intervals import wilson
+from .measured import Mcse, Measured, MeasureRow, of_counts, proportion
+from .moments import CentredColumn, ColumnMoments, SummedMoments, measured, rows_of
+from .quantities import (
+    AlignedMethod,
+    EstimandColumns,
+    Mask,
+    Masks,
+    Quantity,
+    aligned,
+    columns_of,
+    of_method,
+    quantities,
 )
 from .results import Estimates, MethodResults
 from .subsets import SUBSETS
+from .sums import KINDS, Key
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "BOUNDED", "COLUMNS", "MEASURES", "SUBSETS", "Estimates", "MethodResults", "Row", "Run", "Target", "aligned", "as_table",
-    "at", "summarise", "targets_of",
+    "COLUMNS", "SUBSETS", "UNAVAILABLE", "Estimates", "MethodResults", "as_table", "measure", "measure_quantity",
+    "measure_sums", "summarise",
 ]  # fmt: skip
 
 Array: TypeAlias = NDArray[np.float64]
-Mask: TypeAlias = NDArray[np.bool_]
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
-MEASURES = (
-    *("mean", "median", "bias", "relbias", "empse", "mse", "rmse", "modelse", "relerror"),
-    *("cover", "becover", "below", "above", "width", "power", *SPREAD, "type_s", "type_m", "relprec"),
-    *("converged", "singular", "failed", "inference_failed", "selected"),
-)
-#: Measures that tell how many replicates have no result.
-BOUNDED = ("cover", "power")
+_ORDER = {name: place for place, name in enumerate(MEASURES)}
+#: Measures that sums do not hold, and why.
+UNAVAILABLE: Mapping[str, str] = {name: row.unsummed for name, row in MEASURES.items() if row.unsummed}
 COLUMNS = (
     *("method", "estimand", "measure", "subset", "value", "mcse", "n"),
     *("lower", "upper", "missing", "bound_lower", "bound_upper"),
@@ -97,12 +89,9 @@ def summarise(
     return as_table(measure(methods, truth, mcse=mcse))
 
 
-def measure(methods: Sequence[MethodResults], truth: Mapping[str, float], *, mcse: Mcse) -> list[Row]:
+def measure(methods: Sequence[MethodResults], truth: Mapping[str, float], *, mcse: Mcse) -> list[MeasureRow]:
     """The rows of `summarise`, for `as_table`: tables of many conditions are made faster in one piece."""
-    if mcse not in get_args(Mcse):
-        raise ValueError(
-            f"mcse is {mcse!r}; allowed are {' and '.join(map(repr, get_args(Mcse)))}; leave it out for the first"
-        )
+    _check_mcse(mcse)
     names = [method.name for method in methods]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"methods are named {names}; allowed is one or more with distinct names: rename or drop one")
@@ -110,238 +99,145 @@ def measure(methods: Sequence[MethodResults], truth: Mapping[str, float], *, mcs
     with np.errstate(all="ignore"):
         rows = [row for run in runs for row in _whole(run)]
         for estimand in dict.fromkeys(name for method in methods for name in method.estimands):
-            rows.extend(_of_estimand(estimand, runs, truth, mcse))
+            for columns, subsets in columns_of(estimand, runs):
+                method = columns.run.method
+                value = method.true_value(estimand, truth)
+                for subset, measures, population in _of_subsets(columns, subsets, value, mcse):
+                    rows += _in_order(method.name, estimand, subset, measures, population)
     return rows
 
 
-class Run(NamedTuple):
-    """A method on the replicates of all methods; `ran` marks its own."""
-
-    method: MethodResults
-    ran: Mask
-
-
-class Row(NamedTuple):
-    """One measure of one method, before it stands in a table."""
-
-    method: str
-    estimand: str
-    subset: str
-    measured: Measured
-    missing: int | None
-
-
-def aligned(methods: Sequence[MethodResults]) -> list[Run]:
-    """All methods on one sorted set of replicates, or as they are if that is the same already."""
-    first = methods[0].replicate
-    if all(np.array_equal(method.replicate, first) for method in methods[1:]):
-        return [Run(method, np.ones(first.size, dtype=bool)) for method in methods]
-    union = np.unique(np.concatenate([method.replicate for method in methods]))
-    return [_on(union, method) for method in methods]
-
-
-def _on(union: NDArray[np.integer[Any]], method: MethodResults) -> Run:
-    places = np.searchsorted(union, method.replicate)
-
-    def flags(values: Mask) -> Mask:
-        out = np.zeros(union.size, dtype=bool)
-        out[places] = values
-        return out
-
-    def numbers(values: Any) -> Any:
-        if np.ndim(values) == 0:
-            return values
-        out = np.full(union.size, np.nan)
-        out[places] = values
-        return out
-
-    columns = ("estimate", "se", "df", "lower", "upper", "p", "truth")
-    estimands = {
-        name: replace(part, **{column: numbers(getattr(part, column)) for column in columns})
-        for name, part in method.estimands.items()
-    }
-    unsure = method.inference_failed
-    whole = replace(
-        method,
-        replicate=union,
-        converged=flags(method.converged),
-        singular=flags(method.singular),
-        failed=flags(method.failed),
-        estimands=estimands,
-        inference_failed=None if unsure is None else flags(unsure),
-        drawn=None if method.drawn is None else Drawn([numbers(values) for values in method.drawn.values]),
-        selected=None if method.selected is None else numbers(method.selected),
-    )
-    return Run(whole, flags(np.ones(places.size, dtype=bool)))
-
-
-def _whole(run: Run) -> Iterator[Row]:
-    method = run.method
-    for measure in ("converged", "singular", "failed", "inference_failed"):
-        hits = getattr(method, measure)
-        if hits is not None:
-            yield Row(method.name, "", "all", proportion(measure, hits[run.ran]), None)
-    if method.selected is not None:
-        chosen = method.selected[run.ran & np.isfinite(method.selected)]
-        yield Row(method.name, "", "all", proportion("selected", chosen > 0), None)
-    yield Row(method.name, "", "converged", proportion("singular", method.singular[method.converged]), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One method's columns for one estimand, None for what it has not.
-
-    error: the estimates less each replicate's own truth, where it has one. half: half-widths of the intervals, unless `ends`
-    holds both their ends, less the same. rejects: decisions of the tests. has: per kind of measure ("estimate", "error",
-    "interval", "test"), where it has a result; "pair" where the reference of relprec, with errors `reference`, has one too.
-    """
-
-    run: Run
-    part: Estimates
-    x: Array | None
-    error: Array | None
-    se: Array | None
-    half: Array | None
-    ends: tuple[Array, Array] | None
-    rejects: Mask | None
-    reference: Array | None
-    has: Mapping[str, Mask]
-
-    @staticmethod
-    def of(run: Run, part: Estimates) -> Target:
-        x, se, lower, upper, truth = map(_floats, (part.estimate, part.se, part.lower, part.upper, part.truth))
-        error = x if x is None or truth is None else x - truth
-        alpha, fitted = run.method.alpha, ~run.method.failed
-        has, half, ends = {}, None, None
-        if x is not None:
-            has["estimate"] = np.isfinite(x if error is None else error) & fitted
-        if se is not None:
-            has["error"] = has["estimate"] & np.isfinite(se) & (se >= 0)
-        if lower is not None and upper is not None:
-            ends = (lower, upper) if truth is None else (lower - truth, upper - truth)
-            has["interval"] = has["estimate"] & (lower <= upper)
-        elif se is not None and part.df is not None:
-            half = critical_values(part.df, alpha) * se
-            has["interval"] = has["error"] & np.isfinite(half)
-        decided = decide(part, half, alpha)
-        if decided is not None:
-            has["test"] = decided.known & (fitted if part.p is not None else has["error"])
-        return Target(run, part, x, error, se, half, ends, None if decided is None else decided.rejects, None, has)
-
-    def against(self, other: Target) -> Target:
-        if self.x is None or other.x is None:
-            return self
-        pair = self.has["estimate"] & other.has["estimate"]
-        return replace(self, reference=other.error, has={**self.has, "pair": pair})
-
-
-def _of_estimand(estimand: str, runs: Sequence[Run], truth: Mapping[str, float], mcse: Mcse) -> Iterator[Row]:
-    for target, subsets in targets_of(estimand, runs):
-        value = target.run.method.true_value(estimand, truth)
-        for subset, measures, population in _of_subsets(target, subsets, value, mcse):
-            for measured in measures:
-                missing = 0 if population is None else population - measured.n
-                bounded = measured.measure in BOUNDED
-                yield Row(target.run.method.name, estimand, subset, measured, missing if bounded else None)
-
-
-def targets_of(
-    estimand: str, runs: Sequence[Run]
-) -> Iterator[tuple[Target, Sequence[tuple[str, Mapping[str, Mask], Mask | None]]]]:
-    """Every method's columns for an estimand, with its subsets: name, where each kind of measure has a result, and the replicates
-    of which those without one are missing."""
-    targets = [Target.of(run, run.method.estimands[estimand]) for run in runs if estimand in run.method.estimands]
-    first = targets[0]
-    if len(targets) > 1 and first.run is runs[0]:
-        base = first.run.method
-        targets = [t.against(first) if t.run.method.shares(estimand, base) else t for t in targets]
-    common = {
-        kind: np.logical_and.reduce([target.has[kind] for target in targets if kind in target.has])
-        for kind in ("estimate", "error", "interval", "test", "pair")
-        if any(kind in target.has for target in targets)
-    }
-    for target in targets:
-        method = target.run.method
-        converged = dict.fromkeys(target.has, method.converged)
-        converged["pair"] = method.converged & first.run.method.converged
-        yield (
-            target,
-            (
-                ("all", target.has, target.run.ran),
-                ("converged", {kind: mask & converged[kind] for kind, mask in target.has.items()}, method.converged),
-                ("common", {kind: common[kind] for kind in target.has}, None),
-            ),
+def _check_mcse(mcse: Mcse) -> None:
+    if mcse not in get_args(Mcse):
+        raise ValueError(
+            f"mcse is {mcse!r}; allowed are {' and '.join(map(repr, get_args(Mcse)))}; leave it out for the first"
         )
 
 
+def _in_order(
+    method: str, estimand: str, subset: str, measures: Iterable[Measured], population: int | None
+) -> Iterator[MeasureRow]:
+    """Rows in the order of MEASURES. population: the replicates of which those without a result are missing; None: none are."""
+    for each in sorted(measures, key=lambda m: _ORDER[m.measure]):
+        missing = 0 if population is None else population - each.n
+        yield MeasureRow(method, estimand, subset, each, missing if MEASURES[each.measure].bounded else None)
+
+
+def _whole(run: AlignedMethod) -> Iterator[MeasureRow]:
+    for name, subset, told, hits in of_method(run.method):
+        yield MeasureRow(run.method.name, "", subset, proportion(name, hits, told & run.ran), None)
+
+
 def _of_subsets(
-    target: Target, subsets: Iterable[tuple[str, Mapping[str, Mask], Mask | None]], truth: float, mcse: Mcse
+    columns: EstimandColumns, subsets: Iterable[tuple[str, Masks, Mask | None]], truth: float, mcse: Mcse
 ) -> Iterator[tuple[str, list[Measured], int | None]]:
     """Each subset, its measures, its number of replicates; None where those are the ones with a result, "common".
 
-    A subset is a part of "all", so one that is as large is "all": it is not computed again.
+    A subset is a part of "all", so one that is as large is "all": it is not computed again. Quantities are made one at a time.
     """
-    everything: tuple[list[int], list[Measured]] = ([], [])
-    for subset, masks, population in subsets:
-        sizes = [int(np.count_nonzero(mask)) for mask in masks.values()]
-        measures = everything[1] if sizes == everything[0] else _measures(target, masks, truth, mcse)
-        if subset == "all":
-            everything = (sizes, measures)
-        yield subset, measures, None if population is None else int(np.count_nonzero(population))
+    subsets = list(subsets)
+    sizes = [[int(np.count_nonzero(mask)) for mask in masks.values()] for _, masks, _ in subsets]
+    same = [0 if size == sizes[0] else place for place, size in enumerate(sizes)]
+    found: dict[int, list[Measured]] = {place: [] for place in same}
+    known: dict[int, list[CentredColumn]] = {place: [] for place in same}
+    for quantity in quantities(columns, truth):
+        for place, measures in found.items():
+            mask = subsets[place][1][QUANTITIES[quantity.name][0]]
+            measures += measure_quantity(quantity, mask, mcse, known[place])
+    drawn = columns.run.method.drawn
+    if drawn is not None and columns.rejects is not None:
+        for place, measures in found.items():
+            mask = subsets[place][1]["test"]
+            measures += power_spread(columns.rejects[mask], drawn.basis(mask))
+    for place, (subset, _, population) in zip(same, subsets, strict=True):
+        yield subset, found[place], None if population is None else int(np.count_nonzero(population))
 
 
-def _measures(target: Target, masks: Mapping[str, Mask], truth: float, mcse: Mcse) -> list[Measured]:
-    part, x, error = target.part, target.x, target.error
-    own, drawn = _floats(part.truth), target.run.method.drawn
-    measures = []
-    if x is not None and error is not None:
-        mask = masks["estimate"]
-        measures += estimate_measures(at(mask, x), truth if own is None else at(mask, own), mcse=mcse)
-        measures += _inference(target, error, masks, truth if own is None else 0.0, mcse)
-    if target.rejects is not None:
-        mask = masks["test"]
-        tested = None if x is None or part.equivalence is not None else at(mask, x)
-        rejects = at(mask, target.rejects)
-        measures += rejection_measures(rejects, tested, truth if own is None else at(mask, own), part.null)
-        if drawn is not None:
-            measures += power_spread(rejects, drawn.basis(mask))
-    return sorted(measures, key=lambda measured: MEASURES.index(measured.measure))
+def measure_quantity(
+    quantity: Quantity, mask: Mask, mcse: Mcse, known: list[CentredColumn] | None = None
+) -> Iterator[Measured]:
+    """The measures of one quantity on the replicates of the mask. known: the first column made, which several quantities have."""
+    of = None
+    for row in rows_of(quantity):
+        if row.share and row.hits is None:
+            told = mask if quantity.within is None else mask & quantity.within
+            yield proportion(row.name, quantity.x, told)
+            continue
+        of = ColumnMoments(quantity, mask, known[0] if known else None) if of is None else of
+        if known == []:
+            known.append(of.column)
+        if row.hits is not None:
+            yield of_counts(row.name, int(np.count_nonzero(row.hits(of))), of.n)
+        elif row.special is not None:
+            found = row.special(of)
+            yield Measured(row.name, found.value, found.mcse, of.n)
+        elif (smooth := measured(row, of, mcse)) is not None:
+            yield smooth
 
 
-def _inference(target: Target, x: Array, masks: Mapping[str, Mask], truth: float, mcse: Mcse) -> Iterator[Measured]:
-    """The measures of standard errors and intervals, and relprec; x: estimates, or errors about a truth of 0."""
-    if target.se is not None:
-        mask = masks["error"]
-        yield from error_measures(at(mask, x), at(mask, target.se), mcse=mcse)
-    if target.ends is not None:
-        mask = masks["interval"]
-        yield from end_measures(at(mask, x), at(mask, target.ends[0]), at(mask, target.ends[1]), truth)
-    if target.half is not None:
-        mask = masks["interval"]
-        yield from interval_measures(at(mask, x), at(mask, target.half), truth)
-    if target.reference is not None:
-        mask = masks["pair"]
-        yield relative_precision(at(mask, x), at(mask, target.reference), mcse=mcse)
+def measure_sums(
+    sums: Mapping[Key, Array],
+    truth: Mapping[str, float],
+    *,
+    mcse: Mcse,
+    own: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[MeasureRow]:
+    """The rows of `measure`, but for those that are UNAVAILABLE. sums: by key (`Sums.total`), of all methods.
+
+    truth: as the sums were collected with; own: true values of methods' own, by method and estimand. ValueError for an unknown
+    `mcse`.
+    """
+    _check_mcse(mcse)
+    groups: dict[tuple[str, str, str], dict[str, Array]] = {}
+    for key, values in sums.items():
+        groups.setdefault(key[:3], {})[key.quantity] = values
+    methods = list(dict.fromkeys(key.method for key in sums))
+    rows = []
+    for method in methods:
+        for subset in SUBSETS:
+            for name, values in groups.get((method, "", subset), {}).items():
+                rows.append(MeasureRow(method, "", subset, _counted(name, values), None))
+    with np.errstate(all="ignore"):
+        for estimand in dict.fromkeys(key.estimand for key in sums if key.estimand):
+            for method in methods:
+                value = (own or {}).get(method, {}).get(estimand, truth.get(estimand, math.nan))
+                for subset in SUBSETS:
+                    found = groups.get((method, estimand, subset), {})
+                    population = int(found["population"][0]) if "population" in found else None
+                    rows += _in_order(method, estimand, subset, _of_sums(found, value, mcse), population)
+    return rows
 
 
-def _floats(values: Array | None) -> Array | None:
-    return None if values is None else np.asarray(values, dtype=np.float64)
+def _of_sums(found: Mapping[str, Array], truth: float, mcse: Mcse) -> Iterator[Measured]:
+    truths = {"estimate": truth, "error": None, "square": None if "error" in found else truth, "size": 1.0}
+    for row in MEASURES.values():
+        name = "estimate" if row.of == "error" and "error" not in found else row.of
+        if name not in found or row.unsummed:
+            continue
+        values, kind, about = found[name], QUANTITIES[name][1], truths.get(name)
+        if row.share:
+            yield _counted(row.name, values)
+            continue
+        if name == "size" and len(values) == KINDS["means"].width:
+            kind, about = "means", None
+        smooth = measured(row, SummedMoments(values, kind, about), mcse)
+        if smooth is not None:
+            yield smooth
 
 
-def at(mask: Mask, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
-    """The values of these replicates."""
-    return values if mask.all() else values[mask]
+def _counted(measure: str, values: Array) -> Measured:
+    return of_counts(measure, int(values[1]), int(values[0]))
 
 
-def as_table(rows: Sequence[Row]) -> pd.DataFrame:
+def as_table(rows: Sequence[MeasureRow]) -> pd.DataFrame:
     """A data frame of rows, with the limits and bounds of proportions."""
     import pandas as pd  # takes longer to import than the rest of a command that makes no table
 
-    measured = [row.measured for row in rows]
+    told = [row.measured for row in rows]
     value, mcse, successes = (
-        np.array([getattr(m, column) for m in measured], dtype=np.float64) for column in ("value", "mcse", "successes")
+        np.array([getattr(m, column) for m in told], dtype=np.float64) for column in ("value", "mcse", "successes")
     )
-    n = np.array([m.n for m in measured], dtype=np.int64)
+    n = np.array([m.n for m in told], dtype=np.int64)
     missing = pd.array([row.missing for row in rows], dtype="Int64")
     unseen = missing.to_numpy(dtype=np.float64, na_value=math.nan)
     lower, upper = wilson(np.nan_to_num(successes), n)
@@ -350,7 +246,7 @@ def as_table(rows: Sequence[Row]) -> pd.DataFrame:
     columns = {
         "method": [row.method for row in rows],
         "estimand": [row.estimand for row in rows],
-        "measure": [m.measure for m in measured],
+        "measure": [m.measure for m in told],
         "subset": [row.subset for row in rows],
         "value": np.where(np.isfinite(value), value, math.nan),
         "mcse": np.where(np.isfinite(mcse), mcse, math.nan),

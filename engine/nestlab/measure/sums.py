@@ -26,7 +26,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KINDS", "LEAF", "Key", "Kind", "Node", "Sums", "leaf_counts", "leaf_moments", "merge", "subtrees"]
+__all__ = ["KINDS", "LEAF", "Key", "MomentKind", "Node", "Sums", "leaf_counts", "leaf_moments", "merge", "subtrees"]
 
 Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -35,7 +35,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 LEAF = 64
 
 
-class Kind(NamedTuple):
+class MomentKind(NamedTuple):
     """What is kept of a quantity: which M_pq, in which order; none: counts alone (n, hits)."""
 
     name: str
@@ -51,12 +51,12 @@ class Kind(NamedTuple):
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("count", ()),
-        Kind("mean", ((2, 0),)),
-        Kind("means", ((2, 0), (1, 1), (0, 2))),
-        Kind("spread", ((2, 0), (3, 0), (4, 0))),
-        Kind("spread and mean", ((2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (4, 0))),
-        Kind(
+        MomentKind("count", ()),
+        MomentKind("mean", ((2, 0),)),
+        MomentKind("means", ((2, 0), (1, 1), (0, 2))),
+        MomentKind("spread", ((2, 0), (3, 0), (4, 0))),
+        MomentKind("spread and mean", ((2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (4, 0))),
+        MomentKind(
             "spreads", ((2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (1, 2), (0, 3), (4, 0), (3, 1), (2, 2), (1, 3), (0, 4))
         ),
     )
@@ -172,7 +172,7 @@ def leaf_counts(mask: Mask, hits: Mask) -> Array:
     return np.stack([np.count_nonzero(mask, axis=1), np.count_nonzero(mask & hits, axis=1)], axis=1).astype(np.float64)
 
 
-def leaf_moments(mask: Mask, x: Array, y: Array | None, kind: Kind) -> Array:
+def leaf_moments(mask: Mask, x: Array, y: Array | None, kind: MomentKind) -> Array:
     """(leaves, width): the moments of the replicates of the mask. mask, x, y: (leaves, LEAF)."""
     n = np.count_nonzero(mask, axis=1).astype(np.float64)
     at = (np.arange(len(n)), mask.argmax(axis=1))
@@ -193,7 +193,7 @@ def leaf_moments(mask: Mask, x: Array, y: Array | None, kind: Kind) -> Array:
     return out
 
 
-def _merged(a: Array, b: Array, kind: Kind) -> Array:
+def _merged(a: Array, b: Array, kind: MomentKind) -> Array:
     """The union of two, (..., width) each; what overflows is inf or nan."""
     if not kind.moments:
         return a + b
@@ -201,7 +201,7 @@ def _merged(a: Array, b: Array, kind: Kind) -> Array:
         return _merged_moments(a, b, kind)
 
 
-def _merged_moments(a: Array, b: Array, kind: Kind) -> Array:
+def _merged_moments(a: Array, b: Array, kind: MomentKind) -> Array:
     n = a[..., 0] + b[..., 0]
     total = np.maximum(n, 1.0)
     dx, dy = ((b[..., k] - a[..., k]) + (b[..., k + 2] - a[..., k + 2]) for k in (1, 2))
@@ -216,7 +216,7 @@ def _merged_moments(a: Array, b: Array, kind: Kind) -> Array:
     return np.where((a[..., :1] == 0) | (b[..., :1] == 0), alone, out)
 
 
-def _shifted(a: Array, s: Array, t: Array, kind: Kind) -> Iterator[Array]:
+def _shifted(a: Array, s: Array, t: Array, kind: MomentKind) -> Iterator[Array]:
     """The moments about other means, s and t below the own ones."""
     known: dict[tuple[int, int], Array] = {(0, 0): a[..., 0]}
     known |= {exponents: a[..., 5 + i] for i, exponents in enumerate(kind.moments)}

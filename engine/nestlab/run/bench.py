@@ -14,7 +14,7 @@ import numpy as np
 from ..fit.own_code import with_code
 from ..measure.crossing import Scale
 from ..measure.decisions import reject_all
-from ..measure.performance import Row
+from ..measure.measured import MeasureRow
 from ..measure.subsets import default_subset
 from ..simulate.fittable import check_fittable
 from ..spec.allocation import MOST_TURNS, whole_at
@@ -216,7 +216,7 @@ class Bench:
         self.found |= trials
         return trials
 
-    def _measured(self, rows: Sequence[Row]) -> tuple[float, float, int, int]:
+    def _measured(self, rows: Sequence[MeasureRow]) -> tuple[float, float, int, int]:
         target = self.question.target
         wanted = (target.method, target.estimands[0], default_subset(target.estimands[0]))
         made = max((row.measured.n for row in rows if (row.method, row.estimand) == (target.method, "")), default=0)

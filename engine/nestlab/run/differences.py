@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from ..measure.paired import COMPARED, WHOLE, Difference, as_table, compare
+from ..measure.paired import COMPARED, Difference, as_table, compare
 from ..spec.estimands import method_estimands
+from ..spec.measures import WHOLE
 from ..spec.model import Method
 from ..spec.problems import StudyError, nearest, show
 from .store import Store, StoredCondition

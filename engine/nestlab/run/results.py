@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..measure.summed import UNAVAILABLE
+from ..measure.performance import UNAVAILABLE
 from ..spec.estimand import Column, Estimand
 from ..spec.estimands import as_named, contrasts_of, method_estimands, study_estimands
 from ..spec.identity import DRAW_VERSION, data_key

@@ -41,8 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..measure.intervals import Z, wilson
-from ..measure.measures import Measured
-from ..measure.performance import Row
+from ..measure.measured import Measured, MeasureRow
 from ..measure.subsets import DEFAULT_SUBSET, default_subset
 from ..spec.identity import result_key
 from ..spec.model import Method
@@ -79,7 +78,7 @@ class Verdict:
     found: tuple[tuple[Target, float, str] | None, ...]
 
 
-def judge(rule: Stopping, rows: Sequence[Row], n: int, ended: Sequence[str] = ()) -> Verdict:
+def judge(rule: Stopping, rows: Sequence[MeasureRow], n: int, ended: Sequence[str] = ()) -> Verdict:
     """Decide from the measures of the first n replicates of a condition; ended: labels of methods that are asked nothing more."""
     found = tuple(_worst(target, rows, ended) for target in rule.targets)
     unmet = [item for item in found if item is not None and not item[1] <= item[0].mcse]
@@ -92,7 +91,7 @@ def judge(rule: Stopping, rows: Sequence[Row], n: int, ended: Sequence[str] = ()
     return Verdict(n >= rule.most, f"{MAXIMUM}: {'; '.join(told)}", found)
 
 
-def _worst(target: Target, rows: Sequence[Row], ended: Sequence[str]) -> tuple[Target, float, str] | None:
+def _worst(target: Target, rows: Sequence[MeasureRow], ended: Sequence[str]) -> tuple[Target, float, str] | None:
     """The largest precision of a target over its methods, one that is undetermined before all; None where no method has it."""
     own = [(precision(row.measured), row.method) for row in _own(target, rows) if row.method not in ended]
     if not own:
@@ -101,7 +100,7 @@ def _worst(target: Target, rows: Sequence[Row], ended: Sequence[str]) -> tuple[T
     return target, value, label
 
 
-def _own(target: Target, rows: Sequence[Row]) -> list[Row]:
+def _own(target: Target, rows: Sequence[MeasureRow]) -> list[MeasureRow]:
     """The rows that a target is about, one a method that has it."""
     wanted = (target.estimand, target.measure, default_subset(target.estimand))
     return [

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ..fit.status import InferenceStatus, is_converged, is_failed
 from ..measure.assurance import Drawn
-from ..measure.performance import Estimates, MethodResults, Row, as_table, measure
+from ..measure.measured import MeasureRow
+from ..measure.performance import Estimates, MethodResults, as_table, measure
 from ..spec.estimand import ICC, RESIDUAL, Column, Estimand, Quantity
 from ..spec.estimands import as_named, method_estimands, study_name
 from ..spec.inference import tested_estimand
@@ -31,7 +32,7 @@ __all__ = ["Known", "Summaries", "beside_conditions", "derive", "derive_truths",
 
 Array = NDArray[Any]
 #: The measures of a condition, by its data key and its replications.
-Known = dict[tuple[str, int], list[Row]]
+Known = dict[tuple[str, int], list[MeasureRow]]
 #: Replications of a condition above which conditions are read one at a time.
 LARGE = 200_000
 
@@ -238,14 +239,14 @@ class Summaries:
         self._store, self._methods, self._mcse = store, methods, mcse
         self._known = {} if known is None else known
         self._rows = {row.number: row for row in rows if row.active}
-        self._made: dict[int, list[Row]] = {}
+        self._made: dict[int, list[MeasureRow]] = {}
         self._guard = threading.Lock()
 
     def make(self, number: int) -> None:
         """Measure one condition from what is stored."""
         self._made[number] = self.measured(self._rows[number])
 
-    def measured(self, row: StoredCondition) -> list[Row]:
+    def measured(self, row: StoredCondition) -> list[MeasureRow]:
         """The measures of the first `row.replications` replicates of a condition, made once."""
         with self._guard if row.replications > LARGE else contextlib.nullcontext():
             key = (row.data_key, row.replications)

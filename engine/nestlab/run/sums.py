@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..measure.performance import Row
-from ..measure.summed import measure_sums
+from ..measure.measured import MeasureRow
+from ..measure.performance import measure_sums
 from ..measure.sums import KINDS, LEAF, Key, Node, Sums, merge
 from ..spec.model import Method
 from ..spec.problems import StudyError, show
@@ -162,7 +162,7 @@ def _changed(stored: Any, wanted: Mapping[str, Any]) -> str:
     )
 
 
-def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method], mcse: str) -> list[Row]:
+def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method], mcse: str) -> list[MeasureRow]:
     """The measures of one condition, of the replicates that are stored by all methods."""
     every = list(series_of(store, [row], methods))
     whole = sums_key([series.result_key for series in every], methods)

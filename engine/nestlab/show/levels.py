@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from ..measure.assurance import SPREAD
+from ..spec.measures import MEASURES
 
 __all__ = ["level_text"]
 
 #: Measures of tests, and those of intervals.
-TESTS = ("power", "joint power", *SPREAD, "type_s", "type_m")
-INTERVALS = ("cover", "becover", "below", "above", "width")
+TESTS, INTERVALS = ([name for name, row in MEASURES.items() if row.needs == what] for what in ("test", "interval"))
 
 
 def level_text(measures: Collection[str], alphas: Mapping[str, float]) -> str:
@@ -24,7 +23,7 @@ def level_text(measures: Collection[str], alphas: Mapping[str, float]) -> str:
     'tests at level 0.05 (reml, ml), 0.01 (gee); intervals of 95 % (reml, ml), 99 % (gee)'
     """
     said = []
-    if not set(TESTS).isdisjoint(measures):
+    if not {*TESTS, "joint power"}.isdisjoint(measures):
         said.append(f"tests at level {_by_method(alphas, lambda alpha: f'{alpha:g}')}")
     if not set(INTERVALS).isdisjoint(measures):
         said.append(f"intervals of {_by_method(alphas, lambda alpha: f'{100 * (1 - alpha):.10g} %')}")

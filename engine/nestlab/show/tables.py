@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..spec.measures import WHOLE
 from ..spec.problems import StudyError, show
-from .plots.choose import WHOLE, Asked, Dimension, Rows, pick, select
+from .plots.choose import Asked, Dimension, Rows, pick, select
 from .plots.roles import cells
 from .plots.words import caption_of, fixed, label_of
 

@@ -17,6 +17,7 @@ from pydantic import PlainValidator, TypeAdapter
 from .estimand import Estimand, find_estimand
 from .estimands import study_estimands
 from .inference import tested_estimand
+from .measures import MEASURES, WHOLE
 from .model import INTERCEPT, Condition, Method
 from .problems import Problems, nearest
 from .tables import Table
@@ -34,28 +35,6 @@ GROWTH = 1.5
 #: Fewest and most replicates that a rule may name.
 FEWEST, MOST = 100, 10**9
 
-#: Measures of a method as a whole, and shares among the others.
-WHOLE = ("converged", "singular", "failed", "inference_failed", "selected")
-SHARES = (*WHOLE, "cover", "becover", "below", "above", "power", "type_s")
-OF_ESTIMANDS = (
-    *(
-        "power",
-        "cover",
-        "bias",
-        "relbias",
-        "mean",
-        "median",
-        "empse",
-        "mse",
-        "rmse",
-        "modelse",
-        "relerror",
-        "becover",
-        "below",
-    ),
-    *("above", "width", "type_s", "type_m", "relprec", "power_sd", "power_q10", "power_q50", "power_q90"),
-)
-OF_TESTS = ("power", "type_s", "type_m", "power_sd", "power_q10", "power_q50", "power_q90")
 #: A share has an MCSE below this after the fewest replicates, whatever it is.
 TRIVIAL = 0.05
 
@@ -119,11 +98,10 @@ class Stopping:
         return asdict(self)
 
 
-_MEASURES = tuple(dict.fromkeys((*OF_ESTIMANDS, *WHOLE)))
 _TARGET = replace(POSITIVE, repair="write a number such as 0.005")
 _MEASURE = Kind(
-    f"a measure that has an MCSE, one of {', '.join(_MEASURES)}", 'write "power", say',
-    lambda value: value if value in _MEASURES else None, _MEASURES,
+    f"a measure that has an MCSE, one of {', '.join(MEASURES)}", 'write "power", say',
+    lambda value: value if value in MEASURES else None, tuple(MEASURES),
 )  # fmt: skip
 _COUNT = whole_number(FEWEST, MOST, "write a number such as 1000")
 _NAME = replace(COLUMN, allowed="text", repair='write a name in quotes, "x", say')
@@ -207,7 +185,7 @@ def _tested(methods: Sequence[Method], known: Mapping[str, Estimand]) -> list[st
 def _target(
     table: TargetTable, key: str, methods: Sequence[Method], known: Mapping[str, Estimand], problems: Problems
 ) -> Target:
-    if table.measure in SHARES and table.target_mcse >= TRIVIAL:
+    if MEASURES[table.measure].share and table.target_mcse >= TRIVIAL:
         problems.add_value(
             f"{key}.target_mcse", table.target_mcse,
             f"must be below {TRIVIAL:g} for {table.measure}, a share from 0 to 1; write half a percentage point as 0.005",
@@ -231,7 +209,7 @@ def _target(
             problems.add_value(
                 f"{key}.estimand", table.estimand, f"the study has {', '.join(known)}; {nearest(table.estimand, known)}"
             )
-        elif table.measure in OF_TESTS and found not in (tested := _tested(methods, known)):
+        elif MEASURES[table.measure].needs == "test" and found not in (tested := _tested(methods, known)):
             problems.add_value(f"{key}.estimand", found, f"no method tests it; use one of {', '.join(tested)}")
         estimand = found or ""
     return Target(table.measure, table.target_mcse, estimand, _labels(table.method, key, methods, problems))

@@ -40,8 +40,6 @@ __all__ = [
     "study_of",
 ]
 
-#: Measures of a method as a whole.
-WHOLE = ("converged", "singular", "failed", "inference_failed", "selected")
 _LONG = 22
 
 

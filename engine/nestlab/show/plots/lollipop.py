@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ...spec.measures import MEASURES
 from ...spec.problems import StudyError, show
 from ..summary import value_with_mcse
 from . import style
@@ -117,9 +118,10 @@ def _rows(
 
 def _base(measure: str, marks: Sequence[float]) -> float | None:
     """Where sticks begin: the reference, or 0; nowhere for estimates."""
-    if measure in ("mean", "median"):
+    begin = MEASURES[measure].stick if measure in MEASURES else "zero"
+    if begin == "none":
         return None
-    return marks[0] if marks and measure != "power" else 0.0
+    return marks[0] if marks and begin == "reference" else 0.0
 
 
 def _limits(

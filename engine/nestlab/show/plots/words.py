@@ -6,32 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...measure.subsets import default_subset
+from ...spec.measures import MEASURES, WHOLE
 from ..levels import level_text
-from .choose import WHOLE
 
 if TYPE_CHECKING:
     from .choose import Rows
 
-__all__ = ["NAMES", "caption_of", "fixed", "label_of", "largest_mcse", "references", "title_of", "uncertainty"]
-
-NAMES = {
-    "mean": "mean estimate", "median": "median estimate", "bias": "bias", "relbias": "relative bias (%)",
-    "empse": "empirical SE", "mse": "mean squared error", "rmse": "root mean squared error", "modelse": "model SE",
-    "relerror": "relative error of the model SE (%)", "cover": "coverage", "becover": "bias-eliminated coverage",
-    "below": "intervals below the truth", "above": "intervals above the truth", "width": "mean interval width", "power": "power",
-    "type_s": "type S error", "type_m": "type M error (exaggeration)", "relprec": "gain in precision (%)",
-    "converged": "converged", "singular": "singular", "failed": "failed", "inference_failed": "inference failed",
-    "selected": "larger model selected",
-    "power_sd": "sd of the power", "power_q10": "10 % quantile of the power", "power_q50": "median power",
-    "power_q90": "90 % quantile of the power",
-}  # fmt: skip
-_ZERO = ("bias", "relbias", "relerror", "relprec")
+__all__ = ["caption_of", "fixed", "label_of", "largest_mcse", "references", "title_of", "uncertainty"]
 
 
 def label_of(rows: Rows, measure: str | None = None, *, bare: bool = False) -> str:
     """ "coverage of x"; the name alone if bare, or of a method as a whole. Where all nulls are true, power is type I error."""
     measure = rows.measures[0] if measure is None else measure
-    name = "type I error rate" if measure == "power" and rows.nulls == "all" else NAMES.get(measure, measure)
+    name = "type I error rate" if measure == "power" and rows.nulls == "all" else _name(measure)
     return name if bare or not rows.estimand else f"{name} of {rows.estimand}"
 
 
@@ -48,17 +35,12 @@ def title_of(rows: Rows) -> str:
 def references(rows: Rows, measure: str | None = None) -> list[float]:
     """What a measure is compared with: 0.8 and, where an effect is null, the level of the test; nominal coverage; 0; 1."""
     measure = rows.measures[0] if measure is None else measure
-    alphas = sorted(set(rows.alphas.values()))
-    match measure:
-        case "power":
-            return [*([] if rows.nulls == "all" else [0.8]), *(alphas if rows.nulls != "none" else [])]
-        case "cover" | "becover":
-            return [round(1 - a, 12) for a in alphas]
-        case "below" | "above":
-            return [a / 2 for a in alphas]
-        case "type_m":
-            return [1.0]
-    return [0.0] if measure in _ZERO else []
+    row = MEASURES.get(measure)
+    return [] if row is None else row.reference(sorted(set(rows.alphas.values())), rows.nulls)
+
+
+def _name(measure: str) -> str:
+    return MEASURES[measure].title if measure in MEASURES else measure
 
 
 def caption_of(rows: Rows, *parts: str, marks: Sequence[float] = (), title: bool = False) -> str:
@@ -100,4 +82,4 @@ def largest_mcse(rows: Rows) -> str:
     worst = rows.frame.groupby("measure", sort=False)["mcse"].max()
     if len(worst) == 1:
         return f"MCSE at most {worst.iloc[0]:.2g}"
-    return "MCSE at most " + ", ".join(f"{v:.2g} ({NAMES.get(str(m), str(m))})" for m, v in worst.items())
+    return "MCSE at most " + ", ".join(f"{v:.2g} ({_name(str(m))})" for m, v in worst.items())

@@ -7,10 +7,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from ...measure.performance import MEASURES
 from ...run.observed import observed_line
 from ...spec.estimand import Estimand
 from ...spec.identity import DERIVED_PATHS
+from ...spec.measures import MEASURES
 from ...spec.model import INTERCEPT, Contrast
 from ...spec.outcome import UnknownVarianceError
 from ...spec.paths import path_line
@@ -18,7 +18,6 @@ from ..drawn import priors_of
 from ..outcome import LABELS, outcome_texts
 from ..summary import ends_text
 from .analyses import methods_section
-from .definitions import DIFFERENCES, FORMULAS, MCSE_NOTES, PROPORTIONS, mcse_formula
 from .effects import drawn_from
 from .failures import failures_section
 from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, value_text
@@ -272,13 +271,27 @@ def _meaning(estimand: Estimand, contrasts: Mapping[str, Contrast]) -> str:
     return f"{kinds[estimand.kind]} {what}" + ("; derived" if estimand.derived else "")
 
 
+_MCSE_NOTES = {
+    "distribution-free": "Monte Carlo standard errors (MCSE) assume no distribution of the estimates.",
+    "morris": "Monte Carlo standard errors (MCSE) are those of Morris et al. (2019), Table 6, which take estimates as normal.",
+}
+
+#: `measure.paired`.
+_DIFFERENCES = (
+    "Differences between methods are taken on the replicates where both have a result, and their MCSEs use that pairing: of "
+    "proportions sqrt( b + c - (b - c)^2 / N ) / N, where b replicates are hits of the one method alone and c of the other alone "
+    "(McNemar); of other measures by the differences of the two influences. Where b + c = 0 that MCSE is 0, and Tango's (1998) "
+    "95 % limits stand beside it. nestlab compare prints those of all measures."
+)
+
+
 def _measures(material: Material) -> Iterator[Block]:
     kind = material.study.mcse
     present = set(material.summary["measure"]) if len(material.summary) else set()
-    rows = tuple((m, FORMULAS.get(m, "see results/README.md"), mcse_formula(m, kind)) for m in MEASURES if m in present)
+    rows = tuple((name, row.formula, row.mcse_text(kind)) for name, row in MEASURES.items() if name in present)
     yield Table("Measures and their Monte Carlo standard errors", ("measure", "definition", "MCSE"), rows)
     yield Paragraph(
-        f"{MCSE_NOTES[kind]} est and se are a replicate's estimate and standard error, p a proportion, N the number "
+        f"{_MCSE_NOTES[kind]} est and se are a replicate's estimate and standard error, p a proportion, N the number "
         "of replicates with a result, the n beside each measure; whatever has no result is in no measure, and n "
         "shows it. Of proportions the table also has Wilson's 95 % limits, since their MCSE is 0 at 0 and 1. Of "
         "power and coverage it has the number of replicates without a result and the bounds that count those as 0 "
@@ -292,7 +305,7 @@ def _measures(material: Material) -> Iterator[Block]:
             f"{listed}, differences between methods by their pairing, and pictures of single replicates."
         )
     elif len(material.labels) > 1:
-        yield Paragraph(DIFFERENCES)
+        yield Paragraph(_DIFFERENCES)
 
 
 def _replications(material: Material) -> Iterator[Block]:
@@ -332,10 +345,11 @@ def _largest_mcse(material: Material) -> Iterator[tuple[str, ...]]:
     whole = material.whole
     if whole.empty:
         return
-    rows = whole[whole["measure"].isin([*PROPORTIONS, "relbias", "relerror"]) & whole["mcse"].notna()]
-    for measure in [m for m in MEASURES if m in set(rows["measure"])]:
+    known = {name: row for name, row in MEASURES.items() if row.share or (row.percent and row.needs != "pair")}
+    rows = whole[whole["measure"].isin(known) & whole["mcse"].notna()]
+    for measure in [m for m in known if m in set(rows["measure"])]:
         some = rows[rows["measure"] == measure]
         row = largest(some, some["mcse"])
-        unit = "" if measure in PROPORTIONS else " %"
+        unit = " %" if known[measure].percent else ""
         where = ", ".join(part for part in (row["estimand"], row["method"], material.place(row)) if part)
         yield measure, f"{row['mcse']:.2g}{unit}", f"{int(row['n']):,}", where

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .definitions import PROPORTIONS
+from ...spec.measures import MEASURES
 
 __all__ = ["in_script", "table_payload"]
 
@@ -43,7 +43,7 @@ def table_payload(summary: pd.DataFrame, factors: list[str], *, name: str) -> di
         "file": f"{name}-measures.csv",
         "rows": len(summary),
         "columns": columns,
-        "proportions": sorted(PROPORTIONS),
+        "proportions": sorted(name for name, row in MEASURES.items() if row.share),
         "numbers": base64.b64encode(packed).decode(),
     }
 
