@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nestlab.run.question import Question, Target, Trial
-from nestlab.run.solve import Solution
+from nestlab.search.question import Question, Target, Trial
+from nestlab.search.solve import Solution
 from nestlab.show.answer import sentence
 from nestlab.spec.cost import parse_cost
 

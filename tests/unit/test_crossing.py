@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from nestlab.measure.crossing import Tried, cross, from_axis, monotone, to_axis
+from nestlab.search.crossing import Tried, cross, from_axis, monotone, to_axis
 
 
 def tried(x: float, p: float, n: int, generator: np.random.Generator | None = None) -> Tried:

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import nestlab as nl
-from nestlab.run.bench import Bench
+from nestlab.search.designs import Bench
 from nestlab.show.report.predictors import missing_text, noise_text, predictor_text
 from nestlab.simulate.centres import centres_of
 from nestlab.spec.axes import axis_paths

@@ -16,8 +16,8 @@ from scipy import stats
 from scipy.optimize import brentq
 
 import nestlab as nl
-from nestlab.run.bench import Bench
 from nestlab.run.store import RefusedError, Store
+from nestlab.search.designs import Bench
 from nestlab.show.report.ademp import ademp
 from nestlab.show.report.material import Material
 from nestlab.show.solve_command import Options, question_of

@@ -17,9 +17,9 @@ from scipy.stats import nct, t
 from typer.testing import CliRunner
 
 import nestlab as nl
-from nestlab.measure.crossing import Tried
-from nestlab.run.line import Axis, Goal, LineSearch
-from nestlab.run.surface import SurfaceSearch
+from nestlab.search.crossing import Tried
+from nestlab.search.one_axis import Axis, Goal, LineSearch
+from nestlab.search.two_axes import SurfaceSearch
 from nestlab.show.answer import read_solved, title_of
 from nestlab.show.cli import app
 from nestlab.show.plots import as_svg, draw

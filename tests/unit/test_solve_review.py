@@ -14,12 +14,12 @@ from rich.console import Console
 from scipy import stats
 from scipy.optimize import brentq
 
-from nestlab.measure.crossing import Tried, cross
-from nestlab.run import solve as solving
-from nestlab.run.bench import Bench
-from nestlab.run.line import Axis, Goal, LineSearch
-from nestlab.run.question import Question, Target, Trial
-from nestlab.run.solve import Solved
+from nestlab.search import solve as solving
+from nestlab.search.crossing import Tried, cross
+from nestlab.search.designs import Bench
+from nestlab.search.one_axis import Axis, Goal, LineSearch
+from nestlab.search.question import Question, Target, Trial
+from nestlab.search.solve import Solved
 from nestlab.show.answer import sentence, title_of
 from nestlab.show.api import Results, Study
 from nestlab.show.plots import as_svg

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 import nestlab as nl
 from nestlab.fit.status import Status
-from nestlab.run.bench import Bench
-from nestlab.run.question import Question, Target
+from nestlab.search.designs import Bench
+from nestlab.search.question import Question, Target
 from nestlab.show.cli import app
 from nestlab.show.summary import failure_lines
 from nestlab.simulate.fittable import check_fittable

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..run.question import Question, Target, Trial
-from ..run.solve import Solution, Solved
+from ..search.question import Question, Target, Trial
+from ..search.solve import Solution, Solved
 from ..spec.outcome import UnknownVarianceError
 from ..spec.problems import StudyError
 from .levels import level_text

@@ -23,7 +23,7 @@ from ..spec.study import StudyFile
 from .ready_made import ready_made_path
 
 if TYPE_CHECKING:
-    from ..run.solve import Solved
+    from ..search.solve import Solved
     from .plots.accessor import Plots
 
 __all__ = ["Results", "Study"]

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..run.folder import solved_facts
-from ..run.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target
-from ..run.solve import Solved, solve
 from ..run.store import Store
+from ..search.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target
+from ..search.solve import Solved, solve
 from ..spec.axes import OUTCOME, SHORT_NAMES, SIZE_KINDS, setting
 from ..spec.cost import parse_cost
 from ..spec.estimand import find_estimand

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...measure.crossing import Tried, from_axis, monotone, to_axis
 from ...measure.intervals import wilson
-from ...run.question import Trial
-from ...run.solve import Solution, Solved
+from ...search.crossing import Tried, from_axis, monotone, to_axis
+from ...search.question import Trial
+from ...search.solve import Solution, Solved
 from ...spec.problems import StudyError, show
 from ..answer import WORDS, read_solved, title_of
 from . import style

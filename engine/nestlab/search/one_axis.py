@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..measure.crossing import Crossing, Kind, Scale, Tried, cross, from_axis, monotone, to_axis
+from .crossing import Crossing, Kind, Scale, Tried, cross, from_axis, monotone, to_axis
 from .question import DEFAULT_MOST, FIRST
 
 __all__ = ["Answer", "Axis", "Goal", "LineSearch"]

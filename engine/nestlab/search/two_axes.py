@@ -22,10 +22,10 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from ..measure.crossing import BANDWIDTH, Tried, cross, link_of, to_link
 from ..spec.cost import Cost
 from ..spec.problems import StudyError
-from .line import Axis, Goal
+from .crossing import BANDWIDTH, Tried, cross, link_of, to_link
+from .one_axis import Axis, Goal
 
 __all__ = ["Cheapest", "SurfaceSearch"]
 

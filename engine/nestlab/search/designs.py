@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..fit.own_code import with_code
-from ..measure.crossing import Scale
 from ..measure.decisions import reject_all
 from ..measure.measured import MeasureRow
 from ..measure.subsets import default_subset
+from ..run.runner import run_study
+from ..run.store import Store
+from ..run.summarise import Known, Summaries
+from ..run.sums import no_replicates
 from ..simulate.fittable import check_fittable
 from ..spec.allocation import MOST_TURNS, whole_at
 from ..spec.axes import OUTCOME, setting
@@ -24,12 +27,9 @@ from ..spec.identity import data_key
 from ..spec.model import Condition
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
-from .line import Axis
+from .crossing import Scale
+from .one_axis import Axis
 from .question import Question, Trial, Values
-from .runner import run_study
-from .store import Store
-from .summarise import Known, Summaries
-from .sums import no_replicates
 
 __all__ = ["Bench", "as_number"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from ..measure.crossing import Kind
 from ..spec.cost import Cost
+from .crossing import Kind
 
 __all__ = ["DEFAULT_MOST", "DEFAULT_PRECISION", "FIRST", "Measure", "Question", "Target", "Trial", "Values"]
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..measure.crossing import Scale, Tried
 from ..spec.estimands import contrasts_of
 from ..spec.model import Condition, Contrast
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
-from .bench import Bench, as_number
-from .line import Goal, LineSearch
+from .crossing import Scale, Tried
+from .designs import Bench, as_number
+from .one_axis import Goal, LineSearch
 from .question import Question, Trial, Values
-from .surface import SurfaceSearch
+from .two_axes import SurfaceSearch
 
 __all__ = ["Solution", "Solved", "solve"]
 
