@@ -17,8 +17,8 @@ from nestlab.run.block import compile_condition
 from nestlab.simulate import moments as moments_module
 from nestlab.simulate.gram import respond
 from nestlab.simulate.layout import compile_design, pair
-from nestlab.simulate.moments import Moments
-from nestlab.simulate.rows import Rows
+from nestlab.simulate.moments import MomentSampler
+from nestlab.simulate.rows import RowSampler
 from nestlab.simulate.streams import block_generator
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.model import Condition, Layout, Method, Predictor, Truth
@@ -68,7 +68,7 @@ def ks(values, distribution, args=()):
     return stats.kstest(values, distribution, args).pvalue
 
 
-@pytest.mark.parametrize("sampler", [Moments, Rows])
+@pytest.mark.parametrize("sampler", [MomentSampler, RowSampler])
 def test_predictors_against_theory(sampler):
     """Per cluster: a sum ~ N(n mu, n sd2); the sum of squares about the mean ~ sd2 chi2(n - 1), also given another predictor,
     ~ sd2 chi2(n - 2)."""
@@ -90,7 +90,7 @@ def test_predictors_against_theory(sampler):
     assert min(p) > LEVEL / len(p)
 
 
-@pytest.mark.parametrize("sampler", [Moments, Rows])
+@pytest.mark.parametrize("sampler", [MomentSampler, RowSampler])
 @pytest.mark.parametrize("name", ["small", "balanced", "omitted"])
 def test_errors_against_theory(name, sampler):
     """Per cluster: e'e ~ s2 chi2(n); what D leaves of it ~ s2 chi2(n - rank D), what it takes ~ s2 chi2(rank D)."""
@@ -114,7 +114,7 @@ def test_errors_against_theory(name, sampler):
     assert min(p) > LEVEL / len(p)
 
 
-@pytest.mark.parametrize("sampler", [Moments, Rows])
+@pytest.mark.parametrize("sampler", [MomentSampler, RowSampler])
 @pytest.mark.parametrize("name", ["equal", "unequal", "balanced", "fixed"])
 def test_responses_against_theory(name, sampler):
     """Least squares within a cluster estimates its random effects: D'D^-1 D'y ~ N(0, G + s2 D'D^-1), so its square is chi2(2)."""
@@ -139,7 +139,7 @@ def test_responses_against_theory(name, sampler):
     assert min(p) > LEVEL / len(p)
 
 
-@pytest.mark.parametrize("sampler", [Moments, Rows])
+@pytest.mark.parametrize("sampler", [MomentSampler, RowSampler])
 def test_analysis_of_variance_against_theory(sampler):
     """J clusters of n: SSW ~ s2 chi2(J (n - 1)) and SSB ~ (s2 + n tau2) chi2(J - 1), independent."""
     formula, n, J, tau2, s2 = parse_formula("y ~ 1 + (1 | g)"), 6, 9, 0.8, 2.0
@@ -163,7 +163,7 @@ def monomials(name, sampler, blocks=16, size=2048):
     """Means and their squared standard errors, per cluster, of all products of degree 1 and 2 of D'D, D'e, e'e."""
     total, square = 0.0, 0.0
     for block in range(blocks):
-        draw = sampler(block_generator(4, ("a" if isinstance(sampler, Moments) else "b") * 64, block), size)
+        draw = sampler(block_generator(4, ("a" if isinstance(sampler, MomentSampler) else "b") * 64, block), size)
         drawn = draw.dd[:, sampler.design.known_gram.shape[1] :]
         statistics = np.concatenate([*([drawn] if sampler.design.drawn else []), draw.de, draw.ee[:, None]], axis=1)
         pairs = np.array(list(combinations_with_replacement(range(statistics.shape[1]), 2)))
@@ -183,12 +183,12 @@ def largest_difference(name, sampler):
 
 @cache
 def row_monomials(name):
-    return monomials(name, Rows(compile_design(condition(name))))
+    return monomials(name, RowSampler(compile_design(condition(name))))
 
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_statistics_of_both_paths_are_alike(name):
-    assert largest_difference(name, Moments(compile_design(condition(name)))) > LEVEL / len(DESIGNS)
+    assert largest_difference(name, MomentSampler(compile_design(condition(name)))) > LEVEL / len(DESIGNS)
 
 
 # --- two samples of fits
@@ -273,7 +273,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
 def test_statistics_show_a_broken_sampler(broken, monkeypatch):
-    sampler = Moments(compile_design(condition("small")))
+    sampler = MomentSampler(compile_design(condition("small")))
     broken(sampler, monkeypatch)
     assert largest_difference("small", sampler) < 1e-9
 

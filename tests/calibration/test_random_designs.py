@@ -16,7 +16,7 @@ from nestlab.fit.lmm import Fits, Plan, compile_plan, fit_gram
 from nestlab.fit.status import Status
 from nestlab.simulate.gram import Gram, respond
 from nestlab.simulate.layout import compile_design
-from nestlab.simulate.moments import Moments
+from nestlab.simulate.moments import MomentSampler
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.model import Condition, Layout, Method, Predictor, Truth
 
@@ -54,7 +54,7 @@ def design(rng: np.random.Generator) -> tuple[Plan, Gram]:
     )
     made = compile_design(condition)
     plan = compile_plan(made, Method("m", formula, reml=bool(rng.integers(2))))
-    draw = Moments(made)(np.random.Generator(np.random.SFC64(rng.integers(2**32))), BLOCK)
+    draw = MomentSampler(made)(np.random.Generator(np.random.SFC64(rng.integers(2**32))), BLOCK)
     return plan, respond(draw, made, plan.omitted, plan.multipliers)
 
 

@@ -13,7 +13,7 @@ from nestlab.fit.status import Status
 from nestlab.fit.workspace import make_shape
 from nestlab.simulate.gram import respond
 from nestlab.simulate.layout import compile_design
-from nestlab.simulate.moments import Moments
+from nestlab.simulate.moments import MomentSampler
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.model import Condition, Layout, Method, Predictor, Truth
 
@@ -46,7 +46,7 @@ def test_deviance_from_four_starts(name: str) -> None:
     )  # fmt: skip
     design = compile_design(condition)
     plan = compile_plan(design, Method("m", parsed))
-    draw = Moments(design)(np.random.Generator(np.random.SFC64(4)), REPLICATES)
+    draw = MomentSampler(design)(np.random.Generator(np.random.SFC64(4)), REPLICATES)
     gram = respond(draw, design, plan.omitted, plan.multipliers)
     rng = np.random.default_rng(2)
     q = len(plan.zcols)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import tolerances
-from nestlab.fit.clustered import Sizes, robust_rules
+from nestlab.fit.clustered import Counts, robust_rules
 from nestlab.fit.inference import Hypotheses
 from nestlab.fit.lmm import Fits, counts, pairs
 from nestlab.fit.robust import sandwich
@@ -36,7 +36,7 @@ def read(case: str, names: list[str]) -> tuple[pd.DataFrame, Gram]:
     return data, gram_of(data["y"].to_numpy() - data["y"].mean(), D, np.unique(data["g"], return_inverse=True)[1])
 
 
-def inferred(gram: Gram, terms: list[int], sizes: Sizes, beta: np.ndarray, kind: str, **mixed) -> tuple:
+def inferred(gram: Gram, terms: list[int], sizes: Counts, beta: np.ndarray, kind: str, **mixed) -> tuple:
     """(standard errors, df and the joint test of all but the first term) by one kind."""
     p = len(terms)
     hypotheses = Hypotheses.of(p, [np.eye(p)[1:]] if p > 2 else [])
@@ -74,7 +74,7 @@ def test_least_squares(case):
     terms = list(range(len(reference["names"])))
     rows, clusters = counts(0, gram, 0, 1)
     for kind in KINDS:
-        sizes = Sizes(rows, clusters, np.array([float(len(terms))]))
+        sizes = Counts(rows, clusters, np.array([float(len(terms))]))
         check(inferred(gram, terms, sizes, solved(gram, terms), kind), reference[kind])
 
 
@@ -88,7 +88,7 @@ def test_fixed_effects(case):
     beta = solved(gram, list(range(p)))
     np.testing.assert_allclose(beta, reference["beta"], rtol=1e-6)
     for kind in KINDS:
-        check(inferred(gram, list(range(p)), Sizes(rows, clusters, p + clusters), beta, kind), reference[kind])
+        check(inferred(gram, list(range(p)), Counts(rows, clusters, p + clusters), beta, kind), reference[kind])
 
 
 @pytest.mark.parametrize("case", REFERENCE)
@@ -103,7 +103,7 @@ def test_cluster_means(case):
         np.testing.assert_allclose(beta + np.eye(len(terms))[0] * data["y"].mean(), reference["beta"], rtol=1e-6)
         assert clusters[0] - len(terms) == reference["df"]
         for kind in KINDS if not by_size else ():
-            sizes = Sizes(clusters, clusters, np.array([float(len(terms))]))
+            sizes = Counts(clusters, clusters, np.array([float(len(terms))]))
             check(inferred(gram, terms, sizes, beta, kind), reference["robust"][kind])
 
 
@@ -123,7 +123,7 @@ def test_mixed_models_at_lme4s_estimates(case):
     (rows, clusters), fixed = counts(0, gram, 0, 1), np.array([float(len(names))])
     for kind in KINDS:
         check(
-            inferred(gram, list(range(len(names))), Sizes(rows, clusters, fixed), beta, kind, **mixed), reference[kind]
+            inferred(gram, list(range(len(names))), Counts(rows, clusters, fixed), beta, kind, **mixed), reference[kind]
         )
 
 
@@ -155,5 +155,5 @@ def test_mixed_models_at_our_own_estimates():
     G = next(iter(ours.varcomp.values())) / ours.sigma**2
     beta = np.array(list(ours.beta.values())) - np.eye(4)[0] * data["y"].mean()
     mixed = {"zcols": [0, 2], "relative": np.array([[G[0, 0], G[0, 1], G[1, 1]]])}
-    sizes = Sizes(*counts(0, gram, 0, 1), np.array([4.0]))
+    sizes = Counts(*counts(0, gram, 0, 1), np.array([4.0]))
     check(inferred(gram, [0, 1, 2, 3], sizes, beta, "CR2", **mixed), reference["lmm"]["CR2"])

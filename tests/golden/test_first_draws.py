@@ -15,8 +15,8 @@ from numpy.testing import assert_allclose
 
 from nestlab.simulate.deviates import chi_square, standard_normal
 from nestlab.simulate.layout import compile_design
-from nestlab.simulate.moments import Moments
-from nestlab.simulate.rows import Rows
+from nestlab.simulate.moments import MomentSampler
+from nestlab.simulate.rows import RowSampler
 from nestlab.simulate.streams import block_generator, fixed_generator
 from nestlab.spec.identity import DRAW_VERSION, data_key, layout_key
 from nestlab.spec.study import StudyFile
@@ -91,11 +91,11 @@ VARIED = {
 
 EVEN = {"design": {"clusters": 4, "cluster_size": [2, 2, 4, 20]}}
 STUDIES = {
-    "moments": (STUDY, Moments),
-    "rows": (PRODUCT, Rows),
-    "varied": (VARIED, Moments),
-    "moments, even sizes": (STUDY | EVEN, Moments),
-    "rows, even sizes": (PRODUCT | EVEN, Rows),
+    "moments": (STUDY, MomentSampler),
+    "rows": (PRODUCT, RowSampler),
+    "varied": (VARIED, MomentSampler),
+    "moments, even sizes": (STUDY | EVEN, MomentSampler),
+    "rows, even sizes": (PRODUCT | EVEN, RowSampler),
 }
 
 

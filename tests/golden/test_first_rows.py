@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose
 
 from nestlab.simulate.distributions import transform
 from nestlab.simulate.layout import compile_design
-from nestlab.simulate.long import Long
+from nestlab.simulate.long import LongSampler
 from nestlab.simulate.sizes import draw_sizes, fixed_sizes
 from nestlab.simulate.streams import block_generator
 from nestlab.spec.identity import DRAW_VERSION
@@ -95,7 +95,7 @@ def sizes():
 
 def rows(name):
     (condition,) = StudyFile.from_dict(STUDIES[name]).conditions()
-    draw = Long(compile_design(condition))(block_generator(condition.seed, KEY, 2), REPLICATES)
+    draw = LongSampler(compile_design(condition))(block_generator(condition.seed, KEY, 2), REPLICATES)
     parts = {part: getattr(draw, part)[..., STORED].tolist() for part in ("dd", "de", "ee", "u", "z")}
     return {"path": condition.path, **parts}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nestlab.search.question import Question, Target, Trial
+from nestlab.search.question import Question, SearchTarget, Trial
 from nestlab.search.solve import Solution
 from nestlab.show.answer import sentence
 from nestlab.spec.cost import parse_cost
@@ -16,7 +16,7 @@ COST = parse_cost("300*clusters + 20*clusters*cluster_size")
 
 
 def said(
-    values: dict[str, float], target: Target, value: float, mcse: float = 0.004, *,
+    values: dict[str, float], target: SearchTarget, value: float, mcse: float = 0.004, *,
     intervals: Any = None, reached: bool = True, sure: bool = True, smallest: bool = True, simulated: bool = True,
     missing: int = 0, cost: float | None = None, factors: Any = None, **question: Any,
 ) -> str:  # fmt: skip
@@ -29,7 +29,7 @@ def said(
     return sentence(asked, found)
 
 
-POWER = Target("power", 0.8, ("arm",), "reml")
+POWER = SearchTarget("power", 0.8, ("arm",), "reml")
 THERE = "Simulated there: power 0.834 (0.004), n = 10,000."
 
 
@@ -62,25 +62,25 @@ NEEDED = "30 clusters are needed for"
     ("target", "value", "goal", "simulated"),
     [
         (
-            Target("joint power", 0.8, ("arm", "x"), "reml"), 0.81,
+            SearchTarget("joint power", 0.8, ("arm", "x"), "reml"), 0.81,
             "80 % power to detect arm and x together (joint power)", "joint power 0.810 (0.004)",
         ),
         (
-            Target("width", 0.4, ("arm",), "reml"), 0.39,
+            SearchTarget("width", 0.4, ("arm",), "reml"), 0.39,
             "a mean width of the interval of arm of at most 0.4", "width of the interval 0.390 (0.004)",
         ),
         (
-            Target("cover", 0.94, ("arm",), "reml"), 0.945,
+            SearchTarget("cover", 0.94, ("arm",), "reml"), 0.945,
             "a coverage of arm of at least 94 %", "coverage 0.945 (0.004)",
         ),
-        (Target("bias", 0.02, ("icc",), "reml"), -0.012, "a |bias| of icc of at most 0.02", "bias -0.012 (0.004)"),
+        (SearchTarget("bias", 0.02, ("icc",), "reml"), -0.012, "a |bias| of icc of at most 0.02", "bias -0.012 (0.004)"),
         (
-            Target("relbias", 5, ("icc",), "reml"), -4.9,
+            SearchTarget("relbias", 5, ("icc",), "reml"), -4.9,
             "a |relative bias| of icc of at most 5 %", "relative bias -4.900 (0.004) %",
         ),
     ],
 )  # fmt: skip
-def test_targets(target: Target, value: float, goal: str, simulated: str) -> None:
+def test_targets(target: SearchTarget, value: float, goal: str, simulated: str) -> None:
     text = said({"clusters": 30}, target, value, intervals={"clusters": (28, 30)})
     assert text == f"{NEEDED} {goal} (95 % interval 28 to 30). Simulated there: {simulated}, n = 10,000."
     short = said({"clusters": 30}, target, target.value + (-0.1 if target.side == "above" else 0.1))

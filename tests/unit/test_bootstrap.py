@@ -19,7 +19,7 @@ from nestlab.fit.ols import fit_model
 from nestlab.fit.status import Status
 from nestlab.simulate.gram import Gram, respond
 from nestlab.simulate.layout import Design, compile_design, pair
-from nestlab.simulate.moments import Moments
+from nestlab.simulate.moments import MomentSampler
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.model import Condition, Layout, Method, Predictor, Truth
 
@@ -46,7 +46,7 @@ def fitted(
     used = tuple(p for p in predictors if p.name in truth)
     parameters = Truth(formula, tuple(100.0 if t == "Intercept" else slope for t in formula.fixed), covariance, 2.0)
     design = compile_design(Condition({}, 4, Layout(sizes), parameters, used, "moments", replicates))
-    draw = Moments(design)(stream(seed), replicates)
+    draw = MomentSampler(design)(stream(seed), replicates)
     models = []
     for text in formulas:
         plan = compile_plan(design, Method("m", parse_formula(text), reml=reml))

@@ -29,7 +29,7 @@ from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import data_key
 from nestlab.spec.model import Condition, Effect, Errors, Layout, Predictor, Sizes, Truth
 from nestlab.spec.study import StudyError, StudyFile
-from nestlab.spec.variances import Moments, moments_of, predictor_variance
+from nestlab.spec.variances import PredictorMoments, moments_of, predictor_variance
 
 STUDY: dict[str, Any] = {
     "name": "effects",
@@ -72,7 +72,7 @@ def effects(made: StudyFile, condition: int = 0) -> dict[str, float]:
     return dict(zip(truth.formula.fixed, truth.fixed, strict=True))
 
 
-def of(condition: Condition) -> Moments:
+def of(condition: Condition) -> PredictorMoments:
     return moments_of(condition.predictors, condition.layout, condition.correlations)
 
 

@@ -21,7 +21,7 @@ from nestlab.fit.status import Status
 from nestlab.fit.workspace import get_workspace, make_shape
 from nestlab.simulate.gram import Gram, respond
 from nestlab.simulate.layout import compile_design
-from nestlab.simulate.moments import Moments
+from nestlab.simulate.moments import MomentSampler
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.model import Condition, Layout, Method, Predictor, Truth
 
@@ -50,7 +50,7 @@ def block(model: str, *, sizes: tuple[int, ...] = SIZES, redraw: bool = True, re
     )  # fmt: skip
     design = compile_design(condition)
     plan = compile_plan(design, Method("m", parsed, reml=reml))
-    draw = Moments(design)(np.random.Generator(np.random.SFC64(3)), BLOCK)
+    draw = MomentSampler(design)(np.random.Generator(np.random.SFC64(3)), BLOCK)
     return plan, respond(draw, design, plan.omitted, plan.multipliers)
 
 

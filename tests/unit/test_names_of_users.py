@@ -19,7 +19,7 @@ from nestlab.show.cli import app
 from nestlab.show.plots import applicable
 from nestlab.show.plots.choose import Asked, select
 from nestlab.show.report.ademp import ademp
-from nestlab.show.report.material import Material, Table
+from nestlab.show.report.material import Material, ReportTable
 from nestlab.spec.estimand import Column, Estimand, find_estimand, listed
 from nestlab.spec.estimands import study_estimands
 from nestlab.spec.formula import parse_formula
@@ -208,7 +208,7 @@ def test_table(folder: Path) -> None:
 
 def test_report_says_what_each_is(results: nl.Results, folder: Path, tmp_path: Path) -> None:
     material = Material.read(results)
-    tables = [b for section in ademp(material) for b in section.blocks if isinstance(b, Table)]
+    tables = [b for section in ademp(material) for b in section.blocks if isinstance(b, ReportTable)]
     meaning = {row[0]: row[1] for row in next(t for t in tables if t.caption.startswith("Estimands")).rows}
     assert {meaning[name] for name in PREDICTORS} == {"fixed effect"}
     assert all(meaning[name].startswith("contrast ") for name in CONTRASTS)

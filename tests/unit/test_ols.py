@@ -15,7 +15,7 @@ from nestlab.fit.ols import fit_model, fit_ols
 from nestlab.fit.status import Status
 from nestlab.simulate.gram import Gram, respond
 from nestlab.simulate.layout import Design, compile_design, pair
-from nestlab.simulate.moments import Moments
+from nestlab.simulate.moments import MomentSampler
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.model import Condition, Layout, Method, Predictor, Truth
 
@@ -37,7 +37,7 @@ def block(
         Predictor("z", 2, "normal", redraw=redraw),
     )
     design = compile_design(Condition({}, 4, Layout(sizes), truth, predictors, "moments", BLOCK))
-    return design, Moments(design)(np.random.Generator(np.random.SFC64(9)), BLOCK)
+    return design, MomentSampler(design)(np.random.Generator(np.random.SFC64(9)), BLOCK)
 
 
 def gram_of(design: Design, draw: Any, plan: Plan) -> Gram:

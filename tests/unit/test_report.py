@@ -29,7 +29,7 @@ from nestlab.show.report import write_report
 from nestlab.show.report.ademp import ademp
 from nestlab.show.report.effects import departures, effect_kind
 from nestlab.show.report.findings import findings
-from nestlab.show.report.material import Material, Section, Table, _distinct, levels_text, value_text
+from nestlab.show.report.material import Material, ReportTable, Section, _distinct, levels_text, value_text
 from nestlab.show.report.payload import in_script, table_payload
 from nestlab.show.report.provenance import provenance_section
 from nestlab.show.summary import value_with_mcse
@@ -410,9 +410,9 @@ def test_the_answer_of_solve_comes_first(folder: Path, tmp_path: Path) -> None:
 # -- what a report must state ----------------------------------------------------------------------------------------------
 
 
-def table(sections: tuple[Section, ...], title: str, caption: str) -> Table:
+def table(sections: tuple[Section, ...], title: str, caption: str) -> ReportTable:
     section = next(s for s in sections if s.title == title)
-    return next(b for b in section.blocks if isinstance(b, Table) and b.caption.startswith(caption))
+    return next(b for b in section.blocks if isinstance(b, ReportTable) and b.caption.startswith(caption))
 
 
 def test_the_data_generating_model_is_stated_with_every_parameter(material: Material) -> None:

@@ -23,7 +23,7 @@ from nestlab.fit.rlrt import NullDistribution, eigenvalues, exact_p_values, is_f
 from nestlab.fit.spectrum import _logarithms, largest
 from nestlab.simulate.gram import Gram, respond
 from nestlab.simulate.layout import Design, compile_design, pair
-from nestlab.simulate.moments import Moments
+from nestlab.simulate.moments import MomentSampler
 from nestlab.simulate.replicate import ConditionalRows
 from nestlab.simulate.streams import conditional_generator
 from nestlab.spec.comparison import compare
@@ -59,7 +59,7 @@ def models(
     used = tuple(p for p in predictors if p.name in text)
     design = compile_design(Condition({}, 4, Layout(sizes), truth, used, "moments", replicates))
     plans = [compile_plan(design, Method("m", parse_formula(t), reml=reml)) for t in (text, fixed)]
-    draw = Moments(design)(stream(seed), replicates)
+    draw = MomentSampler(design)(stream(seed), replicates)
     return design, draw, plans, respond(draw, design, {}, plans[0].multipliers)
 
 

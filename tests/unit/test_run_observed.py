@@ -11,7 +11,7 @@ import nestlab as nl
 from nestlab.run.block import compile_condition
 from nestlab.run.observed import observed_line
 from nestlab.simulate.gram import respond
-from nestlab.simulate.long import Long
+from nestlab.simulate.long import LongSampler
 
 STUDY = {
     "name": "observed",
@@ -142,7 +142,7 @@ def test_replicates_with_truths_of_their_own(changed):
     prior = {"distribution": "normal", "mean": 0.5, "sd": 0.3}
     made = study(changed, prior={"truth.fixed.x": prior, "icc": {"distribution": "beta", "mean": 0.2, "sd": 0.1}})
     work = compile_condition(made.conditions[0], made.methods)
-    assert isinstance(work.sampler, Long)
+    assert isinstance(work.sampler, LongSampler)
     draw = work.draw(0)
     assert draw.truths is not None
     truth = work.condition.truth

@@ -14,7 +14,7 @@ import nestlab as nl
 from nestlab.run.store import RefusedError
 from nestlab.show.outcome import LABELS, MOST, outcome_lines, outcome_numbers
 from nestlab.show.report.ademp import ademp
-from nestlab.show.report.material import Material, Paragraph, Table
+from nestlab.show.report.material import Material, Paragraph, ReportTable
 from nestlab.show.solve_command import Options, solve_command
 from nestlab.show.summary import overview
 
@@ -174,7 +174,9 @@ def test_solve_over_the_effect_of_a_covariate_that_r2_gives(tmp_path: Path) -> N
 def test_the_report_says_it(tmp_path: Path) -> None:
     results = nl.Study.from_toml(written(tmp_path, BY_OUTCOME)).run(out=tmp_path / "r")
     blocks: list[Any] = [b for section in ademp(Material.read(results)) for b in section.blocks]
-    table = next(b for b in blocks if isinstance(b, Table) and b.caption.startswith("What the outcome looks like"))
+    table = next(
+        b for b in blocks if isinstance(b, ReportTable) and b.caption.startswith("What the outcome looks like")
+    )
     assert table.header == ("", "treatment", "pretest")
     shown = {row[0]: row[1] for row in table.rows}
     assert list(shown) == list(LABELS.values())

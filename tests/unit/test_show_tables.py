@@ -20,7 +20,17 @@ from nestlab.show.cli import app
 from nestlab.show.plots import KINDS
 from nestlab.show.plots.choose import Dimension
 from nestlab.show.plots.words import fixed
-from nestlab.show.tables import Cell, Shown, Table, decimals_for, make_table, to_csv, to_frame, to_latex, to_markdown
+from nestlab.show.tables import (
+    Cell,
+    MeasureTable,
+    Shown,
+    decimals_for,
+    make_table,
+    to_csv,
+    to_frame,
+    to_latex,
+    to_markdown,
+)
 
 STUDY: dict[str, Any] = {
     "name": "tabled",
@@ -54,7 +64,7 @@ def dimension(name: str, *levels: Any, title: str | None = None) -> Dimension:
 
 
 @pytest.fixture
-def awkward() -> Table:
+def awkward() -> MeasureTable:
     """Names that Markdown and LaTeX would misread, a negative value, a value and an MCSE that are missing, a tiny MCSE."""
     size, method = dimension("cluster_size", "5", "[2, 8]"), dimension("method", "a_1|z", "50%&more")
     cells = {
@@ -65,10 +75,10 @@ def awkward() -> Table:
     }
     keys = (("5",), ("[2, 8]",)), (("a_1|z",), ("50%&more",))
     shown = (Shown("bias", "bias of x_1", "x_1", "all"),)
-    return Table("Bias of x_1, 95 % ± 1.", shown, (size,), (method,), *keys, cells)
+    return MeasureTable("Bias of x_1, 95 % ± 1.", shown, (size,), (method,), *keys, cells)
 
 
-def test_markdown_exactly(awkward: Table) -> None:
+def test_markdown_exactly(awkward: MeasureTable) -> None:
     assert to_markdown(awkward) == (
         "Bias of x_1, 95 % ± 1.\n"
         "\n"
@@ -79,7 +89,7 @@ def test_markdown_exactly(awkward: Table) -> None:
     )
 
 
-def test_latex_exactly(awkward: Table) -> None:
+def test_latex_exactly(awkward: MeasureTable) -> None:
     assert (
         to_latex(awkward)
         == r"""\begin{table}
@@ -98,7 +108,7 @@ cluster\_size & a\_1\textbar{}z & 50\%\&more \\
     )
 
 
-def test_csv_exactly(awkward: Table) -> None:
+def test_csv_exactly(awkward: MeasureTable) -> None:
     assert to_csv(awkward) == (
         "cluster_size,method,estimand,measure,subset,value,mcse,n\n"
         "5,a_1|z,x_1,bias,all,-0.01234,0.0123,100\n"

@@ -12,8 +12,8 @@ from nestlab.simulate import rows as rows_module
 from nestlab.simulate.deviates import chi_square, standard_normal
 from nestlab.simulate.gram import Draw, respond
 from nestlab.simulate.layout import compile_design, pair
-from nestlab.simulate.moments import Moments, draw_between, draw_random_effects
-from nestlab.simulate.rows import Rows
+from nestlab.simulate.moments import MomentSampler, draw_between, draw_random_effects
+from nestlab.simulate.rows import RowSampler
 from nestlab.simulate.streams import block_generator
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.model import Condition, Layout, Predictor, Truth
@@ -50,7 +50,7 @@ PRODUCTS = {
 }
 ALL = pytest.mark.parametrize("name", [*DESIGNS, *PRODUCTS])
 BOTH = pytest.mark.parametrize("name", DESIGNS)
-PATHS = pytest.mark.parametrize("sampler", [Moments, Rows])
+PATHS = pytest.mark.parametrize("sampler", [MomentSampler, RowSampler])
 
 
 def design(name):
@@ -76,7 +76,7 @@ def matrices(d, draw):
 
 
 def row_twin(d, stream):
-    """The rows that `Rows` draws, whole: z, u, then D (R, N, d) and e (R, N)."""
+    """The rows that a `RowSampler` draws, whole: z, u, then D (R, N, d) and e (R, N)."""
     redrawn = np.flatnonzero(np.isnan(d.between_fixed[:, 0]))
     z = np.repeat(d.between_fixed[:, :, None], R if len(redrawn) else 1, axis=2)
     for m in redrawn:
@@ -96,7 +96,7 @@ def clusters(d):
 @ALL
 def test_rows_against_whole_rows(name):
     d = design(name)
-    draw = Rows(d)(generator(), R)
+    draw = RowSampler(d)(generator(), R)
     z, u, D, e = row_twin(d, generator())
     assert_allclose(draw.z, z, **CLOSE)
     assert_allclose(draw.u, u, **CLOSE)
@@ -110,9 +110,9 @@ def test_rows_against_whole_rows(name):
 @pytest.mark.parametrize("held", [1, 100, 10**9])
 def test_rows_held_at_once_change_nothing(monkeypatch, held):
     d = design("products")
-    expected = Rows(d)(generator(), R)
+    expected = RowSampler(d)(generator(), R)
     monkeypatch.setattr(rows_module, "HELD", held)
-    same(Rows(d)(generator(), R), expected)
+    same(RowSampler(d)(generator(), R), expected)
 
 
 def assembled_twin(sampler, across, above, v, squares):
@@ -134,7 +134,7 @@ def assembled_twin(sampler, across, above, v, squares):
 @BOTH
 def test_moments_against_dense_factors(name):
     d = design(name)
-    sampler = Moments(d)
+    sampler = MomentSampler(d)
     draw, stream = sampler(generator(), R), generator()
     k, g = d.known, d.drawn
     draw_between(d, stream, R)
@@ -152,7 +152,7 @@ def test_moments_against_dense_factors(name):
 @BOTH
 def test_known_factor_is_that_of_the_rows(name):
     """R'R is K'K, also of dependent columns; equal to the QR factor where there are none."""
-    sampler = Moments(design(name))
+    sampler = MomentSampler(design(name))
     for own, factor in zip(clusters(sampler.design), sampler.plain.factor, strict=True):
         K = sampler.design.known_rows[own]
         assert_allclose(factor.T @ factor, K.T @ K, **CLOSE)
@@ -167,7 +167,7 @@ def test_known_factor_is_that_of_the_rows(name):
 @BOTH
 def test_degrees_of_freedom_are_the_rows(name):
     """Rows of R and degrees of freedom of the rest of e'e add up to n; Bartlett's fall by one."""
-    sampler = Moments(design(name))
+    sampler = MomentSampler(design(name))
     d = sampler.design
     assert_array_equal(sampler.plain.active.sum(axis=1) + sampler.plain.df[:, -1], d.sizes)
     left = d.sizes - sampler.plain.active[:, : d.known].sum(axis=1)
@@ -194,7 +194,7 @@ def test_the_rank_of_the_gram_is_that_of_n_rows(name, sampler):
 @BOTH
 def test_shapes_and_known_parts_are_those_of_both_paths(name):
     d = design(name)
-    moments, rows = Moments(d)(generator(), R), Rows(d)(generator(), R)
+    moments, rows = MomentSampler(d)(generator(), R), RowSampler(d)(generator(), R)
     known = d.known * (d.known + 1) // 2
     assert_array_equal(moments.dd[:, :known], rows.dd[:, :known])
     assert_array_equal(moments.z, rows.z)
@@ -210,7 +210,7 @@ def test_shapes_and_known_parts_are_those_of_both_paths(name):
 
 def test_moments_of_products_are_no_path():
     with pytest.raises(AssertionError, match="rows path"):
-        Moments(design("product"))
+        MomentSampler(design("product"))
 
 
 def same(draw, other):
@@ -243,7 +243,7 @@ OMITTED = {
 def test_respond_against_whole_rows(name, omitted):
     """y = Z u + the omitted fixed effects + e, row by row."""
     d = design(name)
-    gram = respond(Rows(d)(generator(), R), d, omitted, [()])
+    gram = respond(RowSampler(d)(generator(), R), d, omitted, [()])
     z, u, D, e = row_twin(d, generator())
     values = {v: D[:, :, d.columns.index(v)] for v in d.columns if ":" not in v}
     values |= {v: np.repeat(np.broadcast_to(z[m], (d.clusters, R)), d.sizes, axis=0).T for m, v in enumerate(d.between)}
@@ -260,7 +260,7 @@ def test_respond_against_whole_rows(name, omitted):
 @BOTH
 def test_respond_against_dense_matrices(name):
     d = design(name)
-    draw = Moments(d)(generator(), R)
+    draw = MomentSampler(d)(generator(), R)
     gram = respond(draw, d, {}, [()])
     assert gram.dd is draw.dd
     for j, r, dd, de, ee in matrices(d, draw):
@@ -272,7 +272,7 @@ def test_respond_against_dense_matrices(name):
 
 def test_weights_are_products_of_level_2_predictors():
     d = design("between")
-    draw = Moments(d)(generator(), R)
+    draw = MomentSampler(d)(generator(), R)
     s, t, u = draw.z
     gram = respond(draw, d, {}, [(), ("s",), ("s", "t"), ("s", "t", "u")])
     assert_array_equal(gram.weights, [np.ones_like(s), s, s * t, s * t * u])
@@ -284,18 +284,18 @@ def test_weights_that_are_not_redrawn_have_width_1():
     parsed = parse_formula(formula)
     truth = Truth(parsed, (0.0,) * len(parsed.fixed), ((1.0,),), 1.0)
     d = compile_design(Condition({}, 1, Layout(sizes), truth, predictors, "moments", R))
-    gram = respond(Moments(d)(generator(), R), d, {}, [(), ("t",), ("u",)])
+    gram = respond(MomentSampler(d)(generator(), R), d, {}, [(), ("t",), ("u",)])
     assert gram.weights.shape == (3, 3, 1)
     assert gram.weights[1, :, 0].tolist() == [0, 1, 0]
 
 
 def test_a_draw_does_not_change_when_it_is_used():
     d = design("known")
-    draw = Moments(d)(generator(), R)
+    draw = MomentSampler(d)(generator(), R)
     before = copy.deepcopy(draw)
     respond(draw, d, {"f:s": 2.0, "Intercept": 1.0}, [(), ("s",)])
-    Moments(d)(generator(1), R)
-    Rows(d)(generator(1), R)
+    MomentSampler(d)(generator(1), R)
+    RowSampler(d)(generator(1), R)
     same(draw, before)
 
 
@@ -303,7 +303,7 @@ def test_variances_of_zero_leave_rows_alone():
     formula = parse_formula("y ~ x + (1 + x | g)")
     truth = Truth(formula, (0.0, 0.0), ((0.0, 0.0), (0.0, 0.0)), 1.0)
     d = compile_design(Condition({}, 1, Layout((3, 4)), truth, (X,), "moments", R))
-    draw = Moments(d)(generator(), R)
+    draw = MomentSampler(d)(generator(), R)
     gram = respond(draw, d, {}, [()])
     assert not draw.u.any()
     assert_array_equal(gram.dy, draw.de)
@@ -313,6 +313,6 @@ def test_variances_of_zero_leave_rows_alone():
 def test_assembled_known_part_is_left_as_it_was():
     """What the design knows exactly, such as counts, is not rounded by way of the factor."""
     d = design("balanced")
-    sampler = Moments(d)
+    sampler = MomentSampler(d)
     draw = sampler(generator(), R)
     assert_array_equal(draw.dd[:, :3], np.repeat(d.known_gram[:, :, None], R, axis=2))

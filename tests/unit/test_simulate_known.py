@@ -15,7 +15,7 @@ from nestlab.simulate.between import draw_between
 from nestlab.simulate.factors import FactorTable
 from nestlab.simulate.known import known_columns, patterns
 from nestlab.simulate.layout import compile_design, pair
-from nestlab.simulate.moments import Moments
+from nestlab.simulate.moments import MomentSampler
 from nestlab.simulate.streams import block_generator
 from nestlab.spec.model import Condition, Errors, Formula, Layout, Missing, Predictor, RandomTerm, Sizes, Truth
 from nestlab.spec.paths import rows_reasons
@@ -351,4 +351,4 @@ def test_products_with_centred_columns_need_rows() -> None:
     design = compile_design(c)
     assert (design.known, design.columns[design.known :]) == (4, ("center(d)", "center(d):t"))
     with pytest.raises(AssertionError, match="rows path"):
-        Moments(design)
+        MomentSampler(design)

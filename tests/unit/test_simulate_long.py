@@ -16,11 +16,11 @@ from nestlab.simulate import long as long_module
 from nestlab.simulate.distributions import latent_ar1, transform
 from nestlab.simulate.gram import respond
 from nestlab.simulate.layout import compile_design, pair
-from nestlab.simulate.long import Long
+from nestlab.simulate.long import LongSampler
 from nestlab.simulate.missing import rows_left
-from nestlab.simulate.moments import Moments
+from nestlab.simulate.moments import MomentSampler
 from nestlab.simulate.possible import check_possible
-from nestlab.simulate.rows import Rows
+from nestlab.simulate.rows import RowSampler
 from nestlab.simulate.segments import accumulate, make_errors
 from nestlab.simulate.streams import block_generator
 from nestlab.spec.model import (
@@ -118,7 +118,7 @@ def generator(block=0):
 
 
 def sampler(c):
-    return Long(compile_design(c))
+    return LongSampler(compile_design(c))
 
 
 def every_row(c, r):
@@ -537,8 +537,8 @@ def statistics(design, draw):
 def test_rows_and_moments_are_alike(name):
     """Each sum of products, by two samples of 3,000 replicates; Bonferroni's level of 0.1 % a condition."""
     design = compile_design(BOTH[name])
-    rows = statistics(design, Long(design)(generator(0), 3000))
-    moments = statistics(design, Moments(design)(generator(1), 3000))
+    rows = statistics(design, LongSampler(design)(generator(0), 3000))
+    moments = statistics(design, MomentSampler(design)(generator(1), 3000))
     moving = rows.std(axis=0) > 1e-9 * (1 + np.abs(rows).max(axis=0))
     assert moving.any()
     assert_allclose(rows[:, ~moving], moments[:, ~moving], atol=1e-9)
@@ -551,8 +551,10 @@ def test_both_samplers_of_rows_are_alike():
     a, b = Predictor("a", 1, "normal"), Predictor("b", 1, "normal", 1.0)
     c = condition(("a", "b", "a:b"), ("Intercept",), (a, b))
     design = compile_design(c)
-    assert isinstance(compile_condition(c, [Method("m", c.truth.formula)]).sampler, Rows)
-    found, expected = (statistics(design, path(design)(generator(i), 3000)) for i, path in enumerate((Long, Rows)))
+    assert isinstance(compile_condition(c, [Method("m", c.truth.formula)]).sampler, RowSampler)
+    found, expected = (
+        statistics(design, path(design)(generator(i), 3000)) for i, path in enumerate((LongSampler, RowSampler))
+    )
     moving = expected.std(axis=0) > 1e-9
     p = [stats.ks_2samp(found[:, k], expected[:, k], method="asymp").pvalue for k in np.flatnonzero(moving)]
     assert min(p) * len(p) > 0.001

@@ -20,8 +20,8 @@ import nestlab as nl
 from nestlab.run.block import compile_condition
 from nestlab.simulate.gram import respond
 from nestlab.simulate.layout import Design, compile_design, pair
-from nestlab.simulate.long import Long
-from nestlab.simulate.moments import Moments
+from nestlab.simulate.long import LongSampler
+from nestlab.simulate.moments import MomentSampler
 from nestlab.simulate.replicate import ConditionalRows
 from nestlab.simulate.streams import block_generator
 from nestlab.spec.model import (
@@ -220,7 +220,7 @@ def statistics_twin(c: Condition, design: Design, seed: int) -> tuple[Array, lis
     )  # fmt: skip
 
 
-def statistics(c: Condition, design: Design, sampler: type[Moments | Long]) -> tuple[Array, list[str]]:
+def statistics(c: Condition, design: Design, sampler: type[MomentSampler | LongSampler]) -> tuple[Array, list[str]]:
     """The same of draws."""
     draws = [sampler(design)(block_generator(1, KEY, b), R // 4) for b in range(4)]
     grams = [respond(d, design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()]) for d in draws]
@@ -240,13 +240,13 @@ def collect(entries: Any, design: Design) -> tuple[Array, list[str]]:
     return np.stack([*entries(0), *entries(1)], axis=1), [f"{name}, cluster {j}" for j in (0, 1) for name in names]
 
 
-@pytest.mark.parametrize("sampler", [Moments, Long])
+@pytest.mark.parametrize("sampler", [MomentSampler, LongSampler])
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_statistics_are_those_of_rows(name: str, sampler: type[Moments | Long]) -> None:
+def test_statistics_are_those_of_rows(name: str, sampler: type[MomentSampler | LongSampler]) -> None:
     c = CONDITIONS[name]
     design = compile_design(c)
     (ours, names), (theirs, _) = statistics(c, design, sampler), statistics_twin(c, design, seed=1)
-    if sampler is Long and c.missing:  # what lost clusters do to the truth's centre is part of its errors
+    if sampler is LongSampler and c.missing:  # what lost clusters do to the truth's centre is part of its errors
         kept = ["'e" not in name for name in names]
         ours, theirs, names = ours[:, kept], theirs[:, kept], [v for v in names if "'e" not in v]
     constant = theirs.std(axis=0) < 1e-9
@@ -275,7 +275,7 @@ def test_rows_have_the_moments(name: str) -> None:
 
 def check_rows(c: Condition, rtol: float, formulas: Sequence[Formula] = ()) -> None:
     design = compile_design(c, formulas)
-    draw = Moments(design)(block_generator(1, KEY, 5), 64)
+    draw = MomentSampler(design)(block_generator(1, KEY, 5), 64)
     y = respond(draw, design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()])
     make = ConditionalRows(design)
     for r in (0, 33):
@@ -324,7 +324,7 @@ def test_far_from_0_rows_have_the_moments() -> None:
 def test_centring_keeps_digits() -> None:
     """Neither means of 1e5 and 1e6 nor the units change what is centred, but by rounding of deviations."""
     near = replace(FAR, predictors=tuple(replace(p, mean=0.0) for p in FAR.predictors))
-    draws = [Moments(compile_design(c))(block_generator(1, KEY, 0), 256) for c in (FAR, near)]
+    draws = [MomentSampler(compile_design(c))(block_generator(1, KEY, 0), 256) for c in (FAR, near)]
     design = compile_design(FAR)
     own = [0, *range(design.known + design.drawn, len(design.columns))]
     for i in own:
@@ -336,7 +336,7 @@ def test_centring_keeps_digits() -> None:
 
 def test_a_cluster_of_one_row_has_no_deviation() -> None:
     c = condition(truth({"Intercept": 1.0, "within(x)": 0.5, "within(time)": 1.0}), [X, TIME], (1, 2, 1))
-    draw = Moments(compile_design(c))(block_generator(1, KEY, 0), 64)
+    draw = MomentSampler(compile_design(c))(block_generator(1, KEY, 0), 64)
     first = compile_design(c).known + 1
     for j in (0, 2):
         assert not draw.de[j, first:].any()
@@ -345,7 +345,7 @@ def test_a_cluster_of_one_row_has_no_deviation() -> None:
 
 def test_empty_clusters_have_moments_of_0() -> None:
     c = CONDITIONS["sizes"]
-    draw = Moments(compile_design(c))(block_generator(1, KEY, 0), 512)
+    draw = MomentSampler(compile_design(c))(block_generator(1, KEY, 0), 512)
     empty = draw.dd[:, 0] == 0
     assert empty.mean() == pytest.approx(np.exp(-4), abs=0.01)
     for array in (np.moveaxis(draw.dd, 1, 2), np.moveaxis(draw.de, 1, 2), draw.ee[:, :, None]):
@@ -356,9 +356,9 @@ def test_empty_clusters_have_moments_of_0() -> None:
 def test_a_sampler_that_knows_sizes_draws_as_a_new_one() -> None:
     """Factors of sizes are kept; what was drawn before must not matter."""
     design = compile_design(CONDITIONS["sizes of the first arm, schedule"])
-    sampler = Moments(design)
+    sampler = MomentSampler(design)
     for block in range(4):
-        ours, new = (s(block_generator(1, KEY, block), 64) for s in (sampler, Moments(design)))
+        ours, new = (s(block_generator(1, KEY, block), 64) for s in (sampler, MomentSampler(design)))
         for name in ("dd", "de", "ee", "u", "z"):
             assert_array_equal(getattr(ours, name), getattr(new, name))
 
@@ -369,7 +369,7 @@ def test_methods_columns_do_not_change_the_draw() -> None:
     plain, design = compile_design(c), compile_design(c, [more])
     assert design.columns == ("Intercept", "x", "within(x)")
     assert design.between == ("between(x)",)
-    one, other = (Moments(d)(block_generator(1, KEY, 0), 64) for d in (plain, design))
+    one, other = (MomentSampler(d)(block_generator(1, KEY, 0), 64) for d in (plain, design))
     assert_array_equal(other.dd[:, :3], one.dd)
     assert_array_equal(other.de[:, :2], one.de)
     assert_array_equal(other.ee, one.ee)
@@ -380,7 +380,7 @@ def test_what_lost_clusters_do_to_the_mean_is_part_of_y() -> None:
     """The truth is centred at the mean of all clusters, the analysis at that of those that are left."""
     c = CONDITIONS["lost clusters"]
     design = compile_design(c)
-    draw = Moments(design)(block_generator(1, KEY, 0), 64)
+    draw = MomentSampler(design)(block_generator(1, KEY, 0), 64)
     assert draw.offsets is not None
     moved = draw.offsets[design.columns.index("center(x)") - design.known - design.drawn, 0]
     arm = draw.z[design.between.index("arm")]
@@ -494,7 +494,7 @@ def test_fits_with_centred_columns_do_not_know_the_mean() -> None:
         predictors = STUDY["predictors"] | {"x": STUDY["predictors"]["x"] | {"mean": mean}}
         study = nl.Study.from_dict(STUDY | {"truth": truth_of, "predictors": predictors, "method": [{"name": "reml"}]})
         work = compile_condition(study.conditions[0], study.methods)
-        draw = Moments(work.design)(block_generator(1, KEY, 0), work.condition.block_size)
+        draw = MomentSampler(work.design)(block_generator(1, KEY, 0), work.condition.block_size)
         found.append(work.analyses[0].fit(draw, 0, 40))
     assert np.isfinite(found[0].beta).all()
     assert_allclose(found[1].beta, found[0].beta, rtol=1e-8, atol=1e-8)

@@ -18,7 +18,7 @@ from nestlab.search import solve as solving
 from nestlab.search.crossing import Tried, cross
 from nestlab.search.designs import Bench
 from nestlab.search.one_axis import Axis, Goal, LineSearch
-from nestlab.search.question import Question, Target, Trial
+from nestlab.search.question import Question, SearchTarget, Trial
 from nestlab.search.solve import Solved
 from nestlab.show.answer import sentence, title_of
 from nestlab.show.api import Results, Study
@@ -213,7 +213,7 @@ def test_a_doubtful_answer_has_its_bracket_for_an_interval() -> None:
 def test_a_design_without_a_value_ends_the_search_with_a_repair(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    question = Question(Target("power", 0.8, ("arm",), "reml"), ("clusters",), (None,))
+    question = Question(SearchTarget("power", 0.8, ("arm",), "reml"), ("clusters",), (None,))
 
     def nothing(self: Bench, wanted: Any) -> Any:
         return {key: Trial({"clusters": key[1][0]}, math.nan, math.nan, 0, 500, 0) for key in wanted}

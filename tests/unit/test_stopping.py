@@ -29,7 +29,7 @@ from nestlab.show.solve_command import Options, solve_study
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.measures import MEASURES, WHOLE
 from nestlab.spec.model import Contrast, Method
-from nestlab.spec.stopping import FEWEST, Stopping, Target
+from nestlab.spec.stopping import FEWEST, Stopping, StopTarget
 from nestlab.spec.study import StudyError, StudyFile
 
 POWER: dict[str, Any] = {"target_mcse": 0.02, "measure": "power", "estimand": "arm", "min": 200, "max": 1500}
@@ -91,7 +91,7 @@ def row(method: str, measure: str, hits: float, n: int, mcse: float = 0.5, subse
     return MeasureRow(method, "x", subset, Measured(measure, hits / n, mcse, n, hits), 0)
 
 
-RULE = Stopping((Target("power", 0.02, "x"), Target("width", 0.1, "x", ("a",))), 100, 2000)
+RULE = Stopping((StopTarget("power", 0.02, "x"), StopTarget("width", 0.1, "x", ("a",))), 100, 2000)
 
 
 def measured(power_a: int, power_b: int, width: float, n: int = 600) -> list[MeasureRow]:
@@ -512,7 +512,7 @@ def test_least_is_that_of_the_message() -> None:
 def test_a_decision_hangs_on_results_and_how_they_are_judged() -> None:
     """A key of a method that changes no result and no measure leaves decisions as they are."""
     formula = parse_formula("y ~ x + (1 | g)")
-    rule = Stopping((Target("power", 0.01, "x"),), 100, 1000)
+    rule = Stopping((StopTarget("power", 0.01, "x"),), 100, 1000)
     contrast = Contrast("c", ((("x", 1.0),),))
     method = Method("m", formula, contrasts=(contrast,))
 

@@ -21,7 +21,7 @@ from nestlab.show.plots.replicates import choose, samples
 from nestlab.show.plots.words import caption_of
 from nestlab.show.report import findings
 from nestlab.show.report.material import Material
-from nestlab.spec.stopping import Stopping, Target
+from nestlab.spec.stopping import Stopping, StopTarget
 
 TABLES = {
     "name": "lost", "seed": 5, "replications": 200, "design": {"clusters": 12, "cluster_size": 4},
@@ -115,7 +115,7 @@ def test_a_rule_that_stops_is_about_what_is_shown():
     def row(subset: str, mcse: float) -> MeasureRow:
         return MeasureRow("a", "x", subset, Measured("bias", 0.1, mcse, 500), None)
 
-    rule = Stopping((Target("bias", 0.02, "x"),), 100, 2000)
+    rule = Stopping((StopTarget("bias", 0.02, "x"),), 100, 2000)
     assert judge(rule, [row("all", 0.5), row("converged", 0.01)], 500).stops
     assert not judge(rule, [row("all", 0.01), row("converged", 0.5)], 500).stops
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import nestlab as nl
 from nestlab.fit.status import Status
 from nestlab.search.designs import Bench
-from nestlab.search.question import Question, Target
+from nestlab.search.question import Question, SearchTarget
 from nestlab.show.cli import app
 from nestlab.show.summary import failure_lines
 from nestlab.simulate.fittable import check_fittable
@@ -77,7 +77,7 @@ def test_a_method_that_may_fit_lets_the_study_run(methods):
 
 def test_a_search_starts_where_something_can_be_fitted(tmp_path):
     study = nl.Study.from_dict({**TABLES, "grid": {"clusters": [20]}}).file
-    question = Question(Target("power", 0.8, ("inside",), "reml"), ("clusters",), (None,))
+    question = Question(SearchTarget("power", 0.8, ("inside",), "reml"), ("clusters",), (None,))
     bench = Bench(study, question, tmp_path, 1)
     assert bench.axis("clusters", (2, 40), bench.points[0]).low == 11
 

@@ -17,13 +17,13 @@ from .inference import Hypotheses, Inference, between_within_df
 from .lmm import Fits
 from .robust import Sandwich
 
-__all__ = ["Sizes", "least_squares_rules", "robust_rules"]
+__all__ = ["Counts", "least_squares_rules", "robust_rules"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Counts:
     """Of each replicate (R) or all of them (1): rows, clusters that have any, and fixed effects, those of clusters included."""
 
     rows: Array
@@ -31,13 +31,15 @@ class Sizes:
     fixed: Array
 
 
-def least_squares_rules(fits: Fits, sizes: Sizes, hypotheses: Hypotheses, rules: Sequence[str]) -> dict[str, Inference]:
+def least_squares_rules(
+    fits: Fits, sizes: Counts, hypotheses: Hypotheses, rules: Sequence[str]
+) -> dict[str, Inference]:
     """The model's own standard errors, by the rules "z" and "residual"."""
     return {rule: _inference(fits, fits.vcov, _df(rule, sizes, hypotheses, ()), None) for rule in rules}
 
 
 def robust_rules(
-    kind: str, found: Sandwich, fits: Fits, sizes: Sizes, hypotheses: Hypotheses, rules: Sequence[str],
+    kind: str, found: Sandwich, fits: Fits, sizes: Counts, hypotheses: Hypotheses, rules: Sequence[str],
     equation: Sequence[int] = (),
 ) -> dict[str, Inference]:  # fmt: skip
     """CR0, CR1, CR1S or CR2 by each rule; equation: see `between_within_df`. found: of CR2 the adjusted sandwich, else CR0's.
@@ -63,7 +65,7 @@ def _inference(fits: Fits, vcov: Array, df: Array, scale: Array | None) -> Infer
     return Inference(df, vcov, np.ones(shape) if scale is None else scale)
 
 
-def _factor(kind: str, sizes: Sizes) -> Array:
+def _factor(kind: str, sizes: Counts) -> Array:
     """What CR0 is multiplied by (R or 1); nan with one cluster."""
     J = np.where(sizes.clusters > 1, sizes.clusters, np.nan)
     if kind == "CR1":
@@ -74,7 +76,7 @@ def _factor(kind: str, sizes: Sizes) -> Array:
     return np.asarray(J / J)
 
 
-def _df(rule: str, sizes: Sizes, hypotheses: Hypotheses, equation: Sequence[int]) -> Array:
+def _df(rule: str, sizes: Counts, hypotheses: Hypotheses, equation: Sequence[int]) -> Array:
     """(R or 1, H)."""
     one = np.ones(len(hypotheses))
     if rule == "z":

@@ -15,13 +15,13 @@ from .inference import Hypotheses, Inference, Model, definite, infer, variance_c
 from .lmm import Fits, fit_replicates, pairs
 from .workspace import make_shape
 
-__all__ = ["Problem", "gram_and_shape", "members_of", "own_columns", "symmetric", "term_numbers"]
+__all__ = ["ScaledModel", "gram_and_shape", "members_of", "own_columns", "symmetric", "term_numbers"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Problem:
+class ScaledModel:
     """The data as the kernel saw them: orthonormal columns, y in units of `scale`; back (p, p): from its beta to the terms'.
 
     own: where the fit is singular, the same with the data's own random columns, as one of these may be left out.

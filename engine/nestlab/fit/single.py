@@ -15,7 +15,7 @@ from .checks import check_data, check_rules, refuse_unusable
 from .hypotheses import Test, parse_hypotheses
 from .inference import Model
 from .lmm import Fits, fit_replicates
-from .problem import Problem, gram_and_shape, members_of, own_columns, symmetric, term_numbers
+from .problem import ScaledModel, gram_and_shape, members_of, own_columns, symmetric, term_numbers
 from .status import Status
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Fit:
     certificate: float
     scaled_residuals: Array
     matrices: ModelMatrices = field(repr=False, compare=False)
-    _problem: Problem = field(repr=False, compare=False)
+    _problem: ScaledModel = field(repr=False, compare=False)
 
     def test(self, hypotheses: str) -> Test:
         """Test linear hypotheses on beta jointly, by the rule of the fit: one by t, several by F.
@@ -212,7 +212,7 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_
     roots = _relative_roots(raw, [F / np.sqrt(N) for _, F in factored])
     terms = [m.group, *(f"{m.group}.{k}" for k in range(1, len(roots)))]
     own = own_columns(m, Q, y / scale, members, model) if status == Status.singular else None
-    problem = Problem(model, gram, raw, back, float(scale), singular_df, own)
+    problem = ScaledModel(model, gram, raw, back, float(scale), singular_df, own)
     inference = problem.infer(df, singular_df, list(np.eye(p)[:, None, :]))
     adjusted = back @ symmetric(p, inference.vcov[0]) @ back.T * scale**2
     restricted = N - p if reml else N

@@ -18,11 +18,11 @@ from ..fit.methods import Analysed, Analysis, Columns, compile_analysis
 from ..simulate.centres import centres_of
 from ..simulate.gram import Draw
 from ..simulate.layout import Design, compile_design
-from ..simulate.long import Long
-from ..simulate.moments import Moments
+from ..simulate.long import LongSampler
+from ..simulate.moments import MomentSampler
 from ..simulate.priors import draw_truths, unit_design, with_truths, with_truths_of
 from ..simulate.replicate import ConditionalRows, ReplicateRows
-from ..simulate.rows import Rows
+from ..simulate.rows import RowSampler
 from ..simulate.streams import block_generator, conditional_generator
 from ..spec.estimand import Column
 from ..spec.estimands import as_named, study_estimands
@@ -44,13 +44,13 @@ Array = NDArray[np.float64]
 class CompiledCondition:
     """A condition's sampler and its methods' analyses.
 
-    sampler: of the condition, or of its unit design where replicates have truths of their own, which `Long` takes itself.
+    sampler: of the condition, or of its unit design where replicates have truths of their own; a `LongSampler` takes these.
     """
 
     condition: Condition
     key: str
     design: Design
-    sampler: Moments | Rows | Long
+    sampler: MomentSampler | RowSampler | LongSampler
     methods: tuple[Method, ...]
 
     @cached_property
@@ -67,7 +67,7 @@ class CompiledCondition:
         condition = self.condition
         generator = block_generator(condition.seed, self.key, block)
         truths = draw_truths(condition, self.key, block) if condition.priors else None
-        if isinstance(self.sampler, Long):
+        if isinstance(self.sampler, LongSampler):
             return self.sampler(generator, condition.block_size, truths)
         draw = self.sampler(generator, condition.block_size)
         return draw if truths is None else with_truths(draw, truths)
@@ -78,7 +78,7 @@ class CompiledCondition:
         block, r = divmod(replicate, condition.block_size)
         truths = draw_truths(condition, self.key, block) if condition.priors else None
         generator = block_generator(condition.seed, self.key, block)
-        if isinstance(self.sampler, Long):
+        if isinstance(self.sampler, LongSampler):
             walk = self._walks.pop((block, r), None)
             if walk is None:
                 walk = self.sampler.walk(generator, condition.block_size, r, truths)
@@ -86,7 +86,7 @@ class CompiledCondition:
             rows = next(walk)
             self._walks[block, r + 1] = walk
             return rows
-        if isinstance(self.sampler, Rows):
+        if isinstance(self.sampler, RowSampler):
             rows = self.sampler.replicate(generator, condition.block_size, r)
             return rows if truths is None else with_truths_of(rows, truths, r)
         stream = conditional_generator(condition.seed, self.key, block, r)
@@ -213,5 +213,5 @@ def compile_condition(condition: Condition, methods: Sequence[Method]) -> Compil
     design = compile_design(condition, analyses)
     drawn = unit_design(design) if condition.priors else design
     by_rows = condition.path == "rows"
-    sampler = Moments(drawn) if not by_rows else Rows(drawn) if is_plain(condition) else Long(design)
+    sampler = MomentSampler(drawn) if not by_rows else RowSampler(drawn) if is_plain(condition) else LongSampler(design)
     return CompiledCondition(condition, data_key(condition), design, sampler, tuple(methods))

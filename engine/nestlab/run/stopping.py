@@ -46,7 +46,7 @@ from ..measure.subsets import DEFAULT_SUBSET, default_subset
 from ..spec.identity import result_key
 from ..spec.model import Method
 from ..spec.problems import StudyError
-from ..spec.stopping import Stopping, Target
+from ..spec.stopping import Stopping, StopTarget
 from .plan import Job, Task, plan_tasks
 from .stopped import ENDED, MAXIMUM, MET, NONE
 from .store import Store, StoredCondition
@@ -75,7 +75,7 @@ class Verdict:
 
     stops: bool
     reason: str
-    found: tuple[tuple[Target, float, str] | None, ...]
+    found: tuple[tuple[StopTarget, float, str] | None, ...]
 
 
 def judge(rule: Stopping, rows: Sequence[MeasureRow], n: int, ended: Sequence[str] = ()) -> Verdict:
@@ -91,7 +91,9 @@ def judge(rule: Stopping, rows: Sequence[MeasureRow], n: int, ended: Sequence[st
     return Verdict(n >= rule.most, f"{MAXIMUM}: {'; '.join(told)}", found)
 
 
-def _worst(target: Target, rows: Sequence[MeasureRow], ended: Sequence[str]) -> tuple[Target, float, str] | None:
+def _worst(
+    target: StopTarget, rows: Sequence[MeasureRow], ended: Sequence[str]
+) -> tuple[StopTarget, float, str] | None:
     """The largest precision of a target over its methods, one that is undetermined before all; None where no method has it."""
     own = [(precision(row.measured), row.method) for row in _own(target, rows) if row.method not in ended]
     if not own:
@@ -100,7 +102,7 @@ def _worst(target: Target, rows: Sequence[MeasureRow], ended: Sequence[str]) -> 
     return target, value, label
 
 
-def _own(target: Target, rows: Sequence[MeasureRow]) -> list[MeasureRow]:
+def _own(target: StopTarget, rows: Sequence[MeasureRow]) -> list[MeasureRow]:
     """The rows that a target is about, one a method that has it."""
     wanted = (target.estimand, target.measure, default_subset(target.estimand))
     return [
@@ -149,7 +151,7 @@ class Deciding:
         self._looks = {job.number: list(rule.looks(job.condition.block_size)) for job in self._jobs}
         self._by_number = {job.number: job for job in self._jobs}
         self._has: dict[str, set[str]] = {}
-        self._exist: set[Target] = set()
+        self._exist: set[StopTarget] = set()
 
     @property
     def rows(self) -> list[StoredCondition]:

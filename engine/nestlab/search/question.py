@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from ..spec.cost import Cost
 from .crossing import Kind
 
-__all__ = ["DEFAULT_MOST", "DEFAULT_PRECISION", "FIRST", "Measure", "Question", "Target", "Trial", "Values"]
+__all__ = ["DEFAULT_MOST", "DEFAULT_PRECISION", "FIRST", "Measure", "Question", "SearchTarget", "Trial", "Values"]
 
 Values: TypeAlias = tuple[float, ...]
 Measure: TypeAlias = Literal["power", "joint power", "width", "cover", "bias", "relbias"]
@@ -25,7 +25,7 @@ FIRST = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SearchTarget:
     """A measure of an estimand by a method (its label), and the value that it is to reach: at least for power, joint power (all
     of several estimands rejected) and coverage, at most for the width of the interval, |bias| and |relbias| (percent). alpha: the
     level of the method's tests; None where an older answer does not tell it.
@@ -55,7 +55,7 @@ class Question:
     of the axis, where given.
     """
 
-    target: Target
+    target: SearchTarget
     over: tuple[str, ...]
     between: tuple[tuple[float, float] | None, ...]
     cost: Cost | None = None

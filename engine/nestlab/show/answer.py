@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..search.question import Question, Target, Trial
+from ..search.question import Question, SearchTarget, Trial
 from ..search.solve import Solution, Solved
 from ..spec.outcome import UnknownVarianceError
 from ..spec.problems import StudyError
@@ -77,12 +77,12 @@ def _effect(question: Question, axis: str) -> str:
     return {"": " (coefficient)", ".d": " (d)", ".r2": " (r2)"}[path.removeprefix(term)]
 
 
-def goal_text(target: Target) -> str:
+def goal_text(target: SearchTarget) -> str:
     """What a target asks for, in words.
 
-    >>> goal_text(Target("power", 0.8, ("arm",), "reml")), goal_text(Target("joint power", 0.8, ("a", "b"), "reml"))
+    >>> goal_text(SearchTarget("power", 0.8, ("arm",), "reml")), goal_text(SearchTarget("joint power", 0.8, ("a", "b"), "reml"))
     ('80 % power to detect arm', '80 % power to detect a and b together (joint power)')
-    >>> goal_text(Target("width", 0.4, ("arm",), "reml")), goal_text(Target("relbias", 5, ("arm",), "reml"))
+    >>> goal_text(SearchTarget("width", 0.4, ("arm",), "reml")), goal_text(SearchTarget("relbias", 5, ("arm",), "reml"))
     ('a mean width of the interval of arm of at most 0.4', 'a |relative bias| of arm of at most 5 %')
     """
     of = " and ".join(target.estimands)
@@ -129,7 +129,7 @@ def _simulated(question: Question, solution: Solution) -> str:
     )
 
 
-def _beyond(target: Target, trial: Trial) -> float:
+def _beyond(target: SearchTarget, trial: Trial) -> float:
     """How far a simulated value lies beyond the target, < 0 if short of it; 0 where it is printed as equal."""
     value = abs(trial.value) if target.kind == "real" else trial.value
     beyond = value - target.value if target.side == "above" else target.value - value
@@ -137,7 +137,7 @@ def _beyond(target: Target, trial: Trial) -> float:
     return 0.0 if abs(beyond) <= printed else beyond
 
 
-def _levels(target: Target) -> str:
+def _levels(target: SearchTarget) -> str:
     """The level of the tests or intervals that a target is about; "" where it is about neither, or it is not known."""
     return "" if target.alpha is None else level_text([target.measure], {target.method: target.alpha})
 
@@ -203,7 +203,9 @@ def read_solved(folder: Path) -> Solved:
     try:
         made = json.loads(path.read_text(encoding="utf-8"))
         ((measure, value),) = made["target"].items()
-        target = Target(measure.replace("_", " "), value, _many(made["estimand"]), made["method"], made.get("alpha"))
+        target = SearchTarget(
+            measure.replace("_", " "), value, _many(made["estimand"]), made["method"], made.get("alpha")
+        )
         question = Question(target, _many(made["over"]), (None,) * len(_many(made["over"])))
         answers = made.get("solutions", [{"factors": {}, **made}])
         solutions = tuple(_read_answer(question, answer) for answer in answers)

@@ -21,8 +21,8 @@ from .study_text import check_text, refuse_existing, write_new
 if TYPE_CHECKING:
     from ..spec.study import StudyFile
     from .from_fit import Pilot
-    from .pilot_predictors import Plan
-    from .questions import Question
+    from .pilot_predictors import PilotPlan
+    from .questions import Prompt
 
 __all__ = ["NewOptions", "new_command"]
 
@@ -150,7 +150,7 @@ def _asked(answers: Mapping[str, Any], name: str, check: Callable[[Mapping[str, 
 
 
 def _answer(
-    question: Question, found: Mapping[str, Any], default: str, check: Callable[[Mapping[str, Any]], object]
+    question: Prompt, found: Mapping[str, Any], default: str, check: Callable[[Mapping[str, Any]], object]
 ) -> Any:
     """Ask one question until its answer can be used."""
     while True:
@@ -206,7 +206,7 @@ def _from_fit(file: Path | None, options: NewOptions, data: Path, formula: str) 
     _next(path, name, estimand or INTERCEPT, measure="power", solve=options.solve)
 
 
-def _say_pilot(path: Path, pilot: Pilot, plan: Plan, found: Mapping[str, float]) -> None:
+def _say_pilot(path: Path, pilot: Pilot, plan: PilotPlan, found: Mapping[str, float]) -> None:
     """What was written, and what a reader must know of it. found: ratios of standard errors by coefficient."""
     from .pilot_check import ALLOWED, why_not
     from .pilot_text import plan_note

@@ -25,7 +25,7 @@ from ..simulate.streams import block_generator
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .from_fit import Pilot
-from .pilot_predictors import Plan, plans
+from .pilot_predictors import PilotPlan, plans
 
 __all__ = ["ALLOWED", "choose_plan", "ratios", "why_not"]
 
@@ -37,7 +37,9 @@ ALLOWED, _GOOD = 0.15, 0.10
 _REPLICATES, _HELD = 64, 2**24
 
 
-def choose_plan(pilot: Pilot, written: Callable[[Pilot, Plan], str], longest: int) -> tuple[Plan, dict[str, float]]:
+def choose_plan(
+    pilot: Pilot, written: Callable[[Pilot, PilotPlan], str], longest: int
+) -> tuple[PilotPlan, dict[str, float]]:
     """The first plan whose standard errors are those of the pilot, else the nearest; with their ratios by coefficient.
 
     written: the text of the study of a plan at the pilot's own numbers; longest: rows of the largest cluster that is wanted, 0
@@ -48,7 +50,7 @@ def choose_plan(pilot: Pilot, written: Callable[[Pilot, Plan], str], longest: in
     own = plans(pilot.columns, pilot.groups, max(pilot.sizes))
     wanted = plans(pilot.columns, pilot.groups, longest or max(pilot.sizes))
     refused: StudyError | None = None
-    best: tuple[Plan, dict[str, float]] | None = None
+    best: tuple[PilotPlan, dict[str, float]] | None = None
     why = ""
     for plan, longer in zip(own, wanted, strict=True):
         try:
@@ -74,7 +76,7 @@ def choose_plan(pilot: Pilot, written: Callable[[Pilot, Plan], str], longest: in
     return best
 
 
-def why_not(pilot: Pilot, plan: Plan) -> str:
+def why_not(pilot: Pilot, plan: PilotPlan) -> str:
     """Why a study has not the pilot's standard errors."""
     if 0 < plan.taken < len(pilot.sizes):
         all_of_them = f"{plan.taken:,} of the pilot's {len(pilot.sizes):,} clusters"

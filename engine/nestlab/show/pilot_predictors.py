@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from .pilot_columns import PilotColumn
 from .study_text import number, resolved
 
-__all__ = ["PilotPredictor", "Plan", "plans"]
+__all__ = ["PilotPlan", "PilotPredictor", "plans"]
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -54,7 +54,7 @@ class PilotPredictor:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PilotPlan:
     """Predictors, correlations between them, and sizes as a study has them. sizes: a number, or a table. taken: clusters that are
     taken row by row, 0 if none are. why: the plan is not the first, and what would be wrong with that."""
 
@@ -65,12 +65,12 @@ class Plan:
     why: str = field(default="")
 
 
-def plans(columns: Sequence[PilotColumn], groups: Integers, longest: int) -> Iterator[Plan]:
+def plans(columns: Sequence[PilotColumn], groups: Integers, longest: int) -> Iterator[PilotPlan]:
     """The plans of a pilot, the most like its predictors' distributions first.
 
     groups (N): the cluster of each row, 0 .. J - 1; longest: the rows of the largest cluster that the study will have.
     """
-    pilot = _Rows([replace(column, values=_rounded(column.values)) for column in columns], groups)
+    pilot = _PilotRows([replace(column, values=_rounded(column.values)) for column in columns], groups)
     if not pilot.kept:
         yield pilot.drawn()
     if pilot.outer or pilot.kept:
@@ -80,7 +80,7 @@ def plans(columns: Sequence[PilotColumn], groups: Integers, longest: int) -> Ite
         yield pilot.in_turn({c.name: "" for c in free}, longest)
 
 
-class _Rows:
+class _PilotRows:
     """A pilot's rows: sorted by cluster, in it by the visits that all clusters share."""
 
     def __init__(self, columns: Sequence[PilotColumn], groups: Integers) -> None:
@@ -171,14 +171,14 @@ class _Rows:
 
     # -- plans -----------------------------------------------------------------------------------------------------------------
 
-    def drawn(self) -> Plan:
+    def drawn(self) -> PilotPlan:
         """Every predictor from a distribution, or by its place."""
         between, within = self.drawn_between(), [self._placed(c) or self._distributed(c) for c in self.inner]
         arms = next((p.name for p in between if p.words["distribution"] == "arms"), None)
         sizes = self._sizes(self.turns) if arms is None else self._sizes_by_arm(arms)
-        return Plan((*between, *within), self._correlations(between, within), sizes)
+        return PilotPlan((*between, *within), self._correlations(between, within), sizes)
 
-    def in_turn(self, kept: Mapping[str, str], longest: int) -> Plan:
+    def in_turn(self, kept: Mapping[str, str], longest: int) -> PilotPlan:
         """Level-2 predictors and those of level 1 in `kept` as the pilot's clusters have them, one after the other.
 
         kept: why, by predictor.
@@ -192,7 +192,9 @@ class _Rows:
         ]
         why = "; ".join(dict.fromkeys(reason for reason in kept.values() if reason))
         correlations = self._correlations([], within)
-        return Plan((*self.listed(turns), *within), correlations, self._sizes(turns), len(turns) * bool(copied), why)
+        return PilotPlan(
+            (*self.listed(turns), *within), correlations, self._sizes(turns), len(turns) * bool(copied), why
+        )
 
     def _sizes(self, turns: Integers) -> int | Mapping[str, Any]:
         sizes = self.sizes[turns].tolist()

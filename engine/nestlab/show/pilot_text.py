@@ -9,7 +9,7 @@ from typing import Any
 from ..spec.covariance import correlation_path, find_pair, not_semidefinite, variance_path
 from ..spec.problems import StudyError
 from .from_fit import Estimate, Pilot
-from .pilot_predictors import Plan
+from .pilot_predictors import PilotPlan
 from .study_text import entry, header, limits, number, remark, resolved, table
 
 __all__ = ["pilot_text", "plan_note"]
@@ -23,7 +23,7 @@ _LEAST_DF = 2
 
 
 def pilot_text(
-    pilot: Pilot, plan: Plan, *, name: str, file: str, seed: int, replications: int, uncertain: bool = False,
+    pilot: Pilot, plan: PilotPlan, *, name: str, file: str, seed: int, replications: int, uncertain: bool = False,
     clusters: Sequence[int] = (), cluster_size: Sequence[int] = (), estimand: str = "",
 ) -> str:  # fmt: skip
     """The text of the study file.
@@ -71,7 +71,7 @@ def _head(pilot: Pilot, file: str, uncertain: bool) -> list[str]:
     return [*map(remark, lines), "#", f"#     nestlab run {file}"]
 
 
-def _design(pilot: Pilot, plan: Plan, clusters: Sequence[int], cluster_size: Sequence[int]) -> list[str]:
+def _design(pilot: Pilot, plan: PilotPlan, clusters: Sequence[int], cluster_size: Sequence[int]) -> list[str]:
     group, sizes = pilot.formula.group, pilot.sizes
     lines, grid, tables = [], [], []
     if len(clusters) > 1:
@@ -191,7 +191,7 @@ def _correlations(pilot: Pilot) -> list[str]:
     return [table(header("truth", "random", formula.group, "correlation"), lines)]
 
 
-def _predictors(pilot: Pilot, plan: Plan) -> list[str]:
+def _predictors(pilot: Pilot, plan: PilotPlan) -> list[str]:
     group, parts = pilot.formula.group, []
     columns = {column.name: column for column in pilot.columns}
     if plan.why:
@@ -214,7 +214,7 @@ def _predictors(pilot: Pilot, plan: Plan) -> list[str]:
     return parts
 
 
-def plan_note(pilot: Pilot, plan: Plan) -> str:
+def plan_note(pilot: Pilot, plan: PilotPlan) -> str:
     """What is not drawn from a distribution, and why."""
     names = [p.name for p in plan.predictors if p.in_turn]
     some = f" ({plan.taken:,} of them)" if 0 < plan.taken < len(pilot.sizes) else ""

@@ -11,7 +11,7 @@ from ..spec import values
 from ..spec.estimand import RESERVED
 from ..spec.problems import nearest
 
-__all__ = ["QUESTIONS", "Question"]
+__all__ = ["QUESTIONS", "Prompt"]
 
 Answers = Mapping[str, Any]
 
@@ -21,7 +21,7 @@ _DISTRIBUTIONS = {"balanced": "balanced", "b": "balanced", "normal": "normal", "
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Prompt:
     """One question. key: the answer's name, also of its flag; text: as asked, given the answers so far; read: the value of an
     answer, or ValueError with what is allowed and the repair; asked: whether earlier answers leave it open."""
 
@@ -125,30 +125,30 @@ def _free(*wanted: str) -> Callable[[Answers], str]:
 
 
 QUESTIONS = (
-    Question("name", lambda g: "Name of the study, and of its results", lambda g: "study", _name),
-    Question("outcome", lambda g: "Outcome: what is measured on every row", _free("y", "score"), _word("outcome")),
-    Question(
+    Prompt("name", lambda g: "Name of the study, and of its results", lambda g: "study", _name),
+    Prompt("outcome", lambda g: "Outcome: what is measured on every row", _free("y", "score"), _word("outcome")),
+    Prompt(
         "cluster",
         lambda g: "Clusters: what the rows are nested in",
         _free("school", "cluster"),
         _word("cluster"),
     ),
-    Question(
+    Prompt(
         "predictor", lambda g: "Predictor of interest, such as a treatment", _free("x", "z", "w"), _word("predictor")
     ),
-    Question(
+    Prompt(
         "level",
         lambda g: f"Does {g['predictor']} vary within each {g['cluster']}, or only between?",
         lambda g: "within",
         _level,
     ),
-    Question(
+    Prompt(
         "distribution",
         lambda g: f"Is {g['predictor']} 0/1, half and half (balanced), or continuous (normal)?",
         lambda g: "balanced" if g["level"] == 2 else "normal",
         _choice(_DISTRIBUTIONS, "balanced (0/1, half and half) or normal (continuous)"),
     ),
-    Question(
+    Prompt(
         "effect",
         lambda g: (
             f"Effect of {g['predictor']} ({'1 against 0' if g['distribution'] == 'balanced' else 'by one sd of it'}), in sds "
@@ -157,32 +157,32 @@ QUESTIONS = (
         lambda g: "0.3" if g["distribution"] == "balanced" else "0.2",
         _number(values.NUMBER),
     ),
-    Question(
+    Prompt(
         "icc",
         lambda g: "Intraclass correlation (share of the variance between clusters)",
         lambda g: "0.1",
         _number(values.ICC),
     ),
-    Question(
+    Prompt(
         "slope_variance",
         lambda g: "Variance of that effect between clusters; 0: none",
         lambda g: "0.02",
         _slope,
         asked=_within,
     ),
-    Question(
+    Prompt(
         "clusters",
         lambda g: f"Numbers of clusters ({g['cluster']}) to compare",
         lambda g: "10,20,40",
         _list(values.CLUSTERS, "a whole number of 2 or more", "20,40"),
     ),
-    Question(
+    Prompt(
         "cluster_size",
         lambda g: f"Rows in each {g['cluster']}, one or several numbers",
         lambda g: "25",
         _list(values.CLUSTER_SIZE, "a whole number of 1 or more", "25"),
     ),
-    Question(
+    Prompt(
         "question",
         lambda g: "What is asked: power, or bias (of REML and ML estimates)?",
         lambda g: "power",

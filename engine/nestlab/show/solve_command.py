@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ..run.folder import solved_facts
 from ..run.store import Store
-from ..search.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, Target
+from ..search.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, SearchTarget
 from ..search.solve import Solved, solve
 from ..spec.axes import OUTCOME, SHORT_NAMES, SIZE_KINDS, setting
 from ..spec.cost import parse_cost
@@ -157,7 +157,7 @@ def _refuse(option: str, value: object, text: str) -> NoReturn:
     raise StudyError([f"{f'{option} {value}'.strip()}: {text}"])
 
 
-def _target(study: StudyFile, options: Options) -> tuple[Target, bool]:
+def _target(study: StudyFile, options: Options) -> tuple[SearchTarget, bool]:
     """The target, and whether the best within a budget is asked for instead."""
     given = {name: value for name, value in options.targets.items() if value is not None}
     names = ", ".join(f"--{name.replace('_', '-')}" for name in _MEASURES)
@@ -187,7 +187,7 @@ def _target(study: StudyFile, options: Options) -> tuple[Target, bool]:
         _refuse("--method", label, f"the study has {', '.join(labels)}; {nearest(label, labels)}")
     method = next(m for m in methods if label in m.labels)
     estimands = _estimands(study, method, options, measure)
-    return Target(measure, value, estimands, label, method.alpha), maximise  # type: ignore[arg-type]
+    return SearchTarget(measure, value, estimands, label, method.alpha), maximise  # type: ignore[arg-type]
 
 
 def _estimands(study: StudyFile, method: Method, options: Options, measure: str) -> tuple[str, ...]:
@@ -219,7 +219,7 @@ def _estimands(study: StudyFile, method: Method, options: Options, measure: str)
     return tuple(found)
 
 
-def _over(study: StudyFile, condition: Condition, options: Options, target: Target) -> tuple[str, ...]:
+def _over(study: StudyFile, condition: Condition, options: Options, target: SearchTarget) -> tuple[str, ...]:
     formula = condition.truth.formula
     if not options.over:
         raise StudyError(["--over: is missing; add --over clusters, cluster_size, effect, icc or a dotted path"])

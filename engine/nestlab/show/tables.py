@@ -16,14 +16,24 @@ import pandas as pd
 
 from ..spec.measures import WHOLE
 from ..spec.problems import StudyError, show
-from .plots.choose import Asked, Dimension, Rows, pick, select
+from .plots.choose import Asked, Dimension, ShownRows, pick, select
 from .plots.roles import cells
 from .plots.words import caption_of, fixed, label_of
 
 if TYPE_CHECKING:
     from ..run.results import StoredResults
 
-__all__ = ["FORMATS", "Cell", "Table", "decimals_for", "make_table", "to_csv", "to_frame", "to_latex", "to_markdown"]
+__all__ = [
+    "FORMATS",
+    "Cell",
+    "MeasureTable",
+    "decimals_for",
+    "make_table",
+    "to_csv",
+    "to_frame",
+    "to_latex",
+    "to_markdown",
+]
 
 #: More decimals than the median MCSE needs are too many for one small MCSE.
 _EXTRA, _MOST = 1, 8
@@ -49,7 +59,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Table:
+class MeasureTable:
     """rows, columns: factors, the last fastest; row_keys, column_keys: their levels; cells: by row key, then column key.
 
     shown: the measures; where there are several, "measure" is one of the rows or columns. label: what LaTeX refers to.
@@ -126,7 +136,7 @@ def make_table(
     subset: str | None = None,
     caption: str | None = None,
     label: str | None = None,
-) -> Table:
+) -> MeasureTable:
     """Measures by factors (and "method"), none averaged over: those that vary and are not named stand on the rows.
 
     Nothing named: several measures stand on the columns, else several methods, else the last of several factors. Measures of a
@@ -149,13 +159,13 @@ def make_table(
     there = ({k[0] for k in found}, {k[1] for k in found})
     written = caption_of(chosen, "Monte Carlo standard errors in parentheses", title=True)
     shown = tuple(Shown(p.measures[0], label_of(p), p.estimand, p.subset) for p in parts)
-    return Table(
+    return MeasureTable(
         written if caption is None else caption, shown, down, across,
         tuple(c for c in cells(down) if c in there[0]), tuple(c for c in cells(across) if c in there[1]), found, label or "",
     )  # fmt: skip
 
 
-def _parts(results: StoredResults, measures: Sequence[str | None], asked: Asked) -> list[Rows]:
+def _parts(results: StoredResults, measures: Sequence[str | None], asked: Asked) -> list[ShownRows]:
     """The rows of each measure: of one estimand, or of methods as a whole."""
     effects = [m for m in measures if m is not None and m not in WHOLE]
     if len(measures) == 1 or not effects:
@@ -176,7 +186,7 @@ def _parts(results: StoredResults, measures: Sequence[str | None], asked: Asked)
     return parts
 
 
-def _joined(parts: Sequence[Rows]) -> Rows:
+def _joined(parts: Sequence[ShownRows]) -> ShownRows:
     """The rows of all measures as one, with the measures as a dimension where there are several."""
     if len(parts) == 1:
         return parts[0]
@@ -193,7 +203,7 @@ def _joined(parts: Sequence[Rows]) -> Rows:
 
 
 def _roles(
-    chosen: Rows, rows: Sequence[str], columns: Sequence[str]
+    chosen: ShownRows, rows: Sequence[str], columns: Sequence[str]
 ) -> tuple[tuple[Dimension, ...], tuple[Dimension, ...]]:
     every = chosen.dimensions
     for option, names in (("rows", rows), ("columns", columns)):
@@ -213,7 +223,7 @@ def _roles(
     return tuple(every[n] for n in [*rows, *rest]), tuple(every[n] for n in columns)
 
 
-def to_frame(table: Table) -> pd.DataFrame:
+def to_frame(table: MeasureTable) -> pd.DataFrame:
     """The cells as text; factors as index and column levels; the caption in `attrs`."""
     values = [[table.text(row, column) for column in table.column_keys] for row in table.row_keys]
     labels = [tuple(d.label(v) for d, v in zip(table.rows, key, strict=True)) for key in table.row_keys]
@@ -230,7 +240,7 @@ def to_frame(table: Table) -> pd.DataFrame:
     return frame
 
 
-def _grid(table: Table, text: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
+def _grid(table: MeasureTable, text: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
     """Heads of all columns, and all rows, as text."""
     heads = [text(d.title) for d in table.rows]
     for key in table.column_keys:
@@ -243,7 +253,7 @@ def _grid(table: Table, text: Callable[[str], str]) -> tuple[list[str], list[lis
     return heads, body
 
 
-def to_markdown(table: Table) -> str:
+def to_markdown(table: MeasureTable) -> str:
     """A pipe table under its caption, padded so that it reads as text too."""
     heads, body = _grid(table, lambda text: text.replace("\\", "\\\\").replace("|", "\\|"))
     widths = [max(3, *(len(line[k]) for line in [heads, *body])) for k in range(len(heads))]
@@ -273,7 +283,7 @@ def latex_escaped(text: str) -> str:
     return "".join(_LATEX.get(c, c) for c in text)
 
 
-def to_latex(table: Table) -> str:
+def to_latex(table: MeasureTable) -> str:
     """A floating table for \\usepackage{booktabs}; heads of several factors in lines of their own."""
     left, right = len(table.rows), len(table.column_keys)
     _, body = _grid(table, latex_escaped)
@@ -287,7 +297,7 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _latex_heads(table: Table) -> list[str]:
+def _latex_heads(table: MeasureTable) -> list[str]:
     left = [latex_escaped(d.title) for d in table.rows]
     if not table.columns:
         return [" & ".join([*left, latex_escaped(table.shown[0].name)]) + r" \\"]
@@ -314,7 +324,7 @@ def _latex_number(text: str) -> str:
     return f"$-${text[1:]}" if text.startswith("-") else text
 
 
-def to_csv(table: Table) -> str:
+def to_csv(table: MeasureTable) -> str:
     """A row a cell: the factors, measure, value, mcse and n, with all digits."""
     named = [d.name for d in (*table.rows, *table.columns)]
     records = []
@@ -332,4 +342,4 @@ def to_csv(table: Table) -> str:
     return buffer.getvalue()
 
 
-FORMATS: dict[str, Callable[[Table], str]] = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}
+FORMATS: dict[str, Callable[[MeasureTable], str]] = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}

@@ -34,7 +34,7 @@ from .replicate import ReplicateRows
 from .segments import accumulate, add_linear, centre, compress, count, make_errors, means, score
 from .sizes import draw_sizes
 
-__all__ = ["Long"]
+__all__ = ["LongSampler"]
 
 Integers = NDArray[np.int64]
 #: Normal deviates held at once: of the size of the second-level cache.
@@ -42,7 +42,7 @@ HELD = 131_072
 
 
 @dataclass(frozen=True)
-class _Clusters:
+class _LongClusters:
     """What a block's clusters have, replicate last. sizes (J, R), complete; left (J, R): rows that outlast dropout; z (m, J, R or
     1), u (J, q, R); shared (g, J, R): scores that rows of a cluster share; scale (J, R): residual sd; fixed (p, R or 1)."""
 
@@ -54,15 +54,15 @@ class _Clusters:
     scale: Array
     fixed: Array
 
-    def of(self, r: int) -> _Clusters:
+    def of(self, r: int) -> _LongClusters:
         """Of replicate r alone."""
         parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
         one = {name: part[..., r : r + 1] if part.shape[-1] > 1 else part for name, part in parts.items()}
-        return _Clusters(**one)
+        return _LongClusters(**one)
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _RowsLeft:
     """Rows that are left of some replicates: D (d, n), e (n), segments `starts`; means (sources, segments) of clusters."""
 
     D: Array
@@ -86,8 +86,8 @@ class _Terms:
         return _Terms(self.parts, fixed, [k for k in self.random if random[k] in columns])
 
 
-class Long:
-    """Draws blocks of one condition by rows of any kind: `Long(design)(generator, replicates)`."""
+class LongSampler:
+    """Draws blocks of one condition by rows of any kind: `LongSampler(design)(generator, replicates)`."""
 
     def __init__(self, design: Design) -> None:
         condition = design.condition
@@ -166,7 +166,7 @@ class Long:
 
     # -- clusters --------------------------------------------------------------------------------------------------------------
 
-    def _clusters(self, generator: Generator, R: int, truths: DrawnTruth | None) -> _Clusters:
+    def _clusters(self, generator: Generator, R: int, truths: DrawnTruth | None) -> _LongClusters:
         design, J, errors = self.design, self.design.clusters, self._errors
         truth = design.condition.truth
         z = draw_between(design, generator, R)
@@ -188,7 +188,7 @@ class Long:
             if name in design.between:
                 scale *= np.exp(half_log * z[design.between.index(name)])
         left = sizes if self._missing is None else rows_left(self._missing, sizes, generator)
-        return _Clusters(sizes, left, z, u, shared, scale, fixed)
+        return _LongClusters(sizes, left, z, u, shared, scale, fixed)
 
     def _shared(self, generator: Generator, R: int) -> Array:
         """(g, J, R): correlated scores that rows of a cluster share, of all drawn predictors if any has such a part."""
@@ -203,7 +203,7 @@ class Long:
 
     # -- rows ------------------------------------------------------------------------------------------------------------------
 
-    def _rows(self, clusters: _Clusters, noise: Array, first: int, last: int) -> _Rows:
+    def _rows(self, clusters: _LongClusters, noise: Array, first: int, last: int) -> _RowsLeft:
         """The rows of replicates first .. last - 1 that are left."""
         design, missing = self.design, self._missing
         sizes = _flat(clusters.sizes[:, first:last])
@@ -220,7 +220,7 @@ class Long:
                 column = design.columns.index(name)
                 e *= np.exp(half_log * (D[column] + design.constants[column]))
         if missing is None:
-            return _Rows(D, e, starts, found)
+            return _RowsLeft(D, e, starts, found)
         z = clusters.z[:, :, first:last] if clusters.z.shape[2] > 1 else np.repeat(clusters.z, last - first, axis=2)
         u, fixed = clusters.u[:, :, first:last], clusters.fixed
         fixed = fixed[:, first:last] if fixed.shape[1] > 1 else fixed
@@ -233,7 +233,7 @@ class Long:
         found = self._derived(D, starts, last - first)
         columns, weights = self._linear(self._centred, self._with_means(z, found), u, fixed)
         add_linear(D, columns, -weights, starts, e)
-        return _Rows(D, e, starts, found)
+        return _RowsLeft(D, e, starts, found)
 
     def _known(self, D: Array, sizes: Integers, replicates: int) -> None:
         design = self.design
@@ -245,7 +245,7 @@ class Long:
         else:
             D[:k].reshape(k, replicates, -1)[:] = design.known_rows.T[:, None, :]
 
-    def _drawn(self, D: Array, clusters: _Clusters, noise: Array, starts: Integers, first: int, last: int) -> None:
+    def _drawn(self, D: Array, clusters: _LongClusters, noise: Array, starts: Integers, first: int, last: int) -> None:
         column = self.design.known
         scores = np.empty(len(noise))
         none = np.empty(0)

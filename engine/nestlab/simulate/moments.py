@@ -34,11 +34,11 @@ from .layout import Array, Design
 from .sizes import draw_sizes
 from .varied import Varied
 
-__all__ = ["Moments", "draw_between", "draw_errors", "draw_random_effects", "random_effects"]
+__all__ = ["MomentSampler", "draw_between", "draw_errors", "draw_random_effects", "random_effects"]
 
 
-class Moments:
-    """Draws blocks of one condition by the moments path: `Moments(design)(generator, replicates)`."""
+class MomentSampler:
+    """Draws blocks of one condition by the moments path: `MomentSampler(design)(generator, replicates)`."""
 
     def __init__(self, design: Design) -> None:
         assert not design.products, "products of redrawn predictors are not Gaussian: they need the rows path"

@@ -19,14 +19,14 @@ from .layout import Array, Design, pair
 from .moments import draw_between, draw_random_effects, with_known
 from .replicate import ReplicateRows
 
-__all__ = ["Rows"]
+__all__ = ["RowSampler"]
 
 #: Normal deviates held at once: small enough for the second-level cache.
 HELD = 65_536
 
 
-class Rows:
-    """Draws blocks of one condition by the rows path: `Rows(design)(generator, replicates)`.
+class RowSampler:
+    """Draws blocks of one condition by the rows path: `RowSampler(design)(generator, replicates)`.
 
     Columns that only analyses centre are made of the statistics, and change no draw.
     """

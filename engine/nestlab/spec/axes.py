@@ -34,12 +34,12 @@ from .stated import restated
 from .tables import (
     AtRandomTable,
     ErrorsTable,
+    KeyTable,
     MissingTable,
     OutcomeTable,
     PredictorTable,
     ShapeTable,
     SizesTable,
-    Table,
     WeibullTable,
 )
 from .values import Kind
@@ -66,7 +66,7 @@ SIZE_KINDS = {"clusters": values.CLUSTERS, "cluster_size": values.CLUSTER_SIZE}
 FIRST_KEYS = ("level", "distribution", "mean", "sd", "redraw")
 
 
-def _kinds(table: type[Table], *left_out: str) -> dict[str, Kind]:
+def _kinds(table: type[KeyTable], *left_out: str) -> dict[str, Kind]:
     """The kinds of a table's values by key, but those that no axis sets."""
     found: dict[str, Kind] = {}
     for key, field in table.model_fields.items():

@@ -58,7 +58,7 @@ Level = Literal[1, 2]
 MOST_ROUNDS, STILL, RUNAWAY = 500, 1e-13, 1e30
 
 
-class _RefusedError(Exception):
+class _EffectError(Exception):
     """Why an effect can't be converted: what must hold, and the repair."""
 
 
@@ -168,7 +168,7 @@ class _Conversion:
                     self.fixed[term] = self.from_d(term, effect)
                 else:
                     levels[term] = self.level(term)
-            except _RefusedError as refused:
+            except _EffectError as refused:
                 problems.add_number(f"truth.fixed.{term}.{effect.kind}", effect.value, str(refused))
         for level in (1, 2):
             shares = {term: stated[term] for term in levels if levels[term] == level}
@@ -177,7 +177,7 @@ class _Conversion:
             self.fixed |= dict.fromkeys(shares, 0.0)  # of the round before
             try:
                 self.fixed |= self.from_shares(shares, level)
-            except _RefusedError as refused:
+            except _EffectError as refused:
                 term, effect = next(iter(shares.items()))
                 problems.add_number(f"truth.fixed.{term}.r2", effect.value, str(refused))
         return levels
@@ -189,7 +189,7 @@ class _Conversion:
         if effect.by == "total":
             if INTERCEPT not in truth.formula.random_columns:
                 text = f"must have a random intercept for its total variance, unlike {truth.formula.text}"
-                raise _RefusedError(f'{text}; write by = "residual", or add the intercept')
+                raise _EffectError(f'{text}; write by = "residual", or add the intercept')
             place = truth.formula.random_columns.index(INTERCEPT)
             variance = variance + truth.covariance[place][place]
         return effect.value * math.sqrt(variance) / (self._sd(term) if effect.per == "sd" else 1.0)
@@ -201,30 +201,30 @@ class _Conversion:
             return outcome(self.condition, given, self.fixed, control=control).variance
         except UnknownVarianceError as unknown:
             text = f"must be of an outcome whose variance is known, and {unknown}"
-            raise _RefusedError(f'{text}; write by = "total" or by = "residual"') from None
+            raise _EffectError(f'{text}; write by = "total" or by = "residual"') from None
 
     def _sd(self, term: str) -> float:
         parts = None if term == INTERCEPT else self.moments.parts(term)
         if parts is None or parts.between + parts.within <= 0:
-            raise _RefusedError(f'must be per = "unit" for {term}, whose sd {_unknown(term)}; remove per')
+            raise _EffectError(f'must be per = "unit" for {term}, whose sd {_unknown(term)}; remove per')
         return math.sqrt(parts.between + parts.within)
 
     def level_of(self, term: str) -> Level | Literal[0]:
         """The level of a term, 0 where that is not known."""
         try:
             return self.level(term)
-        except _RefusedError:
+        except _EffectError:
             return 0
 
     def level(self, term: str) -> Level:
         """The level at which a term is taken to explain variance."""
         if term == INTERCEPT:
-            raise _RefusedError(
+            raise _EffectError(
                 "must be of a term that varies: the Intercept explains no variance; write a number, or d"
             )
         parts = self.moments.parts(term)
         if parts is None or parts.between + parts.within <= 0:
-            raise _RefusedError(
+            raise _EffectError(
                 f"must be of a term of known variance, and that of {term} {_unknown(term)}; write d instead"
             )
         return 1 if parts.within > 1e-12 * parts.between else 2
@@ -234,21 +234,21 @@ class _Conversion:
         total = sum(effect.value for effect in shares.values())
         if total >= 1:
             listed = " + ".join(f"{effect.value:.10g}" for effect in shares.values())
-            raise _RefusedError(
+            raise _EffectError(
                 f"all r2 of level {level} ({', '.join(shares)}) must sum to less than 1, and {listed} = {total:.10g}; lower them"
             )
         self._check_apart(shares, level)
         if any(ratio != 1 for _, ratio in self.truth.errors.ratios):
             text = "must be of a model with one residual variance, and truth.errors.variance_ratio gives several"
-            raise _RefusedError(f"{text}; write d instead, or remove that")
+            raise _EffectError(f"{text}; write d instead, or remove that")
         random = self.random(level)
         others = None if random is None else self.explained(level)
         if random is None or others is None:
             text = f"must be a share of a variance that is known, and that of level {level} does not follow from the predictors"
-            raise _RefusedError(f"{text}; write d instead")
+            raise _EffectError(f"{text}; write d instead")
         if random <= 0 and total > 0:
             text = "must be 0 where no variance between clusters is unexplained"
-            raise _RefusedError(f"{text}; raise the random intercept's variance (or icc), or write d instead")
+            raise _EffectError(f"{text}; raise the random intercept's variance (or icc), or write d instead")
         scale = (random + others) / (1 - total)
         return {term: self._from_share(term, effect, level, scale) for term, effect in shares.items()}
 
@@ -269,9 +269,7 @@ class _Conversion:
             if found is None or abs(found[2 - level]) > 1e-9 * self._scale(a, b, level):
                 text = f"must be of a term that is uncorrelated with the others of level {level}"
                 how = "may be" if found is None else "is"
-                raise _RefusedError(
-                    f"{text}, and {term} {how} correlated with {other}; write d instead, or center both"
-                )
+                raise _EffectError(f"{text}, and {term} {how} correlated with {other}; write d instead, or center both")
 
     def _active(self, level: Level) -> list[tuple[str, float]]:
         """The terms that have an effect so far and a part at a level, with their coefficients."""

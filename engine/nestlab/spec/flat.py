@@ -10,12 +10,12 @@ from .model import Formula, source_of
 from .predictors import default_level
 from .problems import Problems
 from .shapes import SHAPE_KEYS
-from .tables import ArmSizesTable, MissingTable, PredictorTable, RandomTable, Table, TruthTable
+from .tables import ArmSizesTable, KeyTable, MissingTable, PredictorTable, RandomTable, TruthTable
 
 __all__ = ["flat_shape", "flat_table", "named_elsewhere", "predictor_correlations", "predictor_values"]
 
 
-def flat_table(path: str, table: Table) -> dict[str, Any]:
+def flat_table(path: str, table: KeyTable) -> dict[str, Any]:
     """The values of a table and of those in it by their paths; of a list of them with the place in it, from 1."""
     flat: dict[str, Any] = {}
     for key, value in table:
@@ -23,8 +23,8 @@ def flat_table(path: str, table: Table) -> dict[str, Any]:
         if isinstance(value, ArmSizesTable):
             for number, size in enumerate(value.arms, start=1):
                 arm = f"{here}.arms.{number}"
-                flat |= flat_table(arm, size) if isinstance(size, Table) else {arm: size}
-        elif isinstance(value, Table):
+                flat |= flat_table(arm, size) if isinstance(size, KeyTable) else {arm: size}
+        elif isinstance(value, KeyTable):
             flat |= flat_table(here, value)
         elif isinstance(value, Mapping):
             flat |= {f"{here}.{name}": item for name, item in value.items()}

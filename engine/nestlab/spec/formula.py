@@ -75,7 +75,7 @@ class FormulaError(ValueError):
         return f'formula "{self.text}": {self.reason}'
 
 
-class _RefusedError(Exception):
+class _TermError(Exception):
     """A reason on its way to `parse_formula`, which knows the whole text."""
 
 
@@ -150,7 +150,7 @@ def parse_formula(text: str) -> Formula:
     plain, words = shield(text)
     try:
         return _parse(plain, text, words)
-    except _RefusedError as refused:
+    except _TermError as refused:
         raise FormulaError(text, unshield(str(refused), words)) from None
 
 
@@ -180,19 +180,19 @@ def _sum_text(terms: Sequence[str]) -> str:
 def _parse(text: str, written: str, words: Mapping[str, str]) -> Formula:
     """text: with plain names in place of words such as within(x); written: as people wrote it."""
     if call := _CALL.search(text):
-        raise _RefusedError(_no_call(call["name"]))
+        raise _TermError(_no_call(call["name"]))
     tokens = _tokens(text)
     tildes = [i for i, token in enumerate(tokens) if token.text == "~"]
     if len(tildes) != 1:
-        raise _RefusedError(f'must have exactly one "~" (it has {len(tildes)}); write it as "y ~ x + (1 | g)"')
+        raise _TermError(f'must have exactly one "~" (it has {len(tildes)}); write it as "y ~ x + (1 | g)"')
     response = _one_name(tokens[: tildes[0]], 'the left side of "~" must be one name', 'write it as "y ~ ..."')
     if tildes[0] == len(tokens) - 1:
-        raise _RefusedError('has nothing on the right side of "~"; write 1 for an intercept alone')
+        raise _TermError('has nothing on the right side of "~"; write 1 for an intercept alone')
     fixed_tokens, bars = _split_random(tokens[tildes[0] + 1 :])
     fixed = _expand(fixed_tokens or [_Token("number", "1")])
     random = tuple(term for left, bar, right in bars for term in _random_terms(left, bar, right))
     if not fixed:
-        raise _RefusedError("must have a fixed term; add 1, an intercept")
+        raise _TermError("must have a fixed term; add 1, an intercept")
     fixed = tuple(unshield(term, words) for term in fixed)
     random = tuple(RandomTerm(term.group, tuple(unshield(c, words) for c in term.columns)) for term in random)
     _check_limits(response, fixed, random)
@@ -211,17 +211,17 @@ def _check_limits(response: str, fixed: tuple[str, ...], random: tuple[RandomTer
     columns = [column for term in random for column in term.columns]
     groups = sorted({term.group for term in random})
     if any(response == source_of(v)[0] for term in (*fixed, *columns) for v in term_variables(term)):
-        raise _RefusedError(f"the response {response} may not be a predictor; remove it from the right side")
+        raise _TermError(f"the response {response} may not be a predictor; remove it from the right side")
     if len(fixed) > MAX_FIXED:
-        raise _RefusedError(f"has {len(fixed)} fixed terms; at most {MAX_FIXED} are possible: remove some")
+        raise _TermError(f"has {len(fixed)} fixed terms; at most {MAX_FIXED} are possible: remove some")
     if len(groups) > 1:
-        raise _RefusedError(f"has the grouping factors {', '.join(groups)}; one is possible: keep one of them")
+        raise _TermError(f"has the grouping factors {', '.join(groups)}; one is possible: keep one of them")
     if len(columns) > MAX_RANDOM:
-        raise _RefusedError(f"has {len(columns)} random columns; at most {MAX_RANDOM} are possible: remove some")
+        raise _TermError(f"has {len(columns)} random columns; at most {MAX_RANDOM} are possible: remove some")
     names = [canonical_term(column) for column in columns]
     for column, name in zip(columns, names, strict=True):
         if names.count(name) > 1:
-            raise _RefusedError(
+            raise _TermError(
                 f"has the random column {column} in two random terms; keep one of them (0 + ... omits an intercept)"
             )
 
@@ -231,13 +231,13 @@ def _tokens(text: str) -> list[_Token]:
     for match in _TOKEN.finditer(text):
         kind, found = str(match.lastgroup), match.group()
         if kind == "odd":
-            raise _RefusedError(f"{found} is not possible here; {_ALLOWED}: remove it or rename the variable")
+            raise _TermError(f"{found} is not possible here; {_ALLOWED}: remove it or rename the variable")
         if found in ("**", "^"):
-            raise _RefusedError(f"powers ({found}) are not possible; write products out, x*z for (x + z){found}2")
+            raise _TermError(f"powers ({found}) are not possible; write products out, x*z for (x + z){found}2")
         if found == "/":
-            raise _RefusedError('nesting ("/") is not possible; write x/z as x + x:z')
+            raise _TermError('nesting ("/") is not possible; write x/z as x + x:z')
         if found in WORDS:
-            raise _RefusedError(f"{found} is reserved; write 1 for the intercept or rename the variable")
+            raise _TermError(f"{found} is reserved; write 1 for the intercept or rename the variable")
         tokens.append(_Token(kind, found))
     return tokens
 
@@ -245,7 +245,7 @@ def _tokens(text: str) -> list[_Token]:
 def _one_name(tokens: Sequence[_Token], need: str, repair: str) -> str:
     if len(tokens) != 1 or tokens[0].kind != "name":
         found = " ".join(token.text for token in tokens) or "nothing"
-        raise _RefusedError(f"{need}, not {found}; {repair}")
+        raise _TermError(f"{need}, not {found}; {repair}")
     return tokens[0].text
 
 
@@ -255,7 +255,7 @@ def _closing(tokens: Sequence[_Token], opening: int) -> int:
         depth += {"(": 1, ")": -1}.get(tokens[i].text, 0)
         if depth == 0:
             return i
-    raise _RefusedError('a "(" is never closed; add the ")"')
+    raise _TermError('a "(" is never closed; add the ")"')
 
 
 def _split_random(tokens: list[_Token]) -> tuple[list[_Token], list[tuple[list[_Token], str, list[_Token]]]]:
@@ -285,7 +285,7 @@ def _drop_marks(marked: Sequence[_Token]) -> list[_Token]:
             continue
         around = {marked[i - 1].text if i else "+", marked[i + 1].text if i + 1 < len(marked) else "+"}
         if not around <= {"+", "-"}:
-            raise _RefusedError("a random term must be a summand of its own; write ... + (1 | g)")
+            raise _TermError("a random term must be a summand of its own; write ... + (1 | g)")
         if fixed:
             fixed.pop()
     return fixed[1:] if fixed and fixed[0].text == "+" else fixed
@@ -303,12 +303,12 @@ def _bar(inside: Sequence[_Token]) -> int | None:
 def _random_terms(left: list[_Token], bar: str, right: list[_Token]) -> tuple[RandomTerm, ...]:
     group = _one_name(right, f'the right side of "{bar}" must be one grouping factor', "write it as (1 | g)")
     if not left:
-        raise _RefusedError(f'the left side of "{bar}" is empty; write (1 {bar} {group})')
+        raise _TermError(f'the left side of "{bar}" is empty; write (1 {bar} {group})')
     columns = _expand(left)
     if not columns:
-        raise _RefusedError(f"a random term of {group} has no column; write (1 {bar} {group})")
+        raise _TermError(f"a random term of {group} has no column; write (1 {bar} {group})")
     if any(group in term_variables(column) for column in columns):
-        raise _RefusedError(f"the grouping factor {group} may not be a random column; remove it")
+        raise _TermError(f"the grouping factor {group} may not be a random column; remove it")
     if bar == "||":
         return tuple(RandomTerm(group, (column,)) for column in columns)
     return (RandomTerm(group, columns),)
@@ -357,7 +357,7 @@ def _described_terms(tokens: Sequence[_Token]) -> list[str]:
     try:
         description = model_description(f"y ~ {source}")
     except Exception as error:  # noqa: BLE001  (formulae raises many kinds)
-        raise _RefusedError(f"cannot be read near {source} ({error}); {_ALLOWED}: rewrite that part") from None
+        raise _TermError(f"cannot be read near {source} ({error}); {_ALLOWED}: rewrite that part") from None
     return [term.name for term in description.common_terms]
 
 
@@ -367,7 +367,7 @@ def _check_sum(tokens: Sequence[_Token]) -> None:
     At most one parenthesis per product: formulae takes `(x + z)*(x + z)` for `x + z`.
     """
     if any(token.text in ("|", "||") for token in tokens):
-        raise _RefusedError('"|" belongs in a random term of its own, in parentheses; write ... + (1 | g)')
+        raise _TermError('"|" belongs in a random term of its own, in parentheses; write ... + (1 | g)')
     depth, products, previous = 0, [0], _Token("operator", "+")
     for i, token in enumerate(tokens):
         following = tokens[i + 1].text if i + 1 < len(tokens) else ""
@@ -375,19 +375,19 @@ def _check_sum(tokens: Sequence[_Token]) -> None:
         if token.text == "(":
             products[depth] += 1
             if products[depth] > 1:
-                raise _RefusedError("a product may hold one parenthesis only; write its terms out")
+                raise _TermError("a product may hold one parenthesis only; write its terms out")
             depth += 1
             products.append(0)
         elif token.text == ")":
             if depth == 0:
-                raise _RefusedError('a ")" was never opened; remove it')
+                raise _TermError('a ")" was never opened; remove it')
             depth -= 1
             products.pop()
         elif token.text in "+-":
             products[depth] = 0
         previous = token
     if not tokens or (previous.kind == "operator" and previous.text != ")"):
-        raise _RefusedError(f'"{previous.text}" needs a term on its right; add one or remove the "{previous.text}"')
+        raise _TermError(f'"{previous.text}" needs a term on its right; add one or remove the "{previous.text}"')
     assert depth == 0, "_closing has seen to that"
 
 
@@ -396,15 +396,15 @@ def _check_neighbours(previous: _Token, token: _Token, following: str, *, first:
     if token.kind == "operator" and token.text != "(":
         unary = first and token.text in "+-"
         if not after_operand and not unary:
-            raise _RefusedError(f'"{token.text}" needs a term on its left; add one or remove the "{token.text}"')
+            raise _TermError(f'"{token.text}" needs a term on its left; add one or remove the "{token.text}"')
         if token.text == "-" and following != "1":
-            raise _RefusedError("only the intercept may be removed (- 1); write out the terms that you want")
+            raise _TermError("only the intercept may be removed (- 1); write out the terms that you want")
         return
     if after_operand:
-        raise _RefusedError(f'"{previous.text}" and "{token.text}" need an operator between them; write + or * or :')
+        raise _TermError(f'"{previous.text}" and "{token.text}" need an operator between them; write + or * or :')
     if token.kind == "number":
         joined = first or previous.text in "+-"
         if token.text not in ("0", "1") or depth or not joined or following not in ("", "+", "-"):
-            raise _RefusedError(
+            raise _TermError(
                 f"the number {token.text} is not possible here; only + 1, + 0 and - 1, outside parentheses"
             )

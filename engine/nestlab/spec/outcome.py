@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from .factors import contrast_values
 from .model import INTERCEPT, Condition, Predictor, source_of, term_variables
-from .variances import Moments, moments_of
+from .variances import PredictorMoments, moments_of
 
 __all__ = ["Outcome", "UnknownVarianceError", "arms_of", "outcome", "predictors_of"]
 
@@ -147,7 +147,7 @@ def outcome(
     )
 
 
-def _mean_ratio(condition: Condition, moments: Moments, values: Mapping[str, float]) -> float:
+def _mean_ratio(condition: Condition, moments: PredictorMoments, values: Mapping[str, float]) -> float:
     """What the errors' variance ratios multiply the residual variance by, on average; values: of predictors that are held."""
     product, ratios = 1.0, condition.truth.errors.ratios
     for column, ratio in ratios:
@@ -162,7 +162,7 @@ def _mean_ratio(condition: Condition, moments: Moments, values: Mapping[str, flo
     return product
 
 
-def _mean_power(predictor: Predictor, column: str, ratio: float, moments: Moments) -> float | None:
+def _mean_power(predictor: Predictor, column: str, ratio: float, moments: PredictorMoments) -> float | None:
     """The mean of ratio ** column; None where it is not known."""
     parts = moments.parts(column)
     if predictor.distribution == "normal":
@@ -176,7 +176,7 @@ def _mean_power(predictor: Predictor, column: str, ratio: float, moments: Moment
 # -- the fixed part --------------------------------------------------------------------------------------------------------
 
 
-def _explained(moments: Moments, rest: Mapping[str, float], given: Sequence[str]) -> Parts:
+def _explained(moments: PredictorMoments, rest: Mapping[str, float], given: Sequence[str]) -> Parts:
     """What the terms explain beside the given columns: of two rows of a cluster, and the rest."""
     sums = np.zeros(2)
     for (s, b), (t, c) in itertools.product(rest.items(), rest.items()):
@@ -191,7 +191,7 @@ def _explained(moments: Moments, rest: Mapping[str, float], given: Sequence[str]
     return float(sums[0]), float(sums[1])
 
 
-def _covariance(moments: Moments, s: str, t: str) -> Parts:
+def _covariance(moments: PredictorMoments, s: str, t: str) -> Parts:
     found = moments.covariance(s, t)
     if found is None:
         what = f"the variance of {s}" if s == t else f"the covariance of {s} and {t}"
@@ -217,7 +217,7 @@ def _given_columns(condition: Condition, given: Sequence[str]) -> list[str]:
 # -- the random part -------------------------------------------------------------------------------------------------------
 
 
-def _random(moments: Moments, columns: Sequence[str], covariance: Array) -> Parts:
+def _random(moments: PredictorMoments, columns: Sequence[str], covariance: Array) -> Parts:
     """E[z' G z'] of two rows of a cluster, and what E[z' G z] has more."""
     sums = np.zeros(2)
     for (i, s), (j, t) in itertools.product(enumerate(columns), enumerate(columns)):
@@ -233,7 +233,7 @@ def _random(moments: Moments, columns: Sequence[str], covariance: Array) -> Part
 # -- the control arm -------------------------------------------------------------------------------------------------------
 
 
-def _control(condition: Condition, given: Sequence[str], moments: Moments) -> dict[str, float]:
+def _control(condition: Condition, given: Sequence[str], moments: PredictorMoments) -> dict[str, float]:
     """The value of each column of the given predictors in the control arm."""
     values: dict[str, float] = {}
     others = {v for term in condition.truth.formula.fixed for v in term_variables(term)}

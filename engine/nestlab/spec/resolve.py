@@ -206,7 +206,7 @@ def _places(factors: Mapping[str, FactorValue]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class _Surroundings:
     """What one condition is made of beside its true values."""
 
     predictors: tuple[Predictor, ...]
@@ -231,16 +231,16 @@ class _Builder:
         random = base.truth.random_table
         true = ("truth.fixed.", "truth.residual_", f"{random}.variance.", f"{random}.correlation.")
         self.others = sorted(path for path in sets.union(base.flat) if not path.startswith(true))
-        self._parts: dict[tuple[Any, ...], _Parts | tuple[Problem, ...]] = {}
+        self._parts: dict[tuple[Any, ...], _Surroundings | tuple[Problem, ...]] = {}
 
-    def parts(self, flat: Flat) -> _Parts | tuple[Problem, ...]:
+    def parts(self, flat: Flat) -> _Surroundings | tuple[Problem, ...]:
         """The parts of a condition, or what is wrong with them."""
         key = tuple([flat.get(path) for path in self.others])
         if key not in self._parts:
             self._parts[key] = self._made(flat)
         return self._parts[key]
 
-    def _made(self, flat: Flat) -> _Parts | tuple[Problem, ...]:
+    def _made(self, flat: Flat) -> _Surroundings | tuple[Problem, ...]:
         made = [
             read_predictor(flat, name, varies=f"predictors.{name}.distribution" in self.sets)
             for name in self.base.given.predictors
@@ -267,7 +267,7 @@ class _Builder:
         structure = self.checks.structure(predictors, errors.value, missing.value)
         if structure.problems:
             return structure.problems
-        return _Parts(
+        return _Surroundings(
             predictors, layout.value, correlations.value or (), errors.value, effects.value, missing.value, structure
         )
 
@@ -284,7 +284,9 @@ class _Builder:
                 problems.add_value(f"predictors.{predictor.name}.distribution", predictor.distribution, text)
         return problems
 
-    def problems(self, flat: Flat, drawn: Sequence[tuple[str, Prior | float]], parts: _Parts) -> tuple[Problem, ...]:
+    def problems(
+        self, flat: Flat, drawn: Sequence[tuple[str, Prior | float]], parts: _Surroundings
+    ) -> tuple[Problem, ...]:
         found = Problems()
         found.extend(self.checks.layout(parts.layout, parts.predictors))
         truth = self.base.truth
@@ -303,7 +305,7 @@ class _Builder:
         flat: Flat,
         factors: Mapping[str, FactorValue],
         drawn: tuple[tuple[str, Prior | float], ...],
-        parts: _Parts,
+        parts: _Surroundings,
     ) -> Condition:
         truth, structure, layout = self.base.truth, parts.structure, parts.layout
         condition = Condition(

@@ -20,11 +20,18 @@ from .inference import tested_estimand
 from .measures import MEASURES, WHOLE
 from .model import INTERCEPT, Condition, Method
 from .problems import Problems, nearest
-from .tables import Table
+from .tables import KeyTable
 from .values import COLUMN, POSITIVE, REPLICATIONS, Kind, whole_number
 
 __all__ = [
-    "DEFAULT_LEAST", "DEFAULT_MOST", "GROWTH", "Replications", "Stopping", "Target", "TargetTable", "most_replications",
+    "DEFAULT_LEAST",
+    "DEFAULT_MOST",
+    "GROWTH",
+    "Replications",
+    "StopTarget",
+    "Stopping",
+    "TargetTable",
+    "most_replications",
     "read_stopping",
 ]  # fmt: skip
 
@@ -40,7 +47,7 @@ TRIVIAL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class StopTarget:
     """The MCSE that a measure of an estimand ("" for a method as a whole) is to reach, by each of some methods.
 
     methods: labels as in the summary, () for all that have the estimand. mcse: of shares half the width of Wilson's 95 % interval
@@ -68,7 +75,7 @@ class Target:
 class Stopping:
     """When a condition has enough replicates: all targets are met after `least` or more, or it has `most`."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[StopTarget, ...]
     least: int
     most: int
 
@@ -107,7 +114,7 @@ _COUNT = whole_number(FEWEST, MOST, "write a number such as 1000")
 _NAME = replace(COLUMN, allowed="text", repair='write a name in quotes, "x", say')
 
 
-class TargetTable(Table):
+class TargetTable(KeyTable):
     """replications as a table: one target, and how few and how many replicates a condition may have."""
 
     target_mcse: Annotated[float, PlainValidator(_TARGET.check)]
@@ -184,7 +191,7 @@ def _tested(methods: Sequence[Method], known: Mapping[str, Estimand]) -> list[st
 
 def _target(
     table: TargetTable, key: str, methods: Sequence[Method], known: Mapping[str, Estimand], problems: Problems
-) -> Target:
+) -> StopTarget:
     if MEASURES[table.measure].share and table.target_mcse >= TRIVIAL:
         problems.add_value(
             f"{key}.target_mcse", table.target_mcse,
@@ -212,7 +219,7 @@ def _target(
         elif MEASURES[table.measure].needs == "test" and found not in (tested := _tested(methods, known)):
             problems.add_value(f"{key}.estimand", found, f"no method tests it; use one of {', '.join(tested)}")
         estimand = found or ""
-    return Target(table.measure, table.target_mcse, estimand, _labels(table.method, key, methods, problems))
+    return StopTarget(table.measure, table.target_mcse, estimand, _labels(table.method, key, methods, problems))
 
 
 def _labels(name: str | None, key: str, methods: Sequence[Method], problems: Problems) -> tuple[str, ...]:

@@ -32,11 +32,11 @@ from .tables import (
     ArmSizesTable,
     ContrastTable,
     DesignTable,
+    KeyTable,
     MethodTable,
     MissingTable,
     PredictorTable,
     SourcedTable,
-    Table,
     TruthTable,
 )
 from .writing import to_toml
@@ -44,7 +44,7 @@ from .writing import to_toml
 __all__ = ["StudyError", "StudyFile"]
 
 
-class StudyFile(Table):
+class StudyFile(KeyTable):
     """A study as asked for. Make it by `from_toml` or `from_dict`, which check all of it, the grid's points included.
 
     name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more, or the targets that end it

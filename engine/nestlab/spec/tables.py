@@ -20,6 +20,7 @@ __all__ = [
     "ContrastTable",
     "DesignTable",
     "ErrorsTable",
+    "KeyTable",
     "MethodTable",
     "MissingTable",
     "OutcomeTable",
@@ -28,7 +29,6 @@ __all__ = [
     "ShapeTable",
     "SizesTable",
     "SourcedTable",
-    "Table",
     "TruthTable",
     "WeibullTable",
 ]
@@ -62,13 +62,13 @@ ResidualVariance: TypeAlias = Annotated[float | Prior | None, _kind(values.RESID
 ResidualSd: TypeAlias = Annotated[float | Prior | None, _kind(values.RESIDUAL_SD), Written]
 
 
-class Table(BaseModel):
+class KeyTable(BaseModel):
     """A table that holds the keys named here and no others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SourcedTable(Table):
+class SourcedTable(KeyTable):
     """Numbers that may be a column of a file; once it is read they stand in `values`, and `source` says where they are from."""
 
     file: Annotated[str | None, _kind(kinds.FILE)] = None
@@ -94,7 +94,7 @@ def _size_of_arm(value: object) -> Any:
     return values.ARM_SIZE.check(value)
 
 
-class ArmSizesTable(Table):
+class ArmSizesTable(KeyTable):
     """design.cluster_size by arm of the predictor whose distribution is "arms"."""
 
     arms: list[Annotated[int | SizesTable, PlainValidator(_size_of_arm)]]
@@ -110,7 +110,7 @@ def _cluster_size(value: object) -> Any:
     return values.CLUSTER_SIZE.check(value)
 
 
-class DesignTable(Table):
+class DesignTable(KeyTable):
     """[design]: the layout; a value may be absent if an axis of the grid gives it."""
 
     clusters: Annotated[int | None, _kind(values.CLUSTERS)] = None
@@ -119,7 +119,7 @@ class DesignTable(Table):
     ] = None
 
 
-class ShapeTable(Table):
+class ShapeTable(KeyTable):
     """A distribution but for its mean and variance."""
 
     distribution: Annotated[str | None, _kind(values.SHAPE)] = None
@@ -137,14 +137,14 @@ class ErrorsTable(ShapeTable):
     ar1: Annotated[float | None, _kind(values.AR1)] = None
 
 
-class WeibullTable(Table):
+class WeibullTable(KeyTable):
     """missing.weibull: the row beyond which a cluster is lost."""
 
     scale: Annotated[float | None, _kind(values.POSITIVE)] = None
     shape: Annotated[float | None, _kind(values.POSITIVE)] = None
 
 
-class AtRandomTable(Table):
+class AtRandomTable(KeyTable):
     """missing.at_random: log odds that a row is lost."""
 
     on: Annotated[str | None, _kind(values.ON)] = None
@@ -153,7 +153,7 @@ class AtRandomTable(Table):
     monotone: Flag | None = None
 
 
-class MissingTable(Table):
+class MissingTable(KeyTable):
     """[missing]: which rows are never observed."""
 
     rows: Annotated[float | None, _kind(values.SHARE)] = None
@@ -172,7 +172,7 @@ class RandomTable(ShapeTable):
     covariance: Matrix | None = None
 
 
-class OutcomeTable(Table):
+class OutcomeTable(KeyTable):
     """[truth.outcome]: the outcome within arms, from which variances and a covariate's coefficient follow."""
 
     variance: Annotated[float | None, _kind(values.POSITIVE)] = None
@@ -182,7 +182,7 @@ class OutcomeTable(Table):
     arm: Annotated[tuple[str, ...] | None, _kind(values.ARM)] = None
 
 
-class TruthTable(Table):
+class TruthTable(KeyTable):
     """[truth]: the data-generating model."""
 
     formula: FormulaText
@@ -222,7 +222,7 @@ class PredictorTable(SourcedTable):
     clusters: Annotated[tuple[int, ...] | None, _kind(kinds.ARMS)] = None
 
 
-class MethodTable(Table):
+class MethodTable(KeyTable):
     """[[method]]: a way to analyse; formula None is the truth's."""
 
     name: MethodName
@@ -249,7 +249,7 @@ class MethodTable(Table):
     function: Annotated[str | None, _kind(values.FUNCTION)] = None
 
 
-class ContrastTable(Table):
+class ContrastTable(KeyTable):
     """[[contrast]]: a target made of fixed effects, with its test."""
 
     name: Annotated[str, _kind(values.CONTRAST_NAME)]

@@ -8,10 +8,10 @@ time, list, schedule, arms) has the moments of its values: B its clusters' means
 Of a formula's functions, center(x) has mean 0, within(x) is W alone, and between(x) is a mean of n rows: var(B) + var(W) / n.
 Where cluster sizes are drawn, between(x) and level-1 values that are the same in every replicate have no moments here.
 
-Those parts answer how clusters differ. `Moments(..., pairs=True)` has in place of B the covariance of two different rows of a
-cluster, and in place of W what is left of the variance. They differ where rows of a cluster are tied: within(x) has the variance
-var(W) (1 - 1 / n) and the covariance -var(W) / n, and values that are the same in every replicate, with the variance w of the n
-rows about their mean, have -w / (n - 1) on top of B. Both are exact for equal sizes; of unequal ones 1 / n is a mean.
+Those parts answer how clusters differ. `PredictorMoments(..., pairs=True)` has in place of B the covariance of two different
+rows of a cluster, and in place of W what is left of the variance. They differ where rows of a cluster are tied: within(x) has
+the variance var(W) (1 - 1 / n) and the covariance -var(W) / n, and values that are the same in every replicate, with the variance
+w of the n rows about their mean, have -w / (n - 1) on top of B. Both are exact for equal sizes; of unequal ones 1 / n is a mean.
 
 Different predictors are independent unless the study correlates them or both are the same in every replicate.
 """
@@ -30,7 +30,15 @@ from .balanced import alternating, between_numbers, blocks_of, kinds_of_clusters
 from .factors import coded, contrast_values
 from .model import Layout, Predictor, source_of, term_variables
 
-__all__ = ["KNOWN", "Moments", "Parts", "cluster_moments", "moments_of", "predictor_mean", "predictor_variance"]
+__all__ = [
+    "KNOWN",
+    "PredictorMoments",
+    "VarianceParts",
+    "cluster_moments",
+    "moments_of",
+    "predictor_mean",
+    "predictor_variance",
+]
 
 Array = NDArray[np.float64]
 
@@ -44,7 +52,7 @@ _EXPECTED = "expected "
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class VarianceParts:
     """Mean, and variance between and within clusters."""
 
     mean: float
@@ -70,7 +78,7 @@ def predictor_mean(predictor: Predictor) -> float:
     return float("nan") if parts is None else parts.mean
 
 
-def cluster_moments(predictor: Predictor, layout: Layout) -> Parts | None:
+def cluster_moments(predictor: Predictor, layout: Layout) -> VarianceParts | None:
     """Moments of a level-1 predictor in clusters of one size n: `between` of its means of n rows, `within` of rows about them.
 
     within has the divisor n - 1. None where they do not follow from the distribution.
@@ -79,11 +87,11 @@ def cluster_moments(predictor: Predictor, layout: Layout) -> Parts | None:
     if parts is None or n < 2:
         return None
     if _is_known(predictor):
-        return Parts(parts.mean, parts.between, parts.within * n / (n - 1))
-    return Parts(parts.mean, parts.between + parts.within / n, parts.within)
+        return VarianceParts(parts.mean, parts.between, parts.within * n / (n - 1))
+    return VarianceParts(parts.mean, parts.between + parts.within / n, parts.within)
 
 
-def _parts(predictor: Predictor, layout: Layout, column: str) -> Parts | None:
+def _parts(predictor: Predictor, layout: Layout, column: str) -> VarianceParts | None:
     mean, variance = predictor.mean, predictor.sd**2
     match predictor.distribution:
         case "binary":
@@ -98,8 +106,8 @@ def _parts(predictor: Predictor, layout: Layout, column: str) -> Parts | None:
         case distribution if distribution not in _SCALED:
             return None
     if predictor.level == 2:
-        return Parts(mean, variance, 0.0)
-    return Parts(mean, predictor.icc * variance, (1 - predictor.icc) * variance)
+        return VarianceParts(mean, variance, 0.0)
+    return VarianceParts(mean, predictor.icc * variance, (1 - predictor.icc) * variance)
 
 
 def _contrast(predictor: Predictor, column: str) -> tuple[float, float]:
@@ -120,11 +128,11 @@ class _Known:
     layout: Layout
     pairs: bool = False
 
-    def parts(self, column: str) -> Parts:
+    def parts(self, column: str) -> VarianceParts:
         total, between = self._products(column, column)
         mean = float(self._means(column).mean())
         shared = between - mean**2
-        return Parts(mean, shared if self.pairs else max(0.0, shared), max(0.0, total - between))
+        return VarianceParts(mean, shared if self.pairs else max(0.0, shared), max(0.0, total - between))
 
     def products(self, a: str, b: str) -> tuple[float, float]:
         """Mean of the product of two columns, and of the product of their clusters' means (each cluster counts once), or of two
@@ -242,7 +250,7 @@ def _expected(own: Mapping[str, Array], blocks: Sequence[Array], clusters: int) 
 # -- terms -----------------------------------------------------------------------------------------------------------------
 
 
-class Moments:
+class PredictorMoments:
     """Means, variances and covariances of terms, in their parts; None where they do not follow from the predictors.
 
     correlations: of pairs of predictors, as a condition has them. pairs: "between" is of two different rows of a cluster.
@@ -260,13 +268,13 @@ class Moments:
         self._predictors = {p.name: p for p in predictors}
         self._known = _Known(tuple(p for p in predictors if _is_known(p)), layout, pairs)
         self._correlations = {frozenset((a, b)): r for a, b, r in correlations if r != 0}
-        self._found: dict[str, Parts | None] = {}
+        self._found: dict[str, VarianceParts | None] = {}
         self._covariances: dict[tuple[str, str], tuple[float, float] | None] = {}
 
-    def parts(self, term: str) -> Parts | None:
+    def parts(self, term: str) -> VarianceParts | None:
         """Mean and variances of a term."""
         mean, found = self._mean(term), self.covariance(term, term)
-        return None if mean is None or found is None else Parts(mean, *found)
+        return None if mean is None or found is None else VarianceParts(mean, *found)
 
     def is_constant(self, term: str, level: int) -> bool:
         """Whether a term has no part at a level, whatever its moments: one of level 2 within clusters, within(x) between them."""
@@ -323,15 +331,15 @@ class Moments:
         if len(variables) > 1:
             found = self.products(variables[0], ":".join(variables[1:]))
             return None if found is None else found[0]
-        parts = self._variable(variables[0]) if variables else Parts(1.0, 0.0, 0.0)
+        parts = self._variable(variables[0]) if variables else VarianceParts(1.0, 0.0, 0.0)
         return None if parts is None else parts.mean
 
-    def _variable(self, variable: str) -> Parts | None:
+    def _variable(self, variable: str) -> VarianceParts | None:
         if variable not in self._found:
             self._found[variable] = self._parts_of(variable)
         return self._found[variable]
 
-    def _parts_of(self, variable: str) -> Parts | None:
+    def _parts_of(self, variable: str) -> VarianceParts | None:
         name, made = source_of(variable)
         predictor = self._predictors[name]
         known = _is_known(predictor)
@@ -340,11 +348,11 @@ class Moments:
             return None
         parts = self._known.parts(column) if known else _parts(predictor, self._layout, column)
         if parts is None or made in ("", "center") or made.startswith("["):
-            return parts if parts is None or made != "center" else Parts(0.0, parts.between, parts.within)
+            return parts if parts is None or made != "center" else VarianceParts(0.0, parts.between, parts.within)
         mean = parts.within * float(np.mean(1 / np.array(self._layout.sizes)))  # the variance of a mean of n rows
         if made == "within":
-            return Parts(0.0, -mean if self._pairs else 0.0, parts.within)
-        return Parts(parts.mean, parts.between + (mean if self._pairs or not known else 0.0), 0.0)
+            return VarianceParts(0.0, -mean if self._pairs else 0.0, parts.within)
+        return VarianceParts(parts.mean, parts.between + (mean if self._pairs or not known else 0.0), 0.0)
 
     def _tied(self, variables: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Pairs of variables that are not independent, or may be not."""
@@ -398,9 +406,9 @@ def moments_of(
     correlations: tuple[tuple[str, str, float], ...],
     *,
     pairs: bool = False,
-) -> Moments:
-    """`Moments`, remembered over the points of a grid."""
-    return Moments(predictors, layout, correlations, pairs=pairs)
+) -> PredictorMoments:
+    """`PredictorMoments`, remembered over the points of a grid."""
+    return PredictorMoments(predictors, layout, correlations, pairs=pairs)
 
 
 def _is_known(predictor: Predictor) -> bool:

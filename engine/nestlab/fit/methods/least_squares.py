@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...simulate.gram import Draw, Gram, respond
 from ...spec.methods import estimator_of
 from ...spec.model import Method
-from ..clustered import Sizes, least_squares_rules, robust_rules
+from ..clustered import Counts, least_squares_rules, robust_rules
 from ..gls import fit_gls
 from ..lmm import Fits, Plan, compile_plan, counts
 from ..ols import fit_ols
@@ -40,20 +40,20 @@ def compile_analysis(on: Prepared) -> LeastSquares | KnownVariances:
     return KnownVariances(on) if estimator_of(on.method).variances_known else LeastSquares(on)
 
 
-def _rows(full: Gram, columns: list[int], method: Method, sizes: Sizes) -> tuple[Gram, Sizes]:
+def _rows(full: Gram, columns: list[int], method: Method, sizes: Counts) -> tuple[Gram, Counts]:
     return _chosen(full, columns), sizes
 
 
-def _within(full: Gram, columns: list[int], method: Method, sizes: Sizes) -> tuple[Gram, Sizes]:
+def _within(full: Gram, columns: list[int], method: Method, sizes: Counts) -> tuple[Gram, Counts]:
     return within_gram(full, columns), replace(sizes, fixed=sizes.fixed + sizes.clusters)
 
 
-def _means(full: Gram, columns: list[int], method: Method, sizes: Sizes) -> tuple[Gram, Sizes]:
+def _means(full: Gram, columns: list[int], method: Method, sizes: Counts) -> tuple[Gram, Counts]:
     return means_gram(full, columns, by_size=method.weights == "size"), replace(sizes, rows=sizes.clusters)
 
 
 #: What is regressed, by estimator: its sufficient statistics, and how many there are of what.
-_REGRESSED: Mapping[str, Callable[[Gram, list[int], Method, Sizes], tuple[Gram, Sizes]]] = {
+_REGRESSED: Mapping[str, Callable[[Gram, list[int], Method, Counts], tuple[Gram, Counts]]] = {
     "ols": _rows,
     "fixed-effects": _within,
     "cluster-means": _means,
@@ -84,19 +84,19 @@ class LeastSquares:
         """The plan on these columns only, as `gram` orders them."""
         return replace(self.plan, xcols=tuple(self.columns.index(c) for c in self.plan.xcols))
 
-    def gram(self, draw: Draw, first: int, last: int) -> tuple[Gram, Sizes]:
+    def gram(self, draw: Draw, first: int, last: int) -> tuple[Gram, Counts]:
         """The sufficient statistics of replicates first .. last - 1 as the method sees them, and their numbers of rows."""
         plan = self.plan
         full = _part(respond(draw, self.on.design, plan.omitted, plan.multipliers, plan.shift), first, last)
         rows, clusters = counts(plan.rows, full, 0, last - first)
-        sizes = Sizes(rows, clusters, np.array([float(len(plan.xcols))]))
+        sizes = Counts(rows, clusters, np.array([float(len(plan.xcols))]))
         return _REGRESSED[self.on.method.estimator](full, self.columns, self.on.method, sizes)
 
     def fit(self, draw: Draw, first: int, last: int) -> Fits:
         """Fits of replicates first .. last - 1 of a block, without inference."""
         return self.plan.back(self._fit(*self.gram(draw, first, last), last - first))
 
-    def _fit(self, gram: Gram, sizes: Sizes, replicates: int) -> Fits:
+    def _fit(self, gram: Gram, sizes: Counts, replicates: int) -> Fits:
         plan = self.reduced
         fits = fit_ols(plan, gram, 0, replicates, rows=sizes.rows - sizes.fixed + len(plan.xcols))
         if not estimator_of(self.on.method).equal_rows(self.on.method):
@@ -142,7 +142,7 @@ class KnownVariances:
         """Analyse replicates first .. last - 1 of a block."""
         on, none = self.on, np.array([np.nan])
         fits = self.fit(block.draw, first, last)
-        found = least_squares_rules(fits, Sizes(none, none, none), on.hypotheses, on.method.df)
+        found = least_squares_rules(fits, Counts(none, none, none), on.hypotheses, on.method.df)
         return on.analysed(fits, on.inferred(fits, found))
 
 

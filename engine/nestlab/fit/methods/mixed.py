@@ -15,7 +15,7 @@ from ...spec.estimand import RESIDUAL, Column, Estimand, listed
 from ...spec.inference import tested_estimand
 from ...spec.model import Method
 from ..bootstrap import Fitted, bootstrap_intervals, bootstrap_test
-from ..clustered import Sizes, robust_rules
+from ..clustered import Counts, robust_rules
 from ..compare import lr_statistics, p_value
 from ..inference import Inference, Model, infer, variance_covariance
 from ..lmm import Fits, Plan, compile_plan, congruent, counts, fit_gram, packed_map, pairs
@@ -142,7 +142,7 @@ class MixedModel:
             adjusted=kind == "CR2", zcols=plan.zcols, relative=relative,
         )  # fmt: skip
         rows, clusters = counts(self.plan.rows, gram, first, last)
-        sizes = Sizes(rows, clusters, np.array([float(len(plan.xcols))]))
+        sizes = Counts(rows, clusters, np.array([float(len(plan.xcols))]))
         return robust_rules(kind, meat, fits, sizes, hypotheses, self.method.df, plan.equation)
 
     # -- intervals -------------------------------------------------------------------------------------------------------

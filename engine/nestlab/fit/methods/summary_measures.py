@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...simulate.replicate import ReplicateRows
 from ...spec.model import INTERCEPT
-from ..clustered import Sizes, least_squares_rules
+from ..clustered import Counts, least_squares_rules
 from ..lmm import Fits, pairs
 from ..reduce import PERFECT_TOLERANCE, PIVOT_TOLERANCE
 from ..status import Status
@@ -40,7 +40,7 @@ class SummaryMeasures:
         empty, beta, vcov = np.full(R, np.nan), np.full((R, p), np.nan), np.full((R, n), np.nan)
         fits = Fits(status, none, empty, empty, beta, vcov, np.empty((R, 0)), empty.copy())
         clusters = np.array([self._fit(fits, r, rows) for r, rows in enumerate(block.rows(first, last))], dtype=float)
-        sizes = Sizes(clusters, clusters, np.array([float(p + self.adjusted)]))
+        sizes = Counts(clusters, clusters, np.array([float(p + self.adjusted)]))
         found = least_squares_rules(fits, sizes, self.on.hypotheses, self.on.method.df)
         return self.on.analysed(fits, self.on.inferred(fits, found))
 

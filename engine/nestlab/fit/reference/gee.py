@@ -90,7 +90,7 @@ def fit_gee(data: Iterable[GeeTable], p: int, *, working: str, covariance: str) 
     )  # fmt: skip
 
 
-class _Estimates(NamedTuple):
+class _GeeEstimates(NamedTuple):
     """b (p), its covariance, the scale, and the covariances of `GeeFits`."""
 
     beta: Array
@@ -102,11 +102,11 @@ class _Estimates(NamedTuple):
 
 def _fit_one(
     y: Array, X: Array, cluster: NDArray[np.int64], working: str, covariance: str
-) -> tuple[Status, int, _Estimates, str | None, int, int, int]:
+) -> tuple[Status, int, _GeeEstimates, str | None, int, int, int]:
     """Status, iterations, estimates, message, warnings, rows, clusters."""
     p, size = X.shape[1], (len(y), len(np.unique(cluster)))
     empty = np.full((p, p), np.nan)
-    nothing = _Estimates(empty[0], empty, np.nan, empty, empty)
+    nothing = _GeeEstimates(empty[0], empty, np.nan, empty, empty)
     if not np.isfinite(X).all() or np.linalg.matrix_rank(X) < p:
         return (Status.rank_deficient, 0, nothing, "columns are linear combinations of one another", 0, *size)
     tried = attempt(lambda: _estimate(y, X, cluster, working, covariance))
@@ -126,7 +126,7 @@ def _fit_one(
 
 def _estimate(
     y: Array, X: Array, cluster: NDArray[np.int64], working: str, covariance: str
-) -> tuple[bool, int, _Estimates]:
+) -> tuple[bool, int, _GeeEstimates]:
     from statsmodels.genmod.cov_struct import Autoregressive, Exchangeable, Independence
     from statsmodels.genmod.generalized_estimating_equations import GEE
 
@@ -145,7 +145,7 @@ def _estimate(
         beta, vcov = back @ beta, back @ vcov @ back.T
     model, expected = (back @ V @ back.T for V in _expected(result.model.cov_struct, Q, cluster, covariance))
     steps = len(result.fit_history["params"])
-    return bool(result.converged), steps, _Estimates(beta, vcov, float(result.scale), model, expected)
+    return bool(result.converged), steps, _GeeEstimates(beta, vcov, float(result.scale), model, expected)
 
 
 def _expected(structure: Any, X: Array, cluster: NDArray[np.int64], covariance: str) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .choose import Dimension, Rows
+from .choose import Dimension, ShownRows
 from .roles import Roles, named
 from .words import label_of
 
@@ -18,7 +18,7 @@ __all__ = ["lines_alt", "rows_alt"]
 _FEW = 6
 
 
-def rows_alt(rows: Rows, what: str | None = None) -> str:
+def rows_alt(rows: ShownRows, what: str | None = None) -> str:
     """The lowest and the highest value of each measure, and where they are. what: a name for the measure."""
     said = []
     for measure in rows.measures:
@@ -37,12 +37,12 @@ def rows_alt(rows: Rows, what: str | None = None) -> str:
     return ". ".join(said) + "."
 
 
-def _at(rows: Rows, row: pd.Series[Any]) -> str:
+def _at(rows: ShownRows, row: pd.Series[Any]) -> str:
     varying = [d for d in rows.dimensions.values() if len(d) > 1 and d.name != "measure" and row[d.name] in d.levels]
     return f" at {named(varying, [row[d.name] for d in varying])}" if varying else ""
 
 
-def lines_alt(rows: Rows, roles: Roles) -> str:
+def lines_alt(rows: ShownRows, roles: Roles) -> str:
     """What the axes, lines and panels stand for, the ends of each measure, and how many lines rise or fall."""
     lines = [d for d in (roles.color, *roles.lines) if d is not None and len(d) > 1]
     panels = [d for d in roles.facets if len(d) > 1]
@@ -60,7 +60,7 @@ def _levels(dimension: Dimension) -> str:
     return f"{dimension.title} ({shown})"
 
 
-def _trend(rows: Rows, x: Dimension) -> str:
+def _trend(rows: ShownRows, x: Dimension) -> str:
     """How many lines end higher or lower than they begin, by more than twice the MCSE of the difference."""
     if not x.numeric or len(x) < 2:
         return ""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Asked",
     "Dimension",
-    "Rows",
+    "ShownRows",
     "axis_of",
     "dimensions",
     "factor_names",
@@ -82,7 +82,7 @@ class Dimension:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ShownRows:
     """Rows of the summary (value, mcse, n, low, high, missing; a column a dimension) of one estimand and subset.
 
     low, high: Wilson's limits of proportions, value -/+ 1.96 MCSE of others. dimensions: all that varies, methods last. asked:
@@ -244,7 +244,7 @@ def pick(name: str, value: Any, known: Iterable[Any], *, what: str = "the result
     raise StudyError([f"{name} = {show(value)}: {what} {listed or 'none'}{hint}"])
 
 
-def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None = None) -> Rows:
+def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None = None) -> ShownRows:
     """The rows asked for. measures: all that are shown, or the one of `asked`, or power, or the first there is.
 
     Raises StudyError for an estimand, measure, method, subset or condition that does not exist.
@@ -270,7 +270,7 @@ def select(results: StoredResults, asked: Asked, measures: Sequence[str] | None 
     order = {c: i for i, c in enumerate(results.conditions()["condition"])}
     frame = frame.assign(**_limits(frame)).sort_values("condition", key=lambda c: c.map(order), kind="stable")
     notes = [f"Without {wanted[0]}{f' of {estimand}' if estimand else ''}: {', '.join(lacking)}"] if lacking else []
-    return Rows(
+    return ShownRows(
         frame.reset_index(drop=True), found, estimand, tuple(m for m in wanted if m in set(frame["measure"])),
         asked.subset or default_subset(estimand),
         results.asked, {label: alpha for label, alpha in results.alphas.items() if label in set(frame["method"])},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import style
-from .choose import Asked, Rows
+from .choose import Asked, ShownRows
 from .compose import WIDTH, Panel, Picture
 from .replicates import Sample, choose, samples
 from .roles import columns_for
@@ -34,7 +34,7 @@ def estimate_se(results: StoredResults, asked: Asked) -> Picture:
     panels = [
         Panel(
             f"{names}: empirical SE {spread[s.method][0]:.3g}, model SE {spread[s.method][1]:.3g}, n = {len(s.se):,}",
-            _Painter(s, s.truth, spread[s.method], ends), f"estimate of {chosen.error}", "standard error",
+            _EstimateSePainter(s, s.truth, spread[s.method], ends), f"estimate of {chosen.error}", "standard error",
         )
         for names, s in found
     ]  # fmt: skip
@@ -74,7 +74,7 @@ def _merged(found: list[Sample]) -> list[tuple[str, Sample]]:
     return [(", ".join(names), sample) for names, sample in made]
 
 
-def _spread(results: StoredResults, rows: Rows, number: int) -> dict[str, tuple[float, float]]:
+def _spread(results: StoredResults, rows: ShownRows, number: int) -> dict[str, tuple[float, float]]:
     """Empirical and model SE by method, from the summary."""
     summary = results.summary()
     own = summary[
@@ -115,7 +115,7 @@ _SINGULAR: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class _Painter:
+class _EstimateSePainter:
     sample: Sample
     truth: float
     spread: tuple[float, float]

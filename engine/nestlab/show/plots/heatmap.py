@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...spec.problems import StudyError
 from . import style
 from .alt import rows_alt
-from .choose import Asked, Dimension, Rows, pick, select
+from .choose import Asked, Dimension, ShownRows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import arranged, assign, named, where
 from .ticks import category_step, category_ticks, text_width
@@ -42,7 +42,7 @@ def heatmap(results: StoredResults, asked: Asked) -> Picture:
     height = min(max(0.36 * len(up), 1.3 if len(shown) > 1 else 1.6), 5.0 if len(shown) == 1 else 2.6)
     if asked.size:
         height = max((asked.size[1] - 1.4) / math.ceil(len(shown) / columns) - 0.7, 0.2)
-    paint = _Painter(rows.frame, across, up, scale, width, height, _decimals(rows))
+    paint = _HeatmapPainter(rows.frame, across, up, scale, width, height, _decimals(rows))
     labels = across.axis or across.title, up.axis or up.title
     panels = [
         None if c is None else Panel(named(facets, c), replace(paint, frame=where(rows.frame, facets, c)), *labels)
@@ -75,7 +75,7 @@ def heatmap(results: StoredResults, asked: Asked) -> Picture:
     )
 
 
-def _roles(rows: Rows, asked: Asked) -> tuple[Dimension, Dimension, tuple[Dimension, ...]]:
+def _roles(rows: ShownRows, asked: Asked) -> tuple[Dimension, Dimension, tuple[Dimension, ...]]:
     roles = assign(rows, asked)
     every = {n: d for n, d in rows.dimensions.items() if len(d) > 1}
     if len(every) < 2:
@@ -93,7 +93,7 @@ def _roles(rows: Rows, asked: Asked) -> tuple[Dimension, Dimension, tuple[Dimens
     return roles.x, rows.dimensions[up], tuple(rest)
 
 
-def _decimals(rows: Rows) -> int:
+def _decimals(rows: ShownRows) -> int:
     """Decimals that show the first digit of the largest MCSE: cells have little room."""
     mcse = float(rows.frame["mcse"].max())
     return int(np.clip(-math.floor(math.log10(mcse)), 0, 6)) if mcse > 0 else 2
@@ -106,7 +106,7 @@ class _Scale:
     high: float
 
 
-def _scale(rows: Rows, marks: Sequence[float], *, unit: bool) -> _Scale:
+def _scale(rows: ShownRows, marks: Sequence[float], *, unit: bool) -> _Scale:
     """Shades from dark to light; two-sided about 0 where that is the reference."""
     values = rows.frame["value"].to_numpy(float)
     values = values[np.isfinite(values)]
@@ -129,7 +129,7 @@ def _mappable(scale: _Scale) -> ScalarMappable:
 
 
 @dataclass(frozen=True)
-class _Painter:
+class _HeatmapPainter:
     frame: pd.DataFrame
     across: Dimension
     up: Dimension

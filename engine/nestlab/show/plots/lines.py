@@ -12,7 +12,7 @@ import pandas as pd
 
 from . import style
 from .alt import lines_alt
-from .choose import Asked, Dimension, Rows, measures_of, select
+from .choose import Asked, Dimension, ShownRows, measures_of, select
 from .compose import WIDTH, Panel, Picture
 from .roles import Roles, arranged, assign, cells, named, where
 from .style import LineStyle
@@ -77,14 +77,14 @@ def compare_methods(results: StoredResults, asked: Asked) -> Picture:
     return _several(rows, asked, f"Methods: {focus}", first=["method"])
 
 
-def _several(rows: Rows, asked: Asked, title: str, first: Sequence[str]) -> Picture:
+def _several(rows: ShownRows, asked: Asked, title: str, first: Sequence[str]) -> Picture:
     """A row of panels a measure."""
     names = tuple(label_of(rows, m, bare=True) for m in rows.measures)
     measures = Dimension("measure", "measure", rows.measures, names, numeric=False)
     return _picture(rows, assign(rows, asked, first=first, facets=[measures]), title, asked)
 
 
-def _picture(rows: Rows, roles: Roles, title: str, asked: Asked) -> Picture:
+def _picture(rows: ShownRows, roles: Roles, title: str, asked: Asked) -> Picture:
     lines, shades = _lines(roles)
     shown, columns = arranged(rows.frame, roles.facets)
     bands = len(lines) <= MOST_BANDS and roles.x.numeric and len(roles.x) > 1
@@ -102,7 +102,7 @@ def _picture(rows: Rows, roles: Roles, title: str, asked: Asked) -> Picture:
         panels.append(
             Panel(
                 named(roles.facets, cell),
-                _Painter(where(of_measure, roles.facets, cell), roles, lines, bands, marks, limits, width),
+                _LinesPainter(where(of_measure, roles.facets, cell), roles, lines, bands, marks, limits, width),
                 roles.x.axis or roles.x.title, label_of(rows, measure, bare=len(shown) > 1),
             )
         )  # fmt: skip
@@ -160,7 +160,7 @@ def _limits(frame: pd.DataFrame, marks: Sequence[float], *, whole: bool) -> tupl
 
 
 @dataclass(frozen=True)
-class _Painter:
+class _LinesPainter:
     """Draws one panel."""
 
     frame: pd.DataFrame
@@ -220,7 +220,7 @@ class _Painter:
         )
 
 
-def _caption(rows: Rows, roles: Roles, lines: Sequence[Line], bands: bool) -> str:
+def _caption(rows: ShownRows, roles: Roles, lines: Sequence[Line], bands: bool) -> str:
     crowded = not bands and roles.x.numeric and len(roles.x) > 1
     return caption_of(
         rows,

@@ -14,7 +14,7 @@ from ...spec.problems import StudyError, show
 from ..summary import value_with_mcse
 from . import style
 from .alt import rows_alt
-from .choose import Asked, Dimension, Rows, pick, select
+from .choose import Asked, Dimension, ShownRows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import columns_for, existing, named, where
 from .words import caption_of, label_of, references, title_of, uncertainty
@@ -57,7 +57,7 @@ def lollipop(results: StoredResults, asked: Asked) -> Picture:
     panels = [
         Panel(
             named(facets, c),
-            _Painter(where(rows.frame, facets, c), made, order, color, looks, base, marks, limits), label,
+            _LollipopPainter(where(rows.frame, facets, c), made, order, color, looks, base, marks, limits), label,
         )
         for c in chosen
     ]  # fmt: skip
@@ -71,7 +71,7 @@ def lollipop(results: StoredResults, asked: Asked) -> Picture:
     return Picture(title_of(rows), panels, _legend(color, looks), caption, columns, size, alt=rows_alt(rows))
 
 
-def _roles(rows: Rows, asked: Asked) -> tuple[list[Dimension], Dimension | None, list[Dimension]]:
+def _roles(rows: ShownRows, asked: Asked) -> tuple[list[Dimension], Dimension | None, list[Dimension]]:
     every = rows.dimensions
     if asked.x is not None:
         raise StudyError(
@@ -93,7 +93,7 @@ def _roles(rows: Rows, asked: Asked) -> tuple[list[Dimension], Dimension | None,
 
 
 def _rows(
-    rows: Rows, order: Sequence[Dimension], color: Dimension | None, facets: Sequence[Dimension], *, most: int
+    rows: ShownRows, order: Sequence[Dimension], color: Dimension | None, facets: Sequence[Dimension], *, most: int
 ) -> tuple[list[_Row], list[str]]:
     """All rows in the order of the factors, or the lowest and highest of the first line, with a note."""
     if not order:
@@ -125,7 +125,7 @@ def _base(measure: str, marks: Sequence[float]) -> float | None:
 
 
 def _limits(
-    rows: Rows, order: Sequence[Dimension], made: Sequence[_Row], marks: Sequence[float], base: float | None
+    rows: ShownRows, order: Sequence[Dimension], made: Sequence[_Row], marks: Sequence[float], base: float | None
 ) -> tuple[float, float]:
     shown = {r.levels for r in made}
     frame = rows.frame
@@ -147,7 +147,7 @@ def _legend(color: Dimension | None, looks: Sequence[style.LineStyle]) -> list[t
 
 
 @dataclass(frozen=True)
-class _Painter:
+class _LollipopPainter:
     frame: pd.DataFrame
     rows: Sequence[_Row]
     order: Sequence[Dimension]

@@ -13,7 +13,7 @@ import pandas as pd
 from ...spec.problems import StudyError, show
 from . import style
 from .alt import rows_alt
-from .choose import Asked, Dimension, Rows, pick, select
+from .choose import Asked, Dimension, ShownRows, pick, select
 from .compose import WIDTH, Panel, Picture
 from .roles import existing, named, where
 from .words import caption_of, label_of, largest_mcse, references, uncertainty
@@ -44,7 +44,7 @@ def nested_loop(results: StoredResults, asked: Asked) -> Picture:
     panels = []
     for c in existing(rows.frame, facets):
         frame = where(rows.frame, facets, c)
-        paint = _Painter(frame, sequence, order, color, looks, marks, limits)
+        paint = _NestedPainter(frame, sequence, order, color, looks, marks, limits)
         panels.append(Panel(named(facets, c), paint, xlabel, label, middle=(1 + _strips(order)) / 2))
     parts = [
         largest_mcse(rows),
@@ -61,7 +61,7 @@ def _strips(order: Sequence[Dimension]) -> float:
     return _STRIP * len(order) / (_DATA + _STRIP * len(order))
 
 
-def _roles(rows: Rows, asked: Asked) -> tuple[list[Dimension], Dimension | None, list[Dimension]]:
+def _roles(rows: ShownRows, asked: Asked) -> tuple[list[Dimension], Dimension | None, list[Dimension]]:
     every = rows.dimensions
     for role in ("x", "color", "facet"):
         if getattr(asked, role) is not None:
@@ -83,12 +83,12 @@ def _spread(frame: pd.DataFrame, factor: Dimension) -> float:
     return float(spread) if np.isfinite(spread) else 0.0
 
 
-def _sequence(rows: Rows, order: Sequence[Dimension]) -> list[tuple[Any, ...]]:
+def _sequence(rows: ShownRows, order: Sequence[Dimension]) -> list[tuple[Any, ...]]:
     """The combinations of levels that exist, the last factor fastest."""
     return existing(rows.frame, order)
 
 
-def _limits(rows: Rows, marks: Sequence[float], *, bands: bool) -> tuple[float, float]:
+def _limits(rows: ShownRows, marks: Sequence[float], *, bands: bool) -> tuple[float, float]:
     frame = rows.frame
     if rows.measures[0] == "power" and rows.nulls != "all":
         return 0.0, 1.02
@@ -115,7 +115,7 @@ def _legend(color: Dimension | None, looks: Sequence[style.LineStyle]) -> list[t
 
 
 @dataclass(frozen=True)
-class _Painter:
+class _NestedPainter:
     frame: pd.DataFrame
     sequence: Sequence[tuple[Any, ...]]
     order: Sequence[Dimension]

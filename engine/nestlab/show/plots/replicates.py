@@ -15,7 +15,7 @@ from ...measure.intervals import critical_values
 from ...run.summarise import method_results
 from ...spec.estimand import Column
 from ...spec.problems import StudyError, show
-from .choose import Asked, Rows, dimensions, select, study_of
+from .choose import Asked, ShownRows, dimensions, select, study_of
 from .words import references
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Chosen:
     number: int
     label: str
     truth: float
-    rows: Rows
+    rows: ShownRows
     why: str
     own: bool = False
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ...spec.problems import StudyError, show
-from .choose import Asked, Dimension, Rows, pick
+from .choose import Asked, Dimension, ShownRows, pick
 
 __all__ = ["MOST_PANELS", "Roles", "arranged", "assign", "cells", "columns_for", "existing", "named", "where"]
 
@@ -33,7 +33,7 @@ class Roles:
     facets: tuple[Dimension, ...]
 
 
-def assign(rows: Rows, asked: Asked, *, first: Sequence[str] = (), facets: Sequence[Dimension] = ()) -> Roles:
+def assign(rows: ShownRows, asked: Asked, *, first: Sequence[str] = (), facets: Sequence[Dimension] = ()) -> Roles:
     """Roles as asked, the rest by choice: the numeric factor with most levels on x, then colour, then panels, methods last.
 
     first: dimensions that are taken for colour before others; facets: panels that there are in any case. Raises StudyError for

@@ -10,19 +10,19 @@ from ...spec.measures import MEASURES, WHOLE
 from ..levels import level_text
 
 if TYPE_CHECKING:
-    from .choose import Rows
+    from .choose import ShownRows
 
 __all__ = ["caption_of", "fixed", "label_of", "largest_mcse", "references", "title_of", "uncertainty"]
 
 
-def label_of(rows: Rows, measure: str | None = None, *, bare: bool = False) -> str:
+def label_of(rows: ShownRows, measure: str | None = None, *, bare: bool = False) -> str:
     """ "coverage of x"; the name alone if bare, or of a method as a whole. Where all nulls are true, power is type I error."""
     measure = rows.measures[0] if measure is None else measure
     name = "type I error rate" if measure == "power" and rows.nulls == "all" else _name(measure)
     return name if bare or not rows.estimand else f"{name} of {rows.estimand}"
 
 
-def title_of(rows: Rows) -> str:
+def title_of(rows: ShownRows) -> str:
     """`label_of` as a title; of several measures, those of the estimand first."""
     whole = [m for m in rows.measures if m in WHOLE] if len(rows.measures) > 1 else []
     of_estimand = [m for m in rows.measures if m not in whole]
@@ -32,7 +32,7 @@ def title_of(rows: Rows) -> str:
     return text[:1].upper() + text[1:]
 
 
-def references(rows: Rows, measure: str | None = None) -> list[float]:
+def references(rows: ShownRows, measure: str | None = None) -> list[float]:
     """What a measure is compared with: 0.8 and, where an effect is null, the level of the test; nominal coverage; 0; 1."""
     measure = rows.measures[0] if measure is None else measure
     row = MEASURES.get(measure)
@@ -43,7 +43,7 @@ def _name(measure: str) -> str:
     return MEASURES[measure].title if measure in MEASURES else measure
 
 
-def caption_of(rows: Rows, *parts: str, marks: Sequence[float] = (), title: bool = False) -> str:
+def caption_of(rows: ShownRows, *parts: str, marks: Sequence[float] = (), title: bool = False) -> str:
     """The title (of tables), n, what the caller says, reference lines, levels, a single method, what else is to be known."""
     head = [title_of(rows), rows.counts("a cell")] if title else [rows.counts()]
     said = [*head, *(p for p in parts if p)]
@@ -69,7 +69,7 @@ def fixed(value: float, decimals: int) -> str:
     return f"{round(float(value), decimals) + 0.0:.{decimals}f}"
 
 
-def uncertainty(rows: Rows) -> str:
+def uncertainty(rows: ShownRows) -> str:
     """What the limits are."""
     shares = rows.frame["lower"].notna()
     if shares.any() and not shares.all():
@@ -77,7 +77,7 @@ def uncertainty(rows: Rows) -> str:
     return "Wilson's 95 % limits" if shares.any() else "value ± 1.96 MCSE"
 
 
-def largest_mcse(rows: Rows) -> str:
+def largest_mcse(rows: ShownRows) -> str:
     """ "MCSE at most 0.012", of each measure."""
     worst = rows.frame.groupby("measure", sort=False)["mcse"].max()
     if len(worst) == 1:

@@ -51,7 +51,7 @@ def zip_plot(results: StoredResults, asked: Asked) -> Picture:
         text = f"{sample.method}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), n = {row['n']:,}"
         limits = (row["low"], row["high"])
         panels.append(
-            Panel(text, _Painter(sample, sample.truth, limits, nominal, ends), chosen.error, "centile of |z|")
+            Panel(text, _ZipPainter(sample, sample.truth, limits, nominal, ends), chosen.error, "centile of |z|")
         )
     columns = columns_for(len(panels))
     parts = [f"Condition {chosen.number}" + (f": {chosen.label}" if chosen.label else "")]
@@ -100,7 +100,7 @@ def rank_key(sample: Sample, truth: float) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class _Painter:
+class _ZipPainter:
     sample: Sample
     truth: float
     limits: tuple[float, float]

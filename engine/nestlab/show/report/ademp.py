@@ -20,7 +20,7 @@ from ..summary import ends_text
 from .analyses import methods_section
 from .effects import drawn_from
 from .failures import failures_section
-from .material import Block, Material, Paragraph, Section, Table, largest, levels_text, plural, value_text
+from .material import Block, Material, Paragraph, ReportTable, Section, largest, levels_text, plural, value_text
 from .predictors import missing_text, noise_text, predictor_text
 from .provenance import software_section
 
@@ -144,7 +144,7 @@ def _outcome(material: Material) -> Iterator[Block]:
             for name, label in LABELS.items()
             if any(name in text for text in texts.values())
         )
-        yield Table("What the outcome looks like, given the predictors of an effect", ("", *texts), rows)
+        yield ReportTable("What the outcome looks like, given the predictors of an effect", ("", *texts), rows)
         yield Paragraph(
             "Variance and unconditional icc are the outcome's own within arms, before any other predictor is taken into "
             "account; R2 is what the other predictors explain of them. The icc given all predictors is that of the model's "
@@ -158,7 +158,7 @@ def _factors(material: Material) -> Iterator[Block]:
         yield Paragraph("The study has no grid: one condition.")
         return
     rows = tuple((name, str(len(levels)), levels_text(levels)) for name, levels in factors.items())
-    yield Table("Factors and their levels", ("factor", "levels", "values"), rows)
+    yield ReportTable("Factors and their levels", ("factor", "levels", "values"), rows)
     product = math.prod(len(levels) for levels in factors.values())
     crossed = " x ".join(str(len(levels)) for levels in factors.values())
     if product == count:
@@ -170,7 +170,7 @@ def _factors(material: Material) -> Iterator[Block]:
         )
 
 
-def _parameters(material: Material) -> Table:
+def _parameters(material: Material) -> ReportTable:
     """Every value of the conditions: one value, or that it varies. Whatever a condition's spec holds is printed."""
     keys = dict.fromkeys(key for row in material.conditions for key in row.spec)
     hidden = {"seed", "truth.formula", *DERIVED_PATHS}
@@ -184,7 +184,7 @@ def _parameters(material: Material) -> Table:
         else:
             values = sorted({row.spec[key] for row in material.conditions}) if _numbers(material, key) else list(texts)
             rows.append((key, f"varies: {levels_text(values)}"))
-    return Table(
+    return ReportTable(
         "Every parameter of the data-generating model", ("parameter", "value"), tuple(rows), len(rows) > OPEN_ROWS
     )
 
@@ -193,7 +193,7 @@ def _numbers(material: Material, key: str) -> bool:
     return all(isinstance(row.spec.get(key), int | float) for row in material.conditions)
 
 
-def _conditions(material: Material) -> Table:
+def _conditions(material: Material) -> ReportTable:
     """A row a condition: factors, replicates, true values."""
     factors, estimands = list(material.factors), [e for e, values in material.estimands.items() if len(values) != 1]
     whole = material.whole
@@ -210,7 +210,7 @@ def _conditions(material: Material) -> Table:
         rows.append((*cells, *(value_text(row.truth.get(e)) for e in estimands)))
     header = ("condition", *factors, "replicates", *(f"true {e}" for e in estimands))
     caption = f"The {plural(len(rows), 'condition')}, with the true values that vary"
-    return Table(caption, header, tuple(rows), len(rows) > OPEN_ROWS)
+    return ReportTable(caption, header, tuple(rows), len(rows) > OPEN_ROWS)
 
 
 def _own_truths(material: Material) -> Iterator[Block]:
@@ -223,7 +223,7 @@ def _own_truths(material: Material) -> Iterator[Block]:
         rows.append((str(method), str(estimand), str(meaning), values or f"not known: {found['unknown'].iloc[0]}"))
     if rows:
         header = ("method", "estimand", "what it is in the truth's parameters", "true value")
-        yield Table("True values of methods that have other parameters than the truth", header, tuple(rows))
+        yield ReportTable("True values of methods that have other parameters than the truth", header, tuple(rows))
 
 
 # -- estimands, measures ---------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def _estimands(material: Material) -> Iterator[Block]:
         if any(drawn_from(material, stored, name) for stored in material.conditions):
             true += "; the mean, where it is drawn from a prior"
         rows.append((name, _meaning(known[name], contrasts), true))
-    yield Table("Estimands and their true values", ("estimand", "what it is", "true value"), tuple(rows))
+    yield ReportTable("Estimands and their true values", ("estimand", "what it is", "true value"), tuple(rows))
     interest = material.results.interest
     first = interest.among(interest.effects)
     if others := interest.others(first, interest.effects):
@@ -289,7 +289,7 @@ def _measures(material: Material) -> Iterator[Block]:
     kind = material.study.mcse
     present = set(material.summary["measure"]) if len(material.summary) else set()
     rows = tuple((name, row.formula, row.mcse_text(kind)) for name, row in MEASURES.items() if name in present)
-    yield Table("Measures and their Monte Carlo standard errors", ("measure", "definition", "MCSE"), rows)
+    yield ReportTable("Measures and their Monte Carlo standard errors", ("measure", "definition", "MCSE"), rows)
     yield Paragraph(
         f"{_MCSE_NOTES[kind]} est and se are a replicate's estimate and standard error, p a proportion, N the number "
         "of replicates with a result, the n beside each measure; whatever has no result is in no measure, and n "
@@ -327,7 +327,7 @@ def _replications(material: Material) -> Iterator[Block]:
     )
     largest = _largest_mcse(material)
     if largest:
-        yield Table("The largest MCSE of each measure", ("measure", "largest MCSE", "n", "of"), tuple(largest))
+        yield ReportTable("The largest MCSE of each measure", ("measure", "largest MCSE", "n", "of"), tuple(largest))
 
 
 def _precision_bought(n: int) -> str:

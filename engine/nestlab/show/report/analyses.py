@@ -8,7 +8,7 @@ from ...fit.methods import tolerances
 from ...spec.formula import formula_text
 from ...spec.methods import estimator_of
 from ...spec.model import Contrast, Method
-from .material import Material, Paragraph, Section, Table, plural, value_text
+from .material import Material, Paragraph, ReportTable, Section, plural, value_text
 
 __all__ = ["methods_section"]
 
@@ -38,7 +38,7 @@ _INTERVALS = {
 
 def methods_section(material: Material) -> Section:
     """What each method does."""
-    blocks = [Table(f"Method {m.name}", ("item", "value"), tuple(_items(m))) for m in material.methods]
+    blocks = [ReportTable(f"Method {m.name}", ("item", "value"), tuple(_items(m))) for m in material.methods]
     return Section("Methods", (*blocks, Paragraph(_tolerances(material))))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...fit.status import InferenceStatus, Status
 from ...run.series import series_of
 from ...run.store import Store
-from .material import Material, Paragraph, Section, Table, value_text
+from .material import Material, Paragraph, ReportTable, Section, value_text
 
 __all__ = ["failures_section"]
 
@@ -20,8 +20,8 @@ def failures_section(material: Material) -> Section:
     return Section(
         "Non-convergence and singular fits",
         (
-            Table("Statuses of a fit", ("status", "converged", "meaning"), fits),
-            Table("Statuses of the inference on a fit", ("status", "failed", "meaning"), inference),
+            ReportTable("Statuses of a fit", ("status", "converged", "meaning"), fits),
+            ReportTable("Statuses of the inference on a fit", ("status", "failed", "meaning"), inference),
             Paragraph(
                 f"Every replicate is {'counted by' if material.results.keeps == 'summary' else 'kept with'} its "
                 "status; none is drawn again or dropped. A fit without estimates "
@@ -38,7 +38,7 @@ def failures_section(material: Material) -> Section:
     )
 
 
-def _counts(material: Material) -> Table:
+def _counts(material: Material) -> ReportTable:
     """A row a condition and method (one label a rule of inference)."""
     shares = _shares(material)
     factors = [name for name, levels in material.factors.items() if len(levels) > 1]
@@ -65,7 +65,7 @@ def _counts(material: Material) -> Table:
         "no estimates",
         "inference failed",
     )
-    return Table("Fits by condition and method", header, tuple(rows), len(rows) > OPEN_ROWS)
+    return ReportTable("Fits by condition and method", header, tuple(rows), len(rows) > OPEN_ROWS)
 
 
 def _shares(material: Material) -> dict[tuple[int, str], dict[str, tuple[float, int]]]:
@@ -82,7 +82,7 @@ def _count(share: tuple[float, int] | None) -> str:
     return "not told" if share is None else f"{round(share[0] * share[1]):,}"
 
 
-def _messages(material: Material) -> list[Table]:
+def _messages(material: Material) -> list[ReportTable]:
     """What methods that keep their messages said, and how often they warned."""
     rows = []
     for said in material.results.said():
@@ -96,20 +96,20 @@ def _messages(material: Material) -> list[Table]:
             rows.append((said.method, text, f"{said.warned:,}", str(condition), f"{replicate:,}"))
     header = ("method", "message", "replicates", "first condition", "its replicate")
     caption = "Messages of failures, and warnings"
-    return [Table(caption, header, tuple(rows), len(rows) > OPEN_ROWS)] if rows else []
+    return [ReportTable(caption, header, tuple(rows), len(rows) > OPEN_ROWS)] if rows else []
 
 
-def _flagged(material: Material) -> list[Table]:
+def _flagged(material: Material) -> list[ReportTable]:
     """Conditions that ended early, or failed more often than max_failed allows."""
     if "flag" not in material.summary:
         return []
     found = material.summary[material.summary["flag"] != ""][["condition", "method", "flag"]].drop_duplicates()
     rows = tuple((str(c), str(m), str(flag)) for c, m, flag in found.itertuples(index=False))
     caption = "Conditions with more failures than max_failed, whose measures describe what is left"
-    return [Table(caption, ("condition", "method", "what happened"), rows, len(rows) > OPEN_ROWS)] if rows else []
+    return [ReportTable(caption, ("condition", "method", "what happened"), rows, len(rows) > OPEN_ROWS)] if rows else []
 
 
-def _statuses(material: Material) -> list[Table]:
+def _statuses(material: Material) -> list[ReportTable]:
     """What kind the fits were that did not converge, of the conditions that have any."""
     store, rows = Store(material.results.folder), []
     store.forget_missing()
@@ -120,4 +120,4 @@ def _statuses(material: Material) -> list[Table]:
             rows.append((str(series.condition), series.method.name, *counts))
     header = ("condition", "method", *(status.name for status in Status))
     caption = "Statuses where a fit did not converge"
-    return [Table(caption, header, tuple(rows), len(rows) > OPEN_ROWS)] if rows else []
+    return [ReportTable(caption, header, tuple(rows), len(rows) > OPEN_ROWS)] if rows else []

@@ -17,7 +17,7 @@ from .material import Material
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Picture", "pictures"]
+__all__ = ["EmbeddedPicture", "pictures"]
 
 #: Bytes of an SVG above which a PNG is taken if that is smaller.
 LARGE = 400_000
@@ -28,7 +28,7 @@ MOST_ESTIMANDS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class EmbeddedPicture:
     """alt: what is seen; uri: data: of the image, in which nothing can run and whose ids meet no others.
 
     wide: its text is small in half a page.
@@ -41,14 +41,14 @@ class Picture:
     wide: bool = False
 
 
-def pictures(material: Material) -> Iterator[Picture]:
+def pictures(material: Material) -> Iterator[EmbeddedPicture]:
     """Every kind of plot that the results allow, the search of `nestlab solve` first if there was one."""
     if material.summary.empty:
         return
     for kind in applicable(material.results):
         for asked, words in _asked(material, kind):
             figure = draw(material.results, kind, **asked)
-            yield Picture(
+            yield EmbeddedPicture(
                 kind, f"{KINDS[kind]}{words}", _image(figure), alt_text(figure), bool(figure.get_figwidth() >= WIDE)
             )
 

@@ -24,8 +24,8 @@ __all__ = [
     "Code",
     "Material",
     "Paragraph",
+    "ReportTable",
     "Section",
-    "Table",
     "at",
     "largest",
     "levels_text",
@@ -53,7 +53,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """Cells of text. folded: behind its caption until somebody opens it."""
 
     caption: str
@@ -62,7 +62,7 @@ class Table:
     folded: bool = False
 
 
-Block = Paragraph | Code | Table
+Block = Paragraph | Code | ReportTable
 
 
 @dataclass(frozen=True, slots=True)

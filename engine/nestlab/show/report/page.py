@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from .figures import Picture
+from .figures import EmbeddedPicture
 from .findings import Finding
 from .material import Section
 from .payload import in_script
@@ -33,7 +33,7 @@ class Page:
     facts: tuple[str, ...]
     notices: tuple[str, ...]
     findings: tuple[tuple[str, tuple[Finding, ...]], ...]
-    pictures: tuple[Picture, ...]
+    pictures: tuple[EmbeddedPicture, ...]
     table: dict[str, Any]
     method_sections: Sequence[Section]
     provenance: Section

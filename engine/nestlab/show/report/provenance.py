@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ...spec.identity import DRAW_VERSION, NUMERICS_VERSION, result_key
-from .material import Code, Material, Paragraph, Section, Table, plural, value_text
+from .material import Code, Material, Paragraph, ReportTable, Section, plural, value_text
 
 __all__ = ["provenance_section", "software_section", "study_file"]
 
@@ -23,8 +23,8 @@ def software_section(material: Material) -> Section:
     return Section(
         "Software, machine and random numbers",
         (
-            Table("Software, at the last run", ("name", "version"), software),
-            Table("Machine, at the last run", ("item", "value"), machine),
+            ReportTable("Software, at the last run", ("name", "version"), software),
+            ReportTable("Machine, at the last run", ("item", "value"), machine),
             _runs(manifest),
             Paragraph(
                 f"Seed {material.study.seed}. Replicates are drawn in blocks; the stream of a block is NumPy's "
@@ -41,7 +41,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _runs(manifest: Mapping[str, Any]) -> Table:
+def _runs(manifest: Mapping[str, Any]) -> ReportTable:
     runs = manifest.get("runs") or []
     rows = tuple(
         (
@@ -52,7 +52,9 @@ def _runs(manifest: Mapping[str, Any]) -> Table:
         )
         for run in runs
     )
-    return Table(f"{plural(len(rows), 'run')} (UTC)", ("started", "ended", "seconds", "fits"), rows, len(rows) > 8)
+    return ReportTable(
+        f"{plural(len(rows), 'run')} (UTC)", ("started", "ended", "seconds", "fits"), rows, len(rows) > 8
+    )
 
 
 def _seconds(run: Mapping[str, Any]) -> str:
@@ -90,8 +92,8 @@ def provenance_section(material: Material) -> Section:
     return Section(
         "Provenance",
         (
-            Table("What the results are", ("item", "value"), items),
-            Table("Keys of data and of results (SHA-256)", header, keys, folded=True),
+            ReportTable("What the results are", ("item", "value"), items),
+            ReportTable("Keys of data and of results (SHA-256)", header, keys, folded=True),
             study_file(material),
         ),
     )

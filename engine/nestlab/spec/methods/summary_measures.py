@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ..model import CENTRINGS, INTERCEPT, Condition, Formula, Layout, Method, source_of, term_variables
 from ..polynomials import TOLERANCE
-from ..variances import KNOWN, Moments, moments_of, predictor_mean
+from ..variances import KNOWN, PredictorMoments, moments_of, predictor_mean
 from .estimator import Estimator, Levels, UnknownError
 from .least_squares import absorbed, check_terms
 
@@ -140,7 +140,7 @@ def _product(variables: Sequence[str], by_row: Mapping[str, Array], rows: int) -
     return values
 
 
-def _share(outer: tuple[str, ...], fixed: Sequence[str], moments: Moments, condition: Condition) -> Array:
+def _share(outer: tuple[str, ...], fixed: Sequence[str], moments: PredictorMoments, condition: Condition) -> Array:
     """(p): the regression of a product of clusters' variables on the method's terms."""
     share = np.array([float(set(term_variables(term)) == set(outer)) for term in fixed])
     if share.any():
