@@ -64,8 +64,9 @@ def truth_columns(truths: DrawnTruth, varying: Sequence[str], values: Mapping[st
 
 def count_columns(draw: Draw) -> Columns:
     """What each replicate of a block has: `rows` and `clusters`, those with rows."""
-    sizes = np.broadcast_to(draw.dd[:, 0], draw.ee.shape)
-    return {"rows": np.rint(sizes.sum(axis=0)).astype(np.int32), "clusters": (sizes > 0.5).sum(axis=0, dtype=np.int32)}
+    sizes = draw.dd[:, 0]
+    found = {"rows": np.rint(sizes.sum(axis=0)), "clusters": (sizes > 0.5).sum(axis=0)}
+    return {name: np.broadcast_to(values.astype(np.int32), draw.ee.shape[1:]) for name, values in found.items()}
 
 
 def counted(conditions: Iterable[Condition]) -> list[str]:

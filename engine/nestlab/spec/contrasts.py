@@ -9,7 +9,7 @@ import numpy as np
 
 from .estimand import ICC, listed
 from .formula import canonical_term, find_term
-from .methods import estimator_of
+from .methods import ESTIMATORS, estimator_of
 from .model import INTERCEPT, Contrast, Formula, Method, source_of
 from .problems import Problems, nearest
 from .tables import ContrastTable
@@ -37,7 +37,8 @@ def read_contrasts(
             key = f"contrast.{contrast.name}.weights"
             needed = f"all of {', '.join(contrast.terms)} in its formula"
             if contrast.standardise is not None:
-                needed += f', estimator = "lmm"{" and a random intercept" * (contrast.standardise == "total")}'
+                estimators = " or ".join(f'"{row.name}"' for row in ESTIMATORS.values() if row.of_variances)
+                needed += f", estimator = {estimators}{' and a random intercept' * (contrast.standardise == 'total')}"
             problems.add(key, f"is estimated by no method: none has {needed}; add one")
     return tuple(replace(m, contrasts=tuple(c for c in contrasts if can_estimate(m, c))) for m in methods)
 
@@ -49,10 +50,7 @@ def can_estimate(method: Method, contrast: Contrast) -> bool:
         return False
     return all(find_term(method.formula.fixed, term) is not None for term in contrast.terms) and (
         contrast.standardise is None
-        or (
-            "variance_intervals" in row.keys
-            and (contrast.standardise == "residual" or INTERCEPT in method.formula.random_columns)
-        )
+        or (row.of_variances and (contrast.standardise == "residual" or INTERCEPT in method.formula.random_columns))
     )
 
 

@@ -93,6 +93,8 @@ class MixedModel:
         fits = fit_gram(self.plan, gram, first, last)
         columns = self.rules(gram, fits, first, last)
         intervals = self._intervals(gram, fits, block.number, first, last)
+        if not intervals and not self.method.tests_ratio:
+            return self.on.analysed(self.plan.back(fits), columns)
         unfinished = np.where(
             self._lacks_a_limit(self.plan.back(fits), intervals), InferenceStatus.no_interval, InferenceStatus.ok
         )

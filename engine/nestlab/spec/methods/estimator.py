@@ -34,19 +34,26 @@ def _nothing(*_: object) -> tuple[()]:
 class Estimator:
     """A way to analyse, as a study file knows it.
 
-    module: of `fit.methods`. words: what a report says of a method, item by item, "estimator" first. needs: what it works on,
-    sufficient statistics or rows; methods on rows are Python code, in milliseconds a fit. keys: of [[method]], those that not
-    all estimators take. rules: of degrees of freedom, the default first. random: whether it estimates the random part of its
-    formula. residual: whether it estimates the residual variance of rows. covariances: whether it gives those of fixed effects,
-    which contrasts need. variances_known: it knows the true variances. absorbs: clusters' effects take up what is constant in
-    clusters. every_term: whether it estimates all terms of its formula, so that a missing one is a failure. messages: whether
-    its rows hold the messages of failures and the number of warnings.
-
-    left_out: fixed terms of a formula that it does not estimate. sees: whether a product of these parts of predictors at level
-    1, "w" for deviations from the cluster's mean, is left in its data. equal_rows: whether every row has the same weight.
-    check: adds to `problems` what its keys and the formula as written do not allow. too_few: what a layout forbids. content: what
-    results depend on beside what all methods have. translate: where coefficients do not mean what their names say, (p, p_t) what
-    each is in the truth's, nan where unknown, and why; raises UnknownError where none is known.
+    name: the word of a study file; module: of `fit.methods`.
+    words: say for a report, item by item, what a method does; "estimator" comes first.
+    needs: sufficient statistics, or rows. Methods on rows are Python code and take milliseconds per fit.
+    keys: the keys of [[method]] that it takes and not all estimators do.
+    rules: of degrees of freedom; the first is the default.
+    random: it estimates the random part of its formula; residual: and the residual variance of rows.
+    covariances: it gives the covariance of fixed effects, which contrasts need; of_variances: and that of variances, which
+    standardised contrasts need.
+    variances_known: it knows the true variances.
+    absorbs: clusters' effects take up what is constant in clusters.
+    every_term: it estimates all terms of its formula, so that a missing one is a failure.
+    messages: its rows hold the messages of failures and the number of warnings.
+    left_out: name the fixed terms of a formula that it does not estimate.
+    sees: tell whether a product of these parts of predictors at level 1 is left in its data; "w" stands for deviations from
+    the cluster's mean.
+    equal_rows: tell whether every row has the same weight.
+    check: add to `problems` what its keys, and the formula as written, do not allow; too_few: say what a layout forbids.
+    content: what results depend on beside what all methods have.
+    translate: where coefficients do not mean what their names say, (p, p_t) each in terms of the truth's, nan where unknown,
+    and why. Raises UnknownError where none is known.
     """
 
     name: str
@@ -58,6 +65,7 @@ class Estimator:
     random: bool = False
     residual: bool = True
     covariances: bool = True
+    of_variances: bool = False
     variances_known: bool = False
     absorbs: bool = False
     every_term: bool = True

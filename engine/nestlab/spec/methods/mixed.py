@@ -61,6 +61,7 @@ LMM = Estimator(
     keys=frozenset({"reml", "singular_df", "intervals", "variance_intervals", "compare", "robust", "select"}),
     rules=("satterthwaite", "z", "residual", "between-within", "kenward-roger"),
     random=True,
+    of_variances=True,
     check=_check,
 )
 STATSMODELS = Estimator(
