@@ -28,4 +28,5 @@ def tolerances(method: Method) -> str:
 
 
 def _module(method: Method) -> ModuleType:
-    return import_module(f".{estimator_of(method).module}", __package__)
+    own = estimator_of(method).module if method.select is None else "selection"
+    return import_module(f".{own}", __package__)

@@ -26,7 +26,7 @@ from ..robust import sandwich
 from ..search import DECREMENT_TOLERANCE, MAX_ITERATIONS, RESIDUAL_TOLERANCE, SINGULAR_TOLERANCE
 from ..status import InferenceStatus
 from ..wald import wald_intervals
-from .analysis import Analysed, Analysis, Block, Columns, Prepared
+from .analysis import Analysed, Block, Columns, Prepared
 
 __all__ = ["MixedModel", "compile_analysis"]
 
@@ -44,14 +44,9 @@ TOLERANCES = (
 SHARED_DRAWS = 20
 
 
-def compile_analysis(on: Prepared) -> Analysis:
-    """Prepare a mixed model, or the choice between two."""
-    model = MixedModel(on)
-    if on.method.select is None:
-        return model
-    from .selection import Selection  # it builds on this module
-
-    return Selection(model)
+def compile_analysis(on: Prepared) -> MixedModel:
+    """Prepare a mixed model."""
+    return MixedModel(on)
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,17 @@ from ..lmm import Fits, Plan, counts, pairs
 from ..ols import fit_model
 from ..status import is_converged
 from .analysis import Analysed, Block, Columns, Prepared
-from .mixed import MixedModel
+from .mixed import TOLERANCES, MixedModel
 
-__all__ = ["Selection"]
+__all__ = ["TOLERANCES", "Selection", "compile_analysis"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+
+def compile_analysis(on: Prepared) -> Selection:
+    """Prepare the choice between two mixed models."""
+    return Selection(MixedModel(on))
 
 
 @dataclass(frozen=True)
