@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 import killing
 import nestlab as nl
 from nestlab.measure.measured import Measured, MeasureRow
-from nestlab.run.state import read_state
-from nestlab.run.stopped import stopping_lines
+from nestlab.run.state import read_state, stopping_lines
 from nestlab.run.stopping import half_width, judge, precision, stop_key
 from nestlab.run.store import Store, StoredCondition
 from nestlab.run.telling import Quiet

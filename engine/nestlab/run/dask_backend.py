@@ -75,8 +75,10 @@ class DaskCluster:
                     future.add_done_callback(done.put)
                     continue
                 waiting.discard(future)
-                task, columns, told = _result(self.scheduler, future)
-                self._learn(task, *told)
+                task, columns, (worker, measured) = _result(self.scheduler, future)
+                self._workers[worker] += 0 if task.skipped else task.fits
+                if measured is not None:
+                    self.pace.learn(task, *measured)
                 yield task, columns
 
     def _cores(self, client: Any) -> int:
@@ -96,11 +98,6 @@ class DaskCluster:
                 return done.get(timeout=1.0)
             if client.status not in ("running", "connecting"):
                 raise self._gone(client.status)
-
-    def _learn(self, task: Any, worker: str, measured: tuple[int, float] | None) -> None:
-        self._workers[worker] += 0 if task.skipped else task.fits
-        if measured is not None:
-            self.pace.learn(task, *measured)
 
     def entry(self) -> dict[str, Any]:
         """Backend, scheduler, and fits by worker."""

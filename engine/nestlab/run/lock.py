@@ -111,7 +111,12 @@ def locked(
     over = threading.Event()
     heart = threading.Thread(target=_beat, args=(handle, over), daemon=True)
     try:
-        _sign(handle, path, says or {})
+        try:
+            os.ftruncate(handle, 0)
+            os.lseek(handle, 0, os.SEEK_SET)
+            os.write(handle, json.dumps({**asdict(Owner.this_process()), **(says or {})}).encode())
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written ({error.strerror}); make room, then run again") from None
         heart.start()
         yield
     finally:
@@ -121,15 +126,6 @@ def locked(
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(handle)
-
-
-def _sign(handle: int, path: Path, says: Mapping[str, str]) -> None:
-    try:
-        os.ftruncate(handle, 0)
-        os.lseek(handle, 0, os.SEEK_SET)
-        os.write(handle, json.dumps({**asdict(Owner.this_process()), **says}).encode())
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror}); make room, then run again") from None
 
 
 def _acquire_in_time(path: Path, patience: float) -> int:

@@ -132,18 +132,10 @@ def arrays(table: pa.Table) -> dict[str, NDArray[Any]]:
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "method" and name not in coded}
     for name in coded:
         if table[name].null_count == 0:
-            columns[name] = _codes(table[name], Status if name == "status" else InferenceStatus)
+            kind: type[Status] | type[InferenceStatus] = Status if name == "status" else InferenceStatus
+            chunks = [(chunk.dictionary.to_pylist(), chunk.indices.to_numpy()) for chunk in table[name].chunks]
+            columns[name] = np.concatenate([np.array([kind[n] for n in names])[places] for names, places in chunks])
     return columns
-
-
-def _codes(column: pa.ChunkedArray, kind: type[Status] | type[InferenceStatus]) -> NDArray[Any]:
-    """The codes of a column of names."""
-    return np.concatenate(
-        [
-            np.array([kind[name] for name in chunk.dictionary.to_pylist()])[chunk.indices.to_numpy()]
-            for chunk in column.chunks
-        ]
-    )
 
 
 def _parquet(table: pa.Table) -> bytes:

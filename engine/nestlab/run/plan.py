@@ -93,35 +93,31 @@ class Task:
 
 def method_content(method: Method) -> dict[str, Any]:
     """What a method means: all of it that its stored rows depend on."""
+    # Intervals and tests that stored rows hold.
+    inference: dict[str, Any] = {"intervals": method.intervals, "variance_intervals": method.variance_intervals}
+    if method.intervals != "t" or method.variance_intervals:
+        inference["alpha"] = method.alpha
+    if method.compare is not None:
+        inference |= {"compare": formula_text(method.compare), "reference": method.reference}
+    if method.random:
+        inference["draws"] = method.draws
+    if method.select is not None:
+        inference |= {"select": method.select, "select_alpha": method.select_alpha if method.select == "lrt" else None}
+    inference |= estimator_of(method).content(method)
+    inference |= {word: getattr(method, word) for word in ("robust", "weights") if getattr(method, word) is not None}
     return {
         "formula": formula_text(method.formula),
         "estimator": method.estimator,
         "reml": method.reml,
         "df": method.df[0] if len(method.df) == 1 else list(method.df),
         "singular_df": method.singular_df,
-        **_stored_inference(method),
+        **inference,
         "contrasts": {
             c.name: {"weights": [dict(row) for row in c.weights], "standardise": c.standardise}
             for c in method.contrasts
         },
         "numerics_version": NUMERICS_VERSION,
     }
-
-
-def _stored_inference(method: Method) -> dict[str, Any]:
-    """Intervals and tests that stored rows hold."""
-    found: dict[str, Any] = {"intervals": method.intervals, "variance_intervals": method.variance_intervals}
-    if method.intervals != "t" or method.variance_intervals:
-        found["alpha"] = method.alpha
-    if method.compare is not None:
-        found |= {"compare": formula_text(method.compare), "reference": method.reference}
-    if method.random:
-        found["draws"] = method.draws
-    if method.select is not None:
-        found |= {"select": method.select, "select_alpha": method.select_alpha if method.select == "lrt" else None}
-    found |= estimator_of(method).content(method)
-    found |= {word: getattr(method, word) for word in ("robust", "weights") if getattr(method, word) is not None}
-    return found
 
 
 def match_methods(stored: Sequence[Mapping[str, Any]], methods: Sequence[Method]) -> list[dict[str, Any]]:

@@ -47,18 +47,13 @@ def repair_parts(store: Store) -> list[str]:
     listed = ", ".join(lost[:5]) + (f" and {len(lost) - 5:,} more" if len(lost) > 5 else "")
     checked = f"{len(store.parts) + len(lost):,} parts checked"
     said = f"{checked}, {len(lost):,} removed to be computed anew: {listed}" if lost else f"{checked}, all as written"
-    return [said, *_distrust_summary(store)]
-
-
-def _distrust_summary(store: Store) -> list[str]:
-    """Let the summary be measured anew, its checksum right or not; says so where it was altered."""
+    told = [said]
     try:
         store.has_summary()
-        said = []
     except RefusedError:
-        said = ["summary.parquet was altered: made anew from the parts"]
+        told.append("summary.parquet was altered: made anew from the parts")
     store.forget_file("summary.parquet")
-    return said
+    return told
 
 
 def _doubled(store: Store) -> list[str]:

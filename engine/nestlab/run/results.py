@@ -22,7 +22,7 @@ from .files import RefusedError
 from .folder import no_results, read_as_run, stored_solution
 from .observed import Said, count_failures, failures_of, observed_counts, what_was_said
 from .series import Series, series_of
-from .stopped import MET, stopping_lines
+from .state import MET, stopping_lines
 from .store import Store, StoredCondition
 from .summarise import Summaries, derive, derive_truths
 from .sums import no_replicates

@@ -15,7 +15,7 @@ from .stopping import Deciding, stop_key
 from .store import Store, StoredCondition, finite
 from .summarise import Known, Summaries
 
-__all__ = ["Rounds", "as_asked", "derived_columns", "write_rows"]
+__all__ = ["Rounds", "as_asked", "derived_columns"]
 
 #: Of all conditions, of each by its data key, or the rule by which each stops.
 Replications: TypeAlias = int | Mapping[str, int] | Stopping
@@ -83,24 +83,14 @@ class Rounds:
         return self._rows
 
 
-def write_rows(store: Store, rows: Sequence[StoredCondition], jobs: Sequence[Job]) -> None:
-    """conditions.parquet, with derived quantities."""
-    store.write_conditions(rows, derived_columns(jobs, rows))
-
-
 def derived_columns(jobs: Sequence[Job], rows: Sequence[StoredCondition]) -> dict[int, dict[str, Any]]:
     """Derived quantities of conditions.parquet: sizes, path and why, block size."""
-    known = {}
-    for job in jobs:
-        known[job.number] = {
-            "clusters_total": job.condition.grouping.levels,
-            "rows_total": job.condition.layout.rows,
-            "path": job.condition.path,
-            "path_reason": "; ".join(path_reasons(job.condition)),
-            "block_size": job.condition.block_size,
-            **dict(zip(("r2.within", "r2.between"), map(finite, explained(job.condition)), strict=True)),
-        }
-    for row in rows:
-        if row.number not in known:
-            known[row.number] = {"path": row.spec.get("path"), "block_size": row.spec.get("block_size")}
-    return known
+    known: dict[int, dict[str, Any]] = {}
+    for number, condition in ((job.number, job.condition) for job in jobs):
+        known[number] = {
+            "clusters_total": condition.grouping.levels, "rows_total": condition.layout.rows, "path": condition.path,
+            "path_reason": "; ".join(path_reasons(condition)), "block_size": condition.block_size,
+            **dict(zip(("r2.within", "r2.between"), map(finite, explained(condition)), strict=True)),
+        }  # fmt: skip
+    others = [row for row in rows if row.number not in known]
+    return known | {row.number: {name: row.spec.get(name) for name in ("path", "block_size")} for row in others}

@@ -80,7 +80,10 @@ def territory(jobs: Sequence[Job], methods: Sequence[Method], shard: Shard) -> T
 
 def _line(jobs: Sequence[Job], methods: Sequence[Method], pieces: int) -> Iterator[tuple[Job, int, int, int]]:
     """(job, work of a replicate, first, last) of every piece that holds any replicates, in order."""
-    costs = [_cost(job, methods) for job in jobs]
+    by_rows = any(estimator_of(method).by_rows for method in methods)
+    layouts = [(job.condition.layout, by_rows or job.condition.path == "rows") for job in jobs]
+    # Work in units that conditions of one study share: clusters, and rows where these are made.
+    costs = [layout.clusters + (layout.rows if made else 0) for layout, made in layouts]
     blocks = [-(-job.replications // _unit(job, methods)) for job in jobs]
     for k, _, which in sorted(
         (k, job.result_keys, place) for place, job in enumerate(jobs) for k in range(min(pieces, blocks[place]))
@@ -89,13 +92,6 @@ def _line(jobs: Sequence[Job], methods: Sequence[Method], pieces: int) -> Iterat
         first, last = (_bound(job, methods, job.replications * edge // cut) for edge in (k, k + 1))
         if first < last:
             yield job, costs[which], first, last
-
-
-def _cost(job: Job, methods: Sequence[Method]) -> int:
-    """Work of a replicate, in units that conditions of one study share: clusters, and rows where these are made."""
-    layout = job.condition.layout
-    by_rows = job.condition.path == "rows" or any(estimator_of(method).by_rows for method in methods)
-    return int(layout.clusters) + (int(layout.rows) if by_rows else 0)
 
 
 def _bound(job: Job, methods: Sequence[Method], replicate: int) -> int:

@@ -102,7 +102,12 @@ def hold_shard(folder: Path, number: int, of: int, plan: str) -> Iterator[None]:
                     f"{folder} is being written by shard {shard} of another study file or number of shards "
                     f"({owner.text}); wait for it (nestlab status {folder}), or choose --out"
                 )
-        _wait_for_run(folder)
+        # A run that held the folder before this shard's lock was there does not know of it.
+        end = time.monotonic() + PATIENCE
+        while (running := holder(folder)) is not None:
+            if time.monotonic() > end:
+                raise busy(folder / LOCK, running)
+            time.sleep(0.2)
         yield
 
 
@@ -111,15 +116,6 @@ def _plan_of(path: Path) -> str | None:
         return str(json.loads(read_plain(path))["plan"])
     except (OSError, ValueError, KeyError, TypeError, RefusedError, StorageError):
         return None
-
-
-def _wait_for_run(folder: Path) -> None:
-    """A run that held the folder before this shard's lock was there does not know of it."""
-    end = time.monotonic() + PATIENCE
-    while (owner := holder(folder)) is not None:
-        if time.monotonic() > end:
-            raise busy(folder / LOCK, owner)
-        time.sleep(0.2)
 
 
 # -- what shards tell of their runs ------------------------------------------------------------------------------------------
@@ -137,18 +133,14 @@ def read_entries(folder: Path) -> dict[Path, dict[str, Any]]:
     if (folder / SHARDS).is_dir() and not (folder / SHARDS).is_symlink():
         for path in (folder / SHARDS).iterdir():
             if _ENTRY.fullmatch(path.name):
-                found[path] = _read_entry(path)
+                try:
+                    entry: Any = json.loads(read_plain(path))
+                except (ValueError, RecursionError):
+                    entry = None
+                if not isinstance(entry, dict):
+                    raise RefusedError(f"{path} is not what a shard writes; remove it and run again")
+                found[path] = entry
     return dict(sorted(found.items(), key=lambda item: str(item[1].get("started"))))
-
-
-def _read_entry(path: Path) -> dict[str, Any]:
-    try:
-        entry: Any = json.loads(read_plain(path))
-    except (ValueError, RecursionError):
-        entry = None
-    if not isinstance(entry, dict):
-        raise RefusedError(f"{path} is not what a shard writes; remove it and run again")
-    return entry
 
 
 def take_entries(store: Store) -> None:

@@ -23,7 +23,7 @@ from .lock import locked
 from .log import RunLog
 from .parts import named_range
 from .plan import Job, plan_tasks
-from .rounds import write_rows
+from .rounds import derived_columns
 from .runner import Run, RunReport
 from .series import Ended, series_of, take_names
 from .shard import Shard, Territory, clip, overlaps, territories, territory
@@ -112,7 +112,7 @@ def _prepare(run: Run, replications: int | Mapping[str, int]) -> tuple[Store, li
 def _write(run: Run, store: Store, rows: Sequence[StoredCondition], todo: Sequence[Job]) -> None:
     asked = max(job.replications for job in todo)
     store.manifest |= run.facts(asked, asked, store)
-    write_rows(store, rows, todo)
+    store.write_conditions(rows, derived_columns(todo, rows))
     store.write_study(run.text)
     store.write_manifest()
 

@@ -138,17 +138,6 @@ def _sbatch(command: Sequence[str]) -> str:
     return found.stdout.strip().splitlines()[-1].partition(";")[0]
 
 
-def _queued(submissions: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Which jobs that were submitted before are still in the queue."""
-    found = []
-    jobs = (str(entry[name]) for entry in submissions for name in ("array", "merge") if entry.get(name))
-    for job in dict.fromkeys(jobs):
-        answer = _call(["squeue", "--noheader", f"--jobs={job}", "--format=%i"]) if job.isdigit() else None
-        if answer is not None and answer.returncode == 0 and answer.stdout.strip():
-            found.append(job)
-    return found
-
-
 def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
     """None where there is no such command."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SBATCH_ARRAY")}
@@ -170,7 +159,14 @@ def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
 
 def refuse_queued(folder: Path, submissions: Sequence[Mapping[str, Any]]) -> None:
     """RefusedError while jobs that were submitted before are in the queue."""
-    if jobs := _queued(submissions):
+    queued = []
+    jobs = (str(entry[name]) for entry in submissions for name in ("array", "merge") if entry.get(name))
+    for job in dict.fromkeys(jobs):
+        answer = _call(["squeue", "--noheader", f"--jobs={job}", "--format=%i"]) if job.isdigit() else None
+        if answer is not None and answer.returncode == 0 and answer.stdout.strip():
+            queued.append(job)
+    if queued:
         raise RefusedError(
-            f"{folder} has jobs in the queue ({', '.join(jobs)}); wait for them, or give them up: scancel {' '.join(jobs)}"
+            f"{folder} has jobs in the queue ({', '.join(queued)}); wait for them, or give them up: "
+            f"scancel {' '.join(queued)}"
         )

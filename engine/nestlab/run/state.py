@@ -17,11 +17,15 @@ from .lock import Owner, holder
 from .parts import Tally
 from .series import Ended, series_of, take_names
 from .shard_lock import at_work, read_entries
-from .stopped import stopping_lines
-from .store import Store
+from .store import Store, StoredCondition
 
-__all__ = ["State", "read_state"]
+__all__ = ["ENDED", "MAXIMUM", "MET", "NONE", "State", "read_state", "stopping_lines"]
 
+#: What the reason of a condition begins with: its targets are met, it has the most replicates, too many failed by every
+#: method that has targets, or it has none of what is asked for.
+MET, MAXIMUM, ENDED, NONE = "met", "maximum", "ended", "none"
+#: Conditions that reached the maximum and are listed.
+LISTED = 3
 #: Seconds of the latest runs that the pace is taken from.
 ENOUGH = 20.0
 
@@ -102,19 +106,13 @@ def read_state(folder: Path) -> State:
         per_second=per_second,
         workers=last.get("jobs"),
         running=holder(folder) or next(iter(shards.values()), None),
-        outcome=_outcome(last),
+        # older manifests tell only whether a run ended
+        outcome=str(last.get("outcome", "unknown" if last.get("ended") else "interrupted")),
         unused=len(unused) + len(strangers),
         stopping=tuple(stopping_lines(rows)) if "stopping" in store.manifest else (),
         undecided=sum(not row.stopped for row in rows) if "stopping" in store.manifest else 0,
         shards=tuple(shards),
     )
-
-
-def _outcome(run: Mapping[str, Any]) -> str:
-    """How the last run ended; older manifests tell only whether it did."""
-    if "outcome" in run:
-        return str(run["outcome"])
-    return "unknown" if run.get("ended") else "interrupted"
 
 
 def _left(kinds: Mapping[str, int], runs: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:
@@ -133,3 +131,28 @@ def _left(kinds: Mapping[str, int], runs: Sequence[Mapping[str, Any]]) -> tuple[
             return None, None
         total += work * seconds / done
     return total, fits / spent if spent else None
+
+
+def stopping_lines(rows: Sequence[StoredCondition]) -> list[str]:
+    """Which conditions stopped why, in a few lines; rows: active ones of a study with a rule."""
+    by = {kind: [row for row in rows if row.stopped.startswith(f"{kind}:")] for kind in (MET, MAXIMUM, ENDED, NONE)}
+    met, most = by[MET], by[MAXIMUM]
+    undecided = len(rows) - sum(map(len, by.values()))
+    said = [f"{len(met):,} of {len(rows):,} condition{'' if len(rows) == 1 else 's'} met all targets"]
+    if met:
+        low, high = min(row.replications for row in met), max(row.replications for row in met)
+        said[0] += f", after {low:,}{f' to {high:,}' if high > low else ''} replications"
+    if most:
+        said.append(f"{len(most):,} reached the maximum, {most[0].replications:,}")
+    if by[ENDED]:
+        said.append(f"in {len(by[ENDED]):,} too many fits failed (max_failed)")
+    if by[NONE]:
+        said.append(f"{len(by[NONE]):,} {'has' if len(by[NONE]) == 1 else 'have'} nothing of what is asked for")
+    if undecided:
+        said.append(f"{undecided:,} {'is' if undecided == 1 else 'are'} not decided yet, and counted with the maximum")
+    lines = ["; ".join(said)]
+    lines += [f"condition {row.number}: {row.stopped}" for row in (met if len(rows) <= LISTED else [])]
+    lines += [f"condition {row.number}: {row.stopped}" for row in most[:LISTED]]
+    if len(most) > LISTED:
+        lines.append(f"and {len(most) - LISTED:,} more (conditions.parquet, column stopped)")
+    return lines

@@ -48,7 +48,7 @@ from ..spec.model import Method
 from ..spec.problems import StudyError
 from ..spec.stopping import Stopping, StopTarget
 from .plan import Job, Task, plan_tasks
-from .stopped import ENDED, MAXIMUM, MET, NONE
+from .state import ENDED, MAXIMUM, MET, NONE
 from .store import Store, StoredCondition
 from .summarise import Known, Summaries
 
@@ -119,16 +119,12 @@ def _short(value: float) -> str:
 
 def stop_key(rule: Stopping, methods: Sequence[Method], mcse: str) -> str:
     """A digest of all that decides where a condition stops, but its data: a decision stored under another is made again."""
-    parts = [rule.entry(), [_judged(method) for method in methods], mcse, DEFAULT_SUBSET]
+    judged = []
+    for method in methods:  # its results, what they are called, and how they are judged
+        tests = [[c.name, c.null, c.alternative, c.equivalence] for c in method.contrasts]
+        judged.append([method.name, result_key("", method), method.alpha, tests, method.max_failed])
+    parts = [rule.entry(), judged, mcse, DEFAULT_SUBSET]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _judged(method: Method) -> list[Any]:
-    """What a method's measures depend on but the data: its results, what they are called, and how they are judged."""
-    tests = [
-        [contrast.name, contrast.null, contrast.alternative, contrast.equivalence] for contrast in method.contrasts
-    ]
-    return [method.name, result_key("", method), method.alpha, tests, method.max_failed]
 
 
 class Deciding:
@@ -157,10 +153,6 @@ class Deciding:
     def rows(self) -> list[StoredCondition]:
         """The conditions as decided so far."""
         return list(self._rows.values())
-
-    @property
-    def undecided(self) -> bool:
-        return any(not self._rows[job.number].stopped for job in self._jobs)
 
     def rounds(self) -> Iterator[list[Task]]:
         """What is missing, round by round. StudyError after the first look if a target exists in no condition."""

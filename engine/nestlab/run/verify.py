@@ -24,7 +24,7 @@ from .block import compile_condition
 from .consistency import check_parts, check_study, check_tables, missing_lines
 from .folder import no_results, stored_study
 from .manifest import machine, software
-from .parts import Part, Tally
+from .parts import Tally
 from .reduce import reduced
 from .series import Series, series_of
 from .store import Store, StoredCondition
@@ -191,16 +191,12 @@ def _compare_sums(
                 )
             kept = read_sums(store, part, whole)
             for name in made.table:
-                _compare_numbers(found, part, name, kept, made.table)
-
-
-def _compare_numbers(found: Verified, part: Part, name: str, kept: Mapping[str, Any], fresh: Mapping[str, Any]) -> None:
-    a, b = kept[name], np.asarray(fresh[name])
-    wrong = _unequal(a, b, exact=found.exact) if len(a) == len(b) else np.ones(1, dtype=bool)
-    if (k := found.count(wrong)) is not None:
-        column = f"{name} of {kept['estimand'][k]} {kept['quantity'][k]} ({kept['subset'][k]})"
-        place = part.condition, part.method, int(kept["first"][k])
-        found.differs.append(Differs(*place, column, _shown(a[k]), _shown(b[k]), part.file))
+                a, b = kept[name], np.asarray(made.table[name])
+                wrong = _unequal(a, b, exact=found.exact) if len(a) == len(b) else np.ones(1, dtype=bool)
+                if (k := found.count(wrong)) is not None:
+                    column = f"{name} of {kept['estimand'][k]} {kept['quantity'][k]} ({kept['subset'][k]})"
+                    place = part.condition, part.method, int(kept["first"][k])
+                    found.differs.append(Differs(*place, column, _shown(a[k]), _shown(b[k]), part.file))
 
 
 def _compare(found: Verified, series: Series, kept: Columns, fresh: Columns) -> None:

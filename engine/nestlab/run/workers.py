@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -119,7 +119,11 @@ class Work:
         finished are kept."""
         self.left.expect(tasks)
         if self.cluster is not None:
-            self._run_on(self.cluster, tasks)
+            calls_apart = (
+                (task, self._chosen(task), self.code) for task in cut(tasks, self.cluster.pace, self.ends.over)
+            )
+            with contextlib.closing(self.cluster.run(compute_apart, calls_apart)) as done:
+                self._take(done)
             return
         compiled = [task for task in tasks if not task.by_rows]
         python = [task for task in tasks if task.by_rows]
@@ -148,23 +152,16 @@ class Work:
                 for task in cut(python, self.pace, self.ends.over)
             )
             with _closing(processes(calls)) as done:
-                for task, columns in done:
-                    self._take(task, columns)
+                self._take(done)
 
-    def _run_on(self, cluster: Cluster, tasks: Sequence[Task]) -> None:
-        """The same by workers of other machines; their rows are written here."""
-        calls = ((task, self._chosen(task), self.code) for task in cut(tasks, cluster.pace, self.ends.over))
-        with contextlib.closing(cluster.run(compute_apart, calls)) as done:
-            for task, columns in done:
-                self._take(task, columns)
-
-    def _take(self, task: Task, columns: Sequence[Columns]) -> None:
-        """What came from another process."""
-        if not task.skipped:
-            self._write(task, columns)
-            self.progress.advance(task.fits)
-        self._finish(task)
-        self.tick()
+    def _take(self, done: Iterable[tuple[Task, Sequence[Columns]]]) -> None:
+        """Write here what other processes, or machines, computed."""
+        for task, columns in done:
+            if not task.skipped:
+                self._write(task, columns)
+                self.progress.advance(task.fits)
+            self._finish(task)
+            self.tick()
 
     def _chosen(self, task: Task) -> list[Method]:
         return [self.methods[m] for m in task.methods]

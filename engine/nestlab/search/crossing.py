@@ -99,13 +99,9 @@ def to_link(tried: Sequence[Tried], kind: Kind) -> tuple[Array, Array]:
 
 def link_of(target: float, kind: Kind) -> float:
     """The target on the link's scale."""
-    return (
-        float(scipy.special.ndtri(target))
-        if kind == "proportion"
-        else math.log(target)
-        if kind == "positive"
-        else target
-    )
+    if kind == "proportion":
+        return float(scipy.special.ndtri(target))
+    return math.log(target) if kind == "positive" else target
 
 
 def cross(tried: Sequence[Tried], target: float, *, kind: Kind, scale: Scale) -> Crossing | None:

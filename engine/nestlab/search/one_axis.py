@@ -297,18 +297,15 @@ class LineSearch:
         smallest = (rise >= 0) == (self.goal.side == "above") or (self.axis.step > 0 and not clear)
         reached = [t for t in points if self.goal.reached(t.value)]
         if not reached:
-            best = self._best(points)
+            # The design nearest to the target by the monotone curve, which leaves chance out; of equals the one tried most.
+            _, curve = monotone(points, kind=self.goal.kind, scale=self.axis.scale)
+            sign = 1.0 if self.goal.side == "above" else -1.0
+            top = float(np.max(sign * curve))
+            alike = [t for t, value in zip(points, curve, strict=True) if sign * value >= top - 1e-12]
+            best = max(alike, key=lambda t: t.n)
             return Answer(best.x, math.nan, math.nan, False, self.goal.short(best) > SURE, smallest, None)
         at = (min if smallest else max)(reached, key=lambda t: t.x)
         sure = len(reached) == len(points) and abs(self.goal.short(at)) > SURE
         beside = [t.x for t in points if t not in reached and (t.x < at.x) == smallest]
         ends = sorted((at.x, (max if smallest else min)(beside, default=at.x)))
         return Answer(at.x, ends[0], ends[1], True, sure, smallest, None)
-
-    def _best(self, points: list[Tried]) -> Tried:
-        """The design nearest to the target by the monotone curve, which leaves chance out; of equals the one tried most."""
-        _, curve = monotone(points, kind=self.goal.kind, scale=self.axis.scale)
-        sign = 1.0 if self.goal.side == "above" else -1.0
-        top = float(np.max(sign * curve))
-        alike = [t for t, value in zip(points, curve, strict=True) if sign * value >= top - 1e-12]
-        return max(alike, key=lambda t: t.n)

@@ -114,9 +114,7 @@ def _check(question: Question, found: Mapping[tuple[int, Values], Trial]) -> Non
 
 def _line(number: int, question: Question, wanted: Mapping[tuple[int, Values], int]) -> str:
     designs = sorted({values for _, values in wanted})
-    shown = ", ".join(" x ".join(f"{v:g}" for v in values) for values in designs[:6]) + (
-        ", ..." if len(designs) > 6 else ""
-    )
+    shown = ", ".join(" x ".join(f"{v:g}" for v in values) for values in designs[:6]) + ", ..." * (len(designs) > 6)
     return f"round {number}: {' x '.join(question.over)} {shown}; {max(wanted.values()):,} replications"
 
 

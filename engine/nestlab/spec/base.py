@@ -330,12 +330,6 @@ def _random(
             problems.add_number(f"{key}.covariance", table.covariance, problem)
             return None
         return "covariance", decompose(formula, table.covariance)
-    flat = _variances(table, formula, priors, problems)
-    flat.update(_correlations(table.correlation or {}, formula, priors, problems))
-    return (scales[0] if scales else ""), flat
-
-
-def _variances(table: RandomTable, formula: Formula, priors: dict[str, Prior], problems: Problems) -> dict[str, Any]:
     scale, given = ("sd", table.sd) if table.sd is not None else ("variance", table.variance or {})
     terms = " + ".join(map(random_term_text, formula.random))
     flat: dict[str, Any] = {}
@@ -349,7 +343,8 @@ def _variances(table: RandomTable, formula: Formula, priors: dict[str, Prior], p
         else:
             number = _certain(value, f"{formula.random_table}.{scale}.{column}", priors)
             flat[variance_path(formula, column)] = number * number if scale == "sd" else number
-    return flat
+    flat.update(_correlations(table.correlation or {}, formula, priors, problems))
+    return (scales[0] if scales else ""), flat
 
 
 def _correlations(

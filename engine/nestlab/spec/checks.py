@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
 
 from .allocation import MOST_TURNS, arm_counts
 from .balanced import takes_turns
@@ -45,26 +45,22 @@ class Checks:
     """The checks of one study: its true formula (text for messages) and its methods."""
 
     def __init__(self, truth: Formula, methods: Sequence[Method]) -> None:
-        self.truth = truth
-        self.methods = methods
-        self._structures: dict[Any, Structure] = {}
-        self._layouts: dict[Any, tuple[Problem, ...]] = {}
+        self.truth, self.methods = truth, methods
+        self.structure, self.layout = cache(self._structure), cache(self._layout)
 
-    def structure(self, predictors: Predictors, errors: Errors, missing: Missing | None) -> Structure:
-        """Why rows are drawn, the number of level-1 columns, and what the predictors forbid."""
-        key = (predictors, errors, missing)
-        if key not in self._structures:
-            self._structures[key] = self._structure(*key)
-        return self._structures[key]
-
-    def layout(self, layout: Layout, predictors: Predictors) -> tuple[Problem, ...]:
+    def _layout(self, layout: Layout, predictors: Predictors) -> tuple[Problem, ...]:
         """What the numbers of clusters and rows forbid."""
-        key = (layout, predictors)
-        if key not in self._layouts:
-            self._layouts[key] = self._layout(layout, predictors)
-        return self._layouts[key]
+        problems = Problems()
+        for predictor in predictors:
+            if predictor.level == 1 and (text := _rows_refusal(predictor, layout)):
+                problems.add_value("design.cluster_size", layout_words(layout), text)
+        for method in self.methods:
+            for text in _too_few(method, layout, variable_levels(predictors)):
+                problems.add_value(formula_key(self.truth, method), method.formula.text, text)
+        return tuple(problems)
 
     def _structure(self, predictors: Predictors, errors: Errors, missing: Missing | None) -> Structure:
+        """Why rows are drawn, the number of level-1 columns, and what the predictors forbid."""
         problems = Problems()
         level = variable_levels(predictors)
         constant = {p.name for p in predictors if p.level == 2}
@@ -100,16 +96,6 @@ class Checks:
         parts = {_level_1_part(term, level) for term in (*self.truth.fixed, *self.truth.random_columns)}
         plain = {frozenset({column}) for p in predictors for column in p.columns}
         return Structure(reasons, level_1, len(parts - plain - {frozenset()}), tuple(problems))
-
-    def _layout(self, layout: Layout, predictors: Predictors) -> tuple[Problem, ...]:
-        problems = Problems()
-        for predictor in predictors:
-            if predictor.level == 1 and (text := _rows_refusal(predictor, layout)):
-                problems.add_value("design.cluster_size", layout_words(layout), text)
-        for method in self.methods:
-            for text in _too_few(method, layout, variable_levels(predictors)):
-                problems.add_value(formula_key(self.truth, method), method.formula.text, text)
-        return tuple(problems)
 
 
 def _not_random(column: str, level: Mapping[str, int], predictors: Predictors) -> str | None:

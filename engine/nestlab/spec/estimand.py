@@ -204,7 +204,14 @@ def random_part(formulas: Sequence[Formula]) -> tuple[str, list[str], list[tuple
     """The grouping factor, the random columns of some formula, and the pairs of them that some formula lets correlate."""
     group = next((formula.group for formula in formulas if formula.random), "")
     columns = distinct(column for formula in formulas for column in formula.random_columns)
-    return group, columns, _couples(formulas, columns)
+    # Pairs of columns that share a random term of some formula, named and ordered as in `columns`.
+    found: dict[tuple[int, int], tuple[str, str]] = {}
+    for formula in formulas:
+        for term in formula.random:
+            places = sorted(columns.index(find_term(columns, column) or "") for column in term.columns)
+            for i, j in itertools.combinations(places, 2):
+                found.setdefault((i, j), (columns[i], columns[j]))
+    return group, columns, list(found.values())
 
 
 def find_estimand(known: Mapping[str, Estimand], text: str) -> str | None:
@@ -217,15 +224,4 @@ def distinct(terms: Iterable[str]) -> list[str]:
     found: dict[str, str] = {}
     for term in terms:
         found.setdefault(canonical_term(term), term)
-    return list(found.values())
-
-
-def _couples(formulas: Iterable[Formula], columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of columns that share a random term of some formula, named and ordered as in `columns`."""
-    found: dict[tuple[int, int], tuple[str, str]] = {}
-    for formula in formulas:
-        for term in formula.random:
-            places = sorted(columns.index(find_term(columns, column) or "") for column in term.columns)
-            for i, j in itertools.combinations(places, 2):
-                found.setdefault((i, j), (columns[i], columns[j]))
     return list(found.values())

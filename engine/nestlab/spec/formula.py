@@ -149,7 +149,24 @@ def parse_formula(text: str) -> Formula:
     text = " ".join(text.split())
     plain, words = shield(text)
     try:
-        return _parse(plain, text, words)
+        if call := _CALL.search(plain):
+            raise _TermError(_no_call(call["name"]))
+        tokens = _tokens(plain)
+        tildes = [i for i, token in enumerate(tokens) if token.text == "~"]
+        if len(tildes) != 1:
+            raise _TermError(f'must have exactly one "~" (it has {len(tildes)}); write it as "y ~ x + (1 | g)"')
+        response = _one_name(tokens[: tildes[0]], 'the left side of "~" must be one name', 'write it as "y ~ ..."')
+        if tildes[0] == len(tokens) - 1:
+            raise _TermError('has nothing on the right side of "~"; write 1 for an intercept alone')
+        fixed_tokens, bars = _split_random(tokens[tildes[0] + 1 :])
+        fixed = _expand(fixed_tokens or [_Token("number", "1")])
+        random = tuple(term for left, bar, right in bars for term in _random_terms(left, bar, right))
+        if not fixed:
+            raise _TermError("must have a fixed term; add 1, an intercept")
+        fixed = tuple(unshield(term, words) for term in fixed)
+        random = tuple(RandomTerm(term.group, tuple(unshield(c, words) for c in term.columns)) for term in random)
+        _check_limits(response, fixed, random)
+        return Formula(text=text, response=response, fixed=fixed, random=random)
     except _TermError as refused:
         raise FormulaError(text, unshield(str(refused), words)) from None
 
@@ -175,28 +192,6 @@ def random_term_text(term: RandomTerm) -> str:
 def _sum_text(terms: Sequence[str]) -> str:
     intercept = "1" if INTERCEPT in terms else "0"
     return " + ".join([intercept, *(term for term in terms if term != INTERCEPT)])
-
-
-def _parse(text: str, written: str, words: Mapping[str, str]) -> Formula:
-    """text: with plain names in place of words such as within(x); written: as people wrote it."""
-    if call := _CALL.search(text):
-        raise _TermError(_no_call(call["name"]))
-    tokens = _tokens(text)
-    tildes = [i for i, token in enumerate(tokens) if token.text == "~"]
-    if len(tildes) != 1:
-        raise _TermError(f'must have exactly one "~" (it has {len(tildes)}); write it as "y ~ x + (1 | g)"')
-    response = _one_name(tokens[: tildes[0]], 'the left side of "~" must be one name', 'write it as "y ~ ..."')
-    if tildes[0] == len(tokens) - 1:
-        raise _TermError('has nothing on the right side of "~"; write 1 for an intercept alone')
-    fixed_tokens, bars = _split_random(tokens[tildes[0] + 1 :])
-    fixed = _expand(fixed_tokens or [_Token("number", "1")])
-    random = tuple(term for left, bar, right in bars for term in _random_terms(left, bar, right))
-    if not fixed:
-        raise _TermError("must have a fixed term; add 1, an intercept")
-    fixed = tuple(unshield(term, words) for term in fixed)
-    random = tuple(RandomTerm(term.group, tuple(unshield(c, words) for c in term.columns)) for term in random)
-    _check_limits(response, fixed, random)
-    return Formula(text=written, response=response, fixed=fixed, random=random)
 
 
 def _no_call(name: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,14 +59,10 @@ class Grid:
 
     def points(self) -> Iterator[Point]:
         """The full factorial, the last dimension fastest."""
-        for combination in itertools.product(*self.dimensions):
-            yield {name: value for point in combination for name, value in point.items()}
+        return _product(self.dimensions)
 
     def __len__(self) -> int:
-        count = 1
-        for dimension in self.dimensions:
-            count *= len(dimension)
-        return count
+        return math.prod(map(len, self.dimensions))
 
     def factors(self, point: Point) -> dict[str, FactorValue]:
         """A point for people and tables: the levels of an axis that has a list or a prior among them become text."""
@@ -113,10 +110,12 @@ def raw_points(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
             dimensions.append([dict(_leaves(case)) for case in value])
         else:
             dimensions.extend([{name: level} for level in levels] for name, levels in _leaves({key: value}))
-    return [
-        {name: value for point in combination for name, value in point.items()}
-        for combination in itertools.product(*dimensions)
-    ]
+    return list(_product(dimensions))
+
+
+def _product(dimensions: Iterable[Sequence[Point]]) -> Iterator[Point]:
+    for combination in itertools.product(*dimensions):
+        yield {name: value for point in combination for name, value in point.items()}
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -65,10 +65,6 @@ def missing_words(missing: Missing) -> dict[str, Any]:
         made["weibull"] = {"scale": float(missing.weibull[0]), "shape": float(missing.weibull[1])}
     if missing.at_random:
         on, intercept, slope = missing.at_random
-        made["at_random"] = {
-            "on": on,
-            "intercept": float(intercept),
-            "slope": float(slope),
-            "monotone": missing.monotone,
-        }
+        odds = {"on": on, "intercept": float(intercept), "slope": float(slope)}
+        made["at_random"] = odds | {"monotone": missing.monotone}
     return made

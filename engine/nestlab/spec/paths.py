@@ -83,7 +83,13 @@ def rows_reasons(
     within = [name for name, _ in errors.ratios if levels[name] == 1]
     if within:
         reasons.append(f"the residual variance differs by {' and '.join(within)} within clusters")
-    reasons += _missing_reasons(missing)
+    if missing is not None:
+        lost = {
+            "rows are missing": missing.rows,
+            "clusters drop out": missing.hazard or missing.weibull,
+            "rows are missing at random": missing.at_random,
+        }
+        reasons += [reason for reason, there in lost.items() if there]
     reasons += [
         f"{p.name} is {p.distribution} within clusters"
         for p in predictors
@@ -92,18 +98,6 @@ def rows_reasons(
     if product := _drawn_product(truth, predictors, levels):
         reasons.append(f"the truth multiplies level-1 predictors ({product})")
     return tuple(reasons)
-
-
-def _missing_reasons(missing: Missing | None) -> list[str]:
-    if missing is None:
-        return []
-    drop = missing.hazard or missing.weibull
-    found = {
-        "rows are missing": missing.rows,
-        "clusters drop out": drop,
-        "rows are missing at random": missing.at_random,
-    }
-    return [reason for reason, there in found.items() if there]
 
 
 #: Predictors of before there were others: products of these are always drawn row by row.

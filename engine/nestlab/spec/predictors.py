@@ -289,16 +289,8 @@ def _make(name: str, kind: str, given: Mapping[str, Any], clusters: int | None =
     icc = given.get("icc") or 0.0
     if kind in SHAPES:
         shape = read_shape(kind, given.get)
-        return Predictor(
-            name,
-            level,
-            shape.kind,
-            given.get("mean", 0.0),
-            given.get("sd", 1.0),
-            redraw,
-            shape=shape.parameters,
-            icc=icc,
-        )
+        mean, sd = given.get("mean", 0.0), given.get("sd", 1.0)
+        return Predictor(name, level, shape.kind, mean, sd, redraw, shape=shape.parameters, icc=icc)
     match kind:
         case "balanced":
             shares = _normed(given.get("shares") or _equal(len(given.get("categories", (0, 1)))))
@@ -366,17 +358,6 @@ def _designed(design: str, periods: int, baseline: int) -> list[list[int]]:
     return [[0] * periods, [int(period >= baseline) for period in range(periods)]]
 
 
-def _by_period(sequences: tuple[tuple[float, ...], ...]) -> dict[str, Any]:
-    """Sequences by row as the fewest periods that say them.
-
-    >>> _by_period(((0.0, 0.0, 1.0, 1.0), (1.0, 1.0, 0.0, 0.0)))
-    {'sequences': [[0.0, 1.0], [1.0, 0.0]], 'rows_per_period': 2}
-    """
-    changes = [i for values in sequences for i in range(1, len(values)) if values[i] != values[i - 1]]
-    rows = math.gcd(len(sequences[0]), *changes)
-    return {"sequences": [list(values[::rows]) for values in sequences], "rows_per_period": rows}
-
-
 def predictor_words(predictor: Predictor) -> dict[str, Any]:
     """The predictor in the study file's words; lists are whole. Those of a normal or balanced one are as they always were."""
     p = predictor
@@ -401,7 +382,9 @@ def predictor_words(predictor: Predictor) -> dict[str, Any]:
         case "resampled":
             made |= {"values": [float(v) for v in p.values], "redraw": p.redraw}
         case "schedule":
-            made |= _by_period(p.sequences)
+            changes = [i for values in p.sequences for i in range(1, len(values)) if values[i] != values[i - 1]]
+            rows = math.gcd(len(p.sequences[0]), *changes)
+            made |= {"sequences": [list(values[::rows]) for values in p.sequences], "rows_per_period": rows}
     if p.distribution == "arms" and not p.shares:
         made |= {"clusters": list(p.arms)}
     named = p.categories and p.categories != tuple(map(str, range(len(p.arms))))

@@ -263,14 +263,11 @@ def _mass(mean: float, sd: float, low: float, high: float) -> float:
 
 def _check_support(prior: Prior, domain: Domain, allowed: str) -> None:
     low, high = prior.support
-    beyond = [f"below {_number_text(domain.low)}"] * (low < domain.low) + [f"above {_number_text(domain.high)}"] * (
-        high > domain.high
-    )
-    if not beyond:
+    crossed = [("below", "low", _number_text(domain.low))] if low < domain.low else []
+    crossed += [("above", "high", _number_text(domain.high))] if high > domain.high else []
+    if not crossed:
         return
-    ends = [f"low = {_number_text(domain.low)}"] * (low < domain.low) + [f"high = {_number_text(domain.high)}"] * (
-        high > domain.high
-    )
+    beyond, ends = [f"{where} {end}" for where, _, end in crossed], [f"{key} = {end}" for _, key, end in crossed]
     if prior.distribution == "normal":
         inside = '"lognormal"' if domain.high == math.inf else '"beta"'
         repair = f"add {' and '.join(ends)}, or use {inside}"

@@ -43,7 +43,14 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text.replace("\r\n", "\n"))
     except tomllib.TOMLDecodeError as error:
-        raise StudyError([_syntax(where, str(error), text)]) from None
+        message = str(error)
+        place = re.search(r"\(at line (\d+), column (\d+)\)", message)
+        reason = message.partition(" (at ")[0]
+        number = int(place[1]) if place else text.count("\n") + 1
+        line = text.splitlines()[number - 1].strip() if number <= len(text.splitlines()) else ""
+        raise StudyError(
+            [f"{where}, line {number}: must be TOML, and {show(line)} is not ({reason}); correct that line"]
+        ) from None
 
 
 def _near_file(path: Path) -> str:
@@ -53,14 +60,6 @@ def _near_file(path: Path) -> str:
         names = []
     found = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
     return f'did you mean "{path.parent / found[0]}"?' if found else "check the path"
-
-
-def _syntax(where: str, message: str, text: str) -> str:
-    place = re.search(r"\(at line (\d+), column (\d+)\)", message)
-    reason = message.partition(" (at ")[0]
-    number = int(place[1]) if place else text.count("\n") + 1
-    line = text.splitlines()[number - 1].strip() if number <= len(text.splitlines()) else ""
-    return f"{where}, line {number}: must be TOML, and {show(line)} is not ({reason}); correct that line"
 
 
 def plain(value: Any) -> Any:

@@ -63,17 +63,7 @@ def resolve(study: StudyFile, problems: Problems, *, expand: bool = True) -> Res
         return None
     before = len(problems)
     axes = read_grid(study.grid, study.prior, base.given, problems)
-    _check_required(base, axes, problems)
-    _check_priors(base, axes, problems)
-    _check_outcome(base, axes, problems)
-    check_levels(base.methods, sorted(axes.sets), problems)
-    if not expand or len(problems) > before or not base.sound:
-        return None
-    return Resolved(_conditions(study.seed, base, axes, problems), base.methods)
-
-
-def _check_required(base: Base, grid: Grid, problems: Problems) -> None:
-    given = grid.sets.union(base.flat)
+    given = axes.sets.union(base.flat)
     follows = _follows(base, given)
     for path in base.required:
         if path in given or (path == SIZE and any(other.startswith(f"{SIZE}.") for other in given)):
@@ -90,6 +80,12 @@ def _check_required(base: Base, grid: Grid, problems: Problems) -> None:
             example = {"clusters": "20", "cluster_size": "50", "level": "1", "distribution": '"normal"'}[word]
             text = f"is missing; add {word} = {example} to [{table}], or an axis of the grid"
         problems.add(path, text)
+    _check_priors(base, axes, problems)
+    _check_outcome(base, axes, problems)
+    check_levels(base.methods, sorted(axes.sets), problems)
+    if not expand or len(problems) > before or not base.sound:
+        return None
+    return Resolved(_conditions(study.seed, base, axes, problems), base.methods)
 
 
 def _follows(base: Base, given: Collection[str]) -> set[str]:
@@ -165,7 +161,11 @@ def _conditions(seed: int, base: Base, grid: Grid, problems: Problems) -> tuple[
         if same is not condition:
             repeated.append((same, condition))
     report_points(found, len(grid), problems)
-    _check_repeated(repeated, problems)
+    if repeated:  # such as two correlations with a variance of 0: their replicates would be the same
+        first, second = (_places(condition.factors) for condition in repeated[0])
+        pairs = f"; {len(repeated)} such pairs" if len(repeated) > 1 else ""
+        text = f"has the same truth at {first} and at {second}{pairs}: all conditions must be different"
+        problems.add("grid", f"{text}; keep one of each pair, by [[grid.cases]]")
     return tuple(conditions)
 
 
@@ -182,15 +182,6 @@ def report_points(
         if count > _MOST_PER_KEY:
             others = count - _MOST_PER_KEY
             problems.add(key, f"has the same trouble in other conditions ({others} more); correct the grid or the file")
-
-
-def _check_repeated(repeated: Sequence[tuple[Condition, Condition]], problems: Problems) -> None:
-    """Points of one truth, such as two correlations with a variance of 0: their replicates would be the same."""
-    if repeated:
-        first, second = (_places(condition.factors) for condition in repeated[0])
-        pairs = f"; {len(repeated)} such pairs" if len(repeated) > 1 else ""
-        text = f"has the same truth at {first} and at {second}{pairs}: all conditions must be different"
-        problems.add("grid", f"{text}; keep one of each pair, by [[grid.cases]]")
 
 
 def _located(problem: Problem, places: Sequence[Mapping[str, FactorValue]], points: int) -> Problem:

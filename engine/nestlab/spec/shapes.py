@@ -70,18 +70,14 @@ def check_shape(kind: str, table: str, read: Read, problems: Problems) -> bool:
                 f"{table}.{key}", f'is missing: distribution = "{kind}" needs it; add {key} = {_EXAMPLES[key]}, say'
             )
     if len(problems) == before:
-        _check_ranges(kind, table, read, problems)
+        df, skewness = read("df"), read("skewness")
+        if kind == "t" and df <= 2:
+            text = 'must be > 2 for distribution = "t", which else has no variance; write 3 or more, say'
+            problems.add_number(f"{table}.df", df, text)
+        if kind == "skew-normal" and abs(skewness) > _MOST_SKEWED:
+            text = f'must be within +-{_MOST_SKEWED} for distribution = "skew-normal"; lower it, or write distribution = "gamma"'
+            problems.add_number(f"{table}.skewness", skewness, text)
     return len(problems) == before
-
-
-def _check_ranges(kind: str, table: str, read: Read, problems: Problems) -> None:
-    df, skewness = read("df"), read("skewness")
-    if kind == "t" and df <= 2:
-        text = 'must be > 2 for distribution = "t", which else has no variance; write 3 or more, say'
-        problems.add_number(f"{table}.df", df, text)
-    if kind == "skew-normal" and abs(skewness) > _MOST_SKEWED:
-        text = f'must be within +-{_MOST_SKEWED} for distribution = "skew-normal"; lower it, or write distribution = "gamma"'
-        problems.add_number(f"{table}.skewness", skewness, text)
 
 
 def shape_words(distribution: Distribution) -> dict[str, Any]:

@@ -135,7 +135,14 @@ class _Values:
             case "fixed":
                 return self.coefficient(each.name)
             case "contrast":
-                return self._contrast(self.contrasts[each.name])
+                contrast = self.contrasts[each.name]
+                if contrast.joint:
+                    return math.nan
+                value = sum(weight * self.coefficient(term) for term, weight in contrast.weights[0])
+                if contrast.standardise is None:
+                    return value
+                total = contrast.standardise == "total"
+                return value / np.sqrt(self.residual + (self.covariance(INTERCEPT, INTERCEPT) if total else 0.0))
             case "var":
                 return self.residual if each.residual else self.covariance(*each.columns, *each.columns)
             case "cov":
@@ -150,16 +157,6 @@ class _Values:
                 between = self.covariance(INTERCEPT, INTERCEPT)
                 return between / (between + self.residual)
         raise AssertionError(each.kind)
-
-    def _contrast(self, contrast: Contrast) -> Any:
-        """nan for a joint hypothesis."""
-        if contrast.joint:
-            return math.nan
-        value = sum(weight * self.coefficient(term) for term, weight in contrast.weights[0])
-        if contrast.standardise is None:
-            return value
-        total = contrast.standardise == "total"
-        return value / np.sqrt(self.residual + (self.covariance(INTERCEPT, INTERCEPT) if total else 0.0))
 
 
 def _named(truth: Truth | DrawnTruth, contrasts: Iterable[Contrast]) -> _Values:

@@ -316,7 +316,6 @@ SHAPE = _choice("use one of these", *SHAPES)
 SIZES = _choice("use one of these", *_DISTRIBUTIONS_OF_SIZES)
 SHAPE_DF = Kind("a number from 0.1 to 1000000", "write a number such as 5", lambda value: _float(value, 0.1, 1e6))
 SKEWNESS = Kind("a number from -10 to 10", "write a number such as 1", lambda value: _float(value, -10.0, 10.0))
-OPEN_SHARE = replace(ALPHA, repair="write a share such as 0.3")
 SD_RATIO = Kind("a number from 0.001 to 1000", "write a number such as 3", lambda v: _float(v, 1e-3, 1e3))
 VARIANCE_RATIO = Kind("a number > 0", "write a ratio such as 2", _above_zero)
 AR1 = Kind(

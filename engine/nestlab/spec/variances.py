@@ -21,7 +21,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -268,8 +268,7 @@ class PredictorMoments:
         self._predictors = {p.name: p for p in predictors}
         self._known = _Known(tuple(p for p in predictors if _is_known(p)), layout, pairs)
         self._correlations = {frozenset((a, b)): r for a, b, r in correlations if r != 0}
-        self._found: dict[str, VarianceParts | None] = {}
-        self._covariances: dict[tuple[str, str], tuple[float, float] | None] = {}
+        self.covariance, self._variable = cache(self._covariance), cache(self._parts_of)
 
     def parts(self, term: str) -> VarianceParts | None:
         """Mean and variances of a term."""
@@ -282,13 +281,8 @@ class PredictorMoments:
         inner = [how for name, how in made if how != "between" and not self._predictors[name].outer]
         return not inner if level == 1 else inner == ["within"]
 
-    def covariance(self, a: str, b: str) -> tuple[float, float] | None:
-        """The covariance of two terms (between, within) clusters."""
-        if (a, b) not in self._covariances:
-            self._covariances[a, b] = self._covariance(a, b)
-        return self._covariances[a, b]
-
     def _covariance(self, a: str, b: str) -> tuple[float, float] | None:
+        """The covariance of two terms (between, within) clusters."""
         if self.apart(a, b):
             return 0.0, 0.0
         means, found = (self._mean(a), self._mean(b)), self.products(a, b)
@@ -333,11 +327,6 @@ class PredictorMoments:
             return None if found is None else found[0]
         parts = self._variable(variables[0]) if variables else VarianceParts(1.0, 0.0, 0.0)
         return None if parts is None else parts.mean
-
-    def _variable(self, variable: str) -> VarianceParts | None:
-        if variable not in self._found:
-            self._found[variable] = self._parts_of(variable)
-        return self._found[variable]
 
     def _parts_of(self, variable: str) -> VarianceParts | None:
         name, made = source_of(variable)

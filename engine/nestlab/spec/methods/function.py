@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..model import Formula, Method
 from ..problems import Problems
@@ -29,10 +29,6 @@ def _check(key: str, table: MethodTable, method: Method, written: Formula, probl
         problems.add_value(f"{key}.df", table.df[0] if len(table.df) == 1 else list(table.df), text)
 
 
-def _content(method: Method) -> dict[str, Any]:
-    return {"function": method.function, "source": method.digest}
-
-
 FUNCTION = Estimator(
     name="function",
     module="function",
@@ -44,5 +40,5 @@ FUNCTION = Estimator(
     every_term=False,
     messages=True,
     check=_check,
-    content=_content,
+    content=lambda method: {"function": method.function, "source": method.digest},
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from ..model import Method
 from .estimator import Estimator
@@ -18,10 +17,6 @@ def _words(method: Method) -> Iterator[tuple[str, str]]:
     yield "standard errors", errors.get(method.covariance, "robust (sandwich)")
 
 
-def _content(method: Method) -> dict[str, Any]:
-    return {"working": method.working, "covariance": method.covariance}
-
-
 GEE = Estimator(
     name="gee",
     module="gee",
@@ -31,5 +26,5 @@ GEE = Estimator(
     rules=("z", "residual", "between-within"),
     messages=True,
     equal_rows=lambda method: method.working == "independence",
-    content=_content,
+    content=lambda method: {"working": method.working, "covariance": method.covariance},
 )

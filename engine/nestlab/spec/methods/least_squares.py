@@ -7,7 +7,7 @@ yardstick. None of them has a random part to estimate; that of the formula is le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -92,20 +92,12 @@ def _too_few_means(method: Method, layout: Layout) -> list[str]:
     ]
 
 
-def _said(text: str) -> Callable[[Method], Iterator[tuple[str, str]]]:
+def _row(name: str, text: str, *, keys: Sequence[str] = ("robust",), **own: Any) -> Estimator:
     def words(method: Method) -> Iterator[tuple[str, str]]:
         yield "estimator", text + ", weighted by their sizes" * (method.weights == "size")
 
-    return words
-
-
-def _row(name: str, text: str, *, keys: Sequence[str] = ("robust",), **own: Any) -> Estimator:
     given: dict[str, Any] = {"rules": ("residual", "z"), "check": check_terms} | own
-    return Estimator(name=name, module="least_squares", words=_said(text), keys=frozenset(keys), **given)
-
-
-def _not_within(parts: Sequence[str]) -> bool:
-    return list(parts) != ["w"]
+    return Estimator(name=name, module="least_squares", words=words, keys=frozenset(keys), **given)
 
 
 OLS = _row("ols", "least squares that ignores clusters", equal_rows=lambda method: True)
@@ -124,7 +116,7 @@ CLUSTER_MEANS = _row(
     keys=("robust", "weights"),
     residual=False,
     left_out=averaged_out,
-    sees=_not_within,
+    sees=lambda parts: list(parts) != ["w"],
     check=partial(check_terms, gone="average to 0 in every cluster", where="between"),
     too_few=_too_few_means,
 )

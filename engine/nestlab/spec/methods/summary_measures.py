@@ -16,10 +16,9 @@ for it; only the coefficient of the cluster's own mean, between(f), is then unkn
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +29,6 @@ from ..variances import KNOWN, PredictorMoments, moments_of, predictor_mean
 from .estimator import Estimator, Levels, UnknownError
 from .least_squares import absorbed, check_terms
 
-if TYPE_CHECKING:
-    from ..problems import Problems
-    from ..tables import MethodTable
-
 __all__ = ["ANCOVA", "CHANGE_SCORES"]
 
 Array = NDArray[np.float64]
@@ -42,17 +37,6 @@ Array = NDArray[np.float64]
 def _left_out(formula: Formula, level: Levels) -> tuple[str, ...]:
     kept = absorbed(formula, level)
     return tuple(term for term in formula.fixed if term not in kept)
-
-
-def _check(key: str, table: MethodTable, method: Method, written: Formula, problems: Problems) -> None:
-    check_terms(key, table, method, written, problems, gone="vary within clusters", where="between")
-
-
-def _words(text: str) -> Callable[[Method], Iterator[tuple[str, str]]]:
-    def words(method: Method) -> Iterator[tuple[str, str]]:
-        yield "estimator", f"least squares on clusters: {text}"
-
-    return words
 
 
 def _too_few(method: Method, layout: Layout, *, adjusted: bool) -> list[str]:
@@ -173,27 +157,23 @@ def _slope(condition: Condition, by_row: Mapping[str, Array]) -> float:
     return float(between[1:, 0].mean() / (between[0, 0] + truth.residual_variance))
 
 
-CHANGE_SCORES = Estimator(
-    name="change-scores",
-    module="summary_measures",
-    words=_words("the mean of later rows less the first row"),
-    needs="rows",
-    rules=("residual", "z"),
-    residual=False,
-    left_out=_left_out,
-    check=_check,
-    too_few=partial(_too_few, adjusted=False),
-    translate=partial(_translate, adjusted=False),
-)
-ANCOVA = Estimator(
-    name="ancova",
-    module="summary_measures",
-    words=_words("the mean of later rows, given the first row (analysis of covariance)"),
-    needs="rows",
-    rules=("residual", "z"),
-    residual=False,
-    left_out=_left_out,
-    check=_check,
-    too_few=partial(_too_few, adjusted=True),
-    translate=partial(_translate, adjusted=True),
-)
+def _row(name: str, text: str, *, adjusted: bool) -> Estimator:
+    def words(method: Method) -> Iterator[tuple[str, str]]:
+        yield "estimator", f"least squares on clusters: {text}"
+
+    return Estimator(
+        name=name,
+        module="summary_measures",
+        words=words,
+        needs="rows",
+        rules=("residual", "z"),
+        residual=False,
+        left_out=_left_out,
+        check=partial(check_terms, gone="vary within clusters", where="between"),
+        too_few=partial(_too_few, adjusted=adjusted),
+        translate=partial(_translate, adjusted=adjusted),
+    )
+
+
+CHANGE_SCORES = _row("change-scores", "the mean of later rows less the first row", adjusted=False)
+ANCOVA = _row("ancova", "the mean of later rows, given the first row (analysis of covariance)", adjusted=True)
