@@ -7,7 +7,7 @@ from nestlab.measure.quantities import of_errors, of_estimates, of_intervals, of
 
 
 def found(quantities, mcse):
-    return [measured for q in quantities for measured in measure_quantity(q, np.ones(len(q.x), dtype=bool), mcse)]
+    return [measured for q in quantities for measured in measure_quantity(q, np.ones(len(q.x), dtype=bool), mcse, [])]
 
 
 def estimate_measures(x, truth, *, mcse):

@@ -37,7 +37,7 @@ from ..spec.dual import Slope
 from ..spec.measures import MEASURES, Measure
 from .intervals import Z, tango, wilson
 from .measured import proportion
-from .moments import ColumnMoments, rows_of, standard_error
+from .moments import CentredColumn, ColumnMoments, rows_of, standard_error
 from .quantities import AlignedMethod, EstimandColumns, Mask, Quantity, aligned, of_method, quantities
 from .results import MethodResults
 
@@ -158,18 +158,17 @@ def functionals(
 ) -> dict[str, Functional]:
     """These measures of some quantities, by name, on the replicates of masks: by what measures need."""
     found = {}
-    known = None
+    known: list[CentredColumn] = []
     for quantity in listed:
         of = None
         for row in rows_of(quantity):
             if row.name not in measures or row.needs not in masks:
                 continue
             mask = masks[row.needs]
-            if row.share and row.hits is None:
+            if row.counted:
                 found[row.name] = _share(quantity.x[mask], None if quantity.within is None else quantity.within[mask])
                 continue
-            of = ColumnMoments(quantity, mask, known) if of is None else of
-            known = of.column if known is None else known
+            of = of or ColumnMoments(quantity, mask, known)
             if row.hits is not None:
                 found[row.name] = _share(row.hits(of), None)
             elif row.value is None or row.exists(of.moments):

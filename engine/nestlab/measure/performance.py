@@ -31,7 +31,7 @@ from ..spec.measures import MEASURES, QUANTITIES
 from .assurance import power_spread
 from .intervals import wilson
 from .measured import Mcse, Measured, MeasureRow, of_counts, proportion
-from .moments import CentredColumn, ColumnMoments, SummedMoments, measured, rows_of
+from .moments import CentredColumn, ColumnMoments, measured, of_sums, rows_of
 from .quantities import (
     AlignedMethod,
     EstimandColumns,
@@ -57,7 +57,6 @@ __all__ = [
 
 Array: TypeAlias = NDArray[np.float64]
 
-_ORDER = {name: place for place, name in enumerate(MEASURES)}
 #: Measures that sums do not hold, and why.
 UNAVAILABLE: Mapping[str, str] = {name: row.unsummed for name, row in MEASURES.items() if row.unsummed}
 COLUMNS = (
@@ -118,9 +117,11 @@ def _in_order(
     method: str, estimand: str, subset: str, measures: Iterable[Measured], population: int | None
 ) -> Iterator[MeasureRow]:
     """Rows in the order of MEASURES. population: the replicates of which those without a result are missing; None: none are."""
-    for each in sorted(measures, key=lambda m: _ORDER[m.measure]):
-        missing = 0 if population is None else population - each.n
-        yield MeasureRow(method, estimand, subset, each, missing if MEASURES[each.measure].bounded else None)
+    found = {each.measure: each for each in measures}
+    for name, row in MEASURES.items():
+        if (each := found.get(name)) is not None:
+            missing = (0 if population is None else population - each.n) if row.bounded else None
+            yield MeasureRow(method, estimand, subset, each, missing)
 
 
 def _whole(run: AlignedMethod) -> Iterator[MeasureRow]:
@@ -153,26 +154,22 @@ def _of_subsets(
         yield subset, found[place], None if population is None else int(np.count_nonzero(population))
 
 
-def measure_quantity(
-    quantity: Quantity, mask: Mask, mcse: Mcse, known: list[CentredColumn] | None = None
-) -> Iterator[Measured]:
-    """The measures of one quantity on the replicates of the mask. known: the first column made, which several quantities have."""
+def measure_quantity(quantity: Quantity, mask: Mask, mcse: Mcse, known: list[CentredColumn]) -> Iterator[Measured]:
+    """The measures of one quantity on the replicates of the mask. known: as in `ColumnMoments`."""
     of = None
     for row in rows_of(quantity):
-        if row.share and row.hits is None:
-            told = mask if quantity.within is None else mask & quantity.within
-            yield proportion(row.name, quantity.x, told)
+        if row.counted:
+            yield proportion(row.name, quantity.x, mask if quantity.within is None else mask & quantity.within)
             continue
-        of = ColumnMoments(quantity, mask, known[0] if known else None) if of is None else of
-        if known == []:
-            known.append(of.column)
-        if row.hits is not None:
+        of = of or ColumnMoments(quantity, mask, known)
+        if row.value is not None:
+            if (smooth := measured(row, of.moments, mcse)) is not None:
+                yield smooth
+        elif row.hits is not None:
             yield of_counts(row.name, int(np.count_nonzero(row.hits(of))), of.n)
         elif row.special is not None:
             found = row.special(of)
             yield Measured(row.name, found.value, found.mcse, of.n)
-        elif (smooth := measured(row, of, mcse)) is not None:
-            yield smooth
 
 
 def measure_sums(
@@ -220,7 +217,7 @@ def _of_sums(found: Mapping[str, Array], truth: float, mcse: Mcse) -> Iterator[M
             continue
         if name == "size" and len(values) == KINDS["means"].width:
             kind, about = "means", None
-        smooth = measured(row, SummedMoments(values, kind, about), mcse)
+        smooth = measured(row, of_sums(values, kind, about), mcse)
         if smooth is not None:
             yield smooth
 
