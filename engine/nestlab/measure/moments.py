@@ -15,20 +15,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..spec.dual import Slope
-from ..spec.measures import MEASURES, QUANTITIES, Measure, QuantityMoments
+from ..spec.measures import MEASURES, QUANTITIES, Array, Mask, Measure, QuantityMoments
 from .measured import Mcse, Measured
-from .quantities import Mask, Quantity, at
+from .quantities import Quantity, at
 from .sums import KINDS
 
 __all__ = ["CentredColumn", "ColumnMoments", "measured", "of_sums", "rows_of", "standard_error"]
 
-Array: TypeAlias = NDArray[np.float64]
 NAN = math.nan
 #: A sum of squares below this share of its terms is rounding.
 _ROUNDING = 1e-13

@@ -44,7 +44,9 @@ from numpy.typing import NDArray
 
 from .dual import Dual
 
-__all__ = ["MEASURES", "QUANTITIES", "WHOLE", "Measure", "Nulls", "OrderStatistic", "QuantityMoments", "Replicates"]
+__all__ = [
+    "MEASURES", "QUANTITIES", "WHOLE", "Array", "Mask", "Measure", "Nulls", "OrderStatistic", "QuantityMoments", "Replicates",
+]  # fmt: skip
 
 Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -169,7 +171,7 @@ class Measure:
     special: Callable[[Replicates], OrderStatistic] | None = None
     mcse_formula: str = "influence function psi of the measure: sqrt( sum psi^2 / (N (N - 1)) )"
     morris_formula: str = ""
-    reference: Callable[[Collection[float], Nulls], list[float]] = lambda _alphas, _nulls: []
+    reference: Callable[[Collection[float], Nulls], list[float]] = lambda *_: []
     stick: Literal["reference", "zero", "none"] = "reference"
     percent: bool = False
     bounded: bool = False
@@ -212,10 +214,6 @@ def _not_zero(m: QuantityMoments) -> bool:
 
 def _one_truth(m: QuantityMoments) -> bool:
     return m.truth is not None and _not_zero(m)
-
-
-def _zero(_alphas: Collection[float], _nulls: Nulls) -> list[float]:
-    return [0.0]
 
 
 def _level(alphas: Collection[float], _nulls: Nulls) -> list[float]:
@@ -334,12 +332,12 @@ _ROWS = (
     ),
     Measure(
         "bias", "bias", "mean of est - truth", "error", value=lambda m: m.bias, exists=_known,
-        mcse_formula="empse / sqrt( N )", reference=_zero,
+        mcse_formula="empse / sqrt( N )", reference=lambda *_: [0.0],
     ),
     Measure(
         "relbias", "relative bias (%)", "100 bias / truth, in percent; absent where the truth is 0", "error",
         value=lambda m: 100 * (m.bias / m.true), exists=_not_zero, mcse_formula="100 empse / ( sqrt( N ) |truth| )",
-        reference=_zero, percent=True,
+        reference=lambda *_: [0.0], percent=True,
     ),
     Measure(
         "empse", "empirical SE", "sqrt( sum (est - mean)^2 / (N - 1) )", "error", value=lambda m: m.variance.sqrt(),
@@ -371,7 +369,7 @@ _ROWS = (
     Measure(
         "relerror", "relative error of the model SE (%)", "100 ( modelse / empse - 1 ), in percent", "se",
         value=lambda m: 100 * ((m.y / m.variance).sqrt() - 1), morris=_morris_relerror,
-        morris_formula="100 (modelse / empse) sqrt( Var(se^2) / (4 N modelse^4) + 1 / (2 (N - 1)) )", reference=_zero,
+        morris_formula="100 (modelse / empse) sqrt( Var(se^2) / (4 N modelse^4) + 1 / (2 (N - 1)) )", reference=lambda *_: [0.0],
         percent=True,
     ),
     Measure("cover", "coverage", "share of intervals that hold the truth", "cover", reference=_level, bounded=True),
@@ -408,13 +406,14 @@ _ROWS = (
     Measure(
         "type_m", "type M error (exaggeration)",
         "mean of |est - null| / |truth - null| over rejections; N counts rejections", "size", value=lambda m: m.x / m.true,
-        mcse_formula="sd of the ratios / sqrt( N )", reference=lambda _alphas, _nulls: [1.0],
+        mcse_formula="sd of the ratios / sqrt( N )", reference=lambda *_: [1.0],
     ),
     Measure(
         "relprec", "gain in precision (%)",
         "100 ( (empse of the first method / empse)^2 - 1 ), in percent, paired by replicate", "pair",
         value=lambda m: 100 * (m.gain / m.variance), morris=_morris_relprec,
-        morris_formula="200 (empse of the first / empse)^2 sqrt( (1 - corr^2) / (N - 1) )", reference=_zero, percent=True,
+        morris_formula="200 (empse of the first / empse)^2 sqrt( (1 - corr^2) / (N - 1) )", reference=lambda *_: [0.0],
+        percent=True,
     ),
     Measure(
         "converged", "converged",
