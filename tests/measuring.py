@@ -3,11 +3,11 @@
 import numpy as np
 
 from nestlab.measure.performance import measure_quantity
-from nestlab.measure.quantities import of_errors, of_estimates, of_intervals, of_pair, of_rejections
+from nestlab.measure.quantities import Quantity, of_estimates, of_intervals, of_rejections
 
 
 def found(quantities, mcse):
-    return [measured for q in quantities for measured in measure_quantity(q, np.ones(len(q.x), dtype=bool), mcse)]
+    return [measured for q in quantities for measured in measure_quantity(q, np.ones(len(q.x), dtype=bool), mcse, [])]
 
 
 def estimate_measures(x, truth, *, mcse):
@@ -15,7 +15,7 @@ def estimate_measures(x, truth, *, mcse):
 
 
 def error_measures(x, se, *, mcse):
-    return found(of_errors(x, se), mcse)
+    return found([Quantity("se", x, se * se)], mcse)
 
 
 def interval_measures(x, half, truth):
@@ -31,5 +31,5 @@ def rejection_measures(rejects, x, truth, null):
 
 
 def relative_precision(x, reference, *, mcse):
-    (measured,) = found([of_pair(x, reference)], mcse)
+    (measured,) = found([Quantity("pair", x, reference - x)], mcse)
     return measured

@@ -19,7 +19,7 @@ from measuring import (
 from nestlab.measure.intervals import critical_values, tango, wilson
 from nestlab.measure.paired import COLUMNS, COMPARED, differences, functionals
 from nestlab.measure.performance import Estimates, MethodResults, summarise
-from nestlab.measure.quantities import of_errors, of_estimates, of_intervals, of_pair, of_rejections
+from nestlab.measure.quantities import Quantity, of_estimates, of_intervals, of_rejections
 from nestlab.spec.measures import MEASURES
 
 NAN = math.nan
@@ -211,7 +211,7 @@ def test_influences_reproduce_the_mcse_of_estimates(data, truth, n):
 
 def test_influences_reproduce_the_mcse_of_standard_errors_and_intervals(data):
     x, se, *_ = data
-    against_single(of_errors(x, se), error_measures(x, se, mcse="distribution-free"))
+    against_single([Quantity("se", x, se * se)], error_measures(x, se, mcse="distribution-free"))
     half = critical_values(np.full(N, 9.0), 0.7) * se
     against_single(of_intervals(x, half, TRUTH), interval_measures(x, half, TRUTH))
     ends = (x - 0.7 * half, x + 1.2 * half)
@@ -232,7 +232,7 @@ def test_influences_reproduce_the_mcse_of_relative_precision(data):
     """The MCSE on different data has what either method's variance does apart."""
     x, _, other, _ = data
     single = relative_precision(x, other, mcse="distribution-free")
-    found = functionals([of_pair(x, other)], {"pair": np.ones(N, dtype=bool)})["relprec"]
+    found = functionals([Quantity("pair", x, other - x)], {"pair": np.ones(N, dtype=bool)})["relprec"]
     assert found.value == single.value
     psi = found.influence
     assert math.sqrt(np.sum(psi**2) / (N * (N - 1))) == pytest.approx(single.mcse, rel=1e-10)

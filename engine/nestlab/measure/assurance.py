@@ -22,18 +22,16 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
-from ..spec.measures import MEASURES
+from ..spec.measures import MEASURES, Array, Mask
 from .measured import Measured
 
 __all__ = ["SPREAD", "Drawn", "power_spread", "spread_basis"]
 
-Array: TypeAlias = NDArray[np.float64]
 #: power_sd and the quantiles.
 SPREAD = tuple(name for name, row in MEASURES.items() if row.of == "drawn")
 NAN = math.nan
@@ -58,12 +56,12 @@ class Drawn:
     def _whole(self) -> Array:
         return spread_basis(self.values)
 
-    def basis(self, mask: NDArray[np.bool_]) -> Array:
+    def basis(self, mask: Mask) -> Array:
         """`spread_basis` of some replicates."""
         return self._whole if mask.all() else spread_basis([v[mask] for v in self.values])
 
 
-def power_spread(rejects: NDArray[np.bool_], basis: Array) -> list[Measured]:
+def power_spread(rejects: Mask, basis: Array) -> list[Measured]:
     """power_sd and the quantiles of the conditional power of N tests; basis: `spread_basis` of their drawn values, (p, N).
 
     nan where there are fewer than 10 rejections or non-rejections.

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec.measures import QUANTITIES
-from .quantities import AlignedMethod, Mask, Quantity, aligned, columns_of, of_method, quantities
+from ..spec.measures import QUANTITIES, Array, Mask
+from .quantities import Quantity, aligned, columns_of, of_method, quantities
 from .results import MethodResults
 from .sums import KINDS, LEAF, Key, Sums, leaf_counts, leaf_moments, subtrees
 
 __all__ = ["collect"]
 
-Array: TypeAlias = NDArray[np.float64]
-_Scalar = TypeVar("_Scalar", bound=np.generic)
+#: (R,) to (leaves, LEAF), 0 where there is no replicate.
+_Grid: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def collect(methods: Sequence[MethodResults], truth: Mapping[str, float]) -> Sums:
@@ -30,67 +30,50 @@ def collect(methods: Sequence[MethodResults], truth: Mapping[str, float]) -> Sum
         raise ValueError(
             "methods have different replicates, or some are left out; give consecutive ones, the same of each"
         )
-    grid = _Leaves(first, last)
-    found: dict[str, list[tuple[Key, Array]]] = {kind: [] for kind in KINDS}
+
+    def grid(values: NDArray[Any]) -> NDArray[Any]:
+        return np.pad(values, (first % LEAF, -last % LEAF)).reshape(-1, LEAF)
+
+    found: dict[str, dict[Key, Array]] = {kind: {} for kind in KINDS}
     with np.errstate(all="ignore"):
-        for key, kind, values in _all(aligned(methods), truth, grid):
-            found[kind].append((key, values))
-    leaves = {kind: np.stack([values for _, values in listed]) for kind, listed in found.items() if listed}
-    keys = {kind: tuple(key for key, _ in listed) for kind, listed in found.items() if listed}
-    with np.errstate(all="ignore"):
-        return Sums(keys, tuple(subtrees(leaves, first, last)))
+        for key, kind, values in _all(methods, truth, grid):
+            found[kind][key] = values
+        leaves = {kind: np.stack(list(listed.values())) for kind, listed in found.items() if listed}
+        return Sums({kind: tuple(found[kind]) for kind in leaves}, tuple(subtrees(leaves, first, last)))
 
 
-class _Leaves(NamedTuple):
-    """Replicates first .. last - 1 laid out by leaves."""
-
-    first: int
-    last: int
-
-    def __call__(self, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
-        """(R,) to (leaves, LEAF), 0 where there is no replicate."""
-        before, after = self.first % LEAF, -self.last % LEAF
-        padded = np.zeros(before + len(values) + after, dtype=values.dtype)
-        padded[before : before + len(values)] = values
-        return padded.reshape(-1, LEAF)
-
-
-class _SummedQuantity:
-    """One quantity by leaves: `summed(mask)`. Equal masks share their sums."""
-
-    def __init__(self, quantity: Quantity, grid: _Leaves) -> None:
-        kind = "means" if quantity.name == "size" and quantity.y is not None else QUANTITIES[quantity.name][1]
-        self.kind, self._grid = KINDS[kind], grid
-        self._x: NDArray[Any] = grid(quantity.x)
-        self._y = None if quantity.y is None else grid(quantity.y)
-        self._within = None if quantity.within is None else grid(quantity.within)
-        self._made: list[tuple[Mask, Array]] = []
-
-    def __call__(self, mask: Mask) -> Array:
-        """(leaves, width). mask: (leaves, LEAF)."""
-        mask = mask if self._within is None else mask & self._within
-        for known, values in self._made:
-            if np.array_equal(known, mask):
-                return values
-        values = leaf_moments(mask, self._x, self._y, self.kind) if self.kind.moments else leaf_counts(mask, self._x)
-        self._made.append((mask, values))
-        return values
-
-
-def _all(runs: Sequence[AlignedMethod], truth: Mapping[str, float], grid: _Leaves) -> Iterator[tuple[Key, str, Array]]:
-    for run in runs:
-        for name, subset, told, hits in of_method(run.method):
-            yield Key(run.method.name, "", subset, name), "count", leaf_counts(grid(told), grid(hits))
-    for estimand in dict.fromkeys(name for run in runs for name in run.method.estimands):
+def _all(methods: Sequence[MethodResults], truth: Mapping[str, float], grid: _Grid) -> Iterator[tuple[Key, str, Array]]:
+    runs = aligned(methods)
+    for method in methods:
+        for name, subset, told, hits in of_method(method):
+            yield Key(method.name, "", subset, name), "count", leaf_counts(grid(told), grid(hits))
+    for estimand in dict.fromkeys(name for method in methods for name in method.estimands):
         for columns, subsets in columns_of(estimand, runs):
             method = columns.run.method
-            listed = quantities(columns, method.true_value(estimand, truth))
-            summed = [(q.name, _SummedQuantity(q, grid)) for q in listed if QUANTITIES[q.name][1]]
+            listed = [q for q in quantities(columns, method.true_value(estimand, truth)) if QUANTITIES[q.name][1]]
+            summed = [_summed(quantity, grid) for quantity in listed]
             for subset, masks, population in subsets:
                 own = Key(method.name, estimand, subset, "population")
                 if population is not None:
-                    whole = grid(population)
-                    yield own, "count", leaf_counts(whole, whole)
+                    yield own, "count", leaf_counts(grid(population), grid(population))
                 laid = {kind: grid(mask) for kind, mask in masks.items()}
-                for name, quantity in summed:
-                    yield own._replace(quantity=name), quantity.kind.name, quantity(laid[QUANTITIES[name][0]])
+                for quantity, (kind, sums) in zip(listed, summed, strict=True):
+                    yield own._replace(quantity=quantity.name), kind, sums(laid[QUANTITIES[quantity.name][0]])
+
+
+def _summed(quantity: Quantity, grid: _Grid) -> tuple[str, Callable[[Mask], Array]]:
+    """What is kept of a quantity, and its sums (leaves, width) by mask (leaves, LEAF); equal masks share them."""
+    name = "means" if quantity.name == "size" and quantity.y is not None else QUANTITIES[quantity.name][1]
+    x, kind = grid(quantity.x), KINDS[name]
+    y, within = (None if column is None else grid(column) for column in (quantity.y, quantity.within))
+    made: list[tuple[Mask, Array]] = []
+
+    def sums(mask: Mask) -> Array:
+        mask = mask if within is None else mask & within
+        for known, values in made:
+            if np.array_equal(known, mask):
+                return values
+        made.append((mask, leaf_moments(mask, x, y, kind) if kind.moments else leaf_counts(mask, x)))
+        return made[-1][1]
+
+    return name, sums

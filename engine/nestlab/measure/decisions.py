@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..spec.measures import Array, Mask
 from .intervals import critical_values
 from .results import Estimates, MethodResults
 
 __all__ = ["Decisions", "decide", "reject_all"]
-
-Array: TypeAlias = NDArray[np.float64]
-Mask: TypeAlias = NDArray[np.bool_]
 
 
 class Decisions(NamedTuple):

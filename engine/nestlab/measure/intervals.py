@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Literal, TypeAlias, overload
+from typing import Literal, overload
 
 import numpy as np
 import scipy
 from numpy.polynomial import chebyshev
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from ..spec.measures import Array
 
 # scipy.special takes longer to import than a stored answer to be read: `scipy` imports it where it is first used.
 
@@ -18,7 +20,6 @@ __all__ = ["Z", "critical_values", "tango", "wilson"]
 #: The normal quantile of 0.975.
 Z = 1.959963984540054
 
-Array: TypeAlias = NDArray[np.float64]
 
 # t's quantile is smooth in 1/df. A polynomial of this degree on df >= 2 has a relative error below 3e-13 down to
 # a tail of 5e-7 and takes 6 ms per 100,000 values; inverting the distribution takes 50 ms.
@@ -89,12 +90,10 @@ def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[flo
     >>> f"{lower:.4f} to {upper:.4f}"
     '0.0000 to 0.0370'
     """
+    z = _normal_quantile(level)
     k, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64))
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level!r}; allowed is a number between 0 and 1; for 95 % limits give level=0.95")
     if not bool(((k >= 0) & (k <= n)).all()):
         raise ValueError(f"successes is {successes!r} of n = {n.tolist()!r}; allowed is 0 to n: give counts, not rates")
-    z = float(scipy.special.ndtri((1 + level) / 2))
     some = n > 0
     trials = np.where(some, n, 1.0)
     p = k / trials
@@ -104,6 +103,13 @@ def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[flo
     lower = np.where(k == 0, 0.0, np.maximum(centre - half, 0.0))
     upper = np.where(k == n, 1.0, np.minimum(centre + half, 1.0))
     return np.where(some, lower, math.nan)[()], np.where(some, upper, math.nan)[()]
+
+
+def _normal_quantile(level: float) -> float:
+    """Of limits on both sides."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level!r}; allowed is a number between 0 and 1; for 95 % limits give level=0.95")
+    return float(scipy.special.ndtri((1 + level) / 2))
 
 
 #: Halvings of [-1, 1] that leave less than a rounding error.
@@ -122,14 +128,12 @@ def tango(gained: ArrayLike, lost: ArrayLike, n: ArrayLike, level: float = 0.95)
     >>> f"{lower:.3f} to {upper:.3f}"
     '-0.517 to -0.026'
     """
+    z = _normal_quantile(level)
     b, c, total = np.broadcast_arrays(*(np.asarray(counts, dtype=np.float64) for counts in (gained, lost, n)))
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level!r}; allowed is a number between 0 and 1; for 95 % limits give level=0.95")
     if not bool(((b >= 0) & (c >= 0) & (b + c <= total)).all()):
         raise ValueError(
             f"gained is {gained!r}, lost {lost!r}, n {n!r}; allowed is 0 to n for both together: give counts, not rates"
         )
-    z = float(scipy.special.ndtri((1 + level) / 2))
     upper = _score_limit(b, c, total, z)
     return -_score_limit(c, b, total, z)[()], upper[()]
 

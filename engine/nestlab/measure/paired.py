@@ -27,28 +27,23 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ..spec.dual import Slope
-from ..spec.measures import MEASURES, Measure
+from ..spec.measures import MEASURES, Array, Mask, Measure
 from .intervals import Z, tango, wilson
-from .measured import proportion
-from .moments import ColumnMoments, rows_of, standard_error
-from .quantities import AlignedMethod, EstimandColumns, Mask, Quantity, aligned, of_method, quantities
+from .measured import of_counts
+from .moments import CentredColumn, ColumnMoments, rows_of, standard_error
+from .quantities import AlignedMethod, EstimandColumns, Quantity, aligned, of_method, quantities
 from .results import MethodResults
 
 __all__ = ["COLUMNS", "COMPARED", "Difference", "Functional", "as_table", "compare", "differences", "functionals"]
 
-Array: TypeAlias = NDArray[np.float64]
 NAN = math.nan
 #: A difference and an MCSE that are both below this share of the unpaired MCSE are rounding.
 ROUNDING = 1e-6
-#: Shares of all replicates are compared by their hits.
-NONE: Array = np.zeros(0)
 
 COMPARED = tuple(name for name, row in MEASURES.items() if row.compared)
 COLUMNS = (
@@ -158,35 +153,35 @@ def functionals(
 ) -> dict[str, Functional]:
     """These measures of some quantities, by name, on the replicates of masks: by what measures need."""
     found = {}
-    known = None
+    known: list[CentredColumn] = []
     for quantity in listed:
         of = None
         for row in rows_of(quantity):
             if row.name not in measures or row.needs not in masks:
                 continue
             mask = masks[row.needs]
-            if row.share and row.hits is None:
+            if row.counted:
                 found[row.name] = _share(quantity.x[mask], None if quantity.within is None else quantity.within[mask])
                 continue
-            of = ColumnMoments(quantity, mask, known) if of is None else of
-            known = of.column if known is None else known
+            of = of or ColumnMoments(quantity, mask, known)
             if row.hits is not None:
                 found[row.name] = _share(row.hits(of), None)
             elif row.value is None or row.exists(of.moments):
-                found[row.name] = _functional(row, quantity, of, mask)
+                found[row.name] = _functional(row, of, None if quantity.within is None else quantity.within[mask])
     return found
 
 
 def _share(hits: Mask, within: Mask | None) -> Functional:
+    """Of all replicates, or of some, a ratio of means over all."""
+    told = hits if within is None else hits[within]
+    share = of_counts("", int(np.count_nonzero(told)), told.size)
     if within is None:
-        share = proportion("", hits, np.ones(hits.size, dtype=bool))
-        return Functional(share.value, share.mcse, NONE, hits)
-    share = proportion("", hits, within)
-    whole = _among_all(np.asarray(hits[within] - share.value, dtype=np.float64), within, least=1)
+        return Functional(share.value, share.mcse, np.zeros(0), hits)
+    whole = _among_all(np.asarray(told - share.value), within, least=1)
     return Functional(share.value, standard_error(whole), whole, limits=wilson(share.successes, share.n))
 
 
-def _functional(row: Measure, quantity: Quantity, of: ColumnMoments, mask: Mask) -> Functional:
+def _functional(row: Measure, of: ColumnMoments, within: Mask | None) -> Functional:
     if row.special is not None:
         value, mcse, direction = row.special(of)
         side = direction()
@@ -194,27 +189,23 @@ def _functional(row: Measure, quantity: Quantity, of: ColumnMoments, mask: Mask)
         return Functional(value, mcse, side * (mcse / length if length > 0 else 0.0))
     assert row.value is not None
     found = row.value(of.moments)
-    influence = of.influence(found.slope)
-    if row.needs == "pair":
-        return Functional(found.value, _apart(of, found.slope), influence)
-    whole = influence if quantity.within is None else _among_all(influence, quantity.within[mask], least=2)
-    return Functional(found.value, standard_error(whole), whole)
+    psi = of.influence(found.slope)
+    if row.needs == "pair":  # the MCSE were x and the reference, x + y, from different data
+        _, _, by_x, by_both = found.slope
+        apart = (0.0, 0.0, by_x - by_both, 0.0), (0.0, 0.0, by_both, by_both)
+        return Functional(found.value, math.hypot(*(standard_error(of.influence(part)) for part in apart)), psi)
+    psi = psi if within is None else _among_all(psi, within, least=2)
+    return Functional(found.value, standard_error(psi), psi)
 
 
 def _among_all(influence: Array, within: Mask, *, least: int) -> Array:
     """The influences on a measure of k of N replicates: a ratio of means over all of them, which the others leave as it is."""
     n, k = within.size, influence.size
-    whole = np.zeros(n) if k >= least else np.full(n, NAN)
-    if k >= least:
-        whole[within] = influence * (n / k)
+    if k < least:
+        return np.full(n, NAN)
+    whole = np.zeros(n)
+    whole[within] = influence * (n / k)
     return whole
-
-
-def _apart(of: ColumnMoments, slope: Slope) -> float:
-    """The MCSE of relprec were x and the reference, x + y, from different data."""
-    _, _, by_x, by_both = slope
-    mine, theirs = (0.0, 0.0, by_x - by_both, 0.0), (0.0, 0.0, by_both, by_both)
-    return math.hypot(*(standard_error(of.influence(part)) for part in (mine, theirs)))
 
 
 def _whole(run: AlignedMethod, base: AlignedMethod, measures: Collection[str]) -> Iterator[Difference]:
@@ -222,8 +213,7 @@ def _whole(run: AlignedMethod, base: AlignedMethod, measures: Collection[str]) -
     for name, subset, told, hits in of_method(run.method):
         if name in measures and name in theirs and subset == "all":
             both = run.ran & base.ran & told & theirs[name][0]
-            pair = (functionals([Quantity("", x)], {"": both}, [name])[name] for x in (hits, theirs[name][1]))
-            yield _difference(name, "", run, base, *pair)
+            yield _difference(name, "", run, base, *(_share(x[both], None) for x in (hits, theirs[name][1])))
 
 
 def _of_pair(
@@ -243,37 +233,37 @@ def _difference(
     measure: str, estimand: str, run: AlignedMethod, base: AlignedMethod, mine: Functional, theirs: Functional | None
 ) -> Difference:
     n = mine.influence.size if mine.hits is None else mine.hits.size
-    if theirs is None:  # relprec, which is a comparison as it stands
-        theirs = Functional(0.0, 0.0, np.zeros(n))
+    theirs = theirs or Functional(0.0, 0.0, np.zeros(n))  # relprec is a comparison as it stands
     gained = lost = NAN
     limits = None
     if mine.hits is not None and theirs.hits is not None:
-        gained, lost = (int(np.count_nonzero(a & ~b)) for a, b in ((mine.hits, theirs.hits), (theirs.hits, mine.hits)))
+        gained = int(np.count_nonzero(mine.hits & ~theirs.hits))
+        lost = int(np.count_nonzero(theirs.hits & ~mine.hits))
         mcse = math.sqrt(max(gained + lost - (gained - lost) ** 2 / n, 0.0)) / n if n else NAN
     else:
         mcse = standard_error(mine.influence - theirs.influence)
         if mine.limits is not None and theirs.limits is not None:
-            limits = _newcombe(mine, theirs)
+            limits = _newcombe(mine, mine.limits, theirs, theirs.limits)
     return Difference(
         run.method.name, base.method.name, estimand, measure, mine.value, theirs.value, mcse,
         math.hypot(mine.mcse, theirs.mcse), n, int(np.count_nonzero(run.ran | base.ran)) - n, gained, lost, limits,
     )  # fmt: skip
 
 
-def _newcombe(mine: Functional, theirs: Functional) -> tuple[float, float]:
+def _newcombe(
+    mine: Functional, own: tuple[float, float], theirs: Functional, other: tuple[float, float]
+) -> tuple[float, float]:
     """Limits of a difference from the limits of both values and the correlation of their influences."""
-    assert mine.limits is not None
-    assert theirs.limits is not None
     a, b = mine.influence, theirs.influence
     length = math.sqrt(float(np.sum(a * a)) * float(np.sum(b * b)))
     correlation = float(np.sum(a * b)) / length if length > 0 else 0.0
-    d = mine.value - theirs.value
 
     def reach(first: float, second: float) -> float:
         return math.sqrt(max(first * first + second * second - 2 * correlation * first * second, 0.0))
 
-    lower = d - reach(mine.value - mine.limits[0], theirs.limits[1] - theirs.value)
-    return lower, d + reach(mine.limits[1] - mine.value, theirs.value - theirs.limits[0])
+    d = mine.value - theirs.value
+    lower = d - reach(mine.value - own[0], other[1] - theirs.value)
+    return lower, d + reach(own[1] - mine.value, theirs.value - other[0])
 
 
 def as_table(rows: Sequence[Difference]) -> pd.DataFrame:

@@ -12,37 +12,22 @@ included), singular, failed (no estimates); what is neither converged nor failed
 (estimates, but not all inference) where the method tells; selected, the share in which a method that chooses between two
 models reports the larger one. In subset "converged" singular is the share of converged
 fits.
-
-Where each replicate has a truth of its own (`Estimates.truth`), x_i - truth_i takes the place of x_i in all measures but mean
-and median, and the replicate's truth that of the condition; power is then the average over the prior, and its spread stands
-beside it (`assurance.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..spec.measures import MEASURES, QUANTITIES
+from ..spec.measures import MEASURES, QUANTITIES, Array, Mask
 from .assurance import power_spread
 from .intervals import wilson
 from .measured import Mcse, Measured, MeasureRow, of_counts, proportion
-from .moments import CentredColumn, ColumnMoments, SummedMoments, measured, rows_of
-from .quantities import (
-    AlignedMethod,
-    EstimandColumns,
-    Mask,
-    Masks,
-    Quantity,
-    aligned,
-    columns_of,
-    of_method,
-    quantities,
-)
+from .moments import CentredColumn, ColumnMoments, measured, of_sums, rows_of
+from .quantities import EstimandColumns, Masks, Quantity, aligned, columns_of, of_method, quantities
 from .results import Estimates, MethodResults
 from .subsets import SUBSETS
 from .sums import KINDS, Key
@@ -55,9 +40,6 @@ __all__ = [
     "measure_sums", "summarise",
 ]  # fmt: skip
 
-Array: TypeAlias = NDArray[np.float64]
-
-_ORDER = {name: place for place, name in enumerate(MEASURES)}
 #: Measures that sums do not hold, and why.
 UNAVAILABLE: Mapping[str, str] = {name: row.unsummed for name, row in MEASURES.items() if row.unsummed}
 COLUMNS = (
@@ -95,9 +77,11 @@ def measure(methods: Sequence[MethodResults], truth: Mapping[str, float], *, mcs
     names = [method.name for method in methods]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"methods are named {names}; allowed is one or more with distinct names: rename or drop one")
-    runs = aligned(methods)
+    rows, runs = [], aligned(methods)
     with np.errstate(all="ignore"):
-        rows = [row for run in runs for row in _whole(run)]
+        for method, ran in runs:
+            for name, subset, told, hits in of_method(method):
+                rows.append(MeasureRow(method.name, "", subset, proportion(name, hits, told & ran), None))
         for estimand in dict.fromkeys(name for method in methods for name in method.estimands):
             for columns, subsets in columns_of(estimand, runs):
                 method = columns.run.method
@@ -118,14 +102,11 @@ def _in_order(
     method: str, estimand: str, subset: str, measures: Iterable[Measured], population: int | None
 ) -> Iterator[MeasureRow]:
     """Rows in the order of MEASURES. population: the replicates of which those without a result are missing; None: none are."""
-    for each in sorted(measures, key=lambda m: _ORDER[m.measure]):
-        missing = 0 if population is None else population - each.n
-        yield MeasureRow(method, estimand, subset, each, missing if MEASURES[each.measure].bounded else None)
-
-
-def _whole(run: AlignedMethod) -> Iterator[MeasureRow]:
-    for name, subset, told, hits in of_method(run.method):
-        yield MeasureRow(run.method.name, "", subset, proportion(name, hits, told & run.ran), None)
+    found = {each.measure: each for each in measures}
+    for name, row in MEASURES.items():
+        if (each := found.get(name)) is not None:
+            missing = (0 if population is None else population - each.n) if row.bounded else None
+            yield MeasureRow(method, estimand, subset, each, missing)
 
 
 def _of_subsets(
@@ -138,41 +119,35 @@ def _of_subsets(
     subsets = list(subsets)
     sizes = [[int(np.count_nonzero(mask)) for mask in masks.values()] for _, masks, _ in subsets]
     same = [0 if size == sizes[0] else place for place, size in enumerate(sizes)]
-    found: dict[int, list[Measured]] = {place: [] for place in same}
-    known: dict[int, list[CentredColumn]] = {place: [] for place in same}
+    found: dict[int, tuple[list[Measured], list[CentredColumn]]] = {place: ([], []) for place in same}
     for quantity in quantities(columns, truth):
-        for place, measures in found.items():
-            mask = subsets[place][1][QUANTITIES[quantity.name][0]]
-            measures += measure_quantity(quantity, mask, mcse, known[place])
+        for place, (measures, known) in found.items():
+            measures += measure_quantity(quantity, subsets[place][1][QUANTITIES[quantity.name][0]], mcse, known)
     drawn = columns.run.method.drawn
     if drawn is not None and columns.rejects is not None:
-        for place, measures in found.items():
+        for place, (measures, _) in found.items():
             mask = subsets[place][1]["test"]
             measures += power_spread(columns.rejects[mask], drawn.basis(mask))
     for place, (subset, _, population) in zip(same, subsets, strict=True):
-        yield subset, found[place], None if population is None else int(np.count_nonzero(population))
+        yield subset, found[place][0], None if population is None else int(np.count_nonzero(population))
 
 
-def measure_quantity(
-    quantity: Quantity, mask: Mask, mcse: Mcse, known: list[CentredColumn] | None = None
-) -> Iterator[Measured]:
-    """The measures of one quantity on the replicates of the mask. known: the first column made, which several quantities have."""
+def measure_quantity(quantity: Quantity, mask: Mask, mcse: Mcse, known: list[CentredColumn]) -> Iterator[Measured]:
+    """The measures of one quantity on the replicates of the mask. known: as in `ColumnMoments`."""
     of = None
     for row in rows_of(quantity):
-        if row.share and row.hits is None:
-            told = mask if quantity.within is None else mask & quantity.within
-            yield proportion(row.name, quantity.x, told)
+        if row.counted:
+            yield proportion(row.name, quantity.x, mask if quantity.within is None else mask & quantity.within)
             continue
-        of = ColumnMoments(quantity, mask, known[0] if known else None) if of is None else of
-        if known == []:
-            known.append(of.column)
-        if row.hits is not None:
+        of = of or ColumnMoments(quantity, mask, known)
+        if row.value is not None:
+            if (smooth := measured(row, of.moments, mcse)) is not None:
+                yield smooth
+        elif row.hits is not None:
             yield of_counts(row.name, int(np.count_nonzero(row.hits(of))), of.n)
         elif row.special is not None:
             found = row.special(of)
             yield Measured(row.name, found.value, found.mcse, of.n)
-        elif (smooth := measured(row, of, mcse)) is not None:
-            yield smooth
 
 
 def measure_sums(
@@ -191,12 +166,12 @@ def measure_sums(
     groups: dict[tuple[str, str, str], dict[str, Array]] = {}
     for key, values in sums.items():
         groups.setdefault(key[:3], {})[key.quantity] = values
-    methods = list(dict.fromkeys(key.method for key in sums))
+    methods = dict.fromkeys(key.method for key in sums)
     rows = []
     for method in methods:
         for subset in SUBSETS:
-            for name, values in groups.get((method, "", subset), {}).items():
-                rows.append(MeasureRow(method, "", subset, _counted(name, values), None))
+            for name, (n, hits) in groups.get((method, "", subset), {}).items():
+                rows.append(MeasureRow(method, "", subset, of_counts(name, int(hits), int(n)), None))
     with np.errstate(all="ignore"):
         for estimand in dict.fromkeys(key.estimand for key in sums if key.estimand):
             for method in methods:
@@ -214,19 +189,15 @@ def _of_sums(found: Mapping[str, Array], truth: float, mcse: Mcse) -> Iterator[M
         name = "estimate" if row.of == "error" and "error" not in found else row.of
         if name not in found or row.unsummed:
             continue
-        values, kind, about = found[name], QUANTITIES[name][1], truths.get(name)
-        if row.share:
-            yield _counted(row.name, values)
+        values = found[name]
+        if row.counted:
+            yield of_counts(row.name, int(values[1]), int(values[0]))
             continue
+        kind, about = QUANTITIES[name][1], truths.get(name)
         if name == "size" and len(values) == KINDS["means"].width:
             kind, about = "means", None
-        smooth = measured(row, SummedMoments(values, kind, about), mcse)
-        if smooth is not None:
+        if (smooth := measured(row, of_sums(values, kind, about), mcse)) is not None:
             yield smooth
-
-
-def _counted(measure: str, values: Array) -> Measured:
-    return of_counts(measure, int(values[1]), int(values[0]))
 
 
 def as_table(rows: Sequence[MeasureRow]) -> pd.DataFrame:

@@ -11,27 +11,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec.measures import WHOLE
+from ..spec.measures import WHOLE, Array, Mask
 from .assurance import Drawn
 from .decisions import decide
 from .intervals import critical_values
 from .results import Estimates, MethodResults
 
 __all__ = [
-    "AlignedMethod", "EstimandColumns", "Masks", "Quantity", "aligned", "at", "columns_of", "of_errors", "of_estimates",
-    "of_intervals", "of_method", "of_pair", "of_rejections", "quantities",
+    "AlignedMethod", "EstimandColumns", "Masks", "Quantity", "aligned", "at", "columns_of", "of_estimates", "of_intervals",
+    "of_method", "of_rejections", "quantities",
 ]  # fmt: skip
 
-Array: TypeAlias = NDArray[np.float64]
-Mask: TypeAlias = NDArray[np.bool_]
 #: By what measures need of a replicate: where there is one.
 Masks: TypeAlias = Mapping[str, Mask]
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 class Quantity(NamedTuple):
@@ -78,14 +75,15 @@ def _on(union: NDArray[np.integer[Any]], method: MethodResults) -> AlignedMethod
         out[places] = values
         return out
 
-    def all_spread(record: Any, names: Sequence[str]) -> dict[str, Any]:
-        return {name: spread(getattr(record, name)) for name in names}
-
     columns = ("estimate", "se", "df", "lower", "upper", "p", "truth")
-    estimands = {name: replace(part, **all_spread(part, columns)) for name, part in method.estimands.items()}
+    estimands = {
+        name: replace(part, **{column: spread(getattr(part, column)) for column in columns})
+        for name, part in method.estimands.items()
+    }
     drawn = None if method.drawn is None else Drawn([spread(values) for values in method.drawn.values])
-    whole = replace(method, replicate=union, estimands=estimands, drawn=drawn, **all_spread(method, WHOLE))
-    return AlignedMethod(whole, spread(np.ones(places.size, dtype=bool)))
+    whole = {name: spread(getattr(method, name)) for name in WHOLE}
+    moved = replace(method, replicate=union, estimands=estimands, drawn=drawn, **whole)
+    return AlignedMethod(moved, spread(np.ones(places.size, dtype=bool)))
 
 
 def of_method(method: MethodResults) -> Iterator[tuple[str, str, Mask, Mask]]:
@@ -101,9 +99,9 @@ def of_method(method: MethodResults) -> Iterator[tuple[str, str, Mask, Mask]]:
 class EstimandColumns:
     """One method's columns for one estimand, None for what it has not.
 
-    error: the estimates less each replicate's own truth `own`, where it has one. half: half-widths of the intervals, unless
-    `ends` holds both their ends, less the own truth. rejects: decisions of the tests. has: where there is a result, by what
-    measures need; "pair" where the reference of relprec, with errors `reference`, has one too.
+    error: the estimates less each replicate's own truth `own`, where it has one. intervals: half-widths, or both ends, less the
+    own truth. rejects: decisions of the tests. has: where there is a result, by what measures need; "pair" where the reference
+    of relprec, with errors `reference`, has one too.
     """
 
     run: AlignedMethod
@@ -112,33 +110,36 @@ class EstimandColumns:
     own: Array | None
     error: Array | None
     se: Array | None
-    half: Array | None
-    ends: tuple[Array, Array] | None
+    intervals: Array | tuple[Array, Array] | None
     rejects: Mask | None
-    reference: Array | None
     has: Masks
+    reference: Array | None = None
 
     @staticmethod
     def of(run: AlignedMethod, part: Estimates) -> EstimandColumns:
-        x, se, lower, upper, truth = map(_floats, (part.estimate, part.se, part.lower, part.upper, part.truth))
+        x, se, lower, upper, truth = (
+            None if values is None else np.asarray(values, dtype=np.float64)
+            for values in (part.estimate, part.se, part.lower, part.upper, part.truth)
+        )
         error = x if x is None or truth is None else x - truth
         alpha, fitted = run.method.alpha, ~run.method.failed
-        has, half, ends = {}, None, None
-        if x is not None:
-            has["estimate"] = np.isfinite(x if error is None else error) & fitted
+        intervals: Array | tuple[Array, Array] | None = None
+        has, half = {}, None
+        if error is not None:
+            has["estimate"] = np.isfinite(error) & fitted
         if se is not None:
             has["error"] = has["estimate"] & np.isfinite(se) & (se >= 0)
         if lower is not None and upper is not None:
-            ends = (lower, upper) if truth is None else (lower - truth, upper - truth)
+            intervals = (lower, upper) if truth is None else (lower - truth, upper - truth)
             has["interval"] = has["estimate"] & (lower <= upper)
         elif se is not None and part.df is not None:
-            half = critical_values(part.df, alpha) * se
+            intervals = half = critical_values(part.df, alpha) * se
             has["interval"] = has["error"] & np.isfinite(half)
         decided = decide(part, half, alpha)
         if decided is not None:
             has["test"] = decided.known & (fitted if part.p is not None else has["error"])
         rejects = None if decided is None else decided.rejects
-        return EstimandColumns(run, part, x, truth, error, se, half, ends, rejects, None, has)
+        return EstimandColumns(run, part, x, truth, error, se, intervals, rejects, has)
 
     def against(self, other: EstimandColumns) -> EstimandColumns:
         """With the reference of relprec."""
@@ -178,39 +179,31 @@ def columns_of(
 
 def quantities(columns: EstimandColumns, truth: float) -> Iterator[Quantity]:
     """All that is measured of one method and estimand. truth: the one truth, for replicates that have none of their own."""
-    part, x, error, own = columns.part, columns.x, columns.error, columns.own
+    part, x, error = columns.part, columns.x, columns.error
+    true = truth if columns.own is None else columns.own
     if x is not None and error is not None:
-        about = truth if own is None else 0.0  # of errors, which are the estimates where there is one truth
-        yield from of_estimates(x, truth if own is None else own)
+        yield from of_estimates(x, true)
         if columns.se is not None:
-            yield from of_errors(error, columns.se)
-        intervals = columns.half if columns.ends is None else columns.ends
-        if intervals is not None:
-            yield from of_intervals(error, intervals, about)
+            yield Quantity("se", error, columns.se * columns.se)
+        if columns.intervals is not None:
+            yield from of_intervals(error, columns.intervals, truth if columns.own is None else 0.0)
         if columns.reference is not None:
-            yield of_pair(error, columns.reference)
+            yield Quantity("pair", error, columns.reference - error)
     if columns.rejects is not None:
-        tested = None if part.equivalence is not None else x
-        yield from of_rejections(columns.rejects, tested, truth if own is None else own, part.null)
+        yield from of_rejections(columns.rejects, None if part.equivalence is not None else x, true, part.null)
 
 
 def of_estimates(x: Array, truth: float | Array) -> Iterator[Quantity]:
     """Estimates and errors, about one truth or that of each replicate."""
+    error = x - truth
     if isinstance(truth, np.ndarray):
-        error = x - truth
         yield Quantity("estimate", x)
         yield Quantity("error", error, truth, truth=None)
         yield Quantity("square", error * error, truth=None)
         return
     yield Quantity("estimate", x, truth=truth, serves=("estimate", "error"))
     if math.isfinite(truth):
-        error = x - truth
         yield Quantity("square", error * error, truth=truth)
-
-
-def of_errors(error: Array, se: Array) -> Iterator[Quantity]:
-    """Standard errors, se >= 0, and the errors (or estimates) that they are of."""
-    yield Quantity("se", error, se * se)
 
 
 def of_intervals(x: Array, intervals: Array | tuple[Array, Array], truth: float) -> Iterator[Quantity]:
@@ -218,22 +211,17 @@ def of_intervals(x: Array, intervals: Array | tuple[Array, Array], truth: float)
 
     cover: the interval holds the truth, ends included; below: it lies wholly below the truth; above: wholly above.
     """
-    more = intervals if isinstance(intervals, tuple) else (intervals,)
+    more: Sequence[Array]
     if isinstance(intervals, tuple):
-        lower, upper = intervals
+        lower, upper = more = intervals
         below, above, width = upper < truth, lower > truth, upper - lower
     else:
-        error = x - truth
+        error, more = x - truth, (intervals,)
         below, above, width = -error > intervals, error > intervals, 2 * intervals
     if math.isfinite(truth):
         yield from (Quantity("cover", ~(below | above)), Quantity("below", below), Quantity("above", above))
     yield Quantity("becover", x, more=more)
     yield Quantity("width", width)
-
-
-def of_pair(x: Array, reference: Array) -> Quantity:
-    """Estimates (or errors) of two methods on the same replicates, in the same order."""
-    return Quantity("pair", x, reference - x)
 
 
 def of_rejections(rejects: Mask, x: Array | None, truth: float | Array, null: float) -> Iterator[Quantity]:
@@ -257,10 +245,6 @@ def of_rejections(rejects: Mask, x: Array | None, truth: float | Array, null: fl
         yield Quantity("size", np.abs(found), within=kept, truth=1.0)
 
 
-def _floats(values: Array | None) -> Array | None:
-    return None if values is None else np.asarray(values, dtype=np.float64)
-
-
-def at(mask: Mask, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
+def at(mask: Mask, values: NDArray[Any]) -> NDArray[Any]:
     """The values of these replicates."""
     return values if np.count_nonzero(mask) == mask.size else values[mask]

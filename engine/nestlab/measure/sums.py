@@ -21,15 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ..spec.measures import Array, Mask
 
 __all__ = ["KINDS", "LEAF", "Key", "MomentKind", "Node", "Sums", "leaf_counts", "leaf_moments", "merge", "subtrees"]
-
-Array: TypeAlias = NDArray[np.float64]
-Mask: TypeAlias = NDArray[np.bool_]
 
 #: Replicates of a leaf.
 LEAF = 64
@@ -143,28 +141,18 @@ def subtrees(leaves: Mapping[str, Array], first: int, last: int) -> Iterator[Nod
         yield Node(first, start * LEAF, {kind: values[:, 0] for kind, values in leaves.items()})
     offset = start - first // LEAF
     level = {kind: values[:, offset : offset + end - start] for kind, values in leaves.items()}
-    yield from sorted(_levels(level, start, end), key=lambda node: node.first)
-    if last > end * LEAF:
-        yield Node(end * LEAF, last, {kind: values[:, -1] for kind, values in leaves.items()})
-
-
-def _levels(level: Mapping[str, Array], start: int, end: int) -> Iterator[Node]:
-    """start, end: numbers of the first leaf and of the one after the last."""
-    size = LEAF
-
-    def alone(index: int) -> Node:
-        values = {kind: v[:, index - start] for kind, v in level.items()}
-        return Node(index * size, (index + 1) * size, values)
-
+    size, whole, end_of_leaves = LEAF, [], end * LEAF
     while start < end:
-        if start % 2:
-            yield alone(start)
-        if end % 2:
-            yield alone(end - 1)
+        for index in ([start] if start % 2 else []) + ([end - 1] if end % 2 else []):
+            alone = {kind: v[:, index - start] for kind, v in level.items()}
+            whole.append(Node(index * size, (index + 1) * size, alone))
         cut = slice(start % 2, end - start - end % 2)
         pairs = {kind: v[:, cut] for kind, v in level.items()}
         level = {kind: _merged(v[:, ::2], v[:, 1::2], KINDS[kind]) for kind, v in pairs.items()}
         start, end, size = (start + 1) // 2, end // 2, 2 * size
+    yield from sorted(whole, key=lambda node: node.first)
+    if last > end_of_leaves:
+        yield Node(end_of_leaves, last, {kind: values[:, -1] for kind, values in leaves.items()})
 
 
 def leaf_counts(mask: Mask, hits: Mask) -> Array:
@@ -198,22 +186,18 @@ def _merged(a: Array, b: Array, kind: MomentKind) -> Array:
     if not kind.moments:
         return a + b
     with np.errstate(all="ignore"):
-        return _merged_moments(a, b, kind)
-
-
-def _merged_moments(a: Array, b: Array, kind: MomentKind) -> Array:
-    n = a[..., 0] + b[..., 0]
-    total = np.maximum(n, 1.0)
-    dx, dy = ((b[..., k] - a[..., k]) + (b[..., k + 2] - a[..., k + 2]) for k in (1, 2))
-    mine, other = a[..., 0] / total, b[..., 0] / total
-    out = np.empty_like(a)
-    out[..., 0], out[..., 1:3] = n, a[..., 1:3]
-    out[..., 3], out[..., 4] = a[..., 3] + dx * other, a[..., 4] + dy * other
-    left, right = _shifted(a, -dx * other, -dy * other, kind), _shifted(b, dx * mine, dy * mine, kind)
-    for i, (one, two) in enumerate(zip(left, right, strict=True), start=5):
-        out[..., i] = one + two
-    alone = np.where((a[..., :1] == 0), b, a)
-    return np.where((a[..., :1] == 0) | (b[..., :1] == 0), alone, out)
+        n = a[..., 0] + b[..., 0]
+        total = np.maximum(n, 1.0)
+        dx, dy = ((b[..., k] - a[..., k]) + (b[..., k + 2] - a[..., k + 2]) for k in (1, 2))
+        mine, other = a[..., 0] / total, b[..., 0] / total
+        out = np.empty_like(a)
+        out[..., 0], out[..., 1:3] = n, a[..., 1:3]
+        out[..., 3], out[..., 4] = a[..., 3] + dx * other, a[..., 4] + dy * other
+        left, right = _shifted(a, -dx * other, -dy * other, kind), _shifted(b, dx * mine, dy * mine, kind)
+        for i, (one, two) in enumerate(zip(left, right, strict=True), start=5):
+            out[..., i] = one + two
+        alone = np.where((a[..., :1] == 0), b, a)
+        return np.where((a[..., :1] == 0) | (b[..., :1] == 0), alone, out)
 
 
 def _shifted(a: Array, s: Array, t: Array, kind: MomentKind) -> Iterator[Array]:

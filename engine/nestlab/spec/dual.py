@@ -34,16 +34,15 @@ class Dual:
 
     def __add__(self, other: Dual | float) -> Dual:
         if isinstance(other, Dual):
-            return _joined(self.value + other.value, 1.0, self, 1.0, other)
+            return _joined(self.value + other.value, 1.0, self.slope, 1.0, other.slope)
         return Dual(self.value + other, self.slope)
 
     def __sub__(self, other: Dual | float) -> Dual:
         return self + -1.0 * other
 
     def __mul__(self, other: Dual | float) -> Dual:
-        if isinstance(other, Dual):
-            return _joined(self.value * other.value, other.value, self, self.value, other)
-        return Dual(self.value * other, _scaled(self.slope, other))
+        by = other if isinstance(other, Dual) else Dual(other)
+        return _joined(self.value * by.value, by.value, self.slope, self.value, by.slope)
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -52,21 +51,19 @@ class Dual:
         if by.value == 0:
             return Dual(math.nan, (math.nan,) * 4)
         ratio = self.value / by.value
-        return _joined(ratio, 1 / by.value, self, -ratio / by.value, by)
+        return _joined(ratio, 1 / by.value, self.slope, -ratio / by.value, by.slope)
 
     def sqrt(self) -> Dual:
         if not self.value > 0:
             return Dual(0.0 if self.value == 0 else math.nan, (math.nan,) * 4)
         root = math.sqrt(self.value)
-        return Dual(root, _scaled(self.slope, 0.5 / root))
+        return _joined(root, 0.5 / root, self.slope, 0.0, NONE)
 
 
-def _scaled(slope: Slope, by: float) -> Slope:
-    a, b, c, d = slope
-    return a * by, b * by, c * by, d * by
-
-
-def _joined(value: float, p: float, one: Dual, q: float, two: Dual) -> Dual:
-    a, b, c, d = one.slope
-    e, f, g, h = two.slope
+def _joined(value: float, p: float, one: Slope, q: float, two: Slope) -> Dual:
+    """With the slope p one + q two."""
+    if two is NONE:
+        a, b, c, d = one
+        return Dual(value, (p * a, p * b, p * c, p * d))
+    (a, b, c, d), (e, f, g, h) = one, two
     return Dual(value, (p * a + q * e, p * b + q * f, p * c + q * g, p * d + q * h))

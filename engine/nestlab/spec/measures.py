@@ -35,6 +35,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -43,7 +44,9 @@ from numpy.typing import NDArray
 
 from .dual import Dual
 
-__all__ = ["MEASURES", "QUANTITIES", "WHOLE", "Measure", "Nulls", "OrderStatistic", "QuantityMoments", "Replicates"]
+__all__ = [
+    "MEASURES", "QUANTITIES", "WHOLE", "Array", "Mask", "Measure", "Nulls", "OrderStatistic", "QuantityMoments", "Replicates",
+]  # fmt: skip
 
 Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -78,16 +81,15 @@ QUANTITIES: dict[str, tuple[str, str]] = {
 class QuantityMoments:
     """The moments of one quantity in n replicates.
 
-    truth: the one truth; None where y holds one of each replicate. comoment: (p, q) to sum d^p e^q, the
-    deviations of x and y from their means. cross: sum (2 d e + e^2), taken as one where e is small.
+    truth: the one truth; None where y holds one of each replicate. dot: (j, k), j <= k, to the inner product of the influences on
+    two of the four moments that a `Slope` is by, but for the jackknife's factor.
     """
 
     n: int
     mean_x: float
     mean_y: float
     truth: float | None
-    comoment: Callable[[int, int], float]
-    cross: Callable[[], float]
+    dot: Callable[[int, int], float]
 
     @property
     def x(self) -> Dual:
@@ -102,12 +104,12 @@ class QuantityMoments:
     @property
     def variance(self) -> Dual:
         """The variance of x, with divisor n - 1."""
-        return Dual(self._over(self.comoment(2, 0)), (0.0, 0.0, 1.0, 0.0))
+        return Dual(self._over(self.dot(0, 0)), (0.0, 0.0, 1.0, 0.0))
 
     @property
     def gain(self) -> Dual:
         """The variance of x + y less that of x: nothing cancels where y is small."""
-        return Dual(self._over(self.cross()), (0.0, 0.0, 0.0, 1.0))
+        return Dual(self._over(2 * self.dot(0, 1) + self.dot(1, 1)), (0.0, 0.0, 0.0, 1.0))
 
     @property
     def true(self) -> Dual:
@@ -169,7 +171,7 @@ class Measure:
     special: Callable[[Replicates], OrderStatistic] | None = None
     mcse_formula: str = "influence function psi of the measure: sqrt( sum psi^2 / (N (N - 1)) )"
     morris_formula: str = ""
-    reference: Callable[[Collection[float], Nulls], list[float]] = lambda _alphas, _nulls: []
+    reference: Callable[[Collection[float], Nulls], list[float]] = lambda *_: []
     stick: Literal["reference", "zero", "none"] = "reference"
     percent: bool = False
     bounded: bool = False
@@ -182,9 +184,14 @@ class Measure:
         return QUANTITIES[self.of][0]
 
     @property
+    def counted(self) -> bool:
+        """Whether it is a share of replicates whose x tells which are hits."""
+        return self.value is None and QUANTITIES[self.of][1] == "count"
+
+    @property
     def share(self) -> bool:
         """Whether it is a share of replicates, with Wilson's limits."""
-        return self.hits is not None or QUANTITIES[self.of][1] == "count"
+        return self.hits is not None or self.counted
 
     def mcse_text(self, kind: str) -> str:
         """Say how the MCSE is computed; kind: "distribution-free" or "morris".
@@ -209,10 +216,6 @@ def _one_truth(m: QuantityMoments) -> bool:
     return m.truth is not None and _not_zero(m)
 
 
-def _zero(_alphas: Collection[float], _nulls: Nulls) -> list[float]:
-    return [0.0]
-
-
 def _level(alphas: Collection[float], _nulls: Nulls) -> list[float]:
     return [round(1 - a, 12) for a in alphas]
 
@@ -234,7 +237,7 @@ def _morris_relerror(m: QuantityMoments) -> float:
     """Takes estimates as normal and independent of the standard errors."""
     if m.n < 2 or not m.mean_y > 0:
         return NAN
-    relative = m.comoment(0, 2) / m.n / (m.n - 1) / (4 * m.mean_y * m.mean_y) + 1 / (2 * (m.n - 1))
+    relative = m.dot(1, 1) / m.n / (m.n - 1) / (4 * m.mean_y * m.mean_y) + 1 / (2 * (m.n - 1))
     return 100 * (m.y / m.variance).sqrt().value * math.sqrt(relative)
 
 
@@ -242,7 +245,7 @@ def _morris_relprec(m: QuantityMoments) -> float:
     """1 - corr^2 of x and x + y from the determinant of x and y: nothing cancels where y is small."""
     if m.n < 2:
         return NAN
-    xx, xy, yy = m.comoment(2, 0), m.comoment(1, 1), m.comoment(0, 2)
+    xx, xy, yy = m.dot(0, 0), m.dot(0, 1), m.dot(1, 1)
     determinant = xx * yy - xy * xy
     both = Dual(determinant if determinant > 1e-13 * xx * yy else 0.0) / (xx * (xx + 2 * xy + yy))
     return 200 * (1 + (m.gain / m.variance).value) * math.sqrt(both.value / (m.n - 1))
@@ -268,18 +271,17 @@ def _mad(r: Replicates) -> OrderStatistic:
     moves it by. Densities stand in Price and Bonett's errors of D and M; how that at M + D compares to that at M - D is told by
     the side on which the replicates between the two order statistics about D lie.
     """
-    x = r.ordered
-    median, of_median, *_ = _middle(x)
-    value, known, low, high = _middle(np.sort(np.abs(x - median)))
-    above, below = x[np.searchsorted(x, median, "right") :] - median, median - x[: np.searchsorted(x, median)][::-1]
-    sides = []  # of the replicates above and below M: those nearer than D, farther than D, and between the two order statistics
-    for away in (above, below):
-        first, inside = np.searchsorted(away, (low, value)).tolist()
-        within, last = np.searchsorted(away, (value, high), "right").tolist()
-        sides.append((inside, away.size - within, last - first))
-    (near, far, close), (near_below, far_below, close_below) = sides
+    n = r.ordered.size
+    median, of_median, *_ = _middle(r.ordered)
+    from_median = r.ordered - median
+    value, known, low, high = _middle(np.sort(np.abs(from_median)))
+    places = (-high, -value, -low, 0.0, low, value, high)
+    left, right = (np.searchsorted(from_median, places, side).tolist() for side in ("left", "right"))
+    # of the replicates above and below M: those nearer than D, farther than D, and between the two order statistics
+    near, far, close = max(left[5] - right[3], 0), n - right[5], right[6] - max(left[4], right[3])
+    near_below, far_below, close_below = max(left[3] - right[1], 0), left[1], min(right[2], left[3]) - left[0]
     moved = of_median * (close - close_below) / (close + close_below) if close + close_below else of_median * 0.0
-    both = (far - near - far_below + near_below) / x.size if x.size else NAN
+    both = (far - near - far_below + near_below) / n if n else NAN
     mcse = math.sqrt(max(known * known + moved * moved - 2 * both * known * moved, 0.0))
 
     def direction() -> Array:
@@ -302,14 +304,19 @@ def _middle(ordered: Array) -> tuple[float, float, float, float]:
     n = ordered.size
     if n == 0:
         return NAN, NAN, NAN, NAN
-    rank = max(round((n + 1) / 2 - math.sqrt(n)), 1)
-    low, high, middle = rank - 1, n - rank, ((n - 1) // 2, n // 2)
-    value = float(ordered[middle[0]]) / 2 + float(ordered[middle[1]]) / 2
+    value = float(ordered[(n - 1) // 2]) / 2 + float(ordered[n // 2]) / 2
     if n < 3:
         return value, NAN, NAN, NAN
-    quantile = -float(scipy.special.ndtri(scipy.special.bdtr(low, n, 0.5)))
-    ends = float(ordered[low]), float(ordered[high])
-    return value, (ends[1] - ends[0]) / (2 * quantile), *ends
+    rank, quantile = _rank_below(n)
+    low, high = float(ordered[rank]), float(ordered[n - 1 - rank])
+    return value, (high - low) / (2 * quantile), low, high
+
+
+@lru_cache
+def _rank_below(n: int) -> tuple[int, float]:
+    """The rank, from 0, of the order statistic below the median, and the normal quantile of its tail."""
+    rank = max(round((n + 1) / 2 - math.sqrt(n)), 1) - 1
+    return rank, -float(scipy.special.ndtri(scipy.special.bdtr(rank, n, 0.5)))
 
 
 # fmt: off
@@ -325,12 +332,12 @@ _ROWS = (
     ),
     Measure(
         "bias", "bias", "mean of est - truth", "error", value=lambda m: m.bias, exists=_known,
-        mcse_formula="empse / sqrt( N )", reference=_zero,
+        mcse_formula="empse / sqrt( N )", reference=lambda *_: [0.0],
     ),
     Measure(
         "relbias", "relative bias (%)", "100 bias / truth, in percent; absent where the truth is 0", "error",
         value=lambda m: 100 * (m.bias / m.true), exists=_not_zero, mcse_formula="100 empse / ( sqrt( N ) |truth| )",
-        reference=_zero, percent=True,
+        reference=lambda *_: [0.0], percent=True,
     ),
     Measure(
         "empse", "empirical SE", "sqrt( sum (est - mean)^2 / (N - 1) )", "error", value=lambda m: m.variance.sqrt(),
@@ -362,7 +369,7 @@ _ROWS = (
     Measure(
         "relerror", "relative error of the model SE (%)", "100 ( modelse / empse - 1 ), in percent", "se",
         value=lambda m: 100 * ((m.y / m.variance).sqrt() - 1), morris=_morris_relerror,
-        morris_formula="100 (modelse / empse) sqrt( Var(se^2) / (4 N modelse^4) + 1 / (2 (N - 1)) )", reference=_zero,
+        morris_formula="100 (modelse / empse) sqrt( Var(se^2) / (4 N modelse^4) + 1 / (2 (N - 1)) )", reference=lambda *_: [0.0],
         percent=True,
     ),
     Measure("cover", "coverage", "share of intervals that hold the truth", "cover", reference=_level, bounded=True),
@@ -399,13 +406,14 @@ _ROWS = (
     Measure(
         "type_m", "type M error (exaggeration)",
         "mean of |est - null| / |truth - null| over rejections; N counts rejections", "size", value=lambda m: m.x / m.true,
-        mcse_formula="sd of the ratios / sqrt( N )", reference=lambda _alphas, _nulls: [1.0],
+        mcse_formula="sd of the ratios / sqrt( N )", reference=lambda *_: [1.0],
     ),
     Measure(
         "relprec", "gain in precision (%)",
         "100 ( (empse of the first method / empse)^2 - 1 ), in percent, paired by replicate", "pair",
         value=lambda m: 100 * (m.gain / m.variance), morris=_morris_relprec,
-        morris_formula="200 (empse of the first / empse)^2 sqrt( (1 - corr^2) / (N - 1) )", reference=_zero, percent=True,
+        morris_formula="200 (empse of the first / empse)^2 sqrt( (1 - corr^2) / (N - 1) )", reference=lambda *_: [0.0],
+        percent=True,
     ),
     Measure(
         "converged", "converged",
