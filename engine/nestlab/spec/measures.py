@@ -275,8 +275,12 @@ def _mad(r: Replicates) -> OrderStatistic:
     median, of_median, *_ = _middle(r.ordered)
     from_median = r.ordered - median
     value, known, low, high = _middle(np.sort(np.abs(from_median)))
-    places = (-high, -value, -low, 0.0, low, value, high)
-    left, right = (np.searchsorted(from_median, places, side).tolist() for side in ("left", "right"))
+    places = np.array((-high, -value, -low, 0.0, low, value, high))
+    rounding = (
+        4 * np.finfo(float).eps * max(map(abs, r.ordered[[0, -1]].tolist())) if n else 0.0
+    )  # equal but for it: ties
+    left = np.searchsorted(from_median, places - rounding, "left").tolist()
+    right = np.searchsorted(from_median, places + rounding, "right").tolist()
     # of the replicates above and below M: those nearer than D, farther than D, and between the two order statistics
     near, far, close = max(left[5] - right[3], 0), n - right[5], right[6] - max(left[4], right[3])
     near_below, far_below, close_below = max(left[3] - right[1], 0), left[1], min(right[2], left[3]) - left[0]
