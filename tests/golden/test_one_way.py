@@ -51,7 +51,9 @@ def test_estimates_equal_anova(clusters: int, size: int, variance: float, arms: 
     b = clusters * (size - 1)
     for method, divisor in enumerate((clusters - p, clusters)):
         plan = replace(
-            work.plans[method], zcols=np.array(work.plans[method].zcols), xcols=np.array(work.plans[method].xcols)
+            work.analyses[method].on.plan,
+            zcols=np.array(work.analyses[method].on.plan.zcols),
+            xcols=np.array(work.analyses[method].on.plan.xcols),
         )
         fits = fit_gram(plan, respond(draw, work.design, plan.omitted, plan.multipliers), 0, 512)
         inside = between / divisor > within / b

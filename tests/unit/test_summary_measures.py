@@ -248,3 +248,11 @@ def test_refusals() -> None:
     with pytest.raises(nl.StudyError, match=text):
         study(design={"clusters": 3, "cluster_size": 5})
     study(design={"clusters": 3, "cluster_size": 5}, method=[{"name": "m", "estimator": "change-scores"}])
+
+
+def test_levels_that_an_axis_sets_are_refused() -> None:
+    """A term would be left out, or estimated, in every design alike."""
+    predictors = {**STUDY["predictors"], "x": {"level": 1, "distribution": "normal"}}
+    truth = {**STUDY["truth"], "formula": "y ~ t * arm + x + (1 + t | id)", "fixed": {**FIXED, "x": 0.2}}
+    with pytest.raises(nl.StudyError, match=r"needs levels that no axis changes, and one sets predictors\.x\.level"):
+        study(truth=truth, predictors=predictors, grid={"predictors.x.level": [1, 2]})

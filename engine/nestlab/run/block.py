@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..fit.lmm import Plan
 from ..fit.methods import Analysed, Analysis, Columns, compile_analysis
 from ..simulate.centres import centres_of
 from ..simulate.gram import Draw
@@ -57,10 +56,6 @@ class CompiledCondition:
     def analyses(self) -> tuple[Analysis, ...]:
         """Of each method."""
         return tuple(compile_analysis(self.design, method, self.key) for method in self.methods)
-
-    @property
-    def plans(self) -> tuple[Plan, ...]:
-        return tuple(analysis.on.plan for analysis in self.analyses)
 
     def draw(self, block: int) -> Draw:
         """The whole of a block (0, 1, ...), from its own stream."""

@@ -127,10 +127,10 @@ def check_known_errors(methods: Sequence[Method], errors: Errors, problems: Prob
 
 
 def check_levels(methods: Sequence[Method], varied: Sequence[str], problems: Problems) -> None:
-    """What clusters' effects absorb must be known before the grid is expanded. varied: the paths that axes set."""
+    """What an estimator leaves out must be known before the grid is expanded. varied: the paths that axes set."""
     axis = next((path for path in varied if path.startswith("predictors.") and path.endswith(".level")), None)
     for method in methods:
-        if axis is not None and estimator_of(method).absorbs:
+        if axis is not None and estimator_of(method).by_level:
             text = f"needs levels that no axis changes, and one sets {axis}; remove the axis, or the method"
             problems.add_value(f"method.{method.name}.estimator", method.estimator, text)
 

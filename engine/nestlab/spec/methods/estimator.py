@@ -47,6 +47,7 @@ class Estimator:
     every_term: it estimates all terms of its formula, so that a missing one is a failure.
     messages: its rows hold the messages of failures and the number of warnings.
     left_out: name the fixed terms of a formula that it does not estimate.
+    by_level: these depend on the levels of predictors, which no axis may change then.
     sees: tell whether a product of these parts of predictors at level 1 is left in its data; "w" stands for deviations from
     the cluster's mean.
     equal_rows: tell whether every row has the same weight.
@@ -68,6 +69,7 @@ class Estimator:
     of_variances: bool = False
     variances_known: bool = False
     absorbs: bool = False
+    by_level: bool = False
     every_term: bool = True
     messages: bool = False
     left_out: Callable[[Formula, Levels], Sequence[str]] = _nothing

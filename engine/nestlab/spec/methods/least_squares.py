@@ -105,6 +105,7 @@ FIXED_EFFECTS = _row(
     "fixed-effects",
     "least squares with fixed effects of clusters, which absorb every term that is constant within clusters",
     absorbs=True,
+    by_level=True,
     left_out=absorbed,
     sees=bool,
     check=partial(check_terms, gone="do not vary within clusters, whose effects absorb them", where="within"),

@@ -168,6 +168,7 @@ def _row(name: str, text: str, *, adjusted: bool) -> Estimator:
         needs="rows",
         rules=("residual", "z"),
         residual=False,
+        by_level=True,
         left_out=_left_out,
         check=partial(check_terms, gone="vary within clusters", where="between"),
         too_few=partial(_too_few, adjusted=adjusted),
