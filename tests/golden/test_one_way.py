@@ -50,11 +50,8 @@ def test_estimates_equal_anova(clusters: int, size: int, variance: float, arms: 
     between = size * (centred**2).sum(0)
     b = clusters * (size - 1)
     for method, divisor in enumerate((clusters - p, clusters)):
-        plan = replace(
-            work.analyses[method].on.plan,
-            zcols=np.array(work.analyses[method].on.plan.zcols),
-            xcols=np.array(work.analyses[method].on.plan.xcols),
-        )
+        plan = work.analyses[method].on.plan
+        plan = replace(plan, zcols=np.array(plan.zcols), xcols=np.array(plan.xcols))
         fits = fit_gram(plan, respond(draw, work.design, plan.omitted, plan.multipliers), 0, 512)
         inside = between / divisor > within / b
         pooled = clusters * size - (p if method == 0 else 0)

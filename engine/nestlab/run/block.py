@@ -166,10 +166,8 @@ class CompiledCondition:
             found = [self.analyse(draw, m, block, start, stop) for m in range(len(self.methods))]
             counts = count_columns(draw)
             known = [{}] * len(found) if draw.truths is None else self.truths(draw.truths)
-            for each, truths in zip(found, known, strict=True):
-                beside = counts | truths
-                each.inferred.update({name: values[start:stop] for name, values in beside.items()})
-            yield stop - start, found
+            beside = [{name: values[start:stop] for name, values in (counts | truths).items()} for truths in known]
+            yield stop - start, [replace(f, inferred=f.inferred | b) for f, b in zip(found, beside, strict=True)]
 
     def replicates(self, first: int, last: int) -> list[Columns]:
         """Rows of replicates first .. last - 1, a table a method."""
@@ -187,19 +185,19 @@ class CompiledCondition:
 class DrawnBlock:
     """A block as analyses take it."""
 
-    condition: CompiledCondition
+    compiled: CompiledCondition
     number: int
     draw: Draw
 
     @property
     def _origin(self) -> int:
-        return self.number * self.condition.condition.block_size
+        return self.number * self.compiled.condition.block_size
 
     def rows(self, first: int, last: int) -> Iterator[ReplicateRows]:
-        return (self.condition.rows(self._origin + r, self.draw) for r in range(first, last))
+        return (self.compiled.rows(self._origin + r, self.draw) for r in range(first, last))
 
     def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]:
-        return (self.condition.frame(self._origin + r, draw=self.draw) for r in range(first, last))
+        return (self.compiled.frame(self._origin + r, draw=self.draw) for r in range(first, last))
 
 
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:
