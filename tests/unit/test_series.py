@@ -64,3 +64,14 @@ def test_without_opening_parts_the_failures_of_a_cut_part_are_known(tmp_path: Pa
         (series.store.replicates / part.file).unlink()
     assert unopened.wanted == 800
     assert (unopened.tally.n, unopened.tally.statuses) == (800, {"ok": 400, "not_converged": 300})
+
+
+def test_what_lies_beyond_an_early_end_is_not_missing(tmp_path: Path) -> None:
+    series = stored(tmp_path, 1000, (0, 850))
+    assert (series.wanted, series.gaps, series.missing) == (800, [], 0)
+
+
+def test_a_share_of_failures_at_the_limit_is_no_flag(tmp_path: Path) -> None:
+    series = stored(tmp_path, 625, (0, 625))
+    assert series.end is None
+    assert series.flag == ""

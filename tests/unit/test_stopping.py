@@ -522,5 +522,6 @@ def test_a_decision_hangs_on_results_and_how_they_are_judged() -> None:
     others = [
         key(alpha=0.01), key(name="n"), key(reml=False), key(max_failed=0.1),
         key(contrasts=(replace(contrast, null=0.5),)), key(contrasts=(replace(contrast, alternative="less"),)),
+        key(contrasts=(replace(contrast, equivalence=(-0.2, 0.2)),)),
     ]  # fmt: skip
     assert len({key(), *others}) == len(others) + 1

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +21,7 @@ from .api import Results
 from .levels import level_text
 from .own_truths import apart_lines
 from .summary import LONGEST_WORD, decimals_of, plain, shown_lines, typer_note, value_with_mcse, words
+from .terminal import terminal
 
 __all__ = ["compare_command", "difference_cells"]
 
@@ -66,7 +66,7 @@ def compare_command(
         choices = _choices(results, bool(asked), bool(estimands))  # before anything is printed: it may be refused
         _print(shown, results.alphas)
         named = shown_lines(results, own, frame["estimand"], f"nestlab compare {shlex.quote(str(folder))}")
-        Console().print(Text("\n".join([*apart, *named, choices])))
+        terminal().print(Text("\n".join([*apart, *named, choices])))
     if missing:
         typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
     return missing == 0
@@ -99,7 +99,7 @@ def difference_cells(row: Any) -> tuple[str, str]:
 
 def _print(frame: pd.DataFrame, alphas: Mapping[str, float]) -> None:
     """A table of each estimand and measure, wider than the terminal rather than cut. alphas: the level of each method."""
-    console = Console()
+    console = terminal()
     reference = frame["reference"].iloc[0]
     shown = {reference, *frame["method"]}
     levels = level_text(set(frame["measure"]), {label: alpha for label, alpha in alphas.items() if label in shown})
@@ -113,7 +113,7 @@ def _print(frame: pd.DataFrame, alphas: Mapping[str, float]) -> None:
         one = rows["method"].iloc[0] if rows["method"].nunique() == 1 else ""
         what = f"{one} less {reference}" if one else f"less that of {reference}"
         table, needed = _table(rows, factors, methods=not one)
-        wide = Console(width=max(Console().width, needed))
+        wide = terminal(width=max(terminal().width, needed))
         wide.print(Text(f"{f'{measure} {estimand}'.rstrip()}: {what}"))
         wide.print(table)
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from rich.console import Console
-
 from ..run.runner import RunReport
 from ..run.shards import merge_shards
 from ..spec.problems import StudyError
 from .api import Results
 from .progress import progress_for
 from .summary import overview
+from .terminal import terminal
 
 __all__ = ["check_alone", "merge_command", "shard_lines", "slurm_job"]
 
 
 def merge_command(folder: Path) -> bool:
     """List what shards left, summarise it and print an overview; whether nothing is missing."""
-    merged = merge_shards(folder, progress_for(Console(stderr=True)))
-    console = Console()
+    merged = merge_shards(folder, progress_for(terminal(stderr=True)))
+    console = terminal()
     if not merged.missing:
         console.print(overview(Results(folder), console.width))
     for end in merged.ended:

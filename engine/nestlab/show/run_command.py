@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ..run.folder import check_resumable
 from ..run.runner import RunReport
 from .api import Study
 from .merge_command import check_alone, shard_lines, slurm_job
 from .progress import progress_for
 from .summary import overview
+from .terminal import terminal
 
 __all__ = ["run_command"]
 
@@ -34,7 +33,7 @@ def run_command(
         check_resumable(path)
         path, out = path / "study.toml", out if out is not None else path
     study = Study.from_toml(path, seed=seed, replications=replications, keep=keep, alpha=alpha)
-    progress = progress_for(Console(stderr=True))
+    progress = progress_for(terminal(stderr=True))
     if shard is not None:
         check_alone(repair=repair, backend=backend)
         with _termination_interrupts():
@@ -48,13 +47,13 @@ def run_command(
             out=out, jobs=jobs, progress=progress, repair=repair, allow_code=allow_code, backend=backend,
             scheduler=scheduler,
         )  # fmt: skip
-    console = Console()
+    console = terminal()
     console.print(overview(results, console.width))
     _print(_lines(report))
 
 
 def _print(lines: Iterable[str]) -> None:
-    console = Console()
+    console = terminal()
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ..run.folder import solved_facts
@@ -30,6 +29,7 @@ from .answer import ANSWER, as_json, sentence
 from .outcome import outcome_lines
 from .progress import compiling_said
 from .summary import value_with_mcse
+from .terminal import terminal
 
 __all__ = ["Options", "question_of", "solve_command", "solve_study"]
 
@@ -68,7 +68,7 @@ def solve_command(
     """Search, write solve.json beside the designs, and print the answer; nothing is drawn."""
     study = StudyFile.from_toml(path, seed=seed, alpha=alpha)
     code = [str(path.resolve().parent), str(Path.cwd())] if allow_code else None
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     quiet = json_wanted or not console.is_terminal
     with compiling_said():
         solved = solve_study(
@@ -307,7 +307,7 @@ def _between(pair: tuple[float, float]) -> tuple[float, float]:
 
 
 def _print(solved: Solved) -> None:
-    console = Console()
+    console = terminal()
     question = solved.question
     for solution in solved.solutions:
         console.print(sentence(question, solution), highlight=False, soft_wrap=True)

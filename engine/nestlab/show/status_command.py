@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from ..run.state import State, read_state
 from .progress import duration, plural
+from .terminal import terminal
 
 __all__ = ["status_command"]
 
@@ -35,7 +35,7 @@ def status_command(folder: Path, *, as_json: bool, watch: bool, interval: float)
 
 
 def _watch(state: State, interval: float) -> State:
-    console = Console()
+    console = terminal()
     if not console.is_terminal:
         while True:
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {_short(state)}", flush=True)

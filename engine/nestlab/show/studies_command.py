@@ -12,6 +12,7 @@ from rich.table import Table
 from ..spec.problems import StudyError
 from .ready_made import ready_made_path, summarise_ready_made
 from .study_text import refuse_existing, write_new
+from .terminal import terminal
 
 __all__ = ["studies_command"]
 
@@ -29,7 +30,7 @@ def studies_command(name: str | None, *, copy: bool) -> None:
     if name is None:
         if copy:
             raise StudyError(["--copy: of which study? name one, nestlab studies article --copy say"])
-        _list(Console())
+        _list(terminal())
         return
     text = ready_made_path(name).read_text(encoding="utf-8")
     if not copy:

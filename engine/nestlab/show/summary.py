@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +23,7 @@ from ..spec.problems import StudyError, close_match, show
 from .levels import level_text
 from .outcome import outcome_lines
 from .own_truths import truth_lines
+from .terminal import terminal
 
 __all__ = [
     "decimals_of",
@@ -326,10 +327,10 @@ def summary_command(
     if csv:
         sys.stdout.write(frame.to_csv(index=False))
     elif not (estimands or measures or methods):
-        Console().print(overview(results, Console().width, rows=None))
-        Console().print(_measures(frame))
+        terminal().print(overview(results, terminal().width, rows=None))
+        terminal().print(_measures(frame))
     else:
-        Console().print(_rows(frame))
+        terminal().print(_rows(frame))
         shown = {label: alpha for label, alpha in results.alphas.items() if label in set(frame["method"])}
         of_estimands = frame[frame["estimand"] != ""]
         counts = [
@@ -340,11 +341,11 @@ def summary_command(
             unconverged_text(counts, subset or DEFAULT_SUBSET, "a row"),
         ):
             if line:
-                Console().print(Text(line))
+                terminal().print(Text(line))
         for line in flag_lines(frame):
-            Console().print(line, soft_wrap=True, highlight=False, markup=False)
+            terminal().print(line, soft_wrap=True, highlight=False, markup=False)
         if note := _over_priors(results):
-            Console().print(Text(note))
+            terminal().print(Text(note))
     if missing:
         typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
     return missing == 0
