@@ -12,7 +12,7 @@ import pytest
 from nestlab.fit.inference import SINGULAR_DF
 from nestlab.fit.problem import symmetric
 from nestlab.fit.several import curvature, products
-from nestlab.fit.several.curvature import Derivatives, entries
+from nestlab.fit.several.curvature import Derivatives
 from nestlab.fit.several.model import fit_factors
 from nestlab.fit.several.nesting import between_within_df, container_of
 from nestlab.fit.several.point import point_at
@@ -73,7 +73,7 @@ def test_deviance_gradient_and_hessian_of_a_dense_twin(shape, rank, reml):
     G = some_G(factors, np.random.default_rng(5), rank=rank)
     m = make_products(factors, X, y)
     ours, twin = Derivatives(point_at(m, G), reml), Dense(factors, X, y, G, reml=reml)
-    free = entries(m)
+    free = m.entries
     along = [twin.along(e.factor, e.direction(m.q[e.factor])) for e in free]
     diagonal = np.log(np.diag(ours.C))
     deviance = (
@@ -105,7 +105,7 @@ def test_the_twin_by_differences_of_its_deviance(reml):
     def at(f, E, h):
         return Dense(factors, X, y, [g + h * E if k == f else g for k, g in enumerate(G)], reml=reml)
 
-    free = entries(make_products(factors, X, y))
+    free = make_products(factors, X, y).entries
     for e in free:
         E, h = e.direction(2), 1e-5
         dV = twin.along(e.factor, E)

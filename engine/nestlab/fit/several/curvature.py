@@ -24,7 +24,7 @@ from scipy.linalg import solve_triangular
 from .point import Point, factor_of, point_at
 from .products import Batch, Products
 
-__all__ = ["Derivatives", "Entry", "entries", "is_small"]
+__all__ = ["Derivatives", "is_small"]
 
 Array = NDArray[np.float64]
 
@@ -32,32 +32,6 @@ Array = NDArray[np.float64]
 EXACT_ENTRIES = 300_000
 #: Step of the differences, in units of G (whitened) + 1.
 DIFFERENCE = 3e-5
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A free entry of G: of factor f, row a, column b <= a within the factor."""
-
-    factor: int
-    a: int
-    b: int
-
-    def direction(self, q: int) -> Array:
-        """E: 1 at the entry and its mirror image."""
-        E = np.zeros((q, q))
-        E[self.a, self.b] = E[self.b, self.a] = 1.0
-        return E
-
-
-def entries(m: Products) -> list[Entry]:
-    """The free entries of G, by columns of each term."""
-    found = []
-    for f, sizes in enumerate(m.sizes):
-        first = 0
-        for size in sizes:
-            found += [Entry(f, a, b) for b in range(first, first + size) for a in range(b, first + size)]
-            first += size
-    return found
 
 
 def is_small(m: Products) -> bool:
@@ -105,19 +79,20 @@ class Derivatives:
     def gradient(self) -> list[Array]:
         """Sg by factor."""
         return [
-            W - np.einsum("jai,jbi,i->ab", v, v, self.weights, optimize=True)
+            W - np.tensordot(v * self.weights, v, axes=([0, 2], [0, 2]))
             for W, v in zip(self.point.blocks, self.v, strict=True)
         ]
 
     @cached_property
     def D(self) -> Array:
         """(entries, p + 1, p + 1)."""
-        found = []
-        moments = [np.einsum("jai,jbk->abik", v, v, optimize=True) for v in self.v]
-        for e in entries(self.products):
-            M = moments[e.factor][e.a, e.b]
-            found.append(M if e.a == e.b else M + M.T)
-        return np.array(found)
+        width = self.products.p + 1
+        found = np.zeros((len(self.products.entries), width * width))
+        for v, E in zip(self.v, self.products.directions, strict=True):
+            flat = v.reshape(len(v), -1)
+            moments = (flat.T @ flat).reshape(v.shape[1], width, v.shape[1], width)
+            found += E.T @ moments.transpose(0, 2, 1, 3).reshape(len(E), -1)
+        return found.reshape(-1, width, width)
 
     def _less_products(self, H: Array) -> Array:
         """H less the products of D."""
@@ -132,7 +107,6 @@ class Derivatives:
     def exact(self) -> Array:
         """H over pairs of free entries, from all of W."""
         m = self.products
-        free = entries(m)
         sums = {(f, g): np.zeros((m.q[f] * m.q[g],) * 2) for f in range(len(m.q)) for g in range(f, len(m.q))}
         for b, W in self.point.whole():
             v = np.zeros((b.units, W.shape[1], m.p + 1))
@@ -144,12 +118,11 @@ class Derivatives:
             Y = 2 * ((v * self.weights) @ np.swapaxes(v, 1, 2)) - W
             for (f, g), total in sums.items():
                 total += self._by_columns(b, W, f, g) @ self._by_columns(b, Y, f, g).T
-        H = np.empty((len(free), len(free)))
-        for s, left in enumerate(free):
-            for u, right in enumerate(free):
-                f, g = left.factor, right.factor
-                if f <= g:
-                    H[s, u] = H[u, s] = _trace(sums[f, g].reshape(m.q[f], m.q[g], m.q[f], m.q[g]), left, right)
+        H = np.zeros((len(m.entries), len(m.entries)))
+        for (f, g), total in sums.items():
+            Q = total.reshape(m.q[f], m.q[g], m.q[f], m.q[g])  # [a, c, b, d]: sum W[a, c] Y[b, d]
+            part = m.directions[f].T @ Q.transpose(2, 0, 1, 3).reshape(m.q[f] ** 2, -1) @ m.directions[g]
+            H += part if f == g else part + part.T
         return self._less_products(H)
 
     def _by_columns(self, b: Batch, W: Array, f: int, g: int) -> Array:
@@ -162,7 +135,7 @@ class Derivatives:
 
     def quadratic(self) -> Array:
         """(m / rss) y'P V_s P V_u P y over pairs of free entries s, u: V_s = sum_j Z_j E_s Z_j'."""
-        m, free, p = self.products, entries(self.products), self.products.p
+        m, free, p = self.products, self.products.entries, self.products.p
         vectors = [np.zeros((*v.shape[:2], len(free))) for v in self.v]
         for s, e in enumerate(free):
             vectors[e.factor][:, :, s] = self.v[e.factor][:, :, p] @ e.direction(m.q[e.factor])
@@ -170,7 +143,7 @@ class Derivatives:
         fixed = self.D[:, :p, p]
         found = -fixed @ fixed.T
         for left, right in zip(vectors, weighted, strict=True):
-            found += np.einsum("jas,jau->su", left, right, optimize=True)
+            found += np.tensordot(left, right, axes=([0, 1], [0, 1]))
         return found
 
     def average(self) -> Array:
@@ -180,7 +153,7 @@ class Derivatives:
 
     def differences(self) -> Array:
         """H by differences of the gradient."""
-        m, free = self.products, entries(self.products)
+        m, free = self.products, self.products.entries
 
         def slopes(G: Sequence[Array]) -> Array:
             Sg = Derivatives(point_at(m, G), self.reml, self.with_y).gradient
@@ -198,10 +171,3 @@ class Derivatives:
     def hessian(self) -> Array:
         """H over pairs of free entries: exact where that is affordable."""
         return self.exact() if is_small(self.products) else self.differences()
-
-
-def _trace(Q: Array, left: Entry, right: Entry) -> float:
-    """tr(E W F Y') from Q[a, c, b, d] = sum W[a, c] Y[b, d]."""
-    ab = {(left.a, left.b), (left.b, left.a)}
-    cd = {(right.a, right.b), (right.b, right.a)}
-    return float(sum(Q[b, c, a, d] for a, b in ab for c, d in cd))

@@ -22,7 +22,7 @@ from ..lmm import pairs
 from ..problem import hypotheses_test, symmetric
 from ..status import Status
 from .compiled_loops import infer_without_y, invert, satterthwaite, set_estimates
-from .curvature import Derivatives, entries
+from .curvature import Derivatives
 from .nesting import between_within_df
 from .point import point_at
 from .products import FactorColumns, Products, make_products
@@ -216,15 +216,13 @@ class SeveralModel:
     def _numbers(self) -> NDArray[np.int64]:
         """The place of each free entry among the pairs of all random columns."""
         columns = self.products.columns
-        rows = np.array(
-            [(columns[e.factor].start + e.a, columns[e.factor].start + e.b) for e in entries(self.products)]
-        )
+        rows = np.array([(columns[e.factor].start + e.a, columns[e.factor].start + e.b) for e in self.products.entries])
         found: NDArray[np.int64] = rows[:, 0] * (rows[:, 0] + 1) // 2 + rows[:, 1]
         return found
 
     def _adjust(self, found: Derivatives, work: np.void) -> None:
         """Enter Kenward and Roger's adjustment, by pairs of fixed effects."""
-        m, p, free = self.products, self.p, entries(self.products)
+        m, p, free = self.products, self.p, self.products.entries
         k = len(free)
         vectors = [np.zeros((*v.shape[:2], k, p)) for v in found.v]
         for s, e in enumerate(free):

@@ -120,7 +120,7 @@ def point_at(m: Products, G: Sequence[Array]) -> Point:
     U = (U + np.swapaxes(U, 1, 2)) / 2
     rest_gram, rest_cross = m.rest_gram.copy(), m.rest_cross.copy()
     UB = U @ m.B
-    S = m.XX - np.einsum("jai,jak->ik", m.B, UB, optimize=True)
+    S = m.XX - np.tensordot(m.B, UB, axes=([0, 1], [0, 1]))
     eliminate(m.start, m.place, m.values, U, m.matrix_base, m.order, rest_gram)
     to_rest(m.start, m.place, m.values, m.vector_base, -UB, rest_cross)
     values = np.einsum("eab,eb->ea", P[m.owner], m.values)
@@ -138,7 +138,7 @@ def point_at(m: Products, G: Sequence[Array]) -> Point:
         B = b.vectors(rest_cross)
         b.vectors(T)[...] = P2 @ B
         b.vectors(inner)[...] = U2 @ B
-        S -= np.einsum("uai,uak->ik", B, b.vectors(inner), optimize=True)
+        S -= np.tensordot(B, b.vectors(inner), axes=([0, 1], [0, 1]))
         for f, first, levels in m.segments(b):
             q = m.q[f]
             rows = P2[:, first : first + levels * q].reshape(b.units, levels, q, b.order)
@@ -150,7 +150,7 @@ def point_at(m: Products, G: Sequence[Array]) -> Point:
     to_lead(m.start, m.place, values, m.vector_base, -inner, lead)
     taken = np.zeros((len(own), len(own)))
     eliminated_blocks(m.start, m.place, values, rest_update, m.matrix_base, m.order, taken)
-    blocks[m.lead] = np.einsum("jab,jbc->ac", P, m.A) - taken
+    blocks[m.lead] = np.tensordot(P, m.A, axes=([0, 2], [0, 1])) - taken
     scores = [lead if f == m.lead else T[m.places[f]] for f in range(len(m.q))]
     return Point(
         m,

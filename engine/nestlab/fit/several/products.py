@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["Batch", "FactorColumns", "Products", "make_products"]
+__all__ = ["Batch", "Entry", "FactorColumns", "Products", "make_products"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -63,6 +63,21 @@ class Batch:
         """The part (units, order, order) of an array over the entries of the rest's matrices."""
         size = self.order * self.order
         return flat[self.matrix : self.matrix + self.units * size].reshape(self.units, self.order, self.order)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A free entry of G: of factor f, row a, column b <= a within the factor."""
+
+    factor: int
+    a: int
+    b: int
+
+    def direction(self, q: int) -> Array:
+        """E: 1 at the entry and its mirror image."""
+        E = np.zeros((q, q))
+        E[self.a, self.b] = E[self.b, self.a] = 1.0
+        return E
 
 
 @dataclass(frozen=True)
@@ -122,6 +137,25 @@ class Products:
         """The number of each random column's term."""
         sizes = [size for own in self.sizes for size in own]
         return np.repeat(np.arange(len(sizes)), sizes)
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The free entries of G, by columns of each term."""
+        found = []
+        for f, sizes in enumerate(self.sizes):
+            first = 0
+            for size in sizes:
+                found += [Entry(f, a, b) for b in range(first, first + size) for a in range(b, first + size)]
+                first += size
+        return found
+
+    @cached_property
+    def directions(self) -> list[Array]:
+        """Per factor (q^2, entries): the matrix E of each free entry, its entries in one column; 0 for those of other factors."""
+        found = [np.zeros((q * q, len(self.entries))) for q in self.q]
+        for s, e in enumerate(self.entries):
+            found[e.factor][:, s] = e.direction(self.q[e.factor]).ravel()
+        return found
 
     def segments(self, batch: Batch) -> list[tuple[int, int, int]]:
         """Of a unit's rest: (factor, its first effect, its levels)."""

@@ -18,7 +18,7 @@ from ..search import IDENTIFY, RANK_DEFICIENT
 from ..status import Status
 from ..workspace import MOST_RANDOM, get_workspace, make_shape
 from .compiled_loops import advance_search, begin_search
-from .curvature import Derivatives, entries, is_small
+from .curvature import Derivatives, is_small
 from .point import Point, point_at
 from .products import Products
 
@@ -94,7 +94,7 @@ def point_of(m: Products, work: np.void) -> Point:
 
 def load(found: Derivatives, H: Array, shape: NDArray[np.void], work: np.void) -> None:
     """Enter derivatives, the Hessian over pairs of free entries, its chain to the free entries of L, and the Newton step."""
-    m, free = found.products, entries(found.products)
+    m, free = found.products, found.products.entries
     q, p, k = sum(m.q), m.p, len(free)
     whole = np.zeros((2, q, q))
     for own, G, gradient in zip(m.columns, found.point.G, found.gradient, strict=True):
