@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .problems import close_match, nearest, show
+from .problems import close_match, meant, nearest, show
 
 __all__ = ["DISTRIBUTIONS", "Domain", "Prior", "looks_like_prior", "read_prior"]
 
@@ -182,7 +182,7 @@ def read_prior(raw: Mapping[str, Any], domain: Domain, allowed: str) -> Prior:
     if distribution not in _KEYS:
         words = " or ".join(f'"{word}"' for word in DISTRIBUTIONS)
         guess = close_match(distribution, DISTRIBUTIONS) if isinstance(distribution, str) else None
-        repair = f'did you mean "{guess}"?' if guess else f"write a prior such as {_EXAMPLE}, or a number"
+        repair = meant(guess, str(distribution)) if guess else f"write a prior such as {_EXAMPLE}, or a number"
         raise ValueError(f"must be a number or a prior with distribution = {words}; {repair}")
     if distribution == "pilot" and domain.of == "share":
         raise ValueError(

@@ -6,7 +6,7 @@ import copy
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -14,12 +14,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from .axes import SHORT_NAMES
-from .problems import Problems, StudyError, nearest, show
+from .problems import Problems, StudyError, close_match, nearest, show
 
 __all__ = ["plain", "read_toml", "validate"]
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
+
+#: Keys of all tables together; studies of hundreds of methods have fewer.
+_MOST_KEYS = 5000
 
 # What stands in for a required value that is absent, so that the rest of the file can still be checked.
 _STAND_INS = {"name": "study", "seed": 0, "replications": 1}
@@ -79,19 +82,45 @@ def validate(model: type[Model], data: dict[str, Any], problems: Problems) -> tu
     Returns the model (None where too much is missing) and the dotted paths that were refused, which nobody should judge
     again.
     """
+    tables = list(_tables(data))
+    if (count := sum(keys for _, keys in tables)) > _MOST_KEYS:
+        path, most = max(tables, key=lambda table: table[1])
+        many = f"is one of {count} keys of the study ({most} in one table)"
+        text = f"{many}, and at most {_MOST_KEYS} are possible; remove those that no study has"
+        problems.add(path, text)
+        return None, set()
     data, suspects = copy.deepcopy(data), set[str]()
     for _ in range(5):
         try:
             return model.model_validate(data), suspects
         except ValidationError as error:
-            faults = error.errors(include_url=False)
+            faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] == "missing")
         for fault in faults:
             suspects.update(_report(model, fault, data, problems, suspects))
         for fault in sorted(
             faults, key=lambda f: [f"{w:09d}" if isinstance(w, int) else w for w in f["loc"]], reverse=True
         ):
-            _take_out(data, fault["loc"], fault["type"])
+            _take_out(data, fault["loc"], fault["type"], _meant_key(model, fault["loc"]))
     return None, suspects
+
+
+def _tables(value: Any, path: str = "") -> Iterator[tuple[str, int]]:
+    """The last key of each table and their number, but for cases and levels of the grid, which may be many."""
+    if isinstance(value, Mapping):
+        items = {f"{path}.{key}".lstrip("."): item for key, item in value.items() if key != "cases"}
+        if items:
+            yield next(reversed(items)), len(items)
+        for inner, item in items.items():
+            yield from _tables(item, inner)
+    elif isinstance(value, list) and not path.startswith("grid."):
+        for item in value:
+            if isinstance(item, Mapping):
+                yield from _tables(item, path)
+
+
+def _meant_key(model: type[BaseModel], location: Location) -> str | None:
+    """The key that an unknown one may be a misspelling of."""
+    return close_match(str(location[-1]), _known_keys(model, location[:-1]))
 
 
 def _report(
@@ -200,13 +229,15 @@ def _table_in(kind: Any) -> type[BaseModel] | None:
     return next((table for part in get_args(kind) if (table := _table_in(part))), None)
 
 
-def _take_out(data: dict[str, Any], location: Location, kind: str) -> None:
-    """Remove what was refused, or stand in for what is required."""
+def _take_out(data: dict[str, Any], location: Location, kind: str, meant: str | None) -> None:
+    """Remove what was refused, read a misspelled key as the one that was meant, or stand in for what is required."""
     holder: Any = data
     for word in location[:-1]:
         holder = holder[word]
     last = location[-1]
-    if kind == "missing" or last in _STAND_INS:
+    if kind == "extra_forbidden" and meant and meant not in holder:
+        holder[meant] = holder.pop(last)
+    elif kind == "missing" or last in _STAND_INS:
         if last in _STAND_INS:
             holder[last] = _STAND_INS[str(last)]
     elif location[:-1] == ("predictors",):

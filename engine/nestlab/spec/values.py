@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from .methods import ESTIMATORS
 from .model import DF_RULES
 from .prior import Domain, Prior, looks_like_prior, read_prior
-from .problems import close_match
+from .problems import close_match, meant
 from .stated import looks_like_effect, read_effect
 
 __all__ = ["MADE", "MOST_VALUES", "SHAPES", "Kind", "numbers", "whole_number"]
@@ -74,7 +74,7 @@ class Kind:
         if isinstance(value, float) and value.is_integer() and self.accept(int(value)) is not None:
             return f"write {int(value)}"
         if isinstance(value, str) and (guess := close_match(value, self.words)):
-            return f'did you mean "{guess}"?'
+            return meant(guess, value)
         return self.repair
 
 

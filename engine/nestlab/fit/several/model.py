@@ -143,10 +143,10 @@ class SeveralModel:
         found = self._inform(hypotheses, "kenward-roger")
         return Inference(found.df[:, self.p :], found.vcov, found.scale[:, self.p :])
 
-    def test(self, inference: Inference, weights: Array, values: Array, beta: Array, text: str) -> Test:
-        """The test that weights (r, p) times beta (p) are the values (r)."""
+    def test(self, inference: Inference, weights: Array, values: Array, beta: Array, text: str, *, joint: bool) -> Test:
+        """The test that weights (r, p) times beta (p) are the values (r); joint: by F, if it is of one hypothesis too."""
         vcov = self.back @ symmetric(self.p, inference.vcov[0]) @ self.back.T * self.scale**2
-        return hypotheses_test(inference, vcov, weights, values, beta, text)
+        return hypotheses_test(inference, vcov, weights, values, beta, text, joint=joint)
 
     def se_variances(self) -> tuple[tuple[Array, ...], float]:
         """Standard errors of the variances of each term's columns, and of the residual variance, by the expected information."""
