@@ -1,4 +1,4 @@
-"""The whole text of summaries against R's, character by character: printed/, made by printed/printed.R.
+"""The whole text of summaries against R's, character by character: printed/, made by printed/printed.R, and multi/.
 
 Only the formula (R breaks long ones in its own way) and what follows on the optimiser are left out.
 """
@@ -15,10 +15,11 @@ from nestlab.fit.single import fit
 HERE = Path(__file__).parent
 DATA_OF = {"thousands": "02_ri", "mixed": "wide"}
 FILES = sorted((HERE / "printed").glob("*.txt"))
+SEVERAL = sorted((HERE / "multi").glob("*.txt"))
 
 
 def text_of(name: str) -> str:
-    return (HERE / "printed" / f"{name}.txt").read_text(encoding="utf-8")
+    return next(path for path in FILES + SEVERAL if path.stem == name).read_text(encoding="utf-8")
 
 
 def formula_of(text: str) -> str:
@@ -37,13 +38,14 @@ def body(text: str) -> list[str]:
 def ours(name: str) -> str:
     case, kind = re.fullmatch(r"(.*?)_((?:ML_)?between-within|ML|REML)", name).groups()
     case = DATA_OF.get(case, case)
-    folder = HERE if case[0].isdigit() else HERE / "printed"
+    several = any(path.stem == name for path in SEVERAL)
+    folder = HERE / "multi" if several else HERE if case[0].isdigit() else HERE / "printed"
     data = read_frame(folder / f"{case}.csv")
     df = "between-within" if "between" in kind else "z"
     return summary_text(fit(formula_of(text_of(name)), data, reml=not kind.startswith("ML"), df=df), data="d")
 
 
-@pytest.mark.parametrize("name", [path.stem for path in FILES])
+@pytest.mark.parametrize("name", [path.stem for path in FILES + SEVERAL])
 def test_summary_equals_rs(name):
     assert body(ours(name)) == body(text_of(name))
 
@@ -51,6 +53,7 @@ def test_summary_equals_rs(name):
 def test_the_files_cover_the_layouts():
     names = {path.stem for path in FILES}
     assert len(names) >= 20
+    assert len(SEVERAL) == 10
     assert {
         "wide_REML",
         "mixed_REML",

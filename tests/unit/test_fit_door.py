@@ -227,14 +227,8 @@ class TestFormula:
             ("y ~ x + (1 | log(g))", "the grouping factor log(g) must be a column"),
             ("y ~ x + (1 | C(g))", "the grouping factor C(g) must be a column"),
             ("y ~ log(x):(z + w + (1 | g)", 'a "(" is never closed'),
-            (
-                "y ~ x + (1 | g) + (1 | c)",
-                "has the grouping factors g, c; three levels and crossed effects are not possible yet",
-            ),
-            (
-                "y ~ x + (1 | g/c)",
-                "has the grouping factors g, g:c; three levels and crossed effects are not possible yet",
-            ),
+            ("y ~ within(x) + (1 | g) + (1 | c)", "within(...) needs one grouping factor, and there are g, c"),
+            ("y ~ log(2 + between(x)) + (1 | g/c)", "between(...) needs one grouping factor, and there are g, g:c"),
             ("y ~ y + (1 | g)", "the response y may not be a predictor"),
         ],
     )

@@ -188,6 +188,7 @@ def test_searches_by_the_average_end_where_exact_ones_do(shape, monkeypatch):
     factors, X, y = made(shape, rows=220)
     exact = fit_factors(factors, X, y, reml=True)
     monkeypatch.setattr(curvature, "EXACT_ENTRIES", 0)
+    monkeypatch.setattr(curvature, "WHOLE_ENTRIES", 0)
     average = fit_factors(factors, X, y, reml=True)
     assert average.optimum.status == exact.optimum.status
     assert average.optimum.deviance == pytest.approx(exact.optimum.deviance, abs=1e-8)

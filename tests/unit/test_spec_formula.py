@@ -218,9 +218,9 @@ def test_formula_is_refused_with_reason(text: str, reason: str) -> None:
         ("y ~ _x", "_x is no name of a predictor; rename it with letters, digits and _"),
         ("y ~ `a b`", "`a b` is no name of a predictor"),
         ("y ~ x + (1 | a:b)", "must have a grouping factor of one name; write a_b for a:b"),
-        ("y ~ x + (1 | a) + (1 | b)", "has the grouping factors a, b; three levels and crossed effects are not possible yet: "
-            "keep one of them"),
-        ("y ~ x + (1 | a/b)", "has the grouping factors a, a:b; three levels and crossed effects are not possible yet"),
+        ("y ~ x + (1 | a) + (1 | b)", "has the grouping factors a, b; three levels and crossed effects are not possible in a "
+            "study yet: keep one of them"),
+        ("y ~ x + (1 | a/b)", "has the grouping factors a, a:b; three levels and crossed effects are not possible"),
         ("y ~ (a + b + c + d | g)", "has 5 random columns; at most 4 are possible: remove some"),
         ("y ~ a+b+c+d+e+f+h+i+j+k+l+m", "has 13 fixed terms; at most 12 are possible: remove some"),
         ("y ~ a*b*c*d*e*f*h*i*j*k*l*m", "has 4096 fixed terms; at most 12 are possible: remove some"),

@@ -30,11 +30,13 @@ def check_rules(df: str, singular_df: str, *, reml: bool) -> None:
 
 def check_data(m: ModelMatrices, *, reml: bool) -> None:
     """Refuse what has no answer, in the words of the data."""
-    (rows, p), clusters = m.X.shape, len(m.group_labels)
-    if clusters < 2:
-        raise DataError(f"grouping factor {m.group} has {clusters} level; a random effect needs at least 2")
-    for names, term in zip(m.random_names, m.terms, strict=True):
-        effects = clusters * len(names)
+    rows, p = m.X.shape
+    for group, levels in m.levels.items():
+        if len(levels.labels) < 2:
+            name = group.strip("`")
+            raise DataError(f"grouping factor {name} has {len(levels.labels)} level; a random effect needs at least 2")
+    for names, term, random in zip(m.random_names, m.terms, m.formula.random, strict=True):
+        effects = len(m.levels[random.group].labels) * len(names)
         if rows <= effects:
             raise DataError(
                 f"{rows} rows are not more than the {effects} random effects of {term}: the residual variance can't be told from "
@@ -79,12 +81,14 @@ def _check_dependence(what: str, X: Array, names: tuple[str, ...]) -> None:
 def _check_identified(m: ModelMatrices) -> None:
     """Refuse a random column that lies, cluster by cluster, in the span of the fixed effects: REML is flat in its variance."""
     Q, _ = np.linalg.qr(m.X)
-    for Z, names in zip(m.Z, m.random_names, strict=True):
+    for Z, names, term in zip(m.Z, m.random_names, m.formula.random, strict=True):
+        codes, labels = m.levels[term.group]
         for z, name in zip(Z.T, names, strict=True):
-            explained = sum(np.sum(np.bincount(m.groups, weights=z * q) ** 2) for q in Q.T)
+            explained = sum(np.sum(np.bincount(codes, weights=z * q) ** 2) for q in Q.T)
             if z @ z - explained < 1e-10 * (z @ z):
+                group = term.group.strip("`")
                 raise DataError(
-                    f"{len(m.group_labels)} levels of {m.group} can't tell the variance of {name} from the fixed effects that "
+                    f"{len(labels)} levels of {group} can't tell the variance of {name} from the fixed effects that "
                     "are constant within them: use fewer of those or more levels"
                 )
 

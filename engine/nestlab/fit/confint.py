@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 
 from ..spec.matrices import ModelMatrices
 from ..spec.model import INTERCEPT
@@ -17,7 +18,7 @@ from .rformat import format_real, matrix_lines
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["confint_lines", "profile_table"]
+__all__ = ["confint_lines", "profile_table", "wald_table"]
 
 Array = NDArray[np.float64]
 
@@ -39,6 +40,21 @@ def profile_table(m: ModelMatrices, *, level: float, reml: bool) -> pd.DataFrame
         rows += [_fixed(m, k, level=level) for k in range(m.X.shape[1])]
         names += [_r_name(name) for name in m.fixed_names]
     return pd.DataFrame(rows, index=pd.Index(names), columns=["lower", "upper"])
+
+
+def wald_table(
+    beta: Mapping[str, float], se: Mapping[str, float], df: Mapping[str, float], *, level: float
+) -> pd.DataFrame:
+    """Intervals of fixed effects: the estimate, less and plus a quantile of t times its standard error."""
+    import pandas as pd
+
+    if not 0 < level < 1:
+        raise ValueError(f"level = {level!r}: allowed are numbers between 0 and 1")
+    center, half = np.array(list(beta.values())), np.array(list(se.values()))
+    free = np.array(list(df.values()))
+    half = half * np.where(np.isinf(free), ndtri((1 + level) / 2), stdtrit(np.minimum(free, 1e300), (1 + level) / 2))
+    names = pd.Index([_r_name(name) for name in beta])
+    return pd.DataFrame({"lower": center - half, "upper": center + half}, index=names)
 
 
 def _variances(

@@ -121,7 +121,8 @@ def _lower(covariance: Array, decimals: int) -> list[list[str]]:
 
 
 def _observations(fit: Fit) -> list[str]:
-    return cat_fill([f"Number of obs: {fit.rows}, groups: ", f"{fit.group}, {fit.clusters}"])
+    groups = "; ".join(f"{name}, {levels}" for name, levels in fit.levels.items())
+    return cat_fill([f"Number of obs: {fit.rows}, groups: ", groups])
 
 
 def _fixed(fit: Fit) -> list[str]:

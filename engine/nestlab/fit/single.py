@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,10 @@ from .hypotheses import Test, parse_hypotheses
 from .inference import Model
 from .lmm import Fits, fit_replicates
 from .problem import ScaledModel, gram_and_shape, members_of, own_columns, symmetric, term_numbers
+from .several.model import SeveralModel, fit_factors
+from .several.products import FactorColumns
 from .status import Status
+from .workspace import MAX_RANDOM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,9 +35,10 @@ Array = NDArray[np.float64]
 class Fit:
     """A linear mixed model fitted to one data set.
 
-    It has p fixed effects, q random columns, N rows, J clusters. formula, response, group: what was fitted, the name of y and
-    that of the clusters' column. reml: by REML, or by ML. rows, clusters: N and J; balanced: clusters of one size; dropped:
-    rows left out for missing values.
+    It has p fixed effects, q random columns, N rows. formula, response: what was fitted, and the name of y. levels: the number of
+    levels of each grouping factor, in lme4's order (most levels first); group and clusters are those of the only one, or of the
+    first. reml: by REML, or by ML. rows: N; balanced: each factor has as many rows in every level; dropped: rows left out for
+    missing values.
     beta, se, df: by term, in the order of lme4's; df is inf for Wald z and nan where the rule leaves none. se is Kenward and
     Roger's where df_rule is theirs; vcov_beta (p, p) is always the model's.
     theta: the free entries of the relative Cholesky factor L by columns, as lme4's; sigma: residual sd. varcomp: covariance
@@ -55,10 +60,9 @@ class Fit:
 
     formula: str
     response: str
-    group: str
+    levels: dict[str, int]
     reml: bool
     rows: int
-    clusters: int
     balanced: bool
     dropped: int
     beta: dict[str, float]
@@ -76,7 +80,17 @@ class Fit:
     certificate: float
     scaled_residuals: Array
     matrices: ModelMatrices = field(repr=False, compare=False)
-    _problem: ScaledModel = field(repr=False, compare=False)
+    _problem: ScaledModel | SeveralModel = field(repr=False, compare=False)
+
+    @property
+    def group(self) -> str:
+        """The grouping factor; of several the one that has most levels."""
+        return next(iter(self.levels))
+
+    @property
+    def clusters(self) -> int:
+        """The number of its levels."""
+        return self.levels[self.group]
 
     def test(self, hypotheses: str) -> Test:
         """Test linear hypotheses on beta jointly, by the rule of the fit: one by t, several by F.
@@ -135,16 +149,25 @@ class Fit:
         return summary_text(self)
 
     def confint(self, level: float = 0.95, method: str = "profile", *, reml: bool = False) -> pd.DataFrame:
-        """Profile intervals of standard deviations, correlations, sigma and fixed effects, as lme4's confint.
+        """Intervals by lme4's names, as its confint.
 
-        level: in (0, 1). method: "profile", of the ML deviance, for a REML fit too; reml: of the restricted criterion instead,
-        which has no fixed effects. Returns a frame of "lower" and "upper" by lme4's names; nan where a limit was not found.
-        Raises ValueError for another method or a level not between 0 and 1.
+        level: in (0, 1). method: "profile", of standard deviations, correlations, sigma and fixed effects, by the ML deviance,
+        for a REML fit too; reml: of the restricted criterion instead, which has no fixed effects. "wald": of fixed effects
+        only, by standard errors and degrees of freedom of the fit; several grouping factors have no other. Returns a frame of
+        "lower" and "upper"; nan where a limit was not found. Raises ValueError for another method or a level not between 0 and
+        1, and DataError for profiles of several grouping factors.
         """
-        from .confint import profile_table
+        from .confint import profile_table, wald_table
 
-        if method != "profile":
-            raise ValueError(f'method = {method!r}: allowed is "profile"')
+        if method not in ("profile", "wald"):
+            raise ValueError(f'method = {method!r}: allowed are "profile" and "wald"')
+        if method == "wald":
+            return wald_table(self.beta, self.se, self.df, level=level)
+        if isinstance(self._problem, SeveralModel):
+            raise DataError(
+                f"profile intervals of {self.formula} are not possible: they need one grouping factor with at most {MAX_RANDOM} "
+                'random columns; in Python confint(method="wald") has intervals of the fixed effects'
+            )
         return profile_table(self.matrices, level=level, reml=reml)
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,7 +184,8 @@ class Fit:
         if self.df_rule == "kenward-roger":
             result["se"] = np.sqrt(np.diag(self.vcov_beta)).tolist()
             result["kenward_roger"] = {"se": list(self.se.values()), "df": list(self.df.values())}
-        top = {"formula": self.formula, "clusters": self.clusters, "rows": self.rows, "balanced": self.balanced}
+        counts = {"clusters": self.clusters} if len(self.levels) == 1 else {"levels": self.levels}
+        top = {"formula": self.formula, **counts, "rows": self.rows, "balanced": self.balanced}
         cleaned: dict[str, Any] = finite(top | {"REML" if self.reml else "ML": result})
         return cleaned
 
@@ -171,11 +195,11 @@ def fit(
 ) -> Fit:
     """Fit a linear mixed model to a data frame.
 
-    formula: `y ~ x + (1 + x | g)` in R's grammar, one grouping factor, at most 4 random columns and 40 fixed ones. data: a row an
-    observation, a column a variable; text and categories are factors, rows with missing values are dropped. reml: restricted
-    maximum likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger" (REML only), "between-within", "residual"
-    (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary, "lmertest" or "refit" (see
-    `inference.infer`).
+    formula: `y ~ x + (1 + x | g)` in R's grammar, with any number of grouping factors, nested or crossed, at most 16 random
+    columns and 40 fixed ones. data: a row an observation, a column a variable; text and categories are factors, rows with
+    missing values are dropped. reml: restricted maximum likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger"
+    (REML only), "between-within", "residual" (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary,
+    "lmertest" or "refit" (see `inference.infer`).
 
     Raises FormulaError and DataError (both ValueError), with what was found and the repair.
 
@@ -188,22 +212,20 @@ def fit(
     check_rules(df, singular_df, reml=reml)
     matrices = model_matrices(formula, data)
     check_data(matrices, reml=reml)
-    return _fit_matrices(matrices, " ".join(formula.split()), reml, df, singular_df)
+    several = len(matrices.levels) > 1 or len(matrices.formula.random_columns) > MAX_RANDOM
+    fitting = _fit_several if several else _fit_matrices
+    return fitting(matrices, " ".join(formula.split()), reml, df, singular_df)
 
 
 def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_df: str) -> Fit:
     N, p = m.X.shape
     J = len(m.group_labels)
-    sizes = np.bincount(m.groups)
     # orthonormal columns and the residuals of the OLS fit: no digits are lost to means or units
     Q, R = np.linalg.qr(m.X)
     ols = Q.T @ m.y
     y = m.y - Q @ ols
-    scale = np.sqrt(y @ y / N)
-    if not scale > 1e-13 * np.abs(m.y).max():
-        raise DataError(
-            f"response {m.response} is fitted perfectly by the fixed effects; there is no variance to split"
-        )
+    scale = float(np.sqrt(y @ y / N))
+    _refuse_perfect(m, scale)
     factored = [np.linalg.qr(Z) for Z in m.Z]
     Z = np.column_stack([columns for columns, _ in factored]) * np.sqrt(N)
     members = members_of(m.groups)
@@ -225,8 +247,7 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_
     determinant = 2 * np.log(np.abs(np.diag(R))).sum() - p * np.log(N) if reml else 0.0
     residuals = y / scale - Q @ raw.beta[0] * np.sqrt(N)
     return Fit(
-        formula=formula, response=m.response, group=m.group, reml=reml, rows=N, clusters=J,
-        balanced=bool((sizes == sizes[0]).all()), dropped=m.dropped,
+        formula=formula, response=m.response, levels={m.group: J}, reml=reml, rows=N, balanced=_balanced(m), dropped=m.dropped,
         beta=_by_term(m, beta), se=_by_term(m, np.sqrt(np.diag(adjusted))), df=_by_term(m, inference.df[0]), df_rule=df,
         vcov_beta=vcov,
         theta=np.concatenate([_relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
@@ -236,6 +257,60 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_
         scaled_residuals=(residuals - _random_effects(raw, Z, residuals, members)) / np.sqrt(raw.sigma2[0]), matrices=m,
         _problem=problem,
     )  # fmt: skip
+
+
+def _fit_several(m: ModelMatrices, formula: str, reml: bool, df: str, singular_df: str) -> Fit:
+    """The fit with several grouping factors; terms in lme4's order, those whose factor has most levels first."""
+    p = len(m.fixed_names)
+    order = sorted(range(len(m.Z)), key=lambda t: -len(m.levels[m.formula.random[t].group].labels))
+    by_factor = [(g, list(own)) for g, own in groupby(order, key=lambda t: m.formula.random[t].group)]
+    factors = [
+        FactorColumns(
+            m.levels[g].codes,
+            len(m.levels[g].labels),
+            np.hstack([m.Z[t] for t in own]),
+            tuple(m.Z[t].shape[1] for t in own),
+        )
+        for g, own in by_factor
+    ]
+    ols = np.linalg.lstsq(m.X, m.y, rcond=None)[0]
+    _refuse_perfect(m, float(np.sqrt(np.mean((m.y - m.X @ ols) ** 2))))
+    model = fit_factors(factors, m.X, m.y, reml=reml, singular_df=singular_df)
+    status, optimum = model.optimum.status, model.optimum
+    refuse_unusable(status, usable=bool(optimum.deviance < np.inf and model.sigma2 > 0), formula=formula)
+    back, sigma2 = model.back * model.scale, model.sigma2 * model.scale**2
+    inference = model.infer(df, singular_df, list(np.eye(p)[:, None, :]))
+    adjusted = back @ symmetric(p, inference.vcov[0]) @ back.T
+    roots = model.covariances()
+    seen: dict[str, int] = {}
+    terms = []
+    for t in order:
+        name = m.formula.random[t].group.replace("`", "")
+        terms.append(f"{name}.{seen[name]}" if name in seen else name)
+        seen[name] = seen.get(name, 0) + 1
+    return Fit(
+        formula=formula, response=m.response, reml=reml, rows=len(m.y), balanced=_balanced(m), dropped=m.dropped,
+        levels={g.replace("`", ""): len(m.levels[g].labels) for g, _ in by_factor},
+        beta=_by_term(m, ols + back @ model.beta), se=_by_term(m, np.sqrt(np.diag(adjusted))),
+        df=_by_term(m, inference.df[0]), df_rule=df, vcov_beta=back @ model.vcov @ back.T,
+        theta=np.concatenate([_relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
+        varcomp={name: T @ T.T * sigma2 for name, T in zip(terms, roots, strict=True)},
+        random_names=tuple(m.random_names[t] for t in order), neg2loglik=model.neg2loglik, status=status,
+        iterations=optimum.iterations, certificate=optimum.residual,
+        scaled_residuals=model.residuals / np.sqrt(model.sigma2), matrices=m, _problem=model,
+    )  # fmt: skip
+
+
+def _balanced(m: ModelMatrices) -> bool:
+    sizes = [np.bincount(levels.codes) for levels in m.levels.values()]
+    return all(bool((own == own[0]).all()) for own in sizes)
+
+
+def _refuse_perfect(m: ModelMatrices, scale: float) -> None:
+    if not scale > 1e-13 * np.abs(m.y).max():
+        raise DataError(
+            f"response {m.response} is fitted perfectly by the fixed effects; there is no variance to split"
+        )
 
 
 def finite(value: Any) -> Any:

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from .lanes import LANES
 
-__all__ = ["MAX_FIXED", "MAX_RANDOM", "MOST_RANDOM", "get_workspace", "make_shape"]
+__all__ = ["MAX_FIXED", "MAX_RANDOM", "get_workspace", "make_shape"]
 
-#: Random columns of one grouping factor, fixed effects; random columns of several factors together.
-MAX_RANDOM, MAX_FIXED, MOST_RANDOM = 4, 40, 16
+MAX_RANDOM, MAX_FIXED = 4, 40
 
 
 @cache

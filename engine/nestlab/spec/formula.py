@@ -20,6 +20,7 @@ from .model import INTERCEPT, Formula, RandomTerm, source_of, term_variables
 __all__ = [
     "MAX_FIXED",
     "MAX_RANDOM",
+    "MOST_RANDOM",
     "FormulaError",
     "canonical_term",
     "find_term",
@@ -33,6 +34,8 @@ __all__ = [
 
 MAX_FIXED = 12
 MAX_RANDOM = 4
+#: In a fit of one data set, in all terms together.
+MOST_RANDOM = 16
 #: Products that may stand for more terms are not expanded.
 _MOST_TERMS = 5000
 _MANY = 10**9
@@ -122,7 +125,7 @@ def parse_formula(text: str) -> Formula:
 def one_group(formula: Formula) -> None:
     """Raise FormulaError for several grouping factors."""
     if len(formula.groups) > 1:
-        reason = "three levels and crossed effects are not possible yet: keep one of them"
+        reason = "three levels and crossed effects are not possible in a study yet: keep one of them"
         raise FormulaError(formula.text, f"has the grouping factors {', '.join(formula.groups)}; {reason}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,20 +16,27 @@ from numpy.typing import NDArray
 
 from .columns import Factor, Rows, check_functions, evaluate, plain
 from .expression import read_variable, variables_in
-from .formula import MAX_RANDOM, FormulaError, one_group, parse_formula, random_term_text
+from .formula import MOST_RANDOM, FormulaError, parse_formula, random_term_text
 from .model import INTERCEPT, Formula, term_variables
 from .problems import DataError
 
-__all__ = ["MAX_COLUMNS", "ModelMatrices", "model_matrices", "variables_of"]
+__all__ = ["MAX_COLUMNS", "Levels", "ModelMatrices", "model_matrices", "variables_of"]
 
 Array = NDArray[np.float64]
 
 MAX_COLUMNS = 60
 
 
+class Levels(NamedTuple):
+    """A grouping factor on N rows: codes (N) as 0 .. J - 1, and the J levels' labels."""
+
+    codes: NDArray[np.int64]
+    labels: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class ModelMatrices:
-    """y (N), X (N, p) with its column names, one Z (N, q_t) and its names for each random term, groups (N) as 0 .. J - 1.
+    """y (N), X (N, p) with its column names, one Z (N, q_t) and its names for each random term, levels of each grouping factor.
 
     y is less the formula's offsets. r_names: of the columns of X in R; factors: the variables of the formula on the N rows.
     dropped: rows left out because a value was missing; index: the labels of the rows that stayed.
@@ -42,8 +50,7 @@ class ModelMatrices:
     Z: tuple[Array, ...]
     random_names: tuple[tuple[str, ...], ...]
     factors: Mapping[str, Factor]
-    groups: NDArray[np.int64]
-    group_labels: tuple[str, ...]
+    levels: Mapping[str, Levels]
     dropped: int
     index: pd.Index
 
@@ -53,7 +60,16 @@ class ModelMatrices:
 
     @property
     def group(self) -> str:
+        """The grouping factor; of several the first."""
         return self.formula.group.strip("`")
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        return self.levels[self.formula.group].codes
+
+    @property
+    def group_labels(self) -> tuple[str, ...]:
+        return self.levels[self.formula.group].labels
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -95,23 +111,22 @@ def model_matrices(text: str, frame: pd.DataFrame) -> ModelMatrices:
         raise FormulaError(formula.text, str(error)) from None
     if not formula.random:
         raise FormulaError(formula.text, "needs a random term; add one, (1 | group)")
-    one_group(formula)
+    _check_centrings(formula)
     used = _complete(frame, [column for name in variables_of(formula) for column in variables_in(read_variable(name))])
-    codes, labels = _clusters(frame, formula.group)
-    rows = Rows(frame, used, codes)
+    clusters = {group: _clusters(frame, group) for group in formula.groups}
+    rows = Rows(frame, used, clusters[formula.group][0])
     terms = (*formula.fixed, *formula.random_columns)
     factors = {name: evaluate(name, rows) for term in terms for name in term_variables(term)}
     N = int(used.sum())
     fixed = _columns(formula.fixed, formula.variables, factors, N)
     random = [_columns(term.columns, (), factors, N) for term in formula.random]
-    present, groups = np.unique(codes[used], return_inverse=True)
     y = _response(formula.response, rows)
     for name in formula.offsets:
         y = y - _numbers(f"offset({name})", evaluate(name, rows))
     matrices = ModelMatrices(
         formula=formula, y=y, X=np.hstack([X for X, _ in fixed]), fixed_names=_names(fixed), r_names=_names(fixed, in_r=True),
         Z=tuple(np.hstack([Z for Z, _ in term]) for term in random), random_names=tuple(_names(term) for term in random),
-        factors=factors, groups=groups.astype(np.int64), group_labels=tuple(labels[k] for k in present),
+        factors=factors, levels={group: _present(*found, used) for group, found in clusters.items()},
         dropped=len(frame) - N, index=frame.index[used],
     )  # fmt: skip
     _check_width(matrices)
@@ -132,11 +147,31 @@ def _check_width(m: ModelMatrices) -> None:
             f"{MAX_COLUMNS} are possible: use fewer categories, or convert text to numbers"
         )
     random = [name for names in m.random_names for name in names]
-    if len(random) > MAX_RANDOM:
+    if len(random) > MOST_RANDOM:
         raise DataError(
             f"{' + '.join(m.terms)} has {len(random)} random columns on these data ({', '.join(random)}); at most "
-            f"{MAX_RANDOM} are possible: use fewer categories"
+            f"{MOST_RANDOM} are possible: use fewer categories"
         )
+
+
+def _check_centrings(formula: Formula) -> None:
+    """Of several grouping factors, none is meant by within(x)."""
+    if len(formula.groups) == 1:
+        return
+    for name in variables_of(formula):
+        nodes = [read_variable(name)]
+        while nodes:
+            node = nodes.pop()
+            if node.kind == "call" and node.value in ("within", "between"):
+                reason = f"{node.value}(...) needs one grouping factor, and there are {', '.join(formula.groups)}"
+                raise FormulaError(formula.text, f"{reason}: make it a column of the data")
+            nodes += node.parts
+
+
+def _present(codes: NDArray[np.int64], labels: list[str], used: NDArray[np.bool_]) -> Levels:
+    """The levels that occur on the rows that are used."""
+    kept, found = np.unique(codes[used], return_inverse=True)
+    return Levels(found.astype(np.int64), tuple(labels[k] for k in kept))
 
 
 def _clusters(frame: pd.DataFrame, group: str) -> tuple[NDArray[np.int64], list[str]]:

@@ -30,6 +30,8 @@ Array = NDArray[np.float64]
 
 #: Entries of W, in all units together, up to which the exact Hessian is made at every step.
 EXACT_ENTRIES = 300_000
+#: Entries of W up to which it is made at the end of a search, of 8 bytes and in some five copies.
+WHOLE_ENTRIES = 20_000_000
 #: Step of the differences, in units of G (whitened) + 1.
 DIFFERENCE = 3e-5
 
@@ -169,5 +171,14 @@ class Derivatives:
         return np.asarray((found + found.T) / 2)
 
     def hessian(self) -> Array:
-        """H over pairs of free entries: exact where that is affordable."""
-        return self.exact() if is_small(self.products) else self.differences()
+        """H over pairs of free entries: exact where that is affordable, or less work than differences."""
+        return self.exact() if is_small(self.products) or _exact_pays(self.products) else self.differences()
+
+
+def _exact_pays(m: Products) -> bool:
+    """Whether all of W is less work than two points for each free entry, at some three products of a unit's rest each."""
+    lead = m.q[m.lead]
+    sizes = [(b.units, b.shape[0] * lead, b.order) for b in m.batches]
+    exact = sum(units * (2 * first * s**2 + first**2 * s + s**3) for units, first, s in sizes)
+    points = 2 * len(m.entries) * sum(units * 3 * s**3 for units, _, s in sizes)
+    return exact < points and sum(units * (first + s) ** 2 for units, first, s in sizes) <= WHOLE_ENTRIES

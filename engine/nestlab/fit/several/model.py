@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 
+from ...spec.matrices import ModelMatrices
 from ..hypotheses import Test
 from ..inference import Hypotheses, Inference
 from ..lmm import pairs
@@ -37,7 +38,7 @@ VANISHED = 1e-10
 
 
 @dataclass(frozen=True)
-class _Pieces:
+class _Inferred:
     """What `_inform` finds, each nan where it is undefined or not asked for: df by Satterthwaite, df and scale of F by Kenward
     and Roger (1, H); the latter's covariance of beta, and the covariance of G's entries and s2 (1, .), by pairs."""
 
@@ -148,7 +149,7 @@ class SeveralModel:
         vcov = self.back @ symmetric(self.p, inference.vcov[0]) @ self.back.T * self.scale**2
         return hypotheses_test(inference, vcov, weights, values, beta, text, joint=joint)
 
-    def se_variances(self) -> tuple[tuple[Array, ...], float]:
+    def se_variances(self, _: ModelMatrices | None = None) -> tuple[tuple[Array, ...], float]:
         """Standard errors of the variances of each term's columns, and of the residual variance, by the expected information."""
         q = sum(self.products.q)
         both = pairs(q)
@@ -164,7 +165,7 @@ class SeveralModel:
         cuts = np.cumsum([len(R) for R in self.roots])
         return tuple(np.split(ses[:q], cuts[:-1])), float(ses[q])
 
-    def _inform(self, hypotheses: Hypotheses, wanted: str) -> _Pieces:
+    def _inform(self, hypotheses: Hypotheses, wanted: str) -> _Inferred:
         m, p, q, H = self.products, self.p, sum(self.products.q), len(hypotheses)
         n = q * (q + 1) // 2
         G = np.zeros((q, q))
@@ -176,7 +177,7 @@ class SeveralModel:
         def room(rule: str, k: int = 0) -> Array:
             return np.full((1 if rule == wanted else 0, rooms[rule][k]), np.nan)
 
-        found = _Pieces(
+        found = _Inferred(
             room("satterthwaite"),
             room("kenward-roger"),
             room("kenward-roger"),

@@ -15,14 +15,16 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from ...spec.problems import DataError
 
 __all__ = ["Batch", "Entry", "FactorColumns", "Products", "make_products"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
+#: Entries of the rest's matrices, of which a fit holds about six copies: 300 MB each.
+MOST_ENTRIES = 36_000_000
 #: Shapes of units beyond which units are filled up to fewer shapes.
 MOST_SHAPES = 12
 
@@ -167,7 +169,7 @@ class Products:
 
 
 def make_products(factors: Sequence[FactorColumns], X: Array, y: Array) -> Products:
-    """Reduce rows to cross-products; X (N, p), y (N)."""
+    """Reduce rows to cross-products; X (N, p), y (N). Raises DataError where the rest is too large."""
     lead = max(range(len(factors)), key=lambda f: factors[f].levels * factors[f].q)
     order = [lead, *(f for f in range(len(factors)) if f != lead)]
     unit, local, batches = _arrange([factors[f] for f in order])
@@ -181,6 +183,12 @@ def make_products(factors: Sequence[FactorColumns], X: Array, y: Array) -> Produ
     places = [w + unit_vector[u][:, None] for w, u in zip(within, unit[1:], strict=True)]
     columns = np.column_stack([X, y])
     effects, size = (sum(b.units * b.order**k for b in batches) for k in (1, 2))
+    if size > MOST_ENTRIES:
+        raise DataError(
+            "the grouping factors are too large to be fitted together: beside the one with most levels, "
+            f"{max(b.order for b in batches)} random effects are connected with one another, and at most "
+            f"{int(MOST_ENTRIES**0.5)} are possible; leave out a factor or a random column"
+        )
     start, place, values = _pairs(first, rest, within)
     sorted_by = np.argsort(order)
     matrix_base, unit_orders = unit_matrix[own], unit_order[own]
@@ -207,6 +215,9 @@ def _sums(codes: Indices, levels: int, left: Array, right: Array) -> Array:
 
 def _arrange(factors: list[FactorColumns]) -> tuple[list[Indices], list[Indices], list[Batch]]:
     """Each level's unit and number within it, by factor, and the units by shape; they are numbered batch by batch."""
+    from scipy.sparse import coo_array  # 0.1 s: fits with one factor do without
+    from scipy.sparse.csgraph import connected_components
+
     starts = np.cumsum([0, *(f.levels for f in factors)])
     lead = np.concatenate([factors[0].codes] * max(1, len(factors) - 1))
     other = np.concatenate([f.codes + s for f, s in zip(factors[1:], starts[1:-1], strict=True)] or [factors[0].codes])

@@ -1,0 +1,159 @@
+"""`nl.fit` and `nestlab fit` with several grouping factors: what they give, and what they refuse in a sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import nestlab as nl
+from nestlab.fit.several import products
+from nestlab.show.cli import app
+from nestlab.spec.problems import DataError
+
+MULTI = Path(__file__).parents[1] / "golden" / "multi"
+NEST = MULTI / "02_nest.csv"
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+
+
+def test_nesting_and_its_long_form_are_one_model():
+    data = pd.read_csv(NEST)
+    short = nl.fit("y ~ x + z + trt + (1 | school/class)", data)
+    long = nl.fit("y ~ x + z + trt + (1 | school:class) + (1 | school)", data)
+    assert short.levels == long.levels == {"school:class": 45, "school": 15}
+    assert (short.group, short.clusters, short.balanced) == ("school:class", 45, True)
+    assert short.neg2loglik == pytest.approx(long.neg2loglik, abs=1e-9)
+    golden = json.loads((MULTI / "02_nest.json").read_text())["REML"]
+    np.testing.assert_allclose(list(short.beta.values()), list(golden["beta"].values()), rtol=1e-6)
+    np.testing.assert_allclose(short.theta, golden["theta"], rtol=1e-5)
+    np.testing.assert_allclose(list(short.df.values()), golden["df_satterthwaite"], rtol=1e-5)
+    assert list(short.varcomp) == list(golden["varcomp"])
+
+
+def test_terms_stand_in_the_order_of_lme4():
+    """Most levels first, whatever the order in the formula; a factor's second term gets a number."""
+    data = pd.read_csv(MULTI / "08_crossind.csv")
+    found = nl.fit("y ~ cond + (1 + cond || item) + (1 | subject) + (0 + cond | subject)", data)
+    golden = json.loads((MULTI / "08_crossind.json").read_text())["REML"]
+    assert list(found.varcomp) == ["subject", "subject.1", "item", "item.1"]
+    assert found.random_names == (("Intercept",), ("cond",), ("Intercept",), ("cond",))
+    for name, covariance in found.varcomp.items():
+        np.testing.assert_allclose(covariance, golden["varcomp"][name], rtol=1e-5)
+    assert len(found.se_variances[0]) == 4
+
+
+def test_tests_and_intervals_of_fixed_effects():
+    found = nl.fit("y ~ x + z + trt + (1 | school/class)", pd.read_csv(NEST), df="kenward-roger")
+    one = found.test("x = 0")
+    assert one.statistic == pytest.approx(found.beta["x"] / found.se["x"])
+    assert one.df == pytest.approx(found.df["x"])
+    assert found.test("z = 0, trt = 0").df1 == 2
+    table = found.confint(method="wald", level=0.9)
+    assert list(table.index) == ["(Intercept)", "x", "z", "trt"]
+    from scipy.stats import t
+
+    half = t.ppf(0.95, found.df["x"]) * found.se["x"]
+    np.testing.assert_allclose(table.loc["x"], [found.beta["x"] - half, found.beta["x"] + half])
+    z = nl.fit("y ~ x + (1 | school/class)", pd.read_csv(NEST), df="z")
+    np.testing.assert_allclose(z.confint(method="wald").loc["x", "upper"], z.beta["x"] + 1.959963984540054 * z.se["x"])
+    with pytest.raises(ValueError, match="level = 2: allowed are numbers between 0 and 1"):
+        z.confint(2, method="wald")
+
+
+@pytest.mark.parametrize("rule", ["satterthwaite", "kenward-roger", "between-within", "z"])
+def test_the_command_prints_every_rule(rule):
+    done = run("fit", str(NEST), "y ~ x + trt + (1 | school/class)", "--df", rule, "--test", "trt = 0")
+    assert done.exit_code == 0, done.output
+    assert "Number of obs: 360, groups:  school:class, 45; school, 15" in done.output
+    assert "trt = 0: " in done.output
+
+
+def test_json_has_the_levels_of_each_factor():
+    done = run("fit", str(NEST), "y ~ x + (1 | school/class)", "--json", "--ml")
+    made = json.loads(done.output)
+    assert made["levels"] == {"school:class": 45, "school": 15}
+    assert "clusters" not in made
+    assert made["ML"]["status"] == "ok"
+    assert list(made["ML"]["varcomp"]) == ["school:class", "school"]
+
+
+def test_one_factor_with_many_random_columns():
+    """Five columns are more than a study's model has; the references are lme4's."""
+    rng = np.random.default_rng(2)
+    g = np.repeat(np.arange(40), 20)
+    x = rng.normal(size=(4, 800))
+    u = rng.normal(size=(40, 5))[g] * 0.5
+    y = u[:, 0] + (x.T * u[:, 1:]).sum(axis=1) + rng.normal(size=800)
+    found = nl.fit(
+        "y ~ 1 + (1 + a + b + c + d | g)", pd.DataFrame(dict(zip("abcd", x, strict=True)) | {"g": g, "y": y})
+    )
+    assert found.status.converged
+    assert found.clusters == 40
+    assert found.varcomp["g"].shape == (5, 5)
+    assert found.neg2loglik == pytest.approx(2603.553762, abs=1e-5)
+    np.testing.assert_allclose(np.diag(found.varcomp["g"]), [0.34124, 0.44875, 0.25025, 0.21842, 0.19355], rtol=4e-4)
+
+
+def test_profiles_of_several_factors_are_refused():
+    said = (
+        "profile intervals of y ~ x + (1 | school/class) are not possible: they need one grouping factor with at most 4 random "
+        'columns; in Python confint(method="wald") has intervals of the fixed effects'
+    )
+    with pytest.raises(DataError) as refused:
+        nl.fit("y ~ x + (1 | school/class)", pd.read_csv(NEST)).confint()
+    assert str(refused.value) == said
+    done = run("fit", str(NEST), "y ~ x + (1 | school/class)", "--confint")
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+
+
+def test_a_study_of_several_factors_is_refused(tmp_path):
+    done = run("new", str(tmp_path / "study.toml"), "--from-fit", str(NEST), "y ~ x + (1 | school/class)")
+    assert done.exit_code == 2
+    assert "has the grouping factors school, school:class" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("formula", "change", "said"),
+    [
+        ("y ~ x + (1 | school) + (1 | one)", {"one": 1}, "grouping factor one has 1 level; a random effect needs at least 2"),
+        (
+            "y ~ x + (1 | school) + (1 | row)", {"row": range(360)},
+            "360 rows are not more than the 360 random effects of (1 | row)",
+        ),
+        ("y ~ x + (1 | school) + (1 | copy)", {"copy": "school"}, "the data can't tell the variances apart"),
+        ("y ~ x + (1 + x | school) + (1 + v | class)", {"v": 1.0}, "random column v: linearly dependent"),
+        ("one ~ x + (1 | school) + (1 | class)", {"one": 1.0}, "response one is constant"),
+        ("w ~ x + (1 | school) + (1 | class)", {"w": "x"}, "response w is fitted perfectly by the fixed effects"),
+        ("y ~ factor(school) + (1 | school) + (1 | class)", {}, "can't tell the variance of Intercept from the fixed effects"),
+        (f"y ~ x + (1 | school) + ({' + '.join('abcdefghijklmnop')} | class)", {}, "has 18 random columns on these data"),
+    ],
+)  # fmt: skip
+def test_data_without_an_answer(formula, change, said):
+    data = pd.read_csv(NEST)
+    rng = np.random.default_rng(1)
+    for name in "abcdefghijklmnop":
+        data[name] = rng.normal(size=360)
+    for name, value in change.items():
+        data[name] = data[value] if isinstance(value, str) else value
+    with pytest.raises(DataError) as refused:
+        nl.fit(formula, data)
+    assert said in str(refused.value)
+
+
+def test_factors_too_large_to_be_eliminated_are_refused(monkeypatch):
+    monkeypatch.setattr(products, "MOST_ENTRIES", 100)
+    data = pd.read_csv(MULTI / "05_crossvc.csv")
+    with pytest.raises(DataError) as refused:
+        nl.fit("y ~ 1 + (1 | subject) + (1 | item)", data)
+    assert str(refused.value) == (
+        "the grouping factors are too large to be fitted together: beside the one with most levels, 12 random effects are "
+        "connected with one another, and at most 10 are possible; leave out a factor or a random column"
+    )
