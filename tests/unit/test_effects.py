@@ -708,12 +708,12 @@ BAD: list[CHANGES] = [
     (
         {"grid/truth.fixed.x.r2": [0.1, 1]},
         {},
-        "grid.truth.fixed.x.r2 = 1: every value must be a number in [0, 1), 1 not included; write a share such as 0.1",
+        "grid.truth.fixed.x.r2 = 1: every value must be a number from 0 to 1, 1 not included; write 0.1, say",
     ),
     (
         {"grid/truth.fixed.x.d": [0.1, "a"]},
         {},
-        'grid.truth.fixed.x.d = "a": every value must be a finite number; write a number such as 0.5',
+        'grid.truth.fixed.x.d = "a": every value must be a finite number; write 0.3, say',
     ),
     (
         {"grid/truth.fixed.x.d": [0.1], "grid/truth.fixed.x.r2": [0.1]},

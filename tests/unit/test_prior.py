@@ -333,7 +333,7 @@ def test_the_ends_of_an_open_range_are_never_drawn() -> None:
 
 # -- refusals --------------------------------------------------------------------------------------------------------------
 
-SHARE = "a number in [0, 1), 1 not included"
+SHARE = "a number from 0 to 1, 1 not included"
 KNOWN = '"normal" or "uniform" or "beta" or "lognormal" or "pilot"'
 TRUTH_ONLY = (
     "a prior may stand for effects, variances and correlations of the truth only: write a value, or several as an axis of "
@@ -433,7 +433,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"prior/slope_correlation": {"distribution": "uniform", "low": -2, "high": 1}},
-        'prior.slope_correlation = {"distribution": "uniform", "low": -2, "high": 1}: must be a number in [-1, 1] '
+        'prior.slope_correlation = {"distribution": "uniform", "low": -2, "high": 1}: must be a number from -1 to 1 '
         "wherever the prior reaches, and it reaches below -1; write low = -1",
     ),
     (

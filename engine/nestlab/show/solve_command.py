@@ -16,11 +16,12 @@ from ..run.folder import solved_facts
 from ..run.store import Store
 from ..search.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, SearchTarget
 from ..search.solve import Solved, solve
-from ..spec.axes import OUTCOME, SHORT_NAMES, SIZE_KINDS, setting
+from ..spec.axes import OUTCOME, setting
 from ..spec.cost import parse_cost
 from ..spec.estimand import find_estimand
 from ..spec.estimands import study_estimands
 from ..spec.inference import tested_estimand
+from ..spec.keys import AXES
 from ..spec.model import INTERCEPT, Condition, Method
 from ..spec.problems import StudyError, nearest
 from ..spec.study import StudyFile
@@ -32,6 +33,8 @@ from .summary import value_with_mcse
 from .terminal import terminal
 
 __all__ = ["Options", "question_of", "solve_command", "solve_study"]
+
+_SIZES = ("clusters", "cluster_size")
 
 _MEASURES = {
     "power": "power", "joint_power": "joint power", "width": "width", "coverage": "cover", "bias": "bias", "relbias": "relbias",
@@ -232,16 +235,14 @@ def _over(study: StudyFile, condition: Condition, options: Options, target: Sear
             )
         named = setting(own, formula)
         short = "" if named is None else named.name.removeprefix("design.")
-        if named is None or not (
-            short in SIZE_KINDS or any(named.kind.accept(value) is not None for value in (0.5, 2.5))
-        ):
-            known = ["effect", *(n for n in SHORT_NAMES if setting(n, formula))]
+        if named is None or not (short in _SIZES or named.key.accepts(0.5) or named.key.accepts(2.5)):
+            known = ["effect", *(n for n in AXES if setting(n, formula))]
             _refuse(
                 "--over",
                 name,
                 f"names nothing that can vary; {nearest(name, [*known, 'a path such as truth.fixed.x'])}",
             )
-        found.append(short if short in SIZE_KINDS else named.name)
+        found.append(short if short in _SIZES else named.name)
     if (
         len(found) > 2
         or len(set(found)) != len(found)

@@ -70,7 +70,7 @@ def base_columns(name: str, table: PredictorTable) -> tuple[str, ...] | None:
         categories = tuple(map(str, range(len(parts))))
     else:
         return None
-    return Predictor(name, 1, "categorical", categories=categories, coding=table.coding or "treatment").columns  # type: ignore[arg-type]
+    return Predictor(name, 1, "categorical", categories=categories, coding=table.coding or "treatment").columns
 
 
 def base_levels(predictors: Mapping[str, PredictorTable]) -> dict[str, int | None]:

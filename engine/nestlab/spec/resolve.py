@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .association import Correlations, read_correlations
-from .axes import OUTCOME, OUTCOME_KINDS, axis_paths, outcome_sets, setting
+from .axes import OUTCOME, OUTCOME_KEYS, axis_paths, outcome_sets, setting
 from .base import Base, read_base
 from .checks import Checks, Structure
 from .covariance import (
@@ -90,7 +90,7 @@ def resolve(study: StudyFile, problems: Problems, *, expand: bool = True) -> Res
 
 def _follows(base: Base, given: Collection[str]) -> set[str]:
     """What may be missing, as it follows from [truth.outcome]."""
-    truth, asked = base.truth, [key for key in OUTCOME_KINDS if f"{OUTCOME}.{key}" in given]
+    truth, asked = base.truth, [key for key in OUTCOME_KEYS if f"{OUTCOME}.{key}" in given]
     found = {path for key in asked for path in outcome_sets(key, truth)}
     if {"r2_within", "r2_between"} & set(asked):
         found |= {f"truth.fixed.{term}" for term in truth.fixed if term != INTERCEPT}
@@ -105,7 +105,7 @@ def _check_outcome(base: Base, grid: Grid, problems: Problems) -> None:
         if name not in used:
             text = f"must name predictors of {truth.text}; {nearest(name, sorted(used))}"
             problems.add_value(f"{OUTCOME}.arm", name, text)
-    for key in OUTCOME_KINDS:
+    for key in OUTCOME_KEYS:
         path, sets = f"{OUTCOME}.{key}", outcome_sets(key, truth)
         if path not in base.flat and path not in grid.sets:
             continue
