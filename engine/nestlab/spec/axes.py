@@ -41,10 +41,6 @@ OUTCOME_KEYS = tuple(name for name, key in KEYS[OUTCOME].below.items() if key.ax
 
 _SIZE = "design.cluster_size"
 _EFFECT = Key("truth.fixed.<term>", values.EffectLevel, example=0.5)
-_UNITS = {
-    "d": Key("truth.fixed.<term>.d", values.Number, example=0.3),
-    "r2": Key("truth.fixed.<term>.r2", values.Share, example=0.1),
-}
 _ARM_SIZE = Key(f"{_SIZE}.arms.<arm>", values.Size, example=20)
 
 Flat = dict[str, Any]
@@ -100,6 +96,8 @@ def setting(name: str, truth: Formula) -> Setting | None:
             return _plain(f"truth.fixed.{found}", _EFFECT) if found else None
         case ["truth", "fixed", term, "d" | "r2" as unit] if found := find_term(truth.fixed, term):
             return _in_units(f"truth.fixed.{found}", unit) if found != INTERCEPT or unit == "d" else None
+        case ["truth", "fixed", *_]:
+            return None
         case ["truth", "random", group, *rest]:
             return _random(rest, truth, key) if group == truth.group and key else None
         case ["truth", "outcome", word] if key and key.axis:
@@ -166,7 +164,7 @@ def _in_units(path: str, unit: str) -> Setting:
     def assign(flat: Flat, value: Any) -> None:
         flat[path] = restated(flat.get(path), unit, value)
 
-    return Setting(f"{path}.{unit}", (path,), _UNITS[unit], assign)
+    return Setting(f"{path}.{unit}", (path,), KEYS[f"truth.fixed.<term>.{unit}"], assign)
 
 
 def outcome_sets(key: str, truth: Formula) -> tuple[str, ...]:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from .association import correlation_key
+from .kinds import KeyTable
 from .model import Formula, source_of
 from .predictors import default_level
 from .problems import Problems
 from .shapes import SHAPE_KEYS
-from .tables import ArmSizesTable, KeyTable, MissingTable, PredictorTable, RandomTable, TruthTable
+from .tables import ArmSizesTable, MissingTable, PredictorTable, RandomTable, TruthTable
 
 __all__ = ["flat_shape", "flat_table", "named_elsewhere", "predictor_correlations", "predictor_values"]
 

@@ -135,7 +135,7 @@ def _is_value(path: str, table: Mapping[str, Any]) -> bool:
     """Whether a table is a prior of the value at `path` rather than a table of paths below it."""
     key = find_key(path.split("."))
     of_sizes = path.startswith("design.cluster_size") and table.get("distribution") in ("normal", "beta", "pilot")
-    below = key is not None and bool(key.below) and not of_sizes
+    below = key is not None and bool(key.below) and not key.takes_prior and not of_sizes
     return path in AXES or (not below and looks_like_prior(table))
 
 

@@ -15,10 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from .kinds import TABLE, Holds, KeyTable, Part, allowed, unwrapped, words_of
 from .problems import close_match
 from .stated import looks_like_effect
-from .tables import AxisTable, KeyTable, Part, StudyTable
-from .values import TABLE, MayBePrior, allowed, unwrapped, words_of
+from .tables import AxisTable, StudyTable
+from .values import MayBePrior
 from .writing import toml_value
 
 __all__ = ["AXES", "KEYS", "STUDY", "Key", "find_key"]
@@ -152,7 +153,8 @@ def _number(text: str) -> int | float | None:
 
 def _tables_in(annotation: Any) -> Iterator[type[KeyTable]]:
     """The tables that may be a value of this type, or an item of it."""
-    base, _ = unwrapped(annotation)
+    base, notes = unwrapped(annotation)
+    yield from (note.table for note in notes if isinstance(note, Holds))
     if isinstance(base, type) and issubclass(base, KeyTable):
         yield base
     for inside in get_args(base):

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from annotated_types import Len
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Tag
 
 from . import values as v
+from .kinds import TABLE, Flag, Holds, KeyTable, Nonblank, Number, OneOf, Part, Positive, Says, Share, Text, key
 from .measures import MEASURES
 from .methods import ESTIMATORS
+from .prior import PriorTable
 
 __all__ = [
     "ArmSizesTable",
@@ -22,7 +24,6 @@ __all__ = [
     "ContrastTable",
     "DesignTable",
     "ErrorsTable",
-    "KeyTable",
     "MethodTable",
     "MissingTable",
     "OutcomeTable",
@@ -35,30 +36,7 @@ __all__ = [
     "TargetTable",
     "TruthTable",
     "WeibullTable",
-    "key",
 ]
-
-#: What a key is part of: which data are drawn, a method's results on them, or neither.
-Part: TypeAlias = Literal["data", "results", "neither"]
-
-
-def key(
-    text: str, example: Any = None, default: Any = None, *, each: str = "", part: Part | None = None, axis: bool = True
-) -> Any:
-    """A key of a table, with a line for people and an example.
-
-    each: of what a table holds one below each name, or a list one in each place; part: where it is not that of its table;
-    axis: whether an axis of the grid may name it, where it is a part of the data.
-    """
-    about: Any = {"each": each, "part": part, "axis": axis}
-    return Field(default=default, description=text, examples=[example], json_schema_extra=about)
-
-
-class KeyTable(BaseModel):
-    """A table that holds the keys named here and no others."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    part: ClassVar[Part] = "data"
 
 
 class SourcedTable(KeyTable):
@@ -68,7 +46,7 @@ class SourcedTable(KeyTable):
         "a CSV or Parquet file beside the study file, from which they are drawn", "schools.csv", axis=False
     )
     column: v.ColumnName | None = key("the column of that file", "n", axis=False)
-    source: v.Text | None = key("written by nestlab: where the values are from", "schools.csv, n", axis=False)
+    source: Text | None = key("written by nestlab: where the values are from", "schools.csv, n", axis=False)
 
 
 class SizesTable(SourcedTable):
@@ -83,10 +61,10 @@ class SizesTable(SourcedTable):
     )
     values: v.SizeValues | None = key("in place of a distribution: sizes that are drawn with replacement", [12, 20, 31])
     minimum: v.FewRows | None = key("smaller draws are raised to it, which moves mean and cv; 1 where absent", 2)
-    redraw: v.Flag | None = key(
+    redraw: Flag | None = key(
         "false: sizes are drawn once and kept, for all methods and along a power curve; true where absent", False
     )
-    in_turn: v.Flag | None = key("with values or a file: clusters take the sizes in turn, whatever their number", True)
+    in_turn: Flag | None = key("with values or a file: clusters take the sizes in turn, whatever their number", True)
 
 
 def _shape_of_size(value: object) -> str:
@@ -102,14 +80,14 @@ def _shape_of_size(value: object) -> str:
 ArmSize: TypeAlias = Annotated[
     Annotated[v.Size, Tag("<number>")] | Annotated[SizesTable, Tag("<table>")],
     Discriminator(lambda value: "<table>" if isinstance(value, Mapping | KeyTable) else "<number>"),
-    v.Says("a whole number from 1 to 1000000000, or a table of a distribution"),
+    Says("a whole number from 1 to 1000000000, or a table of a distribution"),
 ]
 
 
 class ArmSizesTable(KeyTable):
     """design.cluster_size by arm of the predictor whose distribution is "arms"."""
 
-    arms: Annotated[list[ArmSize], v.Says("a list, a size for each arm", "write [1, 20], say")] = key(
+    arms: Annotated[list[ArmSize], Says("a list, a size for each arm", "write [1, 20], say")] = key(
         'a size for each arm of the predictor whose distribution is "arms"', [1, {"distribution": "poisson", "mean": 20}],
         ..., each="arm",
     )  # fmt: skip
@@ -119,7 +97,7 @@ ClusterSize: TypeAlias = Annotated[
     Annotated[v.Size, Tag("<number>")] | Annotated[v.SizeList, Tag("<list>")] | Annotated[SizesTable, Tag("<table>")]
     | Annotated[ArmSizesTable, Tag("<arms>")],
     Discriminator(_shape_of_size),
-    v.Says("a whole number from 1 to 1000000000, or a list of one per cluster"),
+    Says("a whole number from 1 to 1000000000, or a list of one per cluster"),
 ]  # fmt: skip
 
 
@@ -135,17 +113,17 @@ class DesignTable(KeyTable):
 class ShapeTable(KeyTable):
     """A distribution but for its mean and variance."""
 
-    distribution: Annotated[str, v.OneOf(v.SHAPES)] | None = key("normal where absent", "t")
+    distribution: Annotated[str, OneOf(v.SHAPES)] | None = key("normal where absent", "t")
     df: v.ShapeDf | None = key("degrees of freedom of t (> 2) and chi-square", 5)
     skewness: v.Skewness | None = key("of skew-normal (at most 0.995 either way), gamma and lognormal", 1)
-    share: v.Share | None = key("of contaminated: the share that has a larger sd", 0.1)
+    share: Share | None = key("of contaminated: the share that has a larger sd", 0.1)
     ratio: v.SdRatio | None = key("of contaminated: how many times the sd of the rest", 3)
 
 
 class ErrorsTable(ShapeTable):
     """[truth.errors]: what the level-1 errors are beside their variance."""
 
-    variance_ratio: dict[str, v.Positive] | None = key(
+    variance_ratio: dict[str, Positive] | None = key(
         "one more of a predictor multiplies the residual variance by this; the stated one is at 0",
         {"arm": 2},
         each="predictor",
@@ -159,25 +137,25 @@ class ErrorsTable(ShapeTable):
 class WeibullTable(KeyTable):
     """missing.weibull: row t, counted from 0, and all later ones are lost with probability 1 - exp(-(t / scale)^shape)."""
 
-    scale: v.Positive | None = key("the row that 63 % do not pass", 5)
-    shape: v.Positive | None = key("below 1 early losses prevail, above 1 late ones", 1.2)
+    scale: Positive | None = key("the row that 63 % do not pass", 5)
+    shape: Positive | None = key("below 1 early losses prevail, above 1 late ones", 1.2)
 
 
 class AtRandomTable(KeyTable):
     """missing.at_random: the log odds that a row is lost are intercept + slope x."""
 
     on: v.On | None = key('x: a predictor, or "previous", the outcome of the row before, observed or not', "previous")
-    intercept: v.Number | None = key("the log odds at x = 0", -2)
-    slope: v.Number | None = key("what one more of x adds to them", 0.5)
-    monotone: v.Flag | None = key("all later rows of the cluster are lost, too", True)
+    intercept: Number | None = key("the log odds at x = 0", -2)
+    slope: Number | None = key("what one more of x adds to them", 0.5)
+    monotone: Flag | None = key("all later rows of the cluster are lost, too", True)
 
 
 class MissingTable(KeyTable):
     """[missing]: which rows are never observed."""
 
-    rows: v.Share | None = key("share of rows lost completely at random", 0.2)
-    clusters: v.Share | None = key("share of clusters that are never observed", 0.1)
-    hazard: v.Share | None = key("probability that a cluster, observed until a row, is lost from the next one on", 0.1)
+    rows: Share | None = key("share of rows lost completely at random", 0.2)
+    clusters: Share | None = key("share of clusters that are never observed", 0.1)
+    hazard: Share | None = key("probability that a cluster, observed until a row, is lost from the next one on", 0.1)
     weibull: WeibullTable | None = key("in place of hazard: when clusters are lost", {"scale": 5, "shape": 1.2})
     at_random: AtRandomTable | None = key(
         "rows lost by a predictor or the outcome before", {"on": "previous", "intercept": -2, "slope": 0.5}
@@ -198,12 +176,12 @@ class RandomTable(ShapeTable):
 class OutcomeTable(KeyTable):
     """[truth.outcome]: the outcome within arms, from which variances and a covariate's coefficient follow."""
 
-    variance: v.Positive | None = key("of the outcome within arms; in place of the residual variance", 1)
-    icc: v.Share | None = key("unconditional, before covariates; in place of the random intercept's variance", 0.2)
-    r2_within: v.Share | None = key(
+    variance: Positive | None = key("of the outcome within arms; in place of the residual variance", 1)
+    icc: Share | None = key("unconditional, before covariates; in place of the random intercept's variance", 0.2)
+    r2_within: Share | None = key(
         "share of the variance within clusters that covariates explain; in place of a coefficient of level 1", 0.5
     )
-    r2_between: v.Share | None = key("likewise between clusters; in place of a coefficient of level 2", 0.6)
+    r2_between: Share | None = key("likewise between clusters; in place of a coefficient of level 2", 0.6)
     arm: v.Arm | None = key(
         "the predictors that are arms, where they are not found by their distribution", "treatment", axis=False
     )
@@ -230,17 +208,17 @@ class PredictorTable(SourcedTable):
     """[predictors.<name>]: how a predictor is made."""
 
     level: v.Level | None = key("1: varies within clusters, 2: between them only", 1)
-    distribution: Annotated[str, v.OneOf((*v.SHAPES, *v.MADE))] | None = key("how its values are made", "normal")
-    mean: v.Number | None = key("the mean; 0 where absent", 50)
+    distribution: Annotated[str, OneOf((*v.SHAPES, *v.MADE))] | None = key("how its values are made", "normal")
+    mean: Number | None = key("the mean; 0 where absent", 50)
     sd: v.PositiveSd | None = key("the standard deviation; 1 where absent", 10)
-    redraw: v.Flag | None = key(
+    redraw: Flag | None = key(
         "false: one draw for all replicates; true for balanced and arms of level 2: allocated at random in each", False
     )
     df: v.ShapeDf | None = key("degrees of freedom of t (> 2) and chi-square", 5)
     skewness: v.Skewness | None = key("of skew-normal (at most 0.995 either way), gamma and lognormal", 1)
-    share: v.Share | None = key("binary: the probability of 1; contaminated: the share that has a larger sd", 0.3)
+    share: Share | None = key("binary: the probability of 1; contaminated: the share that has a larger sd", 0.3)
     ratio: v.SdRatio | None = key("of contaminated: how many times the sd of the rest", 3)
-    icc: v.Share | None = key("of level 1: the share of its variance that lies between clusters", 0.1)
+    icc: Share | None = key("of level 1: the share of its variance that lies between clusters", 0.1)
     categories: v.Categories | None = key(
         "names of categories; in formulas the name stands for their columns", ["a", "b", "c"], axis=False
     )
@@ -249,7 +227,7 @@ class PredictorTable(SourcedTable):
         "treatment: against the first category, sum: against the mean, helmert: against those before", "sum", axis=False
     )
     blocks: v.Blocks | None = key("balanced of level 2: within each so many clusters, or values of a predictor", 4)
-    start: v.Number | None = key("time: the first row's value; 0 where absent", 1)
+    start: Number | None = key("time: the first row's value; 0 where absent", 1)
     step: v.Step | None = key("time: from a row to the next; 1 where absent", 0.5)
     values: v.Numbers | None = key("list: by row or by cluster, repeated; resampled: drawn with replacement", [1, 2, 5])
     sequences: v.Sequences | None = key(
@@ -270,9 +248,9 @@ class MethodTable(KeyTable):
     part: ClassVar[Part] = "results"
 
     name: v.MethodName = key("what results call it", "reml", ..., part="neither")
-    estimator: Annotated[str, v.OneOf(tuple(ESTIMATORS))] = key("how it is fitted", "ols", "lmm")
+    estimator: Annotated[str, OneOf(tuple(ESTIMATORS))] = key("how it is fitted", "ols", "lmm")
     formula: v.FormulaText | None = key("its model; that of the truth where absent", "y ~ x + (1 | cluster)")
-    reml: v.Flag = key("false: maximum likelihood", False, True)
+    reml: Flag = key("false: maximum likelihood", False, True)
     df: v.DfRules | None = key("degrees of freedom of its tests, one rule or several", "kenward-roger")
     singular_df: Literal["lmertest", "refit"] = key(
         "Satterthwaite's df of a singular fit: as lmerTest's, or of the model without what is 0", "refit", "lmertest"
@@ -291,9 +269,7 @@ class MethodTable(KeyTable):
     alpha: v.OpenShare | None = key(
         "level of its tests, and 1 - coverage of its intervals; before that of the file", 0.01
     )
-    max_failed: v.Share | None = key(
-        "share of failed replicates above which a condition ends early", 0.2, part="neither"
-    )
+    max_failed: Share | None = key("share of failed replicates above which a condition ends early", 0.2, part="neither")
     select: Literal["lrt", "aic"] | None = key("chooses between formula and compare by this in each replicate", "aic")
     select_alpha: v.OpenShare | None = key("level of the test that selects", 0.2)
     working: Literal["exchangeable", "independence", "ar1"] | None = key(
@@ -318,7 +294,7 @@ class ContrastTable(KeyTable):
     test: Literal["difference", "non-inferiority", "equivalence"] = key(
         "what is tested", "equivalence", "difference", part="neither"
     )
-    null: v.Number | None = key("the value under test; 0 where absent", 0.1, part="neither")
+    null: Number | None = key("the value under test; 0 where absent", 0.1, part="neither")
     alternative: Literal["two-sided", "greater", "less"] | None = key(
         "two-sided where absent", "greater", part="neither"
     )
@@ -330,12 +306,12 @@ class TargetTable(KeyTable):
 
     part: ClassVar[Part] = "neither"
 
-    target_mcse: v.Positive = key("the MCSE to reach", 0.005, ...)
+    target_mcse: Positive = key("the MCSE to reach", 0.005, ...)
     measure: Annotated[
-        str, v.OneOf(tuple(MEASURES)), v.Says(f"a measure that has an MCSE, one of {', '.join(MEASURES)}")
+        str, OneOf(tuple(MEASURES)), Says(f"a measure that has an MCSE, one of {', '.join(MEASURES)}")
     ] = key("of this measure", "power", ...)
-    estimand: v.Nonblank | None = key("of this estimand", "x")
-    method: v.Nonblank | None = key("by this method; by all where absent", "reml")
+    estimand: Nonblank | None = key("of this estimand", "x")
+    method: Nonblank | None = key("by this method; by all where absent", "reml")
     min: v.Looks | None = key("fewest replications; 1000 where absent", 1000)
     max: v.Looks | None = key("most replications; 100000 where absent", 100_000)
 
@@ -351,7 +327,7 @@ Replications: TypeAlias = Annotated[
     | Annotated[TargetTable, Tag("<table>")]
     | Annotated[list[TargetTable], Len(1), Tag("<list>")],
     Discriminator(_shape_of_rule),
-    v.Says(
+    Says(
         "a whole number >= 1, a table of a target, or a list of such tables",
         'write 2000, say, or { target_mcse = 0.005, measure = "power", estimand = "x" }',
     ),
@@ -373,10 +349,10 @@ class StudyTable(KeyTable):
     """A study file."""
 
     name: v.Name = key("of the study, and of its folder of results", "study", ..., part="neither")
-    title: v.Text = key("a line for the report", "School trial", "", part="neither")
+    title: Text = key("a line for the report", "School trial", "", part="neither")
     seed: v.Seed = key("of all random numbers", 707, ..., axis=False)
     replications: Replications = key("per condition: a number, or targets that end it", 2000, ..., part="neither")
-    estimand: v.Text = key("what the study is about: shown first, and solved for", "x", "", part="neither")
+    estimand: Text = key("what the study is about: shown first, and solved for", "x", "", part="neither")
     keep: Literal["replicates", "summary"] = key(
         "every replicate, or sums from which the measures follow", "summary", "replicates", part="neither"
     )
@@ -389,16 +365,15 @@ class StudyTable(KeyTable):
         0.01,
         part="results",
     )
-    max_failed: v.Share | None = key(
+    max_failed: Share | None = key(
         "share of failed replicates of a method above which a condition ends early", 0.2, part="neither"
     )
     design: DesignTable = key("clusters and their sizes", {"clusters": 20, "cluster_size": 25}, DesignTable())
     grid: dict[str, Any] = key("axes: what varies over conditions", {"icc": [0.1, 0.2]}, {})
-    prior: dict[str, Any] = key(
+    prior: dict[str, Annotated[Any, Holds(PriorTable), Says(TABLE)]] = key(
         "distributions of true values, by axis, for all conditions",
-        {"icc": {"distribution": "beta", "mean": 0.1, "sd": 0.05}},
-        {},
-    )
+        {"icc": {"distribution": "beta", "mean": 0.1, "sd": 0.05}}, {}, each="axis",
+    )  # fmt: skip
     truth: TruthTable = key("the data-generating model", {"formula": "y ~ x + (1 | cluster)"}, ...)
     correlation: dict[str, v.Correlation] = key(
         "of two predictors of one level, Pearson's", {"x:w": 0.3}, {}, each="name:name"
@@ -407,13 +382,13 @@ class StudyTable(KeyTable):
     predictors: dict[str, PredictorTable] = key(
         "how each predictor is made", {"x": {"level": 1, "distribution": "normal"}}, {}, each="name"
     )
-    method: Annotated[list[MethodTable], v.Says("a list of tables", "write [[method]] before each")] = key(
+    method: Annotated[list[MethodTable], Says("a list of tables", "write [[method]] before each")] = key(
         "ways to analyse; REML of the truth's formula where there is none",
         [{"name": "reml"}],
         [],
         each="name",
         part="results",
     )
-    contrast: Annotated[list[ContrastTable], v.Says("a list of tables", "write [[contrast]] before each")] = key(
+    contrast: Annotated[list[ContrastTable], Says("a list of tables", "write [[contrast]] before each")] = key(
         "targets made of fixed effects", [{"name": "sum", "weights": {"x": 1}}], [], each="name", part="results"
     )

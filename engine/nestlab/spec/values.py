@@ -6,27 +6,39 @@ What is told of a value that is none follows from the type (`allowed`), or stand
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from keyword import iskeyword
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import (
     AfterValidator,
-    AllowInfNan,
-    BaseModel,
     BeforeValidator,
     GetCoreSchemaHandler,
-    Strict,
     StringConstraints,
 )
 from pydantic_core import CoreSchema, core_schema
 
+from .kinds import (
+    Holds,
+    Nonblank,
+    NonNegative,
+    Number,
+    OneOf,
+    Positive,
+    Says,
+    Share,
+    Text,
+    Whole,
+    allowed,
+    either,
+    limits_of,
+)
 from .model import DF_RULES
 from .model import Effect as StatedEffect
 from .prior import Domain, Of, Prior, looks_like_prior, read_prior
-from .stated import looks_like_effect, read_effect
+from .stated import EffectTable, looks_like_effect, read_effect
 
 T = TypeVar("T")
 
@@ -37,24 +49,6 @@ MADE = ("balanced", "binary", "categorical", "time", "list", "resampled", "sched
 MOST_VALUES = 200_000
 # Far beyond any study, and small enough that one layout fits into memory.
 _MOST_CLUSTERS, _MOST_ROWS = 1_000_000, 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Says:
-    """What is said of a type: the values that it allows, and the repair where an example is not enough."""
-
-    allowed: str
-    repair: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """One of some words, which a table elsewhere has."""
-
-    words: tuple[str, ...]
-
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.literal_schema(list(self.words))
 
 
 def _written(value: float | Prior | StatedEffect) -> float | dict[str, Any]:
@@ -91,96 +85,6 @@ class MayBePrior:
             raise ValueError(f"must be a prior{like}; a number is a level of the grid, or stands in [truth]")
         limits = limits_of(self.number)  # a continuous prior never takes the end of an open range
         return read_prior(table, Domain(limits.low, limits.high, self.of), allowed(self.number))
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The ends of a number's range, and whether they are left out."""
-
-    low: float
-    high: float
-    open_low: bool
-    open_high: bool
-
-
-def limits_of(annotation: Any) -> Limits:
-    """The limits that a type sets to a number."""
-    _, notes = unwrapped(annotation)
-    low: list[Any] = [note.ge if isinstance(note, Ge) else note.gt for note in notes if isinstance(note, Ge | Gt)]
-    high: list[Any] = [note.le if isinstance(note, Le) else note.lt for note in notes if isinstance(note, Le | Lt)]
-    return Limits(
-        float(low[-1]) if low else -math.inf,
-        float(high[-1]) if high else math.inf,
-        any(isinstance(note, Gt) for note in notes),
-        any(isinstance(note, Lt) for note in notes),
-    )
-
-
-def unwrapped(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The type within `X | None` and `Annotated`, and the notes on it."""
-    notes: tuple[Any, ...] = ()
-    while True:
-        if hasattr(annotation, "__metadata__"):
-            annotation, notes = annotation.__origin__, (*annotation.__metadata__, *notes)
-        elif type(None) in (inside := get_args(annotation)) and len(inside) == 2:
-            annotation = next(each for each in inside if each is not type(None))
-        else:
-            return annotation, notes
-
-
-def words_of(annotation: Any) -> tuple[Any, ...]:
-    """The words of which a value is one; () where it is none of some words."""
-    base, notes = unwrapped(annotation)
-    if get_origin(base) is tuple:
-        return words_of(get_args(base)[0])
-    table = next((note.words for note in notes if isinstance(note, OneOf)), ())
-    return get_args(base) if get_origin(base) is Literal else table
-
-
-def allowed(annotation: Any) -> str:
-    """The values of a type in words.
-
-    >>> allowed(Share | None), allowed(Clusters), allowed(Correlation)
-    ('a number from 0 to 1, 1 not included', 'a whole number from 2 to 1000000', 'a number from -1 to 1')
-    """
-    base, notes = unwrapped(annotation)
-    for note in reversed(notes):
-        if isinstance(note, Says):
-            return note.allowed
-        if isinstance(note, MayBePrior):
-            return allowed(note.number)
-    if words := words_of(annotation):
-        return either(words)
-    if get_origin(base) is dict or issubclass(base, BaseModel):
-        return TABLE
-    if base is bool:
-        return "true or false"
-    if base is str:
-        return "text"
-    assert base in (int, float), annotation
-    return _range(limits_of(annotation), "a whole number" if base is int else "a number")
-
-
-#: What is said of a value that must be a table.
-TABLE = "a table"
-
-
-def _range(limits: Limits, what: str) -> str:
-    low, high = f"{limits.low:.10g}", f"{limits.high:.10g}"
-    finite = "a finite number" if what == "a number" else what
-    if math.isinf(limits.low) and math.isinf(limits.high):
-        return finite
-    if math.isinf(limits.high):
-        return f"{finite} {'>' if limits.open_low else '>='} {low}"
-    if limits.open_low and limits.open_high:
-        return f"{what} between {low} and {high}, neither included"
-    return f"{what} from {low} to {high}" + (f", {high} not included" if limits.open_high else "")
-
-
-def either(words: Sequence[str]) -> str:
-    """Words of a file as people list them: '"a", "b" or "c"'."""
-    quoted = [f'"{word}"' for word in words]
-    return " or ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(words) > 1 else quoted[0]
 
 
 def _one_or_several(value: object) -> object:
@@ -256,17 +160,8 @@ def _interval(margin: float | tuple[float, float]) -> float | tuple[float, float
     return margin
 
 
-Flag: TypeAlias = Annotated[bool, Strict()]
-Text: TypeAlias = Annotated[str, Strict()]
-Nonblank: TypeAlias = Annotated[str, StringConstraints(strict=True, pattern=r"\S")]
-Whole: TypeAlias = Annotated[int, Strict()]
-Number: TypeAlias = Annotated[float, Strict(), AllowInfNan(False)]
-
-Positive: TypeAlias = Annotated[Number, Gt(0)]
-NonNegative: TypeAlias = Annotated[Number, Ge(0)]
 PositiveSd: TypeAlias = Annotated[Positive, AfterValidator(_has_square)]
 Sd: TypeAlias = Annotated[NonNegative, AfterValidator(_has_square)]
-Share: TypeAlias = Annotated[Number, Ge(0), Lt(1)]
 OpenShare: TypeAlias = Annotated[Number, Gt(0), Lt(1)]
 Correlation: TypeAlias = Annotated[Number, Ge(-1), Le(1)]
 OpenCorrelation: TypeAlias = Annotated[Number, Gt(-1), Lt(1)]
@@ -376,7 +271,9 @@ Margin: TypeAlias = Annotated[
 ]
 
 # Numbers of the truth, or priors in their place; a fixed effect of the file may be in standard units.
-FixedEffect: TypeAlias = Annotated[float | Prior | StatedEffect, MayBePrior(Number, "effect", stated=True)]
+FixedEffect: TypeAlias = Annotated[
+    float | Prior | StatedEffect, MayBePrior(Number, "effect", stated=True), Holds(EffectTable)
+]
 EffectLevel: TypeAlias = Annotated[float | Prior, MayBePrior(Number, "effect")]
 Variance: TypeAlias = Annotated[float | Prior, MayBePrior(NonNegative, "variance")]
 RandomSd: TypeAlias = Annotated[float | Prior, MayBePrior(Sd, "sd")]
