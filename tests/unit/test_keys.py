@@ -6,10 +6,14 @@ import copy
 import math
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from nestlab.show.cli import app
+from nestlab.show.keys_command import keys_page
 from nestlab.spec.identity import data_key, result_key
 from nestlab.spec.keys import AXES, KEYS, Key, find_key
 from nestlab.spec.kinds import TABLE, limits_of
@@ -154,3 +158,47 @@ def test_many_unknown_keys_are_counted() -> None:
     assert len(lines) == 21
     assert lines[0] == "design.key0 = 0: is no key of a study file; use one of clusters, cluster_size"
     assert lines[-1] == "design has 49980 more keys that no study file has; remove them"
+
+
+def said(*words: str) -> str:
+    result = CliRunner().invoke(app, ["keys", *words])
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_the_page_is_that_of_the_tables() -> None:
+    page = Path(__file__).parents[2] / "studies" / "KEYS.md"
+    assert page.read_text(encoding="utf-8") == keys_page(), "nestlab keys --markdown > studies/KEYS.md"
+    for key in KEYS.values():
+        assert f"| `{key.name}`" in keys_page() or key.path.endswith(">")
+
+
+def test_one_key_in_full() -> None:
+    assert said("max_failed").startswith(
+        "max_failed\n"
+        "  share of failed replicates of a method above which a condition ends early\n"
+        "  takes    a number from 0 to 1, 1 not included\n"
+        "  place    at the top of the file, as max_failed = 0.2\n"
+        "  changed  stored replicates stay as they are\n"
+        "\n"
+        "method.<name>.max_failed\n"
+    )
+    assert '  axis     "missing.hazard" = [...] in [grid]\n' in said("missing.hazard")
+    assert '  default  "lmm"\n' in said("method.reml.estimator")
+
+
+@pytest.mark.parametrize("word", ["alpha", "weibull", "dropout", "truth.random.school.sd", "icc", "predictors", "d"])
+def test_what_is_asked_for_is_found(word: str) -> None:
+    assert f"{word}" in said(word) or word.startswith("truth.")
+
+
+def test_all_are_listed_with_tables_as_a_file_opens_them() -> None:
+    text = said()
+    for opened in ("At the top of the file", "[design]", "[[method]]", "[truth.random.<group>]", "[grid]"):
+        assert f"\n{opened}" in f"\n{text}"
+
+
+def test_what_is_no_key_is_refused_with_the_nearest() -> None:
+    result = CliRunner().invoke(app, ["keys", "alhpa"])
+    assert result.exit_code == 2
+    assert 'alhpa: is no key of a study file; did you mean "alpha"?' in result.output

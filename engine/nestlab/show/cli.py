@@ -390,6 +390,20 @@ def studies(
         studies_command(name, copy=copy)
 
 
+@app.command()
+def keys(
+    name: Annotated[
+        str | None, typer.Argument(help="A key, a dotted path, or a word that it is about.", show_default=False)
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page of all keys.")] = False,
+) -> None:
+    """List the keys of a study file, or explain one."""
+    with _exit_codes():
+        from .keys_command import keys_command
+
+        keys_command(name, markdown=markdown)
+
+
 def _answer(text: str) -> Any:
     """The option of a question of `nestlab new`."""
     return typer.Option(help=text, show_default=False)

@@ -30,7 +30,7 @@ _NO_PRIOR = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Key:
     """One key: its type (`annotation`), its default (PydanticUndefined where it is required), a line for people, an example.
 

@@ -154,9 +154,13 @@ class MissingTable(KeyTable):
     """[missing]: which rows are never observed."""
 
     rows: Share | None = key("share of rows lost completely at random", 0.2)
-    clusters: Share | None = key("share of clusters that are never observed", 0.1)
-    hazard: Share | None = key("probability that a cluster, observed until a row, is lost from the next one on", 0.1)
-    weibull: WeibullTable | None = key("in place of hazard: when clusters are lost", {"scale": 5, "shape": 1.2})
+    clusters: Share | None = key("attrition: share of clusters that are never observed", 0.1)
+    hazard: Share | None = key(
+        "dropout: probability that a cluster, observed until a row, is lost from the next one on", 0.1
+    )
+    weibull: WeibullTable | None = key(
+        "in place of hazard: dropout by a Weibull distribution", {"scale": 5, "shape": 1.2}
+    )
     at_random: AtRandomTable | None = key(
         "rows lost by a predictor or the outcome before", {"on": "previous", "intercept": -2, "slope": 0.5}
     )
