@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from .methods import ESTIMATORS
 from .model import DF_RULES
+from .predictors import DISTRIBUTIONS, SHAPES
 from .prior import Domain, Prior, looks_like_prior, read_prior
 from .problems import close_match
 from .stated import looks_like_effect, read_effect
 
-__all__ = ["MADE", "MOST_VALUES", "SHAPES", "Kind", "numbers", "whole_number"]
+__all__ = ["MOST_VALUES", "Kind", "numbers", "whole_number"]
 
 T = TypeVar("T")
 
@@ -309,9 +310,7 @@ ARM = Kind("the name of a predictor, or a list of names", 'write a name such as 
 MATRIX = Kind("a square matrix of finite numbers", "write rows such as [[5, 1], [1, 3]]", _matrix)
 LEVEL = Kind("1 (varies within clusters) or 2 (between them)", "write 1 or 2", lambda value: _int(value, 1, 2))
 # -- data as they are --------------------------------------------------------------------------------------------------
-SHAPES = ("normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated")
-MADE = ("balanced", "binary", "categorical", "time", "list", "resampled", "schedule", "period", "arms")
-DISTRIBUTION = _choice("use one of these", *SHAPES, *MADE)
+DISTRIBUTION = _choice("use one of these", *DISTRIBUTIONS)
 SHAPE = _choice("use one of these", *SHAPES)
 SIZES = _choice("use one of these", *_DISTRIBUTIONS_OF_SIZES)
 SHAPE_DF = Kind("a number from 0.1 to 1000000", "write a number such as 5", lambda value: _float(value, 0.1, 1e6))
