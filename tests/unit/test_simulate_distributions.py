@@ -18,10 +18,10 @@ from nestlab.simulate.distributions import (
     transform,
 )
 from nestlab.simulate.lookup import REACH
-from nestlab.simulate.quantiles import SKEW_NORMAL_LIMIT
 from nestlab.simulate.streams import block_generator
-from nestlab.spec.factors import contrast_values
 from nestlab.spec.model import Distribution, Predictor
+from nestlab.spec.predictors.categories import contrast_values
+from nestlab.spec.predictors.scaled import SKEW_NORMAL_LIMIT
 from nestlab.spec.problems import StudyError
 
 

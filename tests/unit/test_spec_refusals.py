@@ -281,7 +281,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"predictors/z/redraw": True, "predictors/z/level": 1},
-        "predictors.z.redraw = true: must be false or absent for a balanced predictor of level 1, the same in every "
+        'predictors.z.redraw = true: must be false or absent for distribution = "balanced" at level 1, the same in every '
         "replicate; remove it",
     ),
     (

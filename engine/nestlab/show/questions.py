@@ -9,9 +9,10 @@ from typing import Any
 
 from ..spec.estimand import RESERVED
 from ..spec.keys import AXES, KEYS, Key
+from ..spec.predictors import DISTRIBUTIONS
 from ..spec.problems import nearest
 
-__all__ = ["QUESTIONS", "Prompt"]
+__all__ = ["QUESTIONS", "Prompt", "is_scaled", "unit_of"]
 
 Answers = Mapping[str, Any]
 
@@ -34,6 +35,16 @@ class Prompt:
     @property
     def flag(self) -> str:
         return f"--{self.key.replace('_', '-')}"
+
+
+def is_scaled(distribution: str) -> bool:
+    """Whether the predictor has a mean and an sd; the others are 0/1."""
+    return "sd" in DISTRIBUTIONS[distribution].keys
+
+
+def unit_of(distribution: str) -> str:
+    """What the effect of a predictor is for."""
+    return "by one sd of it" if is_scaled(distribution) else "1 against 0"
 
 
 def _name(text: str, given: Answers) -> Any:
@@ -150,11 +161,8 @@ QUESTIONS = (
     ),
     Prompt(
         "effect",
-        lambda g: (
-            f"Effect of {g['predictor']} ({'1 against 0' if g['distribution'] == 'balanced' else 'by one sd of it'}), in sds "
-            f"of {g['outcome']}"
-        ),
-        lambda g: "0.3" if g["distribution"] == "balanced" else "0.2",
+        lambda g: f"Effect of {g['predictor']} ({unit_of(g['distribution'])}), in sds of {g['outcome']}",
+        lambda g: "0.2" if is_scaled(g["distribution"]) else "0.3",
         _number(KEYS["truth.fixed.<term>"]),
     ),
     Prompt(

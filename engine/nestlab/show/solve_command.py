@@ -266,7 +266,7 @@ def _over(study: StudyFile, condition: Condition, options: Options, target: Sear
 
 def _following(study: StudyFile, over: Sequence[str]) -> StudyFile:
     """The study with shares in place of counts of clusters by arm, where the number of clusters is searched."""
-    counted = {name: t for name, t in study.predictors.items() if t.distribution == "arms" and t.clusters}
+    counted = {name: t for name, t in study.predictors.items() if t.clusters}
     if not counted or not {"clusters", "design.clusters"} & set(over):
         return study
     tables = study.to_dict()
@@ -279,7 +279,7 @@ def _following(study: StudyFile, over: Sequence[str]) -> StudyFile:
 
 def _no_one_size(condition: Condition) -> str:
     """Sizes of which no number is the mean, and what to search instead; "" for all others."""
-    drawn, arms = condition.layout.drawn, any(p.distribution == "arms" for p in condition.predictors)
+    drawn, arms = condition.layout.drawn, any(p.arms for p in condition.predictors)
     if arms and (len(drawn) > 1 or len(set(condition.layout.sizes)) > 1):
         return "sizes by arm; search the mean of one that is a distribution, such as design.cluster_size.arms.2.mean"
     if any(sizes is not None and sizes.kind == "empirical" for _, sizes in drawn):

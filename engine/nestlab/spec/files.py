@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .predictors import DISTRIBUTIONS
 from .problems import Problems, nearest
 from .values import MOST_VALUES
 
@@ -62,8 +63,15 @@ def _tables(tables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], bo
                 yield path, table, True
     predictors = tables.get("predictors")
     for name, table in predictors.items() if isinstance(predictors, dict) else ():
-        if isinstance(table, dict) and "file" in table and table.get("distribution") in ("resampled", "list"):
+        if isinstance(table, dict) and "file" in table and _lists_values(table.get("distribution")):
             yield f"predictors.{name}", table, False
+
+
+def _lists_values(distribution: object) -> bool:
+    """Whether predictors of a distribution have values that a file may hold."""
+    return (
+        isinstance(distribution, str) and distribution in DISTRIBUTIONS and "values" in DISTRIBUTIONS[distribution].keys
+    )
 
 
 def _column(

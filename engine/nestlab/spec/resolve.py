@@ -29,7 +29,7 @@ from .model import INTERCEPT, Condition, Distribution, Errors, FactorValue, Layo
 from .outcome import predictors_of
 from .outcome_inputs import refused_beside, take_outcome
 from .paths import block_size, is_plain, path_of
-from .predictors import check_blocks, read_predictor
+from .predictors.reading import check_blocks, read_predictor
 from .prior import Prior
 from .problems import Problem, Problems, nearest, show
 from .shapes import ERRORS, read_effects, read_errors
@@ -245,7 +245,7 @@ class _Builder:
         if problems:
             return tuple(problems)
         columns = tuple(column for predictor in predictors for column in predictor.columns)
-        layout = read_layout(flat, [p for p in predictors if p.distribution == "arms"])
+        layout = read_layout(flat, [p for p in predictors if p.arms])
         random = self.base.truth.random_table
         errors = read_errors(flat, columns, varies=f"{ERRORS}.distribution" in self.sets)
         effects = read_effects(flat, random, varies=f"{random}.distribution" in self.sets)

@@ -15,6 +15,7 @@ from . import values as v
 from .kinds import TABLE, Flag, Holds, KeyTable, Nonblank, Number, OneOf, Part, Positive, Says, Share, Text, key
 from .measures import MEASURES
 from .methods import ESTIMATORS
+from .predictors import DISTRIBUTIONS, SHAPES
 from .prior import PriorTable
 
 __all__ = [
@@ -113,7 +114,7 @@ class DesignTable(KeyTable):
 class ShapeTable(KeyTable):
     """A distribution but for its mean and variance."""
 
-    distribution: Annotated[str, OneOf(v.SHAPES)] | None = key("normal where absent", "t")
+    distribution: Annotated[str, OneOf(tuple(SHAPES))] | None = key("normal where absent", "t")
     df: v.ShapeDf | None = key("degrees of freedom of t (> 2) and chi-square", 5)
     skewness: v.Skewness | None = key("of skew-normal (at most 0.995 either way), gamma and lognormal", 1)
     share: Share | None = key("of contaminated: the share that has a larger sd", 0.1)
@@ -212,7 +213,7 @@ class PredictorTable(SourcedTable):
     """[predictors.<name>]: how a predictor is made."""
 
     level: v.Level | None = key("1: varies within clusters, 2: between them only", 1)
-    distribution: Annotated[str, OneOf((*v.SHAPES, *v.MADE))] | None = key("how its values are made", "normal")
+    distribution: Annotated[str, OneOf(tuple(DISTRIBUTIONS))] | None = key("how its values are made", "normal")
     mean: Number | None = key("the mean; 0 where absent", 50)
     sd: v.PositiveSd | None = key("the standard deviation; 1 where absent", 10)
     redraw: Flag | None = key(

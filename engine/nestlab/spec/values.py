@@ -42,9 +42,6 @@ from .stated import EffectTable, looks_like_effect, read_effect
 
 T = TypeVar("T")
 
-SHAPES = ("normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated")
-MADE = ("balanced", "binary", "categorical", "time", "list", "resampled", "schedule", "period", "arms")
-
 #: Most numbers of a list, such as a column of a file.
 MOST_VALUES = 200_000
 # Far beyond any study, and small enough that one layout fits into memory.
