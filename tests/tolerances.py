@@ -42,3 +42,9 @@ SAME_PROFILE = Tolerance(1e-9, 3.8e-13)
 
 # Cluster-robust standard errors, degrees of freedom and joint tests against clubSandwich, relative; of the mixed model too
 GOLDEN_SANDWICH = Tolerance(1e-6, 1.1e-8)  # at our own estimates (13_cross); at the same estimates 1.5e-10
+
+# Columns of model matrices against R's model.matrix, of a column's largest value
+GOLDEN_COLUMN = Tolerance(1e-12, 2e-15)
+
+# F of type III tests against lme4's fits with sum contrasts, relative
+GOLDEN_TYPE3 = Tolerance(1e-5, 4.6e-7)

@@ -56,7 +56,7 @@ def test_cli_version() -> None:
 
 
 def test_cli_help_imports_nothing_heavy() -> None:
-    heavy = ["numpy", "pandas", "numba", "pyarrow", "pydantic", "formulae", "joblib", "scipy", "rich.console"]
+    heavy = ["numpy", "pandas", "numba", "pyarrow", "pydantic", "joblib", "scipy", "rich.console"]
     code = (
         "import sys, nestlab.show.cli as c\n"
         "try: c.app(['--help'])\nexcept SystemExit: pass\n"

@@ -24,7 +24,7 @@ OTHERS = {
     "spec/prior.py": {"normal", "uniform", "lognormal", "beta"},
     "spec/grid.py": {"normal", "beta"},
     "spec/sizes.py": {"uniform", "lognormal"},
-    "spec/values.py": {"uniform", "lognormal", "beta", "arms"},
+    "spec/tables.py": {"uniform", "lognormal", "beta", "arms"},
     "spec/axes.py": {"arms"},
     "spec/reading.py": {"arms"},
     "simulate/sizes.py": {"uniform", "lognormal"},

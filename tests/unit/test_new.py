@@ -160,7 +160,7 @@ class TestAnswers:
             (
                 "cluster",
                 "sd",
-                "is a word of formulas and measures (Intercept, True, False, None, icc, var, sd, cov, cor, within, ",
+                "is a word of formulas and measures (Intercept, True, False, None, TRUE, FALSE, icc, var, sd, cov, cor, ",
             ),
             ("level", "betwen", 'must be within (level 1) or between (level 2); did you mean "between"?'),
             ("distribution", "3", "must be balanced (0/1, half and half) or normal (continuous); use one of balanced"),

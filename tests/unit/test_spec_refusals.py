@@ -139,7 +139,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (
         {"truth/formula": "y ~ log(x) + (1 | school)"},
         'truth.formula = "y ~ log(x) + (1 | school)": calls such as log(...) are not possible in a study formula; '
-        "give the variable as a predictor",
+        "give log_x a distribution of its own in [predictors.log_x] and write log_x",
     ),
     (
         {"truth/formula": "y ~ x + (1 | a.b)"},
@@ -299,8 +299,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"predictors/icc": LEVEL_1},
-        "predictors.icc must not be named like one of Intercept, True, False, None, icc, var, sd, cov, cor, within, between, "
-        "center, previous; rename it",
+        "predictors.icc must not be named like one of Intercept, True, False, None, TRUE, FALSE, icc, var, sd, cov, cor, "
+        "within, between, center, previous; rename it",
     ),
     (
         {"predictors/z": NONE},
@@ -384,8 +384,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
         'method.reml.formula = "y ~ q + (1 | school)": uses q, which is no predictor of the study; add [predictors.q]',
     ),
     (
-        {"method/0/formula": "y ~ x + + (1 | school)"},
-        'method.reml.formula = "y ~ x + + (1 | school)": "+" needs a term on its left; add one or remove the "+"',
+        {"method/0/formula": "y ~ x + * (1 | school)"},
+        'method.reml.formula = "y ~ x + * (1 | school)": "*" needs a term on its left; add one or remove the "*"',
     ),
     # axes: values
     ({"grid/icc": [0.1, 1.0]}, f"grid.icc = 1.0: every value must be {SHARE}"),

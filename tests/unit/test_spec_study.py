@@ -304,7 +304,7 @@ def test_ten_thousand_conditions_expand_in_seconds() -> None:
         "icc": [i / 20 for i in range(1, 11)],
         "truth.fixed.x": [i / 10 for i in range(20)],
     }
-    small()  # formulae's import is paid here
+    small()  # imports are paid here
     start = time.perf_counter()
     assert len(small(grid=grid).conditions()) == 10_000
     assert time.perf_counter() - start < 5  # 0.3 s measured

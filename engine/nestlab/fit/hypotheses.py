@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtrc, ndtr, stdtr
 
-from ..spec.formula import find_term
+from ..spec.model import term_variables
 from ..spec.problems import DataError
 
 __all__ = ["Test", "parse_hypotheses", "two_sided"]
 
 Array = NDArray[np.float64]
 
-_NUMBER = r"\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?"
-_SUMMAND = re.compile(rf"\s*([+-]?)\s*(?:({_NUMBER})\s*(?:\*\s*)?)?((?:`[^`]+`|[^\W\d][^+\-*=,]*|\([^)]*\))?)\s*")
+#: What may stand before a name: a sign and a number.
+_SIGN = re.compile(r"([+-]?)(?:((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\*?)?")
+_WORD = re.compile(r"(?:`[^`]+`|[^\W\d]|\()[^+\-*=,]*")
 
 
 @dataclass(frozen=True)
@@ -67,57 +70,124 @@ def two_sided(t: float, df: float) -> float:
     return float(2 * (ndtr(-abs(t)) if df == np.inf else stdtr(df, -abs(t))))
 
 
-def parse_hypotheses(text: str, terms: Sequence[str]) -> tuple[Array, Array]:
-    """Weights (r, p) and values (r) of equations such as "x = 0, x:z - 2*x = 1"; a side may be a sum of terms and numbers.
+def parse_hypotheses(
+    text: str,
+    terms: Sequence[str],
+    r_names: Sequence[str] = (),
+    whole: Mapping[str, Callable[[], Array]] | None = None,
+) -> tuple[Array, Array, bool]:
+    """Weights (r, p) and values (r) of equations such as "x = 0, x:z - 2*x = 1", and whether one names a whole term.
 
-    Raises DataError.
+    A side is a sum of coefficients and numbers; an equation may be a coefficient alone, which is 0, or the name of a term in
+    `whole`, which gives its weights: all of them are 0. r_names: what R calls the coefficients. Raises DataError.
 
     >>> parse_hypotheses("x - z = 1", ["Intercept", "x", "z"])
-    (array([[ 0.,  1., -1.]]), array([1.]))
+    (array([[ 0.,  1., -1.]]), array([1.]), False)
     """
-    equations = [part.strip() for part in text.split(",")]
-    weights, values = np.zeros((len(equations), len(terms))), np.zeros(len(equations))
-    for row, equation in enumerate(equations):
-        sides = equation.split("=")
-        if len(sides) != 2:
-            raise DataError(f"hypothesis {equation!r} must be one equation; write {equation or terms[-1]} = 0")
-        for side, sign in zip(sides, (1.0, -1.0), strict=True):
-            known, number = _side(side, equation, terms)
-            weights[row] += sign * known
-            values[row] -= sign * number
-    rank = np.linalg.matrix_rank(weights)
-    if rank < len(equations):
+    reader = _Equations(text, terms, _spelled(terms, r_names), whole or {})
+    rows, values, joint = reader.read()
+    weights = np.vstack(rows)
+    if np.linalg.matrix_rank(weights) < len(weights):
         raise DataError(
             f"hypotheses {text!r} depend on one another, or name no term; leave out what follows from the others"
         )
-    return weights, values
+    return weights, np.array(values), joint
 
 
-def _side(side: str, equation: str, terms: Sequence[str]) -> tuple[Array, float]:
-    """Weights (p) and the constant of one side."""
-    weights, constant, place = np.zeros(len(terms)), 0.0, 0
-    if not side.strip():
-        raise DataError(f"hypothesis {equation!r} has an empty side; write = 0")
-    while place < len(side):
-        match = _SUMMAND.match(side, place)
-        if match is None or match.end() == place or not (match[2] or match[3]) or (place > 0 and not match[1]):
+def _squeezed(text: str) -> str:
+    """A name without the freedom of its spelling: I(x^2) and I( x ** 2 ) are one."""
+    return "".join(text.split()).replace("**", "^").replace('"', "'")
+
+
+def _spelled(terms: Sequence[str], r_names: Sequence[str]) -> dict[str, int]:
+    """The places of coefficients by all that may be written for them, without spaces."""
+    found: dict[str, int] = {}
+    for names in (terms, r_names):  # ours come first where R calls something else by that name
+        for place, name in enumerate(names):
+            parts = term_variables(name)
+            orders = itertools.permutations(parts) if 1 < len(parts) < 5 else [(name,)]
+            for written in (name, *map(":".join, orders)):
+                found.setdefault(_squeezed(written), place)
+                found.setdefault(f"`{_squeezed(written)}`", place)
+    return found
+
+
+class _Equations:
+    """A text of equations and the place up to which it is read."""
+
+    def __init__(
+        self, text: str, terms: Sequence[str], spelled: Mapping[str, int], whole: Mapping[str, Callable[[], Array]]
+    ) -> None:
+        self.text, self.rest = text, _squeezed(text)
+        self.terms, self.spelled = terms, spelled
+        self.whole = {name: weights for term, weights in whole.items() for name in _spelled([term], ())}
+
+    def read(self) -> tuple[list[Array], list[float], bool]:
+        rows: list[Array] = []
+        values: list[float] = []
+        joint = False
+        while True:
+            if (name := self.name(self.whole, ",")) is not None:
+                found = self.whole[name]()
+                rows, values, joint = [*rows, *found], [*values, *[0.0] * len(found)], True
+            else:
+                weights, value = self.equation()
+                rows, values = [*rows, weights], [*values, value]
+            if not self.rest:
+                return rows, values, joint
+            self.rest = self.rest[1:]
+
+    def name(self, known: Iterable[str], ends: str) -> str | None:
+        """Read the longest known name that stands here, before one of `ends` or the end."""
+        fits = [n for n in known if self.rest.startswith(n) and self.rest[len(n) : len(n) + 1] in ("", *ends)]
+        name = max(fits, key=len, default=None)
+        self.rest = self.rest[len(name or "") :]
+        return name
+
+    def equation(self) -> tuple[Array, float]:
+        left, constant = self.side()
+        if self.rest.startswith("="):
+            self.rest = self.rest[1:]
+            right, number = self.side()
+            if self.rest[:1] not in ("", ","):
+                raise DataError(f"hypothesis {self.text!r} must be one equation; write {self.terms[-1]} = 0")
+            return left - right, number - constant
+        if np.count_nonzero(left) != 1 or left.max() != 1.0 or constant:
+            raise DataError(f"hypothesis {self.text!r} must be one equation; write ... = 0")
+        return left, 0.0
+
+    def side(self) -> tuple[Array, float]:
+        """Weights (p) and the constant of a sum."""
+        weights, constant, first = np.zeros(len(self.terms)), 0.0, True
+        if self.rest[:1] in ("", "=", ","):
+            raise DataError(f"hypothesis {self.text!r} has an empty side; write {self.terms[-1]} = 0")
+        while self.rest[:1] not in ("", "=", ","):
+            sign = _SIGN.match(self.rest)
+            assert sign is not None, "all of it may be absent"
+            if not first and not sign[1]:
+                self.refuse()
+            self.rest = self.rest[sign.end() :]
+            factor = (-1.0 if sign[1] == "-" else 1.0) * float(sign[2] or 1.0)
+            if (name := self.name(self.spelled, "+-=,")) is not None:
+                weights[self.spelled[name]] += factor
+            elif sign[2] and self.rest[:1] in ("", *"+-=,"):
+                constant += factor
+            else:
+                self.refuse()
+            first = False
+        return weights, constant
+
+    def refuse(self) -> NoReturn:
+        word = _WORD.match(self.rest)
+        if word is None:
             raise DataError(
-                f"hypothesis {equation!r} cannot be read at {side[place:].strip()!r}; write a sum such as x - 2*z"
+                f"hypothesis {self.text!r} cannot be read at {self.rest!r}; write a sum of coefficients such as x - 2*z"
             )
-        factor = (-1.0 if match[1] == "-" else 1.0) * (float(match[2]) if match[2] else 1.0)
-        name = match[3].strip()
-        if name:
-            weights[_place(name, equation, terms)] += factor
-        else:
-            constant += factor
-        place = match.end()
-    return weights, constant
-
-
-def _place(name: str, equation: str, terms: Sequence[str]) -> int:
-    found = "Intercept" if name == "(Intercept)" else name if name in terms else find_term(terms, name)
-    if found is None or found not in terms:
+        if word[0] in self.whole:
+            raise DataError(
+                f"hypothesis {self.text!r} names {word[0]}, a whole term; write it alone, or a coefficient: "
+                f"{', '.join(self.terms)}"
+            )
         raise DataError(
-            f"hypothesis {equation!r} names {name}, which is no fixed effect of the fit; it has {', '.join(terms)}"
+            f"hypothesis {self.text!r} names {word[0]}, which is no fixed effect of the fit; it has {', '.join(self.terms)}"
         )
-    return list(terms).index(found)

@@ -45,13 +45,13 @@ class ScaledModel:
         found = infer(model, gram, raw, 0, 1, hypotheses, [rule], singular_df=singular_df, terms=used)[rule]
         return Inference(found.df[:, p:], found.vcov, found.scale[:, p:])
 
-    def test(self, inference: Inference, weights: Array, values: Array, beta: Array, text: str) -> Test:
-        """The test that weights (r, p) times beta (p) are the values (r)."""
+    def test(self, inference: Inference, weights: Array, values: Array, beta: Array, text: str, *, joint: bool) -> Test:
+        """The test that weights (r, p) times beta (p) are the values (r); joint: by F, if it is of one hypothesis too."""
         vcov = self.back @ symmetric(len(self.back), inference.vcov[0]) @ self.back.T * self.scale**2
         covariance = weights @ vcov @ weights.T
         estimates = weights @ beta - values
         df = float(inference.df[0, 0])
-        if len(weights) == 1:
+        if len(weights) == 1 and not joint:
             se = float(np.sqrt(covariance[0, 0]))
             return Test.t(text, float(estimates[0]), se, df)
         if not definite(covariance[None])[0]:

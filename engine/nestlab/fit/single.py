@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..spec.matrices import ModelMatrices, model_matrices
+from ..spec.model import INTERCEPT
 from ..spec.problems import DataError
 from .checks import check_data, check_rules, refuse_unusable
 from .hypotheses import Test, parse_hypotheses
@@ -80,9 +81,10 @@ class Fit:
     def test(self, hypotheses: str) -> Test:
         """Test linear hypotheses on beta jointly, by the rule of the fit: one by t, several by F.
 
-        hypotheses: equations with commas between them, such as "x = 0, x:z = 0" or "x + 2*x:z = 0.5"; the rule must be one that
-        has covariances for them ("z" gives a chi-square over its df as F). Raises DataError for a term that the fit does not
-        have and for equations that depend on one another.
+        hypotheses: equations with commas between them, such as "x = 0, x:z = 0" or "x + 2*sex[m]:x = 0.5", of coefficients by the
+        names that are printed, or by R's; or a term of the formula, "sex" or "sex:x", whose type III test it is (as lmerTest's
+        anova). The rule must be one that has covariances for them ("z" gives a chi-square over its df as F). Raises DataError
+        for a coefficient that the fit does not have and for equations that depend on one another.
 
         >>> import numpy as np, pandas as pd
         >>> g, x = np.repeat(np.arange(10), 5), np.cos(np.arange(50.0))
@@ -90,9 +92,13 @@ class Fit:
         >>> fit("y ~ x + (1 | g)", frame).test("x = 0").df  # singular: no variance between clusters
         48.0
         """
-        weights, values = parse_hypotheses(hypotheses, list(self.beta))
+        m = self.matrices
+        whole = {term: partial(m.type3, term) for term in m.formula.fixed if term != INTERCEPT}
+        weights, values, joint = parse_hypotheses(hypotheses, m.fixed_names, m.r_names, whole)
         inference = self._problem.infer(self.df_rule, self._singular_df, [weights])
-        return self._problem.test(inference, weights, values, np.array(list(self.beta.values())), hypotheses)
+        return self._problem.test(
+            inference, weights, values, np.array(list(self.beta.values())), hypotheses, joint=joint
+        )
 
     @property
     def _singular_df(self) -> str:
@@ -165,7 +171,7 @@ def fit(
 ) -> Fit:
     """Fit a linear mixed model to a data frame.
 
-    formula: `y ~ x + (1 + x | g)`, one grouping factor, at most 4 random columns and 12 fixed terms. data: a row an
+    formula: `y ~ x + (1 + x | g)` in R's grammar, one grouping factor, at most 4 random columns and 40 fixed ones. data: a row an
     observation, a column a variable; text and categories are factors, rows with missing values are dropped. reml: restricted
     maximum likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger" (REML only), "between-within", "residual"
     (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary, "lmertest" or "refit" (see

@@ -19,7 +19,7 @@ __all__ = ["SCHEMA_VERSION", "BrokenManifestError", "machine", "read_manifest", 
 
 SCHEMA_VERSION = 1
 _SOFTWARE = (
-    "nestlab", "numpy", "scipy", "pandas", "pyarrow", "numba", "llvmlite", "joblib", "statsmodels", "formulae", "pydantic",
+    "nestlab", "numpy", "scipy", "pandas", "pyarrow", "numba", "llvmlite", "joblib", "statsmodels", "pydantic",
 )  # fmt: skip
 
 

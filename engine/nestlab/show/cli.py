@@ -341,7 +341,10 @@ def fit(
         str, typer.Option(help="Satterthwaite's at a singular fit: lmertest, or refit without what vanished.")
     ] = "lmertest",
     test: Annotated[
-        list[str] | None, typer.Option(help='Also test hypotheses: "x = 0, x:z = 0" (repeatable).', show_default=False)
+        list[str] | None,
+        typer.Option(
+            help='Also test hypotheses: "x = 0, sex[m]:x = 0", or a term, sex (repeatable).', show_default=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     confint: Annotated[bool, typer.Option("--confint", help="Also 95 % profile intervals, as lme4's confint.")] = False,

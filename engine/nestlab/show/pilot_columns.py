@@ -6,7 +6,6 @@ them, `factor(k)` a categorical one; each is computed from the rows that the fit
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..spec.columns import Source, factor, plain
+from ..spec.columns import Factor
 from ..spec.estimand import RESERVED
-from ..spec.formula import formula_text, parse_formula
-from ..spec.matrices import complete_rows, model_matrices, read_sources, shield_calls
+from ..spec.expression import read_variable, variables_in
+from ..spec.formula import FormulaError, formula_text, parse_formula, respelled
+from ..spec.matrices import ModelMatrices, model_matrices
 from ..spec.model import INTERCEPT, Formula, RandomTerm, source_of, term_variables
 from ..spec.problems import DataError
 
@@ -72,18 +72,20 @@ class TakenOver:
 def take_over(frame: pd.DataFrame, written: str) -> TakenOver:
     """Name and compute the columns of a formula. Raises DataError and FormulaError for what a study can't have."""
     before = model_matrices(written, frame)
-    formula, sources = read_sources(written)
-    complete = complete_rows(frame, [v for s in sources.values() for v in s.variables.values()])
+    formula = before.formula
+    if formula.offsets or ":" in formula.group:
+        part = f"the grouping factor {formula.group}" if ":" in formula.group else f"offset({formula.offsets[0]})"
+        raise FormulaError(formula.text, f"can't have {part} in a study; make it a column of the data, or leave it out")
     columns: dict[str, list[PilotColumn]] = {}
     coded: dict[str, tuple[str, str]] = {}
     taken: dict[str, str] = {}
-    response = _free_name(_plain_name(sources[formula.response]), taken)
-    taken[response] = sources[formula.response].name
+    response = _free_name(formula.response.strip("`"), taken)
+    taken[response] = formula.response
     variables = [v for term in (*formula.fixed, *formula.random_columns) for v in term_variables(term)]
     for variable in dict.fromkeys(variables):
-        columns[variable] = _columns(sources[variable], complete, taken, coded)
-    group = _free_name(_plain_name(sources[formula.group]), taken)
-    made = pd.DataFrame({response: before.y, group: complete[before.group].to_numpy()})
+        columns[variable] = _columns(variable, before.factors[variable], taken, coded)
+    group = _free_name(before.group, taken)
+    made = pd.DataFrame({response: before.y, group: frame.loc[before.index, before.group].to_numpy()})
     for column in (c for found in columns.values() for c in found):
         made[column.name] = (
             pd.Categorical.from_codes(column.values.astype(int), categories=pd.Index(column.categories))
@@ -92,8 +94,8 @@ def take_over(frame: pd.DataFrame, written: str) -> TakenOver:
         )
     renamed = {formula.response: response, formula.group: group}
     fitted = _rewritten(written, formula, renamed, columns)
-    _check_coefficients(written, frame, fitted, made, columns, coded)
-    names = {response: sources[formula.response].name.strip("`"), group: before.group} | {
+    _check_coefficients(before, fitted, made, columns, coded)
+    names = {response: formula.response.strip("`"), group: before.group} | {
         c.name: c.written.strip("`") for found in columns.values() for c in found
     }
     return TakenOver(
@@ -104,10 +106,6 @@ def take_over(frame: pd.DataFrame, written: str) -> TakenOver:
         {new: old for new, old in names.items() if new != old},
         coded,
     )
-
-
-def _plain_name(source: Source) -> str:
-    return next(iter(source.variables.values())) if isinstance(source.tree, ast.Name) else source.name
 
 
 def _free_name(old: str, taken: Mapping[str, str]) -> str:
@@ -122,37 +120,27 @@ def _free_name(old: str, taken: Mapping[str, str]) -> str:
 
 
 def _columns(
-    source: Source, complete: pd.DataFrame, taken: dict[str, str], coded: dict[str, tuple[str, str]]
+    variable: str, found: Factor, taken: dict[str, str], coded: dict[str, tuple[str, str]]
 ) -> list[PilotColumn]:
-    """The study's columns of one factor of the formula; `taken` and `coded` are added to."""
-    variables = frozenset(source.variables.values())
+    """The study's columns of one variable of the formula; `taken` and `coded` are added to."""
+    variables = frozenset(variables_in(read_variable(variable)))
 
     def named(base: str, written: str, values: Array, *more: tuple[str, ...]) -> PilotColumn:
         name = _free_name(base, taken)
         taken[name] = written
         return PilotColumn(name, written, values, variables, *more)
 
-    base = _plain_name(source)
-    values = plain(complete, base) if isinstance(source.tree, ast.Name) else factor(source, complete)
-    if isinstance(values, np.ndarray):
-        return [named(base, source.name, values)]
-    if isinstance(values, pd.Categorical):
-        labels, codes = tuple(map(str, values.categories)), np.asarray(values.codes, dtype=float)
-    elif values.categorical:
-        labels = tuple(label[len(source.name) + 1 : -1] for label in values.labels)
-        codes = values.columns.argmax(axis=1).astype(float)
-    elif values.columns.shape[1] == 1:
-        return [named(base, source.name, values.columns[:, 0])]
-    else:
-        columns = values.columns.T
-        return [
-            named(f"{base}_{k}", label, x) for k, (label, x) in enumerate(zip(values.labels, columns, strict=True), 1)
-        ]
+    base, labels = variable.strip("`"), found.labels
+    if found.truth or (not found.contrasts and len(labels) == 1):
+        return [named(base, variable, found.columns[:, -1])]
+    if not found.contrasts:
+        return [named(f"{base}_{k}", f"{variable}[{k}]", x) for k, x in zip(labels, found.columns.T, strict=True)]
+    codes = found.columns.argmax(axis=1).astype(float)
     if len(labels) == 2:
-        column = named(base, source.name, codes)
+        column = named(base, variable, codes)
         coded[column.name] = (labels[0], labels[1])
         return [column]
-    return [named(base, source.name, codes, _category_names(labels), labels)]
+    return [named(base, variable, codes, _category_names(labels), labels)]
 
 
 def _category_names(labels: Sequence[str]) -> tuple[str, ...]:
@@ -175,9 +163,7 @@ def _rewritten(
     """The formula with the study's names; several columns of one factor as their sum."""
     if all(len(found) == 1 for found in columns.values()):
         new = {**renamed, **{variable: found[0].name for variable, found in columns.items()}}
-        text = shield_calls(" ".join(written.split()))[0]
-        text = re.sub(r"[^\W\d_][\w.]*", lambda match: new.get(match.group(), match.group()), text)
-        return re.sub(r"(?<=\() | (?=\))", "", " ".join(text.split()))
+        return respelled(written, new)
     random = tuple(RandomTerm(renamed[t.group], _multiplied(t.columns, columns)) for t in formula.random)
     return formula_text(Formula("", renamed[formula.response], _multiplied(formula.fixed, columns), random))
 
@@ -213,15 +199,14 @@ def _with_categories(fitted: str, columns: Mapping[str, Sequence[PilotColumn]]) 
 
 
 def _check_coefficients(
-    written: str,
-    frame: pd.DataFrame,
+    before: ModelMatrices,
     fitted: str,
     made: pd.DataFrame,
     columns: Mapping[str, Sequence[PilotColumn]],
     coded: Mapping[str, tuple[str, str]],
 ) -> None:
     """Whether each factor has a coefficient for all categories but one, as in a study."""
-    before, after = model_matrices(written, frame), model_matrices(fitted, made)
+    after = model_matrices(fitted, made)
     names = [*after.fixed_names, *(name for part in after.random_names for name in part)]
     used = {source_of(variable) for name in names for variable in term_variables(name)}
     for column in (c for found in columns.values() for c in found if c.categories):

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .contrasts import read_contrasts
 from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
 from .estimand import RESERVED
-from .factors import expand
+from .factors import study_formula
 from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
-from .formula import FormulaError, find_term, parse_formula, random_term_text
+from .formula import FormulaError, find_term, random_term_text
 from .grid import Given
 from .inference import check_method, df_rules
 from .methods import estimator_of
@@ -146,7 +146,7 @@ def _parse(
     key: str, text: str, problems: Problems, factors: Factors, group: str = "cluster", *, random: bool = True
 ) -> Formula | None:
     try:
-        formula = expand(parse_formula(text), factors)
+        formula = study_formula(text, factors)
     except FormulaError as error:
         problems.add_value(key, text, error.reason)
         return None

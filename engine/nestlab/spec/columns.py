@@ -1,35 +1,190 @@
-"""One factor of a term on the data: a column, or a call such as `log(x)`, `I(x**2)` or `C(k)`.
+"""One variable of a formula on the data: a column, or a call such as `log(x)`, `I(x^2)` or `C(k)`.
 
-Calls are read as Python's expressions, with `^` for `**` as in R, and evaluated here over a short list of functions: nothing
-else can be called. Text and categories become indicator columns.
+Calls are evaluated here over a short list of functions: nothing else can be called. As in R they see all rows of the data, those
+with a missing value in another variable too. Text and categories become factors.
 """
 
 from __future__ import annotations
 
-import ast
+import functools
+import inspect
 import operator
-import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .expression import Expression, bare, printed, read_variable
+from .model import CENTRINGS
+from .predictors.categories import CONTRASTS, contrasts
 from .problems import DataError
 
-__all__ = ["FUNCTIONS", "TOKEN", "Factor", "Source", "factor", "plain", "source"]
+__all__ = ["Factor", "Rows", "check_functions", "evaluate", "plain"]
 
 Array = NDArray[np.float64]
 if TYPE_CHECKING:
     Categories: TypeAlias = pd.Categorical[Any]
 
-TOKEN = re.compile(
-    r"(?P<space>\s+)|(?P<text>'[^']*'|\"[^\"]*\")|(?P<quoted>`[^`]+`)|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
-    r"|(?P<call>[^\W\d][\w.]*(?=\s*\())|(?P<keyword>[^\W\d][\w.]*(?=\s*=[^=]))|(?P<name>[^\W\d][\w.]*)|(?P<other>.)",
-    re.DOTALL,
-)
+
+@dataclass(frozen=True)
+class Rows:
+    """The data of a fit. used (N): whether a row has a value in all variables; groups (N): its cluster's number, or -1."""
+
+    frame: pd.DataFrame
+    used: NDArray[np.bool_]
+    groups: NDArray[np.int64]
+
+
+class Coded(NamedTuple):
+    """A factor's values with the name of its contrasts."""
+
+    values: Categories
+    contrasts: str = "treatment"
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A variable on the n rows that are used.
+
+    columns: (n, k), of a factor the indicators of its k categories; labels: what stands behind the variable's name in those of
+    the columns. contrasts: the name of a factor's, else ""; truth: whether its categories are FALSE and TRUE.
+    """
+
+    columns: Array
+    labels: tuple[str, ...]
+    contrasts: str = ""
+    truth: bool = False
+
+    def coded(self, *, full: bool, contrast: str = "") -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
+        """The columns, by contrasts, its own or another kind, unless `full`; their labels, here and in R."""
+        if full or not self.contrasts:
+            return self.columns, self.labels, self.labels
+        found, labels = contrasts(contrast or self.contrasts, self.labels)
+        return self.columns @ found, ("",) if self.truth else labels, labels
+
+
+def check_functions(node: Expression) -> None:
+    """Raise DataError for a call that is not possible."""
+    if node.kind == "call" and _function(node) is None:
+        raise DataError(
+            f"{node.value}(...) is not possible; allowed are {', '.join([*FUNCTIONS, *CENTRINGS])} (after a variable, write an "
+            "operator before the parenthesis)"
+        )
+    for part in node.parts:
+        check_functions(part)
+
+
+def evaluate(name: str, rows: Rows) -> Factor:
+    """A variable, by its name in a formula, on the rows that are used. Raises DataError, naming it."""
+    try:
+        with np.errstate(all="ignore"):
+            found = _value(read_variable(name), rows)
+    except DataError:
+        raise
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError, AttributeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{name} cannot be computed from the data: {reason}") from None
+    if isinstance(found, Coded):
+        return _indicators(name, found, rows.used)
+    if isinstance(found, pd.Categorical) or _is_text(found):
+        return _indicators(name, Coded(_categories(found)), rows.used)
+    if isinstance(found, np.ndarray) and found.dtype == np.bool_:
+        values = found[rows.used]
+        return Factor(np.column_stack([~values, values]).astype(float), ("FALSE", "TRUE"), "treatment", truth=True)
+    columns = np.asarray(found, dtype=float)
+    if not columns.ndim:
+        raise DataError(f"{name} is one number, not a column; remove it")
+    columns = columns[rows.used]
+    if not np.isfinite(columns).all():
+        raise DataError(f"{name} has infinite or undefined values; remove those rows or transform it differently")
+    if columns.ndim == 1 or columns.shape[1] == 1:
+        return Factor(columns.reshape(-1, 1), ("",))
+    return Factor(columns, tuple(str(k + 1) for k in range(columns.shape[1])))
+
+
+def _indicators(name: str, found: Coded, used: NDArray[np.bool_]) -> Factor:
+    values = found.values[used].remove_unused_categories()
+    labels = tuple(str(c) for c in values.categories)
+    if len(labels) < 2:
+        raise DataError(f'{name} has one category only, "{labels[0]}"; remove it from the formula')
+    return Factor((np.asarray(values.codes)[:, None] == np.arange(len(labels))).astype(float), labels, found.contrasts)
+
+
+def plain(frame: pd.DataFrame, name: str) -> Any:
+    """A column as numbers, truth values, a pandas Categorical, or text (of the type object)."""
+    column = frame[name]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return pd.Categorical(column).rename_categories(str)
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    if kind == "boolean":
+        return column.fillna(False).to_numpy(dtype=bool)  # rows where it is missing are not used
+    if kind in ("integer", "floating", "mixed-integer-float", "decimal"):
+        return column.astype(object).where(column.notna(), np.nan).to_numpy(dtype=float)
+    if kind == "string":
+        return column.astype(object).to_numpy()
+    raise DataError(f"column {name} holds {kind} values; allowed are numbers, truth values and text: convert it")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.object_
+
+
+def _number(value: Any) -> Any:
+    """Truth values as 0 and 1."""
+    return value.astype(float) if isinstance(value, np.ndarray) and value.dtype == np.bool_ else value
+
+
+def _value(node: Expression, rows: Rows) -> Any:
+    kind, parts = node.kind, node.parts
+    if kind == "name":
+        return plain(rows.frame, node.value)
+    if kind == "number":
+        return node.value == "TRUE" if node.value in ("TRUE", "FALSE") else float(node.value)
+    if kind == "text":
+        return node.value[1:-1]
+    if kind == "(":
+        return _value(parts[0], rows)
+    if kind == "call":
+        return _called(node, rows)
+    operation = (_UNARY if len(parts) == 1 else _BINARY).get(kind)
+    if operation is None:
+        raise ValueError(
+            f"{printed(node)[:40]} is not possible; allowed are numbers, columns, + - * / ^ and comparisons"
+        )
+    values = [_number(_value(part, rows)) for part in parts]
+    return functools.reduce(operation, values) if len(values) > 1 else operation(*values)
+
+
+def _called(node: Expression, rows: Rows) -> Any:
+    options: dict[str, Any] = {}
+    arguments: list[Any] = []
+    for k, part in enumerate(node.parts):
+        value = bare(part.parts[0] if part.kind == "key" else part)
+        named = k > 0 and node.value == "C" and value.value.strip("'\"").removeprefix("contr.") in CONTRASTS
+        found = value.value.strip("'\"").removeprefix("contr.") if named else _value(value, rows)
+        if part.kind == "key" or named:
+            options["contr" if named else part.value] = found
+        else:
+            arguments.append(found if node.value == "I" else _number(found))
+    function = _function(node)
+    assert function is not None, "check_functions has seen to that"
+    if node.value in CENTRINGS:
+        arguments = [rows.groups, *arguments]
+    try:
+        bound = inspect.signature(function).bind(*arguments, **options)
+    except TypeError:
+        allowed = [name for name in inspect.signature(function).parameters if name != "groups"]
+        raise ValueError(f"{node.value} takes {', '.join(allowed)}") from None
+    return function(*bound.args, **bound.kwargs)
+
+
+def _function(node: Expression) -> Callable[..., Any] | None:
+    """np.log is taken for log."""
+    return {**FUNCTIONS, **_CENTRED}.get(node.value.removeprefix("np."))
 
 
 def _log(x: Array, base: float | None = None) -> Array:
@@ -37,179 +192,107 @@ def _log(x: Array, base: float | None = None) -> Array:
     return logarithm if base is None else logarithm / np.log(base)
 
 
-def _scale(x: Array) -> Array:
+def _scale(x: Array, center: bool | float = True, scale: bool | float = True) -> Array:
     """R's scale: the sd has n - 1 in its denominator."""
-    centred = x - x.mean()
-    return np.asarray(centred / centred.std(ddof=1))
+    moved = x - (np.nanmean(x) if center is True else float(center))
+    root = np.sqrt(np.nansum(moved**2) / (np.isfinite(moved).sum() - 1))
+    return np.asarray(moved / (root if scale is True else float(scale) or 1.0))
 
 
-def _poly(x: Array, degree: float) -> Array:
-    """R's poly: orthonormal polynomials without the constant, leading coefficients positive."""
-    k = int(degree)
-    if k != degree or not 1 <= k < len(np.unique(x)):
-        raise ValueError(f"the degree of poly must be a whole number from 1 to {len(np.unique(x)) - 1}, not {degree:g}")
-    Q, R = np.linalg.qr(np.vander(x - x.mean(), k + 1, increasing=True))
-    return np.asarray((Q * np.sign(np.diag(R)))[:, 1:])
+def _poly(x: Array, degree: float = 1.0, raw: bool = False) -> Array:
+    """R's poly: powers, or orthonormal polynomials without the constant, leading coefficients positive."""
+    k, known = int(degree), ~np.isnan(x)
+    if k != degree or not 1 <= k < len(np.unique(x[known])):
+        most = len(np.unique(x[known])) - 1
+        raise ValueError(f"the degree of poly must be a whole number from 1 to {most}, not {degree:g}")
+    if raw:
+        return x[:, None] ** np.arange(1, k + 1)
+    Q, R = np.linalg.qr(np.vander(x[known] - x[known].mean(), k + 1, increasing=True))
+    found = np.full((len(x), k), np.nan)
+    found[known] = (Q * np.sign(np.diag(R)))[:, 1:]
+    return found
 
 
-def _categories(x: Array | Categories, ref: float | str | None = None) -> Categories:
-    found: Categories
+def _categories(x: Any) -> Categories:
+    """A factor of numbers or text."""
+    if isinstance(x, Coded):
+        return x.values
     if isinstance(x, pd.Categorical):
-        found = x
-    else:
-        labels = {v: _label(v) for v in map(float, np.unique(x))}
-        found = pd.Categorical([labels[float(v)] for v in x], categories=list(labels.values()))
-    if ref is None:
-        return found
-    first = _label(ref) if isinstance(ref, float) else ref
-    if first not in found.categories:
-        raise ValueError(f"ref = {first} is none of its categories: {', '.join(found.categories)}")
-    return found.reorder_categories([first, *(c for c in found.categories if c != first)])
+        return x
+    missing = pd.isna(x)
+    levels = sorted(set(x[~missing].tolist()), key=_collated if _is_text(x) else None)
+    labels = [v if isinstance(v, str) else _label(float(v)) for v in levels]
+    codes = pd.Index(levels).get_indexer(np.where(missing, None, x.astype(object)))
+    found: Categories = pd.Categorical.from_codes(codes, categories=pd.Index(labels))
+    return found
+
+
+def _factor(x: Any, ref: float | str | None = None, contr: str = "") -> Coded:
+    found = _categories(x)
+    if ref is not None:
+        first = _label(ref) if isinstance(ref, float) else ref
+        if first not in found.categories:
+            raise ValueError(f"ref = {first} is none of its categories: {', '.join(found.categories)}")
+        found = found.reorder_categories([first, *(c for c in found.categories if c != first)])
+    return Coded(found, contr or (x.contrasts if isinstance(x, Coded) else "treatment"))
+
+
+def _relevel(x: Any, ref: float | str) -> Coded:
+    return _factor(x, ref)
+
+
+def _collated(word: str) -> tuple[Any, ...]:
+    """R's order of text in a UTF-8 locale: marks, digits, letters; without regard to case and accents, unless all else is equal.
+
+    >>> sorted(["b", "A", "a2", "_a", "É", "a", "B", "a10", "e"], key=_collated)
+    ['_a', 'a', 'A', 'a10', 'a2', 'b', 'B', 'e', 'É']
+    """
+    apart = unicodedata.normalize("NFKD", word)
+    letters = [c for c in apart if not unicodedata.combining(c)]
+    order = [(c.isalpha() + c.isalnum(), c.casefold()) for c in letters]
+    return order, [c for c in apart if unicodedata.combining(c)], [c.isupper() for c in letters], word
 
 
 def _label(number: float) -> str:
     return str(int(number)) if number.is_integer() else repr(number)
 
 
+def _numeric(x: Any) -> Array:
+    """R's as.numeric: of text the numbers that it holds, of a factor the numbers of its categories."""
+    if isinstance(x, Coded | pd.Categorical):
+        codes = np.asarray(_categories(x).codes)
+        return np.where(codes < 0, np.nan, codes + 1.0)
+    return np.array([np.nan if pd.isna(v) else float(v) for v in x]) if _is_text(x) else np.asarray(x, dtype=float)
+
+
+def _between(groups: NDArray[np.int64], x: Array) -> Array:
+    """The mean of a row's cluster, over its known values."""
+    known = (groups >= 0) & ~np.isnan(x)
+    J = int(groups.max(initial=-1)) + 1
+    means = np.bincount(groups[known], weights=x[known], minlength=J) / np.bincount(groups[known], minlength=J)
+    return np.where(groups < 0, np.nan, means[groups])
+
+
+_CENTRED: Mapping[str, Callable[..., Any]] = {
+    "within": lambda groups, x: x - _between(groups, x),
+    "between": _between,
+    "center": lambda groups, x: x - np.nanmean(x),
+}
+
+
+def _of_one(function: np.ufunc) -> Callable[[Array], Array]:
+    return lambda x: np.asarray(function(x))
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "I": lambda x: x, "C": _categories, "factor": _categories, "center": lambda x: x - x.mean(), "scale": _scale, "poly": _poly,
-    "log": _log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "exp": np.exp, "expm1": np.expm1, "sqrt": np.sqrt,
-    "abs": np.abs, "sin": np.sin, "cos": np.cos, "tan": np.tan,
+    "I": lambda x: x, "C": _factor, "factor": _factor, "as.factor": _factor, "relevel": _relevel, "as.numeric": _numeric,
+    "scale": _scale, "poly": _poly, "log": _log,
+    **{name: _of_one(getattr(np, name)) for name in
+       ("log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tan")},
 }  # fmt: skip
 
-_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Pow: operator.pow,
-    ast.UAdd: operator.pos, ast.USub: operator.neg, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne,
+_UNARY: Mapping[str, Callable[..., Any]] = {"+": operator.pos, "-": np.negative, "!": np.logical_not}
+_BINARY: Mapping[str, Callable[..., Any]] = {
+    "sum": operator.add, "*": operator.mul, "/": operator.truediv, "^": operator.pow, "<": operator.lt, "<=": operator.le,
+    ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne, "&": np.logical_and, "|": np.logical_or,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Source:
-    """A factor as written. name: its spelling for people; tree: its expression; variables: column of each of the tree's names."""
-
-    name: str
-    tree: ast.expr
-    variables: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Factor:
-    """A factor on N rows. columns: (N, k), with a label each; of a categorical one the indicators of all its categories."""
-
-    columns: Array
-    labels: tuple[str, ...]
-    categorical: bool
-
-    def coded(self, *, full: bool) -> Factor:
-        """Treatment contrasts, the first category being the reference, unless `full`."""
-        if full or not self.categorical:
-            return self
-        return Factor(self.columns[:, 1:], self.labels[1:], categorical=True)
-
-
-def source(text: str) -> Source:
-    """Read a factor: a column's name, plain or in backticks, or a call.
-
-    Raises DataError for a call that is not possible.
-
-    >>> source("I((x+1)^2)").name
-    'I((x + 1) ** 2)'
-    """
-    variables: dict[str, str] = {}
-    written: list[str] = []
-    for match in TOKEN.finditer(text):
-        found = match.group()
-        if match.lastgroup in ("name", "quoted"):
-            variables[f"_v{len(variables)}_"] = found.strip("`")
-            written.append([*variables][-1])
-        else:
-            written.append("**" if found == "^" else found)
-        if match.lastgroup == "call" and _function_name(found) not in FUNCTIONS:
-            raise DataError(
-                f"{found}(...) is not possible; allowed are {', '.join(FUNCTIONS)} (after a variable, write an operator before "
-                "the parenthesis)"
-            )
-    try:
-        tree = ast.parse("".join(written).strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise DataError(f"{text} cannot be read as an expression; rewrite it") from None
-    quoted = {alias: v if re.fullmatch(r"[^\W\d][\w.]*", v) else f"`{v}`" for alias, v in variables.items()}
-    name = re.sub("|".join(variables) or "$^", lambda alias: quoted[alias.group()], ast.unparse(tree))
-    return Source(name, tree, variables)
-
-
-def _function_name(written: str) -> str:
-    """np.log is taken for log."""
-    return written.removeprefix("np.")
-
-
-def factor(source: Source, frame: pd.DataFrame) -> Factor:
-    """Evaluate a factor on a frame without missing values. Raises DataError, naming the factor."""
-    values = {alias: plain(frame, column) for alias, column in source.variables.items()}
-    try:
-        with np.errstate(all="ignore"):
-            found = _evaluate(source.tree, values)
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError, AttributeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{source.name} cannot be computed from the data: {reason}") from None
-    if isinstance(found, pd.Categorical):
-        return _indicators(source.name, found)
-    columns = np.asarray(found, dtype=float)
-    if not columns.ndim:
-        raise DataError(f"{source.name} is one number, not a column; remove it")
-    if not np.isfinite(columns).all():
-        raise DataError(
-            f"{source.name} has infinite or undefined values; remove those rows or transform it differently"
-        )
-    if columns.ndim == 1:
-        return Factor(columns[:, None], (source.name,), categorical=False)
-    return Factor(columns, tuple(f"{source.name}[{k + 1}]" for k in range(columns.shape[1])), categorical=False)
-
-
-def _indicators(name: str, found: Categories) -> Factor:
-    labels = [str(c) for c in found.categories]
-    if len(labels) < 2:
-        raise DataError(f'{name} has one category only, "{labels[0]}"; remove it from the formula')
-    columns = np.asarray(found.codes)[:, None] == np.arange(len(labels))
-    return Factor(columns.astype(float), tuple(f"{name}[{label}]" for label in labels), categorical=True)
-
-
-def plain(frame: pd.DataFrame, name: str) -> Array | Categories:
-    """A column as numbers (truth values as 0 and 1) or as those categories that occur: in their order, or sorted if text."""
-    column = frame[name]
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        used = pd.Categorical(column).remove_unused_categories()
-        return used.rename_categories(str)
-    kind = pd.api.types.infer_dtype(column)
-    if kind in ("integer", "floating", "mixed-integer-float", "boolean", "decimal"):
-        return np.asarray(column.to_numpy(dtype=float))
-    if kind == "string":
-        words = column.astype(str)
-        found: Categories = pd.Categorical(words, categories=sorted(set(words)))
-        return found
-    raise DataError(f"column {name} holds {kind} values; allowed are numbers, truth values and text: convert it")
-
-
-def _evaluate(node: ast.AST, values: Mapping[str, Any]) -> Any:
-    match node:
-        case ast.Name(id=name) if name in values:
-            return values[name]
-        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return float(number)
-        case ast.Constant(value=str() as text):
-            return text
-        case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_evaluate(operand, values))
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_evaluate(left, values), _evaluate(right, values))
-        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_evaluate(left, values), _evaluate(right, values))
-        case ast.Call(func=func, args=arguments, keywords=keywords):
-            options = {str(k.arg): _evaluate(k.value, values) for k in keywords}
-            function = FUNCTIONS.get(_function_name(ast.unparse(func)))
-            if function is not None:
-                return function(*(_evaluate(a, values) for a in arguments), **options)
-    raise ValueError(
-        f"{ast.unparse(node)[:40]} is not possible; allowed are numbers, columns, + - * / ** and comparisons"
-    )

@@ -1,13 +1,11 @@
 """Model matrices of a data frame: the door for data that exist already.
 
-The structure of a formula is read by `parse_formula`, with calls and unusual names held as words; `columns` computes each
-factor. Categorical predictors are coded as in R (contr.treatment): by contrasts where an earlier term holds the rest of the
-product, else by indicators of all categories. In a product the first factor's columns vary fastest.
+Categorical predictors are coded as in R (contr.treatment, unless C names others): by contrasts where an earlier term holds the
+rest of the product, else by indicators of all categories. In a product the first factor's columns vary fastest.
 """
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,19 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .columns import TOKEN, Factor, Source, factor, plain, source
-from .formula import MAX_RANDOM, FormulaError, parse_formula, random_term_text
-from .model import INTERCEPT, Formula, RandomTerm, term_variables
+from .columns import Factor, Rows, check_functions, evaluate, plain
+from .expression import read_variable, variables_in
+from .formula import MAX_RANDOM, FormulaError, one_group, parse_formula, random_term_text
+from .model import INTERCEPT, Formula, term_variables
 from .problems import DataError
 
-__all__ = [
-    "MAX_COLUMNS",
-    "ModelMatrices",
-    "complete_rows",
-    "model_matrices",
-    "read_sources",
-    "shield_calls",
-]
+__all__ = ["MAX_COLUMNS", "ModelMatrices", "model_matrices", "variables_of"]
 
 Array = NDArray[np.float64]
 
@@ -38,22 +30,56 @@ MAX_COLUMNS = 60
 class ModelMatrices:
     """y (N), X (N, p) with its column names, one Z (N, q_t) and its names for each random term, groups (N) as 0 .. J - 1.
 
-    terms: the random terms as written; dropped: rows left out because a value was missing; index: the labels of the rows that
-    stayed.
+    y is less the formula's offsets. r_names: of the columns of X in R; factors: the variables of the formula on the N rows.
+    dropped: rows left out because a value was missing; index: the labels of the rows that stayed.
     """
 
-    response: str
+    formula: Formula
     y: Array
     X: Array
     fixed_names: tuple[str, ...]
+    r_names: tuple[str, ...]
     Z: tuple[Array, ...]
     random_names: tuple[tuple[str, ...], ...]
-    terms: tuple[str, ...]
-    group: str
+    factors: Mapping[str, Factor]
     groups: NDArray[np.int64]
     group_labels: tuple[str, ...]
     dropped: int
     index: pd.Index
+
+    @property
+    def response(self) -> str:
+        return self.formula.response
+
+    @property
+    def group(self) -> str:
+        return self.formula.group.strip("`")
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The random terms as written."""
+        return tuple(map(random_term_text, self.formula.random))
+
+    def type3(self, term: str) -> Array:
+        """Weights (r, p) of the coefficients that the type III test of a term of the fixed part is of, as in lmerTest's anova.
+
+        Each row is a treatment contrast, averaged over the categories of other factors in the term's products. The hypothesis is
+        that the term's coefficients are 0 where all factors have sum contrasts: with X_s such columns, X_t those of treatment
+        contrasts and S = X_s^+ X_t, the weights are the term's rows of S[term, term]^-1 X_s^+ X.
+        """
+        sums, treated = (
+            _columns(self.formula.fixed, self.formula.variables, self.factors, len(self.y), contrast=kind)
+            for kind in ("sum", "treatment")
+        )
+        ends = np.cumsum([0] + [columns.shape[1] for columns, _ in sums])
+        place = self.formula.fixed.index(term)
+        own = slice(ends[place], ends[place + 1])
+        X = np.hstack([columns for columns, _ in sums])
+        size, other = np.linalg.norm(X, axis=0), np.linalg.norm(self.X, axis=0)
+        by_columns = np.column_stack([self.X / other, treated[place][0]])
+        found = np.linalg.lstsq(X / size, by_columns, rcond=None)[0][own] / size[own, None]
+        weights = np.linalg.solve(found[:, len(other) :], found[:, : len(other)] * other)
+        return np.where(np.abs(weights) < 1e-9 * np.abs(weights).max(), 0.0, weights)
 
 
 def model_matrices(text: str, frame: pd.DataFrame) -> ModelMatrices:
@@ -61,28 +87,41 @@ def model_matrices(text: str, frame: pd.DataFrame) -> ModelMatrices:
 
     Raises FormulaError, and DataError for a column that is missing, of an unusable type or not finite.
     """
-    formula, sources = read_sources(text)
-    group = _group(text, sources[formula.group])
-    complete = complete_rows(frame, [v for s in sources.values() for v in s.variables.values()])
-    N = len(complete)
-    parts = {v for term in (*formula.fixed, *formula.random_columns) for v in term_variables(term)}
-    factors = {part: factor(sources[part], complete) for part in parts}
-    X, names = _columns(formula.fixed, factors, N)
-    random = [_columns(term.columns, factors, N) for term in formula.random]
-    codes, labels = pd.factorize(complete[group], sort=True)
-    named = {variable: source.name for variable, source in sources.items()}
-    columns = [
-        [":".join(named[v] for v in term_variables(c)) or INTERCEPT for c in term.columns] for term in formula.random
-    ]
-    written = [RandomTerm(named[term.group], tuple(own)) for term, own in zip(formula.random, columns, strict=True)]
+    formula = parse_formula(text)
+    try:
+        for name in variables_of(formula)[formula.response.startswith("cbind(") :]:
+            check_functions(read_variable(name))
+    except DataError as error:
+        raise FormulaError(formula.text, str(error)) from None
+    if not formula.random:
+        raise FormulaError(formula.text, "needs a random term; add one, (1 | group)")
+    one_group(formula)
+    used = _complete(frame, [column for name in variables_of(formula) for column in variables_in(read_variable(name))])
+    codes, labels = _clusters(frame, formula.group)
+    rows = Rows(frame, used, codes)
+    terms = (*formula.fixed, *formula.random_columns)
+    factors = {name: evaluate(name, rows) for term in terms for name in term_variables(term)}
+    N = int(used.sum())
+    fixed = _columns(formula.fixed, formula.variables, factors, N)
+    random = [_columns(term.columns, (), factors, N) for term in formula.random]
+    present, groups = np.unique(codes[used], return_inverse=True)
+    y = _response(formula.response, rows)
+    for name in formula.offsets:
+        y = y - _numbers(f"offset({name})", evaluate(name, rows))
     matrices = ModelMatrices(
-        response=sources[formula.response].name, y=_response(sources[formula.response], complete), X=X, fixed_names=names,
-        Z=tuple(Z for Z, _ in random), random_names=tuple(columns for _, columns in random),
-        terms=tuple(map(random_term_text, written)), group=group, groups=codes.astype(np.int64),
-        group_labels=tuple(str(v) for v in labels), dropped=len(frame) - N, index=complete.index,
+        formula=formula, y=y, X=np.hstack([X for X, _ in fixed]), fixed_names=_names(fixed), r_names=_names(fixed, in_r=True),
+        Z=tuple(np.hstack([Z for Z, _ in term]) for term in random), random_names=tuple(_names(term) for term in random),
+        factors=factors, groups=groups.astype(np.int64), group_labels=tuple(labels[k] for k in present),
+        dropped=len(frame) - N, index=frame.index[used],
     )  # fmt: skip
     _check_width(matrices)
     return matrices
+
+
+def variables_of(formula: Formula) -> list[str]:
+    """The response, the variables of all terms, those of the offsets and of the grouping factors, by name."""
+    terms = [*formula.fixed, *formula.random_columns, *formula.groups]
+    return [formula.response, *(v for term in terms for v in term_variables(term)), *formula.offsets]
 
 
 def _check_width(m: ModelMatrices) -> None:
@@ -100,71 +139,21 @@ def _check_width(m: ModelMatrices) -> None:
         )
 
 
-def read_sources(text: str) -> tuple[Formula, dict[str, Source]]:
-    """The formula with a word for each call or unusual name, and the source of each word and each plain name in it."""
-    text = " ".join(text.split())
-    shielded, words = shield_calls(text)
-    try:
-        formula = parse_formula(shielded)
-    except FormulaError as error:
-        reason = error.reason
-        for word, written in words.items():
-            reason = reason.replace(word, written)
-        raise FormulaError(text, reason) from None
-    parts = [formula.response, *(v for t in (*formula.fixed, *formula.random_columns) for v in term_variables(t))]
-    try:
-        sources = {part: source(words.get(part, part)) for part in [*parts, formula.group or formula.response]}
-    except DataError as error:
-        raise FormulaError(text, str(error)) from None
-    if not formula.random:
-        raise FormulaError(text, "needs a random term; add one, (1 | group)")
-    spellings = [s.name for s in sources.values()]
-    twice = next((name for name in spellings if spellings.count(name) > 1), None)
-    if twice:
-        raise FormulaError(text, f"has {twice} in two spellings; use one")
-    return formula, sources
+def _clusters(frame: pd.DataFrame, group: str) -> tuple[NDArray[np.int64], list[str]]:
+    """The number of each row's cluster, -1 where it is missing, and the clusters' labels; of a:b one for each pair."""
+    codes, labels = np.zeros(len(frame), dtype=np.int64), [""]
+    for name in term_variables(group):
+        own, levels = pd.factorize(frame[next(variables_in(read_variable(name)))], sort=True)
+        pairs = np.where((codes < 0) | (own < 0), -1, codes * len(levels) + own)
+        written = [f"{label}:{level}".lstrip(":") if label else str(level) for label in labels for level in levels]
+        present, codes = np.unique(pairs, return_inverse=True)
+        codes = codes - (present[:1] < 0).sum()
+        labels = [written[k] for k in present if k >= 0]
+    return codes.astype(np.int64), labels
 
 
-def shield_calls(text: str) -> tuple[str, dict[str, str]]:
-    """Replace calls, names in backticks and names with a leading underscore by words that `parse_formula` takes for names."""
-    words: dict[str, str] = {}
-    spelled: dict[str, str] = {}
-    written, call, depth = "", "", 0
-
-    def word(found: str) -> str:
-        name = spelled.setdefault("".join(found.split()), f"word{len(spelled)}q")
-        words.setdefault(name, found)
-        return f" {name} "
-
-    for match in TOKEN.finditer(text):
-        found, kind = match.group(), match.lastgroup
-        if call:
-            call += found
-            depth += {"(": 1, ")": -1}.get(found, 0)
-            if depth == 0 and found == ")":
-                written, call = written + word(call), ""
-        elif kind == "call":
-            call = found
-        elif kind == "quoted" or (kind == "name" and found.startswith("_")):
-            written += word(found)
-        else:
-            written += found
-    if call:
-        raise FormulaError(text, f'a "(" is never closed in {call}; add the ")"')
-    return written, words
-
-
-def _group(text: str, group: Source) -> str:
-    if not isinstance(group.tree, ast.Name):
-        raise FormulaError(
-            text,
-            f"the grouping factor {group.name} must be a column, whose values are taken as they are; write (1 | column)",
-        )
-    return group.variables[group.tree.id]
-
-
-def complete_rows(frame: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
-    """The rows that have a value in all of the variables."""
+def _complete(frame: pd.DataFrame, variables: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether a row has a value in all of the variables."""
     used = list(dict.fromkeys(variables))
     columns = list(frame.columns)
     if missing := [v for v in used if v not in columns]:
@@ -172,44 +161,62 @@ def complete_rows(frame: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame
         raise DataError(f"formula names {', '.join(missing)}, which the data do not have; columns: {have}")
     if double := [v for v in used if columns.count(v) > 1]:
         raise DataError(f"the data have {columns.count(double[0])} columns named {double[0]}; rename all but one")
-    complete = frame[used].dropna()
-    if complete.empty:
+    complete = frame[used].notna().all(axis=1).to_numpy()
+    if not complete.any():
         raise DataError(
             f"no row has a value for all of {', '.join(used)} ({len(frame)} rows read); check the missing values"
         )
     return complete
 
 
-def _response(response: Source, frame: pd.DataFrame) -> Array:
-    for column in response.variables.values():
-        values = plain(frame, column)
-        if isinstance(values, pd.Categorical):
-            categories = pd.Series(values.categories.astype(str))
-            unreadable = pd.to_numeric(categories, errors="coerce").isna()  # they are why the column is text
-            examples = ", ".join(f'"{v}"' for v in (categories[unreadable] if unreadable.any() else categories)[:3])
-            raise DataError(f"response {response.name} is not numeric: {column} holds {examples}; give numbers")
-    found = factor(response, frame)
-    if found.categorical or found.columns.shape[1] != 1:
-        raise DataError(f"response {response.name} is not one numeric column; give numbers")
-    return found.columns[:, 0]
+def _response(name: str, rows: Rows) -> Array:
+    node = read_variable(name)
+    if node.value == "cbind":
+        raise DataError(
+            f"response {name} is of counts, and families other than the normal one are not possible yet; give one column"
+        )
+    for column in variables_in(node):
+        values = plain(rows.frame.loc[rows.used], column)
+        if isinstance(values, pd.Categorical) or values.dtype == object:
+            found = pd.Series(pd.unique(np.asarray(values, dtype=object))).astype(str).sort_values()
+            unreadable = pd.to_numeric(found, errors="coerce").isna()  # they are why the column is text
+            examples = ", ".join(f'"{v}"' for v in (found[unreadable] if unreadable.any() else found)[:3])
+            raise DataError(f"response {name} is not numeric: {column} holds {examples}; give numbers")
+    return _numbers(f"response {name}", evaluate(name, rows))
 
 
-def _columns(terms: Sequence[str], factors: Mapping[str, Factor], N: int) -> tuple[Array, tuple[str, ...]]:
-    """The columns (N, k) of a sum of terms, with their names."""
-    columns, names = [np.ones((N, 1))], [INTERCEPT]
-    if INTERCEPT not in terms:
-        columns, names = [], []
-    parts = [term_variables(term) for term in terms if term != INTERCEPT]
+def _numbers(what: str, found: Factor) -> Array:
+    if (found.contrasts and not found.truth) or found.columns.shape[1] - found.truth != 1:
+        raise DataError(f"{what} is not one numeric column; give numbers")
+    return found.columns[:, -1]
+
+
+#: The columns (N, k) of a term, and of each its names, here and in R.
+_Part = tuple[Array, list[tuple[str, str]]]
+
+
+def _columns(
+    terms: Sequence[str], written: Sequence[str], factors: Mapping[str, Factor], N: int, contrast: str = ""
+) -> list[_Part]:
+    """The columns of each term of a sum. written: the variables in the order in which they first stand in the text, if known."""
+    parts = [term_variables(term) for term in terms]
+    found: list[_Part] = []
     full_once = INTERCEPT not in terms
     for k, part in enumerate(parts):
-        values, labels = np.ones((N, 1)), [""]
+        first = next((name for name in (*written, *part) if name in part and factors[name].contrasts), "")
+        values, names = np.ones((N, 1)), [("", "")]
         for name in part:
             margin = set(part) - {name}
             spanned = not margin or any(margin <= set(earlier) for earlier in parts[:k])
-            coded = factors[name].coded(full=not spanned or full_once)
-            full_once = full_once and not factors[name].categorical
-            values = (values[:, None, :] * coded.columns[:, :, None]).reshape(N, -1)
-            labels = [f"{left}:{right}" if left else right for right in coded.labels for left in labels]
-        columns.append(values)
-        names += labels
-    return np.hstack(columns), tuple(names)
+            full = not spanned or (full_once and name == first)
+            columns, labels, in_r = factors[name].coded(full=full, contrast=contrast)
+            values = (values[:, None, :] * columns[:, :, None]).reshape(N, -1)
+            own = [(f"{name}[{a}]" if a else name, name + b) for a, b in zip(labels, in_r, strict=True)]
+            names = [(f"{a}:{c}".lstrip(":"), f"{b}:{d}".lstrip(":")) for c, d in own for a, b in names]
+        full_once = full_once and not first
+        found.append((values, names if part else [(INTERCEPT, "(Intercept)")]))
+    return found
+
+
+def _names(parts: Sequence[_Part], *, in_r: bool = False) -> tuple[str, ...]:
+    return tuple(names[in_r] for _, found in parts for names in found)

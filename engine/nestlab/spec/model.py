@@ -10,8 +10,10 @@ the formula, "Intercept", "x", "x:z".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 from .prior import Prior
@@ -45,13 +47,29 @@ INTERCEPT = "Intercept"
 CENTRINGS = ("within", "between", "center")
 DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger", "clusters", "bell-mccaffrey")
 
+#: Colons and parentheses; quotes and categories, whose colons multiply nothing.
+_MARKS = re.compile(r"""`[^`]*`|'[^']*'|"[^"]*"|\[[^]]*\]|[():]""")
+
 Path = Literal["moments", "rows"]
 FactorValue = int | float | str
 
 
+@lru_cache(maxsize=4096)
 def term_variables(term: str) -> tuple[str, ...]:
-    """The predictors that a term multiplies: () for "Intercept", ("x", "z") for "x:z"."""
-    return () if term == INTERCEPT else tuple(term.split(":"))
+    """The predictors that a term multiplies: () for "Intercept", ("x", "z") for "x:z".
+
+    >>> term_variables("C(k, 'a:b'):I(x > (z)):`odd:name`")
+    ("C(k, 'a:b')", 'I(x > (z))', '`odd:name`')
+    """
+    if term == INTERCEPT:
+        return ()
+    parts, start, depth = [], 0, 0
+    for match in _MARKS.finditer(term):
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        if match[0] == ":" and depth == 0:
+            parts.append(term[start : match.start()])
+            start = match.end()
+    return (*parts, term[start:])
 
 
 def source_of(variable: str) -> tuple[str, str]:
@@ -79,18 +97,26 @@ class RandomTerm:
 class Formula:
     """A parsed mixed-model formula.
 
-    `fixed` and the columns of `random` hold terms in lme4's order (by degree, then as written).
+    `fixed` and the columns of `random` hold terms in lme4's order (by degree, then as written); `offsets` what is in offset(...);
+    `variables` the names and calls of the fixed part, in the order in which they first stand there.
     """
 
     text: str
     response: str
     fixed: tuple[str, ...]
     random: tuple[RandomTerm, ...]
+    offsets: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
 
     @property
     def group(self) -> str:
-        """The grouping factor (there is one); "" if the formula has no random term."""
+        """The grouping factor of the first random term; "" if the formula has none."""
         return self.random[0].group if self.random else ""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The grouping factors; those of (1 | a/b) are "a" and "a:b"."""
+        return tuple(dict.fromkeys(term.group for term in self.random))
 
     @property
     def random_table(self) -> str:

@@ -14,6 +14,7 @@ from ..problems import Problems
 from .distribution import Array, Given
 
 __all__ = [
+    "CONTRASTS",
     "categories_text",
     "check_coded",
     "check_numbers",
@@ -23,6 +24,7 @@ __all__ = [
     "coding_of",
     "contrast_moments",
     "contrast_values",
+    "contrasts",
     "equal_shares",
     "named",
     "normed",
@@ -31,18 +33,33 @@ __all__ = [
 ]
 
 
-def contrast_values(predictor: Predictor) -> Array:
-    """Return (K, K - 1): the values of a predictor's columns for each of its K categories.
+#: Ways to code a factor by K - 1 columns, as R's contr.treatment and so on.
+CONTRASTS = ("treatment", "sum", "helmert", "SAS", "poly")
 
-    treatment: 1 in its own category, the first has none; sum: 1 in its own, -1 in the last; helmert: column i holds -1 in
-    categories 0 .. i and i + 1 in the next, as R's contr.helmert.
+
+def contrasts(kind: str, categories: Sequence[str]) -> tuple[Array, tuple[str, ...]]:
+    """Return (K, K - 1), the values of a factor's columns for each of its K categories, and the columns' labels, as R has them.
+
+    treatment: 1 in its own category, the first has none (SAS: the last); sum: 1 in its own, -1 in the last; helmert: column i
+    holds -1 in categories 0 .. i and i + 1 in the next; poly: orthonormal polynomials of the category's number.
     """
-    K = len(predictor.categories)
-    if predictor.coding == "treatment":
-        return np.eye(K)[:, 1:]
-    if predictor.coding == "sum":
-        return np.vstack([np.eye(K - 1), -np.ones((1, K - 1))])
-    return np.diag(np.arange(1.0, K), -1)[:, :-1] - np.triu(np.ones((K, K - 1)))
+    K = len(categories)
+    numbers = tuple(str(k) for k in range(1, K))
+    if kind == "treatment":
+        return np.eye(K)[:, 1:], tuple(categories[1:])
+    if kind == "SAS":
+        return np.eye(K)[:, :-1], tuple(categories[:-1])
+    if kind == "sum":
+        return np.vstack([np.eye(K - 1), -np.ones((1, K - 1))]), numbers
+    if kind == "helmert":
+        return np.diag(np.arange(1.0, K), -1)[:, :-1] - np.triu(np.ones((K, K - 1))), numbers
+    Q, R = np.linalg.qr(np.vander(np.arange(K) - (K - 1) / 2, K, increasing=True))
+    return (Q * np.sign(np.diag(R)))[:, 1:], tuple({"1": ".L", "2": ".Q", "3": ".C"}.get(k, f"^{k}") for k in numbers)
+
+
+def contrast_values(predictor: Predictor) -> Array:
+    """Return (K, K - 1): the values of a predictor's columns for each of its K categories (see `contrasts`)."""
+    return contrasts(predictor.coding, predictor.categories)[0]
 
 
 def coded(predictor: Predictor, values: NDArray[Any]) -> Array:
