@@ -73,8 +73,8 @@ TOP = (
     "predictors, method, contrast"
 )
 KINDS = (
-    'must be "normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated", "balanced", "binary", '
-    '"categorical", "time", "list", "resampled", "schedule", "period" or "arms"'
+    'must be "normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated", "beta", "balanced", '
+    '"binary", "categorical", "time", "list", "resampled", "schedule", "period" or "arms"'
 )
 DF = (
     'must be "z", "residual", "between-within", "satterthwaite", "kenward-roger", "clusters" or "bell-mccaffrey", or a list of '

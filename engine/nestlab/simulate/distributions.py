@@ -52,13 +52,14 @@ _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(160)
 class Transform:
     """A function of a normal score, non-decreasing: `transform(g)` is mean + sd * table(g), or by steps.
 
-    cubics (n, 4): the table, see `lookup.value_at`; without intervals it is the identity. By steps: thresholds (k) in scores and
-    levels (k + 1), which are the values themselves.
+    cubics (n, 4): the table, see `lookup.value_at`; without intervals it is the identity. bounds: of the values, if any.
+    By steps: thresholds (k) in scores and levels (k + 1), which are the values themselves.
     """
 
     cubics: Array = field(default_factory=lambda: np.empty((0, 4)))
     mean: float = 0.0
     sd: float = 1.0
+    bounds: tuple[float, float] | None = None
     thresholds: Array | None = None
     levels: Array | None = None
 
@@ -67,6 +68,8 @@ class Transform:
         out = np.empty_like(g) if out is None else out
         if self.thresholds is None:
             look_up(self.cubics, self.mean, self.sd, g.reshape(-1), out.reshape(-1))
+            if self.bounds is not None:
+                np.clip(out, *self.bounds, out=out)
         else:
             step(self.thresholds, self.levels, g.reshape(-1), out.reshape(-1))
         return out
@@ -136,7 +139,7 @@ def predictor_transform(predictor: Predictor) -> Transform:
         return Transform(thresholds=score_thresholds(probabilities), levels=levels)
     if row.standard is None:
         raise ValueError(f"{predictor.distribution!r} is not a distribution that is drawn from scores")
-    return Transform(transform(row.standard(predictor)).cubics, predictor.mean, predictor.sd)
+    return Transform(transform(row.standard(predictor)).cubics, predictor.mean, predictor.sd, row.bounds)
 
 
 def score_thresholds(probabilities: Array) -> Array:

@@ -139,6 +139,8 @@ class PredictorDistribution:
     standard: Callable[[Predictor], Distribution] | None = None
     #: F^-1(Phi(g)) of `standard` at scores g; None for the normal distribution.
     quantile: Callable[[Distribution, Array], Array] | None = None
+    #: What its values are never below and above, rounding included.
+    bounds: tuple[float, float] | None = None
     #: Ascending levels with their probabilities.
     steps: Callable[[Predictor], tuple[Array, Array]] | None = None
     #: The mean and variance of one of its columns.
