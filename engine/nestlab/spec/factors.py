@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .formula import MAX_FIXED, FormulaError, canonical_term, random_term_text
-from .model import INTERCEPT, Formula, Predictor, term_variables
+from .formula import FormulaError, canonical_term, random_term_text
+from .model import INTERCEPT, MAX_FIXED, Formula, Predictor, term_variables
 
 __all__ = ["coded", "contrast_values", "expand"]
 

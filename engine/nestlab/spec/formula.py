@@ -17,12 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from .model import CENTRINGS, INTERCEPT, Formula, RandomTerm, source_of, term_variables
+from .model import CENTRINGS, INTERCEPT, MAX_FIXED, MAX_RANDOM, Formula, RandomTerm, source_of, term_variables
 from .problems import close_match
 
 __all__ = [
-    "MAX_FIXED",
-    "MAX_RANDOM",
     "FormulaError",
     "canonical_term",
     "find_term",
@@ -33,9 +31,6 @@ __all__ = [
     "shield",
     "unshield",
 ]
-
-MAX_FIXED = 12
-MAX_RANDOM = 4
 
 
 class _Token(NamedTuple):

@@ -16,12 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .columns import TOKEN, Factor, Source, factor, plain, source
-from .formula import MAX_RANDOM, FormulaError, parse_formula, random_term_text
-from .model import INTERCEPT, Formula, RandomTerm, term_variables
+from .formula import FormulaError, parse_formula, random_term_text
+from .model import INTERCEPT, MAX_FIXED, MAX_RANDOM, Formula, RandomTerm, term_variables
 from .problems import DataError
 
 __all__ = [
-    "MAX_COLUMNS",
     "ModelMatrices",
     "complete_rows",
     "model_matrices",
@@ -30,8 +29,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-
-MAX_COLUMNS = 60
 
 
 @dataclass(frozen=True)
@@ -87,10 +84,10 @@ def model_matrices(text: str, frame: pd.DataFrame) -> ModelMatrices:
 
 def _check_width(m: ModelMatrices) -> None:
     """Categories can make more columns than the formula has terms."""
-    if len(m.fixed_names) > MAX_COLUMNS:
+    if len(m.fixed_names) > MAX_FIXED:
         raise DataError(
             f"the fixed effects have {len(m.fixed_names)} columns on these data (... {', '.join(m.fixed_names[-2:])}); at most "
-            f"{MAX_COLUMNS} are possible: use fewer categories, or convert text to numbers"
+            f"{MAX_FIXED} are possible: use fewer categories, or convert text to numbers"
         )
     random = [name for names in m.random_names for name in names]
     if len(random) > MAX_RANDOM:
