@@ -2,7 +2,7 @@
 
 The room shares its name with the function `nestlab.fit`, so the module can be called, `nl.fit(formula, data)`:
 
-formula: `y ~ x + (1 + x | g)`, one grouping factor, at most 4 random columns and 12 fixed terms. data: a data frame with a column
+formula: `y ~ x + (1 + x | g)`, one grouping factor, at most 6 random columns and 40 fixed ones. data: a data frame with a column
 a name of the formula. reml: restricted maximum likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger" (REML
 only), "between-within", "residual" (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary, "lmertest"
 or "refit". Returns a `Fit`. Raises FormulaError and DataError (both ValueError), with what was found and the repair.

@@ -9,7 +9,6 @@ from ..spec.matrices import ModelMatrices
 from ..spec.problems import DataError
 from .inference import RULES, SINGULAR_DF
 from .status import Status
-from .workspace import MAX_FIXED
 
 __all__ = ["check_data", "check_rules", "refuse_unusable"]
 
@@ -40,8 +39,6 @@ def check_data(m: ModelMatrices, *, reml: bool) -> None:
                 f"{rows} rows are not more than the {effects} random effects of {term}: the residual variance can't be told from "
                 "theirs; use fewer random columns or more rows a cluster"
             )
-    if p > MAX_FIXED:
-        raise DataError(f"the fixed effects have {p} columns; allowed are {MAX_FIXED}: use fewer terms or categories")
     if rows <= p:
         raise DataError(f"{rows} rows are not more than the {p} fixed effects; use fewer terms or more rows")
     _check_sizes(m)

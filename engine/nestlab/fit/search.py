@@ -54,7 +54,7 @@ SUFFICIENT = 1e-4
 LINE_NOISE, ESCAPE_NOISE = 1e-10, 1e-13
 LOG_2PI = math.log(2.0 * math.pi)
 #: Square roots of primes: their multiples modulo 1 spread evenly.
-ROOTS = (2.0**0.5, 3.0**0.5, 5.0**0.5, 7.0**0.5, 11.0**0.5, 13.0**0.5)
+ROOTS = (2.0**0.5, 3.0**0.5, 5.0**0.5, 7.0**0.5, 11.0**0.5, 13.0**0.5, 17.0**0.5, 19.0**0.5)
 
 #: What the evaluation is for that a lane waits for: the first point of a search, a step, the way back from steps that found
 #: nothing, the same point in another frame, the point moved to the boundary, a way off it, and G = 0 with y left out.
@@ -342,7 +342,7 @@ def _from_afar(number, shape, work):
             width = 0.0225 * 100.0 ** spread(number, 5)
             square = 0.0
             for a in range(first, first + size):
-                axis[a] = 2.0 * spread(number, a) - 1.0
+                axis[a] = 2.0 * spread(number, a if a < 4 else a + 2) - 1.0
                 square += axis[a] * axis[a]
             for a in range(first, first + size):
                 for b in range(first, a + 1):

@@ -171,7 +171,7 @@ def fit(
 ) -> Fit:
     """Fit a linear mixed model to a data frame.
 
-    formula: `y ~ x + (1 + x | g)` in R's grammar, one grouping factor, at most 4 random columns and 40 fixed ones. data: a row an
+    formula: `y ~ x + (1 + x | g)` in R's grammar, one grouping factor, at most 6 random columns and 40 fixed ones. data: a row an
     observation, a column a variable; text and categories are factors, rows with missing values are dropped. reml: restricted
     maximum likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger" (REML only), "between-within", "residual"
     (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary, "lmertest" or "refit" (see

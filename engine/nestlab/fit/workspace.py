@@ -1,8 +1,8 @@
 """The memory in which lanes are fitted: one record, so that compiled functions pass a single pointer.
 
 A tuple of arrays in its place costs 0.5 us a call: Numba copies each array's shape and strides and counts its references. Room is
-for the largest model (4 random columns, 40 fixed ones), so that all models share one type and the code that steers a search is
-compiled once for them. Lane arrays have the lane as their last axis; symmetric matrices are stored by pairs (`small.pair`).
+for the largest model, so that all models share one type and the code that steers a search is compiled once for them: 12 MB. Lane
+arrays have the lane as their last axis; symmetric matrices are stored by pairs (`small.pair`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec.model import MAX_FIXED, MAX_RANDOM
 from .lanes import LANES
 
-__all__ = ["MAX_FIXED", "MAX_RANDOM", "get_workspace", "make_shape"]
-
-MAX_RANDOM, MAX_FIXED = 4, 40
+__all__ = ["get_workspace", "make_shape"]
 
 _Q = MAX_RANDOM
 _N = _Q * (_Q + 1) // 2

@@ -23,8 +23,8 @@ def fit_command(
     """
     from ..fit.confint import confint_lines
     from ..fit.printed import summary_text
-    from ..fit.read import read_frame
     from ..fit.single import finite, fit
+    from ..spec.data import read_frame
     from .progress import compiling_said
 
     frame = read_frame(data)

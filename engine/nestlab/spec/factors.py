@@ -10,8 +10,6 @@ from dataclasses import replace
 
 from .expression import read_variable, variables_in
 from .formula import (
-    MAX_FIXED,
-    MAX_RANDOM,
     FormulaError,
     canonical_term,
     one_group,
@@ -19,7 +17,7 @@ from .formula import (
     random_term_text,
     respelled,
 )
-from .model import CENTRINGS, INTERCEPT, Formula, term_variables
+from .model import CENTRINGS, INTERCEPT, MAX_FIXED, MAX_RANDOM, Formula, term_variables
 from .problems import close_match
 
 __all__ = ["expand", "study_formula"]

@@ -102,21 +102,13 @@ def _some(columns: list[str]) -> str:
 
 
 def _frame(file: Path, name: str) -> pd.DataFrame:
-    import pandas as pd
+    from .data import DataFileError, read_frame
 
-    if file.suffix.lower() not in (".csv", ".parquet"):
-        raise _UnusableError("file", name, "must end in .csv or .parquet; save the data as one of these")
     try:
-        frame = pd.read_parquet(file) if file.suffix.lower() == ".parquet" else pd.read_csv(file)
-    except FileNotFoundError:
-        text = f"must be a file, and there is none at {file}; correct it (it is looked for beside the study file)"
+        return read_frame(file)
+    except DataFileError as error:
+        text = f"must be a data file, and {file} {error.fault}"
         raise _UnusableError("file", name, text) from None
-    except Exception as error:  # noqa: BLE001  (readers raise many kinds)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise _UnusableError("file", name, f"must be a file that can be read ({reason}); save it anew") from None
-    if not len(frame.columns) or not len(frame):
-        raise _UnusableError("file", name, "must have a header and rows, and is empty; save it anew")
-    return frame
 
 
 def _numbers(column: pd.Series[Any], name: str, file: str, *, whole: bool) -> list[Any]:

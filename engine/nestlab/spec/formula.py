@@ -18,8 +18,6 @@ from .expression import Expression, ExpressionError, Parser, bare, outer_variabl
 from .model import INTERCEPT, Formula, RandomTerm, source_of, term_variables
 
 __all__ = [
-    "MAX_FIXED",
-    "MAX_RANDOM",
     "FormulaError",
     "canonical_term",
     "find_term",
@@ -31,8 +29,6 @@ __all__ = [
     "same_term",
 ]
 
-MAX_FIXED = 12
-MAX_RANDOM = 4
 #: Products that may stand for more terms are not expanded.
 _MOST_TERMS = 5000
 _MANY = 10**9

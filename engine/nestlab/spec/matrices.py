@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 
 from .columns import Factor, Rows, check_functions, evaluate, plain
 from .expression import read_variable, variables_in
-from .formula import MAX_RANDOM, FormulaError, one_group, parse_formula, random_term_text
-from .model import INTERCEPT, Formula, term_variables
+from .formula import FormulaError, one_group, parse_formula, random_term_text
+from .model import INTERCEPT, MAX_FIXED, MAX_RANDOM, Formula, term_variables
 from .problems import DataError
 
-__all__ = ["MAX_COLUMNS", "ModelMatrices", "model_matrices", "variables_of"]
+__all__ = ["ModelMatrices", "model_matrices", "variables_of"]
 
 Array = NDArray[np.float64]
-
-MAX_COLUMNS = 60
 
 
 @dataclass(frozen=True)
@@ -126,10 +124,10 @@ def variables_of(formula: Formula) -> list[str]:
 
 def _check_width(m: ModelMatrices) -> None:
     """Categories can make more columns than the formula has terms."""
-    if len(m.fixed_names) > MAX_COLUMNS:
+    if len(m.fixed_names) > MAX_FIXED:
         raise DataError(
             f"the fixed effects have {len(m.fixed_names)} columns on these data (... {', '.join(m.fixed_names[-2:])}); at most "
-            f"{MAX_COLUMNS} are possible: use fewer categories, or convert text to numbers"
+            f"{MAX_FIXED} are possible: use fewer categories, or convert text to numbers"
         )
     random = [name for names in m.random_names for name in names]
     if len(random) > MAX_RANDOM:
