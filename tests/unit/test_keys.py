@@ -119,6 +119,13 @@ def test_a_value_that_it_does_not_take_costs_one_line(key: Key) -> None:
             assert key.accepts(tomllib.loads(f"v = {written[1]}")["v"])
 
 
+def test_a_note_is_kept_with_the_study_and_changes_nothing_else() -> None:
+    """One line in the tables makes a key that is read, checked, written back, documented and no part of an identity."""
+    noted = {**BASE, "note": "registered as osf.io/abcde"}
+    assert 'note = "registered as osf.io/abcde"\n' in StudyFile.from_dict(noted).to_toml()
+    assert keys_of(noted) == keys_of(BASE)
+
+
 def keys_of(tables: dict[str, Any]) -> tuple[list[str], list[str]] | None:
     try:
         study = StudyFile.from_dict(tables)

@@ -68,10 +68,7 @@ def test_the_base_is_good() -> None:
 
 
 R = "truth/random/school"
-TOP = (
-    "name, title, seed, replications, estimand, keep, mcse, alpha, max_failed, design, grid, prior, truth, correlation, missing, "
-    "predictors, method, contrast"
-)
+TOP = ", ".join(StudyFile.model_fields)
 KINDS = (
     'must be "normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated", "beta", "balanced", '
     '"binary", "categorical", "time", "list", "resampled", "schedule", "period" or "arms"'

@@ -355,6 +355,9 @@ class StudyTable(KeyTable):
 
     name: v.Name = key("of the study, and of its folder of results", "study", ..., part="neither")
     title: Text = key("a line for the report", "School trial", "", part="neither")
+    note: Text = key(
+        "for readers: whose study it is, its registration; kept with the results", "osf.io/abcde", "", part="neither"
+    )
     seed: v.Seed = key("of all random numbers", 707, ..., axis=False)
     replications: Replications = key("per condition: a number, or targets that end it", 2000, ..., part="neither")
     estimand: Text = key("what the study is about: shown first, and solved for", "x", "", part="neither")
