@@ -158,15 +158,6 @@ def test_one_name_is_found_by_its_path() -> None:
     assert find_key(["design", "clutsers"]) is None
 
 
-def test_many_unknown_keys_are_counted() -> None:
-    with pytest.raises(StudyError) as caught:
-        StudyFile.from_dict({**BASE, "design": {**BASE["design"], **{f"key{i}": i for i in range(50_000)}}})
-    lines = caught.value.problems
-    assert len(lines) == 21
-    assert lines[0] == "design.key0 = 0: is no key of a study file; use one of clusters, cluster_size"
-    assert lines[-1] == "design has 49980 more keys that no study file has; remove them"
-
-
 def said(*words: str) -> str:
     result = CliRunner().invoke(app, ["keys", *words])
     assert result.exit_code == 0

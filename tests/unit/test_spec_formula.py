@@ -303,6 +303,7 @@ def test_terms_do_not_depend_on_the_order_of_their_factors() -> None:
     assert find_term(("Intercept", "x:z"), "z:x") == "x:z"
     assert find_term(("Intercept", "x:z"), "z") is None
     assert find_term(("Intercept", "x"), "Intercept") == "Intercept"
+    assert find_term(("Intercept", "x"), "") is None
 
 
 def test_formula_text_forgets_spelling() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (
         {"truth/fixed/intercept": 1.5},
         "truth.fixed.intercept = 1.5: must be a fixed term of y ~ x + z + (1 + x | school); "
-        'add intercept to the formula or remove it here, or did you mean "Intercept"?',
+        "add intercept to the formula or remove it here",
     ),
     (
         {"truth/formula": "y ~ x*z + (1 + x | school)", "truth/fixed/x:z": 1, "truth/fixed/z:x": 2},
@@ -827,9 +828,159 @@ def test_bad_study_is_refused(changes: dict[str, Any], message: str) -> None:
 def test_predictor_of_another_case_is_proposed() -> None:
     balanced = {"level": 2, "distribution": "balanced"}
     assert problems({"predictors/z": NONE, "predictors/Z": balanced}) == [
-        f'{FORMULA}: uses z, which is no predictor of the study; add [predictors.z], or did you mean "Z"?',
-        "predictors.Z is used by no formula; remove it, or add Z to truth.formula with its true value",
+        'predictors.Z is used by no formula; did you mean "z"?'
     ]
+
+
+SPELLED: dict[str, Any] = {
+    "name": "s",
+    "seed": 1,
+    "replications": 10,
+    "design": {"clusters": 10, "cluster_size": 5},
+    "truth": {
+        "formula": "y ~ treatment*score + (1 + score | school)",
+        "fixed": {"Intercept": 0, "treatment": 1, "score": 0.5, "treatment:score": 0.1},
+        "random": {"school": {"variance": {"Intercept": 1, "score": 0.2}, "correlation": {"Intercept:score": 0.1}}},
+        "residual_variance": 1,
+    },
+    "predictors": {
+        "treatment": {"level": 2, "distribution": "balanced"},
+        "score": {"level": 1, "distribution": "normal"},
+    },
+    "method": [{"name": "m", "formula": "y ~ treatment + score + (1 + score | school)"}, {"name": "k"}],
+    "contrast": [{"name": "c", "weights": {"treatment": 1, "treatment:score": 1}}],
+    "grid": {"icc": [0.1, 0.2]},
+}
+TYPOS = [
+    ("truth/formula", "treatmnt*score", "truth.formula", "treatment"),
+    ("truth/formula", "treatment*scor", "truth.formula", "score"),
+    ("truth/formula", "(1 + scor |", "truth.formula", "score"),
+    ("method/0/formula", "treatmnt +", "method.m.formula", "treatment"),
+    ("method/0/formula", "(1 + scor |", "method.m.formula", "score"),
+    ("predictors/treatment", "treatmnt", "predictors.treatmnt", "treatment"),
+    ("predictors/score", "scores", "predictors.scores", "score"),
+    ("truth/fixed/Intercept", "intercept", "truth.fixed.intercept", "Intercept"),
+    ("truth/fixed/treatment", "treatmnt", "truth.fixed.treatmnt", "treatment"),
+    ("truth/fixed/score", "scor", "truth.fixed.scor", "score"),
+    ("truth/fixed/treatment:score", "treatmnt:score", "truth.fixed.treatmnt:score", "treatment:score"),
+    ("truth/random/school/variance/score", "scor", "truth.random.school.variance.scor", "score"),
+    ("truth/random/school/variance", "varance", "truth.random.school.varance", "variance"),
+    ("truth/random", "randm", "truth.randm", "random"),
+    ("truth/fixed", "fixd", "truth.fixd", "fixed"),
+    ("truth/formula", None, "truth.formla", "formula"),
+    ("truth", "thruth", "thruth", "truth"),
+    ("predictors", "predictrs", "predictrs", "predictors"),
+    ("predictors/score/distribution", "distrbution", "predictors.score.distrbution", "distribution"),
+    ("design", "desgn", "desgn", "design"),
+    ("design/clusters", "clutsers", "design.clutsers", "clusters"),
+    ("seed", "sede", "sede", "seed"),
+    ("method/0/name", "nme", "method.1.nme", "name"),
+]
+
+
+@pytest.mark.parametrize(("path", "word", "key", "meant"), TYPOS, ids=[f"{key}, {word}" for _, word, key, _ in TYPOS])
+def test_a_mistyped_name_is_one_problem_with_one_repair(path: str, word: str | None, key: str, meant: str) -> None:
+    made = copy.deepcopy(SPELLED)
+    *tables, last = path.split("/")
+    table: Any = made
+    for name in tables:
+        table = table[int(name) if name.isdigit() else name]
+    if word is not None and last == "formula":
+        right = word.replace("treatmnt", "treatment").replace("scor ", "score ")
+        right = right + "e" if right.endswith("scor") else right
+        assert right in table[last]
+        table[last] = table[last].replace(right, word)
+    else:
+        table[word or "formla"] = table.pop(last)
+    with pytest.raises(StudyError) as caught:
+        StudyFile.from_dict(made)
+    (line,) = caught.value.problems
+    assert line.startswith(key)
+    assert line.endswith(f'did you mean "{meant}"?')
+
+
+@pytest.mark.parametrize(
+    "axis", ["truth.fixed.scor", "truth.fxed.score", "clutsers", "truth.random.school.variance.scor"]
+)
+def test_a_mistyped_axis_is_one_problem_though_nothing_else_gives_the_value(axis: str) -> None:
+    made = copy.deepcopy(SPELLED)
+    made["grid"] = {axis: [1, 2] if "clu" not in axis else [10, 20]}
+    for table, key in ((made["truth"]["fixed"], "score"), (made["design"], "clusters")):
+        if "variance" not in axis and (key == "clusters") == ("clu" in axis):
+            del table[key]
+    if "variance" in axis:
+        del made["truth"]["random"]["school"]["variance"]["score"]
+    with pytest.raises(StudyError) as caught:
+        StudyFile.from_dict(made)
+    (line,) = caught.value.problems
+    assert line.startswith(f"grid.{axis} = ")
+    assert 'names nothing that can vary; did you mean "' in line
+
+
+def test_a_variable_that_is_no_predictor_is_told_once() -> None:
+    made = copy.deepcopy(SPELLED)
+    made["predictors"].pop("treatment")
+    with pytest.raises(StudyError) as caught:
+        StudyFile.from_dict(made)
+    assert caught.value.problems == [
+        'truth.formula = "y ~ treatment*score + (1 + score | school)": uses treatment, which is no predictor of the study; '
+        "add [predictors.treatment]"
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "design",
+        "truth",
+        "truth/fixed",
+        "truth/random/school",
+        "predictors",
+        "predictors/score",
+        "grid",
+        "correlation",
+    ],
+)
+def test_fifty_thousand_unknown_keys_are_told_at_once(path: str) -> None:
+    """10 s and more where a near key was looked for for each."""
+    made = copy.deepcopy(SPELLED)
+    table: Any = made
+    for name in filter(None, path.split("/")):
+        table = table.setdefault(name, {})
+    table |= {f"key{k}": 1 for k in range(50_000)}
+    start = time.process_time()
+    with pytest.raises(StudyError) as caught:
+        StudyFile.from_dict(made)
+    assert time.process_time() - start < 1
+    (line,) = caught.value.problems
+    assert ", and at most 5000 are possible; remove those that no study has" in line
+    assert line.startswith(f"{path.replace('/', '.')}.key49999 is one of 500".lstrip("."))
+
+
+def test_a_study_may_have_many_cases_and_methods() -> None:
+    made = copy.deepcopy(SPELLED)
+    made["grid"] = {"cases": [{"icc": k / 10_000} for k in range(1, 6001)]}
+    made["method"] = [{"name": f"m{k}"} for k in range(300)]
+    assert len(StudyFile.from_dict(made).methods()) == 300
+
+
+def test_other_words_are_answered_with_ours() -> None:
+    (line,) = problems({"predictors/x/distribution": "bernoulli"})
+    assert line.endswith('; did you mean "binary"?')
+    for word, ours in (
+        ("coverage", 'did you mean "cover"?'),
+        ("type1", TYPE_1),
+        ("type I", TYPE_1),
+        ("Type I error", TYPE_1),
+    ):
+        stopping = {"target_mcse": 0.005, "measure": word, "estimand": "x"}
+        (line,) = problems({"replications": stopping})
+        assert line.startswith(f'replications.measure = "{word}": must be a measure')
+        assert line.endswith(ours)
+
+
+TYPE_1 = 'did you mean "power"? It is the type I error rate where the true effect is 0'
 
 
 def test_all_problems_come_together() -> None:

@@ -19,7 +19,7 @@ from ..fit.status import Status, sentence_of
 from ..measure.subsets import DEFAULT_SUBSET, in_subset, unconverged
 from ..run.observed import Said, observed_line
 from ..run.results import StoredResults
-from ..spec.problems import StudyError, close_match, show
+from ..spec.problems import StudyError, close_match, meant, show
 from .levels import level_text
 from .outcome import outcome_lines
 from .own_truths import truth_lines
@@ -367,7 +367,7 @@ def _known(column: str, value: str, frame: pd.DataFrame) -> str:
     known = [str(v) for v in frame[column].unique()]
     if value not in known:
         guess = close_match(value, known)
-        repair = f'did you mean "{guess}"?' if guess else "use one of them"
+        repair = meant(guess, value) if guess else "use one of them"
         raise StudyError([f"--{column} {show(value)}: the results have {', '.join(k for k in known if k)}; {repair}"])
     return value
 

@@ -16,7 +16,7 @@ from .covariance import correlation_path, covariance_paths, covariance_problem, 
 from .estimand import RESERVED
 from .factors import study_formula
 from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
-from .formula import FormulaError, find_term, random_term_text
+from .formula import FormulaError, find_term, parse_formula, random_term_text, respelled
 from .grid import Given
 from .inference import check_method, df_rules
 from .methods import estimator_of
@@ -41,6 +41,8 @@ _TAKEN_OVER = [
     for field in fields(Method)
     if field.name in {*MethodTable.model_fields} - {"name", "formula", "df", "compare", "alpha", "max_failed"}
 ]
+
+_NAME = re.compile(r"[^\W\d_]\w*")
 
 Factors = Mapping[str, tuple[str, ...]]
 
@@ -68,11 +70,12 @@ class Base:
 def read_base(study: StudyFile, problems: Problems) -> Base | None:
     """The study without its grid; None if its formula cannot be used. Adds all that is wrong to `problems`."""
     truth, predictors, missing, correlation = study.truth, study.predictors, study.missing, study.correlation
+    text, predictors = _mended(truth, predictors, problems)
     found = {name: base_columns(name, table) for name, table in predictors.items()}
     factors = {name: columns for name, columns in found.items() if columns}
-    formula = _truth_formula(truth, factors, problems)
+    formula = _truth_formula(text, factors, problems)
     level = base_levels(predictors)
-    read_methods = _methods(study.method or [DEFAULT_METHOD], formula, factors, level, problems)
+    read_methods = _methods(study.method or [DEFAULT_METHOD], formula, factors, level, truth.random, problems)
     if formula is None:
         return None
     read_methods = read_contrasts(study.contrast, formula, read_methods, problems)
@@ -108,9 +111,10 @@ def _certain(value: T | Prior, path: str, priors: dict[str, Prior]) -> T | float
     return value.mean
 
 
-def _or_guess(word: str, known: Iterable[str]) -> str:
+def _meant(word: str, known: Iterable[str], otherwise: str) -> tuple[str | None, str]:
+    """The known word that was meant, if one is near, and the repair."""
     guess = close_match(word, known)
-    return f', or did you mean "{guess}"?' if guess else ""
+    return guess, f'did you mean "{guess}"?' if guess else otherwise
 
 
 def _required(given: Given) -> tuple[str, ...]:
@@ -156,11 +160,35 @@ def _parse(
     return formula
 
 
-def _truth_formula(truth: TruthTable, factors: Factors, problems: Problems) -> Formula | None:
-    formula = _parse("truth.formula", truth.formula, problems, factors)
+def _mended(truth: TruthTable, predictors: dict[str, Any], problems: Problems) -> tuple[str, dict[str, Any]]:
+    """The text of truth.formula and the predictors, with misspelled names as they were meant: nothing more follows from them."""
+    try:
+        formula = parse_formula(truth.formula)
+    except FormulaError:
+        return truth.formula, predictors
+    variables = [v for term in (*formula.fixed, *formula.random_columns) for v in term_variables(term)]
+    sources = dict.fromkeys(name for name in (source_of(v)[0] for v in variables) if _NAME.fullmatch(name))
+    tables = [table for random in truth.random.values() for table in (random.variance, random.sd)]
+    given = {source_of(v)[0] for table in (truth.fixed, *tables) for term in table or () for v in term_variables(term)}
+    new: dict[str, str] = {}
+    for name in sources:
+        free = [p for p in predictors if p not in sources or name not in given]
+        guess = close_match(name, free) if name not in predictors else None
+        if guess and name in given:
+            problems.add(f"predictors.{guess}", f'is used by no formula; did you mean "{name}"?')
+            predictors = {name if p == guess else p: table for p, table in predictors.items()}
+        elif guess:
+            text = f'uses {name}, which is no predictor of the study; did you mean "{guess}"?'
+            problems.add_value("truth.formula", formula.text, text)
+            new |= {v: v.replace(name, guess, 1) for v in variables if source_of(v)[0] == name}
+    return respelled(truth.formula, new) if new else truth.formula, predictors
+
+
+def _truth_formula(text: str, factors: Factors, problems: Problems) -> Formula | None:
+    formula = _parse("truth.formula", text, problems, factors)
     if formula and "." in formula.group:
         repair = f"write {formula.group.replace('.', '_')} for {formula.group}"
-        problems.add_value("truth.formula", truth.formula, f"must have a grouping factor without a dot; {repair}")
+        problems.add_value("truth.formula", text, f"must have a grouping factor without a dot; {repair}")
         return None
     return formula
 
@@ -170,6 +198,7 @@ def _methods(
     truth: Formula | None,
     factors: Factors,
     level: Mapping[str, int | None],
+    random: Collection[str],
     problems: Problems,
 ) -> tuple[Method, ...]:
     methods: list[Method] = []
@@ -188,7 +217,7 @@ def _methods(
         if truth and formula.response != truth.response:
             text = f"must have the response of truth.formula; write {truth.response} for {formula.response}"
             problems.add_value(f"{key}.formula", formula.text, text)
-        if truth and formula.random and formula.group != truth.group:
+        if truth and formula.random and formula.group != truth.group and formula.group not in random:
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
         compare = None
@@ -217,13 +246,13 @@ def _check_names(
         variables = [v for term in (*formula.fixed, *formula.random_columns) for v in term_variables(term)]
         for variable in dict.fromkeys(variables):
             name = source_of(variable)[0]
-            used.add(name)
-            if text := _unknown(variable, predictors, factors):
+            if name not in used and (text := _unknown(variable, predictors, factors)):
                 problems.add_value(key, formula.text, text)
                 known = False
+            used.add(name)
     for name in predictors:
         key = f"predictors.{name}"
-        if not re.fullmatch(r"[^\W\d_]\w*", name):
+        if not _NAME.fullmatch(name):
             problems.add(key, "must be named by letters, digits and _, a letter first; rename it")
         elif name in RESERVED:
             problems.add(key, f"must not be named like one of {', '.join(RESERVED)}; rename it")
@@ -238,7 +267,7 @@ def _unknown(variable: str, predictors: Mapping[str, Any], factors: Factors) -> 
     """What to do about a variable that no predictor gives; None if one does."""
     name, made = source_of(variable)
     if name not in predictors:
-        repair = f"add [predictors.{name}]{_or_guess(name, predictors)}"
+        repair = _meant(name, predictors, f"add [predictors.{name}]")[1]
         return f"uses {variable}, which is no predictor of the study; {repair}"
     if made.startswith("[") and variable not in factors.get(name, ()):
         if name not in factors:
@@ -276,8 +305,10 @@ def _fixed(
             problems.add_number(key, shown, text)
             flat.setdefault(f"truth.fixed.{plain}", 0.0)  # a stand-in
         elif term is None:
-            repair = f"add {name} to the formula or remove it here{_or_guess(name, formula.fixed)}"
+            left = [term for term in formula.fixed if find_term(fixed, term) is None]
+            guess, repair = _meant(name, left, f"add {name} to the formula or remove it here")
             problems.add_number(key, shown, f"must be a fixed term of {formula.text}; {repair}")
+            flat |= {f"truth.fixed.{guess}": 0.0} if guess else {}  # a stand-in
         elif f"truth.fixed.{term}" in flat:
             problems.add_number(key, shown, f"must be given once, and the term {term} is given twice; remove one")
         else:
@@ -336,8 +367,10 @@ def _random(
     for name, value in given.items():
         key, column = f"{formula.random_table}.{scale}.{name}", find_term(formula.random_columns, name)
         if column is None:
-            repair = f"add {name} to the random term or remove it here{_or_guess(name, formula.random_columns)}"
+            left = [column for column in formula.random_columns if find_term(given, column) is None]
+            guess, repair = _meant(name, left, f"add {name} to the random term or remove it here")
             problems.add_number(key, value, f"must be a random column of {terms}; {repair}")
+            flat |= {variance_path(formula, guess): 0.0} if guess else {}  # a stand-in
         elif variance_path(formula, column) in flat:
             problems.add_number(key, value, f"must be given once, and {column} is given twice; remove one")
         else:

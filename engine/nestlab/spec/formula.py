@@ -65,7 +65,7 @@ def canonical_term(term: str) -> str:
     >>> canonical_term("z:x"), canonical_term("Intercept")
     ('x:z', 'Intercept')
     """
-    return ":".join(sorted(term_variables(term))) or INTERCEPT
+    return ":".join(sorted(term_variables(term) or (INTERCEPT,)))
 
 
 def same_term(a: str, b: str) -> bool:

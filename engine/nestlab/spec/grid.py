@@ -227,6 +227,9 @@ class _Reader:
         refusal = _refusal(name, found, self.given)
         if found is None or refusal:
             self.problems.add_value(key, raw, refusal or "")
+            guess = close_path(name, _known(self.given))
+            meant = setting(guess, self.given.truth) if guess else None  # it is not missing then
+            self.sets.update(meant.paths if meant else ())
             return None
         for path in found.paths:
             owner = self.owner.setdefault(path, f'{kind} "{name}"')

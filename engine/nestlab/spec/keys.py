@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from .kinds import TABLE, Holds, KeyTable, Part, allowed, unwrapped, words_of
-from .problems import close_match
+from .problems import close_match, meant
 from .stated import looks_like_effect
 from .tables import AxisTable, StudyTable
 from .values import MayBePrior
@@ -122,7 +122,7 @@ class Key:
         if isinstance(value, float) and value.is_integer() and self.accepts(int(value)):
             return f"write {int(value)}"
         if isinstance(value, str) and (guess := close_match(value, self.words)):
-            return f'did you mean "{guess}"?'
+            return meant(guess, value)
         return self.usual
 
     @cached_property

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from .problems import close_match, nearest, show
+from .problems import close_match, meant, nearest, show
 from .writing import toml_value
 
 #: What a key is part of: which data are drawn, a method's results on them, or neither.
@@ -196,5 +196,5 @@ def read_table(model: type[Table], raw: Mapping[str, Any], what: str) -> Table:
         raise ValueError(f"must be {what} with {name} = {allowed(annotation)}; add it")
     words, value = words_of(annotation), fault["input"]
     guess = close_match(value, words) if isinstance(value, str) and words else None
-    repair = f'did you mean "{guess}"?' if guess else f"write {name} = {toml_value((field.examples or [None])[0])}, say"
+    repair = meant(guess, value) if guess else f"write {name} = {toml_value((field.examples or [None])[0])}, say"
     raise ValueError(f"must be {what} whose {name} is {allowed(annotation)}, and it is {show(value)}; {repair}")

@@ -174,9 +174,9 @@ def _response(name: str, rows: Rows) -> Array:
             f"response {name} is of counts, and families other than the normal one are not possible yet; give one column"
         )
     for column in variables_in(node):
-        values = plain(rows.frame.loc[rows.used], column)
+        values = plain(rows.frame, column)
         if isinstance(values, pd.Categorical) or values.dtype == object:
-            found = pd.Series(pd.unique(np.asarray(values, dtype=object))).astype(str).sort_values()
+            found = pd.Series(np.asarray(values, dtype=object)[rows.used]).drop_duplicates().astype(str).sort_values()
             unreadable = pd.to_numeric(found, errors="coerce").isna()  # they are why the column is text
             examples = ", ".join(f'"{v}"' for v in (found[unreadable] if unreadable.any() else found)[:3])
             raise DataError(f"response {name} is not numeric: {column} holds {examples}; give numbers")
@@ -184,9 +184,9 @@ def _response(name: str, rows: Rows) -> Array:
 
 
 def _numbers(what: str, found: Factor) -> Array:
-    if (found.contrasts and not found.truth) or found.columns.shape[1] - found.truth != 1:
+    if (found.contrasts and not found.truth) or found.columns.shape[1] != 1:
         raise DataError(f"{what} is not one numeric column; give numbers")
-    return found.columns[:, -1]
+    return found.columns[:, 0]
 
 
 #: The columns (N, k) of a term, and of each its names, here and in R.

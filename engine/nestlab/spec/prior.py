@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kinds import KeyTable, Number, either, key, read_table
-from .problems import close_match, nearest
+from .problems import close_match, meant, nearest
 
 __all__ = ["DISTRIBUTIONS", "Domain", "Prior", "PriorTable", "looks_like_prior", "read_prior"]
 
@@ -199,7 +199,7 @@ def read_prior(raw: Mapping[str, Any], domain: Domain, allowed: str) -> Prior:
     if distribution not in _KEYS:
         words = either(DISTRIBUTIONS)
         guess = close_match(distribution, DISTRIBUTIONS) if isinstance(distribution, str) else None
-        repair = f'did you mean "{guess}"?' if guess else f"write a prior such as {_EXAMPLE}, or a number"
+        repair = meant(guess, str(distribution)) if guess else f"write a prior such as {_EXAMPLE}, or a number"
         raise ValueError(f"must be a number or a prior with distribution = {words}; {repair}")
     if distribution == "pilot" and domain.of == "share":
         raise ValueError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import json
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "StudyError",
     "close_match",
     "close_path",
+    "meant",
     "nearest",
     "show",
 ]
@@ -26,6 +27,11 @@ T = TypeVar("T")
 Items: TypeAlias = tuple[tuple[str, Any], ...]
 
 _LONGEST = 80
+#: Our words for what others call otherwise (letters and digits only).
+_OURS = {
+    **dict.fromkeys(("bernoulli", "binomial", "dichotomous"), "binary"), "gaussian": "normal", "coverage": "cover",
+    **dict.fromkeys(("type1", "typei", "type1error", "typeierror", "rejection", "rejections"), "power"),
+}  # fmt: skip
 
 
 class StudyError(ValueError):
@@ -113,10 +119,19 @@ def show(value: object) -> str:
 
 
 def close_match(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` may be a misspelling of."""
-    words = list(known)
+    """The known word that `word` may be a misspelling of, or our word for it.
+
+    >>> close_match("Icc", ["icc"]), close_match("coverage", ["converged", "cover"]), close_match("q", ["icc"])
+    ('icc', 'cover', None)
+    """
+    return _close_match(word, tuple(known))
+
+
+@lru_cache(maxsize=8192)
+def _close_match(word: str, words: tuple[str, ...]) -> str | None:
     same = [candidate for candidate in words if candidate.lower() == word.lower()]
-    return next(iter(same or difflib.get_close_matches(word, words, n=1, cutoff=0.6)), None)
+    ours = [candidate for candidate in words if candidate == _our_word(word)]
+    return next(iter(same or ours or difflib.get_close_matches(word, words, n=1, cutoff=0.6)), None)
 
 
 def close_path(path: str, known: Iterable[str]) -> str | None:
@@ -126,11 +141,12 @@ def close_path(path: str, known: Iterable[str]) -> str | None:
     ('truth.fixed.x', None)
     """
     parts = path.split(".")
-    near = []
-    for candidate in known:
-        pairs = list(itertools.zip_longest(parts, candidate.split("."), fillvalue=""))
-        if all(close_match(part, [other]) for part, other in pairs):
-            near.append(candidate)
+    near = [
+        candidate
+        for candidate in known
+        if candidate.count(".") == len(parts) - 1
+        and all(a == b or close_match(a, [b]) for a, b in zip(parts, candidate.split("."), strict=True))
+    ]
     return next(iter(difflib.get_close_matches(path, near, n=1, cutoff=0.0)), None)
 
 
@@ -144,8 +160,22 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     words = list(known)
     if guess := close_match(word, words):
-        return f'did you mean "{guess}"?'
+        return meant(guess, word)
     return f"use one of {', '.join(words)}" if words else "remove it"
+
+
+def meant(guess: str, word: str) -> str:
+    """The repair of a word for which a known one was guessed.
+
+    >>> meant("icc", "ICC"), meant("power", "type I")
+    ('did you mean "icc"?', 'did you mean "power"? It is the type I error rate where the true effect is 0')
+    """
+    about = " It is the type I error rate where the true effect is 0" if guess == _our_word(word) == "power" else ""
+    return f'did you mean "{guess}"?{about}'
+
+
+def _our_word(word: str) -> str | None:
+    return _OURS.get("".join(filter(str.isalnum, word.lower())))
 
 
 def _short(value: object) -> object:

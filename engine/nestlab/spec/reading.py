@@ -6,8 +6,7 @@ import copy
 import difflib
 import re
 import tomllib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from .keys import AXES, STUDY, find_key
-from .problems import Problems, StudyError, nearest, show
+from .problems import Problems, StudyError, close_match, nearest, show
 from .tables import ContrastTable, MethodTable
 from .writing import toml_value
 
@@ -28,8 +27,8 @@ Location = tuple[int | str, ...]
 _STAND_INS = {"name": "study", "seed": 0, "replications": 1}
 
 
-#: Unknown keys of one table that are told each by itself.
-_MOST_UNKNOWN = 20
+#: Keys of all tables together; studies of hundreds of methods have fewer.
+_MOST_KEYS = 5000
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -86,24 +85,39 @@ def validate(model: type[Model], data: dict[str, Any], problems: Problems) -> tu
     Returns the model (None where too much is missing) and the dotted paths that were refused, which nobody should judge
     again.
     """
+    tables = list(_tables(data))
+    if (count := sum(keys for _, keys in tables)) > _MOST_KEYS:
+        path, most = max(tables, key=lambda table: table[1])
+        many = f"is one of {count} keys of the study ({most} in one table)"
+        text = f"{many}, and at most {_MOST_KEYS} are possible; remove those that no study has"
+        problems.add(path, text)
+        return None, set()
     data, suspects = copy.deepcopy(data), set[str]()
     for _ in range(5):
         try:
             return model.model_validate(data), suspects
         except ValidationError as error:
-            faults = _by_place(error.errors(include_url=False), data)
-        unknown: Counter[Location] = Counter()
+            told = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] == "missing")
+        faults = _by_place(told, data)
         for place, found in faults.items():
-            unknown[place[:-1]] += found[0]["type"] == "extra_forbidden"
-            if unknown[place[:-1]] <= _MOST_UNKNOWN:
-                suspects.update(_report(place, found, data, problems, suspects))
-        for table, count in unknown.items():
-            if count > _MOST_UNKNOWN:
-                text = f"has {count - _MOST_UNKNOWN} more keys that no study file has; remove them"
-                problems.add(_dotted(table, data) or "study", text)
+            suspects.update(_report(place, found, data, problems, suspects))
         for place in sorted(faults, key=lambda p: [f"{w:09d}" if isinstance(w, int) else w for w in p], reverse=True):
             _take_out(data, place, faults[place][0]["type"])
     return None, suspects
+
+
+def _tables(value: Any, path: str = "") -> Iterator[tuple[str, int]]:
+    """The last key of each table and their number, but for cases and levels of the grid, which may be many."""
+    if isinstance(value, Mapping):
+        items = {f"{path}.{key}".lstrip("."): item for key, item in value.items() if key != "cases"}
+        if items:
+            yield next(reversed(items)), len(items)
+        for inner, item in items.items():
+            yield from _tables(item, inner)
+    elif isinstance(value, list) and not path.startswith("grid."):
+        for item in value:
+            if isinstance(item, Mapping):
+                yield from _tables(item, path)
 
 
 def _by_place(faults: Sequence[ErrorDetails], data: Mapping[str, Any]) -> dict[Location, list[ErrorDetails]]:
@@ -200,12 +214,16 @@ def _concerned(location: Location) -> list[str]:
 
 
 def _take_out(data: dict[str, Any], location: Location, kind: str) -> None:
-    """Remove what was refused, or stand in for what is required."""
+    """Remove what was refused, read a misspelled key as the one that was meant, or stand in for what is required."""
     holder: Any = data
     for word in location[:-1]:
         holder = holder[word]
     last = location[-1]
-    if kind == "missing" or last in _STAND_INS:
+    above = find_key(location[:-1])
+    guess = close_match(str(last), above.below) if above and kind == "extra_forbidden" else None
+    if guess and guess not in holder:
+        holder[guess] = holder.pop(last)
+    elif kind == "missing" or last in _STAND_INS:
         if last in _STAND_INS:
             holder[last] = _STAND_INS[str(last)]
     elif location[:-1] == ("predictors",):
