@@ -180,6 +180,8 @@ def test_formula_parts() -> None:
             "stands for up to 8,191 terms, and none has as many; write fewer products",
         ),
         ("y ~ " + "*".join(f"x{k}" for k in range(60)), "stands for more than a billion terms"),
+        ("y ~ x - " + "*".join("abcdefhijklmn"), "stands for up to 8,192 terms"),
+        ("y ~ x:(-(" + "*".join("abcdefhijklmn") + "))", "stands for up to 8,191 terms"),
         ("y ~ x + (" + "*".join("abcdefhijklmn") + " | g)", "stands for up to 8,191 terms"),
         ("y ~ " + "+".join(f"x{k}" for k in range(20000)), "stands for up to 20,000 terms"),
         ("y ~ (" + "+".join(f"x{k}" for k in range(200)) + ")^3", "stands for up to 1,333,500 terms"),
