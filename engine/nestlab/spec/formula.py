@@ -34,7 +34,7 @@ __all__ = [
 MAX_FIXED = 12
 MAX_RANDOM = 4
 #: Products that may stand for more terms are not expanded.
-_MOST_TERMS = 5000
+_MOST_TERMS = 1000
 _MANY = 10**9
 #: Words that no variable may be called.
 WORDS = (INTERCEPT, "True", "False", "None", "TRUE", "FALSE")
