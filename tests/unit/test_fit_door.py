@@ -51,6 +51,9 @@ class TestData:
     def test_missing_column(self):
         message = refusal("y ~ x + age + (1 | school)", rows())
         assert message == "formula names age, school, which the data do not have; columns: g, y, x, z, c, w"
+        frame = rows().rename(columns={"x": "treatment"})
+        message = refusal("y ~ treatmnt + (1 | g)", frame)
+        assert message == 'formula names treatmnt, which the data do not have; did you mean "treatment"?'
 
     def test_column_twice(self):
         frame = rows()

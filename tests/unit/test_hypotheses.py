@@ -79,10 +79,11 @@ def test_a_coefficient_has_the_name_that_is_printed_or_rs(
     [
         (
             "w = 0",
-            "hypothesis 'w = 0' names w, which is no fixed effect of the fit; it has Intercept, arm[drug, 2 mg], ",
+            "hypothesis 'w = 0' names w, which is no fixed effect of the fit; use one of Intercept, arm[drug, 2 mg], ",
         ),
         ("w", "names w, which is no fixed effect of the fit"),
-        ("sex[f] = 0", "names sex[f], which is no fixed effect of the fit"),
+        ("sex[f] = 0", 'names sex[f], which is no fixed effect of the fit; did you mean "sex[m]"?'),
+        ("Intercpt = 0", 'names Intercpt, which is no fixed effect of the fit; did you mean "Intercept"?'),
         ("x + y:z = 0", "names y:z, which is no fixed effect of the fit"),
         ("x + sex[m]", "must be one equation; write ... = 0"),
         ("2*x", "must be one equation; write ... = 0"),

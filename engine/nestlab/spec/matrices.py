@@ -17,7 +17,7 @@ from .columns import Factor, Rows, check_functions, evaluate, plain
 from .expression import read_variable, variables_in
 from .formula import FormulaError, one_group, parse_formula, random_term_text
 from .model import INTERCEPT, MAX_FIXED, MAX_RANDOM, Formula, term_variables
-from .problems import DataError
+from .problems import DataError, close_match
 
 __all__ = ["ModelMatrices", "model_matrices", "variables_of"]
 
@@ -155,8 +155,10 @@ def _complete(frame: pd.DataFrame, variables: Sequence[str]) -> NDArray[np.bool_
     used = list(dict.fromkeys(variables))
     columns = list(frame.columns)
     if missing := [v for v in used if v not in columns]:
-        have = ", ".join(map(str, columns[:30])) + (", ..." if len(columns) > 30 else "")
-        raise DataError(f"formula names {', '.join(missing)}, which the data do not have; columns: {have}")
+        have = "columns: " + ", ".join(map(str, columns[:30])) + (", ..." if len(columns) > 30 else "")
+        guess = close_match(missing[0], map(str, columns))
+        repair = f'did you mean "{guess}"?' if guess and len(missing) == 1 else have
+        raise DataError(f"formula names {', '.join(missing)}, which the data do not have; {repair}")
     if double := [v for v in used if columns.count(v) > 1]:
         raise DataError(f"the data have {columns.count(double[0])} columns named {double[0]}; rename all but one")
     complete = frame[used].notna().all(axis=1).to_numpy()
