@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
+import numpy as np
+
 from .model import CENTRINGS, Condition, Formula, Layout, Predictor, source_of, term_variables
 from .predictors import distribution_of
 
@@ -37,7 +39,12 @@ def _constants(predictors: tuple[Predictor, ...], layout: Layout, formula: Formu
 
 def _moments(p: Predictor, layout: Layout) -> tuple[float, float]:
     """A mean and an sd, about; 0 and 0 of what has neither, or can't be far from 0."""
-    return (0.0, 0.0) if p.categories else distribution_of(p).scale(p, layout)
+    row = distribution_of(p)
+    if row.scale is not None:
+        return row.scale(p, layout)
+    if p.values and not p.categories:
+        return float(np.mean(p.values)), float(np.std(p.values))
+    return (0.0, 0.0) if p.categories or row.levels is not None else (p.mean, p.sd)
 
 
 def constant_of(variable: str, constants: Mapping[str, float]) -> float:

@@ -140,12 +140,8 @@ BALANCED = PredictorDistribution(
     text=_text,
     known=_numbers,
     levels=lambda p: np.arange(len(p.shares or HALVES), dtype=float),
-    scale=lambda p, layout: (0.0, 0.0),
     refuse_sizes=_refuse_sizes,
-    stratum=True,
     allotted=True,
-    alike=True,
-    assigned=True,
     first=True,
 )
 
@@ -202,12 +198,7 @@ ARMS = PredictorDistribution(
     name="arms",
     keys=("clusters", "categories", "shares", "coding", "redraw"),
     needs=(
-        Need(
-            "clusters",
-            "clusters = [12, 8], say, or shares = [0.6, 0.4]",
-            instead=("categories", "shares"),
-            words=", or shares",
-        ),
+        Need("clusters", "clusters = [12, 8], say, or shares = [0.6, 0.4]", ("categories", "shares"), ", or shares"),
     ),
     categories=_arms_or_categories,
     constant=lambda given: True,
@@ -218,10 +209,7 @@ ARMS = PredictorDistribution(
     known=_arm_numbers,
     turn=_arm,
     levels=lambda p: np.arange(len(p.arms), dtype=float),
-    scale=lambda p, layout: (0.0, 0.0),
     level=2,
     outer=True,
-    stratum=True,
     allotted=True,
-    assigned=True,
 )

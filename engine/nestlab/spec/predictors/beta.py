@@ -80,5 +80,4 @@ BETA = PredictorDistribution(
     quantile=_quantile,
     bounds=(0.0, 1.0),
     mean_exp=_mean_exp,
-    correlated=True,
 )

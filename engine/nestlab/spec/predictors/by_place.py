@@ -24,7 +24,6 @@ from .distribution import (
     Places,
     PredictorDistribution,
     number_text,
-    of_values,
     value_words,
 )
 
@@ -50,8 +49,6 @@ TIME = PredictorDistribution(
     known=lambda p, places: np.asarray(p.mean + p.sd * places.place, dtype=float),
     scale=_time_scale,
     level=1,
-    by_row=True,
-    alike=True,
 )
 
 # -- lists ----------------------------------------------------------------------------------------------------------------
@@ -82,10 +79,6 @@ LIST = PredictorDistribution(
     text=lambda p: f"takes {len(p.values)} listed values in turn{categories_text(p)}",
     known=_in_turn,
     levels=lambda p: np.unique(p.values),
-    scale=of_values,
-    stratum=True,
-    listed=True,
-    alike=True,
 )
 
 # -- schedules -------------------------------------------------------------------------------------------------------------
@@ -190,12 +183,8 @@ SCHEDULE = PredictorDistribution(
     known=_scheduled,
     turn=_turn,
     levels=lambda p: np.unique(p.sequences),
-    scale=lambda p, layout: (0.0, 0.0),
     refuse_sizes=_refuse_schedule,
     level=1,
-    by_row=True,
-    listed=True,
-    assigned=True,
 )
 
 
@@ -239,9 +228,6 @@ PERIOD = PredictorDistribution(
     ),
     known=_in_period,
     levels=lambda p: np.unique(p.values),
-    scale=lambda p, layout: (0.0, 0.0),
     refuse_sizes=lambda p, layout, longest: _refuse_rows(p.name, len(p.values), p.values.count(0.0), longest),
     level=1,
-    by_row=True,
-    listed=True,
 )

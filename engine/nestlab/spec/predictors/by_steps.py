@@ -10,7 +10,7 @@ import numpy as np
 from ..model import Predictor
 from ..problems import Problems
 from .categories import check_shares, check_two_values, coding_of, contrast_moments, equal_shares, named, share_words
-from .distribution import Array, Given, Need, PredictorDistribution, number_text, of_values, value_words
+from .distribution import Array, Given, Need, PredictorDistribution, number_text, value_words
 
 __all__ = ["BINARY", "CATEGORICAL", "RESAMPLED"]
 
@@ -46,9 +46,6 @@ BINARY = PredictorDistribution(
     steps=lambda p: (_zero_one(p), np.array([1 - p.mean, p.mean])),
     moments=lambda p, column: (p.mean, p.mean * (1 - p.mean)),
     levels=_zero_one,
-    scale=lambda p, layout: (0.0, 0.0),
-    correlated=True,
-    stratum=True,
     by_chance=True,
 )
 
@@ -87,7 +84,6 @@ CATEGORICAL = PredictorDistribution(
     text=_text,
     steps=lambda p: (np.arange(len(p.shares), dtype=float), np.array(p.shares)),
     moments=contrast_moments,
-    stratum=True,
     by_chance=True,
 )
 
@@ -115,7 +111,4 @@ RESAMPLED = PredictorDistribution(
     steps=_steps,
     moments=_moments,
     levels=lambda p: np.unique(p.values),
-    scale=of_values,
-    correlated=True,
-    stratum=True,
 )

@@ -26,7 +26,6 @@ __all__ = [
     "Places",
     "PredictorDistribution",
     "number_text",
-    "of_values",
     "value_words",
 ]
 
@@ -92,15 +91,6 @@ def _moments(predictor: Predictor, column: str) -> tuple[float, float]:
     return predictor.mean, predictor.sd**2
 
 
-def _scale(predictor: Predictor, layout: Layout) -> tuple[float, float]:
-    return predictor.mean, predictor.sd
-
-
-def of_values(predictor: Predictor, layout: Layout) -> tuple[float, float]:
-    """Return the mean and the sd of the values that a predictor takes."""
-    return float(np.mean(predictor.values)), float(np.std(predictor.values))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictorDistribution:
     """A distribution of predictors: how a study file has it, how its values are made, and what the program may do with it.
@@ -157,30 +147,18 @@ class PredictorDistribution:
     # -- of either
     #: The values that it can take where it has no categories, if they are few.
     levels: Callable[[Predictor], Array] | None = None
-    #: About its mean and sd; (0, 0) of what can't be far from 0.
-    scale: Callable[[Predictor, Layout], tuple[float, float]] = _scale
+    #: About its mean and sd, where these are neither stated nor those of listed values.
+    scale: Callable[[Predictor, Layout], tuple[float, float]] | None = None
     #: (predictor, layout, longest): what is wrong with sizes of clusters, of which the largest has `longest` rows.
     refuse_sizes: Callable[[Predictor, Layout, float], str | None] = lambda predictor, layout, longest: None
 
     # -- what the program may do with it
-    #: The default level.
+    #: The default level; where that is 1, the only one: it runs over the rows of a cluster.
     level: Literal[1, 2] | None = None
-    #: Runs over the rows of a cluster, so it is of level 1 only.
-    by_row: bool = False
     #: Has one value in each cluster, and sizes of clusters may go by it.
     outer: bool = False
-    #: May have correlations.
-    correlated: bool = False
-    #: Other predictors may be allocated within its values.
-    stratum: bool = False
     #: The layout gives units to its categories by their shares.
     allotted: bool = False
-    #: Its values stand in a study file, so a small design may lack some of them.
-    listed: bool = False
-    #: All clusters of one size have the same values.
-    alike: bool = False
-    #: Says what the design does to clusters or rows, as treatments are assigned.
-    assigned: bool = False
     #: At level 2 it draws how many clusters belong to each category.
     by_chance: bool = False
     #: One of the first two distributions that there were: products of these are always drawn row by row.
@@ -190,3 +168,28 @@ class PredictorDistribution:
     def gaussian(self) -> bool:
         """Whether scores are taken as they are."""
         return self.standard is not None and self.quantile is None
+
+    @property
+    def correlated(self) -> bool:
+        """Whether it may have correlations: it is drawn, and its values are numbers."""
+        return self.standard is not None or (self.steps is not None and self.levels is not None)
+
+    @property
+    def stratum(self) -> bool:
+        """Whether other predictors may be allocated within its values: these are few, and clusters may have one each."""
+        return self.level != 1 and (self.steps is not None or self.levels is not None)
+
+    @property
+    def alike(self) -> bool:
+        """Whether all clusters of one size have the same values."""
+        return self.known is not None and self.turn is None
+
+    @property
+    def listed(self) -> bool:
+        """Whether its values stand in a study file one by one, so that a small design may lack some of them."""
+        return self.known is not None and self.levels is not None and not self.allotted
+
+    @property
+    def assigned(self) -> bool:
+        """Whether it says what the design does to clusters or rows, as treatments are assigned."""
+        return self.allotted or self.turn is not None

@@ -111,7 +111,7 @@ def check_needed(row: PredictorDistribution, given: Given, key: str, problems: P
 
 def _check_level(row: PredictorDistribution, given: Given, key: str, problems: Problems) -> None:
     level = given["level"]
-    if row.by_row and level == 2:
+    if row.level == 1 and level == 2:
         text = f'must be 1 for distribution = "{row.name}", which runs over the rows of a cluster; write 1'
         problems.add_value(f"{key}.level", level, text)
     if level == 2 and given.get("icc") and "icc" in row.keys:

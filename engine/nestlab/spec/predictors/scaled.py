@@ -230,7 +230,6 @@ def _row(
         text=lambda p: scaled_text(p, title),
         standard=lambda p: Distribution(p.distribution, p.shape),
         quantile=quantile,
-        correlated=True,
         **more,
     )
 
