@@ -26,6 +26,7 @@ T = TypeVar("T")
 Items: TypeAlias = tuple[tuple[str, Any], ...]
 
 _LONGEST = 80
+_LONGEST_KEY = 200
 
 
 class StudyError(ValueError):
@@ -157,4 +158,5 @@ def _short(value: object) -> object:
 
 
 def _printable(key: str) -> str:
+    key = key if len(key) <= _LONGEST_KEY else f"{key[: _LONGEST_KEY - 4]} ..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in key)
