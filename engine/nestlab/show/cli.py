@@ -383,14 +383,21 @@ def fit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     confint: Annotated[bool, typer.Option("--confint", help="Also 95 % profile intervals, as lme4's confint.")] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Column of prior weights: the residual variance is s2 / w.", show_default=False)
+    ] = None,
+    offset: Annotated[
+        str | None, typer.Option(help="Column that is part of the mean with coefficient 1.", show_default=False)
+    ] = None,
 ) -> None:
     """Fit one data set and print it as lmer does."""
     with _exit_codes():
         from .fit_command import fit_command
 
         made = fit_command(
-            data, formula, ml=ml, df=df, as_json=as_json, singular_df=singular_df, tests=test or [], confint=confint
-        )
+            data, formula, ml=ml, df=df, as_json=as_json, singular_df=singular_df, tests=test or [], confint=confint,
+            weights=weights, offset=offset,
+        )  # fmt: skip
         typer.echo(made)
 
 

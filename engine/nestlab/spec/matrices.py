@@ -53,14 +53,14 @@ class ModelMatrices:
     index: pd.Index
 
 
-def model_matrices(text: str, frame: pd.DataFrame) -> ModelMatrices:
-    """Evaluate a mixed-model formula on a frame; rows with a missing value in a variable of the formula are dropped.
+def model_matrices(text: str, frame: pd.DataFrame, *, also: Sequence[str] = ()) -> ModelMatrices:
+    """Evaluate a mixed-model formula on a frame; rows with a missing value in a variable of it, or in `also`, are dropped.
 
     Raises FormulaError, and DataError for a column that is missing, of an unusable type or not finite.
     """
     formula, sources = read_sources(text)
     group = _group(text, sources[formula.group])
-    complete = complete_rows(frame, [v for s in sources.values() for v in s.variables.values()])
+    complete = complete_rows(frame, [*(v for s in sources.values() for v in s.variables.values()), *also])
     N = len(complete)
     parts = {v for term in (*formula.fixed, *formula.random_columns) for v in term_variables(term)}
     factors = {part: factor(sources[part], complete) for part in parts}
