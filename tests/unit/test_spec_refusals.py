@@ -1080,6 +1080,7 @@ def test_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     path = tmp_path / "study.toml"
+    path.touch()
     assert refused_file(path) == f"study file {path}: cannot be read (Permission denied); check its permissions"
 
 

@@ -10,7 +10,7 @@ from ..spec.problems import DataError
 from .inference import RULES, SINGULAR_DF
 from .status import Status
 
-__all__ = ["check_data", "check_rules", "refuse_unusable"]
+__all__ = ["check_data", "check_rules", "check_sizes", "refuse_unusable"]
 
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ def check_data(m: ModelMatrices, *, reml: bool) -> None:
             )
     if rows <= p:
         raise DataError(f"{rows} rows are not more than the {p} fixed effects; use fewer terms or more rows")
-    _check_sizes(m)
+    check_sizes(m)
     _check_dependence("fixed effect", m.X, m.fixed_names)
     for Z, names in zip(m.Z, m.random_names, strict=True):
         _check_dependence("random column", Z, names)
@@ -52,7 +52,7 @@ def check_data(m: ModelMatrices, *, reml: bool) -> None:
         _check_identified(m)
 
 
-def _check_sizes(m: ModelMatrices) -> None:
+def check_sizes(m: ModelMatrices) -> None:
     """Refuse numbers whose squares would leave the range of floating point."""
     columns = [(m.response, m.y), *zip(m.fixed_names, m.X.T, strict=True)]
     columns += [

@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 bad input, 3 refused (stale or mixed results), 4 incomplet
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,12 @@ _SUBSET = "all, converged or common [default: converged; of methods as wholes al
 _ALPHA = "Level of the tests, instead of the file's; a method's own alpha stands."
 _ALLOW_CODE = "Run the Python functions that the study's methods name."
 BAD_INPUT, REFUSED, INCOMPLETE, INTERRUPTED = 2, 3, 4, 130
+#: What typer raises for options and arguments that it can't use; it keeps the class in different places.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+_BAD_NAMES = {
+    errno.ENAMETOOLONG: "is too long for the name of a file or folder; shorten it",
+    errno.ENOTDIR: "is not possible, for a part of it before the last is no folder; correct it",
+}
 
 app = typer.Typer(
     name="nestlab",
@@ -34,7 +41,29 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the command `nestlab`."""
-    app(prog_name="nestlab")
+    _open_streams()
+    try:
+        code = app(prog_name="nestlab", standalone_mode=False)
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(BAD_INPUT)
+        message = " ".join(error.format_message().split()).rstrip(".")
+        command = error.ctx.command_path if error.ctx else "nestlab"
+        sys.exit(_fail(f"{message}; {command} --help says what is possible", BAD_INPUT).exit_code)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """Stand in for standard streams that are closed, and refuse to work for nobody where that is the output."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.exit(_fail("standard output is closed; open it, or send it to a file or to /dev/null", BAD_INPUT).exit_code)
 
 
 def _version(wanted: bool) -> None:
@@ -72,17 +101,26 @@ def _exit_codes(*, interrupted: str = _KEPT) -> Iterator[None]:
         raise _fail(str(error), BAD_INPUT) from None
     except RefusedError as error:
         raise _fail(str(error), REFUSED) from None
-    except (StorageError, ClusterError) as error:
-        raise _fail(str(error), 1) from None
     except KeyboardInterrupt:
         raise _fail(interrupted, INTERRUPTED) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(1) from None
     except Exception as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError) and cause.errno in _BAD_NAMES:
+            raise _fail(
+                f"{_shortened(str(cause.filename2 or cause.filename))} {_BAD_NAMES[cause.errno]}", BAD_INPUT
+            ) from None
+        if isinstance(error, StorageError | ClusterError):
+            raise _fail(str(error), 1) from None
         if os.environ.get("NESTLAB_DEBUG"):
             raise
         raise _fail(f"{type(error).__name__}: {error} (NESTLAB_DEBUG=1 shows where)", 1) from None
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:76]} ..."
 
 
 def _fail(text: str, code: int) -> typer.Exit:
@@ -348,14 +386,21 @@ def fit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     confint: Annotated[bool, typer.Option("--confint", help="Also 95 % profile intervals, as lme4's confint.")] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Column of prior weights: the residual variance is s2 / w.", show_default=False)
+    ] = None,
+    offset: Annotated[
+        str | None, typer.Option(help="Column that is part of the mean with coefficient 1.", show_default=False)
+    ] = None,
 ) -> None:
     """Fit one data set and print it as lmer does."""
     with _exit_codes():
         from .fit_command import fit_command
 
         made = fit_command(
-            data, formula, ml=ml, df=df, as_json=as_json, singular_df=singular_df, tests=test or [], confint=confint
-        )
+            data, formula, ml=ml, df=df, as_json=as_json, singular_df=singular_df, tests=test or [], confint=confint,
+            weights=weights, offset=offset,
+        )  # fmt: skip
         typer.echo(made)
 
 

@@ -11,6 +11,7 @@ import csv
 import io
 import itertools
 import re
+import stat
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -76,16 +77,18 @@ def read_frame(path: Path) -> pd.DataFrame:
 
 def _content(path: Path) -> bytes:
     try:
-        if path.is_dir():
-            raise DataFileError(path, "is a directory; give a CSV or Parquet file")
-        if path.exists() and not path.is_file():
-            raise DataFileError(path, "is a pipe or a device; give a file")
-        return path.read_bytes()
+        mode = path.stat().st_mode
+        content = path.read_bytes() if stat.S_ISREG(mode) else b""
     except FileNotFoundError:
         raise DataFileError(path, "does not exist; check the path") from None
     except (OSError, ValueError) as error:  # a name with a NUL byte is a ValueError
         reason = getattr(error, "strerror", None) or error
         raise DataFileError(path, f"cannot be read ({reason}); give a readable CSV or Parquet file") from None
+    if stat.S_ISDIR(mode):
+        raise DataFileError(path, "is a directory; give a CSV or Parquet file")
+    if not stat.S_ISREG(mode):
+        raise DataFileError(path, "is a pipe or a device; give a file")
+    return content
 
 
 def _read_parquet(path: Path, content: bytes) -> pd.DataFrame:
@@ -114,11 +117,11 @@ def _read_text(path: Path, content: bytes) -> pd.DataFrame:
         if lost := large + [k for k in texts if frame.iloc[:, k].hasnans]:
             written = pd.read_csv(io.BytesIO(content), usecols=sorted(lost), dtype=str, **options)
             for k, place in enumerate(sorted(lost)):
-                frame.isetitem(place, written.iloc[:, k])
+                frame.isetitem(place, written.iloc[:, k].to_numpy(dtype=object))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise DataFileError(path, f"is no table ({_first_line(error)}); each row needs the header's fields") from None
     for k in texts + large:
-        frame.isetitem(k, _converted(frame.iloc[:, k], comma=separator == ";").array)
+        frame.isetitem(k, _converted(frame.iloc[:, k], comma=separator == ";"))
     frame.columns = frame.columns.astype(str).str.strip()
     return frame
 
@@ -132,7 +135,7 @@ def _uncertain(frame: pd.DataFrame) -> tuple[list[int], list[int]]:
     return [k for k, kind in enumerate(kinds) if kind not in "iufb"], numbers[large].tolist()
 
 
-def _converted(column: pd.Series[str], *, comma: bool) -> pd.Series[Any]:
+def _converted(column: pd.Series[Any], *, comma: bool) -> NDArray[Any]:
     """Numbers if all of a column's words are numbers, truth values likewise; else the words."""
     codes, found = pd.factorize(column)
     words = np.array([str(word).strip() for word in found], dtype=object)
@@ -143,12 +146,12 @@ def _converted(column: pd.Series[str], *, comma: bool) -> pd.Series[Any]:
     else:
         missing |= words == POINT
     if not missing.any() and (codes >= 0).all():
-        return pd.Series(values[codes], index=column.index)
+        return values[codes]
     table = np.full(
         len(words) + 1, np.nan, dtype=float if values.dtype.kind in "if" else object
     )  # the last is that of code -1
     table[:-1][~missing] = values
-    return pd.Series(table[codes], index=column.index)
+    return table[codes]
 
 
 def _values(words: list[str], *, comma: bool) -> NDArray[Any] | None:

@@ -73,15 +73,17 @@ class ModelMatrices:
         place = self.formula.fixed.index(term)
         own = slice(ends[place], ends[place + 1])
         X = np.hstack([columns for columns, _ in sums])
-        size, other = np.linalg.norm(X, axis=0), np.linalg.norm(self.X, axis=0)
-        by_columns = np.column_stack([self.X / other, treated[place][0]])
+        plain = _columns(self.formula.fixed, self.formula.variables, self.factors, len(self.y))
+        X_own = np.hstack([columns for columns, _ in plain])  # not times the roots of weights
+        size, other = np.linalg.norm(X, axis=0), np.linalg.norm(X_own, axis=0)
+        by_columns = np.column_stack([X_own / other, treated[place][0]])
         found = np.linalg.lstsq(X / size, by_columns, rcond=None)[0][own] / size[own, None]
         weights = np.linalg.solve(found[:, len(other) :], found[:, : len(other)] * other)
         return np.where(np.abs(weights) < 1e-9 * np.abs(weights).max(), 0.0, weights)
 
 
-def model_matrices(text: str, frame: pd.DataFrame) -> ModelMatrices:
-    """Evaluate a mixed-model formula on a frame; rows with a missing value in a variable of the formula are dropped.
+def model_matrices(text: str, frame: pd.DataFrame, *, also: Sequence[str] = ()) -> ModelMatrices:
+    """Evaluate a mixed-model formula on a frame; rows with a missing value in a variable of it, or in `also`, are dropped.
 
     Raises FormulaError, and DataError for a column that is missing, of an unusable type or not finite.
     """
@@ -94,7 +96,8 @@ def model_matrices(text: str, frame: pd.DataFrame) -> ModelMatrices:
     if not formula.random:
         raise FormulaError(formula.text, "needs a random term; add one, (1 | group)")
     one_group(formula)
-    used = _complete(frame, [column for name in variables_of(formula) for column in variables_in(read_variable(name))])
+    columns = [column for name in variables_of(formula) for column in variables_in(read_variable(name))]
+    used = _complete(frame, [*columns, *also])
     codes, labels = _clusters(frame, formula.group)
     rows = Rows(frame, used, codes)
     terms = (*formula.fixed, *formula.random_columns)

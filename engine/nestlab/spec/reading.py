@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 import re
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +31,14 @@ _STAND_INS = {"name": "study", "seed": 0, "replications": 1}
 
 #: Keys of all tables together; studies of hundreds of methods have fewer.
 _MOST_KEYS = 5000
+_MOST_BYTES = 10**9
+_DEEPEST = 30
+_MOST_DIGITS = sys.int_info.default_max_str_digits
+_MOST_BITS = int(_MOST_DIGITS / math.log10(2))
+_TOO_DEEP = f"must have at most {_DEEPEST} tables or lists within one another; remove the inner ones"
+_SHORTEN = "write a shorter one"
+#: A key of so many parts takes tomllib time with the square of their number.
+_MANY_PARTS = re.compile(rf"^[\s\[]*(?:[\w-]+[ \t]*\.[ \t]*){{{_DEEPEST}}}", re.MULTILINE)
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -36,6 +46,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     where = f"study file {path}"
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise StudyError([f"{where}: must have at most {_MOST_BYTES // 10**9} GB; name the file of a study"])
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise StudyError([f"{where}: there is no such file; {_near_file(path)}"]) from None
@@ -47,7 +59,11 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         byte = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
         raise StudyError([f"{where}: must be UTF-8 text, and has {byte}; save it as UTF-8"]) from None
     try:
+        if _MANY_PARTS.search(text):
+            raise RecursionError
         return tomllib.loads(text.replace("\r\n", "\n"))
+    except RecursionError:
+        raise StudyError([f"{where}: {_TOO_DEEP}"]) from None
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         place = re.search(r"\(at line (\d+), column (\d+)\)", message)
@@ -57,6 +73,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise StudyError(
             [f"{where}, line {number}: must be TOML, and {show(line)} is not ({reason}); correct that line"]
         ) from None
+    except ValueError:  # Python's limit of digits
+        raise StudyError([f"{where}: has a whole number of more than {_MOST_DIGITS:,} digits; {_SHORTEN}"]) from None
 
 
 def _near_file(path: Path) -> str:
@@ -68,14 +86,24 @@ def _near_file(path: Path) -> str:
     return f'did you mean "{path.parent / found[0]}"?' if found else "check the path"
 
 
-def plain(value: Any) -> Any:
-    """Tuples and arrays as lists, NumPy scalars as Python's, no None and no negative zero: what a TOML file could have held."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """Tuples and arrays as lists, NumPy scalars as Python's, no None and no negative zero: what a TOML file could have held.
+
+    StudyError for what no study can mean and others would stumble over: tables within tables without end, and whole numbers
+    that Python doesn't print.
+    """
+    if depth > _DEEPEST:
+        raise StudyError(f"study: {_TOO_DEEP}")
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items() if item is not None}
+        return {str(key): plain(item, depth + 1) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple | range):
-        return [plain(item) for item in value]
+        return [plain(item, depth + 1) for item in value]
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return plain(value.tolist(), depth + 1)
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise StudyError(
+            f"study: has a whole number of {int(value.bit_length() * math.log10(2)) + 1:,} digits; {_SHORTEN}"
+        )
     return value + 0.0 if isinstance(value, float) else value
 
 
