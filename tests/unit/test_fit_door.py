@@ -335,12 +335,12 @@ class TestFormula:
         assert fit("y ~ x + (1 | factor(g))", frame).group == "g"
 
     def test_many_fixed_terms(self):
-        """As many as the kernel takes, which a study's formula does not."""
+        """As many as the kernel takes, of a study's formula too."""
         frame = rows(12, 8).assign(**{f"v{k}": np.random.default_rng(k).normal(size=96) for k in range(41)})
         assert len(fit(f"y ~ {' + '.join(f'v{k}' for k in range(39))} + (1 | g)", frame).beta) == 40
         text = f"y ~ {' + '.join(f'v{k}' for k in range(41))} + (1 | g)"
-        assert (
-            refusal(text, frame) == "the fixed effects have 42 columns; allowed are 40: use fewer terms or categories"
+        assert refusal(text, frame).startswith(
+            "the fixed effects have 42 columns on these data (... v39, v40); at most 40"
         )
 
     def test_counts_are_refused_as_such(self):

@@ -12,7 +12,8 @@ import pytest
 import nestlab as nl
 from nestlab.fit.deviance import deviance, gradient, statistics
 from nestlab.fit.single import fit
-from nestlab.spec.formula import FormulaError, parse_formula
+from nestlab.spec.factors import study_formula
+from nestlab.spec.formula import FormulaError
 from nestlab.spec.matrices import model_matrices
 from nestlab.spec.model import MAX_FIXED, MAX_RANDOM
 from nestlab.spec.problems import DataError
@@ -84,7 +85,7 @@ def test_one_number_stands_in_all_messages() -> None:
     """A study's formula, and data whose categories make the columns, are refused in the same words."""
     formula = f"y ~ {' + '.join(NAMES)} + k + (1 | g)"
     with pytest.raises(FormulaError, match=f"has {MAX_FIXED + 1} fixed terms; at most {MAX_FIXED} are possible"):
-        parse_formula(formula)
+        study_formula(formula, {})
     rows = np.arange(400)
     frame = pd.DataFrame({"y": np.sin(rows), "k": [f"k{r % 45}" for r in rows], "g": rows // 10})
     with pytest.raises(DataError, match=rf"45 columns on these data .*; at most {MAX_FIXED} are possible"):
