@@ -28,6 +28,8 @@ the first `[table]`; in a `[[method]]` it holds for that method only.
 path, `"design.cluster_size.cv" = [0, 0.5]`; where a table has axes, keys marked with * are none.
 """
 _COLUMNS = ("| key | takes | default | example | |", "| --- | --- | --- | --- | --- |")
+#: A table with the keys of the one above it.
+_AS_ABOVE = "design.cluster_size.arms.<arm>."
 _CHANGES = {
     "data": "other data are drawn",
     "results": "the same data are fitted anew, where it bears on what is stored",
@@ -76,7 +78,7 @@ def _tables() -> Iterator[tuple[str, list[Key]]]:
     """The tables by how a file opens them, with their keys."""
     found: dict[str, list[Key]] = {}
     for path, key in KEYS.items():
-        if not path.endswith(">"):
+        if not path.endswith(">") and not path.startswith(_AS_ABOVE):
             found.setdefault(path.rpartition(".")[0], []).append(key)
     for table, keys in found.items():
         yield _place(table), keys
@@ -106,6 +108,7 @@ def _item(key: Key) -> Key:
 def _takes(key: Key) -> str:
     item = _item(key)
     text = f"{item.allowed}{', or a prior' if item.takes_prior else ''}"
+    text += ", or a table" if item.below and item.allowed not in (TABLE, "a list of tables") else ""
     if item is key or key.allowed != TABLE:
         return key.allowed if item is not key else text
     return f"for each {item.path.rpartition('<')[2][:-1]} {text}"

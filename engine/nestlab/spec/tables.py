@@ -89,7 +89,8 @@ class ArmSizesTable(KeyTable):
     """design.cluster_size by arm of the predictor whose distribution is "arms"."""
 
     arms: Annotated[list[ArmSize], Says("a list, a size for each arm", "write [1, 20], say")] = key(
-        'a size for each arm of the predictor whose distribution is "arms"', [1, {"distribution": "poisson", "mean": 20}],
+        'a size for each arm of the predictor whose distribution is "arms": a number, or a table with the keys above',
+        [1, {"distribution": "poisson", "mean": 20}],
         ..., each="arm",
     )  # fmt: skip
 
@@ -256,7 +257,9 @@ class MethodTable(KeyTable):
     estimator: Annotated[str, OneOf(tuple(ESTIMATORS))] = key("how it is fitted", "ols", "lmm")
     formula: v.FormulaText | None = key("its model; that of the truth where absent", "y ~ x + (1 | cluster)")
     reml: Flag = key("false: maximum likelihood", False, True)
-    df: v.DfRules | None = key("degrees of freedom of its tests, one rule or several", "kenward-roger")
+    df: v.DfRules | None = key(
+        "degrees of freedom of its tests, one rule or several; of lmm satterthwaite where absent", "kenward-roger"
+    )
     singular_df: Literal["lmertest", "refit"] = key(
         "Satterthwaite's df of a singular fit: as lmerTest's, or of the model without what is 0", "refit", "lmertest"
     )
