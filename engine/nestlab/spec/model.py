@@ -193,9 +193,8 @@ class Effect:
 class Distribution:
     """A distribution but for its mean and variance, which are stated elsewhere; it is rescaled to them.
 
-    kind and parameters: "normal"; "uniform"; "t" (df > 2); "skew-normal" (skewness, |.| < 0.995); "gamma" (skewness > 0);
-    "lognormal" (skewness > 0); "chi-square" (df > 0); "contaminated" (share in (0, 1) of deviates whose sd is `ratio` times that
-    of the others). A negative skewness turns gamma and lognormal round.
+    kind: a name of `predictors.SHAPES`, or of a predictor's distribution; parameters: those that it needs. A negative skewness
+    turns it round.
     """
 
     kind: str = "normal"

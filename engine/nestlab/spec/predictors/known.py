@@ -32,10 +32,9 @@ def between_numbers(
     """
     columns, places, found = dict(drawn or {}), Places.of_clusters(clusters), dict[str, Array]()
     for p in sorted((p for p in predictors if p.outer and is_known(p)), key=lambda p: bool(p.blocks)):
-        if p.blocks:
-            found[p.name] = _allocated(p, strata(p, columns, clusters), clusters).astype(float)
-        else:
-            found |= {name: numbers.astype(float) for name, numbers in numbers_of_rows([p], places).items()}
+        blocks = strata(p, columns, clusters) if p.blocks else None
+        numbers = numbers_of_rows([p], places)[p.name] if blocks is None else _allocated(p, blocks, clusters)
+        found[p.name] = numbers.astype(float)
         columns[p.name] = coded(p, found[p.name])
     return found
 

@@ -35,8 +35,7 @@ def default_level(distribution: str | None) -> int | None:
 
 def base_columns(name: str, table: PredictorTable) -> tuple[str, ...] | None:
     """The columns for which a predictor's name stands in formulas, if it is a factor."""
-    given = _given(table)
-    categories = DISTRIBUTIONS[table.distribution].categories(given) if table.distribution else ()
+    categories = DISTRIBUTIONS[table.distribution].categories(_given(table)) if table.distribution else ()
     if not categories:
         return None
     return Predictor(name, 1, "categorical", categories=categories, coding=table.coding or "treatment").columns
