@@ -26,6 +26,10 @@ GOLDEN_SATTERTHWAITE = Tolerance(
 )  # df, relative (16_rs2, ML, where lme4's optimisers ended apart; else 9.1e-6)
 GOLDEN_KENWARD_ROGER = Tolerance(1e-6, 4.3e-7)  # df and se, relative (05_cross)
 
+# Several grouping factors, 39 files, singular ones included; beta 1.1e-7, variance components 5.5e-7, Satterthwaite 9.7e-7 there
+SEVERAL_SE = Tolerance(1e-6, 2.5e-7)  # relative (33_crossrs, REML)
+SEVERAL_KENWARD_ROGER = Tolerance(1e-5, 2.5e-7)  # df and se, relative (33_crossrs)
+
 # The article's models against article.json: absolute; variances in units of sigma^2 (m3, the intercept variance)
 ARTICLE = Tolerance(1e-6, 5.3e-7)
 

@@ -44,7 +44,7 @@ from .reduce import pool, reduce_lanes
 from .search import SINGULAR_TOLERANCE, column_square, eigenframe
 from .small import apart, cholesky, eigen, helper, pair, sym
 
-__all__ = ["inform_block"]
+__all__ = ["inform_block", "invert_information", "satterthwaite_all", "set_point", "without_y"]
 
 #: Pivot over its diagonal of a Hessian or an information matrix: below this it is singular, and there are no degrees of freedom.
 PIVOT_TOLERANCE = 1e-10
@@ -55,7 +55,7 @@ SAME_DF = 1e-8
 
 
 @helper
-def _set_point(lane, o, shape, varcomp, sigma2, work):
+def set_point(lane, o, shape, varcomp, sigma2, work):
     """F and frame at the estimates: eigenvectors of G, whitened from them, term by term; those of no variance are 0 in F."""
     apart()
     q, U = shape.q, work.U
@@ -178,7 +178,7 @@ def _joint_df(df, count):
 
 
 @helper
-def _satterthwaite_all(lane, o, shape, hypotheses, rows, out, work):
+def satterthwaite_all(lane, o, shape, hypotheses, rows, out, work):
     apart()
     count = _factor_hessian(lane, shape, work)
     for h in range(len(hypotheses) - 1):
@@ -200,7 +200,7 @@ def _take_slopes(lane, shape, work):
 
 
 @helper
-def _invert_information(lane, shape, work):
+def invert_information(lane, shape, work):
     """W (in `weights`, by pairs of G's entries; 0 for those between terms). False if the information is singular."""
     apart()
     f, rows, cols = shape.free, shape.rows, shape.cols
@@ -385,7 +385,7 @@ def _variance_covariance(lane, o, shape, varcomp, sigma2, out, work):
 
 
 @helper
-def _without_y(lane, o, shape, hypotheses, rows, varcomp, sigma2, df, scale, vcov, varcov, work):
+def without_y(lane, o, shape, hypotheses, rows, varcomp, sigma2, df, scale, vcov, varcov, work):
     """What needs the expected information only, of a lane for which it is regular."""
     apart()
     _take_slopes(lane, shape, work)
@@ -431,25 +431,25 @@ def inform_block(
             work.ready[lane] = begin <= lane < end and usable[o]
             work.yes[lane] = 1.0
             if work.ready[lane] != 0:
-                _set_point(lane, o, shape, varcomp, sigma2, work)
+                set_point(lane, o, shape, varcomp, sigma2, work)
             else:
                 _set_nothing(lane, shape, work)
         if satterthwaite.shape[0] > 0:
             evaluate(shape, repeats, clusters, work)
             for lane in range(LANES):
                 if work.ready[lane] != 0:
-                    _satterthwaite_all(lane, base + lane - first, shape, hypotheses, rows, satterthwaite, work)
+                    satterthwaite_all(lane, base + lane - first, shape, hypotheses, rows, satterthwaite, work)
         if df.shape[0] > 0 or varcov.shape[0] > 0:
             for lane in range(LANES):
                 work.yes[lane] = 0.0
             evaluate(shape, repeats, clusters, work)
             for lane in range(LANES):
-                work.ready[lane] = _invert_information(lane, shape, work) and work.ready[lane] != 0
+                work.ready[lane] = invert_information(lane, shape, work) and work.ready[lane] != 0
             if df.shape[0] > 0:
                 _adjust(shape, clusters, work)
             for lane in range(LANES):
                 if work.ready[lane] != 0:
-                    _without_y(
+                    without_y(
                         lane,
                         base + lane - first,
                         shape,

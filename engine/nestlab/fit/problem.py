@@ -15,7 +15,9 @@ from .inference import Hypotheses, Inference, Model, definite, infer, variance_c
 from .lmm import Fits, fit_replicates, pairs
 from .workspace import make_shape
 
-__all__ = ["ScaledModel", "gram_and_shape", "members_of", "own_columns", "symmetric", "term_numbers"]
+__all__ = [
+    "ScaledModel", "gram_and_shape", "hypotheses_test", "members_of", "own_columns", "symmetric", "term_numbers",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -48,16 +50,7 @@ class ScaledModel:
     def test(self, inference: Inference, weights: Array, values: Array, beta: Array, text: str, *, joint: bool) -> Test:
         """The test that weights (r, p) times beta (p) are the values (r); joint: by F, if it is of one hypothesis too."""
         vcov = self.back @ symmetric(len(self.back), inference.vcov[0]) @ self.back.T * self.scale**2
-        covariance = weights @ vcov @ weights.T
-        estimates = weights @ beta - values
-        df = float(inference.df[0, 0])
-        if len(weights) == 1 and not joint:
-            se = float(np.sqrt(covariance[0, 0]))
-            return Test.t(text, float(estimates[0]), se, df)
-        if not definite(covariance[None])[0]:
-            return Test.f(text, float("nan"), len(weights), df)
-        F = float(estimates @ np.linalg.solve(covariance, estimates)) / len(weights) * float(inference.scale[0, 0])
-        return Test.f(text, F, len(weights), df)
+        return hypotheses_test(inference, vcov, weights, values, beta, text, joint=joint)
 
     def se_variances(self, m: ModelMatrices) -> tuple[tuple[Array, ...], float]:
         """See `Fit.se_variances`: G of the data's columns is T G' T' with G' that of the orthonormal ones."""
@@ -75,6 +68,22 @@ class ScaledModel:
         ses = np.sqrt(np.where(squares > 0, squares, np.nan)) * self.scale**2
         cuts = np.cumsum([len(F) for F in factors])
         return tuple(np.split(ses[:q], cuts[:-1])), float(ses[q])
+
+
+def hypotheses_test(
+    inference: Inference, vcov: Array, weights: Array, values: Array, beta: Array, text: str, *, joint: bool
+) -> Test:
+    """The test that weights (r, p) times beta (p), of covariance vcov, are the values (r); inference: of these contrasts."""
+    covariance = weights @ vcov @ weights.T
+    estimates = weights @ beta - values
+    df = float(inference.df[0, 0])
+    if len(weights) == 1 and not joint:
+        se = float(np.sqrt(covariance[0, 0]))
+        return Test.t(text, float(estimates[0]), se, df)
+    if not definite(covariance[None])[0]:
+        return Test.f(text, float("nan"), len(weights), df)
+    F = float(estimates @ np.linalg.solve(covariance, estimates)) / len(weights) * float(inference.scale[0, 0])
+    return Test.f(text, F, len(weights), df)
 
 
 def own_columns(

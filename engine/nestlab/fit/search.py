@@ -14,7 +14,9 @@ import numpy as np
 from .small import apart, cholesky, eigen, helper, pair, sym
 from .status import Status
 
-__all__ = ["IDLE", "RANK_DEFICIENT", "SINGULAR_TOLERANCE", "advance", "begin", "column_square", "eigenframe", "spread"]
+__all__ = [
+    "IDENTIFY", "IDLE", "RANK_DEFICIENT", "SINGULAR_TOLERANCE", "advance", "begin", "column_square", "eigenframe", "spread",
+]  # fmt: skip
 
 OK, SINGULAR, NOT_CONVERGED, RANK_DEFICIENT, NONFINITE = (int(status) for status in list(Status)[:5])
 
@@ -54,7 +56,10 @@ SUFFICIENT = 1e-4
 LINE_NOISE, ESCAPE_NOISE = 1e-10, 1e-13
 LOG_2PI = math.log(2.0 * math.pi)
 #: Square roots of primes: their multiples modulo 1 spread evenly.
-ROOTS = (2.0**0.5, 3.0**0.5, 5.0**0.5, 7.0**0.5, 11.0**0.5, 13.0**0.5, 17.0**0.5, 19.0**0.5)
+ROOTS = tuple(
+    k**0.5
+    for k in (2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0, 29.0, 31.0, 37.0, 41.0, 43.0, 47.0, 53.0, 59.0, 61.0)
+)
 
 #: What the evaluation is for that a lane waits for: the first point of a search, a step, the way back from steps that found
 #: nothing, the same point in another frame, the point moved to the boundary, a way off it, and G = 0 with y left out.

@@ -24,6 +24,7 @@ __all__ = [
     "INTERCEPT",
     "MAX_FIXED",
     "MAX_RANDOM",
+    "MOST_RANDOM",
     "NORMAL",
     "Condition",
     "Contrast",
@@ -54,6 +55,8 @@ _MARKS = re.compile(r"""`[^`]*`|'[^']*'|"[^"]*"|\[[^]]*\]|[():]""")
 #: Columns of the largest model, fixed and random: of study files, of data, and of the memory in which they are fitted. A fit of
 #: 40 clusters of 30 rows takes 34 us with 4 random columns, 71 with 5, 204 with 6, 1,468 with 8; a profile limit 7 ms, with 6 99.
 MAX_FIXED, MAX_RANDOM = 40, 6
+#: Random columns of several grouping factors together.
+MOST_RANDOM = 16
 
 Path = Literal["moments", "rows"]
 FactorValue = int | float | str
