@@ -121,7 +121,7 @@ def test_formula_parts() -> None:
         ("y ~ (x, z)", '"," is not possible in parentheses; remove it'),
         ("y ~ x = z", '"=" is not possible here; a formula may hold names'),
         ("y ~ x, family = binomial", "families other than the normal one are not possible yet: remove the rest"),
-        ("y ~ x, weights = w", "weights are no part of it: remove the rest"),
+        ("y ~ x, weights = w", "weights are given beside it (--weights w): remove the rest"),
         ("y ~ x, z", 'must end before the ","; it is one expression: remove the rest'),
         ("y ~ ²x", "²x is not possible here"),
         ("y ~ x % z", "% is not possible here"),

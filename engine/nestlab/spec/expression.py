@@ -41,7 +41,10 @@ _BINDS = {
     "+": 5, "-": 5, "*": 6, "/": 6, "%in%": 7, ":": 8, "^": 10,
 }  # fmt: skip
 #: What people write behind a formula, and why it is not part of it.
-_WORDS = {"family": "families other than the normal one are not possible yet", "weights": "weights are no part of it"}
+_WORDS = {
+    "family": "families other than the normal one are not possible yet",
+    "weights": "weights are given beside it (--weights w)",
+}
 _NOT, _COMPARED, _SUM, _UNARY = 3, 4, 5, 9
 
 
