@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from nestlab.show.cli import app
@@ -35,7 +37,7 @@ BASE: dict[str, Any] = {
 }
 NAMES = {
     "name": "x", "term": "x", "group": "school", "column": "x", "column:column": "Intercept:x", "predictor": "z",
-    "name:name": "x:w", "arm": "2",
+    "name:name": "x:w", "arm": "2", "axis": "icc",
 }  # fmt: skip
 JUNK: list[Any] = [True, 1, 2.5, -1, 0, 1e9, 10**30, math.nan, math.inf, "?!", "", [], [1, "a"], [[]], {}, {"q": 1}]
 #: Those of priors and of effects stand in a value's place, which is told as a whole (test_prior, test_effects).
@@ -51,7 +53,7 @@ LEAVES = [
 def words_of(key: Key) -> list[str]:
     """A path of the key in BASE, with a name for each placeholder."""
     words = [NAMES[word[1:-1]] if word.startswith("<") else word for word in key.path.split(".")]
-    if words[0] in ("method", "contrast"):
+    if words[0] in ("method", "contrast") and len(words) > 1:
         words[1] = "0"
     return words
 
@@ -117,6 +119,28 @@ def test_a_value_that_it_does_not_take_costs_one_line(key: Key) -> None:
         assert re.search(r": (must be|is no) .+; .+", found[0]), found[0]
         if written := re.fullmatch(r"write (.+), say", key.repair(value)):
             assert key.accepts(tomllib.loads(f"v = {written[1]}")["v"])
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(st.sampled_from([*KEYS]), st.sampled_from([*JUNK, None, {"<table>": 1}])), max_size=4))
+def test_any_values_of_any_keys_are_read_or_refused_in_lines(changes: list[tuple[str, Any]]) -> None:
+    """Never another exception, whatever stands beside what."""
+    tables = copy.deepcopy(BASE)
+    for path_of_key, value in changes:
+        here: Any = tables
+        *path, last = words_of(KEYS[path_of_key])
+        for word in path:
+            below = here.setdefault(word, {}) if isinstance(here, dict) else here[0] if here else {}
+            here = below if isinstance(below, dict | list) else {}
+        if isinstance(here, dict):
+            here[last] = value
+    lines = ["accepted"]
+    try:
+        StudyFile.from_dict(tables)
+    except StudyError as error:
+        lines = error.problems
+    assert lines
+    assert all("\n" not in line for line in lines)
 
 
 def test_a_note_is_kept_with_the_study_and_changes_nothing_else() -> None:

@@ -165,7 +165,9 @@ def _by_place(faults: Sequence[ErrorDetails], data: Mapping[str, Any]) -> dict[L
             if below is None:
                 break
             inside: Any = value
-            value = inside.get(word) if isinstance(inside, Mapping) else inside[word] if isinstance(word, int) else None
+            value = (
+                inside.get(word) if isinstance(inside, Mapping) else None
+            )  # no list holds tables of a user's own names
             key = below
         found.setdefault(tuple(place), []).append(fault)
     return found
