@@ -28,6 +28,16 @@ _BAD_NAMES = {
     errno.ENOTDIR: "is not possible, for a part of it before the last is no folder; correct it",
 }
 
+
+def _names(text: str) -> Any:
+    """An option that takes names, repeated or with commas between them."""
+    return typer.Option(callback=_split, metavar="NAME,...", help=text, show_default=False)
+
+
+def _split(names: list[str] | None) -> list[str]:
+    return [name.strip() for part in names or () for name in part.split(",") if name.strip()]
+
+
 app = typer.Typer(
     name="nestlab",
     help="Monte Carlo power and bias studies of multilevel (mixed-effects) models.",
@@ -287,7 +297,7 @@ def failures(
 
         missing = failures_command(results, condition=condition, method=method, csv=csv, as_json=as_json)
         if missing:
-            raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
+            raise _fail(missing, INCOMPLETE)
 
 
 @app.command()
@@ -315,13 +325,9 @@ def verify(
 @app.command()
 def summary(
     results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
-    estimand: Annotated[
-        list[str] | None, typer.Option(help="Only this estimand (repeatable).", show_default=False)
-    ] = None,
-    measure: Annotated[
-        list[str] | None, typer.Option(help="Only this measure (repeatable).", show_default=False)
-    ] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only this method (repeatable).", show_default=False)] = None,
+    estimand: Annotated[list[str] | None, _names("Only these estimands.")] = None,
+    measure: Annotated[list[str] | None, _names("Only these measures.")] = None,
+    method: Annotated[list[str] | None, _names("Only these methods.")] = None,
     subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write the rows as CSV.")] = False,
 ) -> None:
@@ -343,15 +349,9 @@ def compare(
         str | None,
         typer.Option(help="The method that others are compared with [default: the first].", show_default=False),
     ] = None,
-    measure: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these measures (a,b) [default: bias,empse,cover,power].", show_default=False),
-    ] = None,
-    estimand: Annotated[
-        list[str] | None,
-        typer.Option(help="Of this estimand (repeatable) [default: the study's].", show_default=False),
-    ] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only this method (repeatable).", show_default=False)] = None,
+    measure: Annotated[list[str] | None, _names("Only these measures [default: bias,empse,cover,power].")] = None,
+    estimand: Annotated[list[str] | None, _names("Of these estimands [default: the study's].")] = None,
+    method: Annotated[list[str] | None, _names("Only these methods.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write all rows as CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all rows as JSON.")] = False,
 ) -> None:
@@ -552,17 +552,15 @@ def plot(
             words={"title": title, "xlabel": xlabel, "ylabel": ylabel, "caption": caption, "size": size},
         )  # fmt: skip
         if missing:
-            raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
+            raise _fail(missing, INCOMPLETE)
 
 
 @app.command()
 def table(
     results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
-    measure: Annotated[
-        list[str] | None, typer.Option(help="Measures side by side (a,b) [default: power].", show_default=False)
-    ] = None,
-    rows: Annotated[list[str] | None, typer.Option(help="Factors on the rows (a,b).", show_default=False)] = None,
-    columns: Annotated[list[str] | None, typer.Option(help="Factors on the columns (a,b).", show_default=False)] = None,
+    measure: Annotated[list[str] | None, _names("Measures side by side [default: power].")] = None,
+    rows: Annotated[list[str] | None, _names("Factors on the rows.")] = None,
+    columns: Annotated[list[str] | None, _names("Factors on the columns.")] = None,
     estimand: Annotated[str | None, typer.Option(help="Instead of the study's estimand.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
     subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
@@ -587,7 +585,7 @@ def table(
             subset=subset, caption=caption, label=label, form=form, out=out,
         )  # fmt: skip
         if missing:
-            raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
+            raise _fail(missing, INCOMPLETE)
 
 
 @app.command()
@@ -628,18 +626,13 @@ def solve_(
     relbias: Annotated[
         float | None, typer.Option(help="Target: |bias| in percent of the truth, at most.", show_default=False)
     ] = None,
-    estimand: Annotated[
-        list[str] | None, typer.Option(help="Of which estimand [default: the study's].", show_default=False)
-    ] = None,
+    estimand: Annotated[list[str] | None, _names("Of which estimand [default: the study's].")] = None,
     method: Annotated[
         str | None, typer.Option(help="By which method [default: the first].", show_default=False)
     ] = None,
     over: Annotated[
         list[str] | None,
-        typer.Option(
-            help="clusters, cluster_size, effect, icc or a dotted path; both of the first two with a --cost.",
-            show_default=False,
-        ),
+        _names("clusters, cluster_size, effect, icc or a dotted path; both of the first two with a --cost."),
     ] = None,
     between: Annotated[
         tuple[float, float] | None, typer.Option(help="Ends of the search.", show_default=False, metavar="LOW HIGH")

@@ -51,9 +51,12 @@ class Checks:
         for predictor in predictors:
             if predictor.level == 1 and (text := _rows_refusal(predictor, layout)):
                 problems.add_value("design.cluster_size", layout_words(layout), text)
-        for method in self.methods:
-            for text in _too_few(method, layout, variable_levels(predictors)):
-                problems.add_value(formula_key(self.truth, method), method.formula.text, text)
+        faults = [(m, text) for m in self.methods for text in _too_few(m, layout, variable_levels(predictors))]
+        if faults and layout.rows <= layout.clusters:
+            problems.add_value("design.cluster_size", layout_words(layout), _ONE_ROW)
+            return tuple(problems)
+        for method, text in faults:
+            problems.add_value(formula_key(self.truth, method), method.formula.text, text)
         return tuple(problems)
 
     def _structure(self, predictors: Predictors, errors: Errors, missing: Missing | None) -> Structure:
@@ -119,6 +122,9 @@ def _rows_refusal(predictor: Predictor, layout: Layout) -> str | None:
             f"predictors.{predictor.name}.redraw, or add redraw = false to the sizes"
         )
     return distribution_of(predictor).refuse_sizes(predictor, layout, longest(layout))
+
+
+_ONE_ROW = "must be above 1, for a cluster's one row can't tell its effect from the residual; raise it"
 
 
 def _level_1_products(formula: Formula, level: Mapping[str, int]) -> dict[str, frozenset[str]]:
