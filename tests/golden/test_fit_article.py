@@ -13,8 +13,8 @@ from test_article_data import summary_words
 
 import tolerances
 from nestlab.fit.printed import summary_text
-from nestlab.fit.read import read_frame
 from nestlab.fit.single import fit
+from nestlab.spec.data import read_frame
 
 ARTICLE = Path(__file__).parent / "article"
 TIGHT = json.loads((ARTICLE / "article.json").read_text())

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tolerances
-from nestlab.fit.read import read_frame
 from nestlab.fit.single import fit
+from nestlab.spec.data import read_frame
 from nestlab.spec.problems import DataError
 
 GOLDEN = Path(__file__).parent

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import tolerances
-from nestlab.fit.read import read_frame
 from nestlab.fit.single import fit
+from nestlab.spec.data import read_frame
 
 GOLDEN = Path(__file__).parent
 CASES = sorted(path.stem for path in GOLDEN.glob("[0-9][0-9]_*.json"))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nestlab.fit.printed import summary_text
-from nestlab.fit.read import read_frame
 from nestlab.fit.single import fit
+from nestlab.spec.data import read_frame
 
 HERE = Path(__file__).parent
 DATA_OF = {"thousands": "02_ri", "mixed": "wide"}

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import tolerances
-from nestlab.fit.read import read_frame
+from nestlab.spec.data import read_frame
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.matrices import ModelMatrices, model_matrices
 from nestlab.spec.model import term_variables

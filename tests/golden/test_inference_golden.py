@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 import tolerances
-from nestlab.fit.read import read_frame
 from nestlab.fit.single import fit
 from nestlab.run.block import compile_condition
+from nestlab.spec.data import read_frame
 from nestlab.spec.study import StudyFile
 
 GOLDEN = Path(__file__).parent

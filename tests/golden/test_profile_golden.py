@@ -14,8 +14,8 @@ from scipy.stats import chi2
 import tolerances
 from nestlab.fit.confint import confint_lines
 from nestlab.fit.profile import profile_parameters
-from nestlab.fit.read import read_frame
 from nestlab.fit.single import fit
+from nestlab.spec.data import read_frame
 from profile_oracle import rise_of_rows
 
 GOLDEN = Path(__file__).parent

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nestlab.fit.read import read_frame
 
 import tolerances
 from nestlab.fit.problem import symmetric
-from nestlab.fit.read import read_frame
 from nestlab.fit.several.model import fit_factors
 from several_oracle import columns_of
 

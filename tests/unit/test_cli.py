@@ -117,10 +117,10 @@ def test_cli_changed_study_is_exit_3(study: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_cli_unwritable_folder_is_exit_1(study: Path, tmp_path: Path) -> None:
+def test_cli_a_file_for_a_folder_is_exit_2(study: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = nestlab("run", study, "--out", tmp_path / "file" / "o")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
     assert "Traceback" not in done.stderr
 

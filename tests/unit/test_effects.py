@@ -592,7 +592,7 @@ BAD: list[CHANGES] = [
     (
         {},
         {"x": {"d": 1, "bye": "total"}},
-        'truth.fixed.x = {"d": 1, "bye": "total"}: must be an effect with the keys d, by, per, and bye is none; '
+        'truth.fixed.x = {"d": 1, "bye": "total"}: must be an effect with the keys d, r2, by, per, sign, and bye is none; '
         'did you mean "by"?',
     ),
     (
@@ -610,25 +610,25 @@ BAD: list[CHANGES] = [
     (
         {},
         {"x": {"d": 1, "by": "totl"}},
-        'truth.fixed.x = {"d": 1, "by": "totl"}: must be an effect with by = "total" or "residual" or '
+        'truth.fixed.x = {"d": 1, "by": "totl"}: must be an effect whose by is "total", "residual", '
         '"outcome" or "outcome-control", and it is "totl"; '
         'did you mean "total"?',
     ),
     (
         {},
         {"x": {"d": 1, "per": 2}},
-        'truth.fixed.x = {"d": 1, "per": 2}: must be an effect with per = "unit" or "sd", and it is 2; write per = "unit"',
+        'truth.fixed.x = {"d": 1, "per": 2}: must be an effect whose per is "unit" or "sd", and it is 2; write per = "sd", say',
     ),
     (
         {},
         {"x": {"r2": 0.1, "sign": "minus"}},
-        'truth.fixed.x = {"r2": 0.1, "sign": "minus"}: must be an effect with sign = "+" or "-", and it is "minus"; '
-        "use one of +, -",
+        'truth.fixed.x = {"r2": 0.1, "sign": "minus"}: must be an effect whose sign is "+" or "-", and it is "minus"; '
+        'write sign = "-", say',
     ),
     (
         {},
         {"x": {"d": "0.3"}},
-        'truth.fixed.x = {"d": "0.3"}: must be an effect whose d is a finite number, and it is "0.3"; write d = 0.1, say',
+        'truth.fixed.x = {"d": "0.3"}: must be an effect whose d is a finite number, and it is "0.3"; write d = 0.3, say',
     ),
     (
         {},
@@ -639,13 +639,13 @@ BAD: list[CHANGES] = [
     (
         {},
         {"x": {"r2": 1}},
-        'truth.fixed.x = {"r2": 1}: must be an effect whose r2 is in [0, 1), 1 not included; write a share such as 0.1',
+        'truth.fixed.x = {"r2": 1}: must be an effect whose r2 is a number from 0 to 1, 1 not included, and it is 1; '
+        "write r2 = 0.1, say",
     ),
     (
         {},
         {"x": {"r2": -0.1}},
-        'truth.fixed.x = {"r2": -0.1}: must be an effect whose r2 is in [0, 1), 1 not included; '
-        'write sign = "-" for a negative effect',
+        'truth.fixed.x = {"r2": -0.1}: must be an effect whose r2 is 0 or more; write sign = "-" for a negative effect',
     ),
     (
         {},
@@ -708,12 +708,12 @@ BAD: list[CHANGES] = [
     (
         {"grid/truth.fixed.x.r2": [0.1, 1]},
         {},
-        "grid.truth.fixed.x.r2 = 1: every value must be a number in [0, 1), 1 not included; write a share such as 0.1",
+        "grid.truth.fixed.x.r2 = 1: every value must be a number from 0 to 1, 1 not included; write 0.1, say",
     ),
     (
         {"grid/truth.fixed.x.d": [0.1, "a"]},
         {},
-        'grid.truth.fixed.x.d = "a": every value must be a finite number; write a number such as 0.5',
+        'grid.truth.fixed.x.d = "a": every value must be a finite number; write 0.3, say',
     ),
     (
         {"grid/truth.fixed.x.d": [0.1], "grid/truth.fixed.x.r2": [0.1]},

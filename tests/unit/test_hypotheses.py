@@ -11,8 +11,8 @@ import pytest
 
 import tolerances
 from nestlab.fit.hypotheses import parse_hypotheses
-from nestlab.fit.read import read_frame
 from nestlab.fit.single import Fit, fit
+from nestlab.spec.data import read_frame
 from nestlab.spec.problems import DataError
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -79,10 +79,11 @@ def test_a_coefficient_has_the_name_that_is_printed_or_rs(
     [
         (
             "w = 0",
-            "hypothesis 'w = 0' names w, which is no fixed effect of the fit; it has Intercept, arm[drug, 2 mg], ",
+            "hypothesis 'w = 0' names w, which is no fixed effect of the fit; use one of Intercept, arm[drug, 2 mg], ",
         ),
         ("w", "names w, which is no fixed effect of the fit"),
-        ("sex[f] = 0", "names sex[f], which is no fixed effect of the fit"),
+        ("sex[f] = 0", 'names sex[f], which is no fixed effect of the fit; did you mean "sex[m]"?'),
+        ("Intercpt = 0", 'names Intercpt, which is no fixed effect of the fit; did you mean "Intercept"?'),
         ("x + y:z = 0", "names y:z, which is no fixed effect of the fit"),
         ("x + sex[m]", "must be one equation; write ... = 0"),
         ("2*x", "must be one equation; write ... = 0"),
@@ -158,3 +159,14 @@ def test_several_terms_at_once(data: pd.DataFrame) -> None:
     found = fitted.test("arm, sexm = 0")
     assert found.df1 == 3
     compare(fitted, "arm, sexm = 0", fitted, "arm[drug] = 0, arm[placebo] = 0, sex[m] = 0")
+
+
+def test_a_term_of_a_weighted_fit_is_tested_by_the_coefficients_of_its_columns() -> None:
+    """The hypothesis is about the rows as they are, not about rows times the roots of weights."""
+    rng, g = np.random.default_rng(3), np.repeat(np.arange(15), 8)
+    k, w = rng.choice(["a", "b", "c"], len(g)), rng.uniform(0.2, 3, len(g))
+    y = rng.normal(size=15)[g] + (k == "b") * 0.5 + rng.normal(size=len(g)) / np.sqrt(w)
+    frame = pd.DataFrame({"y": y, "k": k, "x": rng.normal(size=len(g)), "w": w, "g": g})
+    found = fit("y ~ k + x + (1 | g)", frame, weights="w")
+    whole, columns = found.test("k"), found.test("k[b] = 0, k[c] = 0")
+    assert (whole.statistic, whole.p) == pytest.approx((columns.statistic, columns.p), rel=1e-9)

@@ -42,7 +42,7 @@ def test_a_methods_own_level_comes_first():
 @pytest.mark.parametrize("alpha", [0, 1, -0.1, "5 %", True])
 def test_what_is_no_level_is_refused(alpha):
     with pytest.raises(
-        nl.StudyError, match=r"^alpha = .*: must be a number between 0 and 1, neither included; write a"
+        nl.StudyError, match=r"^alpha = .*: must be a number between 0 and 1, neither included; write 0.01, say"
     ):
         nl.Study.from_dict({**TABLES, "alpha": alpha})
 

@@ -199,7 +199,7 @@ def test_limit_changes_no_key() -> None:
 
 @pytest.mark.parametrize("value", [1, 1.0, -0.1, "0.2", True])
 def test_limit_refused(value: Any) -> None:
-    with pytest.raises(nl.StudyError, match=r"max_failed = .*must be a share from 0 to 1, 1 not included"):
+    with pytest.raises(nl.StudyError, match=r"max_failed = .*must be a number from 0 to 1, 1 not included"):
         nl.Study.from_dict({**HOPELESS, "max_failed": value})
 
 

@@ -502,10 +502,10 @@ ONE_SLOPE = {**TRIAL, "truth/formula": "y ~ arm + x + (1 | g)"}
         ),
         (
             without(arm=3),
-            'truth.outcome.arm = 3: must be the name of a predictor, or a list of names; write a name such as "treatment"',
+            'truth.outcome.arm = 3: must be the name of a predictor, or a list of names; write "treatment", say',
         ),
         (without(ic=0.1), 'truth.outcome.ic = 0.1: is no key of a study file; did you mean "icc"?'),
-        (without(icc=1.0), "truth.outcome.icc = 1.0: must be a number in [0, 1), 1 not included; write a share such as 0.1"),
+        (without(icc=1.0), "truth.outcome.icc = 1.0: must be a number from 0 to 1, 1 not included; write 0.2, say"),
         (
             {**without("r2_within"), "truth/fixed": {**TRIAL["truth/fixed"], "within(x)": 10.0}},
             "truth.outcome.variance = 100: must be more than 126, what covariates and random effects have of it; "

@@ -333,8 +333,8 @@ def test_the_ends_of_an_open_range_are_never_drawn() -> None:
 
 # -- refusals --------------------------------------------------------------------------------------------------------------
 
-SHARE = "a number in [0, 1), 1 not included"
-KNOWN = '"normal" or "uniform" or "beta" or "lognormal" or "pilot"'
+SHARE = "a number from 0 to 1, 1 not included"
+KNOWN = '"normal", "uniform", "beta", "lognormal" or "pilot"'
 TRUTH_ONLY = (
     "a prior may stand for effects, variances and correlations of the truth only: write a value, or several as an axis of "
     "the grid"
@@ -369,7 +369,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"truth/fixed/x": {**NORMAL, "sd": "a"}},
         'truth.fixed.x = {"distribution": "normal", "mean": 0.5, "sd": "a"}: '
-        'must be a prior of finite numbers, and sd is "a"; write a number such as 0.1',
+        'must be a prior whose sd is a finite number, and it is "a"; write sd = 0.1, say',
     ),
     (
         {"truth/fixed/x": {**NORMAL, "sd": 0}},
@@ -433,7 +433,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"prior/slope_correlation": {"distribution": "uniform", "low": -2, "high": 1}},
-        'prior.slope_correlation = {"distribution": "uniform", "low": -2, "high": 1}: must be a number in [-1, 1] '
+        'prior.slope_correlation = {"distribution": "uniform", "low": -2, "high": 1}: must be a number from -1 to 1 '
         "wherever the prior reaches, and it reaches below -1; write low = -1",
     ),
     (

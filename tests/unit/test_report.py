@@ -624,7 +624,7 @@ def test_report_of_an_incomplete_run(folder: Path, tmp_path: Path) -> None:
     arguments = ["report", copied, "--out", tmp_path / "page.html", "--title", "Some <i>title</i>"]
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == 4
-    assert "incomplete: 120 fits are missing, nestlab run goes on from there" in done.stderr
+    assert "incomplete: 120 fits are missing; nestlab run goes on from here" in done.stderr
     text = (tmp_path / "page.html").read_text()
     assert text.index("Incomplete: 120 fits that the study asks for are not stored") < text.index("Main findings")
     assert "<title>Some &lt;i&gt;title&lt;/i&gt;</title>" in text

@@ -18,13 +18,13 @@ M = "method.reml"
 BAD: list[tuple[dict[str, Any], str]] = [
     (
         {"method/0/robust": "CR3"},
-        f'{M}.robust = "CR3": must be "CR0" or "CR1" or "CR1S" or "CR2"; did you mean "CR2"?',
+        f'{M}.robust = "CR3": must be "CR0", "CR1", "CR1S" or "CR2"; did you mean "CR2"?',
     ),
     (
         {"method/0/robust": True},
-        f'{M}.robust = true: must be "CR0" or "CR1" or "CR1S" or "CR2"; remove it for the model\'s own standard errors',
+        f'{M}.robust = true: must be "CR0", "CR1", "CR1S" or "CR2"; use one of these',
     ),
-    (MEANS | {"method/0/weights": "n"}, f'{M}.weights = "n": must be "size"; remove it for equal weights'),
+    (MEANS | {"method/0/weights": "n"}, f'{M}.weights = "n": must be "size"; use one of these'),
     (
         {"method/0/weights": "size"},
         f'{M}.weights = "size": needs estimator = "cluster-means"; add it, or remove this',

@@ -85,7 +85,7 @@ def test_json_has_the_levels_of_each_factor():
 
 
 def test_one_factor_with_many_random_columns():
-    """Five columns are more than a study's model has; the references are lme4's."""
+    """The references are lme4's."""
     rng = np.random.default_rng(2)
     g = np.repeat(np.arange(40), 20)
     x = rng.normal(size=(4, 800))
@@ -103,7 +103,7 @@ def test_one_factor_with_many_random_columns():
 
 def test_profiles_of_several_factors_are_refused():
     said = (
-        "profile intervals of y ~ x + (1 | school/class) are not possible: they need one grouping factor with at most 4 random "
+        "profile intervals of y ~ x + (1 | school/class) are not possible: they need one grouping factor with at most 6 random "
         'columns; in Python confint(method="wald") has intervals of the fixed effects'
     )
     with pytest.raises(DataError) as refused:

@@ -8,13 +8,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from numba import njit
 from rich.console import Console
 
 import nestlab as nl
 from nestlab.show.progress import COMPILING, compiling_said
-from nestlab.show.summary import overview, summary_command, value_with_mcse
+from nestlab.show.summary import _known, overview, summary_command, value_with_mcse
 
 
 @pytest.mark.parametrize(
@@ -101,3 +102,18 @@ def test_compiling_is_said_once_and_only_where_it_happens(capsys: pytest.Capture
         assert twice(2) == 4
     twice(1j)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "repair"),
+    [
+        ("coverage", 'did you mean "cover"?'),
+        ("powr", 'did you mean "power"?'),
+        ("type1", 'did you mean "power"? It is the type I error rate where the true effect is 0'),
+        ("q", "use one of them"),
+    ],
+)
+def test_other_words_for_a_measure_are_answered_with_ours(word: str, repair: str) -> None:
+    with pytest.raises(nl.StudyError) as caught:
+        _known("measure", word, pd.DataFrame({"measure": ["bias", "cover", "power"]}))
+    assert str(caught.value) == f'--measure "{word}": the results have bias, cover, power; {repair}'

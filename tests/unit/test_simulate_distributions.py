@@ -18,10 +18,10 @@ from nestlab.simulate.distributions import (
     transform,
 )
 from nestlab.simulate.lookup import REACH
-from nestlab.simulate.quantiles import SKEW_NORMAL_LIMIT
 from nestlab.simulate.streams import block_generator
-from nestlab.spec.factors import contrast_values
 from nestlab.spec.model import Distribution, Predictor
+from nestlab.spec.predictors.categories import contrast_values
+from nestlab.spec.predictors.scaled import SKEW_NORMAL_LIMIT
 from nestlab.spec.problems import StudyError
 
 
@@ -289,3 +289,4 @@ def test_transforms_write_where_they_are_told():
     assert transform(of("uniform"))(g, out=g) is g
     assert_array_equal(g, expected)
     assert_array_equal(Transform(mean=2.0, sd=3.0)(np.array([-1.0, 1.0])), [-1.0, 5.0])
+    assert_array_equal(Transform(mean=2.0, sd=3.0, bounds=(0.0, 4.0))(np.array([-1.0, 0.5, 1.0])), [0.0, 3.5, 4.0])

@@ -11,10 +11,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from nestlab.simulate.layout import compile_design, lower_factor, pair
 from nestlab.simulate.streams import block_generator
-from nestlab.spec.balanced import alternating as _balanced
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import data_key
 from nestlab.spec.model import Condition, Layout, Predictor, Truth
+from nestlab.spec.predictors.allotted import alternating as _balanced
 
 PREDICTORS = (
     Predictor("a", 1, "normal", mean=1.0, sd=2.0),

@@ -389,7 +389,7 @@ def test_an_autocorrelation_that_a_distribution_cannot_have_is_refused():
 
 @pytest.mark.parametrize("r", [0.5, -0.5])
 def test_the_shape_of_the_second_of_two_correlated_random_effects(r):
-    """As KEYS.md says: the skewness times r^3 + (1 - r^2)^1.5, of the first as stated."""
+    """As DATA.md says: the skewness times r^3 + (1 - r^2)^1.5, of the first as stated."""
     c = condition(("x",), ("Intercept", "x"), (X,), EQUAL, R=8000, effects=of("gamma", skewness=1.0))
     c = replace(c, truth=replace(c.truth, covariance=((1.0, r), (r, 1.0))))
     u = sampler(c)(generator(), 8000).u

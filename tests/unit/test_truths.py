@@ -241,6 +241,8 @@ def test_each_estimator_has_its_own_limit(estimator: str, formula: str, expected
         ({"level": 1, "categories": ["p", "q"]}, 20, "a has categories that vary within clusters"),
         ({"level": 1, "distribution": "list", "values": [0, 1, 1], "categories": ["p", "q"]}, 20,
          "a has categories that vary within clusters"),
+        ({"distribution": "list", "level": 1, "values": [0, 0, 1, 3]}, 20, 1),
+        ({"distribution": "period", "periods": 4, "rows_per_period": 5}, 20, 1.5),
         ({"level": 2, "shares": [2, 1], "blocks": 4, "redraw": True}, 20, 13 / 40),
         ({"level": 2, "shares": [2, 1], "blocks": 4, "redraw": True}, {"values": [10, 20], "in_turn": True},
          "a goes with the sizes of the clusters"),

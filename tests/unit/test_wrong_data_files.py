@@ -162,3 +162,35 @@ def test_whatever_stands_there_is_read_or_refused(changes: list[tuple[str, Any]]
     for condition in study.conditions()[:2]:
         canonical_json(describe(condition))
     assert StudyFile.from_dict(study.to_dict()).resolve() == study.resolve()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("cut.csv", b"n,ses\n12,0.5\n20", "ends within a row (1 of 2 fields); it seems to be cut off: copy it again"),
+        ("wide.csv", "n,ses\n12,1\n".encode("utf-16"), "is not UTF-8 text (UTF-16); save it as CSV in UTF-8"),
+        ("twice.csv", b"n,n\n12,1\n", "has 2 columns named n; rename all but one"),
+        ("long.csv", b"n,ses\n12,1,3\n", "has 2 names in its header but 3 fields in its first row; name every column"),
+        ("table.csv", b"PAR1\x15\x04", "is a Parquet file; name it .parquet"),
+    ],
+)
+def test_columns_are_read_as_a_fit_reads_them(name: str, content: bytes, fault: str, tmp_path: Path) -> None:
+    """One reader for all data files: what one refuses, the other does."""
+    (tmp_path / name).write_bytes(content)
+    study = merged(BASE, {"design": {"cluster_size": {"file": name, "column": "n"}}})
+    with pytest.raises(StudyError) as caught:
+        StudyFile.from_dict(study, folder=tmp_path)
+    expected = f'design.cluster_size.file = "{name}": must be a data file, and {tmp_path / name} {fault}'
+    assert caught.value.problems == [expected]
+
+
+def test_columns_of_semicolons_and_points(tmp_path: Path) -> None:
+    (tmp_path / "sizes.csv").write_text("n;ses\n12;0,5\n20;1,5\n31;.\n")
+    sizes = merged(BASE, {"design": {"cluster_size": {"file": "sizes.csv", "column": "n"}}})
+    table: Any = StudyFile.from_dict(sizes, folder=tmp_path).design.cluster_size
+    assert list(table.values) == [12, 20, 31]
+    ses = {"distribution": "resampled", "file": "sizes.csv", "column": "ses"}
+    gap = "must be a column without gaps, and row 3 of sizes.csv has no number (1 in all); fill or remove them"
+    with pytest.raises(StudyError) as caught:
+        StudyFile.from_dict(merged(BASE, {"predictors": {"z": ses}}), folder=tmp_path)
+    assert f'predictors.z.column = "ses": {gap}' in caught.value.problems

@@ -2,10 +2,12 @@
 
 The room shares its name with the function `nestlab.fit`, so the module can be called, `nl.fit(formula, data)`:
 
-formula: `y ~ x + (1 + x | g)`, one grouping factor, at most 4 random columns and 12 fixed terms. data: a data frame with a column
+formula: `y ~ x + (1 + x | g)`, one grouping factor, at most 6 random columns and 40 fixed ones. data: a data frame with a column
 a name of the formula. reml: restricted maximum likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger" (REML
 only), "between-within", "residual" (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary, "lmertest"
-or "refit". Returns a `Fit`. Raises FormulaError and DataError (both ValueError), with what was found and the repair.
+or "refit". weights: a column of numbers above 0, lmer's prior weights (the residual variance is s2 / w); offset: a column that
+is part of the response's mean with coefficient 1. Returns a `Fit`. Raises FormulaError and DataError (both ValueError), with
+what was found and the repair.
 
 >>> import numpy as np, pandas as pd, nestlab as nl
 >>> g = np.repeat(np.arange(10), 5)
@@ -35,11 +37,13 @@ class _CallableModule(ModuleType):
         reml: bool = True,
         df: str = "satterthwaite",
         singular_df: str = "lmertest",
+        weights: str | None = None,
+        offset: str | None = None,
     ) -> Fit:
         """Fit a linear mixed model to a data frame; see the module, or `nestlab.fit.single.fit`."""
         from .single import fit
 
-        return fit(formula, data, reml=reml, df=df, singular_df=singular_df)
+        return fit(formula, data, reml=reml, df=df, singular_df=singular_df, weights=weights, offset=offset)
 
 
 sys.modules[__name__].__class__ = _CallableModule

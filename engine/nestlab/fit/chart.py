@@ -20,9 +20,9 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec.model import MAX_RANDOM
 from .lanes import LANES
 from .small import apart, eigen, helper, sym
-from .workspace import MAX_RANDOM
 
 __all__ = [
     "CORRELATION", "FIXED", "SD", "SIGMA", "estimate", "get_states", "is_zero", "make_chart", "set_point",

@@ -9,9 +9,8 @@ from ..spec.matrices import ModelMatrices
 from ..spec.problems import DataError
 from .inference import RULES, SINGULAR_DF
 from .status import Status
-from .workspace import MAX_FIXED
 
-__all__ = ["check_data", "check_rules", "refuse_unusable"]
+__all__ = ["check_data", "check_rules", "check_sizes", "refuse_unusable"]
 
 Array = NDArray[np.float64]
 
@@ -42,11 +41,9 @@ def check_data(m: ModelMatrices, *, reml: bool) -> None:
                 f"{rows} rows are not more than the {effects} random effects of {term}: the residual variance can't be told from "
                 "theirs; use fewer random columns or more rows a cluster"
             )
-    if p > MAX_FIXED:
-        raise DataError(f"the fixed effects have {p} columns; allowed are {MAX_FIXED}: use fewer terms or categories")
     if rows <= p:
         raise DataError(f"{rows} rows are not more than the {p} fixed effects; use fewer terms or more rows")
-    _check_sizes(m)
+    check_sizes(m)
     _check_dependence("fixed effect", m.X, m.fixed_names)
     for Z, names in zip(m.Z, m.random_names, strict=True):
         _check_dependence("random column", Z, names)
@@ -57,7 +54,7 @@ def check_data(m: ModelMatrices, *, reml: bool) -> None:
         _check_identified(m)
 
 
-def _check_sizes(m: ModelMatrices) -> None:
+def check_sizes(m: ModelMatrices) -> None:
     """Refuse numbers whose squares would leave the range of floating point."""
     columns = [(m.response, m.y), *zip(m.fixed_names, m.X.T, strict=True)]
     columns += [

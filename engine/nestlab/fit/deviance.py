@@ -6,6 +6,7 @@ yy, and rows N.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +80,7 @@ def statistics_of(plan: Plan, gram: Gram, r: int) -> Statistics:
 def relative_covariance(fits: Fits, r: int) -> Array:
     """G (q, q) of fit r: the covariance of the random effects over the residual variance."""
     values = fits.varcomp[r] / fits.sigma2[r]
-    q = next(q for q in range(1, 5) if len(pairs(q)) == len(values))
+    q = math.isqrt(2 * len(values))  # q < sqrt(q (q + 1)) < q + 1
     G = np.empty((q, q))
     for value, (i, k) in zip(values, pairs(q), strict=True):
         G[i, k] = G[k, i] = value

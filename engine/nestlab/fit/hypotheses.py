@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc, ndtr, stdtr
 
 from ..spec.model import term_variables
-from ..spec.problems import DataError
+from ..spec.problems import DataError, nearest
 
 __all__ = ["Test", "parse_hypotheses", "two_sided"]
 
@@ -188,6 +188,5 @@ class _Equations:
                 f"hypothesis {self.text!r} names {word[0]}, a whole term; write it alone, or a coefficient: "
                 f"{', '.join(self.terms)}"
             )
-        raise DataError(
-            f"hypothesis {self.text!r} names {word[0]}, which is no fixed effect of the fit; it has {', '.join(self.terms)}"
-        )
+        repair = nearest(word[0], [*self.terms, *self.whole])
+        raise DataError(f"hypothesis {self.text!r} names {word[0]}, which is no fixed effect of the fit; {repair}")

@@ -69,7 +69,8 @@ def _title(fit: Fit) -> list[str]:
 def _call(fit: Fit, data: str | None) -> list[str]:
     text = f"Formula: {fit.formula}"
     lines = textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-    return lines if data is None else [*lines, f"   Data: {data}"]
+    named = {"   Data": data, "Weights": fit.weights, " Offset": fit.offset}
+    return [*lines, *(f"{label}: {name}" for label, name in named.items() if name is not None)]
 
 
 def _criterion(fit: Fit) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec.matrices import ModelMatrices, model_matrices
-from ..spec.model import INTERCEPT
+from ..spec.matrices import ModelMatrices
+from ..spec.model import INTERCEPT, MAX_RANDOM
 from ..spec.problems import DataError
-from .checks import check_data, check_rules, refuse_unusable
+from .checks import check_data, check_rules, check_sizes, refuse_unusable
 from .hypotheses import Test, parse_hypotheses
 from .inference import Model
 from .lmm import Fits, fit_replicates
@@ -21,7 +21,7 @@ from .problem import ScaledModel, gram_and_shape, members_of, own_columns, symme
 from .several.model import SeveralModel, fit_factors
 from .several.products import FactorColumns
 from .status import Status
-from .workspace import MAX_RANDOM
+from .weights import read_rows, weighted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,8 @@ class Fit:
     of the random effects of each term, under lme4's names ("g", "g.1"); random_names: their columns. neg2loglik: -2 log
     likelihood, or the restricted criterion if reml. status: a `Status`; only ok and singular fits should be used. iterations:
     Newton steps; certificate: the largest entry of Sg G (see `kernel`), 0 at an optimum. scaled_residuals (N): conditional
-    residuals over sigma. matrices: the data as the model sees them, for `confint`.
+    residuals over sigma, times the root of the weight. matrices: the data as the model sees them (y less the offset, rows times
+    the roots of the weights), for `confint`. weights, offset: the names of their columns.
 
     >>> import numpy as np, pandas as pd
     >>> rng, school = np.random.default_rng(1), np.repeat(np.arange(12), 10)
@@ -81,6 +82,8 @@ class Fit:
     scaled_residuals: Array
     matrices: ModelMatrices = field(repr=False, compare=False)
     _problem: ScaledModel | SeveralModel = field(repr=False, compare=False)
+    weights: str | None = None
+    offset: str | None = None
 
     @property
     def group(self) -> str:
@@ -184,22 +187,30 @@ class Fit:
         if self.df_rule == "kenward-roger":
             result["se"] = np.sqrt(np.diag(self.vcov_beta)).tolist()
             result["kenward_roger"] = {"se": list(self.se.values()), "df": list(self.df.values())}
-        counts = {"clusters": self.clusters} if len(self.levels) == 1 else {"levels": self.levels}
-        top = {"formula": self.formula, **counts, "rows": self.rows, "balanced": self.balanced}
+        names = {"weights": self.weights, "offset": self.offset}
+        top = {
+            "formula": self.formula,
+            **{key: name for key, name in names.items() if name is not None},
+            **({"clusters": self.clusters} if len(self.levels) == 1 else {"levels": self.levels}),
+            "rows": self.rows,
+            "balanced": self.balanced,
+        }
         cleaned: dict[str, Any] = finite(top | {"REML" if self.reml else "ML": result})
         return cleaned
 
 
 def fit(
-    formula: str, data: pd.DataFrame, *, reml: bool = True, df: str = "satterthwaite", singular_df: str = "lmertest"
-) -> Fit:
+    formula: str, data: pd.DataFrame, *, reml: bool = True, df: str = "satterthwaite", singular_df: str = "lmertest",
+    weights: str | None = None, offset: str | None = None,
+) -> Fit:  # fmt: skip
     """Fit a linear mixed model to a data frame.
 
     formula: `y ~ x + (1 + x | g)` in R's grammar, with any number of grouping factors, nested or crossed, at most 16 random
     columns and 40 fixed ones. data: a row an observation, a column a variable; text and categories are factors, rows with
     missing values are dropped. reml: restricted maximum likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger"
     (REML only), "between-within", "residual" (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary,
-    "lmertest" or "refit" (see `inference.infer`).
+    "lmertest" or "refit" (see `inference.infer`). weights: a column of numbers above 0, lmer's prior weights: the residual
+    variance is s2 / w. offset: a column of numbers that are part of the response's mean with coefficient 1.
 
     Raises FormulaError and DataError (both ValueError), with what was found and the repair.
 
@@ -210,11 +221,17 @@ def fit(
     0.453
     """
     check_rules(df, singular_df, reml=reml)
-    matrices = model_matrices(formula, data)
+    matrices, w = read_rows(formula, data, weights=weights, offset=offset)
     check_data(matrices, reml=reml)
     several = len(matrices.levels) > 1 or len(matrices.formula.random_columns) > MAX_RANDOM
     fitting = _fit_several if several else _fit_matrices
-    return fitting(matrices, " ".join(formula.split()), reml, df, singular_df)
+    written = " ".join(formula.split())
+    if w is None:
+        return replace(fitting(matrices, written, reml, df, singular_df), offset=offset)
+    matrices = weighted(matrices, w)
+    check_sizes(matrices)
+    found = fitting(matrices, written, reml, df, singular_df)
+    return replace(found, neg2loglik=found.neg2loglik - float(np.log(w).sum()), weights=weights, offset=offset)
 
 
 def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_df: str) -> Fit:

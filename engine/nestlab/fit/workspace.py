@@ -1,8 +1,8 @@
 """The memory in which lanes are fitted: one record, so that compiled functions pass a single pointer.
 
 A tuple of arrays in its place costs 0.5 us a call: Numba copies each array's shape and strides and counts its references. Room is
-for the largest model (4 random columns, 40 fixed ones), so that all models share one type and the code that steers a search is
-compiled once for them. Fits with several grouping factors have a type of their own, of one lane and more random columns. Lane
+for the largest model, so that all models share one type and the code that steers a search is compiled once for them: 12 MB. Fits
+with several grouping factors have a type of their own, of one lane and more random columns. Lane
 arrays have the lane as their last axis; symmetric matrices are stored by pairs (`small.pair`).
 """
 
@@ -15,11 +15,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec.model import MAX_FIXED, MAX_RANDOM
 from .lanes import LANES
 
-__all__ = ["MAX_FIXED", "MAX_RANDOM", "get_workspace", "make_shape"]
-
-MAX_RANDOM, MAX_FIXED = 4, 40
+__all__ = ["get_workspace", "make_shape"]
 
 
 @cache

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..spec.measures import QUANTITIES, Array, Mask
 from .quantities import Quantity, aligned, columns_of, of_method, quantities
 from .results import MethodResults
-from .sums import KINDS, LEAF, Key, Sums, leaf_counts, leaf_moments, subtrees
+from .sums import KINDS, LEAF, SumKey, Sums, leaf_counts, leaf_moments, subtrees
 
 __all__ = ["collect"]
 
@@ -34,7 +34,7 @@ def collect(methods: Sequence[MethodResults], truth: Mapping[str, float]) -> Sum
     def grid(values: NDArray[Any]) -> NDArray[Any]:
         return np.pad(values, (first % LEAF, -last % LEAF)).reshape(-1, LEAF)
 
-    found: dict[str, dict[Key, Array]] = {kind: {} for kind in KINDS}
+    found: dict[str, dict[SumKey, Array]] = {kind: {} for kind in KINDS}
     with np.errstate(all="ignore"):
         for key, kind, values in _all(methods, truth, grid):
             found[kind][key] = values
@@ -42,18 +42,20 @@ def collect(methods: Sequence[MethodResults], truth: Mapping[str, float]) -> Sum
         return Sums({kind: tuple(found[kind]) for kind in leaves}, tuple(subtrees(leaves, first, last)))
 
 
-def _all(methods: Sequence[MethodResults], truth: Mapping[str, float], grid: _Grid) -> Iterator[tuple[Key, str, Array]]:
+def _all(
+    methods: Sequence[MethodResults], truth: Mapping[str, float], grid: _Grid
+) -> Iterator[tuple[SumKey, str, Array]]:
     runs = aligned(methods)
     for method in methods:
         for name, subset, told, hits in of_method(method):
-            yield Key(method.name, "", subset, name), "count", leaf_counts(grid(told), grid(hits))
+            yield SumKey(method.name, "", subset, name), "count", leaf_counts(grid(told), grid(hits))
     for estimand in dict.fromkeys(name for method in methods for name in method.estimands):
         for columns, subsets in columns_of(estimand, runs):
             method = columns.run.method
             listed = [q for q in quantities(columns, method.true_value(estimand, truth)) if QUANTITIES[q.name][1]]
             summed = [_summed(quantity, grid) for quantity in listed]
             for subset, masks, population in subsets:
-                own = Key(method.name, estimand, subset, "population")
+                own = SumKey(method.name, estimand, subset, "population")
                 if population is not None:
                     yield own, "count", leaf_counts(grid(population), grid(population))
                 laid = {kind: grid(mask) for kind, mask in masks.items()}

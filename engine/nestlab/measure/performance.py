@@ -30,7 +30,7 @@ from .moments import CentredColumn, ColumnMoments, measured, of_sums, rows_of
 from .quantities import EstimandColumns, Masks, Quantity, aligned, columns_of, of_method, quantities
 from .results import Estimates, MethodResults
 from .subsets import SUBSETS
-from .sums import KINDS, Key
+from .sums import KINDS, SumKey
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +151,7 @@ def measure_quantity(quantity: Quantity, mask: Mask, mcse: Mcse, known: list[Cen
 
 
 def measure_sums(
-    sums: Mapping[Key, Array],
+    sums: Mapping[SumKey, Array],
     truth: Mapping[str, float],
     *,
     mcse: Mcse,

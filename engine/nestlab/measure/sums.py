@@ -27,7 +27,7 @@ import numpy as np
 
 from ..spec.measures import Array, Mask
 
-__all__ = ["KINDS", "LEAF", "Key", "MomentKind", "Node", "Sums", "leaf_counts", "leaf_moments", "merge", "subtrees"]
+__all__ = ["KINDS", "LEAF", "MomentKind", "Node", "SumKey", "Sums", "leaf_counts", "leaf_moments", "merge", "subtrees"]
 
 #: Replicates of a leaf.
 LEAF = 64
@@ -61,7 +61,7 @@ KINDS = {
 }
 
 
-class Key(NamedTuple):
+class SumKey(NamedTuple):
     """Whose sums: of a method, an estimand ("" for the method as a whole) and a subset of the replicates; and what of them."""
 
     method: str
@@ -82,7 +82,7 @@ class Node(NamedTuple):
 class Sums:
     """Sums of some replicates. keys: by kind; nodes: in order, disjoint."""
 
-    keys: Mapping[str, tuple[Key, ...]]
+    keys: Mapping[str, tuple[SumKey, ...]]
     nodes: tuple[Node, ...]
 
     def of(self, methods: Iterable[str]) -> Sums:
@@ -95,9 +95,9 @@ class Sums:
         )
         return Sums(keys, tuple(nodes))
 
-    def total(self) -> dict[Key, Array]:
+    def total(self) -> dict[SumKey, Array]:
         """All nodes together, by key: (width,)."""
-        found: dict[Key, Array] = {}
+        found: dict[SumKey, Array] = {}
         for kind, keys in self.keys.items():
             whole = np.zeros((len(keys), KINDS[kind].width))
             for node in self.nodes:

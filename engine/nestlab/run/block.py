@@ -25,10 +25,10 @@ from ..simulate.rows import RowSampler
 from ..simulate.streams import block_generator, conditional_generator
 from ..spec.estimand import Column
 from ..spec.estimands import as_named, study_estimands
-from ..spec.factors import contrast_values
 from ..spec.identity import data_key
 from ..spec.model import Condition, Method, Predictor
 from ..spec.paths import is_plain
+from ..spec.predictors.categories import contrast_values
 from ..spec.translation import Translation, translate
 from ..spec.truths import translated, varying_names
 from ..spec.uncertain import DrawnTruth

@@ -56,6 +56,11 @@ def no_results(folder: Path) -> RefusedError:
     return RefusedError(f"{folder} holds no results (no manifest.json); {repair}")
 
 
+def resumed_by(manifest: Mapping[str, Any]) -> str:
+    """Return what goes on with a folder: `nestlab run`, or the `nestlab solve` whose designs it holds."""
+    return "nestlab run" if manifest.get("solve") is None else "the same nestlab solve"
+
+
 def check_resumable(folder: Path) -> None:
     """RefusedError for a folder that `nestlab run` cannot go on with by itself: no results, or those of a search."""
     manifest = folder / "manifest.json"

@@ -19,7 +19,7 @@ from ..spec.study import StudyFile
 from ..spec.truths import TrueValues
 from .differences import Names, compare_methods
 from .files import RefusedError
-from .folder import no_results, read_as_run, stored_solution
+from .folder import no_results, read_as_run, resumed_by, stored_solution
 from .observed import Said, count_failures, failures_of, observed_counts, what_was_said
 from .series import Series, series_of
 from .state import MET, stopping_lines
@@ -115,6 +115,16 @@ class StoredResults:
         """Fits that were asked for and are not stored; 0 when the run is complete."""
         return sum(series.missing for series in series_of(self._store, self._rows, self._study.methods()))
 
+    @property
+    def incomplete(self) -> str:
+        """Say how many fits are missing and what computes them; "" for a complete run."""
+        missing = self.missing()
+        return (
+            f"incomplete: {missing:,} fits are missing; {resumed_by(self.manifest)} goes on from here"
+            if missing
+            else ""
+        )
+
     def stopping(self) -> pd.DataFrame:
         """Which condition stopped where and why, a row a condition; empty where `replications` is a number.
 
@@ -179,8 +189,11 @@ class StoredResults:
     def summary(self) -> pd.DataFrame:
         """The tidy table of measures: a row per condition x method x estimand x measure x subset (see results/README.md).
 
-        Computed from what is stored if the run is not complete.
+        Computed from what is stored if the run is not complete. RefusedError where a part is of another size than
+        the one that was written: the table would stand for replicates that are not there.
         """
+        if resized := self._store.resized():
+            raise RefusedError(self._store.altered(resized))
         if self.missing() or not self._store.has_summary():
             methods, mcse = self._study.methods(), self._study.mcse
             return Summaries(self._store, self._rows, methods, mcse).table()

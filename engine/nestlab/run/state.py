@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..spec.methods import estimator_of
-from .folder import no_results, read_as_run
+from .folder import no_results, read_as_run, resumed_by
 from .lock import Owner, holder
 from .parts import Tally
 from .series import Ended, series_of, take_names
@@ -33,6 +33,7 @@ ENOUGH = 20.0
 @dataclass(frozen=True, slots=True)
 class State:
     """Where a study stands. asked, stored: fits; those that a condition which ended early need not make are not asked.
+    resumed: what goes on with it, see `folder.resumed_by`.
 
     missing: fits by condition. statuses, inference: fits by status in the parts that count them, of which there are `counted`
     fits. left: seconds, None where nothing tells; per_second: fits. running: who writes now; shards: which shards ("3/8") do, if
@@ -41,6 +42,7 @@ class State:
     """
 
     folder: Path
+    resumed: str
     name: str
     conditions: int
     methods: tuple[str, ...]
@@ -92,6 +94,7 @@ def read_state(folder: Path) -> State:
     last: Mapping[str, Any] = runs[-1] if runs else {}
     return State(
         folder=folder,
+        resumed=resumed_by(store.manifest),
         name=str(store.manifest.get("name", folder.name)),
         conditions=len(rows),
         methods=tuple(m.name for m in methods),

@@ -203,6 +203,13 @@ class Store:
                 found.append(part)
         return found
 
+    def resized(self) -> list[Part]:
+        """Listed parts whose files are longer or shorter than what was written; none is read."""
+        there = self.files()
+        return [
+            part for part in self.parts if part.size is not None and there.get(part.file, (part.size,))[0] != part.size
+        ]
+
     def check(self) -> None:
         """RefusedError where parts are not what was written; those removed by hand are forgotten, to be computed again."""
         self.forget_missing()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..measure.measured import MeasureRow
 from ..measure.performance import measure_sums
-from ..measure.sums import KINDS, LEAF, Key, Node, Sums, merge
+from ..measure.sums import KINDS, LEAF, Node, SumKey, Sums, merge
 from ..spec.model import Method
 from ..spec.problems import StudyError, show
 from .files import RefusedError
@@ -97,7 +97,7 @@ def sums_of_table(columns: Mapping[str, NDArray[Any]]) -> Sums:
     firsts, lasts = columns["first"].tolist(), columns["last"].tolist()
     ranges = [key for key, _ in groupby(zip(firsts, lasts, strict=True))]
     size = len(firsts) // len(ranges)
-    listed = [Key(*texts) for texts in zip(*(columns[text][:size].tolist() for text in _TEXTS), strict=True)]
+    listed = [SumKey(*texts) for texts in zip(*(columns[text][:size].tolist() for text in _TEXTS), strict=True)]
     kinds = columns["kind"][:size].tolist()
     rows = np.array([columns[name] for name in _NUMBERS], dtype=np.float64).T
     numbers = rows.reshape(len(ranges), size, len(_NUMBERS))
@@ -167,7 +167,7 @@ def measure_stored(store: Store, row: StoredCondition, methods: Sequence[Method]
     every = list(series_of(store, [row], methods))
     whole = sums_key([series.result_key for series in every], methods)
     missing = [series.gaps for series in every]
-    total: dict[Key, NDArray[np.float64]] = {}
+    total: dict[SumKey, NDArray[np.float64]] = {}
     for series in every:
         check_prefix(series)
         found: Sums | None = None

@@ -20,11 +20,12 @@ from ..run.store import Store
 from ..run.summarise import Known, Summaries
 from ..run.sums import no_replicates
 from ..simulate.fittable import check_fittable
-from ..spec.allocation import MOST_TURNS, whole_at
 from ..spec.axes import OUTCOME, setting
 from ..spec.grid import raw_points
 from ..spec.identity import data_key
 from ..spec.model import Condition
+from ..spec.predictors import distribution_of
+from ..spec.predictors.allocation import MOST_TURNS, whole_at
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .crossing import Scale
@@ -142,8 +143,8 @@ class Bench:
         """Multiples for which shares are exact, sequences have equal numbers of clusters and blocks are full."""
         level = 2 if name == "clusters" else 1
         predictors = self.study.conditions()[0].predictors
-        allotted = [p for p in predictors if p.distribution in ("balanced", "arms") and p.level == level]
-        halved = sum(p.distribution == "balanced" and not p.shares for p in allotted)
+        allotted = [p for p in predictors if distribution_of(p).allotted and p.level == level]
+        halved = sum(not p.shares and not p.arms for p in allotted)
         turns = [
             n for p in predictors for n in (len(p.sequences), p.blocks) if isinstance(n, int) and 0 < n <= MOST_TURNS
         ]

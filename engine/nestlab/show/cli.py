@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 bad input, 3 refused (stale or mixed results), 4 incomplet
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,22 @@ _SUBSET = "all, converged or common [default: converged; of methods as wholes al
 _ALPHA = "Level of the tests, instead of the file's; a method's own alpha stands."
 _ALLOW_CODE = "Run the Python functions that the study's methods name."
 BAD_INPUT, REFUSED, INCOMPLETE, INTERRUPTED = 2, 3, 4, 130
+#: What typer raises for options and arguments that it can't use; it keeps the class in different places.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+_BAD_NAMES = {
+    errno.ENAMETOOLONG: "is too long for the name of a file or folder; shorten it",
+    errno.ENOTDIR: "is not possible, for a part of it before the last is no folder; correct it",
+}
+
+
+def _names(text: str) -> Any:
+    """An option that takes names, repeated or with commas between them."""
+    return typer.Option(callback=_split, metavar="NAME,...", help=text, show_default=False)
+
+
+def _split(names: list[str] | None) -> list[str]:
+    return [name.strip() for part in names or () for name in part.split(",") if name.strip()]
+
 
 app = typer.Typer(
     name="nestlab",
@@ -34,7 +51,29 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the command `nestlab`."""
-    app(prog_name="nestlab")
+    _open_streams()
+    try:
+        code = app(prog_name="nestlab", standalone_mode=False)
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(BAD_INPUT)
+        message = " ".join(error.format_message().split()).rstrip(".")
+        command = error.ctx.command_path if error.ctx else "nestlab"
+        sys.exit(_fail(f"{message}; {command} --help says what is possible", BAD_INPUT).exit_code)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """Stand in for standard streams that are closed, and refuse to work for nobody where that is the output."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.exit(_fail("standard output is closed; open it, or send it to a file or to /dev/null", BAD_INPUT).exit_code)
 
 
 def _version(wanted: bool) -> None:
@@ -72,17 +111,26 @@ def _exit_codes(*, interrupted: str = _KEPT) -> Iterator[None]:
         raise _fail(str(error), BAD_INPUT) from None
     except RefusedError as error:
         raise _fail(str(error), REFUSED) from None
-    except (StorageError, ClusterError) as error:
-        raise _fail(str(error), 1) from None
     except KeyboardInterrupt:
         raise _fail(interrupted, INTERRUPTED) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(1) from None
     except Exception as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError) and cause.errno in _BAD_NAMES:
+            raise _fail(
+                f"{_shortened(str(cause.filename2 or cause.filename))} {_BAD_NAMES[cause.errno]}", BAD_INPUT
+            ) from None
+        if isinstance(error, StorageError | ClusterError):
+            raise _fail(str(error), 1) from None
         if os.environ.get("NESTLAB_DEBUG"):
             raise
         raise _fail(f"{type(error).__name__}: {error} (NESTLAB_DEBUG=1 shows where)", 1) from None
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:76]} ..."
 
 
 def _fail(text: str, code: int) -> typer.Exit:
@@ -249,7 +297,7 @@ def failures(
 
         missing = failures_command(results, condition=condition, method=method, csv=csv, as_json=as_json)
         if missing:
-            raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
+            raise _fail(missing, INCOMPLETE)
 
 
 @app.command()
@@ -277,13 +325,9 @@ def verify(
 @app.command()
 def summary(
     results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
-    estimand: Annotated[
-        list[str] | None, typer.Option(help="Only this estimand (repeatable).", show_default=False)
-    ] = None,
-    measure: Annotated[
-        list[str] | None, typer.Option(help="Only this measure (repeatable).", show_default=False)
-    ] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only this method (repeatable).", show_default=False)] = None,
+    estimand: Annotated[list[str] | None, _names("Only these estimands.")] = None,
+    measure: Annotated[list[str] | None, _names("Only these measures.")] = None,
+    method: Annotated[list[str] | None, _names("Only these methods.")] = None,
     subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write the rows as CSV.")] = False,
 ) -> None:
@@ -305,15 +349,9 @@ def compare(
         str | None,
         typer.Option(help="The method that others are compared with [default: the first].", show_default=False),
     ] = None,
-    measure: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these measures (a,b) [default: bias,empse,cover,power].", show_default=False),
-    ] = None,
-    estimand: Annotated[
-        list[str] | None,
-        typer.Option(help="Of this estimand (repeatable) [default: the study's].", show_default=False),
-    ] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only this method (repeatable).", show_default=False)] = None,
+    measure: Annotated[list[str] | None, _names("Only these measures [default: bias,empse,cover,power].")] = None,
+    estimand: Annotated[list[str] | None, _names("Of these estimands [default: the study's].")] = None,
+    method: Annotated[list[str] | None, _names("Only these methods.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write all rows as CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all rows as JSON.")] = False,
 ) -> None:
@@ -348,14 +386,21 @@ def fit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     confint: Annotated[bool, typer.Option("--confint", help="Also 95 % profile intervals, as lme4's confint.")] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Column of prior weights: the residual variance is s2 / w.", show_default=False)
+    ] = None,
+    offset: Annotated[
+        str | None, typer.Option(help="Column that is part of the mean with coefficient 1.", show_default=False)
+    ] = None,
 ) -> None:
     """Fit one data set and print it as lmer does."""
     with _exit_codes():
         from .fit_command import fit_command
 
         made = fit_command(
-            data, formula, ml=ml, df=df, as_json=as_json, singular_df=singular_df, tests=test or [], confint=confint
-        )
+            data, formula, ml=ml, df=df, as_json=as_json, singular_df=singular_df, tests=test or [], confint=confint,
+            weights=weights, offset=offset,
+        )  # fmt: skip
         typer.echo(made)
 
 
@@ -391,6 +436,20 @@ def studies(
         from .studies_command import studies_command
 
         studies_command(name, copy=copy)
+
+
+@app.command()
+def keys(
+    name: Annotated[
+        str | None, typer.Argument(help="A key, a dotted path, or a word that it is about.", show_default=False)
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page of all keys.")] = False,
+) -> None:
+    """List the keys of a study file, or explain one."""
+    with _exit_codes():
+        from .keys_command import keys_command
+
+        keys_command(name, markdown=markdown)
 
 
 def _answer(text: str) -> Any:
@@ -493,17 +552,15 @@ def plot(
             words={"title": title, "xlabel": xlabel, "ylabel": ylabel, "caption": caption, "size": size},
         )  # fmt: skip
         if missing:
-            raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
+            raise _fail(missing, INCOMPLETE)
 
 
 @app.command()
 def table(
     results: Annotated[Path, typer.Argument(help="The folder of the results.", show_default=False)],
-    measure: Annotated[
-        list[str] | None, typer.Option(help="Measures side by side (a,b) [default: power].", show_default=False)
-    ] = None,
-    rows: Annotated[list[str] | None, typer.Option(help="Factors on the rows (a,b).", show_default=False)] = None,
-    columns: Annotated[list[str] | None, typer.Option(help="Factors on the columns (a,b).", show_default=False)] = None,
+    measure: Annotated[list[str] | None, _names("Measures side by side [default: power].")] = None,
+    rows: Annotated[list[str] | None, _names("Factors on the rows.")] = None,
+    columns: Annotated[list[str] | None, _names("Factors on the columns.")] = None,
     estimand: Annotated[str | None, typer.Option(help="Instead of the study's estimand.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help="Only this method.", show_default=False)] = None,
     subset: Annotated[str | None, typer.Option(help=_SUBSET, show_default=False)] = None,
@@ -528,7 +585,7 @@ def table(
             subset=subset, caption=caption, label=label, form=form, out=out,
         )  # fmt: skip
         if missing:
-            raise _fail(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here", INCOMPLETE)
+            raise _fail(missing, INCOMPLETE)
 
 
 @app.command()
@@ -569,18 +626,13 @@ def solve_(
     relbias: Annotated[
         float | None, typer.Option(help="Target: |bias| in percent of the truth, at most.", show_default=False)
     ] = None,
-    estimand: Annotated[
-        list[str] | None, typer.Option(help="Of which estimand [default: the study's].", show_default=False)
-    ] = None,
+    estimand: Annotated[list[str] | None, _names("Of which estimand [default: the study's].")] = None,
     method: Annotated[
         str | None, typer.Option(help="By which method [default: the first].", show_default=False)
     ] = None,
     over: Annotated[
         list[str] | None,
-        typer.Option(
-            help="clusters, cluster_size, effect, icc or a dotted path; both of the first two with a --cost.",
-            show_default=False,
-        ),
+        _names("clusters, cluster_size, effect, icc or a dotted path; both of the first two with a --cost."),
     ] = None,
     between: Annotated[
         tuple[float, float] | None, typer.Option(help="Ends of the search.", show_default=False, metavar="LOW HIGH")

@@ -40,8 +40,7 @@ def compare_command(
 ) -> bool:
     """Print the differences asked for; True if the run is complete."""
     results = Results(folder)
-    asked = [name.strip() for part in measures for name in part.split(",") if name.strip()]
-    wanted = asked or (None if form else SHOWN)
+    wanted = measures or (None if form else SHOWN)
     frame = results.compare(reference, wanted, estimands or None, method=methods or None)
     missing = results.missing()
     apart = apart_lines(frame.attrs["apart"], frame.attrs["reference"])
@@ -63,12 +62,12 @@ def compare_command(
     else:
         own = "" if estimands else _shown(results, frame)
         shown = frame if estimands else frame[frame["estimand"].isin([own, ""])]
-        choices = _choices(results, bool(asked), bool(estimands))  # before anything is printed: it may be refused
+        choices = _choices(results, bool(measures), bool(estimands))  # before anything is printed: it may be refused
         _print(shown, results.alphas)
         named = shown_lines(results, own, frame["estimand"], f"nestlab compare {shlex.quote(str(folder))}")
         terminal().print(Text("\n".join([*apart, *named, choices])))
     if missing:
-        typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
+        typer_note(results.incomplete)
     return missing == 0
 
 

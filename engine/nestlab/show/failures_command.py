@@ -20,10 +20,10 @@ __all__ = ["failures_command"]
 MOST = 30
 
 
-def failures_command(folder: Path, *, condition: int | None, method: str | None, csv: bool, as_json: bool) -> int:
+def failures_command(folder: Path, *, condition: int | None, method: str | None, csv: bool, as_json: bool) -> str:
     """Print what failed, by condition, method and status, with the first replicates and the command that shows one's rows.
 
-    Returns how many fits are missing. StudyError for a condition or method that the study does not have.
+    Returns the line about fits that are missing, if any. StudyError for a condition or method that the study does not have.
     """
     results = Results(folder)
     frame = results.count_failures()
@@ -41,7 +41,7 @@ def failures_command(folder: Path, *, condition: int | None, method: str | None,
         print(frame.assign(first=[" ".join(map(str, f)) for f in frame["first"]]).to_csv(index=False), end="")
     else:
         print("\n".join(_lines(frame, results)))
-    return results.missing()
+    return results.incomplete
 
 
 def _command(folder: Path, row: Mapping[Any, Any]) -> str:

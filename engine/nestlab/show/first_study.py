@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..spec.model import INTERCEPT
+from .questions import is_scaled, unit_of
 from .study_text import entry, header, number, remark, table
 
 __all__ = ["first_study_text"]
@@ -72,7 +73,7 @@ def _design(a: Answers) -> list[str]:
 def _truth(a: Answers) -> list[str]:
     x, cluster, icc = a["predictor"], a["cluster"], a["icc"]
     random = f"(1 + {x} | {cluster})" if a["slope"] else f"(1 | {cluster})"
-    unit = "1 against 0" if a["distribution"] == "balanced" else "by one sd of it"
+    unit = unit_of(a["distribution"])
     parts = [
         table(
             "truth",
@@ -107,11 +108,11 @@ def _truth(a: Answers) -> list[str]:
 def _predictor(a: Answers) -> list[str]:
     level = "varies within clusters" if a["level"] == 1 else f"one value for each {a['cluster']}"
     lines = [entry("level", a["level"], level)]
-    if a["distribution"] == "balanced":
-        half = f"0/1: half of the rows of each {a['cluster']}" if a["level"] == 1 else "0/1: half of the clusters"
-        lines.append(entry("distribution", "balanced", half))
+    if is_scaled(a["distribution"]):
+        lines += [entry("distribution", a["distribution"]), entry("mean", 0), entry("sd", 1)]
     else:
-        lines += [entry("distribution", "normal"), entry("mean", 0), entry("sd", 1)]
+        half = f"0/1: half of the rows of each {a['cluster']}" if a["level"] == 1 else "0/1: half of the clusters"
+        lines.append(entry("distribution", a["distribution"], half))
     return [table(header("predictors", a["predictor"]), lines)]
 
 

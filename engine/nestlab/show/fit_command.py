@@ -12,24 +12,25 @@ __all__ = ["fit_command"]
 
 def fit_command(
     data: Path, formula: str, *, ml: bool, df: str, as_json: bool, singular_df: str = "lmertest", tests: Sequence[str] = (),
-    confint: bool = False,
+    confint: bool = False, weights: str | None = None, offset: str | None = None,
 ) -> str:  # fmt: skip
     """What `nestlab fit DATA FORMULA` prints.
 
     ml: maximum likelihood instead of REML. df, singular_df: see `fit.single.fit`. as_json: the names of the golden files. tests:
-    hypotheses to be tested (see `Fit.test`), a line each after the fit. confint: also 95 % profile intervals.
+    hypotheses to be tested (see `Fit.test`), a line each after the fit. confint: also 95 % profile intervals. weights,
+    offset: columns, see `fit.single.fit`.
 
     Raises DataError and FormulaError.
     """
     from ..fit.confint import confint_lines
     from ..fit.printed import summary_text
-    from ..fit.read import read_frame
     from ..fit.single import finite, fit
+    from ..spec.data import read_frame
     from .progress import compiling_said
 
     frame = read_frame(data)
     with compiling_said():
-        fitted = fit(formula, frame, reml=not ml, df=df, singular_df=singular_df)
+        fitted = fit(formula, frame, reml=not ml, df=df, singular_df=singular_df, weights=weights, offset=offset)
         results = [fitted.test(text) for text in tests]
         intervals = fitted.confint() if confint else None
     if as_json:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fit.read import read_frame
 from ..fit.single import Fit, fit
+from ..spec.data import read_frame
 from ..spec.factors import expand
 from ..spec.formula import find_term, parse_formula
 from ..spec.model import Formula, Predictor

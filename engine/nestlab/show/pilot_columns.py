@@ -133,10 +133,10 @@ def _columns(
 
     base, labels = variable.strip("`"), found.labels
     if found.truth or (not found.contrasts and len(labels) == 1):
-        return [named(base, variable, found.columns[:, -1])]
+        return [named(base, variable, found.columns[:, 0])]
     if not found.contrasts:
         return [named(f"{base}_{k}", f"{variable}[{k}]", x) for k, x in zip(labels, found.columns.T, strict=True)]
-    codes = found.columns.argmax(axis=1).astype(float)
+    codes = found.columns[:, 0]
     if len(labels) == 2:
         column = named(base, variable, codes)
         coded[column.name] = (labels[0], labels[1])

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec.predictors import DISTRIBUTIONS, PredictorDistribution
 from .pilot_columns import PilotColumn
 from .study_text import number, resolved
 
@@ -49,8 +50,11 @@ class PilotPredictor:
     @property
     def in_turn(self) -> bool:
         """Whether clusters have the pilot's values, one after the other."""
-        kind = self.words["distribution"]
-        return kind == "schedule" or (kind == "list" and self.level == 2)
+        return self.row.listed and (self.level == 2 or self.row.turn is not None)
+
+    @property
+    def row(self) -> PredictorDistribution:
+        return DISTRIBUTIONS[self.words["distribution"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,7 @@ class _PilotRows:
     def drawn(self) -> PilotPlan:
         """Every predictor from a distribution, or by its place."""
         between, within = self.drawn_between(), [self._placed(c) or self._distributed(c) for c in self.inner]
-        arms = next((p.name for p in between if p.words["distribution"] == "arms"), None)
+        arms = next((p.name for p in between if p.row.outer), None)
         sizes = self._sizes(self.turns) if arms is None else self._sizes_by_arm(arms)
         return PilotPlan((*between, *within), self._correlations(between, within), sizes)
 
@@ -332,7 +336,7 @@ class _PilotRows:
         """Of what is drawn; at level 1 those within clusters, of which a part of the variance is between them."""
         found = []
         for predictors in (between, within):
-            drawn = [p for p in predictors if p.words["distribution"] in ("normal", "binary", "resampled")]
+            drawn = [p for p in predictors if p.row.correlated]
             for a, b in combinations(drawn, 2):
                 if a.level == 2:
                     r = _correlation(self._means(a.name), self._means(b.name))

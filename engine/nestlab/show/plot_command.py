@@ -19,8 +19,8 @@ from .plots.kinds import KINDS
 __all__ = ["plot_command"]
 
 
-def plot_command(folder: Path, kind: str | None, *, out: Path | None, words: Mapping[str, Any], **asked: Any) -> int:
-    """Draw one picture and write it; the number of fits that are missing from it.
+def plot_command(folder: Path, kind: str | None, *, out: Path | None, words: Mapping[str, Any], **asked: Any) -> str:
+    """Draw one picture and write it; the line about fits that are missing from it, if any.
 
     kind: None: the search of a folder that `nestlab solve` wrote, unless something else is asked for; power of others.
     words: title, labels, caption and size, where they are not those that are written.
@@ -37,4 +37,4 @@ def plot_command(folder: Path, kind: str | None, *, out: Path | None, words: Map
         make_folder(folder / "plots")
     for path in paths:
         print(f"written to {save(figure, path)}", file=sys.stderr)
-    return results.missing()
+    return results.incomplete

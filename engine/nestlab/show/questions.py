@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..spec import values
 from ..spec.estimand import RESERVED
+from ..spec.keys import AXES, KEYS, Key
+from ..spec.predictors import DISTRIBUTIONS
 from ..spec.problems import nearest
 
-__all__ = ["QUESTIONS", "Prompt"]
+__all__ = ["QUESTIONS", "Prompt", "is_scaled", "unit_of"]
 
 Answers = Mapping[str, Any]
 
@@ -36,8 +37,18 @@ class Prompt:
         return f"--{self.key.replace('_', '-')}"
 
 
+def is_scaled(distribution: str) -> bool:
+    """Whether the predictor has a mean and an sd; the others are 0/1."""
+    return "sd" in DISTRIBUTIONS[distribution].keys
+
+
+def unit_of(distribution: str) -> str:
+    """What the effect of a predictor is for."""
+    return "by one sd of it" if is_scaled(distribution) else "1 against 0"
+
+
 def _name(text: str, given: Answers) -> Any:
-    return values.NAME.check(text)
+    return KEYS["name"].check(text)
 
 
 def _word(own: str) -> Callable[[str, Answers], str]:
@@ -67,26 +78,26 @@ def _choice(words: Mapping[str, Any], allowed: str) -> Callable[[str, Answers], 
     return read
 
 
-def _number(kind: values.Kind) -> Callable[[str, Answers], Any]:
+def _number(key: Key) -> Callable[[str, Answers], Any]:
     def read(text: str, given: Answers) -> Any:
         try:
-            return kind.check(float(text))
+            return key.check(float(text))
         except ValueError as error:
             if re.fullmatch(r"[-+]?\d*,\d+", text):
-                raise ValueError(f"must be {kind.allowed}; write {text.replace(',', '.')}, with a point") from None
+                raise ValueError(f"must be {key.allowed}; write {text.replace(',', '.')}, with a point") from None
             if "could not convert" in str(error):
-                raise ValueError(f"must be {kind.allowed}; {kind.repair}") from None
+                raise ValueError(f"must be {key.allowed}; {key.usual}") from None
             raise
 
     return read
 
 
-def _list(kind: values.Kind, what: str, example: str) -> Callable[[str, Answers], tuple[int, ...]]:
+def _list(key: Key, what: str, example: str) -> Callable[[str, Answers], tuple[int, ...]]:
     """Whole numbers with commas or spaces between them, each once."""
 
     def numbers(text: str, given: Answers) -> tuple[int, ...]:
         words = [word for word in re.split(r"[,;\s]+", text.strip("[] ")) if word]
-        read = [kind.accept(int(word)) if re.fullmatch(r"[0-9]{1,15}", word) else None for word in words]
+        read = [int(word) if re.fullmatch(r"[0-9]{1,15}", word) and key.accepts(int(word)) else None for word in words]
         found = [value for value in read if value is not None]
         if not found or len(found) < len(read):
             raise ValueError(f"must be {what}, or several with commas between them; write {example}, say")
@@ -107,7 +118,7 @@ def _level(text: str, given: Answers) -> Any:
 
 
 def _slope(text: str, given: Answers) -> Any:
-    variance = _number(values.NONNEGATIVE)(text, given)
+    variance = _number(KEYS["truth.random.<group>.variance.<column>"])(text, given)
     if variance and given.get("level") == 2:
         raise ValueError(
             "must be 0 where the predictor varies between clusters only; leave it out, or give --level within"
@@ -150,18 +161,15 @@ QUESTIONS = (
     ),
     Prompt(
         "effect",
-        lambda g: (
-            f"Effect of {g['predictor']} ({'1 against 0' if g['distribution'] == 'balanced' else 'by one sd of it'}), in sds "
-            f"of {g['outcome']}"
-        ),
-        lambda g: "0.3" if g["distribution"] == "balanced" else "0.2",
-        _number(values.NUMBER),
+        lambda g: f"Effect of {g['predictor']} ({unit_of(g['distribution'])}), in sds of {g['outcome']}",
+        lambda g: "0.2" if is_scaled(g["distribution"]) else "0.3",
+        _number(KEYS["truth.fixed.<term>"]),
     ),
     Prompt(
         "icc",
         lambda g: "Intraclass correlation (share of the variance between clusters)",
         lambda g: "0.1",
-        _number(values.ICC),
+        _number(AXES["icc"]),
     ),
     Prompt(
         "slope_variance",
@@ -174,13 +182,13 @@ QUESTIONS = (
         "clusters",
         lambda g: f"Numbers of clusters ({g['cluster']}) to compare",
         lambda g: "10,20,40",
-        _list(values.CLUSTERS, "a whole number of 2 or more", "20,40"),
+        _list(AXES["clusters"], "a whole number of 2 or more", "20,40"),
     ),
     Prompt(
         "cluster_size",
         lambda g: f"Rows in each {g['cluster']}, one or several numbers",
         lambda g: "25",
-        _list(values.CLUSTER_SIZE, "a whole number of 1 or more", "25"),
+        _list(AXES["cluster_size"], "a whole number of 1 or more", "25"),
     ),
     Prompt(
         "question",

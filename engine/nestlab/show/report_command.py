@@ -20,6 +20,5 @@ def report_command(folder: Path, *, out: Path | None, title: str | None) -> tupl
     if not path.parent.is_dir():
         raise StudyError([f"--out {path}: must be in a folder that exists; make {path.parent} first"])
     write_report(results, path, title=title)
-    missing = results.missing()
-    note = f"; incomplete: {missing:,} fits are missing, nestlab run goes on from there" if missing else ""
-    return f"written to {path} ({path.stat().st_size / 1e6:.1f} MB){note}", missing == 0
+    note = f"; {results.incomplete}" if results.incomplete else ""
+    return f"written to {path} ({path.stat().st_size / 1e6:.1f} MB){note}", not note

@@ -16,11 +16,12 @@ from ..run.folder import solved_facts
 from ..run.store import Store
 from ..search.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, SearchTarget
 from ..search.solve import Solved, solve
-from ..spec.axes import OUTCOME, SHORT_NAMES, SIZE_KINDS, setting
+from ..spec.axes import OUTCOME, setting
 from ..spec.cost import parse_cost
 from ..spec.estimand import find_estimand
 from ..spec.estimands import study_estimands
 from ..spec.inference import tested_estimand
+from ..spec.keys import AXES
 from ..spec.model import INTERCEPT, Condition, Method
 from ..spec.problems import StudyError, nearest
 from ..spec.study import StudyFile
@@ -32,6 +33,8 @@ from .summary import value_with_mcse
 from .terminal import terminal
 
 __all__ = ["Options", "question_of", "solve_command", "solve_study"]
+
+_SIZES = ("clusters", "cluster_size")
 
 _MEASURES = {
     "power": "power", "joint_power": "joint power", "width": "width", "coverage": "cover", "bias": "bias", "relbias": "relbias",
@@ -232,16 +235,14 @@ def _over(study: StudyFile, condition: Condition, options: Options, target: Sear
             )
         named = setting(own, formula)
         short = "" if named is None else named.name.removeprefix("design.")
-        if named is None or not (
-            short in SIZE_KINDS or any(named.kind.accept(value) is not None for value in (0.5, 2.5))
-        ):
-            known = ["effect", *(n for n in SHORT_NAMES if setting(n, formula))]
+        if named is None or not (short in _SIZES or named.key.accepts(0.5) or named.key.accepts(2.5)):
+            known = ["effect", *(n for n in AXES if setting(n, formula))]
             _refuse(
                 "--over",
                 name,
                 f"names nothing that can vary; {nearest(name, [*known, 'a path such as truth.fixed.x'])}",
             )
-        found.append(short if short in SIZE_KINDS else named.name)
+        found.append(short if short in _SIZES else named.name)
     if (
         len(found) > 2
         or len(set(found)) != len(found)
@@ -265,7 +266,7 @@ def _over(study: StudyFile, condition: Condition, options: Options, target: Sear
 
 def _following(study: StudyFile, over: Sequence[str]) -> StudyFile:
     """The study with shares in place of counts of clusters by arm, where the number of clusters is searched."""
-    counted = {name: t for name, t in study.predictors.items() if t.distribution == "arms" and t.clusters}
+    counted = {name: t for name, t in study.predictors.items() if t.clusters}
     if not counted or not {"clusters", "design.clusters"} & set(over):
         return study
     tables = study.to_dict()
@@ -278,7 +279,7 @@ def _following(study: StudyFile, over: Sequence[str]) -> StudyFile:
 
 def _no_one_size(condition: Condition) -> str:
     """Sizes of which no number is the mean, and what to search instead; "" for all others."""
-    drawn, arms = condition.layout.drawn, any(p.distribution == "arms" for p in condition.predictors)
+    drawn, arms = condition.layout.drawn, any(p.arms for p in condition.predictors)
     if arms and (len(drawn) > 1 or len(set(condition.layout.sizes)) > 1):
         return "sizes by arm; search the mean of one that is a distribution, such as design.cluster_size.arms.2.mean"
     if any(sizes is not None and sizes.kind == "empirical" for _, sizes in drawn):

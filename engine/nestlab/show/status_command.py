@@ -118,7 +118,8 @@ def _now(state: State) -> str:
         "interrupted": "the last run was interrupted",
     }
     reason = last.get(state.outcome, f"the last run ended by {state.outcome}")
-    return f"not running{f' ({reason})' if reason else ''}; nestlab run {state.folder} goes on from here"
+    again = f"nestlab run {state.folder}" if state.resumed == "nestlab run" else state.resumed
+    return f"not running{f' ({reason})' if reason else ''}; {again} goes on from here"
 
 
 def _rest(state: State) -> str:

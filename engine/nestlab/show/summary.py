@@ -347,7 +347,7 @@ def summary_command(
         if note := _over_priors(results):
             terminal().print(Text(note))
     if missing:
-        typer_note(f"incomplete: {missing:,} fits are missing; nestlab run goes on from here")
+        typer_note(results.incomplete)
     return missing == 0
 
 

@@ -28,8 +28,8 @@ def table_command(
     label: str | None,
     form: str | None,
     out: Path | None,
-) -> int:
-    """Print a table, or write it to a file; the number of fits that are missing from it."""
+) -> str:
+    """Print a table, or write it to a file; the line about fits that are missing from it, if any."""
     if form is None:
         form = _ENDINGS.get(out.suffix.lower(), "markdown") if out is not None else "markdown"
     if form not in FORMATS:
@@ -42,7 +42,7 @@ def table_command(
         )
     results = Results(folder)
     table = make_table(
-        results, _split(measure), rows=_split(rows), columns=_split(columns), estimand=estimand, method=method, subset=subset,
+        results, measure, rows=rows, columns=columns, estimand=estimand, method=method, subset=subset,
         caption=caption, label=label,
     )  # fmt: skip
     text = FORMATS[form](table)
@@ -52,9 +52,4 @@ def table_command(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8", newline="\n")
         print(f"written to {out}", file=sys.stderr)
-    return results.missing()
-
-
-def _split(names: Sequence[str]) -> list[str]:
-    """Names from repeated options, each of which may hold several, with commas between."""
-    return [name.strip() for part in names for name in part.split(",") if name.strip()]
+    return results.incomplete

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from ..run.folder import resumed_by
+from ..run.store import Store
 from ..run.verify import TOLERANCE, Verified, verify
 
 __all__ = ["verify_command"]
@@ -24,12 +26,15 @@ def verify_command(folder: Path, *, blocks: int, seed: int | None, as_json: bool
     if as_json:
         print(json.dumps(to_json(found), indent=1))
     else:
-        print("\n".join(lines(found)), file=sys.stdout if found.whole and not found.wrong else sys.stderr)
+        print(
+            "\n".join(lines(found, resumed_by(Store(folder).manifest))),
+            file=sys.stdout if found.whole and not found.wrong else sys.stderr,
+        )
     return found
 
 
-def lines(found: Verified) -> Iterator[str]:
-    """What people are told."""
+def lines(found: Verified, resumed: str = "nestlab run") -> Iterator[str]:
+    """What people are told. resumed: what goes on with the folder."""
     how = "bit for bit" if found.exact else f"to {TOLERANCE:g}"
     yield (
         f"{found.blocks:,} of {found.population:,} blocks (sample {found.seed}) recomputed, {found.replicates:,} replicates by "
@@ -50,7 +55,7 @@ def lines(found: Verified) -> Iterator[str]:
     if found.wrong:
         yield "not verified: stored results are not what the study gives"
     elif not found.whole:
-        yield "not verified: incomplete; nestlab run goes on from here"
+        yield f"not verified: incomplete; {resumed} goes on from here"
     else:
         yield "study.toml, manifest.json, conditions.parquet, summary.parquet and all parts agree"
 

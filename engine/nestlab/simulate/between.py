@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from ..spec.allocation import allotted
 from ..spec.model import Predictor
+from ..spec.predictors.allocation import allotted
+from ..spec.predictors.allotted import HALVES
+from ..spec.predictors.categories import coded
+from ..spec.predictors.known import strata
 from .deviates import standard_normal
 from .distributions import score_correlations
-from .known import coded, lower_factor, realise, strata
+from .known import lower_factor, realise
 from .layout import Array, Design
 
 __all__ = ["draw_between"]
@@ -50,7 +53,7 @@ def _allocate(design: Design, predictor: Predictor, noise: Array, z: Array) -> N
     blocks = strata(predictor, columns, design.clusters)
     keys = [np.broadcast_to(key if key.ndim == 2 else key[:, None], noise.shape) for key in blocks]
     order = np.lexsort((noise, *keys[::-1]), axis=0)
-    turns = allotted(predictor.shares or (0.5, 0.5), design.clusters)
+    turns = allotted(predictor.shares or HALVES, design.clusters)
     values = np.empty(noise.shape)
     np.put_along_axis(values, order, turns.astype(float)[:, None], axis=0)
     z[design.places(predictor)] = coded(predictor, values)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec.model import Condition, Missing, Predictor
-from ..spec.variances import KNOWN as STAYING
+from ..spec.predictors import is_known
 from ..spec.variances import predictor_mean
 
 __all__ = ["centres_of", "mean_over_rows"]
@@ -29,7 +29,7 @@ def mean_over_rows(condition: Condition, name: str) -> float:
     is observed.
     """
     predictor, missing = condition.predictor(name), condition.missing
-    stays = predictor.distribution in STAYING or not predictor.redraw
+    stays = is_known(predictor) or not predictor.redraw
     if (
         missing is not None
         and missing.at_random is not None

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from ..spec.model import Distribution, Errors, Predictor
+from ..spec.predictors import DISTRIBUTIONS, distribution_of
 from ..spec.problems import StudyError
 from .lookup import REACH, look_up, step
-from .quantiles import QUANTILES
 
 __all__ = [
     "Transform",
@@ -52,13 +52,14 @@ _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(160)
 class Transform:
     """A function of a normal score, non-decreasing: `transform(g)` is mean + sd * table(g), or by steps.
 
-    cubics (n, 4): the table, see `lookup.value_at`; without intervals it is the identity. By steps: thresholds (k) in scores and
-    levels (k + 1), which are the values themselves.
+    cubics (n, 4): the table, see `lookup.value_at`; without intervals it is the identity. bounds: of the values, if any.
+    By steps: thresholds (k) in scores and levels (k + 1), which are the values themselves.
     """
 
     cubics: Array = field(default_factory=lambda: np.empty((0, 4)))
     mean: float = 0.0
     sd: float = 1.0
+    bounds: tuple[float, float] | None = None
     thresholds: Array | None = None
     levels: Array | None = None
 
@@ -67,6 +68,8 @@ class Transform:
         out = np.empty_like(g) if out is None else out
         if self.thresholds is None:
             look_up(self.cubics, self.mean, self.sd, g.reshape(-1), out.reshape(-1))
+            if self.bounds is not None:
+                np.clip(out, *self.bounds, out=out)
         else:
             step(self.thresholds, self.levels, g.reshape(-1), out.reshape(-1))
         return out
@@ -83,14 +86,14 @@ def transform(distribution: Distribution) -> Transform:
     >>> float(transform(Distribution("uniform"))(np.array([0.6744897501960817]))[0])  # the upper quartile
     0.8660254037844386
     """
-    parameters = dict(distribution.parameters)
+    parameters, quantile = dict(distribution.parameters), DISTRIBUTIONS[distribution.kind].quantile
     skewness = parameters.get("skewness")
-    if distribution.kind == "normal" or skewness == 0:
+    if quantile is None or skewness == 0:
         return Transform()
     if skewness is not None and skewness < 0:
         parameters["skewness"] = -skewness
         return Transform(_turned(transform(Distribution(distribution.kind, tuple(parameters.items()))).cubics))
-    return Transform(tabulated(lambda g: QUANTILES[distribution.kind](distribution, g)))
+    return Transform(tabulated(lambda g: quantile(distribution, g)))
 
 
 def tabulated(function: Callable[[Array], Array]) -> Array:
@@ -126,25 +129,17 @@ def _turned(cubics: Array) -> Array:
 
 @lru_cache(maxsize=256)
 def predictor_transform(predictor: Predictor) -> Transform:
-    """A redrawn predictor's: with its mean and sd; binary, resampled and categorical (the category's place, 0, 1, ...) by steps.
+    """A redrawn predictor's: with its mean and sd, or by steps (of a categorical one to the category's place, 0, 1, ...).
 
     Raises ValueError for one that is not drawn row by row, or cluster by cluster.
     """
-    if predictor.distribution == "binary":
-        return _steps(np.array([0.0, 1.0]), np.array([1 - predictor.mean, predictor.mean]))
-    if predictor.distribution == "categorical":
-        return _steps(np.arange(len(predictor.shares), dtype=float), np.array(predictor.shares))
-    if predictor.distribution == "resampled":
-        values, counts = np.unique(np.array(predictor.values, dtype=float), return_counts=True)
-        return _steps(values, counts / counts.sum())
-    if predictor.distribution != "normal" and predictor.distribution not in QUANTILES:
+    row = distribution_of(predictor)
+    if row.steps is not None:
+        levels, probabilities = row.steps(predictor)
+        return Transform(thresholds=score_thresholds(probabilities), levels=levels)
+    if row.standard is None:
         raise ValueError(f"{predictor.distribution!r} is not a distribution that is drawn from scores")
-    cubics = transform(Distribution(predictor.distribution, predictor.shape)).cubics
-    return Transform(cubics, predictor.mean, predictor.sd)
-
-
-def _steps(levels: Array, probabilities: Array) -> Transform:
-    return Transform(thresholds=score_thresholds(probabilities), levels=levels)
+    return Transform(transform(row.standard(predictor)).cubics, predictor.mean, predictor.sd, row.bounds)
 
 
 def score_thresholds(probabilities: Array) -> Array:

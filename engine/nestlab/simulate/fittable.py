@@ -16,14 +16,13 @@ from ..spec.base import formula_key
 from ..spec.far import far_constants
 from ..spec.methods import estimator_of
 from ..spec.model import INTERCEPT, Condition, FactorValue, Method, term_variables
+from ..spec.predictors import distribution_of, is_allocated
 from ..spec.problems import Problem, Problems
 from ..spec.resolve import report_points
 
 __all__ = ["check_fittable"]
 
 Array = NDArray[np.float64]
-#: Distributions whose values a study file lists, so that a small design may have too few of them.
-LISTED = ("list", "schedule", "period")
 #: What is left of a column of length 1 that is a combination of others: rounding.
 ROUNDING = 1e-10
 
@@ -35,7 +34,7 @@ def check_fittable(conditions: Sequence[Condition], methods: Sequence[Method]) -
     problems, found = Problems(), dict[Problem, list[Mapping[str, FactorValue]]]()
     seen: dict[Any, tuple[Problem, ...]] = {}
     for condition in conditions:
-        if not any(p.distribution in LISTED for p in condition.predictors):
+        if not any(distribution_of(p).listed for p in condition.predictors):
             continue
         key = (condition.layout, condition.predictors)
         if key not in seen:
@@ -83,8 +82,7 @@ def _known_terms(condition: Condition, terms: Iterable[str]) -> dict[str, Array]
     level_2 = [(p, column) for p in condition.predictors if p.level == 2 for column in p.columns]
     values: dict[str, Array] = {}
     for (predictor, column), row in zip(level_2, between_values(condition), strict=True):
-        allocated = predictor.redraw and predictor.distribution in ("balanced", "arms")
-        if not allocated and not np.isnan(row).any():
+        if not is_allocated(predictor) and not np.isnan(row).any():
             values[column] = np.repeat(row, sizes)
     if not condition.layout.redrawn:
         inner = [column for p in known_predictors(condition) for column in p.columns]

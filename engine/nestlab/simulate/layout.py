@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..spec.far import constant_of, expanded, far_constants
 from ..spec.model import INTERCEPT, Condition, Formula, Predictor, source_of, term_variables
+from ..spec.predictors import is_allocated
 from .known import between_values, known_columns, known_predictors, known_products, lower_factor
 from .sizes import fixed_sizes
 
@@ -213,7 +214,7 @@ def _columns(predictors: Sequence[Predictor]) -> tuple[str, ...]:
 
 def _allocated(between: Sequence[Predictor]) -> tuple[int, ...]:
     """Places among the level-2 columns of predictors that are allocated to clusters at random."""
-    flags = [p.redraw and not p.blocks and p.distribution in ("balanced", "arms") for p in between for _ in p.columns]
+    flags = [is_allocated(p) and not p.blocks for p in between for _ in p.columns]
     return tuple(k for k, flag in enumerate(flags) if flag)
 
 

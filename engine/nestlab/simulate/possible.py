@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..spec.model import Condition
+from ..spec.predictors import is_known
 from ..spec.problems import StudyError
 
 __all__ = ["check_possible"]
@@ -31,7 +32,6 @@ def _problems(condition: Condition) -> list[str]:
         return found
     # Imports that only such studies need: they bring the compiler, which a stored answer does without.
     from .distributions import latent_ar1, score_correlations
-    from .known import PLACED
     from .sizes import size_distribution
 
     for sizes in drawn:
@@ -45,11 +45,7 @@ def _problems(condition: Condition) -> list[str]:
         found += error.problems
     for level in (1, 2):
         for redraw in (True, False):
-            group = [
-                p
-                for p in condition.predictors
-                if p.level == level and p.redraw == redraw and p.distribution not in PLACED
-            ]
+            group = [p for p in condition.predictors if p.level == level and p.redraw == redraw and not is_known(p)]
             if not (condition.correlations or any(p.icc for p in group)):
                 continue
             try:

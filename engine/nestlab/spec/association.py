@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from .covariance import indefinite
 from .model import Predictor
-from .predictors import CORRELATED
+from .predictors import distribution_of
 from .problems import Items, Made, Problems, nearest
 
 __all__ = ["CORRELATION", "Correlations", "correlation_key", "read_correlations"]
@@ -64,7 +64,7 @@ def _refusal(pair: Sequence[str], by_name: Mapping[str, Predictor]) -> str | Non
             f"predictors.{two}.level to 1"
         )
     for predictor in (a, b):
-        if predictor.distribution not in CORRELATED:
+        if not distribution_of(predictor).correlated:
             return (
                 f"must be of predictors that are drawn from a distribution of numbers, and {predictor.name} is "
                 f'"{predictor.distribution}"; remove it, or write distribution = "normal" or "binary"'

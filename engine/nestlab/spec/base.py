@@ -21,7 +21,7 @@ from .grid import Given
 from .inference import check_method, df_rules
 from .methods import estimator_of
 from .model import CENTRINGS, Effect, Formula, Method, source_of, term_variables
-from .predictors import base_columns, base_levels
+from .predictors.reading import base_columns, base_levels
 from .prior import Prior
 from .problems import Problems, close_match
 from .tables import MethodTable, RandomTable, TruthTable

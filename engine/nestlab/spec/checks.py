@@ -5,20 +5,17 @@ Results depend on little of a condition (the levels, the layout), so they are re
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from .allocation import MOST_TURNS, arm_counts
-from .balanced import takes_turns
 from .base import formula_key, named_formulas
 from .formula import random_term_text
 from .inference import check_known_errors
 from .methods import estimator_of
 from .model import CENTRINGS, INTERCEPT, Errors, Formula, Layout, Method, Missing, Predictor, source_of, term_variables
 from .paths import rows_reasons, variable_levels
-from .predictors import predictor_words
+from .predictors import distribution_of, is_known
 from .problems import Problem, Problems
 from .sizes import layout_words, longest
 
@@ -54,9 +51,12 @@ class Checks:
         for predictor in predictors:
             if predictor.level == 1 and (text := _rows_refusal(predictor, layout)):
                 problems.add_value("design.cluster_size", layout_words(layout), text)
-        for method in self.methods:
-            for text in _too_few(method, layout, variable_levels(predictors)):
-                problems.add_value(formula_key(self.truth, method), method.formula.text, text)
+        faults = [(m, text) for m in self.methods for text in _too_few(m, layout, variable_levels(predictors))]
+        if faults and layout.rows <= layout.clusters:
+            problems.add_value("design.cluster_size", layout_words(layout), _ONE_ROW)
+            return tuple(problems)
+        for method, text in faults:
+            problems.add_value(formula_key(self.truth, method), method.formula.text, text)
         return tuple(problems)
 
     def _structure(self, predictors: Predictors, errors: Errors, missing: Missing | None) -> Structure:
@@ -106,7 +106,7 @@ def _not_random(column: str, level: Mapping[str, int], predictors: Predictors) -
     what = column if between == [column] else f"{' and '.join(between)} in {column}"
     names = [f"predictors.{v}.level" for v in between if source_of(v)[1] != "between"]
     repair = f"remove {column} from the random term"
-    arms = [p.name for p in predictors if p.distribution == "arms" and p.name in between]
+    arms = [p.name for p in predictors if p.arms and p.name in between]
     if names:
         repair += f" or set {' and '.join(names)} to 1"
     if arms:
@@ -116,40 +116,15 @@ def _not_random(column: str, level: Mapping[str, int], predictors: Predictors) -
 
 def _rows_refusal(predictor: Predictor, layout: Layout) -> str | None:
     """What to do about sizes that a level-1 predictor cannot have."""
-    name, kind = predictor.name, predictor.distribution
-    if kind == "balanced" and not takes_turns(predictor) and 0 in arm_counts(predictor.shares, max(layout.sizes)):
-        return f"must be so many in some cluster that the balanced predictor {name} has rows of each category; raise it"
-    if layout.redrawn and not predictor.redraw and kind not in _BY_PLACE:
+    if layout.redrawn and not predictor.redraw and not is_known(predictor):
         return (
-            f"must not be redrawn beside {name}, which is drawn once at level 1; remove predictors.{name}.redraw, or add "
-            "redraw = false to the sizes"
+            f"must not be redrawn beside {predictor.name}, which is drawn once at level 1; remove "
+            f"predictors.{predictor.name}.redraw, or add redraw = false to the sizes"
         )
-    length = len(predictor.sequences[0]) if predictor.sequences else len(predictor.values) if kind == "period" else 0
-    if not length:
-        return None
-    most = longest(layout)
-    per = predictor_words(predictor)["rows_per_period"]
-    if most > length:
-        rows = "no bound" if most == math.inf else f"up to {most:g} rows"
-        repair = (
-            "write sizes that have one"
-            if most == math.inf
-            else "add periods, raise rows_per_period, or lower the sizes"
-        )
-        return f"must be at most {length}, the rows of the schedule {name}, and clusters have {rows}; {repair}"
-    if most <= length - per and not _outlive(predictor, int(most)):
-        return f"must be more than {length - per} in some cluster, or the last period of {name} has no row; raise it"
-    return None
+    return distribution_of(predictor).refuse_sizes(predictor, layout, longest(layout))
 
 
-def _outlive(predictor: Predictor, most: int) -> bool:
-    """Whether a schedule without its last periods is one: it has a sequence for each of many clusters, or all of them vary."""
-    sequences = predictor.sequences
-    return len(sequences) > MOST_TURNS or (bool(sequences) and all(len(set(row[:most])) > 1 for row in sequences))
-
-
-#: Level-1 predictors whose values depend on the row's place in its cluster only.
-_BY_PLACE = ("balanced", "time", "list", "schedule", "period", "arms")
+_ONE_ROW = "must be above 1, for a cluster's one row can't tell its effect from the residual; raise it"
 
 
 def _level_1_products(formula: Formula, level: Mapping[str, int]) -> dict[str, frozenset[str]]:

@@ -19,8 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .expression import Expression, bare, printed, read_variable
-from .factors import CONTRASTS, contrasts
 from .model import CENTRINGS
+from .predictors.categories import CONTRASTS, contrasts
 from .problems import DataError
 
 __all__ = ["Factor", "Rows", "check_functions", "evaluate", "plain"]
@@ -50,8 +50,8 @@ class Coded(NamedTuple):
 class Factor:
     """A variable on the n rows that are used.
 
-    columns: (n, k), of a factor the indicators of its k categories; labels: what stands behind the variable's name in those of
-    the columns. contrasts: the name of a factor's, else ""; truth: whether its categories are FALSE and TRUE.
+    columns: (n, k), of a factor the numbers of its categories (n, 1); labels: what stands behind the variable's name in those of
+    the columns, or the categories. contrasts: the name of a factor's, else ""; truth: whether they are FALSE and TRUE.
     """
 
     columns: Array
@@ -61,10 +61,13 @@ class Factor:
 
     def coded(self, *, full: bool, contrast: str = "") -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
         """The columns, by contrasts, its own or another kind, unless `full`; their labels, here and in R."""
-        if full or not self.contrasts:
+        if not self.contrasts:
             return self.columns, self.labels, self.labels
+        codes = self.columns[:, 0].astype(np.int64)
+        if full:
+            return np.eye(len(self.labels))[codes], self.labels, self.labels
         found, labels = contrasts(contrast or self.contrasts, self.labels)
-        return self.columns @ found, ("",) if self.truth else labels, labels
+        return found[codes], ("",) if self.truth else labels, labels
 
 
 def check_functions(node: Expression) -> None:
@@ -89,12 +92,11 @@ def evaluate(name: str, rows: Rows) -> Factor:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{name} cannot be computed from the data: {reason}") from None
     if isinstance(found, Coded):
-        return _indicators(name, found, rows.used)
+        return _coded_factor(name, found, rows.used)
     if isinstance(found, pd.Categorical) or _is_text(found):
-        return _indicators(name, Coded(_categories(found)), rows.used)
+        return _coded_factor(name, Coded(_categories(found)), rows.used)
     if isinstance(found, np.ndarray) and found.dtype == np.bool_:
-        values = found[rows.used]
-        return Factor(np.column_stack([~values, values]).astype(float), ("FALSE", "TRUE"), "treatment", truth=True)
+        return Factor(found[rows.used, None].astype(float), ("FALSE", "TRUE"), "treatment", truth=True)
     columns = np.asarray(found, dtype=float)
     if not columns.ndim:
         raise DataError(f"{name} is one number, not a column; remove it")
@@ -106,12 +108,12 @@ def evaluate(name: str, rows: Rows) -> Factor:
     return Factor(columns, tuple(str(k + 1) for k in range(columns.shape[1])))
 
 
-def _indicators(name: str, found: Coded, used: NDArray[np.bool_]) -> Factor:
+def _coded_factor(name: str, found: Coded, used: NDArray[np.bool_]) -> Factor:
     values = found.values[used].remove_unused_categories()
     labels = tuple(str(c) for c in values.categories)
     if len(labels) < 2:
         raise DataError(f'{name} has one category only, "{labels[0]}"; remove it from the formula')
-    return Factor((np.asarray(values.codes)[:, None] == np.arange(len(labels))).astype(float), labels, found.contrasts)
+    return Factor(np.asarray(values.codes)[:, None].astype(float), labels, found.contrasts)
 
 
 def plain(frame: pd.DataFrame, name: str) -> Any:
@@ -119,6 +121,8 @@ def plain(frame: pd.DataFrame, name: str) -> Any:
     column = frame[name]
     if isinstance(column.dtype, pd.CategoricalDtype):
         return pd.Categorical(column).rename_categories(str)
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf":
+        return column.to_numpy(dtype=float)
     kind = pd.api.types.infer_dtype(column, skipna=True)
     if kind == "boolean":
         return column.fillna(False).to_numpy(dtype=bool)  # rows where it is missing are not used
@@ -219,11 +223,10 @@ def _categories(x: Any) -> Categories:
         return x.values
     if isinstance(x, pd.Categorical):
         return x
-    missing = pd.isna(x)
-    levels = sorted(set(x[~missing].tolist()), key=_collated if _is_text(x) else None)
-    labels = [v if isinstance(v, str) else _label(float(v)) for v in levels]
-    codes = pd.Index(levels).get_indexer(np.where(missing, None, x.astype(object)))
-    found: Categories = pd.Categorical.from_codes(codes, categories=pd.Index(labels))
+    codes, levels = pd.factorize(x)
+    order = sorted(range(len(levels)), key=lambda k: _collated(levels[k]) if _is_text(x) else levels[k])
+    labels = [levels[k] if _is_text(x) else _label(float(levels[k])) for k in order]
+    found: Categories = pd.Categorical.from_codes(np.append(np.argsort(order), -1)[codes], categories=pd.Index(labels))
     return found
 
 

@@ -24,6 +24,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ceil": np.ceil, "floor": np.floor, "sqrt": np.sqrt, "log": np.log, "min": np.minimum, "max": np.maximum,
 }  # fmt: skip
 LONGEST = 1000
+_LARGEST = 2**1023
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ def parse_cost(text: str) -> Cost:
     if not names:
         raise _refusal(text, "must depend on clusters or cluster_size; name one of them")
     cost = Cost(text.strip(), tree, frozenset(names))
-    _evaluate(tree, {name: np.asarray(7.0) for name in NAMES}, text)
+    with np.errstate(all="ignore"):
+        _evaluate(tree, {name: np.asarray(7.0) for name in NAMES}, text)
     return cost
 
 
@@ -79,7 +81,9 @@ def _evaluate(node: ast.AST, values: Mapping[str, Any], text: str) -> Any:
         case ast.Name(id=name) if name in values:
             return values[name]
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return float(number)
+            return (
+                np.float64(number) if abs(number) < _LARGEST else np.float64(np.inf)
+            )  # Python's own would raise, not overflow
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
             return _OPERATORS[type(op)](_evaluate(operand, values, text))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:

@@ -14,8 +14,8 @@ from typing import NamedTuple, NoReturn
 __all__ = [
     "NAME",
     "Expression",
-    "ExpressionError",
     "Parser",
+    "ReadError",
     "bare",
     "outer_variables",
     "printed",
@@ -40,10 +40,15 @@ _BINDS = {
     **dict.fromkeys(("|", "||"), 1), **dict.fromkeys(("&", "&&"), 2), **dict.fromkeys(("<", "<=", ">", ">=", "==", "!="), 4),
     "+": 5, "-": 5, "*": 6, "/": 6, "%in%": 7, ":": 8, "^": 10,
 }  # fmt: skip
+#: What people write behind a formula, and why it is not part of it.
+_WORDS = {
+    "family": "families other than the normal one are not possible yet",
+    "weights": "weights are given beside it (--weights w)",
+}
 _NOT, _COMPARED, _SUM, _UNARY = 3, 4, 5, 9
 
 
-class ExpressionError(Exception):
+class ReadError(Exception):
     """Why an expression can't be used, on its way to whoever knows the whole text."""
 
 
@@ -126,7 +131,7 @@ def read_variable(name: str) -> Expression:
 def _node(kind: str, *parts: Expression, value: str = "") -> Expression:
     deep = 1 + max((part.deep for part in parts), default=0)
     if deep > _DEEPEST:
-        raise ExpressionError(_TOO_DEEP)
+        raise ReadError(_TOO_DEEP)
     return Expression(kind, value, parts, deep=deep)
 
 
@@ -140,7 +145,7 @@ class _Token(NamedTuple):
 
 
 class Parser:
-    """The tokens of a text, and the place in them up to which they are read. Raises ExpressionError."""
+    """The tokens of a text, and the place in them up to which they are read. Raises ReadError."""
 
     def __init__(self, text: str) -> None:
         matches = [(str(m.lastgroup), m) for m in _TOKEN.finditer(text)]
@@ -148,7 +153,7 @@ class Parser:
         self.place = self.depth = 0
         for kind, found, *_ in self.tokens:
             if kind == "odd" or found == "." or (kind == "name" and not (found[0].isalpha() or found[0] in "._")):
-                raise ExpressionError(f"{found} is not possible here; {_ALLOWED}: remove it or rename the variable")
+                raise ReadError(f"{found} is not possible here; {_ALLOWED}: remove it or rename the variable")
 
     def ahead(self, places: int = 0) -> _Token:
         place = self.place + places
@@ -162,50 +167,44 @@ class Parser:
         """The left and the right side of a formula."""
         tildes = sum(token.kind == "sign" and token.found == "~" for token in self.tokens)
         if tildes != 1:
-            raise ExpressionError(f'must have exactly one "~" (it has {tildes}); write it as "y ~ x + (1 | g)"')
+            raise ReadError(f'must have exactly one "~" (it has {tildes}); write it as "y ~ x + (1 | g)"')
         if self.ahead().found == "~":
-            raise ExpressionError('the left side of "~" must be one name, not nothing; write it as "y ~ ..."')
+            raise ReadError('the left side of "~" must be one name, not nothing; write it as "y ~ ..."')
         left = self.expression()
         if self.ahead().found == "~":
             self.take()
             if not self.ahead().kind:
-                raise ExpressionError('has nothing on the right side of "~"; write 1 for an intercept alone')
+                raise ReadError('has nothing on the right side of "~"; write 1 for an intercept alone')
         return left, self.whole()
 
     def whole(self) -> Expression:
         """An expression that the text ends with."""
         node, rest = self.expression(), self.ahead()
         if rest.found == ")":
-            raise ExpressionError('a ")" was never opened; remove it')
+            raise ReadError('a ")" was never opened; remove it')
         if rest.found == ",":
-            words = {
-                "family": "families other than the normal one are not possible yet",
-                "weights": "weights are no part of it",
-            }
-            about = words.get(self.ahead(1).found, "it is one expression")
-            raise ExpressionError(f'must end before the ","; {about}: remove the rest')
+            about = _WORDS.get(self.ahead(1).found, "it is one expression")
+            raise ReadError(f'must end before the ","; {about}: remove the rest')
         if rest.kind:
-            raise ExpressionError(f'"{rest.found}" is not possible here; {_ALLOWED}: remove it')
+            raise ReadError(f'"{rest.found}" is not possible here; {_ALLOWED}: remove it')
         return node
 
     def expression(self, floor: int = 0) -> Expression:
         """An expression whose operators bind at least as much as `floor`."""
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise ExpressionError(_TOO_DEEP)
+            raise ReadError(_TOO_DEEP)
         node = self.operand()
         while self.ahead().kind:
             sign = "^" if self.ahead().found == "**" else self.ahead().found
             if self.ahead().kind != "sign" or sign == "(":
                 before = printed(node) if node.kind in ("name", "call") else self.ahead(-1).found
-                raise ExpressionError(f'"{before}" and "{sign}" need an operator between them; write + or * or :')
+                raise ReadError(f'"{before}" and "{sign}" need an operator between them; write + or * or :')
             binds = _BINDS.get(sign, -1)
             if binds < floor:
                 break
             if binds == _COMPARED == _BINDS.get(node.kind):
-                raise ExpressionError(
-                    f"{printed(node)} {sign} ... compares twice; write (a < b) * (b < c) for a < b < c"
-                )
+                raise ReadError(f"{printed(node)} {sign} ... compares twice; write (a < b) * (b < c) for a < b < c")
             if binds == _SUM:
                 node = self.sum(node)
             else:
@@ -262,22 +261,22 @@ class Parser:
 
     def close(self) -> None:
         if not self.ahead().kind:
-            raise ExpressionError('a "(" is never closed; add the ")"')
+            raise ReadError('a "(" is never closed; add the ")"')
         if self.ahead().found != ")":
-            raise ExpressionError(f'"{self.ahead().found}" is not possible in parentheses; remove it')
+            raise ReadError(f'"{self.ahead().found}" is not possible in parentheses; remove it')
         self.take()
 
     def refuse_place(self) -> NoReturn:
         """Say what is missing where an operand should stand."""
         here, before = self.ahead().found, self.ahead(-1).found
         if here in ("|", "||"):
-            raise ExpressionError(f'the left side of "{here}" is empty; write (1 {here} g)')
+            raise ReadError(f'the left side of "{here}" is empty; write (1 {here} g)')
         if before in ("|", "||"):
-            raise ExpressionError(
+            raise ReadError(
                 f'the right side of "{before}" must be one grouping factor, not nothing; write it as (1 | g)'
             )
         if here in ("", ")", ",") and before not in ("", "(", ","):
-            raise ExpressionError(f'"{before}" needs a term on its right; add one or remove the "{before}"')
+            raise ReadError(f'"{before}" needs a term on its right; add one or remove the "{before}"')
         if not here:
-            raise ExpressionError('a "(" is never closed; add the ")"')
-        raise ExpressionError(f'"{here}" needs a term on its left; add one or remove the "{here}"')
+            raise ReadError('a "(" is never closed; add the ")"')
+        raise ReadError(f'"{here}" needs a term on its left; add one or remove the "{here}"')

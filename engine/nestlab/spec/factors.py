@@ -1,21 +1,15 @@
-"""The formulas of studies: what they can't have is refused, and a predictor with categories stands for its columns, which are
-contrasts: `k` for `k[b] + k[c]`, in products too."""
+"""The formulas of studies: what they can't have is refused, and a predictor with categories stands for its columns, `k` for
+`k[b] + k[c]`, in products too."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from .expression import read_variable, variables_in
 from .formula import (
-    MAX_FIXED,
-    MAX_RANDOM,
     FormulaError,
     canonical_term,
     one_group,
@@ -23,15 +17,10 @@ from .formula import (
     random_term_text,
     respelled,
 )
-from .model import CENTRINGS, INTERCEPT, Formula, Predictor, term_variables
+from .model import CENTRINGS, INTERCEPT, MAX_FIXED, MAX_RANDOM, Formula, term_variables
 from .problems import close_match
 
-__all__ = ["CONTRASTS", "coded", "contrast_values", "contrasts", "expand", "study_formula"]
-
-Array = NDArray[np.float64]
-
-#: Ways to code a factor by K - 1 columns, as R's contr.treatment and so on.
-CONTRASTS = ("treatment", "sum", "helmert", "SAS", "poly")
+__all__ = ["expand", "study_formula"]
 
 _NAME = re.compile(r"[^\W\d_][\w.]*(?:\[[\w-]+\])?")
 _OWN = "give {f}_{x} a distribution of its own in [predictors.{f}_{x}] and write {f}_{x}"
@@ -134,35 +123,3 @@ def expand(formula: Formula, columns: Mapping[str, tuple[str, ...]]) -> Formula:
         reason = f"has {len(fixed)} fixed terms (columns: {names}); at most {MAX_FIXED} are possible: remove some"
         raise FormulaError(formula.text, reason)
     return replace(formula, fixed=tuple(fixed.values()))
-
-
-def contrasts(kind: str, categories: Sequence[str]) -> tuple[Array, tuple[str, ...]]:
-    """Return (K, K - 1), the values of a factor's columns for each of its K categories, and the columns' labels, as R has them.
-
-    treatment: 1 in its own category, the first has none (SAS: the last); sum: 1 in its own, -1 in the last; helmert: column i
-    holds -1 in categories 0 .. i and i + 1 in the next; poly: orthonormal polynomials of the category's number.
-    """
-    K = len(categories)
-    numbers = tuple(str(k) for k in range(1, K))
-    if kind == "treatment":
-        return np.eye(K)[:, 1:], tuple(categories[1:])
-    if kind == "SAS":
-        return np.eye(K)[:, :-1], tuple(categories[:-1])
-    if kind == "sum":
-        return np.vstack([np.eye(K - 1), -np.ones((1, K - 1))]), numbers
-    if kind == "helmert":
-        return np.diag(np.arange(1.0, K), -1)[:, :-1] - np.triu(np.ones((K, K - 1))), numbers
-    Q, R = np.linalg.qr(np.vander(np.arange(K) - (K - 1) / 2, K, increasing=True))
-    return (Q * np.sign(np.diag(R)))[:, 1:], tuple({"1": ".L", "2": ".Q", "3": ".C"}.get(k, f"^{k}") for k in numbers)
-
-
-def contrast_values(predictor: Predictor) -> Array:
-    """Return (K, K - 1): the values of a predictor's columns for each of its K categories (see `contrasts`)."""
-    return contrasts(predictor.coding, predictor.categories)[0]
-
-
-def coded(predictor: Predictor, values: NDArray[Any]) -> dict[str, Array]:
-    """Return the values of a predictor by its columns: itself, or contrasts where they are numbers of categories."""
-    if not predictor.categories:
-        return {predictor.name: values.astype(np.float64)}
-    return dict(zip(predictor.columns, contrast_values(predictor)[values.astype(np.int64)].T, strict=True))

@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from .model import CENTRINGS, Condition, Formula, Layout, Predictor, source_of, term_variables
+from .predictors import distribution_of
 
 __all__ = ["constant_of", "expanded", "far_constants"]
 
@@ -38,17 +39,12 @@ def _constants(predictors: tuple[Predictor, ...], layout: Layout, formula: Formu
 
 def _moments(p: Predictor, layout: Layout) -> tuple[float, float]:
     """A mean and an sd, about; 0 and 0 of what has neither, or can't be far from 0."""
-    if p.categories:
-        return 0.0, 0.0
-    match p.distribution:
-        case "balanced" | "binary" | "arms" | "schedule" | "period":
-            return 0.0, 0.0
-        case "time":
-            rows = layout.rows / layout.clusters
-            return p.mean + p.sd * (rows - 1) / 2, abs(p.sd) * rows / 12**0.5
-        case "list" | "resampled":
-            return float(np.mean(p.values)), float(np.std(p.values))
-    return p.mean, p.sd
+    row = distribution_of(p)
+    if row.scale is not None:
+        return row.scale(p, layout)
+    if p.values and not p.categories:
+        return float(np.mean(p.values)), float(np.std(p.values))
+    return (0.0, 0.0) if p.categories or row.levels is not None else (p.mean, p.sd)
 
 
 def constant_of(variable: str, constants: Mapping[str, float]) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .predictors import DISTRIBUTIONS
 from .problems import Problems, nearest
 from .values import MOST_VALUES
 
@@ -62,8 +63,15 @@ def _tables(tables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], bo
                 yield path, table, True
     predictors = tables.get("predictors")
     for name, table in predictors.items() if isinstance(predictors, dict) else ():
-        if isinstance(table, dict) and "file" in table and table.get("distribution") in ("resampled", "list"):
+        if isinstance(table, dict) and "file" in table and _lists_values(table.get("distribution")):
             yield f"predictors.{name}", table, False
+
+
+def _lists_values(distribution: object) -> bool:
+    """Whether predictors of a distribution have values that a file may hold."""
+    return (
+        isinstance(distribution, str) and distribution in DISTRIBUTIONS and "values" in DISTRIBUTIONS[distribution].keys
+    )
 
 
 def _column(
@@ -94,21 +102,13 @@ def _some(columns: list[str]) -> str:
 
 
 def _frame(file: Path, name: str) -> pd.DataFrame:
-    import pandas as pd
+    from .data import DataFileError, read_frame
 
-    if file.suffix.lower() not in (".csv", ".parquet"):
-        raise _UnusableError("file", name, "must end in .csv or .parquet; save the data as one of these")
     try:
-        frame = pd.read_parquet(file) if file.suffix.lower() == ".parquet" else pd.read_csv(file)
-    except FileNotFoundError:
-        text = f"must be a file, and there is none at {file}; correct it (it is looked for beside the study file)"
+        return read_frame(file)
+    except DataFileError as error:
+        text = f"must be a data file, and {file} {error.fault}"
         raise _UnusableError("file", name, text) from None
-    except Exception as error:  # noqa: BLE001  (readers raise many kinds)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise _UnusableError("file", name, f"must be a file that can be read ({reason}); save it anew") from None
-    if not len(frame.columns) or not len(frame):
-        raise _UnusableError("file", name, "must have a header and rows, and is empty; save it anew")
-    return frame
 
 
 def _numbers(column: pd.Series[Any], name: str, file: str, *, whole: bool) -> list[Any]:

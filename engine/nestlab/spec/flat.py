@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from .association import correlation_key
+from .kinds import KeyTable
 from .model import Formula, source_of
-from .predictors import default_level
+from .predictors import DISTRIBUTIONS
+from .predictors.reading import default_level
 from .problems import Problems
 from .shapes import SHAPE_KEYS
-from .tables import ArmSizesTable, KeyTable, MissingTable, PredictorTable, RandomTable, TruthTable
+from .tables import ArmSizesTable, MissingTable, PredictorTable, RandomTable, TruthTable
 
 __all__ = ["flat_shape", "flat_table", "named_elsewhere", "predictor_correlations", "predictor_values"]
 
@@ -68,7 +70,9 @@ def named_elsewhere(
     predictors: Mapping[str, PredictorTable],
 ) -> set[str]:
     """Predictors that have a use although no formula has them: variances, missing rows, arms, strata, correlations."""
-    names = {name for name, table in predictors.items() if table.distribution == "arms"}
+    names = {
+        name for name, table in predictors.items() if table.distribution and DISTRIBUTIONS[table.distribution].outer
+    }
     names.update(table.blocks for table in predictors.values() if isinstance(table.blocks, str))
     names.update(name for pair in correlation for name in pair.split(":"))
     if truth.errors and truth.errors.variance_ratio:

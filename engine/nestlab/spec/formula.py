@@ -14,13 +14,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from .expression import Expression, ExpressionError, Parser, bare, outer_variables, printed
+from .expression import Expression, Parser, ReadError, bare, outer_variables, printed
 from .model import INTERCEPT, Formula, RandomTerm, source_of, term_variables
 
 __all__ = [
-    "MAX_FIXED",
-    "MAX_RANDOM",
-    "MOST_RANDOM",
     "FormulaError",
     "canonical_term",
     "find_term",
@@ -32,12 +29,8 @@ __all__ = [
     "same_term",
 ]
 
-MAX_FIXED = 12
-MAX_RANDOM = 4
-#: In a fit of one data set, in all terms together.
-MOST_RANDOM = 16
 #: Products that may stand for more terms are not expanded.
-_MOST_TERMS = 5000
+_MOST_TERMS = 1000
 _MANY = 10**9
 #: Words that no variable may be called.
 WORDS = (INTERCEPT, "True", "False", "None", "TRUE", "FALSE")
@@ -108,16 +101,16 @@ def parse_formula(text: str) -> Formula:
     try:
         left, right = Parser(text).sides()
         if left.kind not in ("name", "call"):
-            raise ExpressionError(f'the left side of "~" must be one name, not {printed(left)}; write it as "y ~ ..."')
+            raise ReadError(f'the left side of "~" must be one name, not {printed(left)}; write it as "y ~ ..."')
         side = _Side()
         fixed = side.expand(right)
         if not fixed:
-            raise ExpressionError("must have a fixed term; add 1, an intercept")
+            raise ReadError("must have a fixed term; add 1, an intercept")
         formula = Formula(
             shown, printed(left), fixed, tuple(side.random), tuple(side.offsets), tuple(dict.fromkeys(side.names))
         )
         _check(formula)
-    except ExpressionError as refused:
+    except ReadError as refused:
         raise FormulaError(shown, " ".join(str(refused).split())) from None
     return formula
 
@@ -187,7 +180,7 @@ class _Side:
         count = _most_terms(node)
         if count > _MOST_TERMS:
             many = f"up to {count:,}" if count < _MANY else "more than a billion"
-            raise ExpressionError(
+            raise ReadError(
                 f"stands for {many} terms, and none has as many; write fewer products, (a + b + c)^2 for a*b*c"
             )
         terms = self.terms(node)
@@ -204,29 +197,27 @@ class _Side:
             return {}
         if kind in ("(", "+"):
             return self.terms(parts[0])
-        if kind == "-":
-            return self.sum((node,))
-        if kind == "sum":
-            return self.sum(parts)
+        if kind in ("-", "sum"):
+            return self.sum(parts if kind == "sum" else (node,))
         if kind in (":", "*", "/", "%in%", "^"):
             return self.product(kind, *parts)
         if kind in _BARS:
-            raise ExpressionError('"|" belongs in a random term of its own, in parentheses; write ... + (1 | g)')
-        raise ExpressionError(f"{printed(node)} is no name, product or call; write I({printed(node)}), or a name")
+            raise ReadError('"|" belongs in a random term of its own, in parentheses; write ... + (1 | g)')
+        raise ReadError(f"{printed(node)} is no name, product or call; write I({printed(node)}), or a name")
 
     def single(self, node: Expression) -> _Terms:
         name = printed(node)
         if name in WORDS:
-            raise ExpressionError(f"{name} is reserved; write 1 for the intercept or rename the variable")
+            raise ReadError(f"{name} is reserved; write 1 for the intercept or rename the variable")
         if node.kind == "number":
             if name not in ("0", "1"):
-                raise ExpressionError(f"the number {name} is not possible here; only + 1, + 0 and - 1")
+                raise ReadError(f"the number {name} is not possible here; only + 1, + 0 and - 1")
             self.intercept = (name == "1") != self.removing
             return {}
         if node.kind == "call" and node.value == "offset":
             self.check_summand("an offset", "offset(x)")
             if len(node.parts) != 1:
-                raise ExpressionError(f"{name} must have one column in its parentheses; write offset(x)")
+                raise ReadError(f"{name} must have one column in its parentheses; write offset(x)")
             self.offsets.append(printed(node.parts[0]))
             return {}
         self.names.append(name)
@@ -234,7 +225,7 @@ class _Side:
 
     def check_summand(self, what: str, example: str) -> None:
         if self.products or self.removing:
-            raise ExpressionError(f"{what} must be a summand of its own; write ... + {example}")
+            raise ReadError(f"{what} must be a summand of its own; write ... + {example}")
 
     def sum(self, parts: Iterable[Expression]) -> _Terms:
         found: _Terms = {}
@@ -245,15 +236,17 @@ class _Side:
                 self.removing = not self.removing
                 found = {key: term for key, term in found.items() if key not in gone}
             else:
-                found = _united(found, self.terms(part))
+                for key, term in self.terms(part).items():
+                    found.setdefault(key, term)
         return found
 
     def product(self, sign: str, left: Expression, right: Expression) -> _Terms:
         operands = (left,) if sign == "^" else (left, right)
         if number := next((node for node in operands if bare(node).kind == "number"), None):
-            raise ExpressionError(f"the number {printed(number)} is not possible in a product; only + 1, + 0 and - 1")
+            raise ReadError(f"the number {printed(number)} is not possible in a product; only + 1, + 0 and - 1")
         self.products += 1
-        a, b = ([self.terms(node) for node in operands] * 2)[:2]
+        terms = [self.terms(node) for node in operands]
+        a, b = terms[0], terms[-1]
         self.products -= 1
         if sign == "^":
             for _ in range(min(_power(right), len(b)) - 1):
@@ -286,7 +279,7 @@ def _whole(terms: _Terms) -> _Terms:
 
 def _power(node: Expression) -> int:
     if not node.value.isdigit() or not 0 < float(node.value) < 1000:
-        raise ExpressionError(
+        raise ReadError(
             f"the power {printed(node)} must be a whole number, 1 or more; write (a + b)^2, or I(x^2) for a square"
         )
     return int(node.value)
@@ -297,7 +290,7 @@ def _most_terms(node: Expression) -> int:
     kind = node.kind
     if kind in ("name", "call"):
         return 1
-    if kind in ("(", "+"):
+    if kind in ("(", "+", "-"):
         return _most_terms(node.parts[0])
     if kind == "sum":
         return min(sum(map(_most_terms, node.parts)), _MANY)
@@ -313,18 +306,18 @@ def _most_terms(node: Expression) -> int:
 def _random_terms(bar: str, left: Expression, right: Expression) -> Iterator[RandomTerm]:
     groups = _groups(right)
     if left.kind in _BARS:
-        raise ExpressionError(f"has two bars in one random term; write ({printed(left)}) + (1 | {groups[0]})")
+        raise ReadError(f"has two bars in one random term; write ({printed(left)}) + (1 | {groups[0]})")
     side = _Side()
     columns = side.expand(left)
     if side.random or side.offsets:
-        raise ExpressionError(
+        raise ReadError(
             f"a random term of {groups[0]} may hold columns only; write the rest outside of its parentheses"
         )
     if not columns:
-        raise ExpressionError(f"a random term of {groups[0]} has no column; write (1 {bar} {groups[0]})")
+        raise ReadError(f"a random term of {groups[0]} has no column; write (1 {bar} {groups[0]})")
     for group in groups:
         if any(group in term_variables(column) for column in columns):
-            raise ExpressionError(f"the grouping factor {group} may not be a random column; remove it")
+            raise ReadError(f"the grouping factor {group} may not be a random column; remove it")
         for own in [(column,) for column in columns] if bar == "||" else [columns]:
             yield RandomTerm(group, own)
 
@@ -337,12 +330,12 @@ def _groups(node: Expression) -> list[str]:
     if node.kind == "name" and text not in WORDS:
         return [printed(node)]
     if node.kind == "call":
-        raise ExpressionError(
+        raise ReadError(
             f"the grouping factor {text} must be a column, whose values are taken as they are; write (1 | column)"
         )
     if node.kind not in (":", "/", "%in%"):
         one_each = " + ".join(f"(1 | {printed(part)})" for part in node.parts) or "(1 | g)"
-        raise ExpressionError(f'the right side of "|" must be one grouping factor, not {text}; write {one_each}')
+        raise ReadError(f'the right side of "|" must be one grouping factor, not {text}; write {one_each}')
     a, b = map(_groups, node.parts if node.kind != "%in%" else node.parts[::-1])
     inner = [f"{a[-1]}:{group}" for group in b]
     return [*a, *inner] if node.kind == "/" else inner
@@ -351,10 +344,10 @@ def _groups(node: Expression) -> list[str]:
 def _check(formula: Formula) -> None:
     terms = (*formula.fixed, *formula.random_columns)
     if any(formula.response in (v, source_of(v)[0]) for term in terms for v in term_variables(term)):
-        raise ExpressionError(f"the response {formula.response} may not be a predictor; remove it from the right side")
+        raise ReadError(f"the response {formula.response} may not be a predictor; remove it from the right side")
     seen: set[tuple[str, str]] = set()
     for group, column in ((term.group, column) for term in formula.random for column in term.columns):
         if (group, canonical_term(column)) in seen:
             text = "in two random terms; keep one of them (0 + ... omits an intercept)"
-            raise ExpressionError(f"has the random column {column} {text}")
+            raise ReadError(f"has the random column {column} {text}")
         seen.add((group, canonical_term(column)))

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .axes import FIRST_KEYS, OTHER_KINDS, SHORT_NAMES, SIZE_KINDS, Setting, setting
+from .axes import Setting, setting
 from .covariance import correlation_path, pairs, variance_path
 from .formula import formula_text
+from .keys import AXES, KEYS, STUDY, find_key
 from .model import INTERCEPT, FactorValue, Formula
 from .prior import Prior, looks_like_prior
 from .problems import Problems, close_path, nearest, show
@@ -21,7 +22,9 @@ __all__ = ["MOST_CONDITIONS", "Given", "Grid", "raw_points", "read_grid"]
 MOST_CONDITIONS = 100_000
 
 # What says what the study is, not what a condition is.
-_NO_AXES = ("name", "title", "seed", "replications", "keep", "mcse", "method", "grid", "prior")
+_NO_AXES = [name for name, key in STUDY.below.items() if not key.axis and not (key.below and key.part == "data")]
+#: Keys of a predictor that are proposed for an axis that names none.
+_FIRST_KEYS = ("level", "distribution", "mean", "sd", "redraw")
 
 Point = dict[str, Any]
 
@@ -130,20 +133,10 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def _is_value(path: str, table: Mapping[str, Any]) -> bool:
     """Whether a table is a prior of the value at `path` rather than a table of paths below it."""
-    match path.split("."):
-        case ["design" | "predictors" | "truth" | "missing" | "correlation", *_] if len(path.split(".")) == 1:
-            return False
-        case (
-            ["predictors", _]
-            | ["truth", "fixed" | "random" | "errors" | "outcome"]
-            | ["missing", "weibull" | "at_random"]
-        ):
-            return False
-        case ["design", "cluster_size", *_] if table.get("distribution") not in ("normal", "beta", "pilot"):
-            return False
-        case ["truth", "random", _] | ["truth", "random", _, "variance" | "sd" | "correlation"]:
-            return False
-    return path in SHORT_NAMES or looks_like_prior(table)
+    key = find_key(path.split("."))
+    of_sizes = path.startswith("design.cluster_size") and table.get("distribution") in ("normal", "beta", "pilot")
+    below = key is not None and bool(key.below) and not key.takes_prior and not of_sizes
+    return path in AXES or (not below and looks_like_prior(table))
 
 
 class _Reader:
@@ -170,7 +163,7 @@ class _Reader:
         levels: list[Any] = []
         for value in raw:
             try:
-                level = claimed.kind.check(value)
+                level = claimed.key.check(value)
             except ValueError as refused:
                 self.problems.add_value(key, value, f"every value {refused}")
                 continue
@@ -209,7 +202,7 @@ class _Reader:
         if found is None:
             return raw
         try:
-            return found.kind.check(raw)
+            return found.key.check(raw)
         except ValueError as refused:
             self.problems.add_value(key, raw, str(refused))
             return raw
@@ -222,7 +215,7 @@ class _Reader:
             if claimed is None:
                 continue
             try:
-                found[name] = claimed.kind.check_prior(raw)
+                found[name] = claimed.key.check_prior(raw)
             except ValueError as refused:
                 self.problems.add_value(key, raw, str(refused))
         return found
@@ -255,7 +248,7 @@ def _refusal(name: str, found: Setting | None, given: Given) -> str | None:
         return f"{first} is the same in all conditions; remove it here, and run one study per {first} if you must"
     if name == "truth.formula":
         return "the formula is the same in all conditions; keep every term and vary its true value (0 removes it)"
-    if name in SHORT_NAMES:
+    if name in AXES:
         return None if found else _short_refusal(name, given.truth)
     columns = {*given.predictors, *(c for cs in given.factors.values() for c in cs)}
     if found and first in ("correlation", "truth") and (unknown := sorted(_predictors_of(name) - columns)):
@@ -285,7 +278,7 @@ def _other_names(name: str, given: Given) -> str:
     beside = [other for other in known if table and other.rpartition(".")[0] == table]
     if beside:
         return f"use one of {', '.join(beside)}"
-    short = ", ".join(word for word in SHORT_NAMES if word in known)
+    short = ", ".join(word for word in AXES if word in known)
     return f"use {short} or a dotted path such as truth.fixed.{given.truth.fixed[-1]}"
 
 
@@ -325,13 +318,14 @@ def _scale_refusal(name: str, given: Given) -> str | None:
 def _known(given: Given) -> list[str]:
     """All axes that this study may have."""
     truth, columns = given.truth, given.truth.random_columns
-    known = [*SHORT_NAMES, *(f"design.{key}" for key in SIZE_KINDS), f"truth.{given.residual or 'residual_variance'}"]
+    known = [*AXES, "design.clusters", "design.cluster_size", f"truth.{given.residual or 'residual_variance'}"]
     known += [f"truth.fixed.{term}" for term in truth.fixed]
     known += [f"truth.fixed.{term}.{unit}" for term in truth.fixed for unit in ("d", "r2") if term != INTERCEPT]
     variances = [variance_path(truth, column) for column in columns]
     known += [path.replace(".variance.", ".sd.", 1) if given.scale == "sd" else path for path in variances]
     known += [correlation_path(truth, columns[i], columns[j]) for i, j in pairs(truth)]
-    known += [f"predictors.{name}.{key}" for name in given.predictors for key in FIRST_KEYS]
-    known += [f"{table}.{key}" for table, kinds in OTHER_KINDS.items() for key in kinds]
+    known += [f"predictors.{name}.{key}" for name in given.predictors for key in _FIRST_KEYS]
+    named = [path for path, key in KEYS.items() if key.axis and "<" not in path]
+    known += [path for path in named if path.count(".") > 1 or path.startswith("missing.")]
     known += [path for path in given.paths if path not in known and setting(path, truth)]
-    return [name for name in known if name not in SHORT_NAMES or setting(name, truth)]
+    return [name for name in known if name not in AXES or setting(name, truth)]

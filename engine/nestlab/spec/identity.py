@@ -15,14 +15,14 @@ from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
 
-from .balanced import has_odd_rows
 from .covariance import pairs
 from .far import far_constants
 from .formula import formula_text
 from .methods import estimator_of
 from .missing import missing_words
 from .model import NORMAL, Condition, Formula, Layout, Method, Predictor, Truth
-from .predictors import predictor_words
+from .predictors.allotted import has_odd_rows
+from .predictors.reading import predictor_words
 from .prior import Prior
 from .shapes import error_words, shape_words
 from .sizes import layout_words, size_words

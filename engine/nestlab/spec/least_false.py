@@ -18,11 +18,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .balanced import takes_turns
 from .methods import UnknownError, estimator_of
 from .model import INTERCEPT, Condition, Layout, Method, source_of, term_variables
 from .paths import variable_levels
 from .polynomials import TOLERANCE, Atom, Means, codings, polynomial_of
+from .predictors import distribution_of
+from .predictors.allotted import takes_turns
 from .variances import cluster_moments, moments_of
 
 __all__ = ["LeastFalse", "common"]
@@ -31,8 +32,6 @@ Array: TypeAlias = NDArray[np.float64]
 
 #: Trial sizes of clusters where they are drawn or rows are lost.
 _TRIAL_SIZES = (2, 5, 9, 40)
-#: Level-1 predictors that have the same values in all clusters of a size; those in halves where that is even.
-_KNOWN = ("balanced", "time", "list")
 #: How many trial weights show whether a value depends on them.
 _TRIALS = 6
 
@@ -112,22 +111,23 @@ class LeastFalse:
                     )
         named = {name for monomial in self.monomials for name, part in monomial if not part}
         outer = [p for p in condition.predictors if p.level == 2 and named.intersection(p.columns)]
-        placed = [p.name for p in outer if not p.redraw or p.distribution == "list" or p.blocks]
+        placed = [p.name for p in outer if not p.redraw or p.blocks]
         if placed and (len(set(condition.layout.sizes)) > 1 or len(condition.layout.drawn) > 1):
             raise UnknownError(f"{placed[0]} goes with the sizes of the clusters")
-        known = [name for name in self._inner if condition.predictor(name).distribution in _KNOWN]
+        known = [name for name in self._inner if distribution_of(condition.predictor(name)).alike]
         for name in self._inner:
             predictor = condition.predictor(name)
+            row = distribution_of(predictor)
             odd = takes_turns(predictor) and any(n % 2 for n in self._sizes)
             if predictor.categories:
                 raise UnknownError(f"{name} has categories that vary within clusters")
-            if odd or predictor.distribution in ("arms", "schedule", "period"):
+            if odd or (row.known and not row.alike):  # halves are alike where the number of rows is even
                 raise UnknownError(f"{name} does not vary in the same way in all clusters")
             if name not in known and not predictor.redraw:
                 raise UnknownError(f"{name} is drawn once")
             if any(name in (a, b) for a, b, r in condition.correlations if r):
                 raise UnknownError(f"{name} is correlated with another predictor")
-            if name not in known and predictor.distribution != "normal" and self._goes_with_its_spread(name):
+            if name not in known and not row.gaussian and self._goes_with_its_spread(name):
                 raise UnknownError(f"{name} is not normal, so that its spread in a cluster goes with its mean there")
         if len(known) > 1 or (known and len(set(self._sizes)) > 1):
             raise UnknownError(f"the values of {' and '.join(known)} are the same in every replicate")

@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from .columns import Factor, Rows, check_functions, evaluate, plain
 from .expression import read_variable, variables_in
-from .formula import MOST_RANDOM, FormulaError, parse_formula, random_term_text
-from .model import INTERCEPT, Formula, term_variables
-from .problems import DataError
+from .formula import FormulaError, parse_formula, random_term_text
+from .model import INTERCEPT, MAX_FIXED, MOST_RANDOM, Formula, term_variables
+from .problems import DataError, close_match
 
-__all__ = ["MAX_COLUMNS", "Levels", "ModelMatrices", "model_matrices", "variables_of"]
+__all__ = ["Levels", "ModelMatrices", "model_matrices", "variables_of"]
 
 Array = NDArray[np.float64]
-
-MAX_COLUMNS = 60
 
 
 class Levels(NamedTuple):
@@ -91,15 +89,17 @@ class ModelMatrices:
         place = self.formula.fixed.index(term)
         own = slice(ends[place], ends[place + 1])
         X = np.hstack([columns for columns, _ in sums])
-        size, other = np.linalg.norm(X, axis=0), np.linalg.norm(self.X, axis=0)
-        by_columns = np.column_stack([self.X / other, treated[place][0]])
+        plain = _columns(self.formula.fixed, self.formula.variables, self.factors, len(self.y))
+        X_own = np.hstack([columns for columns, _ in plain])  # not times the roots of weights
+        size, other = np.linalg.norm(X, axis=0), np.linalg.norm(X_own, axis=0)
+        by_columns = np.column_stack([X_own / other, treated[place][0]])
         found = np.linalg.lstsq(X / size, by_columns, rcond=None)[0][own] / size[own, None]
         weights = np.linalg.solve(found[:, len(other) :], found[:, : len(other)] * other)
         return np.where(np.abs(weights) < 1e-9 * np.abs(weights).max(), 0.0, weights)
 
 
-def model_matrices(text: str, frame: pd.DataFrame) -> ModelMatrices:
-    """Evaluate a mixed-model formula on a frame; rows with a missing value in a variable of the formula are dropped.
+def model_matrices(text: str, frame: pd.DataFrame, *, also: Sequence[str] = ()) -> ModelMatrices:
+    """Evaluate a mixed-model formula on a frame; rows with a missing value in a variable of it, or in `also`, are dropped.
 
     Raises FormulaError, and DataError for a column that is missing, of an unusable type or not finite.
     """
@@ -112,7 +112,8 @@ def model_matrices(text: str, frame: pd.DataFrame) -> ModelMatrices:
     if not formula.random:
         raise FormulaError(formula.text, "needs a random term; add one, (1 | group)")
     _check_centrings(formula)
-    used = _complete(frame, [column for name in variables_of(formula) for column in variables_in(read_variable(name))])
+    columns = [column for name in variables_of(formula) for column in variables_in(read_variable(name))]
+    used = _complete(frame, [*columns, *also])
     clusters = {group: _clusters(frame, group) for group in formula.groups}
     rows = Rows(frame, used, clusters[formula.group][0])
     terms = (*formula.fixed, *formula.random_columns)
@@ -141,10 +142,10 @@ def variables_of(formula: Formula) -> list[str]:
 
 def _check_width(m: ModelMatrices) -> None:
     """Categories can make more columns than the formula has terms."""
-    if len(m.fixed_names) > MAX_COLUMNS:
+    if len(m.fixed_names) > MAX_FIXED:
         raise DataError(
             f"the fixed effects have {len(m.fixed_names)} columns on these data (... {', '.join(m.fixed_names[-2:])}); at most "
-            f"{MAX_COLUMNS} are possible: use fewer categories, or convert text to numbers"
+            f"{MAX_FIXED} are possible: use fewer categories, or convert text to numbers"
         )
     random = [name for names in m.random_names for name in names]
     if len(random) > MOST_RANDOM:
@@ -192,8 +193,10 @@ def _complete(frame: pd.DataFrame, variables: Sequence[str]) -> NDArray[np.bool_
     used = list(dict.fromkeys(variables))
     columns = list(frame.columns)
     if missing := [v for v in used if v not in columns]:
-        have = ", ".join(map(str, columns[:30])) + (", ..." if len(columns) > 30 else "")
-        raise DataError(f"formula names {', '.join(missing)}, which the data do not have; columns: {have}")
+        have = "columns: " + ", ".join(map(str, columns[:30])) + (", ..." if len(columns) > 30 else "")
+        guess = close_match(missing[0], map(str, columns))
+        repair = f'did you mean "{guess}"?' if guess and len(missing) == 1 else have
+        raise DataError(f"formula names {', '.join(missing)}, which the data do not have; {repair}")
     if double := [v for v in used if columns.count(v) > 1]:
         raise DataError(f"the data have {columns.count(double[0])} columns named {double[0]}; rename all but one")
     complete = frame[used].notna().all(axis=1).to_numpy()
@@ -211,9 +214,9 @@ def _response(name: str, rows: Rows) -> Array:
             f"response {name} is of counts, and families other than the normal one are not possible yet; give one column"
         )
     for column in variables_in(node):
-        values = plain(rows.frame.loc[rows.used], column)
+        values = plain(rows.frame, column)
         if isinstance(values, pd.Categorical) or values.dtype == object:
-            found = pd.Series(pd.unique(np.asarray(values, dtype=object))).astype(str).sort_values()
+            found = pd.Series(np.asarray(values, dtype=object)[rows.used]).drop_duplicates().astype(str).sort_values()
             unreadable = pd.to_numeric(found, errors="coerce").isna()  # they are why the column is text
             examples = ", ".join(f'"{v}"' for v in (found[unreadable] if unreadable.any() else found)[:3])
             raise DataError(f"response {name} is not numeric: {column} holds {examples}; give numbers")
@@ -221,9 +224,9 @@ def _response(name: str, rows: Rows) -> Array:
 
 
 def _numbers(what: str, found: Factor) -> Array:
-    if (found.contrasts and not found.truth) or found.columns.shape[1] - found.truth != 1:
+    if (found.contrasts and not found.truth) or found.columns.shape[1] != 1:
         raise DataError(f"{what} is not one numeric column; give numbers")
-    return found.columns[:, -1]
+    return found.columns[:, 0]
 
 
 #: The columns (N, k) of a term, and of each its names, here and in R.

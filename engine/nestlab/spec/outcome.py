@@ -26,8 +26,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .factors import contrast_values
 from .model import INTERCEPT, Condition, Predictor, source_of, term_variables
+from .predictors import distribution_of
+from .predictors.categories import contrast_values
 from .variances import PredictorMoments, moments_of
 
 __all__ = ["Outcome", "UnknownVarianceError", "arms_of", "outcome", "predictors_of"]
@@ -109,7 +110,7 @@ def arms_of(condition: Condition, covariates: Iterable[str] = ()) -> tuple[str, 
     covariates: predictors that are none.
     """
     used = {name for term in condition.truth.formula.fixed for name in predictors_of(term)} - set(covariates)
-    found = [p for p in condition.predictors if p.distribution in ("balanced", "arms", "schedule") and p.name in used]
+    found = [p for p in condition.predictors if distribution_of(p).assigned and p.name in used]
     whole = [p for p in found if p.outer]
     return tuple(p.name for p in whole or found)
 
@@ -165,9 +166,8 @@ def _mean_ratio(condition: Condition, moments: PredictorMoments, values: Mapping
 def _mean_power(predictor: Predictor, column: str, ratio: float, moments: PredictorMoments) -> float | None:
     """The mean of ratio ** column; None where it is not known."""
     parts = moments.parts(column)
-    if predictor.distribution == "normal":
-        rate = math.log(ratio)
-        return math.exp(rate * predictor.mean + rate**2 * predictor.sd**2 / 2)
+    if mean_exp := distribution_of(predictor).mean_exp:
+        return mean_exp(predictor, math.log(ratio))
     if parts is None or not _is_binary(predictor):
         return None
     return 1 + (ratio - 1) * parts.mean
@@ -254,10 +254,8 @@ def _is_binary(predictor: Predictor) -> bool:
     """Whether its columns are 0 or 1."""
     if predictor.categories:
         return predictor.coding == "treatment"
-    if predictor.distribution in ("balanced", "binary"):
-        return True
-    numbers = {v for sequence in predictor.sequences for v in sequence} or set(predictor.values)
-    return len(predictor.arms) == 2 or (bool(numbers) and numbers <= {0.0, 1.0})
+    levels = distribution_of(predictor).levels
+    return levels is not None and set(levels(predictor).tolist()) <= {0.0, 1.0}
 
 
 def _at(values: Mapping[str, float], fixed: Mapping[str, float]) -> dict[str, float]:

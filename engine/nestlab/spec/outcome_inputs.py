@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .axes import OUTCOME, OUTCOME_KINDS, outcome_sets
+from .axes import OUTCOME, OUTCOME_KEYS, outcome_sets
 from .model import INTERCEPT, Condition, Effect, Formula
 from .outcome import Outcome, UnknownVarianceError, arms_of, outcome, predictors_of
 
@@ -54,13 +54,13 @@ class OutcomeInputs:
     @property
     def words(self) -> dict[str, float | tuple[str, ...]]:
         """What is given, by its key."""
-        numbers = {key: getattr(self, key) for key in OUTCOME_KINDS}
+        numbers = {key: getattr(self, key) for key in OUTCOME_KEYS}
         return {key: value for key, value in {**numbers, "arm": self.arm}.items() if value not in (None, ())}
 
     @property
     def asks(self) -> bool:
         """Whether anything follows from it but names of arms."""
-        return any(key in OUTCOME_KINDS for key in self.words)
+        return any(key in OUTCOME_KEYS for key in self.words)
 
 
 NO_INPUTS = OutcomeInputs()
@@ -68,7 +68,7 @@ NO_INPUTS = OutcomeInputs()
 
 def take_outcome(flat: dict[str, Any], truth: Formula) -> OutcomeInputs:
     """What [truth.outcome] asks for among a condition's flat values; what follows from it is given a stand-in there."""
-    given = {key: flat.pop(f"{OUTCOME}.{key}", None) for key in (*OUTCOME_KINDS, "arm")}
+    given = {key: flat.pop(f"{OUTCOME}.{key}", None) for key in (*OUTCOME_KEYS, "arm")}
     for key in ("variance", "icc"):
         if given[key] is not None:
             flat |= dict.fromkeys(outcome_sets(key, truth), 1.0)

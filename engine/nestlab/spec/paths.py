@@ -17,6 +17,7 @@ from .model import (
     source_of,
     term_variables,
 )
+from .predictors import distribution_of, is_by_chance, is_known
 
 __all__ = [
     "block_size",
@@ -53,10 +54,7 @@ def is_plain(condition: Condition) -> bool:
 
     Rows of such conditions are drawn by `simulate.rows`, those of all others by `simulate.long`.
     """
-    usual = all(
-        not p.icc and (p.distribution == "normal" or (p.distribution == "balanced" and not p.redraw))
-        for p in condition.predictors
-    )
+    usual = all(not p.icc and distribution_of(p).first and not (is_known(p) and p.redraw) for p in condition.predictors)
     truth, formula = condition.truth, condition.truth.formula
     terms = (*formula.fixed, *formula.random_columns)
     centred = any(source_of(v)[1] for term in terms for v in term_variables(term))
@@ -93,15 +91,11 @@ def rows_reasons(
     reasons += [
         f"{p.name} is {p.distribution} within clusters"
         for p in predictors
-        if p.level == 1 and p.redraw and p.distribution not in ("normal", "balanced", "arms")
+        if p.level == 1 and p.redraw and not is_known(p) and not distribution_of(p).gaussian
     ]
     if product := _drawn_product(truth, predictors, levels):
         reasons.append(f"the truth multiplies level-1 predictors ({product})")
     return tuple(reasons)
-
-
-#: Predictors of before there were others: products of these are always drawn row by row.
-_FIRST = ("normal", "balanced")
 
 
 def _drawn_product(truth: Formula, predictors: Sequence[Predictor], levels: Mapping[str, int]) -> str | None:
@@ -113,7 +107,7 @@ def _drawn_product(truth: Formula, predictors: Sequence[Predictor], levels: Mapp
         if len(inner) < 2:
             continue
         centred = any(made in CENTRINGS for _, _, made in sources)
-        if centred or any(p.redraw for p in inner) or all(p.distribution in _FIRST for p in inner):
+        if centred or any(p.redraw for p in inner) or all(distribution_of(p).first for p in inner):
             return term
     return None
 
@@ -157,7 +151,7 @@ def path_line(conditions: Sequence[Condition]) -> str:
     if rows:
         where = f" in {rows:,}" if direct else ""
         texts.append(f"row by row (rows path){where}, as {', '.join(reasons)}")
-    names = dict.fromkeys(p.name for c in conditions for p in c.predictors if p.by_chance)
+    names = dict.fromkeys(p.name for c in conditions for p in c.predictors if is_by_chance(p))
     if names:
         are = "is" if len(names) == 1 else "are"
         texts.append(

@@ -24,12 +24,29 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .problems import close_match, meant, nearest, show
+from .kinds import KeyTable, Number, either, key, read_table
+from .problems import close_match, meant, nearest
 
-__all__ = ["DISTRIBUTIONS", "Domain", "Prior", "looks_like_prior", "read_prior"]
+__all__ = ["DISTRIBUTIONS", "Domain", "Prior", "PriorTable", "looks_like_prior", "read_prior"]
 
 Array: TypeAlias = NDArray[np.float64]
 Of: TypeAlias = Literal["effect", "variance", "sd", "share"]
+
+
+class PriorTable(KeyTable):
+    """In place of a number of the truth: a distribution that each replicate draws it from."""
+
+    distribution: Literal["normal", "uniform", "beta", "lognormal", "pilot"] = key(
+        "pilot: the sampling distribution of a pilot study's estimate", "normal", ..., axis=False
+    )
+    mean: Number | None = key("of normal (before any cut), beta and lognormal", 0.5, axis=False)
+    sd: Number | None = key("of normal (before any cut), beta and lognormal", 0.1, axis=False)
+    low: Number | None = key("the least value of uniform; where a normal is cut off", 0, axis=False)
+    high: Number | None = key("the greatest value of uniform; where a normal is cut off", 1, axis=False)
+    estimate: Number | None = key("pilot: the estimate", 0.42, axis=False)
+    se: Number | None = key("pilot: its standard error, of an effect", 0.11, axis=False)
+    df: Number | None = key("pilot: its degrees of freedom; normal where absent, of an effect", 12.3, axis=False)
+
 
 #: Keys of each distribution: those that it needs, and those that it may have.
 _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -40,7 +57,7 @@ _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pilot": (("estimate", "se"), ("df",)),
 }
 DISTRIBUTIONS = tuple(_KEYS)
-_WORDS = frozenset({"distribution", *(word for keys in _KEYS.values() for word in (*keys[0], *keys[1]))})
+_WORDS = frozenset(PriorTable.model_fields)
 _EXAMPLE = '{ distribution = "normal", mean = 0.5, sd = 0.1 }'
 
 #: The least that a cut normal may keep of its probability.
@@ -180,7 +197,7 @@ def read_prior(raw: Mapping[str, Any], domain: Domain, allowed: str) -> Prior:
     """
     distribution = raw.get("distribution")
     if distribution not in _KEYS:
-        words = " or ".join(f'"{word}"' for word in DISTRIBUTIONS)
+        words = either(DISTRIBUTIONS)
         guess = close_match(distribution, DISTRIBUTIONS) if isinstance(distribution, str) else None
         repair = meant(guess, str(distribution)) if guess else f"write a prior such as {_EXAMPLE}, or a number"
         raise ValueError(f"must be a number or a prior with distribution = {words}; {repair}")
@@ -204,21 +221,16 @@ def read_prior(raw: Mapping[str, Any], domain: Domain, allowed: str) -> Prior:
 def _numbers(
     raw: Mapping[str, Any], distribution: str, required: tuple[str, ...], optional: tuple[str, ...]
 ) -> dict[str, float]:
-    known, numbers = (*required, *optional), {}
-    for key, value in raw.items():
-        if key == "distribution":
-            continue
-        if key not in known:
-            repair = nearest(str(key), known)
-            if distribution == "pilot" and key == "se":
+    known = (*required, *optional)
+    for word in raw:
+        if word != "distribution" and word not in known:
+            repair = nearest(str(word), known)
+            if distribution == "pilot" and word == "se":
                 repair = "give df = 2 (estimate / se)^2 for it"
             names = f'"{distribution}", {", ".join(known)}'
-            raise ValueError(f"must be a prior with the keys of {names}, and {key} is none; {repair}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(
-                f"must be a prior of finite numbers, and {key} is {show(value)}; write a number such as 0.1"
-            )
-        numbers[str(key)] = float(value) + 0.0
+            raise ValueError(f"must be a prior with the keys of {names}, and {word} is none; {repair}")
+    table = read_table(PriorTable, raw, "a prior")
+    numbers = {word: value + 0.0 for word in known if (value := getattr(table, word)) is not None}
     missing = [key for key in required if key not in numbers]
     if missing:
         raise ValueError(
@@ -229,9 +241,9 @@ def _numbers(
 
 def _problem(prior: Prior, numbers: Mapping[str, float]) -> str | None:
     """What a prior must be, and how to make it so; None if it is."""
-    for key in ("sd", "se"):
-        if key in numbers and numbers[key] <= 0:
-            return f"with {key} > 0; write the number itself where nothing is uncertain"
+    for word in ("sd", "se"):
+        if word in numbers and numbers[word] <= 0:
+            return f"with {word} > 0; write the number itself where nothing is uncertain"
     low, high = numbers.get("low", -math.inf), numbers.get("high", math.inf)
     if low >= high:
         return "with low < high; correct the two"

@@ -32,6 +32,7 @@ _OURS = {
     **dict.fromkeys(("bernoulli", "binomial", "dichotomous"), "binary"), "gaussian": "normal", "coverage": "cover",
     **dict.fromkeys(("type1", "typei", "type1error", "typeierror", "rejection", "rejections"), "power"),
 }  # fmt: skip
+_LONGEST_KEY = 200
 
 
 class StudyError(ValueError):
@@ -187,4 +188,5 @@ def _short(value: object) -> object:
 
 
 def _printable(key: str) -> str:
+    key = key if len(key) <= _LONGEST_KEY else f"{key[: _LONGEST_KEY - 4]} ..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in key)

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 import re
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from .axes import SHORT_NAMES
+from .keys import AXES, STUDY, find_key
 from .problems import Problems, StudyError, close_match, nearest, show
+from .tables import ContrastTable, MethodTable
+from .writing import toml_value
 
 __all__ = ["plain", "read_toml", "validate"]
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
 
-#: Keys of all tables together; studies of hundreds of methods have fewer.
-_MOST_KEYS = 5000
-
 # What stands in for a required value that is absent, so that the rest of the file can still be checked.
 _STAND_INS = {"name": "study", "seed": 0, "replications": 1}
+
+
+#: Keys of all tables together; studies of hundreds of methods have fewer.
+_MOST_KEYS = 5000
+_MOST_BYTES = 10**9
+_DEEPEST = 30
+_MOST_DIGITS = sys.int_info.default_max_str_digits
+_MOST_BITS = int(_MOST_DIGITS / math.log10(2))
+_TOO_DEEP = f"must have at most {_DEEPEST} tables or lists within one another; remove the inner ones"
+_SHORTEN = "write a shorter one"
+#: A key of so many parts takes tomllib time with the square of their number.
+_MANY_PARTS = re.compile(rf"^[\s\[]*(?:[\w-]+[ \t]*\.[ \t]*){{{_DEEPEST}}}", re.MULTILINE)
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -33,6 +46,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     where = f"study file {path}"
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise StudyError([f"{where}: must have at most {_MOST_BYTES // 10**9} GB; name the file of a study"])
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise StudyError([f"{where}: there is no such file; {_near_file(path)}"]) from None
@@ -44,7 +59,11 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         byte = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
         raise StudyError([f"{where}: must be UTF-8 text, and has {byte}; save it as UTF-8"]) from None
     try:
+        if _MANY_PARTS.search(text):
+            raise RecursionError
         return tomllib.loads(text.replace("\r\n", "\n"))
+    except RecursionError:
+        raise StudyError([f"{where}: {_TOO_DEEP}"]) from None
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         place = re.search(r"\(at line (\d+), column (\d+)\)", message)
@@ -54,6 +73,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise StudyError(
             [f"{where}, line {number}: must be TOML, and {show(line)} is not ({reason}); correct that line"]
         ) from None
+    except ValueError:  # Python's limit of digits
+        raise StudyError([f"{where}: has a whole number of more than {_MOST_DIGITS:,} digits; {_SHORTEN}"]) from None
 
 
 def _near_file(path: Path) -> str:
@@ -65,15 +86,25 @@ def _near_file(path: Path) -> str:
     return f'did you mean "{path.parent / found[0]}"?' if found else "check the path"
 
 
-def plain(value: Any) -> Any:
-    """Tuples and arrays as lists, NumPy scalars as Python's: what a TOML file could have held."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """Tuples and arrays as lists, NumPy scalars as Python's, no None and no negative zero: what a TOML file could have held.
+
+    StudyError for what no study can mean and others would stumble over: tables within tables without end, and whole numbers
+    that Python doesn't print.
+    """
+    if depth > _DEEPEST:
+        raise StudyError(f"study: {_TOO_DEEP}")
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain(item, depth + 1) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple | range):
-        return [plain(item) for item in value]
+        return [plain(item, depth + 1) for item in value]
     if hasattr(value, "tolist"):
-        return value.tolist()
-    return value
+        return plain(value.tolist(), depth + 1)
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise StudyError(
+            f"study: has a whole number of {int(value.bit_length() * math.log10(2)) + 1:,} digits; {_SHORTEN}"
+        )
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def validate(model: type[Model], data: dict[str, Any], problems: Problems) -> tuple[Model | None, set[str]]:
@@ -94,13 +125,12 @@ def validate(model: type[Model], data: dict[str, Any], problems: Problems) -> tu
         try:
             return model.model_validate(data), suspects
         except ValidationError as error:
-            faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] == "missing")
-        for fault in faults:
-            suspects.update(_report(model, fault, data, problems, suspects))
-        for fault in sorted(
-            faults, key=lambda f: [f"{w:09d}" if isinstance(w, int) else w for w in f["loc"]], reverse=True
-        ):
-            _take_out(data, fault["loc"], fault["type"], _meant_key(model, fault["loc"]))
+            told = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] == "missing")
+        faults = _by_place(told, data)
+        for place, found in faults.items():
+            suspects.update(_report(place, found, data, problems, suspects))
+        for place in sorted(faults, key=lambda p: [f"{w:09d}" if isinstance(w, int) else w for w in p], reverse=True):
+            _take_out(data, place, faults[place][0]["type"])
     return None, suspects
 
 
@@ -118,77 +148,77 @@ def _tables(value: Any, path: str = "") -> Iterator[tuple[str, int]]:
                 yield from _tables(item, path)
 
 
-def _meant_key(model: type[BaseModel], location: Location) -> str | None:
-    """The key that an unknown one may be a misspelling of."""
-    return close_match(str(location[-1]), _known_keys(model, location[:-1]))
+def _by_place(faults: Sequence[ErrorDetails], data: Mapping[str, Any]) -> dict[Location, list[ErrorDetails]]:
+    """Complaints by the key at fault: those of a value's parts, or of one type in a union, are the key's own."""
+    found: dict[Location, list[ErrorDetails]] = {}
+    for fault in faults:
+        place: list[int | str] = []
+        key = STUDY
+        value: Any = data
+        for word in fault["loc"]:
+            if str(word).startswith("<") and not (isinstance(value, Mapping) and word in value):
+                continue  # a kind of value that the key may have
+            below = find_key([word], key)
+            if below is None and fault["type"] != "extra_forbidden":
+                break
+            place.append(word)
+            if below is None:
+                break
+            inside: Any = value
+            value = (
+                inside.get(word) if isinstance(inside, Mapping) else None
+            )  # no list holds tables of a user's own names
+            key = below
+        found.setdefault(tuple(place), []).append(fault)
+    return found
 
 
 def _report(
-    model: type[BaseModel], fault: ErrorDetails, data: dict[str, Any], problems: Problems, suspects: set[str]
+    place: Location, faults: Sequence[ErrorDetails], data: dict[str, Any], problems: Problems, suspects: set[str]
 ) -> list[str]:
-    """Add one complaint; return the paths that it concerns."""
-    location = fault["loc"]
-    key, last = _dotted(location, data), str(location[-1])
-    if fault["type"] == "extra_forbidden":
-        guess = nearest(last, _known_keys(model, location[:-1]))
-        if location[:2] == ("design", "cluster_size") and "arms" in data["design"]["cluster_size"]:
+    """Add the complaints about one key; return the paths that they concern."""
+    path, last, kind = _dotted(place, data), str(place[-1]), faults[0]["type"]
+    if kind == "extra_forbidden":
+        holder = find_key(place[:-1])
+        guess = nearest(last, [name for name in (holder.below if holder else ()) if name != "source"])
+        if place[:2] == ("design", "cluster_size") and "arms" in data["design"]["cluster_size"]:
             guess = "write it in the table of each arm" if last in guess else guess
-        elif location[0] == "design" and last in SHORT_NAMES:
+        elif place[0] == "design" and last in AXES:
             guess = f"write {last} in [grid], as an axis"
-        problems.add_value(key, fault["input"], f"is no key of a study file; {guess}")
+        problems.add_value(path, faults[0]["input"], f"is no key of a study file; {guess}")
         found = re.fullmatch(r'did you mean "(.+)"\?', guess)
-        return [key, *([f"{key.rpartition('.')[0]}.{found[1]}".lstrip(".")] if found else [])]
-    if fault["type"] == "missing":
-        if key in suspects:
+        return [path, *([f"{path.rpartition('.')[0]}.{found[1]}".lstrip(".")] if found else [])]
+    key = find_key(place)
+    assert key is not None, place
+    if kind == "missing":
+        if path in suspects:
             return []
-        example = _LISTS.get(str(location[0]), {}).get(last) or _EXAMPLES.get(last, "...")
-        problems.add(key, f"is missing; add {last} = {example}")
-    else:
-        reason = _reason(fault)
-        if key == "design.clusters" and isinstance(fault["input"], list):
-            reason = f"{reason.partition(';')[0]}; write several in [grid], as an axis"
-        problems.add_value(key, fault["input"], reason)
-    return [key, *_concerned(location)]
+        example = "{ formula = ..., ... }, written as the table [truth]" if path == "truth" else toml_value(key.example)
+        problems.add(path, f"is missing; add {last} = {example}")
+        return [path]
+    value = _value_at(place, data)
+    reason = key.refusal(value, faults, path)
+    if key.annotation in (MethodTable, ContrastTable):
+        reason = f"must be a table; write [[{place[0]}]] and its keys below"
+    elif path == "design.clusters" and isinstance(value, list):
+        reason = f"{reason.partition(';')[0]}; write several in [grid], as an axis"
+    problems.add_value(path, value, reason)
+    return [path, *_concerned(place)]
 
 
-#: Tables that come in lists, [[...]], with examples of what they must have.
-_LISTS = {
-    "method": {"name": '"reml"'},
-    "contrast": {"name": '"simple slope"', "weights": '{ x = 1, "x:z" = 1 }'},
-}
-_EXAMPLES = {
-    "name": '"study"',
-    "seed": "707",
-    "replications": "2000",
-    "target_mcse": "0.005",
-    "measure": '"power"',
-    "truth": "{ formula = ..., ... }, written as the table [truth]",
-    "formula": '"y ~ x + (1 | cluster)"',
-}
+def _value_at(place: Location, data: Any) -> Any:
+    for word in place:
+        data = data[word]
+    return data
 
 
-def _reason(fault: ErrorDetails) -> str:
-    if fault["type"] == "value_error":
-        return str(fault["ctx"]["error"])
-    top = str(fault["loc"][0])
-    if top in _LISTS and fault["type"] == "model_type":
-        return f"must be a table; write [[{top}]] and its keys below"
-    if fault["type"] in ("model_type", "dict_type", "model_attributes_type"):
-        return f"must be a table; write [{'.'.join(map(str, fault['loc']))}] and its keys below"
-    if fault["loc"][-1] == "arms":
-        return "must be a list, a size for each arm; write arms = [1, 20], say"
-    if fault["type"] in ("list_type", "tuple_type"):
-        return f"must be a list of tables; write [[{top}]] before each"
-    return f"{fault['msg'].lower()}; correct it"
-
-
-def _dotted(location: Location, data: Mapping[str, Any]) -> str:
-    """The dotted path of a location; a method or contrast goes by its name where it has one, else by its place."""
-    words = [str(word + 1 if isinstance(word, int) else word) for word in location]
-    if len(location) > 1 and location[0] in _LISTS and isinstance(location[1], int):
-        table = data[str(location[0])][location[1]]
+def _dotted(place: Location, data: Mapping[str, Any]) -> str:
+    """The dotted path of a place; a method or contrast goes by its name where it has one, else by its place."""
+    words = [str(word + 1 if isinstance(word, int) else word) for word in place]
+    if len(place) > 1 and place[0] in ("method", "contrast") and isinstance(place[1], int):
+        table = data[str(place[0])][place[1]]
         name = table.get("name") if isinstance(table, Mapping) else None
-        if isinstance(name, str) and name and location[-1] != "name":
+        if isinstance(name, str) and name and place[-1] != "name":
             words[1] = name
     return ".".join(words)
 
@@ -213,30 +243,16 @@ def _concerned(location: Location) -> list[str]:
     return []
 
 
-def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """The keys of the table at a location."""
-    table: type[BaseModel] = model
-    for word in location:
-        field = table.model_fields.get(str(word))  # none for a place in a list, and for a name that a user gave
-        table = table if field is None else _table_in(field.annotation) or table
-    return [key for key in table.model_fields if key != "source"]
-
-
-def _table_in(kind: Any) -> type[BaseModel] | None:
-    """The first table that may be a value of this kind, or an item of it."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return kind
-    return next((table for part in get_args(kind) if (table := _table_in(part))), None)
-
-
-def _take_out(data: dict[str, Any], location: Location, kind: str, meant: str | None) -> None:
+def _take_out(data: dict[str, Any], location: Location, kind: str) -> None:
     """Remove what was refused, read a misspelled key as the one that was meant, or stand in for what is required."""
     holder: Any = data
     for word in location[:-1]:
         holder = holder[word]
     last = location[-1]
-    if kind == "extra_forbidden" and meant and meant not in holder:
-        holder[meant] = holder.pop(last)
+    above = find_key(location[:-1])
+    guess = close_match(str(last), above.below) if above and kind == "extra_forbidden" else None
+    if guess and guess not in holder:
+        holder[guess] = holder.pop(last)
     elif kind == "missing" or last in _STAND_INS:
         if last in _STAND_INS:
             holder[last] = _STAND_INS[str(last)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .association import Correlations, read_correlations
-from .axes import OUTCOME, OUTCOME_KINDS, axis_paths, outcome_sets, setting
+from .axes import OUTCOME, OUTCOME_KEYS, axis_paths, outcome_sets, setting
 from .base import Base, read_base
 from .checks import Checks, Structure
 from .covariance import (
@@ -29,7 +29,7 @@ from .model import INTERCEPT, Condition, Distribution, Errors, FactorValue, Layo
 from .outcome import predictors_of
 from .outcome_inputs import refused_beside, take_outcome
 from .paths import block_size, is_plain, path_of
-from .predictors import check_blocks, read_predictor
+from .predictors.reading import check_blocks, read_predictor
 from .prior import Prior
 from .problems import Problem, Problems, nearest, show
 from .shapes import ERRORS, read_effects, read_errors
@@ -90,7 +90,7 @@ def resolve(study: StudyFile, problems: Problems, *, expand: bool = True) -> Res
 
 def _follows(base: Base, given: Collection[str]) -> set[str]:
     """What may be missing, as it follows from [truth.outcome]."""
-    truth, asked = base.truth, [key for key in OUTCOME_KINDS if f"{OUTCOME}.{key}" in given]
+    truth, asked = base.truth, [key for key in OUTCOME_KEYS if f"{OUTCOME}.{key}" in given]
     found = {path for key in asked for path in outcome_sets(key, truth)}
     if {"r2_within", "r2_between"} & set(asked):
         found |= {f"truth.fixed.{term}" for term in truth.fixed if term != INTERCEPT}
@@ -105,7 +105,7 @@ def _check_outcome(base: Base, grid: Grid, problems: Problems) -> None:
         if name not in used:
             text = f"must name predictors of {truth.text}; {nearest(name, sorted(used))}"
             problems.add_value(f"{OUTCOME}.arm", name, text)
-    for key in OUTCOME_KINDS:
+    for key in OUTCOME_KEYS:
         path, sets = f"{OUTCOME}.{key}", outcome_sets(key, truth)
         if path not in base.flat and path not in grid.sets:
             continue
@@ -245,7 +245,7 @@ class _Builder:
         if problems:
             return tuple(problems)
         columns = tuple(column for predictor in predictors for column in predictor.columns)
-        layout = read_layout(flat, [p for p in predictors if p.distribution == "arms"])
+        layout = read_layout(flat, [p for p in predictors if p.arms])
         random = self.base.truth.random_table
         errors = read_errors(flat, columns, varies=f"{ERRORS}.distribution" in self.sets)
         effects = read_effects(flat, random, varies=f"{random}.distribution" in self.sets)

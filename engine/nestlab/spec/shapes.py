@@ -1,83 +1,25 @@
-"""Distributions but for their mean and variance, of predictors, errors and random effects; errors and effects of one condition.
+"""Errors and random effects of one condition: their distributions but for the variance, and how errors differ between rows.
 
 Both are read from flat values, with what is wrong with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
 from .model import NORMAL, Distribution, Errors
+from .predictors import SHAPES
+from .predictors.reading import check_idle, check_needed
+from .predictors.scaled import SCALED, read_shape
 from .problems import Items, Made, Problems, nearest
 
-__all__ = [
-    "ERRORS",
-    "PARAMETERS",
-    "SHAPE_KEYS",
-    "USUAL",
-    "Read",
-    "check_shape",
-    "error_words",
-    "read_effects",
-    "read_errors",
-    "read_shape",
-    "shape_words",
-]
+__all__ = ["ERRORS", "SHAPE_KEYS", "error_words", "read_effects", "read_errors", "shape_words"]
 
 ERRORS = "truth.errors"
 RATIO = "variance_ratio."
-SHAPE_KEYS = ("distribution", "df", "skewness", "share", "ratio")
-#: The parameters that each distribution needs.
-PARAMETERS: dict[str, tuple[str, ...]] = {
-    "normal": (),
-    "uniform": (),
-    "t": ("df",),
-    "skew-normal": ("skewness",),
-    "gamma": ("skewness",),
-    "lognormal": ("skewness",),
-    "chi-square": ("df",),
-    "contaminated": ("share", "ratio"),
-}
-#: The first distribution that comes to mind for a parameter.
-USUAL = {"df": "t", "skewness": "gamma", "share": "contaminated", "ratio": "contaminated"}
-_EXAMPLES = {"df": "5", "skewness": "0.8", "share": "0.1", "ratio": "3"}
-#: A skew-normal distribution cannot be more skewed than this (Azzalini 1985: 0.9953).
-_MOST_SKEWED = 0.995
-
-#: A value by its key within one table, or None.
-Read = Callable[[str], Any]
-
-
-def read_shape(kind: str, read: Read) -> Distribution:
-    """The distribution; what is normal in all but its name is normal: a skewness, a share of contamination of 0."""
-    if read("skewness") == 0 and "skewness" in PARAMETERS[kind]:
-        return NORMAL
-    if kind == "contaminated" and (read("share") == 0 or read("ratio") == 1):
-        return NORMAL
-    if kind == "normal":
-        return NORMAL
-    return Distribution(kind, tuple((key, float(read(key))) for key in PARAMETERS[kind]))
-
-
-def check_shape(kind: str, table: str, read: Read, problems: Problems) -> bool:
-    """Whether the parameters that `kind` needs are there and possible; adds to `problems` what is wrong, under `table`."""
-    before = len(problems)
-    for key in PARAMETERS[kind]:
-        if read(key) is None:
-            problems.add(
-                f"{table}.{key}", f'is missing: distribution = "{kind}" needs it; add {key} = {_EXAMPLES[key]}, say'
-            )
-    if len(problems) == before:
-        df, skewness = read("df"), read("skewness")
-        if kind == "t" and df <= 2:
-            text = 'must be > 2 for distribution = "t", which else has no variance; write 3 or more, say'
-            problems.add_number(f"{table}.df", df, text)
-        if kind == "skew-normal" and abs(skewness) > _MOST_SKEWED:
-            text = f'must be within +-{_MOST_SKEWED} for distribution = "skew-normal"; lower it, or write distribution = "gamma"'
-            problems.add_number(f"{table}.skewness", skewness, text)
-    return len(problems) == before
+SHAPE_KEYS = ("distribution", *dict.fromkeys(key for row in SHAPES.values() for key in row.keys if key not in SCALED))
 
 
 def shape_words(distribution: Distribution) -> dict[str, Any]:
@@ -119,14 +61,14 @@ def _read(items: Items, columns: tuple[str, ...], varies: bool) -> Made[Errors]:
 @lru_cache(maxsize=4096)
 def _shape(table: str, items: Items, varies: bool) -> Made[Distribution]:
     given, problems = dict(items), Problems()
-    kind = given.get("distribution", "normal")
-    for key in given:
-        if key != "distribution" and key not in PARAMETERS[kind] and not varies:
-            text = f'must be absent for distribution = "{kind}"; remove it, or write distribution = "{USUAL[key]}"'
-            problems.add_number(f"{table}.{key}", given[key], text)
-    if problems or not check_shape(kind, table, given.get, problems):
-        return Made(None, tuple(problems))
-    return Made(read_shape(kind, given.get))
+    row = SHAPES[given.pop("distribution", NORMAL.kind)]
+    if not varies:
+        check_idle(row, SHAPES, given, table, problems)
+    if not problems:
+        check_needed(row, given, table, problems)
+    if not problems:
+        row.check(given, table, None, problems)
+    return Made(None, tuple(problems)) if problems else Made(read_shape(row.name, given))
 
 
 def error_words(errors: Errors) -> dict[str, Any]:

@@ -10,19 +10,35 @@ What they mean, and become, is in `effects`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Literal
 
+from .kinds import KeyTable, Number, Share, key, read_table
 from .model import Effect
 from .prior import looks_like_prior
-from .problems import nearest, show
+from .problems import nearest
 
-__all__ = ["looks_like_effect", "read_effect", "restated"]
+__all__ = ["EffectTable", "looks_like_effect", "read_effect", "restated"]
 
-_CHOICES = {"by": ("total", "residual", "outcome", "outcome-control"), "per": ("unit", "sd"), "sign": ("+", "-")}
-_KEYS = {"d": ("d", "by", "per"), "r2": ("r2", "sign")}
+
+class EffectTable(KeyTable):
+    """In place of a coefficient: an effect in standard units, d or r2."""
+
+    d: Number | None = key("the effect in sds of the outcome, for a step of one unit", 0.3)
+    r2: Share | None = key(
+        "in place of d: the share of the outcome's variance at its level that the term explains", 0.1
+    )
+    by: Literal["total", "residual", "outcome", "outcome-control"] = key(
+        "of d: whose sd; total: random intercept and residual, outcome: all within arms, outcome-control: in the first arm",
+        "outcome", "total", axis=False,
+    )  # fmt: skip
+    per: Literal["unit", "sd"] = key("of d: for a step of one unit of the term, or of one sd", "sd", "unit", axis=False)
+    sign: Literal["+", "-"] = key("of r2: of the coefficient", "-", "+", axis=False)
+
+
+#: The keys that go with each of the two.
+_WITH = {"d": ("d", "by", "per"), "r2": ("r2", "sign")}
 
 
 def looks_like_effect(value: object) -> bool:
@@ -33,7 +49,7 @@ def looks_like_effect(value: object) -> bool:
     """
     if not isinstance(value, Mapping):
         return isinstance(value, Effect)
-    return "distribution" not in value and (bool(set(_KEYS) & set(value)) or not looks_like_prior(value))
+    return "distribution" not in value and (bool(set(_WITH) & set(value)) or not looks_like_prior(value))
 
 
 def read_effect(raw: object) -> Effect:
@@ -45,53 +61,30 @@ def read_effect(raw: object) -> Effect:
     if isinstance(raw, Effect):
         return raw
     assert isinstance(raw, Mapping)
-    kinds = [kind for kind in _KEYS if kind in raw]
+    kinds = [kind for kind in _WITH if kind in raw]
     if len(kinds) != 1:
-        unknown = [str(key) for key in raw if key not in (*_KEYS["d"], *_KEYS["r2"])]
-        repair = "keep one of the two" if kinds else nearest(unknown[0], _KEYS) if unknown else "add one of the two"
+        unknown = [str(word) for word in raw if word not in EffectTable.model_fields]
+        repair = "keep one of the two" if kinds else nearest(unknown[0], _WITH) if unknown else "add one of the two"
         raise ValueError(f"must be a number, a prior, or a table with one of d and r2, such as {{ d = 0.3 }}; {repair}")
     kind = kinds[0]
-    for key in raw:
-        if key not in _KEYS[kind]:
-            known = ", ".join(_KEYS[kind])
-            raise ValueError(f"must be an effect with the keys {known}, and {key} is none; {_repair(str(key), kind)}")
-    words = {key: _choice(key, raw[key]) for key in _CHOICES if key in raw}
-    number = _number(raw[kind], kind)
-    if kind == "r2":
-        return Effect("r2", number, negative=words.get("sign") == "-")
-    return Effect("d", number, by=words.get("by", "total"), per=words.get("per", "unit"))
-
-
-def _repair(key: str, kind: str) -> str:
-    if kind == "d" and key == "sign":
-        return "write d = -0.3, say"
-    if kind == "r2" and key in ("by", "per"):
-        return "remove it: r2 is a share of the variance at the term's level"
-    return nearest(key, _KEYS[kind])
-
-
-def _number(value: object, kind: str) -> float:
-    if isinstance(value, Mapping):
+    if isinstance(raw[kind], Mapping):
         text = "no prior may stand for it: write a number, or a prior on the coefficient itself"
         raise ValueError(f"must be an effect whose {kind} is a number; {text}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(
-            f"must be an effect whose {kind} is a finite number, and it is {show(value)}; write {kind} = 0.1, say"
-        )
-    if kind == "r2" and not 0 <= value < 1:
-        repair = 'write sign = "-" for a negative effect' if value < 0 else "write a share such as 0.1"
-        raise ValueError(f"must be an effect whose r2 is in [0, 1), 1 not included; {repair}")
-    return float(value) + 0.0
-
-
-def _choice(key: str, value: object) -> Any:
-    words = _CHOICES[key]
-    if value not in words:
-        repair = nearest(value, words) if isinstance(value, str) else f'write {key} = "{words[0]}"'
-        raise ValueError(
-            f"must be an effect with {key} = {' or '.join(map(show, words))}, and it is {show(value)}; {repair}"
-        )
-    return value
+    if kind == "r2" and isinstance(raw[kind], int | float) and raw[kind] < 0:
+        raise ValueError('must be an effect whose r2 is 0 or more; write sign = "-" for a negative effect')
+    for word in raw:
+        if word in EffectTable.model_fields and word not in _WITH[kind]:
+            repair = (
+                "write d = -0.3, say"
+                if word == "sign"
+                else "remove it: r2 is a share of the variance at the term's level"
+            )
+            raise ValueError(f"must be an effect with the keys {', '.join(_WITH[kind])}, and {word} is none; {repair}")
+    table = read_table(EffectTable, raw, "an effect")
+    if table.r2 is not None:
+        return Effect("r2", table.r2, negative=table.sign == "-")
+    assert table.d is not None
+    return Effect("d", table.d, by=table.by, per=table.per)
 
 
 def restated(given: object, unit: str, value: float) -> Effect:

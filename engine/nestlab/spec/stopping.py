@@ -9,10 +9,8 @@ times the last, in whole blocks; the last is max. What is measured and what deci
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, TypeAlias
-
-from pydantic import PlainValidator, TypeAdapter
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from .estimand import Estimand, find_estimand
 from .estimands import study_estimands
@@ -20,17 +18,14 @@ from .inference import tested_estimand
 from .measures import MEASURES, WHOLE
 from .model import INTERCEPT, Condition, Method
 from .problems import Problems, nearest
-from .tables import KeyTable
-from .values import COLUMN, POSITIVE, REPLICATIONS, Kind, whole_number
+from .tables import TargetTable
 
 __all__ = [
     "DEFAULT_LEAST",
     "DEFAULT_MOST",
     "GROWTH",
-    "Replications",
     "StopTarget",
     "Stopping",
-    "TargetTable",
     "most_replications",
     "read_stopping",
 ]  # fmt: skip
@@ -39,9 +34,6 @@ __all__ = [
 DEFAULT_LEAST, DEFAULT_MOST = 1000, 100_000
 #: A look comes after so many times the replicates of the one before: 1.5 needs 1.23 times the replicates of looking after each.
 GROWTH = 1.5
-#: Fewest and most replicates that a rule may name.
-FEWEST, MOST = 100, 10**9
-
 #: A share has an MCSE below this after the fewest replicates, whatever it is.
 TRIVIAL = 0.05
 
@@ -103,47 +95,6 @@ class Stopping:
     def entry(self) -> dict[str, Any]:
         """What the manifest says of the rule."""
         return asdict(self)
-
-
-_TARGET = replace(POSITIVE, repair="write a number such as 0.005")
-_MEASURE = Kind(
-    f"a measure that has an MCSE, one of {', '.join(MEASURES)}", 'write "power", say',
-    lambda value: value if value in MEASURES else None, tuple(MEASURES),
-)  # fmt: skip
-_COUNT = whole_number(FEWEST, MOST, "write a number such as 1000")
-_NAME = replace(COLUMN, allowed="text", repair='write a name in quotes, "x", say')
-
-
-class TargetTable(KeyTable):
-    """replications as a table: one target, and how few and how many replicates a condition may have."""
-
-    target_mcse: Annotated[float, PlainValidator(_TARGET.check)]
-    measure: Annotated[str, PlainValidator(_MEASURE.check)]
-    estimand: Annotated[str | None, PlainValidator(_NAME.check)] = None
-    method: Annotated[str | None, PlainValidator(_NAME.check)] = None
-    min: Annotated[int | None, PlainValidator(_COUNT.check)] = None
-    max: Annotated[int | None, PlainValidator(_COUNT.check)] = None
-
-
-_LIST: TypeAdapter[list[TargetTable]] = TypeAdapter(list[TargetTable])
-
-
-def _replications(value: object) -> Any:
-    if isinstance(value, TargetTable):
-        return value
-    if isinstance(value, Mapping):
-        return TargetTable.model_validate(value)
-    if isinstance(value, list | tuple) and value and all(isinstance(item, Mapping | TargetTable) for item in value):
-        return _LIST.validate_python(list(value))
-    if isinstance(value, list | tuple):
-        raise ValueError(
-            f"must be {REPLICATIONS.allowed}, a table of a target, or a list of such tables; write 2000, say, or "
-            '{ target_mcse = 0.005, measure = "power", estimand = "x" }'
-        )
-    return REPLICATIONS.check(value)
-
-
-Replications: TypeAlias = Annotated[int | TargetTable | list[TargetTable], PlainValidator(_replications)]
 
 
 def read_stopping(

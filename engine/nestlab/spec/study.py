@@ -13,11 +13,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, PlainValidator, PrivateAttr
+from pydantic import PrivateAttr
 
-from . import values
 from .estimand import find_estimand
 from .estimands import study_estimands
 from .files import read_columns
@@ -27,54 +26,18 @@ from .model import Condition, Method
 from .problems import Problems, StudyError, nearest
 from .reading import plain, read_toml, validate
 from .resolve import Resolved, resolve
-from .stopping import Replications, Stopping, most_replications, read_stopping
-from .tables import (
-    ArmSizesTable,
-    ContrastTable,
-    DesignTable,
-    KeyTable,
-    MethodTable,
-    MissingTable,
-    PredictorTable,
-    SourcedTable,
-    TruthTable,
-)
+from .stopping import Stopping, most_replications, read_stopping
+from .tables import ArmSizesTable, SourcedTable, StudyTable
 from .writing import to_toml
 
 __all__ = ["StudyError", "StudyFile"]
 
 
-class StudyFile(KeyTable):
+class StudyFile(StudyTable):
     """A study as asked for. Make it by `from_toml` or `from_dict`, which check all of it, the grid's points included.
 
-    name: of the folder of results. seed: 0 to 2**64 - 1. replications: per condition, 1 or more, or the targets that end it
-    (`stopping`). estimand: what the study is about, which is shown where nobody names another one. keep: every replicate, or sums
-    of them that the measures follow from. mcse: how the Monte Carlo standard errors are computed. alpha: the level of the tests
-    of all methods (0.05 where it is None) and 1 - coverage of their intervals. max_failed: the share of failed replicates above
-    which a condition ends early by a method. A method may have its own alpha and max_failed. grid: the axes as in the file.
-    prior: priors by axis, for all conditions.
+    Its fields are the keys of a study file, which `nestlab keys` explains.
     """
-
-    name: Annotated[str, PlainValidator(values.NAME.check)]
-    title: Annotated[str, PlainValidator(values.TEXT.check)] = ""
-    seed: Annotated[int, PlainValidator(values.SEED.check)]
-    replications: Replications
-    estimand: Annotated[str, PlainValidator(values.TEXT.check)] = ""
-    keep: Annotated[Literal["replicates", "summary"], PlainValidator(values.KEEP.check)] = "replicates"
-    mcse: Annotated[Literal["distribution-free", "morris"], PlainValidator(values.MCSE.check)] = "distribution-free"
-    alpha: Annotated[float | None, PlainValidator(values.ALPHA.check)] = None
-    max_failed: Annotated[float | None, PlainValidator(values.MAX_FAILED.check)] = None
-    design: DesignTable = DesignTable()
-    grid: dict[str, Any] = Field(default_factory=dict)
-    prior: dict[str, Any] = Field(default_factory=dict)
-    truth: TruthTable
-    correlation: dict[str, Annotated[float, PlainValidator(values.PLAIN_CORRELATION.check)]] = Field(
-        default_factory=dict
-    )
-    missing: MissingTable | None = None
-    predictors: dict[str, PredictorTable] = Field(default_factory=dict)
-    method: list[MethodTable] = Field(default_factory=list)
-    contrast: list[ContrastTable] = Field(default_factory=list)
 
     _resolved: Resolved | None = PrivateAttr(default=None)
 

@@ -19,6 +19,7 @@ Different predictors are independent unless the study correlates them or both ar
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
@@ -26,12 +27,13 @@ from functools import cache, cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .balanced import alternating, between_numbers, blocks_of, kinds_of_clusters, odd_rows, takes_turns
-from .factors import coded, contrast_values
 from .model import Layout, Predictor, source_of, term_variables
+from .predictors import distribution_of, is_allocated, is_known
+from .predictors.categories import coded, contrast_values
+from .predictors.distribution import Places
+from .predictors.known import between_numbers, numbers_of_rows, odd_numbers, strata
 
 __all__ = [
-    "KNOWN",
     "PredictorMoments",
     "VarianceParts",
     "cluster_moments",
@@ -41,11 +43,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-
-#: Distributions of which mean and sd are the predictor's own.
-_SCALED = ("normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated")
-#: Those that are the same in every replicate.
-KNOWN = ("balanced", "time", "list", "schedule", "arms", "period")
 
 #: Before the names of columns that are allocated within blocks: their means over allocations.
 _EXPECTED = "expected "
@@ -74,7 +71,7 @@ def predictor_variance(predictor: Predictor, layout: Layout, variable: str = "")
 
 def predictor_mean(predictor: Predictor) -> float:
     """The mean of a predictor that is redrawn; nan where it is not defined by its distribution."""
-    parts = None if _is_known(predictor) else _parts(predictor, Layout((2,)), predictor.columns[0])
+    parts = None if is_known(predictor) else _parts(predictor, Layout((2,)), predictor.columns[0])
     return float("nan") if parts is None else parts.mean
 
 
@@ -86,35 +83,18 @@ def cluster_moments(predictor: Predictor, layout: Layout) -> VarianceParts | Non
     parts, n = _parts(predictor, layout, predictor.columns[0]), layout.sizes[0]
     if parts is None or n < 2:
         return None
-    if _is_known(predictor):
+    if is_known(predictor):
         return VarianceParts(parts.mean, parts.between, parts.within * n / (n - 1))
     return VarianceParts(parts.mean, parts.between + parts.within / n, parts.within)
 
 
 def _parts(predictor: Predictor, layout: Layout, column: str) -> VarianceParts | None:
-    mean, variance = predictor.mean, predictor.sd**2
-    match predictor.distribution:
-        case "binary":
-            variance = mean * (1 - mean)
-        case "categorical":
-            mean, variance = _contrast(predictor, column)
-        case "resampled":
-            values = np.array(predictor.values)
-            mean, variance = float(values.mean()), float(values.var())
-        case distribution if distribution in KNOWN:
-            return None if _unsized(predictor, layout) else _Known((predictor,), layout).parts(column)
-        case distribution if distribution not in _SCALED:
-            return None
+    if is_known(predictor):
+        return None if _unsized(predictor, layout) else _Known((predictor,), layout).parts(column)
+    mean, variance = distribution_of(predictor).moments(predictor, column)
     if predictor.level == 2:
         return VarianceParts(mean, variance, 0.0)
     return VarianceParts(mean, predictor.icc * variance, (1 - predictor.icc) * variance)
-
-
-def _contrast(predictor: Predictor, column: str) -> tuple[float, float]:
-    """Mean and variance of a category's contrast."""
-    values, shares = contrast_values(predictor)[:, predictor.columns.index(column)], np.array(predictor.shares)
-    mean = float((shares * values).sum())
-    return mean, float((shares * values**2).sum()) - mean**2
 
 
 # -- values that are the same in every replicate ---------------------------------------------------------------------------
@@ -157,7 +137,7 @@ class _Known:
     def tied(self, a: str, b: str) -> bool:
         """Whether the values of two predictors may go together: both are known, and neither varies apart from the other."""
         pair = [p for p in self.predictors if p.name in (a, b)]
-        if len(pair) < 2 or _is_allocated(pair[0]) != _is_allocated(pair[1]):
+        if len(pair) < 2 or _changes_place(pair[0]) != _changes_place(pair[1]):
             return False
         inner, outer = ([p for p in pair if p.outer == kind] for kind in (False, True))
         if len(inner) != 1 or len(set(self.layout.sizes)) > 1 or inner[0].sequences:
@@ -177,50 +157,35 @@ class _Known:
     @cached_property
     def _outer(self) -> dict[str, Array]:
         """(J): of what is constant within clusters."""
-        numbers = between_numbers(self.predictors, self.layout.clusters)
-        by_name, values = {p.name: p for p in self.predictors}, dict[str, Array]()
-        for p in (p for p in self.predictors if p.outer):
-            own = coded(p, numbers[p.name])
+        numbers, J = between_numbers(self.predictors, self.layout.clusters), self.layout.clusters
+        outer = [p for p in self.predictors if p.outer]
+        columns, values = {p.name: coded(p, numbers[p.name]) for p in outer}, dict[str, Array]()
+        for p in outer:
+            own = dict(zip(p.columns, columns[p.name], strict=True))
             values |= own
             if p.blocks and p.redraw:
-                values |= _expected(own, blocks_of(p, by_name, numbers, self.layout.clusters), self.layout.clusters)
+                values |= _expected(own, strata(p, columns, J))
         return values
 
     @cached_property
     def _odd(self) -> dict[str, NDArray[np.int64]]:
         """(J), of predictors in halves of rows: the value that has a row more in clusters of an odd number of rows."""
-        kinds, found = kinds_of_clusters(self.predictors, self.layout.clusters), dict[str, NDArray[np.int64]]()
-        for p in self.predictors:
-            if takes_turns(p):
-                found[p.name] = odd_rows(np.array(self.layout.sizes) % 2 == 1, kinds)
-                kinds.append(found[p.name].astype(float))
-        return found
+        return odd_numbers(self.predictors, np.array(self.layout.sizes) % 2 == 1)
 
     @cached_property
     def _kinds(self) -> list[tuple[NDArray[np.int64], dict[str, Array]]]:
         """Clusters with the same rows: their numbers, and the rows (n) of each column that varies there."""
-        cycle = int(np.lcm.reduce([len(p.sequences) or 1 for p in self.predictors]))
+        cycle = math.lcm(*(len(p.sequences) or 1 for p in self.predictors))
         keys = [np.array(self.layout.sizes), np.arange(self.layout.clusters) % cycle, *self._odd.values()]
         kinds, of = np.unique(np.stack(keys), axis=1, return_inverse=True)
-        return [(np.flatnonzero(of.ravel() == k), self._rows(*map(int, key))) for k, key in enumerate(kinds.T)]
+        alike = [np.flatnonzero(of.ravel() == k) for k in range(kinds.shape[1])]
+        return [(clusters, self._rows(clusters[:1])) for clusters in alike]
 
-    def _rows(self, n: int, turn: int, *more: int) -> dict[str, Array]:
-        """The rows of a cluster of size n that takes a schedule's sequence of that turn; more: as `_odd` has them."""
-        values, odd = dict[str, Array](), dict(zip(self._odd, more, strict=True))
-        balanced: list[NDArray[np.int64]] = []
-        for p in self.predictors:
-            if p.outer:
-                continue
-            if p.distribution == "balanced":
-                turned = odd[p.name] * (n % 2) if p.name in odd else 0
-                balanced.append(alternating(np.array([n]), balanced, p.shares) ^ turned)
-                values |= coded(p, balanced[-1])
-            elif p.distribution == "time":
-                values[p.name] = p.mean + p.sd * np.arange(n, dtype=np.float64)
-            else:
-                of_rows = p.sequences[turn % len(p.sequences)] if p.sequences else p.values
-                values |= coded(p, np.resize(np.array(of_rows), n))
-        return values
+    def _rows(self, cluster: NDArray[np.int64]) -> dict[str, Array]:
+        """The rows of a cluster (1), by its number."""
+        inner = [p for p in self.predictors if not p.outer]
+        numbers = numbers_of_rows(inner, Places(np.array(self.layout.sizes)[cluster], cluster, self._odd))
+        return {c: v for p in inner for c, v in zip(p.columns, coded(p, numbers[p.name]), strict=True)}
 
     def alike(self) -> dict[str, Array]:
         """(n) by column: the values by the row in its cluster, of what varies there in the same way in all clusters."""
@@ -237,10 +202,9 @@ class _Known:
         return means
 
 
-def _expected(own: Mapping[str, Array], blocks: Sequence[Array], clusters: int) -> dict[str, Array]:
-    """The means over allocations of columns that are redrawn within blocks: those of the blocks."""
-    keys = np.array(blocks).reshape(len(blocks), clusters)
-    block = np.unique(keys, axis=1, return_inverse=True)[1].ravel()
+def _expected(own: Mapping[str, Array], blocks: Array) -> dict[str, Array]:
+    """The means over allocations of columns that are redrawn within blocks (k, J): those of the blocks."""
+    block = np.unique(blocks, axis=1, return_inverse=True)[1].ravel()
     return {
         _EXPECTED + column: (np.bincount(block, weights=values) / np.bincount(block))[block]
         for column, values in own.items()
@@ -266,7 +230,7 @@ class PredictorMoments:
     ) -> None:
         self._layout, self._pairs = layout, pairs
         self._predictors = {p.name: p for p in predictors}
-        self._known = _Known(tuple(p for p in predictors if _is_known(p)), layout, pairs)
+        self._known = _Known(tuple(p for p in predictors if is_known(p)), layout, pairs)
         self._correlations = {frozenset((a, b)): r for a, b, r in correlations if r != 0}
         self.covariance, self._variable = cache(self._covariance), cache(self._parts_of)
 
@@ -331,7 +295,7 @@ class PredictorMoments:
     def _parts_of(self, variable: str) -> VarianceParts | None:
         name, made = source_of(variable)
         predictor = self._predictors[name]
-        known = _is_known(predictor)
+        known = is_known(predictor)
         column = variable if made.startswith("[") else name
         if _unsized(predictor, self._layout) and (known or made == "between"):
             return None
@@ -381,7 +345,7 @@ class PredictorMoments:
             return means, means
         if not predictor.categories or not (made.startswith("[") and other.startswith("[")):
             return None
-        if _is_known(predictor):
+        if is_known(predictor):
             return self._known.products(v, w)
         values = contrast_values(predictor)[:, [predictor.columns.index(column) for column in (v, w)]]
         total = float((np.array(predictor.shares) * values.prod(axis=1)).sum())
@@ -400,16 +364,11 @@ def moments_of(
     return PredictorMoments(predictors, layout, correlations, pairs=pairs)
 
 
-def _is_known(predictor: Predictor) -> bool:
-    return predictor.distribution in KNOWN
-
-
 def _unsized(predictor: Predictor, layout: Layout) -> bool:
     """Whether its values in a cluster go with a size that is drawn."""
     return not predictor.outer and any(sizes is not None for _, sizes in layout.drawn)
 
 
-def _is_allocated(predictor: Predictor) -> bool:
-    """Whether its values are put to clusters anew in each replicate, those of all such predictors together."""
-    anew = predictor.level == 2 and predictor.redraw and predictor.distribution in ("balanced", "arms")
-    return anew and not predictor.blocks
+def _changes_place(predictor: Predictor) -> bool:
+    """Whether its values change places in each replicate together with those of all such predictors."""
+    return is_allocated(predictor) and not predictor.blocks

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["to_toml"]
+__all__ = ["to_toml", "toml_value"]
 
 
 def to_toml(tables: Mapping[str, Any]) -> str:
@@ -23,13 +23,13 @@ def to_toml(tables: Mapping[str, Any]) -> str:
     "truth.fixed.x" = [0.0, 0.2]
     <BLANKLINE>
     """
-    lines = [f"{_key(key)} = {_value(value)}" for key, value in tables.items() if not _is_table(value)]
+    lines = [f"{_key(key)} = {toml_value(value)}" for key, value in tables.items() if not _is_table(value)]
     for key, value in tables.items():
         if not _is_table(value):
             continue
         for table in value if isinstance(value, list) else [value]:
             header = f"[[{_key(key)}]]" if isinstance(value, list) else f"[{_key(key)}]"
-            lines += ["", header, *(f"{_key(name)} = {_value(item)}" for name, item in table.items())]
+            lines += ["", header, *(f"{_key(name)} = {toml_value(item)}" for name, item in table.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -48,12 +48,13 @@ def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as TOML has it."""
     if isinstance(value, Mapping):
-        inside = ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items())
+        inside = ", ".join(f"{_key(key)} = {toml_value(item)}" for key, item in value.items())
         return f"{{ {inside} }}" if inside else "{}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, str):
         return _text(value)
     return json.dumps(value, allow_nan=False)  # true, 5, 0.1, 1e-05 are the same in TOML

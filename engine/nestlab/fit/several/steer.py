@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...spec.formula import MOST_RANDOM
+from ...spec.model import MOST_RANDOM
 from ..passes import HESSIAN_TOLERANCE
 from ..problem import symmetric
 from ..search import IDENTIFY, RANK_DEFICIENT

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ...run.files import write_whole
+from ...run.folder import resumed_by
 from ...run.results import StoredResults
 from .ademp import ademp
 from .figures import pictures
@@ -68,7 +69,7 @@ def _notices(material: Material) -> list[str]:
         found.append(
             f"Incomplete: {plural(material.missing, 'fit')} that the study asks for "
             f"{'is' if material.missing == 1 else 'are'} not stored. Everything here is computed from what is; "
-            "nestlab run goes on from there."
+            f"{resumed_by(material.results.manifest)} goes on from there."
         )
     if low != high:
         found.append(

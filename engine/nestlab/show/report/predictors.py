@@ -2,94 +2,21 @@
 
 from __future__ import annotations
 
-from ...spec.balanced import takes_turns
 from ...spec.model import NORMAL, Distribution, Missing, Predictor, Truth
+from ...spec.predictors import SHAPES, distribution_of, is_by_chance
 from .material import value_text
 
 __all__ = ["missing_text", "noise_text", "predictor_text"]
 
-_KINDS = {
-    "normal": "normal",
-    "uniform": "uniform",
-    "t": "t",
-    "skew-normal": "skew-normal",
-    "gamma": "gamma",
-    "lognormal": "lognormal",
-    "chi-square": "chi-square",
-    "contaminated": "contaminated normal",
-}
-
 
 def predictor_text(predictor: Predictor) -> str:
     """One predictor in a sentence without its full stop."""
-    p = predictor
+    p, row = predictor, distribution_of(predictor)
     place = "varies within clusters" if not p.outer else "varies between clusters only"
-    again = (
-        "" if p.distribution in _FIXED else ", drawn anew in each replicate" if p.redraw else ", drawn once and kept"
-    )
+    again = "" if row.known else ", drawn anew in each replicate" if p.redraw else ", drawn once and kept"
+    chance = ", which allocates clusters at random: their numbers differ between replicates" if is_by_chance(p) else ""
     icc = f", {value_text(p.icc)} of its variance between clusters" if p.icc else ""
-    return f"{p.name} {place} and {_made(p)}{icc}{again}"
-
-
-#: What is said without how often it is drawn.
-_FIXED = ("balanced", "time", "list", "schedule", "period", "arms")
-
-
-def _made(p: Predictor) -> str:
-    if p.distribution in _KINDS:
-        shape = "".join(f", {name} {value_text(value)}" for name, value in p.shape)
-        return f"is {_KINDS[p.distribution]} (mean {value_text(p.mean)}, sd {value_text(p.sd)}{shape})"
-    coding = f", as {p.coding} contrasts" if p.categories else ""
-    match p.distribution:
-        case "balanced":
-            share = "rows of each cluster" if p.level == 1 else "clusters"
-            chance = ", allocated at random in each replicate" if p.redraw else ""
-            within = (
-                f" within each {p.blocks} clusters"
-                if isinstance(p.blocks, int)
-                else f" within each value of {p.blocks}"
-            )
-            chance = f"{chance}{within if p.blocks else ''}"
-            if p.shares:
-                turns = " (the odd one out is of each in turn, cluster by cluster)" if takes_turns(p) else ""
-                return f"is {_shared(p)} of the {share}{coding}{turns}{chance}"
-            odd = (
-                "the odd one out is a 0 in one cluster, a 1 in the next" if takes_turns(p) else "the odd one out is a 0"
-            )
-            return f"is 0 or 1, 1 in half of the {share} ({odd}){chance}"
-        case "binary":
-            return f"is 0 or 1, 1 with probability {value_text(p.mean)}{_by_chance(p)}"
-        case "categorical":
-            each = ", ".join(f"{name} {value_text(share)}" for name, share in zip(p.categories, p.shares, strict=True))
-            return f"is one of {len(p.categories)} categories with probabilities {each}{coding}{_by_chance(p)}"
-        case "time":
-            return f"is {value_text(p.mean)} in a cluster's first row and {value_text(p.sd)} more in each next one"
-        case "list":
-            return f"takes {len(p.values)} listed values in turn{_of_categories(p)}"
-        case "resampled":
-            return f"is drawn from {len(p.values):,} values with replacement"
-        case "schedule":
-            return f"follows {len(p.sequences)} sequences, which clusters take in turn{_of_categories(p)}"
-        case "period":
-            return f"is the number of the row's period, of {int(max(p.values)) + 1}{coding}"
-    chance = ", allocated at random in each replicate" if p.redraw else ""
-    if p.shares:
-        return f"is the cluster's arm, {_shared(p)} of the clusters{coding}{chance}"
-    return f"is the cluster's arm, of {' + '.join(map(str, p.arms))} clusters{coding}{chance}"
-
-
-def _shared(p: Predictor) -> str:
-    """The categories, or their numbers, with their shares: "control in 0.6667, treated in 0.3333"."""
-    names = p.categories or tuple(map(str, range(len(p.shares))))
-    return ", ".join(f"{name} in {value_text(share)}" for name, share in zip(names, p.shares, strict=True))
-
-
-def _of_categories(p: Predictor) -> str:
-    return f", the categories {', '.join(p.categories)}, as {p.coding} contrasts" if p.categories else ""
-
-
-def _by_chance(p: Predictor) -> str:
-    return ", which allocates clusters at random: their numbers differ between replicates" if p.by_chance else ""
+    return f"{p.name} {place} and {row.text(p)}{chance}{icc}{again}"
 
 
 def noise_text(truth: Truth) -> str:
@@ -115,7 +42,7 @@ def noise_text(truth: Truth) -> str:
 
 def _shape_text(distribution: Distribution) -> str:
     shape = ", ".join(f"{name} {value_text(value)}" for name, value in distribution.parameters)
-    return f"{_KINDS[distribution.kind]}{f' ({shape})' if shape else ''}"
+    return f"{SHAPES[distribution.kind].title or distribution.kind}{f' ({shape})' if shape else ''}"
 
 
 def missing_text(missing: Missing | None) -> str:

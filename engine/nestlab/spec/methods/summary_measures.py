@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from ..model import CENTRINGS, INTERCEPT, Condition, Formula, Layout, Method, source_of, term_variables
 from ..polynomials import TOLERANCE
-from ..variances import KNOWN, PredictorMoments, moments_of, predictor_mean
+from ..predictors import is_known
+from ..variances import PredictorMoments, moments_of, predictor_mean
 from .estimator import Estimator, Levels, UnknownError
 from .least_squares import absorbed, check_terms
 
@@ -94,7 +95,7 @@ class _Term:
             raise UnknownError(f"{':'.join(inner)} does not vary in the same way in all clusters")
         name, made = source_of(inner[0])
         predictor = condition.predictor(name)
-        if predictor.distribution in KNOWN:
+        if is_known(predictor):
             raise UnknownError(f"{name} does not vary in the same way in all clusters")
         if not predictor.redraw:
             raise UnknownError(f"{name} is drawn once")
@@ -132,7 +133,7 @@ def _share(outer: tuple[str, ...], fixed: Sequence[str], moments: PredictorMomen
     left = ":".join(outer) or INTERCEPT
     for variable in dict.fromkeys(v for term in (left, *fixed) for v in term_variables(term)):
         predictor = condition.predictor(source_of(variable)[0])
-        if not predictor.redraw and predictor.distribution not in KNOWN:
+        if not predictor.redraw and not is_known(predictor):
             raise UnknownError(f"{predictor.name} is drawn once")
     products = [[moments.products(a, b) for b in (*fixed, left)] for a in fixed]
     found = np.array([[np.nan if each is None else each[0] for each in row] for row in products])

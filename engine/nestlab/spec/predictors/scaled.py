@@ -1,35 +1,80 @@
-"""Quantiles of the standardised distributions at the probabilities of normal scores: x = F^-1(Phi(g)).
+"""Distributions of which mean and sd are stated apart from the shape: of predictors, and of errors and random effects.
 
-Each keeps its relative precision in both tails, where probabilities near 1 have none: the upper half is always solved by its
-survival function. Parameters: A. Azzalini (1985), A class of distributions which includes the normal ones, Scand. J. Statist. 12
-(skew-normal); J. W. Tukey (1960), A survey of sampling from contaminated distributions (contaminated).
+Quantiles are those of the distribution with mean 0 and variance 1 at the probabilities of normal scores, x = F^-1(Phi(g)), of a
+skewness > 0. Each keeps its relative precision in both tails, where probabilities near 1 have none: the upper half is always
+solved by its survival function. SciPy is imported where quantiles are asked for: reading a study needs none.
+
+A. Azzalini (1985), A class of distributions which includes the normal ones, Scand. J. Statist. 12 (skew-normal); J. W. Tukey
+(1960), A survey of sampling from contaminated distributions (contaminated).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special
 
-from ..spec.model import Distribution
+from ..model import NORMAL, Distribution, Predictor
+from ..problems import Problems
+from .distribution import Array, Given, Need, PredictorDistribution, number_text
 
-__all__ = ["QUANTILES", "SKEW_NORMAL_LIMIT"]
+__all__ = ["SCALED", "SHAPES", "SKEW_NORMAL_LIMIT", "read_shape", "scaled_text", "scaled_words"]
 
-Array = NDArray[np.float64]
-#: Skewness of the half-normal, which no skew-normal reaches.
+#: Keys of every distribution with a mean and an sd.
+SCALED = ("mean", "sd", "redraw", "icc")
+#: Skewness of the half-normal, which no skew-normal reaches (0.9953), and the most that a study may have.
 SKEW_NORMAL_LIMIT = math.sqrt(2) * (4 - math.pi) / (math.pi - 2) ** 1.5
+_MOST_SKEWED = 0.995
+
+# -- in a study file -------------------------------------------------------------------------------------------------------
+
+
+def read_shape(kind: str, given: Given) -> Distribution:
+    """Return the distribution; what is normal in all but its name is normal: a skewness, a share of contamination of 0."""
+    parameters = tuple((key, float(given[key])) for key in SHAPES[kind].keys if key not in SCALED)
+    found = dict(parameters)
+    if found.get("skewness") == 0 or found.get("share") == 0 or found.get("ratio") == 1:
+        return NORMAL
+    return Distribution(kind, parameters)
+
+
+def scaled_words(p: Predictor) -> dict[str, Any]:
+    return {"mean": float(p.mean), "sd": float(p.sd), "redraw": p.redraw, **dict(p.shape)}
+
+
+def scaled_text(p: Predictor, title: str) -> str:
+    shape = "".join(f", {name} {number_text(value)}" for name, value in p.shape)
+    return f"is {title} (mean {number_text(p.mean)}, sd {number_text(p.sd)}{shape})"
+
+
+def _check_t(given: Given, key: str, clusters: int | None, problems: Problems) -> None:
+    if given["df"] <= 2:
+        text = 'must be > 2 for distribution = "t", which else has no variance; write 3 or more, say'
+        problems.add_number(f"{key}.df", given["df"], text)
+
+
+def _check_skew_normal(given: Given, key: str, clusters: int | None, problems: Problems) -> None:
+    if abs(given["skewness"]) > _MOST_SKEWED:
+        text = f'must be within +-{_MOST_SKEWED} for distribution = "skew-normal"; lower it, or write distribution = "gamma"'
+        problems.add_number(f"{key}.skewness", given["skewness"], text)
+
+
+# -- quantiles -------------------------------------------------------------------------------------------------------------
 
 
 def _uniform(_: Distribution, g: Array) -> Array:
+    from scipy import special
+
     half: Array = math.sqrt(3) * special.erf(g / math.sqrt(2))
     return half
 
 
 def _t(distribution: Distribution, g: Array) -> Array:
     """By the incomplete beta function: in the tails of df / (df + t^2), about 0 of its complement."""
+    from scipy import special
+
     df = distribution["df"]
     tail = special.betaincinv(df / 2, 0.5, np.minimum(2 * special.ndtr(-np.abs(g)), 1.0))
     centre = special.betaincinv(0.5, df / 2, special.erf(np.abs(g) / math.sqrt(2)))
@@ -41,6 +86,8 @@ def _t(distribution: Distribution, g: Array) -> Array:
 
 def _gamma_of(shape: float, g: Array) -> Array:
     """Nearly normal ones by Cornish and Fisher's expansion, to 1e-9: SciPy's inverse is off by up to 1e-3 there."""
+    from scipy import special
+
     if shape > 1e5:
         s = 2 / math.sqrt(shape)
         second, fourth = g**2 - 1, g**4 - 6 * g**2 + 3
@@ -73,6 +120,8 @@ def _lognormal(distribution: Distribution, g: Array) -> Array:
 
 def _skew_normal(distribution: Distribution, g: Array) -> Array:
     """2 phi(x) Phi(a x), a > 0, delta = a / sqrt(1 + a^2): mean delta sqrt(2 / pi), variance 1 - mean^2."""
+    from scipy import special
+
     power = distribution["skewness"] ** (2 / 3)
     delta2 = math.pi / 2 * power / (power + ((4 - math.pi) / 2) ** (2 / 3))
     a = math.sqrt(delta2 / (1 - delta2))
@@ -116,6 +165,8 @@ def _skew_normal(distribution: Distribution, g: Array) -> Array:
 
 def _contaminated(distribution: Distribution, g: Array) -> Array:
     """Symmetric; both parts have mean 0, a share of them `ratio` times the sd of the others."""
+    from scipy import special
+
     share, ratio = distribution["share"], distribution["ratio"]
     s = 1 / math.sqrt(1 - share + share * ratio**2)
     weights, sds = (1 - share, share), (s, s * ratio)
@@ -154,13 +205,49 @@ def _solve(f: Callable[[Array], Array], slope: Callable[[Array], Array], target:
     return x
 
 
-#: Of every kind but the normal, of skewness > 0 where it has one.
-QUANTILES: dict[str, Callable[[Distribution, Array], Array]] = {
-    "uniform": _uniform,
-    "t": _t,
-    "skew-normal": _skew_normal,
-    "gamma": _gamma,
-    "lognormal": _lognormal,
-    "chi-square": _chi_square,
-    "contaminated": _contaminated,
+# -- rows ------------------------------------------------------------------------------------------------------------------
+
+_EXAMPLES = {"df": "5", "skewness": "0.8", "share": "0.1", "ratio": "3"}
+
+
+def _row(
+    name: str, parameters: tuple[str, ...], quantile: Callable[[Distribution, Array], Array] | None, **more: Any
+) -> PredictorDistribution:
+    title = more.get("title", name)
+
+    def make(predictor: str, given: Given, clusters: int | None) -> Predictor:
+        shape = read_shape(name, given)
+        mean, sd = given.get("mean", 0.0), given.get("sd", 1.0)
+        redraw, icc = given.get("redraw", True), given.get("icc") or 0.0
+        return Predictor(predictor, given["level"], shape.kind, mean, sd, redraw, shape=shape.parameters, icc=icc)
+
+    return PredictorDistribution(
+        name=name,
+        keys=(*SCALED, *parameters),
+        needs=tuple(Need(key, f"{key} = {_EXAMPLES[key]}, say") for key in parameters),
+        make=make,
+        words=scaled_words,
+        text=lambda p: scaled_text(p, title),
+        standard=lambda p: Distribution(p.distribution, p.shape),
+        quantile=quantile,
+        **more,
+    )
+
+
+def _mean_exp(p: Predictor, rate: float) -> float:
+    return math.exp(rate * p.mean + rate**2 * p.sd**2 / 2)
+
+
+SHAPES = {
+    row.name: row
+    for row in (
+        _row("normal", (), None, mean_exp=_mean_exp, first=True),
+        _row("uniform", (), _uniform),
+        _row("t", ("df",), _t, check=_check_t),
+        _row("skew-normal", ("skewness",), _skew_normal, check=_check_skew_normal),
+        _row("gamma", ("skewness",), _gamma, usual=("skewness",)),
+        _row("lognormal", ("skewness",), _lognormal),
+        _row("chi-square", ("df",), _chi_square),
+        _row("contaminated", ("share", "ratio"), _contaminated, title="contaminated normal"),
+    )
 }
