@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from nestlab.fit.read import read_frame
 
+import nestlab as nl
 import tolerances
 from nestlab.fit.problem import symmetric
 from nestlab.fit.several.model import fit_factors
+from nestlab.spec.data import read_frame
 from several_oracle import columns_of
 
 GOLDEN = Path(__file__).parent / "multi"
@@ -65,3 +68,37 @@ def test_fit_and_inference_against_lme4(case, criterion):
         np.testing.assert_allclose(found.df[0], np.atleast_1d(theirs["kenward_roger"]["df"]), rtol=limit)
         variances = np.diag(back @ symmetric(X.shape[1], found.vcov[0]) @ back.T)
         np.testing.assert_allclose(np.sqrt(variances), np.atleast_1d(theirs["kenward_roger"]["se"]), rtol=limit)
+
+
+HERE = GOLDEN.parent
+MORE = json.loads((HERE / "several_more.json").read_text())
+
+
+def crossed_with_weights() -> pd.DataFrame:
+    data = pd.read_csv(GOLDEN / "05_crossvc.csv")
+    row = np.arange(1, len(data) + 1)
+    return data.assign(w=0.5 + row % 5 / 4, v=row % 7 / 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("weights_reml", {"weights": "w"}), ("both_ml", {"weights": "w", "offset": "v", "reml": False})],
+)
+def test_weights_and_offset_with_crossed_factors(name: str, given: dict[str, Any]) -> None:
+    found = nl.fit("y ~ cond + (1 | subject) + (1 | item)", crossed_with_weights(), **given)
+    check_more(found, MORE[name])
+
+
+def test_seven_random_columns_of_one_factor() -> None:
+    """More than the kernel of one factor has room for."""
+    found = nl.fit("y ~ x1 + (x1 + x2 + x3 + x4 + x5 + x6 || g)", pd.read_csv(HERE / "seven_columns.csv"))
+    check_more(found, MORE["seven_reml"])
+
+
+def check_more(found: Any, golden: dict[str, list[float]]) -> None:
+    assert found.neg2loglik <= golden["neg2loglik"][0] + 1e-6
+    assert found.neg2loglik == pytest.approx(golden["neg2loglik"][0], abs=1e-5)
+    np.testing.assert_allclose(list(found.beta.values()), golden["beta"], atol=1e-6)
+    np.testing.assert_allclose(list(found.se.values()), golden["se"], rtol=1e-5)
+    sds = [np.sqrt(np.diag(covariance)) for covariance in found.varcomp.values()]
+    np.testing.assert_allclose([*np.concatenate(sds), found.sigma], golden["sd"], rtol=1e-4)
