@@ -53,7 +53,7 @@ DF_RULES = ("z", "residual", "between-within", "satterthwaite", "kenward-roger",
 #: Colons and parentheses; quotes and categories, whose colons multiply nothing.
 _MARKS = re.compile(r"""`[^`]*`|'[^']*'|"[^"]*"|\[[^]]*\]|[():]""")
 #: Columns of the largest model, fixed and random: of study files, of data, and of the memory in which they are fitted. A fit of
-#: 40 clusters of 30 rows takes 34 us with 4 random columns, 71 with 5, 204 with 6, 1,468 with 8; its profile limits 7 ms, with 6 99.
+#: 40 clusters of 30 rows takes 34 us with 4 random columns, 71 with 5, 204 with 6, 1,468 with 8; its profile limits 7 and 99 ms.
 MAX_FIXED, MAX_RANDOM = 40, 6
 #: Random columns of several grouping factors together.
 MOST_RANDOM = 16
