@@ -1007,9 +1007,9 @@ def test_all_problems_come_together() -> None:
 
 
 def test_many_points_with_one_trouble_are_summed_up() -> None:
-    lines = problems({"grid": {"clusters": [10, 20, 30, 40, 50], "cluster_size": [1, 5]}})
+    lines = problems({"grid": {"clusters": [10, 20, 30, 40, 50], "cluster_size": [2, 5]}})
     assert len(lines) == 4
-    assert lines[0].endswith("(at clusters = 10, cluster_size = 1)")
+    assert lines[0].endswith("(at clusters = 10, cluster_size = 2)")
     assert lines[-1] == "truth.formula has the same trouble in other conditions (2 more); correct the grid or the file"
 
 
