@@ -33,7 +33,7 @@ distribution = "balanced"
 """
 DIGITS = "9" * 5000
 DEEP = "must have at most 30 tables or lists within one another; remove the inner ones"
-LONG = "aaaa"  # names that are too long begin like this
+LONG = "aa"  # names that are too long begin like this, and are cut
 
 
 def one_line(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -63,7 +63,7 @@ def one_line(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pyte
             STUDY.replace("seed = 1", f"seed = 0x{'f' * 5000}"),
             "study: has a whole number of 6,021 digits; write a shorter one",
         ),
-        (STUDY.replace("x = 0.3", f"x = {'9' * 4000}"), "must be a finite number; write a number such as 0.5"),
+        (STUDY.replace("x = 0.3", f"x = {'9' * 4000}"), "must be a finite number; write 0.5, say"),
         (STUDY + f'\n[grid]\n"{"a" * 100_000}" = [1, 2]\n', "aaa ... = [1, 2]: names nothing"),
     ],
     ids=[

@@ -15,7 +15,7 @@ from nestlab.fit.single import fit
 from nestlab.spec.factors import study_formula
 from nestlab.spec.formula import FormulaError
 from nestlab.spec.matrices import model_matrices
-from nestlab.spec.model import MAX_FIXED, MAX_RANDOM
+from nestlab.spec.model import MAX_FIXED, MAX_RANDOM, MOST_RANDOM
 from nestlab.spec.problems import DataError
 
 NAMES = [f"x{k}" for k in range(MAX_FIXED - 1)]
@@ -90,8 +90,21 @@ def test_one_number_stands_in_all_messages() -> None:
     frame = pd.DataFrame({"y": np.sin(rows), "k": [f"k{r % 45}" for r in rows], "g": rows // 10})
     with pytest.raises(DataError, match=rf"45 columns on these data .*; at most {MAX_FIXED} are possible"):
         nl.fit("y ~ k + (1 | g)", frame)
-    with pytest.raises(DataError, match=rf"\(0 \+ k \| g\) has 7 random columns .*; at most {MAX_RANDOM} are possible"):
-        nl.fit("y ~ 1 + (0 + k | g)", frame.assign(k=[f"k{r % 7}" for r in rows]))
-    documented = f"at most {MAX_RANDOM} random columns and {MAX_FIXED} fixed ones"
+    with pytest.raises(
+        DataError, match=rf"\(0 \+ k \| g\) has 17 random columns .*; at most {MOST_RANDOM} are possible"
+    ):
+        nl.fit("y ~ 1 + (0 + k | g)", frame.assign(k=[f"k{r % 17}" for r in rows]))
+    documented = f"at most {MOST_RANDOM} random columns and {MAX_FIXED} fixed ones"
     assert documented in " ".join(str(nl.fit.__doc__).split())
     assert documented in " ".join(str(fit.__doc__).split())
+
+
+def test_categories_that_make_more_random_columns_than_the_kernel_holds() -> None:
+    """One term of the formula, seven columns on the data: fitted as those of several factors are."""
+    rng, rows = np.random.default_rng(2), np.arange(560)
+    k, g = rows % (MAX_RANDOM + 1), rows // 28
+    y = 1 + rng.normal(size=(20, MAX_RANDOM + 1))[g, k] + rng.normal(size=560)
+    found = nl.fit("y ~ 1 + (0 + k | g)", pd.DataFrame({"y": y, "k": [f"k{c}" for c in k], "g": g}))
+    assert found.status in (0, 1)
+    assert len(found.random_names[0]) == MAX_RANDOM + 1
+    assert found.certificate < 1e-6

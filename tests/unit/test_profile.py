@@ -244,7 +244,7 @@ def test_reml_intervals_are_wider_and_have_no_fixed_effects() -> None:
 
 def test_refusals() -> None:
     fitted = fit(MODEL, frame())
-    with pytest.raises(ValueError, match=r'method = \'boot\': allowed is "profile"'):
+    with pytest.raises(ValueError, match=r'method = \'boot\': allowed are "profile" and "wald"'):
         fitted.confint(method="boot")
     with pytest.raises(ValueError, match=r"level = 95: allowed are numbers between 0 and 1"):
         fitted.confint(level=95)

@@ -247,9 +247,7 @@ def test_refusals() -> None:
         study(method=[{"name": "m", "estimator": "ancova", "formula": "y ~ 0 + t + (1 | id)"}])
     with pytest.raises(nl.StudyError, match='must be "z" or "residual" for estimator = "ancova"'):
         study(method=[{"name": "m", "estimator": "ancova", "df": "satterthwaite"}])
-    with pytest.raises(
-        nl.StudyError, match=r"clusters of two rows or more, and has 2 for 0; raise design\.cluster_size"
-    ):
+    with pytest.raises(nl.StudyError, match=r"design\.cluster_size = 1: must be above 1, for a cluster's one row"):
         study(design={"clusters": 30, "cluster_size": 1})
     text = (
         "fewer fixed terms and the baseline than clusters of two rows or more, and has 3 for 3; raise design.clusters"

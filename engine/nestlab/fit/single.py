@@ -223,7 +223,7 @@ def fit(
     check_rules(df, singular_df, reml=reml)
     matrices, w = read_rows(formula, data, weights=weights, offset=offset)
     check_data(matrices, reml=reml)
-    several = len(matrices.levels) > 1 or len(matrices.formula.random_columns) > MAX_RANDOM
+    several = len(matrices.levels) > 1 or sum(map(len, matrices.random_names)) > MAX_RANDOM
     fitting = _fit_several if several else _fit_matrices
     written = " ".join(formula.split())
     if w is None:
