@@ -3,11 +3,11 @@
 The room shares its name with the function `nestlab.fit`, so the module can be called, `nl.fit(formula, data)`:
 
 formula: `y ~ x + (1 + x | g)`, any number of grouping factors, nested or crossed, at most 16 random columns and 40 fixed ones.
-data: a data frame with a column a name of the formula. reml: restricted maximum likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger" (REML
-only), "between-within", "residual" (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary, "lmertest"
-or "refit". weights: a column of numbers above 0, lmer's prior weights (the residual variance is s2 / w); offset: a column that
-is part of the response's mean with coefficient 1. Returns a `Fit`. Raises FormulaError and DataError (both ValueError), with
-what was found and the repair.
+data: a data frame with a column a name of the formula. reml: restricted maximum likelihood, or maximum likelihood. df:
+"satterthwaite", "kenward-roger" (REML only), "between-within", "residual" (rows - fixed effects) or "z". singular_df:
+Satterthwaite's rule at the boundary, "lmertest" or "refit". weights: a column of numbers above 0, lmer's prior weights (the
+residual variance is s2 / w); offset: a column that is part of the response's mean with coefficient 1. Returns a `Fit`. Raises
+FormulaError and DataError (both ValueError), with what was found and the repair.
 
 >>> import numpy as np, pandas as pd, nestlab as nl
 >>> g = np.repeat(np.arange(10), 5)
