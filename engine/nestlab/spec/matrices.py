@@ -93,7 +93,7 @@ class ModelMatrices:
         X_own = np.hstack([columns for columns, _ in plain])  # not times the roots of weights
         size, other = np.linalg.norm(X, axis=0), np.linalg.norm(X_own, axis=0)
         by_columns = np.column_stack([X_own / other, treated[place][0]])
-        found = np.linalg.lstsq(X / size, by_columns, rcond=None)[0][own] / size[own, None]
+        found = np.linalg.lstsq(X / size, by_columns, rcond=None)[0][own]
         weights = np.linalg.solve(found[:, len(other) :], found[:, : len(other)] * other)
         return np.where(np.abs(weights) < 1e-9 * np.abs(weights).max(), 0.0, weights)
 
