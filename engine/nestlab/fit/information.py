@@ -44,7 +44,7 @@ from .reduce import pool, reduce_lanes
 from .search import SINGULAR_TOLERANCE, column_square, eigenframe
 from .small import apart, cholesky, eigen, helper, pair, sym
 
-__all__ = ["inform_block", "invert_information", "satterthwaite_all", "set_point", "without_y"]
+__all__ = ["inform_block", "invert_information", "satterthwaite_all", "set_nothing", "set_point", "without_y"]
 
 #: Pivot over its diagonal of a Hessian or an information matrix: below this it is singular, and there are no degrees of freedom.
 PIVOT_TOLERANCE = 1e-10
@@ -72,7 +72,7 @@ def set_point(lane, o, shape, varcomp, sigma2, work):
 
 
 @helper
-def _set_nothing(lane, shape, work):
+def set_nothing(lane, shape, work):
     """G = 0, for a lane without estimates."""
     apart()
     for a in range(shape.q):
@@ -433,7 +433,7 @@ def inform_block(
             if work.ready[lane] != 0:
                 set_point(lane, o, shape, varcomp, sigma2, work)
             else:
-                _set_nothing(lane, shape, work)
+                set_nothing(lane, shape, work)
         if satterthwaite.shape[0] > 0:
             evaluate(shape, repeats, clusters, work)
             for lane in range(LANES):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .lanes import LANES, any_above, choose, fma, get, put, root, splat
 from .small import apart, helper, pair, sym
 
-__all__ = ["Clusters", "add_products", "derive", "evaluate", "factor", "weigh"]
+__all__ = ["Clusters", "add_products", "derive", "evaluate", "factor", "newton", "weigh"]
 
 Array = NDArray[np.float64]
 
@@ -368,7 +368,7 @@ def _chain(shape, work):
 
 
 @helper
-def _newton(shape, work):
+def newton(shape, work):
     """The Newton step of the lanes whose Hessian is positive definite, which `definite` tells; its factor in M."""
     apart()
     f = shape.free
@@ -415,4 +415,4 @@ def evaluate(shape, repeats, clusters, work):
     factor(shape, work)
     derive(shape, repeats, clusters, work)
     _chain(shape, work)
-    _newton(shape, work)
+    newton(shape, work)

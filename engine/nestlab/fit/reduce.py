@@ -17,7 +17,7 @@ from .passes import add_products
 from .small import apart, cholesky, helper, pair, sym
 from .status import Status
 
-__all__ = ["pool", "reduce_lanes"]
+__all__ = ["NONFINITE", "PIVOT_TOLERANCE", "RANK_DEFICIENT", "full_rank", "pool", "reduce_lanes", "whiten"]
 
 Array = NDArray[np.float64]
 
@@ -151,7 +151,7 @@ def _load(shape, r, dd, dy, yy, weights, A, B, ready):
 
 
 @helper
-def _full_rank(lane, p, ready):
+def full_rank(lane, p, ready):
     """Whether no fixed effect is a combination of others."""
     apart()
     for i in range(p):
@@ -161,7 +161,7 @@ def _full_rank(lane, p, ready):
 
 
 @helper
-def _whiten(lane, q, blocks, ready):
+def whiten(lane, q, blocks, ready):
     """U (upper) from the mean of Z'Z. False if columns of a term are collinear."""
     apart()
     for a in range(q):
@@ -387,8 +387,8 @@ def reduce_lanes(shape, first, slot, r, dd, dy, yy, weights, A, B, R, rows, read
             p >= ready.observed[lane]
             or ready.present[lane] * shape.largest >= ready.observed[lane]
             or ready.present[lane] < 2
-            or not _full_rank(lane, p, ready)
-            or not _whiten(lane, q, shape.blocks, ready)
+            or not full_rank(lane, p, ready)
+            or not whiten(lane, q, shape.blocks, ready)
         ):
             ready.status[lane] = RANK_DEFICIENT
     _triangulate(q, p + 1, J, A, B, ready)
