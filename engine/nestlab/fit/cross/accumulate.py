@@ -7,6 +7,7 @@ import numpy as np
 from ...simulate.compiled import compiled
 from ..lanes import LANES, choose, fma, get, get_from, put, splat
 from ..small import apart, helper, pair
+from .structure import AT_B, AT_M, ORDER
 
 __all__ = ["add_drawn", "add_rows"]
 
@@ -72,15 +73,16 @@ def add_rows(rows, cells, entries, start, source, base, shared, drawn, place, y,
 
 
 @compiled()
-def add_drawn(units, unit, place, ranks, columns, fixed, codes, shared, drawn, at, y, kept, out):
+def add_drawn(units, heads, unit, place, ranks, columns, fixed, codes, shared, drawn, at, y, kept, out):
     """The same where levels are drawn for each replicate.
 
-    units, unit, place, ranks: see `structure.Structure`, unit and place (slots, most levels); columns (slots, most q), fixed (p):
+    units, heads, unit, place, ranks: see `structure.Structure`, unit and place (slots, most levels); columns (slots, most q), fixed (p):
     numbers of columns; codes (slots, N, R or 1); shared .. kept: as for `add_rows`, at (d) for its place.
     """
     apart()
     N, R = y.shape
-    q, F, p = units.q, len(units.q), len(fixed)
+    head = heads[0]
+    q, F, p = head.q, head.F, len(fixed)
     n = pair(0, q[0])
     x = np.empty(p + 1)
     z = np.empty((F, columns.shape[1]))
@@ -96,7 +98,7 @@ def add_drawn(units, unit, place, ranks, columns, fixed, codes, shared, drawn, a
                 for k in range(F):
                     level[k] = codes[k, i, r if codes.shape[2] > 1 else 0]
                     where[k] = place[k, level[k]]
-                    out[b, units.counts[k] + level[k], lane] += 1.0
+                    out[b, head.counts[k] + level[k], lane] += 1.0
                     for a in range(q[k]):
                         c = columns[k, a]
                         z[k, a] = shared[c, i] if at[c] < 0 else drawn[at[c], i, r]
@@ -105,18 +107,18 @@ def add_drawn(units, unit, place, ranks, columns, fixed, codes, shared, drawn, a
                     x[a] = shared[c, i] if at[c] < 0 else drawn[at[c], i, r]
                 x[p] = y[i, r]
                 u = unit[0, level[0]]
-                order = units.order[u]
-                t = units.targets[1] + ranks[level[0]] * n
+                order = units[u, ORDER]
+                t = head.targets[1] + ranks[level[0]] * n
                 for a in range(q[0]):
                     for c in range(a + 1):
                         out[b, t + pair(c, a), lane] += z[0, a] * z[0, c]
-                    row = units.targets[2] + units.B[u] + (where[0] + a) * (order + p + 1)
+                    row = head.targets[2] + units[u, AT_B] + (where[0] + a) * (order + p + 1)
                     for k in range(1, F):
                         for c in range(q[k]):
                             out[b, row + where[k] + c, lane] += z[0, a] * z[k, c]
                     for c in range(p + 1):
                         out[b, row + order + c, lane] += z[0, a] * x[c]
-                t = units.targets[3] + units.M[u]
+                t = head.targets[3] + units[u, AT_M]
                 for k in range(1, F):
                     for a in range(q[k]):
                         for g in range(k, F):
@@ -125,7 +127,7 @@ def add_drawn(units, unit, place, ranks, columns, fixed, codes, shared, drawn, a
                                     out[b, t + pair(where[k] + a, where[g] + c), lane] += z[k, a] * z[g, c]
                         for c in range(p + 1):
                             out[b, t + pair(where[k] + a, order + c), lane] += z[k, a] * x[c]
-                t = units.targets[4]
+                t = head.targets[4]
                 for a in range(p + 1):
                     for c in range(a + 1):
                         out[b, t + pair(c, a), lane] += x[a] * x[c]

@@ -107,7 +107,7 @@ class CrossRows:
             return found
 
         add_drawn(
-            s.units, table(s.unit, most), table(s.place, most), s.ranks, table(s.columns, max(map(len, s.columns))),
+            s.units, s.head, table(s.unit, most), table(s.place, most), s.ranks, table(s.columns, max(map(len, s.columns))),
             np.array(s.fixed, np.int64), both.astype(np.int64), values, drawn, place, y, kept, out,
         )  # fmt: skip
 
@@ -125,7 +125,7 @@ def fit_lanes(plan: CrossPlan, block: CrossRows, first: int, last: int) -> Fits:
         np.full((R, p), np.nan), np.full((R, p * (p + 1) // 2), np.nan), np.full((R, n), np.nan), np.full(R, np.nan),
     )  # fmt: skip
     fit_targets(
-        plan.structure.units, plan.shape, get_workspace(MOST_RANDOM), block.targets(plan), max(block.replicates, LANES),
+        plan.structure.units, plan.structure.head, plan.shape, get_workspace(MOST_RANDOM), block.targets(plan), max(block.replicates, LANES),
         first, last, fits.status, fits.iterations, fits.deviance, fits.residual, fits.beta, fits.vcov, fits.varcomp, fits.sigma2,
     )  # fmt: skip
     return fits
@@ -159,7 +159,7 @@ def inform_lanes(
     )  # fmt: skip
     usable = np.isfinite(fits.sigma2) & (fits.sigma2 > 0) & np.isfinite(fits.varcomp).all(axis=1)
     inform_targets(
-        plan.structure.units, plan.shape, get_workspace(MOST_RANDOM), block.targets(plan), max(block.replicates, LANES),
+        plan.structure.units, plan.structure.head, plan.shape, get_workspace(MOST_RANDOM), block.targets(plan), max(block.replicates, LANES),
         first, last, usable, fits.varcomp, fits.sigma2, hypotheses.starts, hypotheses.rows,
         found.satterthwaite, found.df, found.scale, found.vcov, found.varcov,
     )  # fmt: skip

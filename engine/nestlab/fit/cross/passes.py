@@ -19,67 +19,41 @@ over levels j of the factor of E and k of the factor of F (`kernel` has the same
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ..lanes import LANES, any_above, fma, get, put, root, splat
 from ..passes import LARGE, factor, newton
 from ..small import apart, helper, pair, sym
+from .structure import AT_B, AT_M, AT_V, AT_W, BEGIN, COUNT, FIRST, LEVELS, ORDER
 
-__all__ = ["Pieces", "add_outer", "clear", "evaluate"]
-
-Array = NDArray[np.float64]
-
-
-class Pieces(NamedTuple):
-    """Of the replicates in lanes, rows of one array each: R, B, M (see above; M: M0, its [X y]'[X y] 0); at the point W_j of
-    leading levels, T: K^-1 B, then R'K^-1 B; of all units W (with the rows T and S) and v; scratch of one unit: A, Y, K, H (Y of
-    the Hessian); Q: sums of products of W and Y, pairs: blocks of both."""
-
-    R: Array
-    B: Array
-    M: Array
-    own: Array
-    T: Array
-    W: Array
-    v: Array
-    A: Array
-    Y: Array
-    K: Array
-    H: Array
-    Q: Array
-    left: Array
-    right: Array
+__all__ = ["add_outer", "clear", "evaluate"]
 
 
 @helper
-def add_outer(rows, A, at, a, B, bt, b, lower, sign, out, ot):
-    """out[ot:] += sign sum_r A_r B_r', A_r and B_r of a and b entries, from A[at:] and B[bt:]: the lower triangle by pairs, or all
-    a x b. See `passes.add_products`."""
+def add_outer(rows, A, a, B, b, lower, sign, out, mem):
+    """mem[out:] += sign sum_r A_r B_r', A_r and B_r of a and b entries, rows r from mem[A:] and mem[B:]: the lower triangle by pairs,
+    or all a x b. See `passes.add_products`."""
     apart()
     for x in range(a):
         end = x + 1 if lower else b
-        base = ot + (pair(0, x) if lower else x * b)
+        base = out + (pair(0, x) if lower else x * b)
         y = 0
         while y + 2 < end:
-            one, two, three = get(out, base + y), get(out, base + y + 1), get(out, base + y + 2)
+            one, two, three = get(mem, base + y), get(mem, base + y + 1), get(mem, base + y + 2)
             for r in range(rows):
-                left = sign * get(A, at + r * a + x)
-                s = bt + r * b + y
-                one = fma(left, get(B, s), one)
-                two = fma(left, get(B, s + 1), two)
-                three = fma(left, get(B, s + 2), three)
-            put(out, base + y, one)
-            put(out, base + y + 1, two)
-            put(out, base + y + 2, three)
+                left = sign * get(mem, A + r * a + x)
+                s = B + r * b + y
+                one = fma(left, get(mem, s), one)
+                two = fma(left, get(mem, s + 1), two)
+                three = fma(left, get(mem, s + 2), three)
+            put(mem, base + y, one)
+            put(mem, base + y + 1, two)
+            put(mem, base + y + 2, three)
             y += 3
         while y < end:
-            one = get(out, base + y)
+            one = get(mem, base + y)
             for r in range(rows):
-                one = fma(sign * get(A, at + r * a + x), get(B, bt + r * b + y), one)
-            put(out, base + y, one)
+                one = fma(sign * get(mem, A + r * a + x), get(mem, B + r * b + y), one)
+            put(mem, base + y, one)
             y += 1
 
 
@@ -95,24 +69,24 @@ def _count_determinant(product, work):
 
 
 @helper
-def _weigh_lead(shape, units, pieces, work):
+def _weigh_lead(shape, head, units, mem, work):
     """Of leading levels: own = R'K^-1 R, T = K^-1 B, and their determinants."""
     apart()
-    q, width, own = units.q[0], shape.p + 1, units.own
+    q, width, own = head.q[0], shape.p + 1, head.own
     n = pair(0, q)
-    R, B, T, N, M, rows = pieces.R, pieces.B, pieces.T, work.N, work.K, work.scaled
+    R, B, T, N, M, rows = head.R, head.B, head.T, work.N, work.K, work.scaled
     product = splat(1.0)
-    for u in range(len(units.count)):
-        wide, at = units.order[u] + width, units.B[u]
-        for j in range(units.first[u], units.first[u] + units.count[u]):
+    for u in range(len(units)):
+        wide, at = units[u, ORDER] + width, units[u, AT_B]
+        for j in range(units[u, FIRST], units[u, FIRST] + units[u, COUNT]):
             if q == 1:
-                r = get(R, j)
+                r = get(mem, R + j)
                 square = r * r
                 det = fma(square, get(work.G, pair(own[0, 0], own[0, 0])), 1.0)
                 inverse = 1.0 / det
-                put(pieces.own, j, square * inverse)
+                put(mem, head.lead + j, square * inverse)
                 for i in range(at, at + wide):
-                    put(T, i, get(B, i) * inverse)
+                    put(mem, T + i, get(mem, B + i) * inverse)
                 product = product * det
                 at += wide
             else:
@@ -120,7 +94,7 @@ def _weigh_lead(shape, units, pieces, work):
                     for e in range(q):
                         value = splat(0.0)
                         for k in range(a, q):
-                            value = fma(get(R, j * n + pair(a, k)), get(work.F, (own[0, k], own[0, e])), value)
+                            value = fma(get(mem, R + j * n + pair(a, k)), get(work.F, (own[0, k], own[0, e])), value)
                         put(N, (a, e), value)
                 for a in range(q):
                     for e in range(a + 1):
@@ -140,7 +114,7 @@ def _weigh_lead(shape, units, pieces, work):
                             put(M, (a, a), 1.0 / root(value))
                 for a in range(q):  # K^-1/2 R
                     for i in range(q):
-                        value = get(R, j * n + pair(a, i)) if i >= a else splat(0.0)
+                        value = get(mem, R + j * n + pair(a, i)) if i >= a else splat(0.0)
                         for k in range(a):
                             value = fma(-1.0 * get(M, (a, k)), get(rows, (k, i)), value)
                         put(rows, (a, i), value * get(M, (a, a)))
@@ -149,18 +123,18 @@ def _weigh_lead(shape, units, pieces, work):
                         value = splat(0.0)
                         for k in range(q):
                             value = fma(get(rows, (k, a)), get(rows, (k, e)), value)
-                        put(pieces.own, j * n + pair(e, a), value)
+                        put(mem, head.lead + j * n + pair(e, a), value)
                 for i in range(at, at + wide):  # K^-1 B
                     for a in range(q):
-                        value = get(B, i + a * wide)
+                        value = get(mem, B + i + a * wide)
                         for k in range(a):
-                            value = fma(-1.0 * get(M, (a, k)), get(T, i + k * wide), value)
-                        put(T, i + a * wide, value * get(M, (a, a)))
+                            value = fma(-1.0 * get(M, (a, k)), get(mem, T + i + k * wide), value)
+                        put(mem, T + i + a * wide, value * get(M, (a, a)))
                     for a in range(q - 1, -1, -1):
-                        value = get(T, i + a * wide)
+                        value = get(mem, T + i + a * wide)
                         for k in range(a + 1, q):
-                            value = fma(-1.0 * get(M, (k, a)), get(T, i + k * wide), value)
-                        put(T, i + a * wide, value * get(M, (a, a)))
+                            value = fma(-1.0 * get(M, (k, a)), get(mem, T + i + k * wide), value)
+                        put(mem, T + i + a * wide, value * get(M, (a, a)))
                 at += q * wide
             if any_above(product, LARGE):
                 _count_determinant(product, work)
@@ -169,93 +143,93 @@ def _weigh_lead(shape, units, pieces, work):
 
 
 @helper
-def _to_columns(q, levels, at, wide, R, first, T):
+def _to_columns(q, levels, at, wide, R, T, mem):
     """T = K^-1 B of a unit to R'K^-1 B, in place."""
     apart()
     n = pair(0, q)
     for j in range(levels):
         for a in range(q - 1, -1, -1):
-            own = get(R, first + j * n + pair(a, a))
+            own = get(mem, R + j * n + pair(a, a))
             for i in range(at + a * wide, at + (a + 1) * wide):
-                value = own * get(T, i)
+                value = own * get(mem, T + i)
                 for k in range(a):
-                    value = fma(get(R, first + j * n + pair(k, a)), get(T, i - (a - k) * wide), value)
-                put(T, i, value)
+                    value = fma(get(mem, R + j * n + pair(k, a)), get(mem, T + i - (a - k) * wide), value)
+                put(mem, T + i, value)
         at += q * wide
 
 
 @helper
-def _arrange(u, shape, units, pieces):
+def _arrange(u, shape, head, units, mem):
     """[rest lead X y]'V_1^-1 [rest lead X y] of a unit into W, by pairs."""
     apart()
-    q, width, s, W, A, T = units.q[0], shape.p + 1, units.order[u], pieces.W, pieces.A, pieces.T
-    n, wide, lead, at = pair(0, q), s + width, units.count[u] * q, units.W[u]
+    q, width, s, W, A, T = head.q[0], shape.p + 1, units[u, ORDER], head.W, head.A, head.T
+    n, wide, lead, at = pair(0, q), s + width, units[u, COUNT] * q, units[u, AT_W]
     for k in range(pair(0, s)):
-        put(W, at + k, get(A, k))
+        put(mem, W + at + k, get(mem, A + k))
     for e in range(lead):
-        row, place = units.B[u] + e * wide, at + pair(0, s + e)
+        row, place = units[u, AT_B] + e * wide, at + pair(0, s + e)
         for y in range(s):
-            put(W, place + y, get(T, row + y))
+            put(mem, W + place + y, get(mem, T + row + y))
         for y in range(s, s + e + 1):
-            put(W, place + y, splat(0.0))
-        block = (units.first[u] + e // q) * n
+            put(mem, W + place + y, splat(0.0))
+        block = (units[u, FIRST] + e // q) * n
         a = e % q
         for c in range(a + 1):
-            put(W, place + s + e - a + c, get(pieces.own, block + pair(c, a)))
+            put(mem, W + place + s + e - a + c, get(mem, head.lead + block + pair(c, a)))
     for i in range(width):
         place = at + pair(0, s + lead + i)
         for y in range(s):
-            put(W, place + y, get(A, pair(y, s + i)))
+            put(mem, W + place + y, get(mem, A + pair(y, s + i)))
         for e in range(lead):
-            put(W, place + s + e, get(T, units.B[u] + e * wide + s + i))
+            put(mem, W + place + s + e, get(mem, T + units[u, AT_B] + e * wide + s + i))
         for k in range(i + 1):
-            put(W, place + s + lead + k, get(A, pair(s + k, s + i)))
+            put(mem, W + place + s + lead + k, get(mem, A + pair(s + k, s + i)))
 
 
 @helper
-def _project(u, shape, units, pieces, work):
+def _project(u, shape, head, units, mem, work):
     """F_2'[A_22 | A_j' | A_2X] of a unit into Y (s x all), and the lower triangle of I + F_2'A_22 F_2 into K (s x s)."""
     apart()
-    s, W, Y, K, at = units.order[u], pieces.W, pieces.Y, pieces.K, units.W[u]
-    c = s + units.count[u] * units.q[0] + shape.p + 1
-    for k in range(1, len(units.q)):
-        q, own = units.q[k], units.own
-        for j in range(units.levels[u, k]):
-            begin = units.begin[u, k] + j * q
+    s, W, Y, K, at = units[u, ORDER], head.W, head.Y, head.K, units[u, AT_W]
+    c = s + units[u, COUNT] * head.q[0] + shape.p + 1
+    for k in range(1, head.F):
+        q, own = head.q[k], head.own
+        for j in range(units[u, LEVELS + 2 * k]):
+            begin = units[u, BEGIN + 2 * k] + j * q
             for b in range(q):
                 r = begin + b
                 for i in range(c):
                     value = splat(0.0)
                     for a in range(q):
-                        value = fma(get(work.F, (own[k, a], own[k, b])), get(W, at + sym(begin + a, i)), value)
-                    put(Y, r * c + i, value)
-    for k in range(1, len(units.q)):
-        q, own = units.q[k], units.own
-        for j in range(units.levels[u, k]):
-            begin = units.begin[u, k] + j * q
+                        value = fma(get(work.F, (own[k, a], own[k, b])), get(mem, W + at + sym(begin + a, i)), value)
+                    put(mem, Y + r * c + i, value)
+    for k in range(1, head.F):
+        q, own = head.q[k], head.own
+        for j in range(units[u, LEVELS + 2 * k]):
+            begin = units[u, BEGIN + 2 * k] + j * q
             for b in range(q):
                 for r in range(begin + b, s):
                     value = splat(1.0 if r == begin + b else 0.0)
                     for a in range(q):
-                        value = fma(get(Y, r * c + begin + a), get(work.F, (own[k, a], own[k, b])), value)
-                    put(K, r * s + begin + b, value)
+                        value = fma(get(mem, Y + r * c + begin + a), get(work.F, (own[k, a], own[k, b])), value)
+                    put(mem, K + r * s + begin + b, value)
 
 
 @helper
-def _factor_rest(s, K, work):
+def _factor_rest(s, K, mem, work):
     """K's Cholesky factor in place, with the inverse of its diagonal, and its determinant."""
     apart()
     product = get(work.product, ())
     for i in range(s):
         for k in range(i + 1):
-            value = get(K, i * s + k)
+            value = get(mem, K + i * s + k)
             for e in range(k):
-                value = fma(-1.0 * get(K, i * s + e), get(K, k * s + e), value)
+                value = fma(-1.0 * get(mem, K + i * s + e), get(mem, K + k * s + e), value)
             if k < i:
-                put(K, i * s + k, value * get(K, k * s + k))
+                put(mem, K + i * s + k, value * get(mem, K + k * s + k))
             else:
                 product = product * value
-                put(K, i * s + i, 1.0 / root(value))
+                put(mem, K + i * s + i, 1.0 / root(value))
         if any_above(product, LARGE):
             _count_determinant(product, work)
             product = get(work.product, ())
@@ -263,97 +237,97 @@ def _factor_rest(s, K, work):
 
 
 @helper
-def _solve_rest(s, c, K, Y):
+def _solve_rest(s, c, K, Y, mem):
     """Y (s x c) to C^-1 Y."""
     apart()
     i = 0
     while i + 2 < c:
         for r in range(s):
-            one, two, three = get(Y, r * c + i), get(Y, r * c + i + 1), get(Y, r * c + i + 2)
+            one, two, three = get(mem, Y + r * c + i), get(mem, Y + r * c + i + 1), get(mem, Y + r * c + i + 2)
             for k in range(r):
-                left = -1.0 * get(K, r * s + k)
-                one = fma(left, get(Y, k * c + i), one)
-                two = fma(left, get(Y, k * c + i + 1), two)
-                three = fma(left, get(Y, k * c + i + 2), three)
-            last = get(K, r * s + r)
-            put(Y, r * c + i, one * last)
-            put(Y, r * c + i + 1, two * last)
-            put(Y, r * c + i + 2, three * last)
+                left = -1.0 * get(mem, K + r * s + k)
+                one = fma(left, get(mem, Y + k * c + i), one)
+                two = fma(left, get(mem, Y + k * c + i + 1), two)
+                three = fma(left, get(mem, Y + k * c + i + 2), three)
+            last = get(mem, K + r * s + r)
+            put(mem, Y + r * c + i, one * last)
+            put(mem, Y + r * c + i + 1, two * last)
+            put(mem, Y + r * c + i + 2, three * last)
         i += 3
     while i < c:
         for r in range(s):
-            one = get(Y, r * c + i)
+            one = get(mem, Y + r * c + i)
             for k in range(r):
-                one = fma(-1.0 * get(K, r * s + k), get(Y, k * c + i), one)
-            put(Y, r * c + i, one * get(K, r * s + r))
+                one = fma(-1.0 * get(mem, K + r * s + k), get(mem, Y + k * c + i), one)
+            put(mem, Y + r * c + i, one * get(mem, K + r * s + r))
         i += 1
 
 
 @helper
-def _weigh(shape, units, pieces, work):
+def _weigh(shape, head, units, mem, work):
     """First pass: W, T and S (in C), log|V| as logdet + log(product)."""
     apart()
-    q, width = units.q[0], shape.p + 1
+    q, width = head.q[0], shape.p + 1
     n = pair(0, q)
     for lane in range(LANES):
         work.logdet[lane] = 0.0
-    _weigh_lead(shape, units, pieces, work)
+    _weigh_lead(shape, head, units, mem, work)
     for k in range(pair(0, width)):
         put(work.C, k, get(work.S0, k))
-    for u in range(len(units.count)):
-        s, lead = units.order[u], units.count[u] * q
+    for u in range(len(units)):
+        s, lead = units[u, ORDER], units[u, COUNT] * q
         wide, c = s + width, s + lead + width
         for k in range(pair(0, wide)):
-            put(pieces.A, k, get(pieces.M, units.M[u] + k))
-        add_outer(lead, pieces.T, units.B[u], wide, pieces.B, units.B[u], wide, True, 1.0, pieces.A, 0)
-        _to_columns(q, units.count[u], units.B[u], wide, pieces.R, units.first[u] * n, pieces.T)
-        _arrange(u, shape, units, pieces)
+            put(mem, head.A + k, get(mem, head.M + units[u, AT_M] + k))
+        add_outer(lead, head.T + units[u, AT_B], wide, head.B + units[u, AT_B], wide, True, 1.0, head.A, mem)
+        _to_columns(q, units[u, COUNT], units[u, AT_B], wide, head.R + units[u, FIRST] * n, head.T, mem)
+        _arrange(u, shape, head, units, mem)
         if s > 0:
-            _project(u, shape, units, pieces, work)
-            _factor_rest(s, pieces.K, work)
-            _solve_rest(s, c, pieces.K, pieces.Y)
-            add_outer(s, pieces.Y, 0, c, pieces.Y, 0, c, True, -1.0, pieces.W, units.W[u])
+            _project(u, shape, head, units, mem, work)
+            _factor_rest(s, head.K, mem, work)
+            _solve_rest(s, c, head.K, head.Y, mem)
+            add_outer(s, head.Y, c, head.Y, c, True, -1.0, head.W + units[u, AT_W], mem)
         for i in range(width):
             for k in range(i + 1):
-                value = get(pieces.W, units.W[u] + pair(s + lead + k, s + lead + i))
+                value = get(mem, head.W + units[u, AT_W] + pair(s + lead + k, s + lead + i))
                 put(work.C, pair(k, i), get(work.C, pair(k, i)) + value)
 
 
 @helper
-def _scores(u, shape, units, pieces, work):
+def _scores(u, shape, head, units, mem, work):
     """v (p + 1 x effects) of a unit: T C'^-1, its last row times sqrt(m)."""
     apart()
-    width, E = shape.p + 1, units.order[u] + units.count[u] * units.q[0]
-    W, v, at, vt = pieces.W, pieces.v, units.W[u], units.V[u]
+    width, E = shape.p + 1, units[u, ORDER] + units[u, COUNT] * head.q[0]
+    W, v, at, vt = head.W, head.v, units[u, AT_W], units[u, AT_V]
     for i in range(width):
         inverse, row = get(work.inverse, i), at + pair(0, E + i)
         for e in range(E):
-            value = get(W, row + e)
+            value = get(mem, W + row + e)
             for k in range(i):
                 # the earlier rows are whole already, so that this is a substitution
-                value = fma(-1.0 * get(work.C, pair(k, i)), get(v, vt + k * E + e), value)
-            put(v, vt + i * E + e, value * inverse)
+                value = fma(-1.0 * get(work.C, pair(k, i)), get(mem, v + vt + k * E + e), value)
+            put(mem, v + vt + i * E + e, value * inverse)
 
 
 @helper
-def _gradient(u, shape, units, pieces, work):
+def _gradient(u, shape, head, units, mem, work):
     """Add a unit to Sg, and to D of the free entries."""
     apart()
-    E, W, v, H = units.order[u] + units.count[u] * units.q[0], pieces.W, pieces.v, pieces.H
-    at, vt, width, D = units.W[u], units.V[u], shape.p + 1, work.D
-    for k in range(len(units.q)):
-        q, begin = units.q[k], units.begin[u, k]
-        end = begin + units.levels[u, k] * q
+    E, W, v, H = units[u, ORDER] + units[u, COUNT] * head.q[0], head.W, head.v, head.H
+    at, vt, width, D = units[u, AT_W], units[u, AT_V], shape.p + 1, work.D
+    for k in range(head.F):
+        q, begin = head.q[k], units[u, BEGIN + 2 * k]
+        end = begin + units[u, LEVELS + 2 * k] * q
         for a in range(q):
             for b in range(a + 1):
-                one, two = units.own[k, a], units.own[k, b]
+                one, two = head.own[k, a], head.own[k, b]
                 if shape.blocks[one] != shape.blocks[two]:
                     continue
                 place = sym(one, two)
                 value = splat(0.0)
                 for e in range(begin, end, q):
                     s = pair(e + b, e + a)
-                    value = value + (get(W, at + s) - get(H, s))
+                    value = value + (get(mem, W + at + s) - get(mem, H + s))
                 put(work.Sg, place, fma(0.5, value, get(work.Sg, place)))
                 for i in range(width):
                     for m in range(i + 1):
@@ -361,70 +335,70 @@ def _gradient(u, shape, units, pieces, work):
                         left, right = vt + i * E, vt + m * E
                         if a == b:
                             for e in range(begin + a, end + a, q):
-                                value = fma(get(v, left + e), get(v, right + e), value)
+                                value = fma(get(mem, v + left + e), get(mem, v + right + e), value)
                         else:
                             for e in range(begin, end, q):
-                                value = fma(get(v, left + e + a), get(v, right + e + b), value)
-                                value = fma(get(v, left + e + b), get(v, right + e + a), value)
+                                value = fma(get(mem, v + left + e + a), get(mem, v + right + e + b), value)
+                                value = fma(get(mem, v + left + e + b), get(mem, v + right + e + a), value)
                         put(D, (place, pair(m, i)), value)
 
 
 @helper
-def _traces(u, units, pieces):
+def _traces(u, head, units, mem):
     """Add a unit's sums over levels j and k of W_jk[a, c] Y_jk[b, d] to Q, [(a, c), (b, d)]."""
     apart()
-    W, H, Q, at = pieces.W, pieces.H, pieces.Q, units.W[u]
-    for f in range(len(units.q)):
-        for g in range(f, len(units.q)):
-            qf, qg, begin, start = units.q[f], units.q[g], units.begin[u, f], units.begin[u, g]
+    W, H, Q, at = head.W, head.H, head.sums, units[u, AT_W]
+    for f in range(head.F):
+        for g in range(f, head.F):
+            qf, qg, begin, start = head.q[f], head.q[g], units[u, BEGIN + 2 * f], units[u, BEGIN + 2 * g]
             if qf == 1 and qg == 1:
                 low, high = min(begin, start), max(begin, start)
-                inner = units.levels[u, f] if begin <= start else units.levels[u, g]
-                outer = units.levels[u, g] if begin <= start else units.levels[u, f]
-                value, twice = get(Q, units.Q[f, g]), splat(0.0)
+                inner = units[u, LEVELS + 2 * f] if begin <= start else units[u, LEVELS + 2 * g]
+                outer = units[u, LEVELS + 2 * g] if begin <= start else units[u, LEVELS + 2 * f]
+                value, twice = get(mem, Q + head.Q[f, g]), splat(0.0)
                 for k in range(outer):
                     row = pair(low, high + k)
                     for s in range(row, row + (k if f == g else inner)):
-                        twice = fma(get(W, at + s), get(H, s), twice)
+                        twice = fma(get(mem, W + at + s), get(mem, H + s), twice)
                     if f == g:
-                        value = fma(get(W, at + row + k), get(H, row + k), value)
-                put(Q, units.Q[f, g], fma(2.0 if f == g else 1.0, twice, value))
+                        value = fma(get(mem, W + at + row + k), get(mem, H + row + k), value)
+                put(mem, Q + head.Q[f, g], fma(2.0 if f == g else 1.0, twice, value))
             else:
-                levels = units.levels[u, f]
-                for k in range(units.levels[u, g]):
+                levels = units[u, LEVELS + 2 * f]
+                for k in range(units[u, LEVELS + 2 * g]):
                     for j in range(levels):
                         for a in range(qf):
                             for c in range(qg):
                                 s = sym(begin + j * qf + a, start + k * qg + c)
-                                put(pieces.left, (j * qf + a) * qg + c, get(W, at + s))
-                                put(pieces.right, (j * qf + a) * qg + c, get(H, s))
+                                put(mem, head.left + (j * qf + a) * qg + c, get(mem, W + at + s))
+                                put(mem, head.right + (j * qf + a) * qg + c, get(mem, H + s))
                     x = qf * qg
-                    add_outer(levels, pieces.left, 0, x, pieces.right, 0, x, False, 1.0, Q, units.Q[f, g])
+                    add_outer(levels, head.left, x, head.right, x, False, 1.0, Q + head.Q[f, g], mem)
 
 
 @helper
-def _combine(units, shape, pieces, work):
+def _combine(shape, head, mem, work):
     """H of free entries from Q."""
     apart()
-    Q = pieces.Q
-    for f in range(len(units.q)):
-        for g in range(f, len(units.q)):
-            qf, qg, at = units.q[f], units.q[g], units.Q[f, g]
+    Q = head.sums
+    for f in range(head.F):
+        for g in range(f, head.F):
+            qf, qg, at = head.q[f], head.q[g], head.Q[f, g]
             x = qf * qg
             for a in range(qf):
                 for b in range(a + 1):
-                    if shape.blocks[units.own[f, a]] != shape.blocks[units.own[f, b]]:
+                    if shape.blocks[head.own[f, a]] != shape.blocks[head.own[f, b]]:
                         continue
-                    one = sym(units.own[f, a], units.own[f, b])
+                    one = sym(head.own[f, a], head.own[f, b])
                     for c in range(qg):
                         for d in range(c + 1):
-                            if shape.blocks[units.own[g, c]] != shape.blocks[units.own[g, d]]:
+                            if shape.blocks[head.own[g, c]] != shape.blocks[head.own[g, d]]:
                                 continue
-                            two = sym(units.own[g, c], units.own[g, d])
-                            value = get(Q, at + (b * qg + c) * x + a * qg + d)
-                            value = value + get(Q, at + (a * qg + c) * x + b * qg + d)
-                            value = value + get(Q, at + (b * qg + d) * x + a * qg + c)
-                            value = value + get(Q, at + (a * qg + d) * x + b * qg + c)
+                            two = sym(head.own[g, c], head.own[g, d])
+                            value = get(mem, Q + at + (b * qg + c) * x + a * qg + d)
+                            value = value + get(mem, Q + at + (a * qg + c) * x + b * qg + d)
+                            value = value + get(mem, Q + at + (b * qg + d) * x + a * qg + c)
+                            value = value + get(mem, Q + at + (a * qg + d) * x + b * qg + c)
                             value = value * ((0.5 if a == b else 1.0) * (0.5 if c == d else 1.0))
                             put(work.H, (one, two), value)
                             put(work.H, (two, one), value)
@@ -455,7 +429,7 @@ def _less_products(shape, work):
 
 
 @helper
-def _derive(shape, units, pieces, work):
+def _derive(shape, head, units, mem, work):
     """Second pass: Sg, D and H over free entries."""
     apart()
     width = shape.p + 1
@@ -465,18 +439,18 @@ def _derive(shape, units, pieces, work):
         put(work.Sg, place, splat(0.0))
         for k in range(pair(0, width)):
             put(work.D, (place, k), splat(0.0))
-    for k in range(len(pieces.Q)):
-        put(pieces.Q, k, splat(0.0))
-    for u in range(len(units.count)):
-        E = units.order[u] + units.count[u] * units.q[0]
-        _scores(u, shape, units, pieces, work)
+    for k in range(head.left - head.sums):
+        put(mem, head.sums + k, splat(0.0))
+    for u in range(len(units)):
+        E = units[u, ORDER] + units[u, COUNT] * head.q[0]
+        _scores(u, shape, head, units, mem, work)
         for k in range(pair(0, E)):
-            put(pieces.H, k, -1.0 * get(pieces.W, units.W[u] + k))
-        at = units.V[u] + start * E
-        add_outer(width - start, pieces.v, at, E, pieces.v, at, E, True, 2.0, pieces.H, 0)
-        _gradient(u, shape, units, pieces, work)
-        _traces(u, units, pieces)
-    _combine(units, shape, pieces, work)
+            put(mem, head.H + k, -1.0 * get(mem, head.W + units[u, AT_W] + k))
+        at = units[u, AT_V] + start * E
+        add_outer(width - start, head.v + at, E, head.v + at, E, True, 2.0, head.H, mem)
+        _gradient(u, shape, head, units, mem, work)
+        _traces(u, head, units, mem)
+    _combine(shape, head, mem, work)
     _less_products(shape, work)
 
 
@@ -544,7 +518,7 @@ def clear(shape, work):
 
 
 @helper
-def evaluate(shape, units, pieces, work):
+def evaluate(shape, head, units, mem, work):
     """All pieces at the lanes' F."""
     q = shape.q
     for a in range(q):
@@ -553,8 +527,8 @@ def evaluate(shape, units, pieces, work):
             for k in range(q):
                 value = fma(get(work.F, (a, k)), get(work.F, (e, k)), value)
             put(work.G, pair(e, a), value)
-    _weigh(shape, units, pieces, work)
+    _weigh(shape, head, units, mem, work)
     factor(shape, work)
-    _derive(shape, units, pieces, work)
+    _derive(shape, head, units, mem, work)
     _chain(shape, work)
     newton(shape, work)

@@ -21,14 +21,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...spec.model import MOST_RANDOM
 
-__all__ = ["CrossDesign", "CrossMethod", "Program", "Structure", "Units", "make_program", "make_structure"]
+__all__ = [
+    "AT_B", "AT_M", "AT_V", "AT_W", "BEGIN", "COUNT", "FIRST", "LEVELS", "ORDER",
+    "CrossDesign", "CrossMethod", "Program", "Structure", "make_program", "make_structure",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -85,40 +87,32 @@ class CrossMethod:
         return np.repeat(np.arange(len(self.random)), [len(columns) for _, columns in self.random]).astype(np.int64)
 
 
-class Units(NamedTuple):
-    """What compiled code needs to know of the structure, U units and F slots.
+#: Columns of the table of units: first leading level and their number; effects of the rest; where the unit begins among the rows B,
+#: the matrices M, W and the scores v; then for each slot its first effect in the unit, the rest's before the leading ones, and its
+#: levels.
+FIRST, COUNT, ORDER, AT_B, AT_M, AT_W, AT_V, BEGIN, LEVELS = range(9)
 
-    q (F); own (F, 16): number of each slot's random columns among all; first, count (U): leading levels; order (U): effects of the
-    rest; B, M, W, V (U): where a unit begins in arrays of these; begin, levels (U, F): of a slot its first effect in the unit, the
-    rest's before the leading ones, and its levels; Q (F, F): where sums over two slots begin; counts (F + 1): where each slot's
-    levels begin among all; targets (5): where the parts of the targets begin; sizes: entries of B, M, W, V and Q, and the largest
-    unit's order s, its [rest lead X y] and its effects.
-    """
-
-    q: Indices
-    own: Indices
-    first: Indices
-    count: Indices
-    order: Indices
-    B: Indices
-    M: Indices
-    W: Indices
-    V: Indices
-    begin: Indices
-    levels: Indices
-    Q: Indices
-    counts: Indices
-    targets: Indices
-    sizes: Indices
+#: What compiled code needs to know beside the units. F slots; of each its random columns, how many (q) and which (own); where
+#: each slot's levels begin among all (counts), the parts of the targets, and among `sums` the sums over two slots (Q). Then where each
+#: array begins in the lanes' memory: of the replicate R, B, M; scratch A, K, Y; of the point T, W_jj of leading levels, W, v, H, sums
+#: and two blocks; its size. orders: of the largest unit s, [rest lead X y] and effects.
+_HEAD = np.dtype(
+    [
+        ("F", "i8"), ("q", "i8", (MOST_RANDOM,)), ("own", "i8", (MOST_RANDOM, MOST_RANDOM)), ("counts", "i8", (MOST_RANDOM + 1,)),
+        ("targets", "i8", (5,)), ("Q", "i8", (MOST_RANDOM, MOST_RANDOM)), ("orders", "i8", (3,)),
+        *((name, "i8") for name in ("R", "B", "M", "A", "K", "Y", "T", "lead", "W", "v", "H", "sums", "left", "right", "size")),
+    ]
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Structure:
-    """units; slots: the factor of each slot; columns: of each slot the distinct column of each random one; fixed: those of X;
-    unit, place: per slot and level, the unit and the first effect in it (of the leading slot among the leading effects); ranks: of
+    """units (U, .): see FIRST; head: a record, see _HEAD; slots: the factor of each slot; columns: of each slot the distinct column of
+    each random one; fixed: those of X; unit, place: per slot and level, the unit and the first effect in it (of the leading slot among the leading effects); ranks: of
     the leading levels, their number in the order of units."""
 
-    units: Units
+    units: Indices
+    head: NDArray[np.void]
     slots: tuple[int, ...]
     columns: tuple[tuple[int, ...], ...]
     fixed: tuple[int, ...]
@@ -129,19 +123,19 @@ class Structure:
     @property
     def effects(self) -> Indices:
         """Random effects of each unit."""
-        found: Indices = self.units.count * self.units.q[0] + self.units.order
+        found: Indices = self.units[:, COUNT] * self.head["q"][0, 0] + self.units[:, ORDER]
         return found
 
     @property
     def targets(self) -> int:
         width = len(self.fixed) + 1
-        return int(self.units.targets[4]) + width * (width + 1) // 2
+        return int(self.head["targets"][0, 4]) + width * (width + 1) // 2
 
     @cached_property
     def work(self) -> float:
         """Products of an evaluation, about."""
         wide = self.effects + len(self.fixed) + 1
-        return float((self.units.order * wide**2 / 2 + self.effects**2).sum())
+        return float((self.units[:, ORDER] * wide**2 / 2 + self.effects**2).sum())
 
 
 def _pairs(q: int) -> list[tuple[int, int]]:
@@ -173,21 +167,33 @@ def make_structure(design: CrossDesign, method: CrossMethod) -> Structure:
     whole = order + ahead + width
     parts = {"B": ahead * wide, "M": packed, "W": whole * (whole + 1) // 2, "V": (order + ahead) * width}
     starts = {name: np.cumsum(size) - size for name, size in parts.items()}
-    squares = np.outer(q, q) ** 2
-    Q = (np.cumsum(squares) - squares.ravel()).reshape(squares.shape)
+    columns = [first, levels[:, 0], order, *starts.values()]
+    for k in range(len(slots)):
+        columns += [begin[:, k], levels[:, k]]
+    sizes = [int(order.max()), int(whole.max()), int((order + ahead).max())]
     counts = np.cumsum([0, *(design.levels[f] for f in slots)])
-    n = int(q[0] * (q[0] + 1) // 2)
-    targets = np.cumsum([0, counts[-1], design.levels[slots[0]] * n, parts["B"].sum(), parts["M"].sum()])
-    sizes = [*(int(parts[k].sum()) for k in ("B", "M", "W", "V")), int(squares.sum())]
-    sizes += [int(order.max()), int(whole.max()), int((order + ahead).max())]
-    units = Units(
-        q, own, first, levels[:, 0].copy(), order, starts["B"], starts["M"], starts["W"], starts["V"], begin, levels, Q, counts,
-        targets, np.array(sizes),
-    )  # fmt: skip
+    n = int(q[0] * (q[0] + 1) // 2) * design.levels[slots[0]]
+    squares = np.outer(q, q) ** 2
+    block = int((levels.max(axis=0)[:, None] * np.outer(q, q)).max())
+    head = np.zeros(1, _HEAD)
+    record = head[0]
+    record["F"], record["q"][: len(q)], record["own"][: len(q)] = len(q), q, own
+    record["counts"][: len(counts)], record["orders"] = counts, sizes
+    record["targets"] = np.cumsum([0, counts[-1], n, parts["B"].sum(), parts["M"].sum()])
+    record["Q"][: len(q), : len(q)] = (np.cumsum(squares) - squares.ravel()).reshape(squares.shape)
+    s, c, E = sizes
+    arrays = {
+        "R": n, "B": parts["B"].sum(), "M": parts["M"].sum(), "A": (s + width) * (s + width + 1) // 2,
+        "K": max(s * s, s + width), "Y": max(s * c, s), "T": parts["B"].sum(), "lead": n, "W": parts["W"].sum(),
+        "v": parts["V"].sum(), "H": E * (E + 1) // 2, "sums": squares.sum(), "left": block, "right": block,
+    }  # fmt: skip
+    for name, size in arrays.items():
+        record[name] = record["size"]
+        record["size"] += size
     return Structure(
-        Units(*(np.ascontiguousarray(a, np.int64) for a in units)),
-        slots, tuple(tuple(method.columns[c] for c in numbers[f]) for f in slots), method.fixed,
-        tuple(unit), tuple(place), first[unit[0]] + local[0],
+        np.stack(columns, axis=1).astype(np.int64), head, slots,
+        tuple(tuple(method.columns[c] for c in numbers[f]) for f in slots), method.fixed, tuple(unit), tuple(place),
+        first[unit[0]] + local[0],
     )  # fmt: skip
 
 
@@ -282,7 +288,8 @@ def make_program(
 
 def _terms(structure: Structure, codes: Sequence[Indices]) -> list[tuple[tuple[int, int], Indices]]:
     """(entry, the target of each cell) for all products that are needed."""
-    units, (counts, at_A, at_B, at_M, at_XX) = structure.units, structure.units.targets.tolist()
+    units, head = structure.units, structure.head[0]
+    counts, at_A, at_B, at_M, at_XX = head["targets"].tolist()
     found: list[tuple[tuple[int, int], Indices]] = []
 
     def add(a: int, b: int, target: Indices) -> None:
@@ -293,14 +300,14 @@ def _terms(structure: Structure, codes: Sequence[Indices]) -> list[tuple[tuple[i
     unit = structure.unit[0][codes[0]]
     places = [place[code] for place, code in zip(structure.place, codes, strict=True)]
     rank = structure.ranks[codes[0]]
-    q, order = int(units.q[0]), units.order[unit]
+    q, order = int(head["q"][0]), units[unit, ORDER]
     wide = order + len(outer)
     for k, code in enumerate(codes):
-        add(0, 0, counts + units.counts[k] + code)
+        add(0, 0, counts + head["counts"][k] + code)
     for n, (a, b) in enumerate(_pairs(q)):
         add(columns[0][a], columns[0][b], at_A + rank * (q * (q + 1) // 2) + n)
     for a in range(q):
-        row = at_B + units.B[unit] + (places[0] + a) * wide
+        row = at_B + units[unit, AT_B] + (places[0] + a) * wide
         for k in range(1, len(codes)):
             for c, column in enumerate(columns[k]):
                 add(columns[0][a], column, row + places[k] + c)
@@ -312,10 +319,10 @@ def _terms(structure: Structure, codes: Sequence[Indices]) -> list[tuple[tuple[i
                 for b, right in enumerate(columns[g]):
                     if g > k or b >= a:
                         i, j = places[k] + a, places[g] + b
-                        add(left, right, at_M + units.M[unit] + (j * (j + 1) // 2) + i)
+                        add(left, right, at_M + units[unit, AT_M] + (j * (j + 1) // 2) + i)
             for i, right in enumerate(outer):
                 j = order + i
-                add(left, right, at_M + units.M[unit] + (j * (j + 1) // 2) + places[k] + a)
+                add(left, right, at_M + units[unit, AT_M] + (j * (j + 1) // 2) + places[k] + a)
     for n, (i, k) in enumerate(_pairs(len(outer))):
         add(outer[i], outer[k], np.full(len(unit), at_XX + n))
     return found
