@@ -18,7 +18,7 @@ a row is there), 1 .. d for the distinct columns and -1 for y.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -40,21 +40,17 @@ Indices = NDArray[np.int64]
 class CrossDesign:
     """N rows and the levels of the grouping factors to which they belong.
 
-    codes: by factor the level of each row, 0 .. levels - 1: (N), or (N, R) where it is drawn for each replicate. levels: their
-    numbers.
+    codes: by factor the level of each row (N), 0 .. levels - 1, or None where it is drawn for each replicate. levels: their numbers.
     """
 
-    codes: tuple[Indices, ...]
+    rows: int
+    codes: tuple[Indices | None, ...]
     levels: tuple[int, ...]
-
-    @property
-    def rows(self) -> int:
-        return len(self.codes[0])
 
     @property
     def drawn(self) -> bool:
         """Whether a factor's levels are drawn for each replicate."""
-        return any(codes.ndim > 1 for codes in self.codes)
+        return any(codes is None for codes in self.codes)
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,12 @@ class CrossMethod:
     def blocks(self) -> Indices:
         """The term of each random column."""
         return np.repeat(np.arange(len(self.random)), [len(columns) for _, columns in self.random]).astype(np.int64)
+
+    def subset(self, kept: Sequence[int]) -> CrossMethod:
+        """The model with the random columns at these places only, without a start."""
+        places = iter(range(self.q))
+        terms = [(f, tuple(c for c in columns if next(places) in kept)) for f, columns in self.random]
+        return replace(self, random=tuple((f, columns) for f, columns in terms if columns), start=None)
 
 
 #: Columns of the table of units: first leading level and their number; effects of the rest; where the unit begins among the rows B,
@@ -198,28 +200,22 @@ def make_structure(design: CrossDesign, method: CrossMethod) -> Structure:
 
 
 def _units_of(design: CrossDesign, slots: Sequence[int]) -> list[Indices]:
-    """The unit of each level, by slot; they are numbered by their first leading level."""
+    """The unit of each level, by slot, numbered by their first leading level; all is one unit where levels are drawn."""
+    starts = np.cumsum([0, *(design.levels[f] for f in slots)])
+    known = [codes for f in slots if (codes := design.codes[f]) is not None]
+    if len(known) < len(slots):
+        return [np.zeros(design.levels[f], np.int64) for f in slots]
     from scipy.sparse import coo_array  # 0.1 s
     from scipy.sparse.csgraph import connected_components
 
-    starts = np.cumsum([0, *(design.levels[f] for f in slots)])
-    codes = [design.codes[f] + start for f, start in zip(slots, starts, strict=False)]
-    lead = [np.broadcast_to(*_alike(codes[0], other)).ravel() for other in codes[1:]] or [codes[0].ravel()]
-    rest = [np.broadcast_to(*_alike(other, codes[0])).ravel() for other in codes[1:]] or [codes[0].ravel()]
+    rows = np.concatenate([known[0]] * max(1, len(known) - 1))
+    columns = np.concatenate([codes + s for codes, s in zip(known[1:], starts[1:-1], strict=True)] or [known[0]])
     n = int(starts[-1])
-    rows, columns = np.concatenate(lead), np.concatenate(rest)
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(n, n))
     _, label = connected_components(graph, directed=False)
-    number = np.unique(label, return_index=True)[1]  # the first level, in the order of slots
-    rank = np.argsort(np.argsort(number))
+    first = np.unique(label, return_index=True)[1]  # the first level, in the order of slots
+    rank = np.argsort(np.argsort(first))
     return [rank[label[a:b]].astype(np.int64) for a, b in pairwise(starts)]
-
-
-def _alike(left: Indices, right: Indices) -> tuple[Indices, tuple[int, ...]]:
-    """Arguments for a broadcast of codes (N) or (N, R) to the shape of both."""
-    if left.ndim == right.ndim:
-        return left, left.shape
-    return (left, left.shape) if left.ndim > right.ndim else (left[:, None], right.shape)
 
 
 def _ranks(labels: Indices) -> Indices:
@@ -253,15 +249,16 @@ def make_program(
     design: CrossDesign, structure: Structure, shared: Sequence[Array | None], *, missing: bool
 ) -> Program:
     """shared: each distinct column (N) that all replicates share, None for one that is redrawn; missing: whether rows are."""
-    keys = np.zeros(design.rows, np.int64)
-    for k, f in enumerate(structure.slots):
-        keys = keys * design.levels[f] + design.codes[f] if k else design.codes[f].copy()
-        keys = np.unique(keys, return_inverse=True)[1].ravel()
+    keys, known = np.zeros(design.rows, np.int64), []
+    for f in structure.slots:
+        codes = design.codes[f]
+        assert codes is not None, "levels that are drawn are added up row by row"
+        known.append(codes)
+        keys = np.unique(keys * design.levels[f] + codes, return_inverse=True)[1].ravel()
     rows = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(keys[rows]) > 0])
     cells = np.r_[starts, design.rows]
-    codes = [design.codes[f][rows[starts]] for f in structure.slots]
-    terms = _terms(structure, codes)
+    terms = _terms(structure, [codes[rows[starts]] for codes in known])
     values = [np.ones(design.rows), *shared, None]  # y differs always
     differs = {e: missing or any(values[c] is None for c in e) for e in dict.fromkeys(e for e, _ in terms)}
     entries = [e for e, lanes in differs.items() if lanes]
