@@ -1,4 +1,5 @@
-"""The compiled fit and inference of a block of replicates with several grouping factors: `kernel` and `information` on other passes."""
+"""The compiled fit and inference of a block of replicates with several grouping factors: `kernel` and `information` on other
+passes."""
 
 from __future__ import annotations
 
@@ -44,8 +45,8 @@ def fit_targets(
 ):  # fmt: skip
     """Fit replicates first..last-1 of a block of at least as many as a vector has lanes. Releases the GIL.
 
-    units, heads: see `structure`; shapes, memory: see `workspace`; targets: see `accumulate.add_rows`; replicates: of the block. Outputs as
-    of `kernel.fit_block`.
+    units, heads: see `structure`; shapes, memory: see `workspace`; targets: see `accumulate.add_rows`; replicates: of the
+    block. Outputs as of `kernel.fit_block`.
     """
     apart()
     shape, head, work, ready = shapes[0], heads[0], memory[0], memory[1]

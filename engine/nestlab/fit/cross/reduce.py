@@ -18,8 +18,8 @@ from .structure import AT_B, AT_M, BEGIN, COUNT, FIRST, LEVELS, ORDER
 
 __all__ = ["reduce_targets"]
 
-#: What is left of y with every random effect free, over what OLS leaves, at which there is no noise; what OLS leaves, over y'y, that
-#: is rounding.
+#: What is left of y with every random effect free, over what OLS leaves, at which there is no noise; what OLS leaves, over
+#: y'y, that is rounding.
 NOISELESS, FITTED = 1e-11, 1e-26
 
 
