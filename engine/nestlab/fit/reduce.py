@@ -17,7 +17,16 @@ from .passes import add_products
 from .small import apart, cholesky, helper, pair, sym
 from .status import Status
 
-__all__ = ["NONFINITE", "PIVOT_TOLERANCE", "RANK_DEFICIENT", "full_rank", "pool", "reduce_lanes", "whiten"]
+__all__ = [
+    "NONFINITE",
+    "PERFECT_TOLERANCE",
+    "PIVOT_TOLERANCE",
+    "RANK_DEFICIENT",
+    "full_rank",
+    "pool",
+    "reduce_lanes",
+    "whiten",
+]
 
 Array = NDArray[np.float64]
 

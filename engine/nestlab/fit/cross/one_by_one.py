@@ -11,11 +11,10 @@ from ...spec.problems import DataError
 from ..inference import Hypotheses
 from ..lmm import Fits, congruent
 from ..problem import symmetric
-from ..reduce import PIVOT_TOLERANCE
+from ..reduce import PERFECT_TOLERANCE, PIVOT_TOLERANCE
 from ..several.model import SeveralModel, fit_factors
 from ..several.products import FactorColumns
 from ..status import Status
-from .reduce import FITTED
 from .rows import CrossPlan, CrossRows
 
 __all__ = ["fit_one", "inform_one"]
@@ -58,7 +57,7 @@ class _OneReplicate:
         if not all(map(_is_regular, parts)):
             return Status.rank_deficient
         left = self.y - self.X @ np.linalg.lstsq(self.X, self.y, rcond=None)[0]
-        return None if left @ left > FITTED * (self.y @ self.y) else Status.nonfinite
+        return None if left @ left > PERFECT_TOLERANCE * (self.y @ self.y) else Status.nonfinite
 
 
 def _is_regular(X: Array) -> bool:

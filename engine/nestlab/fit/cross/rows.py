@@ -50,7 +50,7 @@ class CrossPlan:
         """How rows add up; made once for all blocks that share their columns."""
         key = (missing, *(c is None for c in shared))
         before, found = self._programs.get(key, (None, None))
-        if found is None or before is None or not (missing or all(map(_same, before, shared))):
+        if found is None or before is None or not all(map(_same, before, shared)):
             found = make_program(self.design, self.structure, shared, missing=missing)
             self._programs[key] = (shared, found)
         return found

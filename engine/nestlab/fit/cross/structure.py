@@ -261,6 +261,8 @@ def make_program(
     cells = np.r_[starts, design.rows]
     terms = _terms(structure, [codes[rows[starts]] for codes in known])
     values = [np.ones(design.rows), *shared, None]  # y differs always
+    alias = [0 if v is not None and (v == 1.0).all() else c for c, v in enumerate(values[:-1])] + [-1]
+    terms = [((min(alias[a], alias[b]), max(alias[a], alias[b])), target) for (a, b), target in terms]
     differs = {e: missing or any(values[c] is None for c in e) for e in dict.fromkeys(e for e, _ in terms)}
     entries = [e for e, lanes in differs.items() if lanes]
     number = {e: k for k, e in enumerate(entries)}
