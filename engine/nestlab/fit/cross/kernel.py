@@ -12,6 +12,7 @@ from ..information import invert_information, satterthwaite_all, set_nothing, se
 from ..kernel import move_out
 from ..lanes import LANES, fma, get, put, splat
 from ..search import IDLE, advance, begin
+from ..several.steer import MOST_STARTS
 from ..small import apart, helper, pair, sym
 from .passes import clear, evaluate
 from .reduce import reduce_targets
@@ -78,7 +79,7 @@ def fit_targets(
             break
         evaluate(shape, head, units, mem, work)
         for lane in range(LANES):
-            if work.phase[lane] != IDLE and advance(lane, shape, work):
+            if work.phase[lane] != IDLE and (advance(lane, shape, work) or work.which[lane] >= MOST_STARTS):
                 o = work.output[lane]
                 move_out(lane, o, shape, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2)
                 work.phase[lane] = IDLE

@@ -119,10 +119,11 @@ class CrossRows:
     def targets(self, plan: CrossPlan) -> Array:
         """(batches, targets, lanes): the sums by which the replicates enter a fit."""
         if id(plan) not in self._targets:
-            self._targets[id(plan)] = (plan, self._add_up(plan))
+            self._targets[id(plan)] = (plan, self.add_up(plan))
         return self._targets[id(plan)][1]
 
-    def _add_up(self, plan: CrossPlan) -> Array:
+    def add_up(self, plan: CrossPlan) -> Array:
+        """The same, made anew."""
         lanes, N = self.redrawn, len(self.y)
         shared = [None if own else c.reshape(-1) for c, own in zip(self.columns, lanes, strict=True)]
         redrawn = [for_lanes(c) for c, own in zip(self.columns, lanes, strict=True) if own]
