@@ -6,7 +6,7 @@ beta; it needs REML). A hypothesis is one row of weights on beta, tested by t, o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -30,6 +30,8 @@ __all__ = [
     "between_within_df",
     "definite",
     "infer",
+    "refit_singular",
+    "vanished_columns",
     "variance_covariance",
 ]
 
@@ -204,52 +206,49 @@ def _inform(
     return df, kr, scale, vcov, varcov
 
 
-def _refitted(model: Model, gram: Gram, fits: Fits, first: int, hypotheses: Hypotheses, df: Array) -> None:
-    """Replace the df of singular fits by those of the model without the random columns that vanished.
+def refit_singular(
+    fits: Fits,
+    q: int,
+    df: Array,
+    vanished: Callable[[int, tuple[int, ...], Array], set[int]],
+    refit: Callable[[tuple[int, ...], list[int]], tuple[Fits | None, Array]],
+) -> None:
+    """Replace the df (R, H) of singular fits by those of the model without the random columns that vanished.
 
-    In each singular random term the column of the smallest variance, times its mean square over the clusters, is left out and the
-    model fitted again, until the fit is not singular; with no column left, df = m.
+    In each singular random term the column of the smallest variance, times its mean square over the clusters, is left out and
+    the model fitted again, until the fit is not singular; with no column left, df = m. vanished: of a replicate's fit with
+    these columns and this covariance, which to leave out; refit: the model with these columns on these replicates, its fits
+    (none without a column) and df.
     """
-    shape = model.shape[0]
-    q = int(shape["q"])
-    pending = {(int(r), tuple(range(q))): fits.varcomp[r] for r in np.flatnonzero(fits.status == Status.singular)}
+    every = tuple(range(q))
+    pending = {(int(r), every): fits.varcomp[r] for r in np.flatnonzero(fits.status == Status.singular)}
     while pending:
         groups: dict[tuple[int, ...], list[int]] = {}
         for (r, columns), varcomp in pending.items():
-            kept = tuple(c for c in columns if c not in _vanished(model, gram, first + r, columns, varcomp))
-            groups.setdefault(kept, []).append(r)
+            gone = vanished(r, columns, varcomp)
+            groups.setdefault(tuple(c for c in columns if c not in gone), []).append(r)
         pending = {}
         for kept, members in groups.items():
-            if not kept:
-                rows, _ = counts(model.rows, gram, 0, gram.yy.shape[1])
-                df[members] = (rows[[first + r for r in members]] if len(rows) > 1 else rows)[:, None] - (
-                    int(shape["p"]) if shape["reml"] else 0
-                )
-                continue
-            smaller = _without(model, kept)
-            part = _take(gram, [first + r for r in members])
-            again = fit_replicates(smaller.shape, smaller.groups, part, 0, len(members))
-            found = _inform(smaller, part, again, 0, len(members), hypotheses, True, False)[0]
+            again, found = refit(kept, members)
             for k, r in enumerate(members):
-                if again.status[k] == Status.singular:
+                if again is not None and again.status[k] == Status.singular:
                     pending[r, kept] = again.varcomp[k]
                 else:
-                    df[r] = found[k] if again.status[k] == Status.ok else np.nan
+                    df[r] = found[k] if again is None or again.status[k] == Status.ok else np.nan
 
 
-def _vanished(model: Model, gram: Gram, r: int, columns: tuple[int, ...], varcomp: Array) -> set[int]:
-    """Of the random columns (their places in the full model), one of each singular term."""
-    shape = model.shape[0]
-    size = len(columns)
-    covariance = np.zeros((size, size))
-    for value, (i, k) in zip(varcomp, pairs(size), strict=True):
+def vanished_columns(columns: tuple[int, ...], terms: Sequence[int], varcomp: Array, scale: Array) -> set[int]:
+    """Of the random columns (their places in the full model) one of each singular term, or that of the term nearest to it.
+
+    terms, scale: each column's term and the root of its mean square; varcomp: their covariance, by pairs.
+    """
+    covariance = np.zeros((len(columns), len(columns)))
+    for value, (i, k) in zip(varcomp, pairs(len(columns)), strict=True):
         covariance[i, k] = covariance[k, i] = value
-    rd = r if gram.dd.shape[2] > 1 else 0
-    scale = np.array([np.sqrt(gram.dd[:, _diagonal(int(shape["zcols"][c])), rd].mean()) for c in columns])
     covariance *= np.outer(scale, scale)
     vanished, smallest = set(), (np.inf, -1)
-    for block in {int(shape["blocks"][c]) for c in columns}:
-        members = [k for k, c in enumerate(columns) if shape["blocks"][c] == block]
+    for block in set(terms):
+        members = [k for k, term in enumerate(terms) if term == block]
         part = covariance[np.ix_(members, members)]
         values = np.linalg.eigvalsh(part)
         least = min(members, key=lambda k: float(covariance[k, k]))
@@ -257,6 +256,27 @@ def _vanished(model: Model, gram: Gram, r: int, columns: tuple[int, ...], varcom
         if values[0] <= 1e-10 * values[-1]:
             vanished.add(columns[least])
     return vanished or {smallest[1]}
+
+
+def _refitted(model: Model, gram: Gram, fits: Fits, first: int, hypotheses: Hypotheses, df: Array) -> None:
+    """See `refit_singular`."""
+    shape = model.shape[0]
+
+    def vanished(r: int, columns: tuple[int, ...], varcomp: Array) -> set[int]:
+        rd = first + r if gram.dd.shape[2] > 1 else 0
+        scale = np.array([np.sqrt(gram.dd[:, _diagonal(int(shape["zcols"][c])), rd].mean()) for c in columns])
+        return vanished_columns(columns, [int(shape["blocks"][c]) for c in columns], varcomp, scale)
+
+    def refit(kept: tuple[int, ...], members: list[int]) -> tuple[Fits | None, Array]:
+        if not kept:
+            rows, _ = counts(model.rows, gram, 0, gram.yy.shape[1])
+            m = (rows[[first + r for r in members]] if len(rows) > 1 else rows) - int(shape["p"]) * int(shape["reml"])
+            return None, np.broadcast_to(m[:, None], (len(members), df.shape[1]))
+        smaller, part = _without(model, kept), _take(gram, [first + r for r in members])
+        again = fit_replicates(smaller.shape, smaller.groups, part, 0, len(members))
+        return again, _inform(smaller, part, again, 0, len(members), hypotheses, True, False)[0]
+
+    refit_singular(fits, int(shape["q"]), df, vanished, refit)
 
 
 def _diagonal(k: int) -> int:
