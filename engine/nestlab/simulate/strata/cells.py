@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .structure import Partition, Strata
 
-__all__ = ["CellDesign", "Multiplier", "Statistics", "cell_design", "pair", "reduce_cells"]
+__all__ = ["CellDesign", "CellStatistics", "Multiplier", "cell_design", "pair", "reduce_cells"]
 
 Array = NDArray[np.float64]
 
@@ -84,7 +84,7 @@ class CellDesign:
     @cached_property
     def cuts(self) -> tuple[int, int, int, int]:
         """Where C'P_s C (0 rows where fixed), C'P_s Y, Y'P_s Y and the sum of squares within cells begin among the rows of
-        `Statistics.values`; the last is one row."""
+        `CellStatistics.values`; the last is one row."""
         S, k, r = len(self.strata), self.k, self.r
         first = S * k * (k + 1) // 2 if self.products is None else 0
         return 0, first, first + S * k * r, first + S * k * r + S * r * (r + 1) // 2
@@ -104,7 +104,7 @@ class CellDesign:
 
 
 @dataclass(frozen=True)
-class Statistics:
+class CellStatistics:
     """The statistics of R replicates: values (rows, R), see `CellDesign.cuts`."""
 
     design: CellDesign
@@ -141,11 +141,11 @@ class Statistics:
         return found
 
     @staticmethod
-    def empty(design: CellDesign, replicates: int) -> Statistics:
+    def empty(design: CellDesign, replicates: int) -> CellStatistics:
         """Room for them."""
-        return Statistics(design, np.empty((design.cuts[3] + 1, replicates)))
+        return CellStatistics(design, np.empty((design.cuts[3] + 1, replicates)))
 
-    def with_fixed(self, effects: Sequence[tuple[ArrayLike, int, float | Array]]) -> Statistics:
+    def with_fixed(self, effects: Sequence[tuple[ArrayLike, int, float | Array]]) -> CellStatistics:
         """Add fixed effects to y: (combination (r0) of D's columns, multiplier, value or values (R)) each."""
         d = self.design
         w = np.zeros((d.k, d.r, self.replicates))
@@ -153,7 +153,7 @@ class Statistics:
             w[m] += (d.root @ np.asarray(combination, float))[:, None] * value
         if not w.any():
             return self
-        found = Statistics(d, self.values.copy())
+        found = CellStatistics(d, self.values.copy())
         cc, cy, yy = self.cc, found.cy, found.yy
         for s in range(len(d.strata)):
             for m in range(d.k):
@@ -166,7 +166,7 @@ class Statistics:
                         yy[s, pair(a, b)] += w[m, a] * before[b] + cy[s, m, a] * w[m, b]
         return found
 
-    def subset(self, members: Sequence[int]) -> Statistics:
+    def subset(self, members: Sequence[int]) -> CellStatistics:
         """Some of the replicates."""
         return replace(self, values=np.ascontiguousarray(self.values[:, members]))
 
@@ -219,9 +219,9 @@ def _decompose(D: Array) -> tuple[Array, Array]:
     return Q, R
 
 
-def reduce_cells(design: CellDesign, y: Array, drawn: Mapping[int, Array] | None = None) -> Statistics:
+def reduce_cells(design: CellDesign, y: Array, drawn: Mapping[int, Array] | None = None) -> CellStatistics:
     """The statistics of rows y (cells, n, R); drawn: values of redrawn multipliers."""
-    found = Statistics.empty(design, y.shape[2])
+    found = CellStatistics.empty(design, y.shape[2])
     tables = design.tables_of(drawn or {})
     Y = np.einsum("na,jnr->jar", design.basis, y)
     left = y - np.einsum("na,jar->jnr", design.basis, Y)

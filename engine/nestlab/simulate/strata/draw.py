@@ -1,4 +1,4 @@
-"""Statistics of replicates drawn directly: multivariate normal C'P_s Y and Wishart rest, without rows, cells or levels.
+"""CellStatistics of replicates drawn directly: multivariate normal C'P_s Y and Wishart rest, without rows, cells or levels.
 
 In stratum s, of d_s degrees of freedom, Y is free of fixed effects; K_s = L L', C'P_s C = F'F with F triangular, c_s columns.
 With Z (min(c_s, d_s), r) standard normal and T Bartlett's factor of a Wishart with d_s - c_s degrees of freedom, trapezoidal
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ..compiled import compiled
 from ..deviates import chi_square, standard_normal
-from .cells import CellDesign, Statistics, gram, pair
+from .cells import CellDesign, CellStatistics, gram, pair
 
 __all__ = ["CellTruth", "TrueTerm", "draw_statistics"]
 
@@ -56,8 +56,8 @@ class CellTruth:
 def draw_statistics(
     design: CellDesign, truth: CellTruth, generator: Generator, replicates: int, *,
     drawn: Mapping[int, Array] | None = None, effects: Mapping[int, Array] | None = None,
-) -> Statistics:  # fmt: skip
-    """The statistics of a block, without fixed effects (`Statistics.with_fixed` adds those that an analysis leaves out).
+) -> CellStatistics:  # fmt: skip
+    """The statistics of a block, without fixed effects (`CellStatistics.with_fixed` adds those that an analysis leaves out).
 
     drawn: values (levels, R or 1) of redrawn multipliers, by number. effects: random effects (levels, q, R) of terms, by number,
     that were drawn elsewhere; the others are normal. The order of the draws is part of the draw version.
@@ -65,7 +65,7 @@ def draw_statistics(
     effects = effects or {}
     normal = CellTruth(tuple(t for n, t in enumerate(truth.terms) if n not in effects), truth.residual_variance)
     L = _factors(_covariances(design, normal))
-    found = Statistics.empty(design, replicates)
+    found = CellStatistics.empty(design, replicates)
     if design.products is None or effects:
         tables = design.tables_of(drawn or {})
         cc = gram(design.strata, tables)
@@ -122,7 +122,7 @@ def _draw(
 
 def _draw_given(
     design: CellDesign, truth: CellTruth, tables: list[dict[int, Array]], effects: Mapping[int, Array], L: Array,
-    generator: Generator, found: Statistics,
+    generator: Generator, found: CellStatistics,
 ) -> None:  # fmt: skip
     """Fill C'P_s Y and Y'P_s Y with random effects that were drawn by level."""
     k, r, R = design.k, design.r, found.replicates
