@@ -44,7 +44,9 @@ from .reduce import pool, reduce_lanes
 from .search import SINGULAR_TOLERANCE, column_square, eigenframe
 from .small import apart, cholesky, eigen, helper, pair, sym
 
-__all__ = ["inform_block", "invert_information", "satterthwaite_all", "set_point", "without_y"]
+__all__ = [
+    "adjust", "inform_block", "invert_information", "satterthwaite_all", "set_nothing", "set_point", "without_y",
+]  # fmt: skip
 
 #: Pivot over its diagonal of a Hessian or an information matrix: below this it is singular, and there are no degrees of freedom.
 PIVOT_TOLERANCE = 1e-10
@@ -72,7 +74,7 @@ def set_point(lane, o, shape, varcomp, sigma2, work):
 
 
 @helper
-def _set_nothing(lane, shape, work):
+def set_nothing(lane, shape, work):
     """G = 0, for a lane without estimates."""
     apart()
     for a in range(shape.q):
@@ -238,7 +240,7 @@ def invert_information(lane, shape, work):
 
 
 @helper
-def _adjust(shape, clusters, work):
+def adjust(shape, clusters, work):
     """sum_j v_j'M_j v_j - sum_ab W_ab D_a D_b, by pairs of fixed effects, in `adjusted`."""
     apart()
     q, p, v = shape.q, shape.p, clusters.T
@@ -433,7 +435,7 @@ def inform_block(
             if work.ready[lane] != 0:
                 set_point(lane, o, shape, varcomp, sigma2, work)
             else:
-                _set_nothing(lane, shape, work)
+                set_nothing(lane, shape, work)
         if satterthwaite.shape[0] > 0:
             evaluate(shape, repeats, clusters, work)
             for lane in range(LANES):
@@ -446,7 +448,7 @@ def inform_block(
             for lane in range(LANES):
                 work.ready[lane] = invert_information(lane, shape, work) and work.ready[lane] != 0
             if df.shape[0] > 0:
-                _adjust(shape, clusters, work)
+                adjust(shape, clusters, work)
             for lane in range(LANES):
                 if work.ready[lane] != 0:
                     without_y(

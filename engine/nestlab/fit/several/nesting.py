@@ -28,7 +28,7 @@ def container_of(factors: Sequence[FactorColumns], f: int) -> int | None:
     return max(found)[1] if found else None
 
 
-def between_within_df(factors: Sequence[FactorColumns], X: Array) -> Array:
+def between_within_df(factors: Sequence[FactorColumns], X: Array, rows: int | None = None) -> Array:
     """(p): between-within degrees of freedom (Schluchter & Elashoff 1990), extended to several factors.
 
     A fixed effect that is a multiple of a random column, the multiple constant within the levels of the column's factor, is
@@ -36,7 +36,7 @@ def between_within_df(factors: Sequence[FactorColumns], X: Array) -> Array:
     levels, less the levels of the factor in which they lie if this has the same column (their means are estimated there), less
     the number of effects that are judged there. Effects of no random column are judged on the rows: rows less what the levels
     of all factors can explain (of crossed factors one degree of freedom is shared), less the number of these effects. nan where
-    none is left.
+    none is left. rows: their number, where those of X and of the factors are fewer with the same products.
     """
     N, p = X.shape
     places = [(f, c) for f, factor in enumerate(factors) for c in range(factor.q)]
@@ -54,7 +54,9 @@ def between_within_df(factors: Sequence[FactorColumns], X: Array) -> Array:
     ]
     finest = [f for f in range(len(factors)) if not any(container_of(factors, g) == f for g in range(len(factors)))]
     explained = sum(factors[f].levels for f in finest) - (len(finest) - 1)
-    found = np.array([(N - explained if at is None else levels[at]) - judged.count(at) for at in judged], dtype=float)
+    found = np.array(
+        [((rows or N) - explained if at is None else levels[at]) - judged.count(at) for at in judged], dtype=float
+    )
     found[found <= 0] = np.nan
     return found
 
