@@ -17,7 +17,9 @@ from .passes import add_products
 from .small import apart, cholesky, helper, pair, sym
 from .status import Status
 
-__all__ = ["full_rank", "pool", "reduce_lanes", "within_rank"]
+__all__ = [
+    "NONFINITE", "PIVOT_TOLERANCE", "RANK_DEFICIENT", "full_rank", "pool", "reduce_lanes", "whiten", "within_rank",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -161,7 +163,7 @@ def full_rank(lane, p, ready):
 
 
 @helper
-def _whiten(lane, q, blocks, ready):
+def whiten(lane, q, blocks, ready):
     """U (upper) from the mean of Z'Z. False if columns of a term are collinear."""
     apart()
     for a in range(q):
@@ -388,7 +390,7 @@ def reduce_lanes(shape, first, slot, r, dd, dy, yy, weights, A, B, R, rows, read
             or ready.present[lane] * shape.largest >= ready.observed[lane]
             or ready.present[lane] < 2
             or not full_rank(lane, p, ready)
-            or not _whiten(lane, q, shape.blocks, ready)
+            or not whiten(lane, q, shape.blocks, ready)
         ):
             ready.status[lane] = RANK_DEFICIENT
     _triangulate(q, p + 1, J, A, B, ready)

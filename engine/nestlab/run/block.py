@@ -15,6 +15,7 @@ from ..fit.methods import Analysed, Analysis, Columns, compile_analysis
 from ..simulate.centres import centres_of
 from ..simulate.priors import draw_truths
 from ..simulate.replicate import ReplicateRows
+from ..simulate.several import SeveralDraw
 from ..simulate.source import AnyDraw, Source, source_of_data
 from ..spec.estimand import Column
 from ..spec.estimands import as_named, study_estimands
@@ -123,6 +124,9 @@ class DrawnBlock:
     def rows(self, first: int, last: int) -> Iterator[ReplicateRows]:
         source = self.compiled.source
         return (source.rows(self._origin + r, self.draw) for r in range(first, last))
+
+    def several_rows(self, first: int, last: int) -> SeveralDraw:
+        return self.compiled.source.several_rows(self.number, self.draw, first, last)
 
     def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]:
         source = self.compiled.source

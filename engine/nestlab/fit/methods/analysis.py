@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...simulate.layout import Design
 from ...simulate.replicate import ReplicateRows
-from ...simulate.several import SeveralDesign
+from ...simulate.several import SeveralDesign, SeveralDraw
 from ...simulate.streams import resampling_generator
 from ...spec.contrasts import weights_of
 from ...spec.estimand import RESIDUAL, Column, Estimand, Quantity
@@ -46,6 +46,8 @@ class Block(Protocol):
     def draw(self) -> Any: ...
 
     def rows(self, first: int, last: int) -> Iterator[ReplicateRows]: ...
+
+    def several_rows(self, first: int, last: int) -> SeveralDraw: ...
 
     def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]: ...
 
