@@ -135,6 +135,7 @@ class DrawnBlock:
 
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:
     """Prepare a condition for the methods; milliseconds, unless a predictor with many rows is drawn once."""
-    analyses = [formula for method in methods for formula in (method.formula, method.compare) if formula is not None]
+    models = [(method.formula, method.compare, *method.smaller) for method in methods]
+    analyses = [formula for chain in models for formula in chain if formula is not None]
     key = data_key(condition)
     return CompiledCondition(condition, key, source_of_data(condition, analyses, key), tuple(methods))

@@ -19,6 +19,7 @@ from .. import cross
 from ..cross import CrossDesign, CrossMethod, CrossPlan, CrossRows
 from ..inference import Hypotheses, Inference
 from ..lmm import Fits
+from ..ols import fit_products
 from ..strata.model import covariance_of_variances, fit_cells, infer_cells
 from ..strata.plan import CellEffect, CellPlan, CellTerm, compile_cells
 from .analysis import Block
@@ -55,6 +56,8 @@ class SeveralFitter:
     def __call__(self, block: Block, first: int, last: int) -> Fitted:
         """Fit replicates first .. last - 1 of a block."""
         draw = block.draw
+        if not self.formula.random:
+            return _OfNothing(self, block.several_rows(first, last))
         if isinstance(draw, StrataDraw) and (plan := self._strata(draw.sampler)) is not None:
             return _OfStrata(plan, draw.responses(self.formula.fixed), self.singular_df, first, last)
         return _OfRows(self._cross, self._rows(block.several_rows(first, last)), self.true_beta, self.singular_df)
@@ -185,3 +188,42 @@ class _OfRows:
 
     def variances(self) -> Array:
         return cross.covariance_of_variances(self.plan, self.block, self.fits, 0, self.block.replicates)
+
+
+@dataclass(frozen=True)
+class _OfNothing:
+    """Least squares, of a formula without random terms."""
+
+    fitter: SeveralFitter
+    part: SeveralDraw
+
+    @cached_property
+    def _rows(self) -> Array:
+        return self.part.counts["rows"].astype(float)
+
+    @cached_property
+    def fits(self) -> Fits:
+        part, terms = self.part, self.fitter.formula.fixed
+        y = part.response(terms)
+        columns = [*(part.term(term) for term in terms), y]
+        kept = 1.0 if part.kept is None else part.kept
+        S = np.empty((part.replicates, len(columns), len(columns)))
+        for i, left in enumerate(columns):
+            for k, right in enumerate(columns[: i + 1]):
+                S[:, i, k] = S[:, k, i] = np.broadcast_to(left * right * kept, y.shape).sum(axis=0)
+        return fit_products(S, self._rows, reml=self.fitter.reml, true_beta=self.fitter.true_beta)
+
+    def infer(self, hypotheses: Hypotheses, rules: Sequence[str]) -> dict[str, Inference]:
+        fits = self.fits
+        shape = (len(fits.status), len(hypotheses))
+        left = self._rows - len(self.fitter.formula.fixed)
+        df = np.where(np.isfinite(fits.sigma2) & (left > 0), left, np.nan)[:, None]
+        return {
+            rule: Inference(np.broadcast_to(df * np.inf if rule == "z" else df, shape), fits.vcov, np.ones(shape))
+            for rule in rules
+        }
+
+    def variances(self) -> Array:
+        left = self._rows - len(self.fitter.formula.fixed)
+        found: Array = 2 * self.fits.sigma2[:, None] ** 2 / left[:, None]
+        return found

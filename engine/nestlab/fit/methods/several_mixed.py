@@ -17,7 +17,7 @@ from ..compare import lr_statistics, p_value
 from ..lmm import Fits, pairs
 from ..status import InferenceStatus
 from ..wald import wald_intervals
-from .analysis import Analysed, Block, Columns, PreparedSeveral
+from .analysis import Analysed, Block, Candidate, Columns, PreparedSeveral
 from .mixed import TOLERANCES
 from .several_fitters import SeveralFitter
 
@@ -66,6 +66,18 @@ class SeveralMixed:
             status = columns[name]
             status[:] = np.where(status == InferenceStatus.ok, unfinished, status)
         return self.on.analysed(fits, columns)
+
+    def candidate(self, block: Block, first: int, last: int) -> Candidate:
+        """Fit replicates first .. last - 1 of a block, as one of the models that a method chooses from."""
+        problem = self.fitter(block, first, last)
+        wanted = any(c.standardise for c in self.method.contrasts)
+        variances = problem.variances() if wanted else None
+        columns = self.on.inferred(problem.fits, problem.infer(self.on.hypotheses, self.method.df), variances)
+        return Candidate(self.method.formula, problem.fits, columns, None)
+
+    def test_of_smaller(self, block: Block, candidate: Candidate, first: int, last: int) -> Array:
+        """P values (R) of the likelihood ratio test of the model of `compare` within this one."""
+        return self._ratio_test(block, candidate.fits, first, last)
 
     def _wald(self, fits: Fits, variances: Array, unfinished: NDArray[Any]) -> Columns:
         method, places, columns = self.method, self.method.formula.places, Columns()
