@@ -1,0 +1,169 @@
+"""Least squares on rows, with or without fixed effects of factors, y = X b + (dummies) + e.
+
+Off the dummies, X = R'Q with orthonormal rows Q (p, N) by Gram and Schmidt, R upper-triangular: b = R^-1 Q y, e = y - Q'Q y,
+Cov(b) = s2 R^-1 R'^-1, s2 = e'e / (N - p - rank of the dummies). By Frisch, Waugh and Lovell these are the coefficients,
+residuals and covariance of the regression that has the dummies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..clustered import Counts
+from ..inference import Hypotheses
+from ..lmm import Fits, pairs
+from ..reduce import PERFECT_TOLERANCE, PIVOT_TOLERANCE
+from ..robust import Sandwich
+from ..status import Status
+from .absorb import Dummies
+from .multiway import Robust, robust_pattern
+from .rows import Array, CrossedRows, Pattern
+
+__all__ = ["Regressed", "Regression", "absorbed_terms", "regress", "regress_pattern"]
+
+#: A residual sum of squares of this share of y'y is rounding.
+ROUNDING = 1e-28
+
+
+@dataclass(frozen=True)
+class Regression:
+    """One pattern of rows, regressed. Q (p, N), inverse (p, p): R^-1; least: the smallest pivot of X'X over its diagonal; status
+    and coefficients Q y (replicates, p), residuals (replicates, N), rss (replicates), fixed: parameters, dummies included."""
+
+    pattern: Pattern
+    dummies: Dummies | None
+    Q: Array
+    inverse: Array
+    least: float
+    status: NDArray[np.int64]
+    scores: Array
+    residuals: Array
+    rss: Array
+    fixed: int
+
+    @property
+    def rows(self) -> int:
+        return int(self.Q.shape[1])
+
+    @property
+    def beta(self) -> Array:
+        """(replicates, p)"""
+        return np.asarray(np.einsum("ik,rk->ri", self.inverse, self.scores))
+
+    @property
+    def sigma2(self) -> Array:
+        """(replicates)"""
+        left = self.rows - self.fixed
+        return np.asarray(self.rss / (left if left > 0 else np.nan))
+
+
+@dataclass(frozen=True)
+class Regressed:
+    """R replicates by least squares. sizes: rows, the least number of levels of the factors that errors are clustered by (of rows
+    where by none), parameters. robust: None for the model's own standard errors. repaired (R): see `Robust`."""
+
+    fits: Fits
+    sizes: Counts
+    robust: Sandwich | None
+    repaired: NDArray[np.bool_]
+
+
+def regress(
+    rows: CrossedRows, hypotheses: Hypotheses, *, absorbed: Sequence[str] = (), robust: Robust | None = None
+) -> Regressed:
+    """Regress y on X. absorbed: the factors that have fixed effects. robust: the kind of standard errors, by `multiway`.
+
+    What follows by each rule of degrees of freedom: `clustered.least_squares_rules(fits, sizes, hypotheses, rules)`, or
+    `clustered.robust_rules("CR0", robust, fits, sizes, hypotheses, rules)`: factors of CR1 are in the covariance already.
+    """
+    R, p, H = rows.replicates, len(rows.X), len(hypotheses)
+    n = p * (p + 1) // 2
+    fits = Fits(
+        np.empty(R, dtype=np.int64), np.zeros(R, dtype=np.int64), np.full(R, np.nan), np.full(R, np.nan), np.full((R, p), np.nan),
+        np.full((R, n), np.nan), np.empty((R, 0)), np.full(R, np.nan),
+    )  # fmt: skip
+    found = Sandwich(np.full((R, n), np.nan), np.full((R, H), np.nan), np.full((R, H), np.nan))
+    counts = Counts(np.empty(R), np.empty(R), np.empty(R))
+    repaired = np.zeros(R, dtype=bool)
+    for pattern in rows.patterns():
+        at = pattern.replicates
+        each = regress_pattern(pattern, absorbed)
+        levels = [len(np.unique(pattern.codes[name])) for name in (robust.clustered if robust else ())]
+        counts.rows[at], counts.fixed[at], counts.clusters[at] = each.rows, each.fixed, min(levels, default=each.rows)
+        fits.status[at] = each.status
+        ok = each.status == Status.ok
+        if not ok.any():
+            continue
+        good = at[ok]
+        fits.beta[good], fits.sigma2[good], fits.residual[good] = each.beta[ok], each.sigma2[ok], 0.0
+        unit = np.einsum("ik,jk->ij", each.inverse, each.inverse)
+        packed = np.array([unit[i, k] for i, k in pairs(p)])
+        fits.vcov[good] = each.sigma2[ok, None] * packed
+        if robust is not None:
+            made, mended = robust_pattern(each, robust, hypotheses)
+            found.vcov[good], found.df[good], found.scale[good] = made.vcov[ok], made.df, made.scale
+            repaired[good] = mended[ok]
+    return Regressed(fits, counts, None if robust is None else found, repaired)
+
+
+def regress_pattern(pattern: Pattern, absorbed: Sequence[str] = ()) -> Regression:
+    """Regress the replicates of one pattern."""
+    X, y = pattern.X, pattern.y
+    p, N = X.shape
+    dummies = Dummies.of([pattern.codes[name] for name in absorbed]) if absorbed and N else None
+    fixed = p + (0 if dummies is None else dummies.rank)
+    status = np.where(np.isfinite(y).all(axis=1), Status.ok, Status.nonfinite)
+    scores, rss, residuals = np.full((len(y), p), np.nan), np.full(len(y), np.nan), y
+    Q, inverse, least = orthonormal(X, dummies)
+    if not least > PIVOT_TOLERANCE or fixed >= N:
+        status[status == Status.ok] = Status.rank_deficient
+    if (status == Status.ok).any():
+        size = (y * y).sum(axis=1)
+        residuals = y if dummies is None else dummies.off(y)
+        centred = residuals - residuals.mean(axis=1, keepdims=True)
+        spread = (centred * centred).sum(axis=1)
+        scores = np.zeros((len(y), p))
+        for _ in range(2):
+            for i in range(p):
+                step = (residuals * Q[i]).sum(axis=1)
+                scores[:, i] += step
+                residuals = residuals - step[:, None] * Q[i]
+        rss = (residuals * residuals).sum(axis=1)
+        status[(status == Status.ok) & ~(rss > PERFECT_TOLERANCE * spread + ROUNDING * size)] = Status.nonfinite
+    return Regression(pattern, dummies, Q, inverse, least, status, scores, residuals, rss, fixed)
+
+
+def orthonormal(X: Array, dummies: Dummies | None) -> tuple[Array, Array, float]:
+    """Q (p, N), R^-1 (p, p) and the smallest pivot over its diagonal of columns X (p, N) off the dummies."""
+    p = len(X)
+    Q, R, least = np.zeros_like(X), np.eye(p), 1.0
+    for i in range(p):
+        size = (X[i] * X[i]).sum()
+        v = X[i] if dummies is None else dummies.off(X[i])
+        for _ in range(2):
+            for k in range(i):
+                step = (Q[k] * v).sum()
+                R[k, i] += step
+                v = v - step * Q[k]
+        pivot = (v * v).sum()
+        if not pivot > PIVOT_TOLERANCE * size:
+            return Q, R, 0.0
+        least = min(least, pivot / size)
+        R[i, i] = np.sqrt(pivot)
+        Q[i] = v / R[i, i]
+    inverse = np.zeros((p, p))
+    for i in range(p):  # by columns of R
+        inverse[i, i] = 1 / R[i, i]
+        inverse[:i, i] = -(inverse[:i, :i] * R[:i, i]).sum(axis=1) / R[i, i]
+    return Q, inverse, float(least)
+
+
+def absorbed_terms(pattern: Pattern, absorbed: Sequence[str]) -> tuple[int, ...]:
+    """The columns of X that fixed effects of factors absorb: those that are sums of constants of their levels."""
+    off = Dummies.of([pattern.codes[name] for name in absorbed]).off(pattern.X)
+    left = (off * off).sum(axis=1) <= PIVOT_TOLERANCE * (pattern.X * pattern.X).sum(axis=1)
+    return tuple(np.flatnonzero(left).tolist())

@@ -1,0 +1,91 @@
+"""Rows of R replicates with their grouping factors, and the patterns of rows, regressors and levels that replicates share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CrossedRows", "Pattern", "level_sums", "relabelled"]
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+def relabelled(codes: Sequence[NDArray[np.integer]]) -> tuple[Codes, int]:
+    """The levels of a factor, or of the crossing of several, as 0, 1, ... (N), and their number.
+
+    >>> relabelled([np.array([7, 7, 2]), np.array([0, 1, 0])])
+    (array([1, 2, 0]), 3)
+    """
+    found, levels = np.zeros(len(codes[0]), dtype=np.int64), 1
+    for each in codes:
+        values, own = np.unique(each, return_inverse=True)
+        names, found = np.unique(found * len(values) + own.reshape(-1), return_inverse=True)
+        levels = len(names)
+    return found, levels
+
+
+def level_sums(values: Array, codes: Codes, levels: int) -> Array:
+    """Sums (..., levels) of values (..., N) over the rows of each level."""
+    flat = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+    places = codes + levels * np.arange(len(flat))[:, None]
+    sums = np.bincount(places.reshape(-1), flat.reshape(-1), levels * len(flat))
+    return np.asarray(sums.reshape(*values.shape[:-1], levels), dtype=float)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Replicates that share their rows: X (p, N), y (replicates, N), the levels (N) of each factor as the study numbers them.
+
+    replicates: their places among all. places (N): the rows' places among those of the design.
+    """
+
+    replicates: NDArray[np.int64]
+    X: Array
+    y: Array
+    codes: Mapping[str, NDArray[np.integer]]
+    places: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CrossedRows:
+    """Rows of R replicates.
+
+    X (p, N, R or 1): the columns of the fixed effects. y (N, R). codes: by factor the level of each row, (N), or (N, R) where
+    it is drawn anew. kept (N, R): the rows that a replicate has, None where it has all.
+    """
+
+    X: Array
+    y: Array
+    codes: Mapping[str, NDArray[np.integer]]
+    kept: NDArray[np.bool_] | None = None
+
+    @property
+    def replicates(self) -> int:
+        return int(self.y.shape[1])
+
+    @property
+    def shared(self) -> bool:
+        """Whether X and the levels are those of all replicates, but for missing rows."""
+        return self.X.shape[2] == 1 and all(codes.ndim == 1 for codes in self.codes.values())
+
+    def patterns(self) -> Iterator[Pattern]:
+        """All replicates at once where they share rows, regressors and levels; else one after the other."""
+        if self.shared and self.kept is None:
+            yield self.alone(np.arange(self.replicates))
+        else:
+            for r in range(self.replicates):
+                yield self.alone(np.array([r]))
+
+    def alone(self, replicates: NDArray[np.int64], *, whole: bool = False) -> Pattern:
+        """The rows of replicates that share them. whole: of the design, missing ones included."""
+        r = int(replicates[0])
+        N = len(self.y)
+        rows = np.arange(N) if self.kept is None or whole else np.flatnonzero(self.kept[:, r])
+        X = self.X[:, :, 0 if self.X.shape[2] == 1 else r]
+        codes = {name: (codes if codes.ndim == 1 else codes[:, r])[rows] for name, codes in self.codes.items()}
+        y = self.y[:, replicates].T[:, rows]
+        return Pattern(replicates, np.ascontiguousarray(X[:, rows]), np.ascontiguousarray(y), codes, rows)
