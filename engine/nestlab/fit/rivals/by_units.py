@@ -145,31 +145,51 @@ def by_units(rows: CrossedRows, factor: str, design: UnitDesign | None = None) -
         design = unit_design(whole.X, whole.codes[factor])
     if design.reason:
         return found
-    for pattern in rows.patterns():
-        _tested(pattern, factor, design, found)
+    for replicates in [np.arange(R)] if rows.shared else [np.array([r]) for r in range(R)]:
+        whole = rows.alone(replicates, whole=True)
+        cells = _UnitCells.of(whole, factor)
+        kept = None if rows.kept is None else rows.kept[:, replicates].T
+        means, present = cells.means(whole.y, kept)
+        for alike in _alike(present):
+            _test(cells, means[alike], present[alike[0]], design, found, replicates[alike])
     return found
 
 
-def _tested(pattern: Pattern, factor: str, design: UnitDesign, found: UnitTests) -> None:
-    """Fill in the replicates of one pattern."""
-    at = pattern.replicates
-    found.status[at] = np.where(np.isfinite(pattern.y).all(axis=1), Status.rank_deficient, Status.nonfinite)
-    if not len(pattern.places) or not np.isfinite(pattern.y).all(axis=1).any():
+def _alike(present: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """The replicates (R, M) that have the same cells."""
+    if present.all():
+        return [np.arange(len(present))]
+    _, which = np.unique(present, axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    return [np.flatnonzero(which == k) for k in range(which.max() + 1)]
+
+
+def _test(
+    cells: _UnitCells,
+    means: Array,
+    present: NDArray[np.bool_],
+    design: UnitDesign,
+    found: UnitTests,
+    at: NDArray[np.int64],
+) -> None:
+    """Fill in the replicates `at`, which have the cells that are present, by their means (replicates, M)."""
+    finite = np.isfinite(means[:, present]).all(axis=1)
+    found.status[at] = np.where(finite, Status.rank_deficient, Status.nonfinite)
+    if not present.any() or not finite.any():
         return
-    cells, units, X = _cells(pattern.X, pattern.codes[factor])
-    sizes = np.bincount(cells)
-    means = level_sums(pattern.y, cells, len(sizes)) / sizes
-    coefficients, used = _coefficients(means, X, units, design)
+    units, X = relabelled([cells.units[present]])[0], np.ascontiguousarray(cells.X[:, present])
+    coefficients, used = _coefficients(np.ascontiguousarray(means[:, present]), X, units, design)
     found.units[at] = used.sum()
     first = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
     complete = np.ones(len(at), dtype=bool)
     for place, base in enumerate(design.bases):
         effects = [k for k, own in enumerate(design.base) if own == base]
         Z = np.stack([_multiplier(X, k, base, units, first) for k in effects])[:, used]
-        regressed = regress_pattern(Pattern(at, Z, np.ascontiguousarray(coefficients[:, place][:, used]), {}, first))
+        b = np.ascontiguousarray(coefficients[:, place][:, used])
+        regressed = regress_pattern(Pattern(at, np.ascontiguousarray(Z), b, {}))
         ok = regressed.status == Status.ok
         complete &= ok
-        variance = np.einsum("ik,ik->i", regressed.inverse, regressed.inverse)
+        variance = (regressed.inverse * regressed.inverse).sum(axis=1)
         with np.errstate(invalid="ignore"):
             se = np.sqrt(regressed.sigma2[:, None] * variance)
         for i, k in enumerate(effects):
@@ -179,17 +199,35 @@ def _tested(pattern: Pattern, factor: str, design: UnitDesign, found: UnitTests)
     found.status[at[complete]] = Status.ok
 
 
-def _cells(X: Array, codes: NDArray[np.integer]) -> tuple[Codes, Codes, Array]:
-    """The cell (N) of each row, and of the cells, unit by unit, their unit (M) and columns (p, M)."""
-    units, levels = relabelled([codes])
-    cells, number = relabelled([units, *X])
-    first = np.full(number, len(units))
-    np.minimum.at(first, cells, np.arange(len(units)))
-    order = np.argsort(units[first], kind="stable")
-    rank = np.empty(number, dtype=np.int64)
-    rank[order] = np.arange(number)
-    assert levels <= number
-    return rank[cells], units[first[order]], np.ascontiguousarray(X[:, first[order]])
+@dataclass(frozen=True)
+class _UnitCells:
+    """The cells of units: the cell (N) of each row; of the M cells, unit by unit, their unit (M) and columns X (p, M)."""
+
+    of_row: Codes
+    units: Codes
+    X: Array
+
+    @staticmethod
+    def of(pattern: Pattern, factor: str) -> _UnitCells:
+        """Rows of one unit with the same columns are a cell."""
+        units, _ = relabelled([pattern.codes[factor]])
+        cells, number = relabelled([units, *pattern.X])
+        first = np.full(number, len(units))
+        np.minimum.at(first, cells, np.arange(len(units)))
+        order = np.argsort(units[first], kind="stable")
+        rank = np.empty(number, dtype=np.int64)
+        rank[order] = np.arange(number)
+        return _UnitCells(rank[cells], units[first[order]], pattern.X[:, first[order]])
+
+    def means(self, y: Array, kept: NDArray[np.bool_] | None) -> tuple[Array, NDArray[np.bool_]]:
+        """Means (replicates, M) of the cells' rows that are kept, 0 where there is none, and whether there is one."""
+        M = len(self.units)
+        if kept is None:
+            return level_sums(y, self.of_row, M) / np.bincount(self.of_row, minlength=M), np.ones(
+                (len(y), M), dtype=bool
+            )
+        sums, sizes = level_sums(np.where(kept, y, 0.0), self.of_row, M), level_sums(kept.astype(float), self.of_row, M)
+        return sums / np.maximum(sizes, 1.0), sizes > 0
 
 
 def _coefficients(means: Array, X: Array, units: Codes, design: UnitDesign) -> tuple[Array, NDArray[np.bool_]]:

@@ -195,7 +195,7 @@ def _satterthwaite(regression: Regression, sets: list[_ClusterSet], hypotheses: 
     df, scale = np.full(H, np.nan), np.full(H, np.nan)
     least = SILENT * max(SINGULAR_TOLERANCE, ROUNDING / regression.least)
     fewest = LEAST_ETA if len(sets) == 1 else 0.0  # what is taken off may leave less than one df
-    cells = _Cells(regression, sets)
+    cells = _Overlaps(regression, sets)
     for h in range(H):
         rows = np.einsum("ik,hi->hk", regression.inverse, hypotheses[h])  # l'R^-1
         n = len(rows)
@@ -215,7 +215,7 @@ def _satterthwaite(regression: Regression, sets: list[_ClusterSet], hypotheses: 
     return df, scale
 
 
-class _Cells:
+class _Overlaps:
     """G_uv = t_u'(I - H) t_v of all clusters u, v of all sets of factors: t_u't_v, which only clusters with rows in common have,
     less a_u'a_v, a the products of t with an orthonormal basis of regressors and dummies."""
 

@@ -40,14 +40,13 @@ def level_sums(values: Array, codes: Codes, levels: int) -> Array:
 class Pattern:
     """Replicates that share their rows: X (p, N), y (replicates, N), the levels (N) of each factor as the study numbers them.
 
-    replicates: their places among all. places (N): the rows' places among those of the design.
+    replicates: their places among all.
     """
 
     replicates: NDArray[np.int64]
     X: Array
     y: Array
     codes: Mapping[str, NDArray[np.integer]]
-    places: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -88,4 +87,4 @@ class CrossedRows:
         X = self.X[:, :, 0 if self.X.shape[2] == 1 else r]
         codes = {name: (codes if codes.ndim == 1 else codes[:, r])[rows] for name, codes in self.codes.items()}
         y = self.y[:, replicates].T[:, rows]
-        return Pattern(replicates, np.ascontiguousarray(X[:, rows]), np.ascontiguousarray(y), codes, rows)
+        return Pattern(replicates, np.ascontiguousarray(X[:, rows]), np.ascontiguousarray(y), codes)
