@@ -46,11 +46,15 @@ __all__ = ["Robust", "robust_pattern"]
 
 @dataclass(frozen=True)
 class Robust:
-    """How standard errors are made robust. clustered: the factors whose levels may have correlated errors. repair: negative
-    eigenvalues of the covariance become 0."""
+    """How standard errors are made robust. clustered: the factors whose levels may have correlated errors.
+
+    satterthwaite: whether df of "bell-mccaffrey" are wanted; the other rules only need to know where there are any. repair:
+    negative eigenvalues of the covariance become 0.
+    """
 
     kind: Literal["CR0", "CR1", "CR1S", "CR2"]
     clustered: tuple[str, ...]
+    satterthwaite: bool = True
     repair: bool = False
 
 
@@ -86,7 +90,7 @@ def robust_pattern(
     mended = np.zeros(len(vcov), dtype=bool)
     if robust.repair and len(robust.clustered) > 1:
         vcov, mended = _repaired(vcov)
-    df, scale = _satterthwaite(regression, sets, hypotheses)
+    df, scale = _satterthwaite(regression, sets, hypotheses, wanted=robust.satterthwaite)
     return Sandwich(np.stack([vcov[:, i, k] for i, k in pairs(p)], axis=1), df, scale), mended
 
 
@@ -189,86 +193,101 @@ def _repaired(vcov: Array) -> tuple[Array, NDArray[np.bool_]]:
 # -- degrees of freedom -------------------------------------------------------------------------------------------------------
 
 
-def _satterthwaite(regression: Regression, sets: list[_ClusterSet], hypotheses: Hypotheses) -> tuple[Array, Array]:
-    """df and scale of each hypothesis (H), the same for all replicates."""
+def _satterthwaite(
+    regression: Regression, sets: list[_ClusterSet], hypotheses: Hypotheses, *, wanted: bool
+) -> tuple[Array, Array]:
+    """df and scale of each hypothesis (H), the same for all replicates; df infinite where they are not wanted."""
     H, p = len(hypotheses), len(regression.Q)
     df, scale = np.full(H, np.nan), np.full(H, np.nan)
     least = SILENT * max(SINGULAR_TOLERANCE, ROUNDING / regression.least)
     fewest = LEAST_ETA if len(sets) == 1 else 0.0  # what is taken off may leave less than one df
-    cells = _Overlaps(regression, sets)
-    for h in range(H):
-        rows = np.einsum("ik,hi->hk", regression.inverse, hypotheses[h])  # l'R^-1
-        n = len(rows)
-        omega, total = cells.variation(rows)
-        if not (np.diagonal(omega) > least * (rows * rows).sum(axis=1)).all():
+    rows = np.einsum("ik,hi->hk", regression.inverse, hypotheses.rows)  # l'R^-1
+    forms = _Forms(regression, sets, rows)
+    each = np.arange(len(rows))
+    speaks = forms.mean(each, each) > least * (rows * rows).sum(axis=1)
+    starts, counts = hypotheses.starts[:-1], np.diff(hypotheses.starts)
+    eta = np.full(H, np.nan)
+    single = (counts == 1) & speaks[starts]
+    if not wanted:
+        eta[single] = np.inf
+    elif single.any():
+        own = starts[single]
+        eta[single] = 2 * forms.mean(own, own) ** 2 / forms.spread(own, own)
+    for h in np.flatnonzero((counts > 1) & (counts <= p)):
+        own = np.arange(starts[h], starts[h] + counts[h])
+        s, q = (index.ravel() for index in np.meshgrid(own, own))
+        omega = forms.mean(s, q).reshape(counts[h], counts[h])
+        if not (speaks[own].all() and definite(omega[None]).all()):
             continue
-        if n == 1:
-            eta = 2 * omega[0, 0] ** 2 / total
-        else:
-            if n > p or not definite(omega[None]).all():
-                continue
-            values, vectors = np.linalg.eigh(omega)
-            whitened = np.einsum("ki,kj->ij", vectors / np.sqrt(values), rows)
-            eta = n * (n + 1) / cells.variation(whitened)[1]
-        if eta > fewest and eta - n + 1 > 0:
-            df[h], scale[h] = eta - n + 1, (eta - n + 1) / eta
+        if not wanted:
+            eta[h] = np.inf
+            continue
+        values, vectors = np.linalg.eigh(omega)
+        white = _Forms(regression, sets, np.einsum("ki,kj->ij", vectors / np.sqrt(values), rows[own]))
+        s, q = (index.ravel() for index in np.meshgrid(np.arange(counts[h]), np.arange(counts[h])))
+        eta[h] = counts[h] * (counts[h] + 1) / white.spread(s, q).sum()
+    usable = (eta > fewest) & (eta - counts + 1 > 0)
+    df[usable] = (eta - counts + 1)[usable]
+    with np.errstate(invalid="ignore"):
+        scale[usable] = np.where(np.isinf(eta), 1.0, (eta - counts + 1) / eta)[usable]
     return df, scale
 
 
-class _Overlaps:
-    """G_uv = t_u'(I - H) t_v of all clusters u, v of all sets of factors: t_u't_v, which only clusters with rows in common have,
-    less a_u'a_v, a the products of t with an orthonormal basis of regressors and dummies."""
+class _Forms:
+    """The quadratic forms V_sq = sum over u of s_u (t_su'e) (t_qu'e) for rows s, q of weights (n, p) in place of l'R^-1.
 
-    def __init__(self, regression: Regression, sets: list[_ClusterSet]) -> None:
+    G_uv = t_u'(I - H) t_v is t_u't_v, which only clusters with rows in common have, less a_u'a_v, where a are the products of t
+    with an orthonormal basis of regressors and dummies. Dummies inside the clusters have none: T sums to 0 in their levels.
+    """
+
+    def __init__(self, regression: Regression, sets: list[_ClusterSet], weights: Array) -> None:
         self.sets, Q, dummies = sets, regression.Q, regression.dummies
-        self.bases = [
+        bases = [
             Q if dummies is None or _inside(regression, each.codes) else np.concatenate([dummies.basis, Q])
             for each in sets
-        ]  # dummies inside the clusters have no product with T, which sums to 0 in their levels
-        self.width = max((len(basis) for basis in self.bases), default=0)
-        self.common: dict[tuple[int, int], tuple[Codes, int, Codes, Codes]] = {}
-        for f, left in enumerate(sets):
-            for g, right in enumerate(sets):
-                cell, number = relabelled([left.codes, right.codes])
-                u, v = np.empty(number, dtype=np.int64), np.empty(number, dtype=np.int64)
-                u[cell], v[cell] = left.codes, right.codes
-                self.common[f, g] = (cell, number, u, v)
+        ]
+        width = max(map(len, bases))
+        self.t = [np.einsum("hk,kn->hn", weights, each.T) for each in sets]  # (n, N)
+        self.a = []  # (n, width, levels)
+        for each, t, basis in zip(sets, self.t, bases, strict=True):
+            a = np.zeros((len(weights), width, each.levels))
+            for s in range(len(weights)):
+                for low in range(0, len(basis), 64):  # memory
+                    place = slice(width - len(basis) + low, width - len(basis) + low + 64)
+                    a[s, place] = level_sums(t[s] * basis[low : low + 64], each.codes, each.levels)
+            self.a.append(a)
 
-    def variation(self, rows: Array) -> tuple[Array, float]:
-        """omega (n, n), the expected covariance of n rows under the working model, and the sum of the variances of the entries of
-        the estimated one."""
-        n = len(rows)
-        t = [np.einsum("hk,kn->hn", rows, each.T) for each in self.sets]  # (n, N)
-        a = [self._products(f, each) for f, each in enumerate(t)]  # (n, levels, width)
-        omega, total = np.zeros((n, n)), 0.0
-        outer = [[[np.einsum("jb,jc->bc", each[s], each[q]) for q in range(n)] for s in range(n)] for each in a]
-        for f, each in enumerate(self.sets):
-            for s in range(n):
-                for q in range(n):
-                    omega[s, q] += each.sign * ((t[f][s] * t[f][q]).sum() - (a[f][s] * a[f][q]).sum())
-        for f, left in enumerate(self.sets):
-            for g, right in enumerate(self.sets):
-                sign = left.sign * right.sign
-                for s in range(n):
-                    for q in range(n):
-                        total += sign * self._squares(f, g, t, a, outer, ((s, s), (q, q)))
-                        total += sign * self._squares(f, g, t, a, outer, ((s, q), (q, s)))
-        return omega, total
+    def mean(self, s: NDArray[np.int64], q: NDArray[np.int64]) -> Array:
+        """The expectation of V_sq under the working model, for pairs of rows (B)."""
+        total = np.zeros(len(s))
+        for each, t, a in zip(self.sets, self.t, self.a, strict=True):
+            total += each.sign * ((t[s] * t[q]).sum(axis=1) - (a[s] * a[q]).sum(axis=(1, 2)))
+        return total
 
-    def _squares(self, f: int, g: int, t: list[Array], a: list[Array], outer: list[list[list[Array]]],
-                 rows: tuple[tuple[int, int], tuple[int, int]]) -> float:  # fmt: skip
-        """The sum over u of set f, v of set g of G_uv by rows (s, s') times G_uv by rows (q, q')."""
-        (s, s2), (q, q2) = rows
-        cell, number, u, v = self.common[f, g]
-        S = level_sums(t[f][s] * t[g][s2], cell, number)
-        S2 = S if (s, s2) == (q, q2) else level_sums(t[f][q] * t[g][q2], cell, number)
-        A, A2 = ((a[f][i][u] * a[g][k][v]).sum(axis=1) for i, k in rows)
-        return float((S * S2 - S * A2 - A * S2).sum() + (outer[f][s][q] * outer[g][s2][q2]).sum())
+    def spread(self, s: NDArray[np.int64], q: NDArray[np.int64]) -> Array:
+        """The variance of V_sq under the working model, for pairs of rows (B): the sum over u, v of s_u s_v times
+        G_su,sv G_qu,qv + G_su,qv G_qu,sv."""
+        total = np.zeros(len(s))
+        for f in range(len(self.sets)):
+            for g in range(f + 1):
+                weight = self.sets[f].sign * self.sets[g].sign * (1 if f == g else 2)
+                direct = self._products(f, g, (s, s), (q, q))
+                total += weight * (direct + (direct if (s == q).all() else self._products(f, g, (s, q), (q, s))))
+        return total
 
-    def _products(self, f: int, t: Array) -> Array:
-        """a (n, levels, width)."""
-        each, basis = self.sets[f], self.bases[f]
-        made = np.zeros((len(t), each.levels, self.width))
-        for b, column in enumerate(basis):
-            made[:, :, self.width - len(basis) + b] = level_sums(t * column, each.codes, each.levels)
-        return made
+    def _products(self, f: int, g: int, one: tuple[Codes, Codes], two: tuple[Codes, Codes]) -> Array:
+        """Sums over u of set f, v of set g of G_uv by rows one times G_uv by rows two (B)."""
+        cell, number = relabelled([self.sets[f].codes, self.sets[g].codes])
+        u, v = np.empty(number, dtype=np.int64), np.empty(number, dtype=np.int64)
+        u[cell], v[cell] = self.sets[f].codes, self.sets[g].codes
+        made = []
+        for left, right in (one,) if (one[0] == two[0]).all() and (one[1] == two[1]).all() else (one, two):
+            S = level_sums(self.t[f][left] * self.t[g][right], cell, number)
+            made.append((S, (self.a[f][left][:, :, u] * self.a[g][right][:, :, v]).sum(axis=1)))
+        (S, A), (S2, A2) = made[0], made[-1]
+        common = (S * S2 - S * A2 - A * S2).sum(axis=1)
+        outer = [
+            np.einsum("hbj,hcj->hbc", self.a[k][left], self.a[k][right])
+            for k, left, right in ((f, one[0], two[0]), (g, one[1], two[1]))
+        ]
+        return np.asarray(common + (outer[0] * outer[1]).sum(axis=(1, 2)))

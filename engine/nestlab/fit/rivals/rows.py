@@ -20,12 +20,23 @@ def relabelled(codes: Sequence[NDArray[np.integer]]) -> tuple[Codes, int]:
     >>> relabelled([np.array([7, 7, 2]), np.array([0, 1, 0])])
     (array([1, 2, 0]), 3)
     """
-    found, levels = np.zeros(len(codes[0]), dtype=np.int64), 1
-    for each in codes:
-        values, own = np.unique(each, return_inverse=True)
-        names, found = np.unique(found * len(values) + own.reshape(-1), return_inverse=True)
-        levels = len(names)
+    found, levels = _ranked(codes[0])
+    for each in codes[1:]:
+        own, number = _ranked(each)
+        found, levels = _ranked(found * number + own)
     return found, levels
+
+
+def _ranked(values: NDArray[np.generic]) -> tuple[Codes, int]:
+    """The rank (N) of each value among the distinct ones, and their number."""
+    if (
+        values.dtype.kind in "iu" and len(values) and np.ptp(values) < 16 * len(values)
+    ):  # a table is faster than sorting
+        places = values.astype(np.int64) - int(values.min())
+        ranks = np.cumsum(np.bincount(places) > 0) - 1
+        return ranks[places], int(ranks[-1]) + 1
+    names, found = np.unique(values, return_inverse=True)
+    return found.reshape(-1).astype(np.int64), len(names)
 
 
 def level_sums(values: Array, codes: Codes, levels: int) -> Array:
