@@ -9,6 +9,7 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.anova import AnovaRM
 
+from nestlab.fit.inference import Hypotheses
 from nestlab.fit.rivals.by_units import UnitTests, by_units, min_f, unit_design
 from nestlab.fit.rivals.rows import CrossedRows
 from nestlab.fit.status import Status
@@ -133,8 +134,9 @@ def test_a_unit_without_all_of_its_cells_is_left_out():
 
 def test_min_f_is_clarks():
     """His rule by hand: F' at least F1 F2 / (F1 + F2), denominator df from both."""
-    one = UnitTests(np.array([[2.0]]), np.array([[0.5]]), np.array([[19.0]]), np.array([20]), np.array([0]))
-    two = UnitTests(np.array([[2.0]]), np.array([[1.0]]), np.array([[9.0]]), np.array([10]), np.array([0]))
+    single = Hypotheses.of(1)
+    one = UnitTests(single, np.array([[2.0]]), np.array([[0.25]]), np.array([[19.0]]), np.array([20]), np.array([0]))
+    two = UnitTests(single, np.array([[2.0]]), np.array([[1.0]]), np.array([[9.0]]), np.array([10]), np.array([0]))
     found = min_f(one, two)  # F1 = 16, F2 = 4
     assert found.F[0, 0] == pytest.approx(64 / 20)
     assert found.df[0, 0] == pytest.approx(400 / (256 / 9 + 16 / 19))
@@ -164,19 +166,38 @@ def test_units_need_columns_that_vary_in_all_of_them_or_in_none():
     assert (tests.status == Status.rank_deficient).all()
 
 
-@pytest.mark.parametrize("broken", ["few", "missing"])
+def test_contrasts_of_conditions_are_paired_t_tests():
+    """Three conditions within subjects; a contrast of a between and a within effect, or a joint test, has none."""
+    kind = ITEM % 3
+    rows = crossed((kind == 1) * 1.0, (kind == 2) * 1.0, BETWEEN_SUBJECTS)
+    weights = [np.array([[0.0, 1.0, -1.0, 0.0]]), np.array([[0.0, 1.0, 0.0, 1.0]]), np.eye(4)[1:3]]
+    found = by_units(rows, "subject", Hypotheses.of(4, weights))
+    for r in range(REPLICATES):
+        cells = frame(rows, r, kind=kind).groupby(["subject", "kind"])["y"].mean().unstack()
+        wanted = stats.ttest_rel(cells[1], cells[2])
+        assert found.estimate[r, 4] == pytest.approx((cells[1] - cells[2]).mean(), rel=1e-10)
+        assert found.p[r, 4] == pytest.approx(wanted.pvalue, rel=1e-9)
+        assert found.df[r, 4] == SUBJECTS - 1
+    assert np.isfinite(found.p[:, :5]).all()
+    assert np.isnan(found.p[:, 5:]).all()
+    assert np.isnan(found.df[:, 5:]).all()
+
+
+@pytest.mark.parametrize("broken", ["few", "missing", "infinite", "constant"])
 def test_what_has_no_test_has_no_number(broken):
     rows = crossed(WITHIN)
     y = rows.y.copy()
     kept = None
-    if broken == "missing":
-        y[5, 1] = np.nan
+    if broken in ("missing", "infinite"):
+        y[5, 1] = np.nan if broken == "missing" else np.inf
+    elif broken == "constant":
+        y[:, 1] = 2.0
     else:
         kept = np.ones(y.shape, dtype=bool)
         kept[SUBJECT > 0, 1] = False
     found = by_units(CrossedRows(rows.X, y, rows.codes, kept), "subject")
     assert np.isnan(found.p[1]).all()
-    assert found.status[1] == (Status.nonfinite if broken == "missing" else Status.rank_deficient)
+    assert found.status[1] == (Status.rank_deficient if broken == "few" else Status.nonfinite)
     assert np.isfinite(found.p[[0, 2]]).all()
 
 
@@ -185,6 +206,6 @@ def test_a_replicate_does_not_depend_on_its_neighbours():
     together = by_units(rows, "subject")
     alone = by_units(CrossedRows(rows.X, rows.y[:, 1:2], rows.codes), "subject")
     whole = by_units(CrossedRows(rows.X, rows.y, rows.codes, np.ones(rows.y.shape, dtype=bool)), "subject")
-    for name in ("estimate", "se", "df", "units", "status"):
+    for name in ("beta", "vcov", "df", "units", "status"):
         np.testing.assert_array_equal(getattr(alone, name), getattr(together, name)[1:2])
         np.testing.assert_array_equal(getattr(whole, name), getattr(together, name))

@@ -11,8 +11,9 @@ So an effect that varies within units is tested by the mean of the units' coeffi
 repeated-measures regression: Lorch & Myers 1990, J Exp Psychol Learn 16, 149-157), an effect that is constant within units by
 regression of the units' means, and a product of the two by regression of the units' coefficients. With effects coded -1/2 and
 1/2, these are the F tests of the analysis of variance of the units' cell means, whether effects are between or within: F = t^2
-with 1 and units - (effects of that base column) df. Each coefficient has its own test; the levels of a categorical predictor
-have no joint one here.
+with 1 and units - (effects of that base column) df. Each coefficient has its own test. A contrast of coefficients has one
+where their base columns have the same products with the units' constants, for example of two conditions within subjects. There
+are no joint tests: their usual F for three conditions or more takes variances as spherical.
 
 Base columns are found by rank: a column belongs to the first earlier one of which it is a multiple, constant within each unit.
 There is no such analysis where a column varies within some units and not within others. A unit whose cells do not identify its
@@ -27,15 +28,19 @@ one (Forster & Dickinson 1976; against it: Raaijmakers 2003, Can J Exp Psychol 5
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtrc, stdtr
 
+from ..inference import Hypotheses, Inference
+from ..lmm import pairs
 from ..reduce import PIVOT_TOLERANCE
 from ..status import Status
-from .regression import regress_pattern
+from .regression import Regression, regress_pattern
 from .rows import Array, Codes, CrossedRows, Pattern, level_sums, relabelled
 
 __all__ = ["BothTests", "UnitDesign", "UnitTests", "by_units", "min_f", "unit_design"]
@@ -63,30 +68,54 @@ class UnitDesign:
 
 @dataclass(frozen=True)
 class UnitTests:
-    """Of R replicates and p effects: estimate, se, df (R, p), nan where there is no test; units (R) in use; status (R)."""
+    """Tests of H hypotheses on p effects in R replicates.
 
-    estimate: Array
-    se: Array
+    beta (R, p); vcov of beta (R, p(p+1)/2) by pairs; df (R, H); units (R): how many are in use; status (R). What is nan has no
+    test: joint hypotheses, and contrasts of effects that units do not have in the same way.
+    """
+
+    hypotheses: Hypotheses
+    beta: Array
+    vcov: Array
     df: Array
     units: NDArray[np.int64]
     status: NDArray[np.int64]
 
     @property
+    def inference(self) -> Inference:
+        return Inference(self.df, self.vcov, np.ones_like(self.df))
+
+    @cached_property
+    def estimate(self) -> Array:
+        """(R, H)"""
+        return self._of_single(lambda weights: (self.beta[:, weights != 0] * weights[weights != 0]).sum(axis=1))
+
+    @cached_property
+    def se(self) -> Array:
+        """(R, H)"""
+        return self._of_single(self.inference.se)
+
+    def _of_single(self, of: Callable[[Array], Array]) -> Array:
+        rows = [self.hypotheses[h] for h in range(len(self.hypotheses))]
+        none = np.full(len(self.beta), np.nan)
+        return np.stack([of(each[0]) if len(each) == 1 else none for each in rows], axis=1)
+
+    @property
     def F(self) -> Array:
-        """(R, p), with 1 and `df` degrees of freedom."""
+        """(R, H), with 1 and `df` degrees of freedom."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((self.estimate / self.se) ** 2)
 
     @property
     def p(self) -> Array:
-        """(R, p), two-sided."""
+        """(R, H), two-sided."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(2 * stdtr(self.df, -np.abs(self.estimate / self.se)))
 
 
 @dataclass(frozen=True)
 class BothTests:
-    """F1 and F2 together, (R, p) each. estimate: the mean of the two; se: |estimate| / sqrt(F), which in balanced data is
+    """F1 and F2 together, (R, H) each. estimate: the mean of the two; se: |estimate| / sqrt(F), which in balanced data is
     sqrt(se1^2 + se2^2); F and df of min F', its p value, and p_both, the larger one of F1 and F2."""
 
     estimate: Array
@@ -132,13 +161,19 @@ def _is_multiple(X: Array, squares: Array, k: int, base: int, codes: Codes, leve
     return bool((left <= MULTIPLE_TOLERANCE * squares[k] * squares[base]).all())
 
 
-def by_units(rows: CrossedRows, factor: str, design: UnitDesign | None = None) -> UnitTests:
-    """Test every effect by the units of a factor: F1 by subjects, F2 by items. design: by `unit_design`, found where absent."""
+def by_units(
+    rows: CrossedRows, factor: str, hypotheses: Hypotheses | None = None, design: UnitDesign | None = None
+) -> UnitTests:
+    """Test hypotheses, or every effect, by the units of a factor: F1 by subjects, F2 by items.
+
+    design: by `unit_design`; where absent, that of the first replicate with all of its rows.
+    """
     R, p = rows.replicates, len(rows.X)
-    shape = (R, p)
+    if hypotheses is None:
+        hypotheses = Hypotheses.of(p)
     found = UnitTests(
-        np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(R, dtype=np.int64),
-        np.full(R, Status.rank_deficient, dtype=np.int64),
+        hypotheses, np.full((R, p), np.nan), np.full((R, p * (p + 1) // 2), np.nan), np.full((R, len(hypotheses)), np.nan),
+        np.zeros(R, dtype=np.int64), np.full(R, Status.rank_deficient, dtype=np.int64),
     )  # fmt: skip
     if design is None:
         whole = rows.alone(np.array([0]), whole=True)
@@ -165,38 +200,62 @@ def _alike(present: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
 
 
 def _test(
-    cells: _UnitCells,
-    means: Array,
-    present: NDArray[np.bool_],
-    design: UnitDesign,
-    found: UnitTests,
-    at: NDArray[np.int64],
-) -> None:
+    cells: _UnitCells, means: Array, present: NDArray[np.bool_], design: UnitDesign, found: UnitTests, at: NDArray[np.int64]
+) -> None:  # fmt: skip
     """Fill in the replicates `at`, which have the cells that are present, by their means (replicates, M)."""
-    finite = np.isfinite(means[:, present]).all(axis=1)
+    means = np.ascontiguousarray(means[:, present])
+    finite = np.isfinite(means).all(axis=1)
     found.status[at] = np.where(finite, Status.rank_deficient, Status.nonfinite)
     if not present.any() or not finite.any():
         return
+    at, means = at[finite], means[finite]
     units, X = relabelled([cells.units[present]])[0], np.ascontiguousarray(cells.X[:, present])
-    coefficients, used = _coefficients(np.ascontiguousarray(means[:, present]), X, units, design)
+    coefficients, used = _coefficients(means, X, units, design)
     found.units[at] = used.sum()
     first = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
-    complete = np.ones(len(at), dtype=bool)
+    status, parts = np.full(len(at), Status.ok), []
     for place, base in enumerate(design.bases):
         effects = [k for k, own in enumerate(design.base) if own == base]
         Z = np.stack([_multiplier(X, k, base, units, first) for k in effects])[:, used]
         b = np.ascontiguousarray(coefficients[:, place][:, used])
-        regressed = regress_pattern(Pattern(at, np.ascontiguousarray(Z), b, {}))
-        ok = regressed.status == Status.ok
-        complete &= ok
-        variance = (regressed.inverse * regressed.inverse).sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            se = np.sqrt(regressed.sigma2[:, None] * variance)
-        for i, k in enumerate(effects):
-            found.estimate[at, k] = np.where(ok, regressed.beta[:, i], np.nan)
-            found.se[at, k] = np.where(ok, se[:, i], np.nan)
-            found.df[at, k] = np.where(ok, regressed.rows - regressed.fixed, np.nan)
-    found.status[at[complete]] = Status.ok
+        regression = regress_pattern(Pattern(at, np.ascontiguousarray(Z), b, {}))
+        status = np.maximum(status, regression.status)
+        parts.append((effects, regression))
+    found.status[at] = status
+    ok = status == Status.ok
+    if ok.any():
+        _fill(parts, ok, found, at[ok])
+
+
+def _fill(
+    parts: list[tuple[list[int], Regression]], ok: NDArray[np.bool_], found: UnitTests, at: NDArray[np.int64]
+) -> None:
+    """Coefficients, their covariance and df of the replicates `at` from the regressions of each base column's effects.
+
+    Effects of two base columns covary where their regressors over units are the same ones.
+    """
+    p = found.beta.shape[1]
+    place = {pair: n for n, pair in enumerate(pairs(p))}
+    left = np.full(p, np.nan)
+    alike = np.zeros((p, p), dtype=bool)
+    for own, one in parts:
+        found.beta[at[:, None], own] = one.beta[ok]
+        left[own] = one.rows - one.fixed
+        unit = np.einsum("ik,jk->ij", one.inverse, one.inverse)
+        for others, two in parts:
+            if not np.array_equal(one.pattern.X, two.pattern.X):
+                continue
+            covariance = (one.residuals[ok] * two.residuals[ok]).sum(axis=1) / (one.rows - one.fixed)
+            for i, k in enumerate(own):
+                for j, m in enumerate(others):
+                    alike[k, m] = True
+                    if k <= m:
+                        found.vcov[at, place[k, m]] = covariance * unit[i, j]
+    for h in range(len(found.hypotheses)):
+        weights = found.hypotheses[h]
+        effects = np.flatnonzero(weights[0])
+        if len(weights) == 1 and alike[np.ix_(effects, effects)].all():
+            found.df[at, h] = left[effects].min()
 
 
 @dataclass(frozen=True)
@@ -264,8 +323,8 @@ def _multiplier(X: Array, k: int, base: int, units: Codes, first: NDArray[np.int
     """z (units) of effect k, x = z w."""
     if base < 0:
         return np.asarray(X[k, first])
-    levels = len(first)
-    return np.asarray(level_sums(X[k] * X[base], units, levels) / level_sums(X[base] ** 2, units, levels))
+    both, own = (level_sums(X[base] * X[each], units, len(first)) for each in (k, base))
+    return np.asarray(both / np.where(own > 0, own, 1.0))
 
 
 def min_f(first: UnitTests, second: UnitTests) -> BothTests:

@@ -116,7 +116,9 @@ def regress_pattern(pattern: Pattern, absorbed: Sequence[str] = ()) -> Regressio
     p, N = X.shape
     dummies = Dummies.of([pattern.codes[name] for name in absorbed]) if absorbed and N else None
     fixed = p + (0 if dummies is None else dummies.rank)
-    status = np.where(np.isfinite(y).all(axis=1), Status.ok, Status.nonfinite)
+    finite = np.asarray(np.isfinite(y).all(axis=1))
+    status = np.where(finite, Status.ok, Status.nonfinite)
+    y = y if finite.all() else np.where(finite[:, None], y, 0.0)
     scores, rss, residuals = np.full((len(y), p), np.nan), np.full(len(y), np.nan), y
     Q, inverse, least = orthonormal(X, dummies)
     if not least > PIVOT_TOLERANCE or fixed >= N:
