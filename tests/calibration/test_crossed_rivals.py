@@ -17,7 +17,7 @@ from scipy import stats
 
 from nestlab.fit.clustered import robust_rules
 from nestlab.fit.inference import Hypotheses
-from nestlab.fit.rivals.by_units import by_units, min_f
+from nestlab.fit.rivals.by_units import both_tests, by_units, min_f
 from nestlab.fit.rivals.multiway import Robust
 from nestlab.fit.rivals.regression import Regressed, regress
 from nestlab.fit.rivals.rows import CrossedRows
@@ -55,9 +55,8 @@ def test_rates_of_f1_f2_and_min_f_are_the_published_ones(items, quantity, effect
     rng, found = np.random.default_rng([13, items, effect > 0]), []
     for _ in range(DATA_SETS // 500):
         rows = between_items(rng, items, effect, 500)
-        one, two = by_units(rows, "subject"), by_units(rows, "item")
-        both = min_f(one, two)
-        found.append([one.p[:, 1], both.p[:, 1], both.p_both[:, 1]])
+        one, two = by_units(rows, "subject").tests, by_units(rows, "item").tests
+        found.append([tests.p[:, 1] for tests in (one, min_f(one, two), both_tests(one, two))])
     p = dict(zip(["F1", "min-F'", "F1xF2"], np.concatenate(found, axis=1), strict=True))
     published = BY_UNITS[(BY_UNITS["items"] == items) & (BY_UNITS["quantity"] == quantity)]
     assert len(published) == 6

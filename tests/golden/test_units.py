@@ -33,9 +33,9 @@ def test_tests_by_units_are_those_of_aov(factor):
     assert len(REFERENCE[factor]) == 7
     for term, wanted in REFERENCE[factor].items():
         k = TERMS.index(term)
-        assert found.F[0, k] == pytest.approx(wanted["F"], rel=1e-10)
+        assert found.tests.F[0, k] == pytest.approx(wanted["F"], rel=1e-10)
         assert found.df[0, k] == wanted["df"]
-        assert found.p[0, k] == pytest.approx(wanted["p"], rel=1e-9)
+        assert found.tests.p[0, k] == pytest.approx(wanted["p"], rel=1e-9)
 
 
 @pytest.mark.parametrize("absorbed", ["subject", "item", "subject item"])

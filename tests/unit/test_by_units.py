@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.anova import AnovaRM
 
 from nestlab.fit.inference import Hypotheses
-from nestlab.fit.rivals.by_units import UnitTests, by_units, min_f, unit_design
+from nestlab.fit.rivals.by_units import EffectTests, both_tests, by_units, min_f, unit_design
 from nestlab.fit.rivals.rows import CrossedRows
 from nestlab.fit.status import Status
 
@@ -51,12 +51,12 @@ def test_an_effect_within_subjects_and_items_is_a_paired_t_test():
         for r in range(REPLICATES):
             cells = frame(rows, r, a=WITHIN).groupby([factor, "a"])["y"].mean().unstack()
             wanted = stats.ttest_rel(cells[0.5], cells[-0.5])
-            assert found.estimate[r, 1] == pytest.approx((cells[0.5] - cells[-0.5]).mean(), rel=1e-12)
-            assert np.sqrt(found.F[r, 1]) == pytest.approx(abs(wanted.statistic), rel=1e-10)
-            assert found.p[r, 1] == pytest.approx(wanted.pvalue, rel=1e-9)
+            assert found.tests.estimate[r, 1] == pytest.approx((cells[0.5] - cells[-0.5]).mean(), rel=1e-12)
+            assert np.sqrt(found.tests.F[r, 1]) == pytest.approx(abs(wanted.statistic), rel=1e-10)
+            assert found.tests.p[r, 1] == pytest.approx(wanted.pvalue, rel=1e-9)
             assert found.df[r, 1] == len(cells) - 1
             mean = stats.ttest_1samp(cells.mean(axis=1), 0.0)
-            assert found.p[r, 0] == pytest.approx(mean.pvalue, rel=1e-9)
+            assert found.tests.p[r, 0] == pytest.approx(mean.pvalue, rel=1e-9)
     assert (found.status == Status.ok).all()
 
 
@@ -67,12 +67,12 @@ def test_two_factors_within_subjects_are_repeated_measures_anova():
     for r in range(REPLICATES):
         data = frame(rows, r, a=BETWEEN_ITEMS, b=WITHIN)
         table = AnovaRM(data, "y", "subject", within=["a", "b"], aggregate_func="mean").fit().anova_table
-        np.testing.assert_allclose(one.F[r, 1:], table["F Value"], rtol=1e-9)
+        np.testing.assert_allclose(one.tests.F[r, 1:], table["F Value"], rtol=1e-9)
         np.testing.assert_allclose(one.df[r, 1:], table["Den DF"])
-        np.testing.assert_allclose(one.p[r, 1:], table["Pr > F"], rtol=1e-8)
+        np.testing.assert_allclose(one.tests.p[r, 1:], table["Pr > F"], rtol=1e-8)
         items = data.groupby(["item", "a"])["y"].mean().reset_index()
         halves = [items.loc[items["a"] == a, "y"] for a in (0.5, -0.5)]
-        assert two.p[r, 1] == pytest.approx(stats.ttest_ind(*halves).pvalue, rel=1e-9)
+        assert two.tests.p[r, 1] == pytest.approx(stats.ttest_ind(*halves).pvalue, rel=1e-9)
         assert two.df[r, 1] == ITEMS - 2
 
 
@@ -88,9 +88,9 @@ def test_a_mixed_design_is_the_split_plot_anova():
         between = sm.OLS(means["y"], sm.add_constant(means["g"])).fit()
         within = sm.OLS(gaps["d"], sm.add_constant(gaps["g"])).fit()
         F_group = anova_f(means["y"].to_numpy(), means["g"].to_numpy())
-        assert found.F[r, 1] == pytest.approx(F_group, rel=1e-9)
-        np.testing.assert_allclose(found.p[r, [0, 1]], between.pvalues, rtol=1e-8)
-        np.testing.assert_allclose(found.p[r, [2, 3]], within.pvalues, rtol=1e-8)
+        assert found.tests.F[r, 1] == pytest.approx(F_group, rel=1e-9)
+        np.testing.assert_allclose(found.tests.p[r, [0, 1]], between.pvalues, rtol=1e-8)
+        np.testing.assert_allclose(found.tests.p[r, [2, 3]], within.pvalues, rtol=1e-8)
         assert (found.df[r] == SUBJECTS - 2).all()
 
 
@@ -105,9 +105,9 @@ def test_a_covariate_of_items_is_a_slope_per_subject_and_a_regression_of_item_me
     for r in range(REPLICATES):
         data = frame(rows, r, x=frequency)
         slopes = [np.polyfit(own["x"], own["y"], 1)[0] for _, own in data.groupby("subject")]
-        assert one.p[r, 1] == pytest.approx(stats.ttest_1samp(slopes, 0.0).pvalue, rel=1e-8)
+        assert one.tests.p[r, 1] == pytest.approx(stats.ttest_1samp(slopes, 0.0).pvalue, rel=1e-8)
         items = data.groupby("item")[["x", "y"]].mean()
-        assert two.p[r, 1] == pytest.approx(stats.linregress(items["x"], items["y"]).pvalue, rel=1e-8)
+        assert two.tests.p[r, 1] == pytest.approx(stats.linregress(items["x"], items["y"]).pvalue, rel=1e-8)
 
 
 def test_each_cell_counts_once_however_many_rows_it_has():
@@ -117,7 +117,7 @@ def test_each_cell_counts_once_however_many_rows_it_has():
     for r in range(REPLICATES):
         data = frame(rows, r, a=WITHIN)[kept[:, r]]
         cells = data.groupby(["subject", "a"])["y"].mean().unstack()
-        assert found.p[r, 1] == pytest.approx(stats.ttest_rel(cells[0.5], cells[-0.5]).pvalue, rel=1e-9)
+        assert found.tests.p[r, 1] == pytest.approx(stats.ttest_rel(cells[0.5], cells[-0.5]).pvalue, rel=1e-9)
 
 
 def test_a_unit_without_all_of_its_cells_is_left_out():
@@ -129,30 +129,32 @@ def test_a_unit_without_all_of_its_cells_is_left_out():
     assert found.df[:, 1].tolist() == [SUBJECTS - 1, SUBJECTS - 2, SUBJECTS - 1]
     data = frame(rows, 1, a=WITHIN)
     cells = data[data["subject"] > 0].groupby(["subject", "a"])["y"].mean().unstack()
-    assert found.p[1, 1] == pytest.approx(stats.ttest_rel(cells[0.5], cells[-0.5]).pvalue, rel=1e-9)
+    assert found.tests.p[1, 1] == pytest.approx(stats.ttest_rel(cells[0.5], cells[-0.5]).pvalue, rel=1e-9)
 
 
 def test_min_f_is_clarks():
     """His rule by hand: F' at least F1 F2 / (F1 + F2), denominator df from both."""
-    single = Hypotheses.of(1)
-    one = UnitTests(single, np.array([[2.0]]), np.array([[0.25]]), np.array([[19.0]]), np.array([20]), np.array([0]))
-    two = UnitTests(single, np.array([[2.0]]), np.array([[1.0]]), np.array([[9.0]]), np.array([10]), np.array([0]))
+    one = EffectTests(np.array([[2.0]]), np.array([[0.5]]), np.array([[19.0]]))
+    two = EffectTests(np.array([[2.0]]), np.array([[1.0]]), np.array([[9.0]]))
     found = min_f(one, two)  # F1 = 16, F2 = 4
     assert found.F[0, 0] == pytest.approx(64 / 20)
     assert found.df[0, 0] == pytest.approx(400 / (256 / 9 + 16 / 19))
     assert found.p[0, 0] == pytest.approx(stats.f.sf(3.2, 1, 400 / (256 / 9 + 16 / 19)))
-    assert found.p_both[0, 0] == pytest.approx(2 * stats.t.sf(2.0, 9))
+    assert both_tests(one, two).p[0, 0] == pytest.approx(2 * stats.t.sf(2.0, 9))
     assert found.se[0, 0] == pytest.approx(np.hypot(0.5, 1.0))
 
 
 def test_both_are_significant_where_the_larger_p_value_is():
     rows = crossed(WITHIN, replicates=50)
-    one, two = by_units(rows, "subject"), by_units(rows, "item")
-    both = min_f(one, two)
-    np.testing.assert_array_equal(both.p_both < 0.05, (one.p < 0.05) & (two.p < 0.05))
-    assert 0 < (both.p_both[:, 1] < 0.05).mean() < 1
-    np.testing.assert_allclose(both.se**2, one.se**2 + two.se**2, rtol=1e-9)
-    assert (np.minimum(one.F, two.F) >= both.F).all()
+    one, two = by_units(rows, "subject").tests, by_units(rows, "item").tests
+    both, smallest = both_tests(one, two), min_f(one, two)
+    np.testing.assert_array_equal(both.p, np.maximum(one.p, two.p))
+    assert 0 < (both.p[:, 1] < 0.05).mean() < 1
+    np.testing.assert_allclose(smallest.se**2, one.se**2 + two.se**2, rtol=1e-9)
+    assert (np.minimum(one.F, two.F) >= smallest.F).all()
+    for combine in (both_tests, min_f):
+        none = combine(one, EffectTests(two.estimate, two.se * np.nan, two.df))
+        assert np.isnan(none.p).all()
 
 
 def test_units_need_columns_that_vary_in_all_of_them_or_in_none():
@@ -162,7 +164,7 @@ def test_units_need_columns_that_vary_in_all_of_them_or_in_none():
     assert unit_design(np.stack([np.ones(len(SUBJECT)), some]), ITEM).reason == ""
     rows = crossed(WITHIN, some)
     tests = by_units(rows, "subject")
-    assert np.isnan(tests.p).all()
+    assert np.isnan(tests.tests.p).all()
     assert (tests.status == Status.rank_deficient).all()
 
 
@@ -175,11 +177,11 @@ def test_contrasts_of_conditions_are_paired_t_tests():
     for r in range(REPLICATES):
         cells = frame(rows, r, kind=kind).groupby(["subject", "kind"])["y"].mean().unstack()
         wanted = stats.ttest_rel(cells[1], cells[2])
-        assert found.estimate[r, 4] == pytest.approx((cells[1] - cells[2]).mean(), rel=1e-10)
-        assert found.p[r, 4] == pytest.approx(wanted.pvalue, rel=1e-9)
+        assert found.tests.estimate[r, 4] == pytest.approx((cells[1] - cells[2]).mean(), rel=1e-10)
+        assert found.tests.p[r, 4] == pytest.approx(wanted.pvalue, rel=1e-9)
         assert found.df[r, 4] == SUBJECTS - 1
-    assert np.isfinite(found.p[:, :5]).all()
-    assert np.isnan(found.p[:, 5:]).all()
+    assert np.isfinite(found.tests.p[:, :5]).all()
+    assert np.isnan(found.tests.p[:, 5:]).all()
     assert np.isnan(found.df[:, 5:]).all()
 
 
@@ -196,9 +198,9 @@ def test_what_has_no_test_has_no_number(broken):
         kept = np.ones(y.shape, dtype=bool)
         kept[SUBJECT > 0, 1] = False
     found = by_units(CrossedRows(rows.X, y, rows.codes, kept), "subject")
-    assert np.isnan(found.p[1]).all()
+    assert np.isnan(found.tests.p[1]).all()
     assert found.status[1] == (Status.rank_deficient if broken == "few" else Status.nonfinite)
-    assert np.isfinite(found.p[[0, 2]]).all()
+    assert np.isfinite(found.tests.p[[0, 2]]).all()
 
 
 def test_a_replicate_does_not_depend_on_its_neighbours():

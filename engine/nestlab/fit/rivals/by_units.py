@@ -28,22 +28,21 @@ one (Forster & Dickinson 1976; against it: Raaijmakers 2003, Can J Exp Psychol 5
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtrc, stdtr
+from scipy.special import stdtr
 
 from ..inference import Hypotheses, Inference
-from ..lmm import pairs
+from ..lmm import Fits, pairs
 from ..reduce import PIVOT_TOLERANCE
 from ..status import Status
 from .regression import Regression, regress_pattern
 from .rows import Array, Codes, CrossedRows, Pattern, level_sums, relabelled
 
-__all__ = ["BothTests", "UnitDesign", "UnitTests", "by_units", "min_f", "unit_design"]
+__all__ = ["EffectTests", "UnitDesign", "UnitTests", "both_tests", "by_units", "min_f", "unit_design"]
 
 #: How far, relative to its square, a column may be from a multiple of another in a unit and count as one.
 MULTIPLE_TOLERANCE = 1e-10
@@ -67,38 +66,12 @@ class UnitDesign:
 
 
 @dataclass(frozen=True)
-class UnitTests:
-    """Tests of H hypotheses on p effects in R replicates.
+class EffectTests:
+    """t tests of H hypotheses in R replicates: estimate, se and df (R, H), nan where there is none."""
 
-    beta (R, p); vcov of beta (R, p(p+1)/2) by pairs; df (R, H); units (R): how many are in use; status (R). What is nan has no
-    test: joint hypotheses, and contrasts of effects that units do not have in the same way.
-    """
-
-    hypotheses: Hypotheses
-    beta: Array
-    vcov: Array
+    estimate: Array
+    se: Array
     df: Array
-    units: NDArray[np.int64]
-    status: NDArray[np.int64]
-
-    @property
-    def inference(self) -> Inference:
-        return Inference(self.df, self.vcov, np.ones_like(self.df))
-
-    @cached_property
-    def estimate(self) -> Array:
-        """(R, H)"""
-        return self._of_single(lambda weights: (self.beta[:, weights != 0] * weights[weights != 0]).sum(axis=1))
-
-    @cached_property
-    def se(self) -> Array:
-        """(R, H)"""
-        return self._of_single(self.inference.se)
-
-    def _of_single(self, of: Callable[[Array], Array]) -> Array:
-        rows = [self.hypotheses[h] for h in range(len(self.hypotheses))]
-        none = np.full(len(self.beta), np.nan)
-        return np.stack([of(each[0]) if len(each) == 1 else none for each in rows], axis=1)
 
     @property
     def F(self) -> Array:
@@ -114,16 +87,42 @@ class UnitTests:
 
 
 @dataclass(frozen=True)
-class BothTests:
-    """F1 and F2 together, (R, H) each. estimate: the mean of the two; se: |estimate| / sqrt(F), which in balanced data is
-    sqrt(se1^2 + se2^2); F and df of min F', its p value, and p_both, the larger one of F1 and F2."""
+class UnitTests:
+    """Tests of H hypotheses on p effects in R replicates.
 
-    estimate: Array
-    se: Array
-    F: Array
+    beta (R, p); vcov of beta (R, p(p+1)/2) by pairs; df (R, H); units (R): how many are in use; status (R). What is nan has no
+    test: joint hypotheses, and contrasts of effects that units do not have in the same way.
+    """
+
+    hypotheses: Hypotheses
+    beta: Array
+    vcov: Array
     df: Array
-    p: Array
-    p_both: Array
+    units: NDArray[np.int64]
+    status: NDArray[np.int64]
+
+    @property
+    def fits(self) -> Fits:
+        """Without variances and deviance, which such an analysis does not have."""
+        R, none = len(self.status), np.full(len(self.status), np.nan)
+        return Fits(self.status, np.zeros(R, dtype=np.int64), none, none, self.beta, self.vcov, np.empty((R, 0)), none)
+
+    @property
+    def inference(self) -> Inference:
+        return Inference(self.df, self.vcov, np.ones_like(self.df))
+
+    @cached_property
+    def tests(self) -> EffectTests:
+        rows = [self.hypotheses[h] for h in range(len(self.hypotheses))]
+        none = np.full(len(self.beta), np.nan)
+        estimate = [_weighted(self.beta, each[0]) if len(each) == 1 else none for each in rows]
+        se = [self.inference.se(each[0]) if len(each) == 1 else none for each in rows]
+        return EffectTests(np.stack(estimate, axis=1), np.stack(se, axis=1), self.df)
+
+
+def _weighted(beta: Array, weights: Array) -> Array:
+    used = weights != 0
+    return np.asarray((beta[:, used] * weights[used]).sum(axis=1))
 
 
 def unit_design(X: Array, units: NDArray[np.integer]) -> UnitDesign:
@@ -327,12 +326,22 @@ def _multiplier(X: Array, k: int, base: int, units: Codes, first: NDArray[np.int
     return np.asarray(both / np.where(own > 0, own, 1.0))
 
 
-def min_f(first: UnitTests, second: UnitTests) -> BothTests:
-    """Combine F1 and F2; nan where either is missing."""
+def min_f(first: EffectTests, second: EffectTests) -> EffectTests:
+    """min F', as the square of a t statistic: estimate, the mean of both analyses' estimates; se, |estimate| / sqrt(min F')."""
     F1, F2 = first.F, second.F
     with np.errstate(invalid="ignore", divide="ignore"):
         F = F1 * F2 / (F1 + F2)
         df = (F1 + F2) ** 2 / (F1**2 / second.df + F2**2 / first.df)
         estimate = (first.estimate + second.estimate) / 2
-        p = fdtrc(1, df, F)
-        return BothTests(estimate, np.abs(estimate) / np.sqrt(F), F, df, p, np.maximum(first.p, second.p))
+        return EffectTests(estimate, np.abs(estimate) / np.sqrt(F), df)
+
+
+def both_tests(first: EffectTests, second: EffectTests) -> EffectTests:
+    """Per effect the test with the larger p value: it rejects where both do."""
+    known = np.isfinite(first.p + second.p)
+
+    def chosen(one: Array, two: Array) -> Array:
+        return np.where(known, np.where(first.p >= second.p, one, two), np.nan)
+
+    names = ("estimate", "se", "df")
+    return EffectTests(*(chosen(getattr(first, name), getattr(second, name)) for name in names))

@@ -7,8 +7,9 @@ its factors, and the covariance is
     CR0: T = Q, k = 1      CR1: k = J_f / (J_f - 1)      CR1S: k = J_f (N - 1) / ((J_f - 1) (N - parameters, dummies included))
     CR2: T_fj = Q_j A_fj, A_fj the symmetric (I - H_jj)^(-1/2), H the projection on regressors and dummies
 
-(Cameron, Gelbach & Miller 2011, JBES 29, 238-249, with a factor of its own for every set of factors; CR2: Bell & McCaffrey 2002,
-Pustejovsky & Tipton 2018, for each set of factors.) Where dummies stand inside the clusters, or there are none, Q A needs only
+(Cameron, Gelbach & Miller 2011, JBES 29, 238-249, with a factor k of its own for every set of factors, where reghdfe and fixest
+use the smallest J; CR2: Bell & McCaffrey 2002, Pustejovsky & Tipton 2018, for each set of factors. Dummies of a factor that
+stands inside the clusters are counted as parameters, as by lm, and not by felm or reghdfe.) Where dummies stand inside the clusters, or there are none, Q A needs only
 the p x p matrix Q_j Q_j'. By one factor this is clubSandwich's; for several it has no CR2.
 
 Such a covariance need not be positive. A coefficient or contrast with a negative variance has no standard error (nan), and its
