@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from nestlab.fit.clustered import robust_rules
 from nestlab.fit.inference import Hypotheses
 from nestlab.fit.rivals.by_units import both_tests, by_units, min_f
 from nestlab.fit.rivals.multiway import Robust
@@ -122,7 +121,7 @@ def figures(found: Regressed, k: int, true: float, rule: str) -> Iterator[tuple[
     """
     p = found.fits.beta.shape[1]
     hypotheses = Hypotheses.of(p)
-    inference = robust_rules("CR0", found.robust, found.fits, found.sizes, hypotheses, [rule])[rule]
+    inference = found.by_rule(hypotheses, [rule])[rule]
     estimate, se = found.fits.beta[:, k], inference.se(np.eye(p)[k])
     error, z = estimate - true, stats.norm.ppf(0.975)
     known = np.isfinite(se)
@@ -163,3 +162,22 @@ def test_two_way_robust_errors_have_the_published_performance(design):
                     seen += 1
     assert seen >= 20
     assert np.mean(np.square(distances)) < 2
+
+
+def test_two_way_cr2_with_satterthwaites_df_holds_its_level():
+    """True hypotheses on predictors of pupils, neighbourhoods and schools, in 20 designs with 500 data sets each. The smallest
+    number of levels less 1 is not enough for that of schools."""
+    rng, hypotheses, rejected = np.random.default_rng(77), Hypotheses.of(4), {"bell-mccaffrey": [], "clusters": []}
+    drawn = cross_classified(rng, 70, 20, 30, 0.15, "met", (0.0, 0.0, 0.0), 20)
+    for d in range(20):
+        school, hood = drawn.codes["school"], drawn.codes["hood"][:, d]
+        y = np.sqrt(0.05) * rng.normal(size=(70, 500))[hood] + np.sqrt(0.15) * rng.normal(size=(20, 500))[school]
+        y += np.sqrt(0.8) * rng.normal(size=(len(y), 500))
+        rows = CrossedRows(drawn.X[:, :, d : d + 1], y, {"school": school, "hood": hood})
+        found = regress(rows, hypotheses, robust=Robust("CR2", FACTORS))
+        for rule, inference in found.by_rule(hypotheses, list(rejected)).items():
+            se = np.stack([inference.se(each) for each in np.eye(4)], axis=1)
+            rejected[rule].append(2 * stats.t.sf(np.abs(found.fits.beta / se), inference.df[:, :4]) < 0.05)
+    rates = {rule: np.concatenate(found).mean(axis=0)[1:] for rule, found in rejected.items()}
+    assert (np.abs(rates["bell-mccaffrey"] - 0.05) < 0.01).all()
+    assert rates["clusters"][2] > 0.06

@@ -12,7 +12,6 @@ import pytest
 import statsmodels.api as sm
 from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
-from nestlab.fit.clustered import least_squares_rules, robust_rules
 from nestlab.fit.inference import Hypotheses
 from nestlab.fit.lmm import pairs
 from nestlab.fit.rivals.absorb import Dummies
@@ -92,7 +91,7 @@ def test_joint_tests_by_several_factors_have_hotellings_df():
         spared = regress(rows, hypotheses, robust=Robust("CR2", clustered, satterthwaite=False))
         assert (spared.robust.df == np.inf).all()
         np.testing.assert_array_equal(spared.robust.vcov, found.robust.vcov)
-        rules = robust_rules("CR0", spared.robust, spared.fits, spared.sizes, hypotheses, ["clusters"])
+        rules = spared.by_rule(hypotheses, ["clusters"])
         assert (rules["clusters"].df[0] == 7).all()
 
 
@@ -107,7 +106,7 @@ def test_a_treatment_with_one_cluster_per_arm_has_no_robust_error():
             found = regress(one, Hypotheses.of(2), robust=Robust(kind, ("arm",), satterthwaite=satterthwaite))
             assert (found.fits.status == Status.ok).all()
             assert np.isnan(found.robust.df[:, 1]).all()
-            rules = robust_rules("CR0", found.robust, found.fits, found.sizes, Hypotheses.of(2), ["clusters", "z"])
+            rules = found.by_rule(Hypotheses.of(2), ["clusters", "z"])
             assert np.isnan(rules["clusters"].df[:, 1]).all()
             assert np.isnan(rules["z"].df[:, 1]).all()
 
@@ -140,7 +139,7 @@ def test_least_squares_is_that_of_statsmodels():
         np.testing.assert_allclose(found.fits.beta[r], model.params, rtol=1e-10)
         np.testing.assert_allclose(unpacked(found.fits.vcov[r], 4), model.cov_params(), rtol=1e-10)
         np.testing.assert_allclose(found.fits.sigma2[r], model.scale, rtol=1e-12)
-    rules = least_squares_rules(found.fits, found.sizes, Hypotheses.of(4), ["residual", "z"])
+    rules = found.by_rule(Hypotheses.of(4), ["residual", "z"])
     assert (rules["residual"].df == N - 4).all()
     assert (rules["z"].df == np.inf).all()
 
@@ -154,7 +153,7 @@ def test_two_way_errors_are_those_of_statsmodels(kind, corrected):
         V, *_ = cov_cluster_2groups(model, rows.codes["school"], rows.codes["hood"], use_correction=corrected)
         np.testing.assert_allclose(unpacked(found.robust.vcov[r], 4), V, rtol=1e-9, atol=1e-12)
     assert (found.sizes.clusters == 8).all()
-    rules = robust_rules("CR0", found.robust, found.fits, found.sizes, Hypotheses.of(4), ["clusters", "residual"])
+    rules = found.by_rule(Hypotheses.of(4), ["clusters", "residual"])
     assert (rules["clusters"].df == 7).all()
     assert (rules["residual"].df == N - 4).all()
 
@@ -253,7 +252,7 @@ def test_one_factor_is_clubsandwichs(case, model):
         np.testing.assert_allclose(found.robust.df[0, :p], reference[kind]["df"], rtol=1e-6)
         if len(hypotheses) > p and "htz" in reference[kind]:
             np.testing.assert_allclose(found.robust.df[0, p], reference[kind]["htz"]["df"], rtol=1e-6)
-            rules = robust_rules("CR0", found.robust, found.fits, found.sizes, hypotheses, ["bell-mccaffrey"])
+            rules = found.by_rule(hypotheses, ["bell-mccaffrey"])
             p_value = rules["bell-mccaffrey"].joint_p(p, hypotheses[p], found.fits.beta)[0]
             assert p_value == pytest.approx(reference[kind]["htz"]["p"], rel=1e-5)
 
@@ -339,7 +338,7 @@ def test_a_negative_variance_has_no_standard_error_unless_it_is_repaired():
     assert found.fits.status[0] == Status.ok
     assert found.robust.vcov[0, 2] < 0
     assert not found.repaired[0]
-    rules = robust_rules("CR0", found.robust, found.fits, found.sizes, hypotheses, ["z"])
+    rules = found.by_rule(hypotheses, ["z"])
     assert np.isnan(rules["z"].se(np.array([0.0, 1.0]))[0])
     mended = regress(rows, hypotheses, robust=Robust("CR0", ("school", "hood"), repair=True))
     assert mended.repaired[0]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..clustered import Counts
-from ..inference import Hypotheses
+from ..clustered import Counts, least_squares_rules, robust_rules
+from ..inference import Hypotheses, Inference
 from ..lmm import Fits, pairs
 from ..reduce import PERFECT_TOLERANCE, PIVOT_TOLERANCE
 from ..robust import Sandwich
@@ -71,15 +71,20 @@ class Regressed:
     robust: Sandwich | None
     repaired: NDArray[np.bool_]
 
+    def by_rule(self, hypotheses: Hypotheses, rules: Sequence[str]) -> dict[str, Inference]:
+        """Standard errors and df by the rules "z" and "residual"; robust ones also by "clusters", the fewest levels less 1, and
+        "bell-mccaffrey", Satterthwaite's of `multiway`."""
+        if self.robust is None:
+            return least_squares_rules(self.fits, self.sizes, hypotheses, rules)
+        return robust_rules(
+            "CR0", self.robust, self.fits, self.sizes, hypotheses, rules
+        )  # CR1's factors are in it already
+
 
 def regress(
     rows: CrossedRows, hypotheses: Hypotheses, *, absorbed: Sequence[str] = (), robust: Robust | None = None
 ) -> Regressed:
-    """Regress y on X. absorbed: the factors that have fixed effects. robust: the kind of standard errors, by `multiway`.
-
-    What follows by each rule of degrees of freedom: `clustered.least_squares_rules(fits, sizes, hypotheses, rules)`, or
-    `clustered.robust_rules("CR0", robust, fits, sizes, hypotheses, rules)`: factors of CR1 are in the covariance already.
-    """
+    """Regress y on X. absorbed: the factors that have fixed effects. robust: the kind of standard errors, by `multiway`."""
     R, p, H = rows.replicates, len(rows.X), len(hypotheses)
     n = p * (p + 1) // 2
     fits = Fits(
