@@ -282,6 +282,24 @@ def test_a_replicate_does_not_depend_on_its_neighbours(absorbed):
         np.ones((N, 5), dtype=bool),
     )  # fmt: skip
     equal(regress(given, hypotheses, absorbed=absorbed, robust=robust), together, slice(None))
+    own = CrossedRows(given.X, rows.y, rows.codes)
+    equal(regress(own, hypotheses, absorbed=absorbed, robust=robust), together, slice(None))
+
+
+def test_replicates_with_their_own_x_do_not_depend_on_their_neighbours():
+    """Designs side by side, one of them without full rank, are those of each replicate alone."""
+    rows = sparse(replicates=70)
+    X = rows.X + np.random.default_rng(9).normal(size=(4, N, 70)) * np.array([0.0, 1.0, 0.0, 0.0])[:, None, None]
+    X[1, :, 3] = 2.0
+    hypotheses = Hypotheses.of(4, [np.eye(4)[[1, 2]]])
+    robust = Robust("CR2", ("school", "hood"))
+    together = regress(CrossedRows(X, rows.y, rows.codes), hypotheses, robust=robust)
+    assert together.fits.status[3] == Status.rank_deficient
+    assert np.isnan(together.fits.beta[3]).all()
+    assert np.isnan(together.robust.df[3]).all()
+    for r in (0, 2, 3, 4, 65):
+        alone = CrossedRows(X[:, :, r : r + 1], rows.y[:, r : r + 1], rows.codes)
+        equal(regress(alone, hypotheses, robust=robust), together, slice(r, r + 1))
 
 
 def test_missing_rows_are_left_out():

@@ -176,7 +176,7 @@ def by_units(
     )  # fmt: skip
     if design is None:
         whole = rows.alone(np.array([0]), whole=True)
-        design = unit_design(whole.X, whole.codes[factor])
+        design = unit_design(whole.X[0], whole.codes[factor])
     if design.reason:
         return found
     for replicates in [np.arange(R)] if rows.shared else [np.array([r]) for r in range(R)]:
@@ -217,7 +217,7 @@ def _test(
         effects = [k for k, own in enumerate(design.base) if own == base]
         Z = np.stack([_multiplier(X, k, base, units, first) for k in effects])[:, used]
         b = np.ascontiguousarray(coefficients[:, place][:, used])
-        regression = regress_pattern(Pattern(at, np.ascontiguousarray(Z), b, {}))
+        regression = regress_pattern(Pattern(at, np.ascontiguousarray(Z)[None], b, {}))
         status = np.maximum(status, regression.status)
         parts.append((effects, regression))
     found.status[at] = status
@@ -240,7 +240,7 @@ def _fill(
     for own, one in parts:
         found.beta[at[:, None], own] = one.beta[ok]
         left[own] = one.rows - one.fixed
-        unit = np.einsum("ik,jk->ij", one.inverse, one.inverse)
+        unit = one.unit[0]
         for others, two in parts:
             if not np.array_equal(one.pattern.X, two.pattern.X):
                 continue
@@ -269,13 +269,13 @@ class _UnitCells:
     def of(pattern: Pattern, factor: str) -> _UnitCells:
         """Rows of one unit with the same columns are a cell."""
         units, _ = relabelled([pattern.codes[factor]])
-        cells, number = relabelled([units, *pattern.X])
+        cells, number = relabelled([units, *pattern.X[0]])
         first = np.full(number, len(units))
         np.minimum.at(first, cells, np.arange(len(units)))
         order = np.argsort(units[first], kind="stable")
         rank = np.empty(number, dtype=np.int64)
         rank[order] = np.arange(number)
-        return _UnitCells(rank[cells], units[first[order]], pattern.X[:, first[order]])
+        return _UnitCells(rank[cells], units[first[order]], pattern.X[0][:, first[order]])
 
     def means(self, y: Array, kept: NDArray[np.bool_] | None) -> tuple[Array, NDArray[np.bool_]]:
         """Means (replicates, M) of the cells' rows that are kept, 0 where there is none, and whether there is one."""

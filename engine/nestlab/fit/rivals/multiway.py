@@ -40,9 +40,10 @@ from ..inference import Hypotheses, definite
 from ..lmm import pairs
 from ..robust import Sandwich
 from ..sandwich import LEAST_ETA, ROUNDING, SILENT, SINGULAR_TOLERANCE
-from .rows import Array, Codes, level_sums, relabelled
+from .rows import Array, Codes, level_sums, product, relabelled
 
 if TYPE_CHECKING:
+    from .absorb import Dummies
     from .regression import Regression
 
 __all__ = ["Robust", "robust_pattern"]
@@ -64,9 +65,8 @@ class Robust:
 
 @dataclass(frozen=True)
 class _ClusterSet:
-    """The rows that agree in a set of factors: cluster (N) of each row, their number; sign; T (p, N)."""
+    """The rows that agree in a set of factors: cluster (N) of each row, their number; sign; T (D, p, N)."""
 
-    names: tuple[str, ...]
     codes: Codes
     levels: int
     sign: int
@@ -76,42 +76,45 @@ class _ClusterSet:
 def robust_pattern(
     regression: Regression, robust: Robust, hypotheses: Hypotheses
 ) -> tuple[Sandwich, NDArray[np.bool_]]:
-    """The covariance of b (replicates, p(p+1)/2), df and scale (H) of one pattern, and the replicates that were repaired.
+    """The covariance of b (replicates, p(p+1)/2), df and scale (replicates, H) of one pattern, and the replicates that were
+    repaired.
 
     The factors of CR1 and CR1S are in the covariance. No df where a variance is expected to be 0 or less.
     """
     sets = list(_sets(regression, robust))
-    p = len(regression.Q)
-    meat = np.zeros((len(regression.residuals), p, p))
+    R, p = regression.scores.shape
+    meat = np.zeros((R, p, p))
     for each in sets:
-        u = np.stack([level_sums(t * regression.residuals, each.codes, each.levels) for t in each.T], axis=1)
+        u = [level_sums(each.T[:, k] * regression.residuals, each.codes, each.levels) for k in range(p)]
         factor = each.sign * _factor(robust.kind, each.levels, regression)
         for i, k in pairs(p):
-            meat[:, i, k] += factor * (u[:, i] * u[:, k]).sum(axis=1)
+            meat[:, i, k] += factor * (u[i] * u[k]).sum(axis=1)
             meat[:, k, i] = meat[:, i, k]
     inverse = regression.inverse
-    vcov = np.einsum("ai,rik,bk->rab", inverse, meat, inverse)
-    mended = np.zeros(len(vcov), dtype=bool)
+    vcov = product(product(inverse, meat), inverse)  # meat is symmetric
+    mended = np.zeros(R, dtype=bool)
     if robust.repair and len(robust.clustered) > 1:
         vcov, mended = _repaired(vcov)
     df, scale = _satterthwaite(regression, sets, hypotheses, wanted=robust.satterthwaite)
-    return Sandwich(np.stack([vcov[:, i, k] for i, k in pairs(p)], axis=1), df, scale), mended
+    shape = (R, len(hypotheses))
+    packed = np.stack([vcov[:, i, k] for i, k in pairs(p)], axis=1)
+    return Sandwich(packed, np.broadcast_to(df, shape), np.broadcast_to(scale, shape)), mended
 
 
 def _sets(regression: Regression, robust: Robust) -> Iterator[_ClusterSet]:
     """Each set of factors; sets of the same clusters, as of nested factors, cancel."""
     codes, names = regression.pattern.codes, robust.clustered
-    made: dict[bytes, tuple[tuple[str, ...], Codes, int, int]] = {}
+    made: dict[bytes, tuple[Codes, int, int]] = {}
     for size in range(1, len(names) + 1):
         for own in combinations(names, size):
             found, levels = relabelled([codes[name] for name in own])
             first, key = _by_appearance(found, levels)
-            sign = made[key][3] if key in made else 0
-            made[key] = (made[key][0] if key in made else own, first, levels, sign + (1 if size % 2 else -1))
-    for own, found, levels, sign in made.values():
+            sign = made[key][2] if key in made else 0
+            made[key] = (first, levels, sign + (1 if size % 2 else -1))
+    for found, levels, sign in made.values():
         if sign:
-            T = _adjusted(regression, own, found, levels) if robust.kind == "CR2" else regression.Q
-            yield _ClusterSet(own, found, levels, sign, T)
+            T = _adjusted(regression, found, levels) if robust.kind == "CR2" else regression.Q
+            yield _ClusterSet(found, levels, sign, T)
 
 
 def _by_appearance(codes: Codes, levels: int) -> tuple[Codes, bytes]:
@@ -139,18 +142,29 @@ def _factor(kind: str, J: int, regression: Regression) -> float:
 # -- CR2 ----------------------------------------------------------------------------------------------------------------------
 
 
-def _adjusted(regression: Regression, own: tuple[str, ...], codes: Codes, levels: int) -> Array:
-    """T (p, N) = A Q'."""
-    tolerance = max(SINGULAR_TOLERANCE, ROUNDING / regression.least)
-    Q = regression.Q
+def _tolerance(regression: Regression) -> Array:
+    """An eigenvalue of 0 (D)."""
+    with np.errstate(divide="ignore"):
+        return np.maximum(SINGULAR_TOLERANCE, ROUNDING / regression.least)
+
+
+def _adjusted(regression: Regression, codes: Codes, levels: int) -> Array:
+    """T (D, p, N) = Q A."""
+    tolerance, Q = _tolerance(regression), regression.Q
     if regression.dummies is not None and not _inside(regression, codes):
-        return _adjusted_whole(regression, codes, levels, tolerance)
-    p = len(Q)
-    left = np.empty((levels, p, p))
+        both = zip(Q, tolerance, strict=True)
+        return np.stack([_adjusted_whole(own, regression.dummies, codes, levels, zero) for own, zero in both])
+    D, p, _ = Q.shape
+    left = np.empty((D, levels, p, p))
     for i, k in pairs(p):
-        left[:, i, k] = left[:, k, i] = (1.0 if i == k else 0.0) - level_sums(Q[i] * Q[k], codes, levels)
-    root = _inverse_roots(left, tolerance)
-    return np.asarray(np.einsum("nik,kn->in", root[codes], Q))
+        left[:, :, i, k] = (1.0 if i == k else 0.0) - level_sums(Q[:, i] * Q[:, k], codes, levels)
+        left[:, :, k, i] = left[:, :, i, k]
+    root = _inverse_roots(left, tolerance[:, None, None])
+    T = np.zeros_like(Q)
+    for i in range(p):
+        for k in range(p):
+            T[:, i] += root[:, codes, i, k] * Q[:, k]
+    return T
 
 
 def _inside(regression: Regression, codes: Codes) -> bool:
@@ -161,10 +175,8 @@ def _inside(regression: Regression, codes: Codes) -> bool:
     return all(relabelled([each, codes])[1] == len(np.unique(each)) for each in columns)
 
 
-def _adjusted_whole(regression: Regression, codes: Codes, levels: int, tolerance: float) -> Array:
-    """T with I - H_jj itself, clusters of one size together."""
-    dummies, Q = regression.dummies, regression.Q
-    assert dummies is not None
+def _adjusted_whole(Q: Array, dummies: Dummies, codes: Codes, levels: int, tolerance: float) -> Array:
+    """T (p, N) with I - H_jj itself, clusters of one size together."""
     basis = np.concatenate([dummies.basis, Q])
     T = np.empty_like(Q)
     order = np.argsort(codes, kind="stable")
@@ -173,16 +185,16 @@ def _adjusted_whole(regression: Regression, codes: Codes, levels: int, tolerance
     for size in np.unique(sizes):
         rows = order[starts[sizes == size][:, None] + np.arange(size)]
         own = basis[:, rows]
-        root = _inverse_roots(np.eye(size) - np.einsum("bjm,bjn->jmn", own, own), tolerance)
+        root = _inverse_roots(np.eye(size) - np.einsum("bjm,bjn->jmn", own, own), np.array(tolerance))
         T[:, rows] = np.einsum("jmn,pjn->pjm", root, Q[:, rows])
     return T
 
 
-def _inverse_roots(matrices: Array, tolerance: float) -> Array:
-    """Symmetric inverse roots (k, m, m), of Moore and Penrose where an eigenvalue is 0."""
+def _inverse_roots(matrices: Array, tolerance: Array) -> Array:
+    """Symmetric inverse roots (..., m, m), of Moore and Penrose where an eigenvalue is 0."""
     values, vectors = np.linalg.eigh(matrices)
     scale = np.where(values > tolerance, 1 / np.sqrt(np.maximum(values, tolerance)), 0.0)
-    return np.asarray(np.einsum("kia,ka,kja->kij", vectors, scale, vectors))
+    return np.asarray(np.einsum("...ia,...a,...ja->...ij", vectors, scale, vectors))
 
 
 def _repaired(vcov: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -200,45 +212,53 @@ def _repaired(vcov: Array) -> tuple[Array, NDArray[np.bool_]]:
 def _satterthwaite(
     regression: Regression, sets: list[_ClusterSet], hypotheses: Hypotheses, *, wanted: bool
 ) -> tuple[Array, Array]:
-    """df and scale of each hypothesis (H), the same for all replicates; df infinite where they are not wanted."""
-    H, p = len(hypotheses), len(regression.Q)
-    df, scale = np.full(H, np.nan), np.full(H, np.nan)
-    least = SILENT * max(SINGULAR_TOLERANCE, ROUNDING / regression.least)
+    """df and scale of each hypothesis (D, H); df infinite where they are not wanted."""
+    (D, p, _), H = regression.Q.shape, len(hypotheses)
+    least = SILENT * _tolerance(regression)
     fewest = LEAST_ETA if len(sets) == 1 else 0.0  # what is taken off may leave less than one df
-    rows = np.einsum("ik,hi->hk", regression.inverse, hypotheses.rows)  # l'R^-1
+    rows = (hypotheses.rows[None, :, :, None] * regression.inverse[:, None]).sum(axis=2)  # l'R^-1
     forms = _Forms(regression, sets, rows)
-    each = np.arange(len(rows))
-    speaks = forms.mean(each, each) > least * (rows * rows).sum(axis=1)
+    each = np.arange(rows.shape[1])
+    speaks = forms.mean(each, each) > least[:, None] * (rows * rows).sum(axis=2)
     starts, counts = hypotheses.starts[:-1], np.diff(hypotheses.starts)
-    eta = np.full(H, np.nan)
-    single = (counts == 1) & speaks[starts]
-    if not wanted:
-        eta[single] = np.inf
-    elif single.any():
-        own = starts[single]
-        eta[single] = 2 * forms.mean(own, own) ** 2 / forms.spread(own, own)
+    eta = np.full((D, H), np.nan)
+    single = counts == 1
+    own = starts[single]
+    if len(own):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = 2 * forms.mean(own, own) ** 2 / forms.spread(own, own) if wanted else np.inf
+        eta[:, single] = np.where(speaks[:, own], ratio, np.nan)
     for h in np.flatnonzero((counts > 1) & (counts <= p)):
         own = np.arange(starts[h], starts[h] + counts[h])
-        s, q = (index.ravel() for index in np.meshgrid(own, own))
-        omega = forms.mean(s, q).reshape(counts[h], counts[h])
-        if not (speaks[own].all() and definite(omega[None]).all()):
-            continue
-        if not wanted:
-            eta[h] = np.inf
-            continue
-        values, vectors = np.linalg.eigh(omega)
-        white = _Forms(regression, sets, np.einsum("ki,kj->ij", vectors / np.sqrt(values), rows[own]))
-        s, q = (index.ravel() for index in np.meshgrid(np.arange(counts[h]), np.arange(counts[h])))
-        eta[h] = counts[h] * (counts[h] + 1) / white.spread(s, q).sum()
-    usable = (eta > fewest) & (eta - counts + 1 > 0)
-    df[usable] = (eta - counts + 1)[usable]
+        eta[:, h] = _joint(regression, sets, rows[:, own], forms, own, wanted=wanted)
+        eta[~speaks[:, own].all(axis=1), h] = np.nan
+    df, scale = np.full((D, H), np.nan), np.full((D, H), np.nan)
     with np.errstate(invalid="ignore"):
+        usable = (eta > fewest) & (eta - counts + 1 > 0)
+        df[usable] = (eta - counts + 1)[usable]
         scale[usable] = np.where(np.isinf(eta), 1.0, (eta - counts + 1) / eta)[usable]
     return df, scale
 
 
+def _joint(
+    regression: Regression, sets: list[_ClusterSet], rows: Array, forms: _Forms, own: Codes, *, wanted: bool
+) -> Array:
+    """eta (D) of one joint hypothesis with rows (D, n, p), `own` among those of the forms; nan where its rows are dependent."""
+    D, n, _ = rows.shape
+    s, q = (index.ravel() for index in np.meshgrid(own, own))
+    omega = forms.mean(s, q).reshape(D, n, n)
+    sound = definite(omega)
+    if not wanted or not sound.any():
+        return np.where(sound, np.inf, np.nan)
+    values, vectors = np.linalg.eigh(np.where(sound[:, None, None], omega, np.eye(n)))
+    white = _Forms(regression, sets, np.einsum("dki,dkj->dij", vectors / np.sqrt(values)[:, None], rows))
+    s, q = (index.ravel() for index in np.meshgrid(np.arange(n), np.arange(n)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(sound, n * (n + 1) / white.spread(s, q).sum(axis=1), np.nan)
+
+
 class _Forms:
-    """The quadratic forms V_sq = sum over u of s_u (t_su'e) (t_qu'e) for rows s, q of weights (n, p) in place of l'R^-1.
+    """The quadratic forms V_sq = sum over u of s_u (t_su'e) (t_qu'e) for rows s, q of weights (D, n, p) in place of l'R^-1.
 
     G_uv = t_u'(I - H) t_v is t_u't_v, which only clusters with rows in common have, less a_u'a_v, where a are the products of t
     with an orthonormal basis of regressors and dummies. Dummies inside the clusters have none: T sums to 0 in their levels.
@@ -246,32 +266,35 @@ class _Forms:
 
     def __init__(self, regression: Regression, sets: list[_ClusterSet], weights: Array) -> None:
         self.sets, Q, dummies = sets, regression.Q, regression.dummies
-        bases = [
-            Q if dummies is None or _inside(regression, each.codes) else np.concatenate([dummies.basis, Q])
-            for each in sets
-        ]
-        width = max(map(len, bases))
-        self.t = [np.einsum("hk,kn->hn", weights, each.T) for each in sets]  # (n, N)
-        self.a = []  # (n, width, levels)
-        for each, t, basis in zip(sets, self.t, bases, strict=True):
-            a = np.zeros((len(weights), width, each.levels))
-            for s in range(len(weights)):
-                for low in range(0, len(basis), 64):  # memory
-                    place = slice(width - len(basis) + low, width - len(basis) + low + 64)
-                    a[s, place] = level_sums(t[s] * basis[low : low + 64], each.codes, each.levels)
+        D, n, p = weights.shape
+        rank = 0 if dummies is None else dummies.rank
+        self.t, self.a = [], []  # (D, n, N), (D, n, rank + p, levels)
+        for each in sets:
+            t = np.zeros((D, n, Q.shape[2]))
+            for k in range(p):
+                t += weights[:, :, k, None] * each.T[:, None, k]
+            a = np.zeros((D, n, rank + p, each.levels))
+            if dummies is not None and not _inside(regression, each.codes):
+                for b, column in enumerate(dummies.basis):
+                    a[:, :, b] = level_sums(t * column, each.codes, each.levels)
+            for k in range(p):
+                a[:, :, rank + k] = level_sums(t * Q[:, None, k], each.codes, each.levels)
+            self.t.append(t)
             self.a.append(a)
 
-    def mean(self, s: NDArray[np.int64], q: NDArray[np.int64]) -> Array:
-        """The expectation of V_sq under the working model, for pairs of rows (B)."""
-        total = np.zeros(len(s))
+    def mean(self, s: Codes, q: Codes) -> Array:
+        """The expectation of V_sq under the working model, for pairs of rows (D, B)."""
+        total = np.zeros((len(self.t[0]), len(s)))
         for each, t, a in zip(self.sets, self.t, self.a, strict=True):
-            total += each.sign * ((t[s] * t[q]).sum(axis=1) - (a[s] * a[q]).sum(axis=(1, 2)))
+            total += each.sign * (t[:, s] * t[:, q]).sum(axis=2)
+            for b in range(a.shape[2]):
+                total -= each.sign * (a[:, s, b] * a[:, q, b]).sum(axis=2)
         return total
 
-    def spread(self, s: NDArray[np.int64], q: NDArray[np.int64]) -> Array:
-        """The variance of V_sq under the working model, for pairs of rows (B): the sum over u, v of s_u s_v times
+    def spread(self, s: Codes, q: Codes) -> Array:
+        """The variance of V_sq under the working model, for pairs of rows (D, B): the sum over u, v of s_u s_v times
         G_su,sv G_qu,qv + G_su,qv G_qu,sv."""
-        total = np.zeros(len(s))
+        total = np.zeros((len(self.t[0]), len(s)))
         for f in range(len(self.sets)):
             for g in range(f + 1):
                 weight = self.sets[f].sign * self.sets[g].sign * (1 if f == g else 2)
@@ -280,18 +303,20 @@ class _Forms:
         return total
 
     def _products(self, f: int, g: int, one: tuple[Codes, Codes], two: tuple[Codes, Codes]) -> Array:
-        """Sums over u of set f, v of set g of G_uv by rows one times G_uv by rows two (B)."""
+        """Sums over u of set f, v of set g of G_uv by rows one times G_uv by rows two (D, B)."""
         cell, number = relabelled([self.sets[f].codes, self.sets[g].codes])
         u, v = np.empty(number, dtype=np.int64), np.empty(number, dtype=np.int64)
         u[cell], v[cell] = self.sets[f].codes, self.sets[g].codes
+        left, right = self.a[f], self.a[g]
         made = []
-        for left, right in (one,) if (one[0] == two[0]).all() and (one[1] == two[1]).all() else (one, two):
-            S = level_sums(self.t[f][left] * self.t[g][right], cell, number)
-            made.append((S, (self.a[f][left][:, :, u] * self.a[g][right][:, :, v]).sum(axis=1)))
+        for i, k in (one,) if (one[0] == two[0]).all() and (one[1] == two[1]).all() else (one, two):
+            A = np.zeros((len(left), len(i), number))
+            for b in range(left.shape[2]):
+                A += left[:, i, b][:, :, u] * right[:, k, b][:, :, v]
+            made.append((level_sums(self.t[f][:, i] * self.t[g][:, k], cell, number), A))
         (S, A), (S2, A2) = made[0], made[-1]
-        common = (S * S2 - S * A2 - A * S2).sum(axis=1)
         outer = [
-            np.einsum("hbj,hcj->hbc", self.a[k][left], self.a[k][right])
-            for k, left, right in ((f, one[0], two[0]), (g, one[1], two[1]))
+            np.einsum("dhbj,dhcj->dhbc", a[:, i], a[:, k])
+            for a, i, k in ((left, one[0], two[0]), (right, one[1], two[1]))
         ]
-        return np.asarray(common + (outer[0] * outer[1]).sum(axis=(1, 2)))
+        return np.asarray((S * S2 - S * A2 - A * S2).sum(axis=2) + (outer[0] * outer[1]).sum(axis=(2, 3)))

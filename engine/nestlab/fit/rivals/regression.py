@@ -21,24 +21,30 @@ from ..robust import Sandwich
 from ..status import Status
 from .absorb import Dummies
 from .multiway import Robust, robust_pattern
-from .rows import Array, CrossedRows, Pattern
+from .rows import Array, CrossedRows, Pattern, product
 
 __all__ = ["Regressed", "Regression", "absorbed_terms", "regress", "regress_pattern"]
 
+#: Values of regressors and dummies in memory at once.
+MOST_VALUES = 4_000_000
 #: A residual sum of squares of this share of y'y is rounding.
 ROUNDING = 1e-28
 
 
 @dataclass(frozen=True)
 class Regression:
-    """One pattern of rows, regressed. Q (p, N), inverse (p, p): R^-1; least: the smallest pivot of X'X over its diagonal; status
-    and coefficients Q y (replicates, p), residuals (replicates, N), rss (replicates), fixed: parameters, dummies included."""
+    """One pattern of rows, regressed; D is its number of designs X.
+
+    Q (D, p, N), inverse (D, p, p): R^-1; least (D): the smallest pivot of X'X over its diagonal, 0 where it has no full rank;
+    status (replicates), coefficients Q y (replicates, p), residuals (replicates, N), rss (replicates); fixed: the number of
+    parameters, dummies included.
+    """
 
     pattern: Pattern
     dummies: Dummies | None
     Q: Array
     inverse: Array
-    least: float
+    least: Array
     status: NDArray[np.int64]
     scores: Array
     residuals: Array
@@ -47,12 +53,17 @@ class Regression:
 
     @property
     def rows(self) -> int:
-        return int(self.Q.shape[1])
+        return int(self.Q.shape[2])
 
     @property
     def beta(self) -> Array:
         """(replicates, p)"""
-        return np.asarray(np.einsum("ik,rk->ri", self.inverse, self.scores))
+        return product(self.inverse, self.scores[:, None])[:, :, 0]
+
+    @property
+    def unit(self) -> Array:
+        """(D, p, p): the covariance of b over the residual variance."""
+        return product(self.inverse, self.inverse)
 
     @property
     def sigma2(self) -> Array:
@@ -94,7 +105,7 @@ def regress(
     found = Sandwich(np.full((R, n), np.nan), np.full((R, H), np.nan), np.full((R, H), np.nan))
     counts = Counts(np.empty(R), np.empty(R), np.empty(R))
     repaired = np.zeros(R, dtype=bool)
-    for pattern in rows.patterns():
+    for pattern in rows.patterns(_most(rows, absorbed)):
         at = pattern.replicates
         each = regress_pattern(pattern, absorbed)
         levels = [len(np.unique(pattern.codes[name])) for name in (robust.clustered if robust else ())]
@@ -105,20 +116,25 @@ def regress(
             continue
         good = at[ok]
         fits.beta[good], fits.sigma2[good], fits.residual[good] = each.beta[ok], each.sigma2[ok], 0.0
-        unit = np.einsum("ik,jk->ij", each.inverse, each.inverse)
-        packed = np.array([unit[i, k] for i, k in pairs(p)])
-        fits.vcov[good] = each.sigma2[ok, None] * packed
+        packed = np.stack([each.unit[:, i, k] for i, k in pairs(p)], axis=1)
+        fits.vcov[good] = (each.sigma2[:, None] * packed)[ok]
         if robust is not None:
             made, mended = robust_pattern(each, robust, hypotheses)
-            found.vcov[good], found.df[good], found.scale[good] = made.vcov[ok], made.df, made.scale
+            found.vcov[good], found.df[good], found.scale[good] = made.vcov[ok], made.df[ok], made.scale[ok]
             repaired[good] = mended[ok]
     return Regressed(fits, counts, None if robust is None else found, repaired)
+
+
+def _most(rows: CrossedRows, absorbed: Sequence[str]) -> int:
+    """How many replicates with their own X are handled at once, for the sake of memory."""
+    width = len(rows.X) + sum(len(np.unique(rows.codes[name])) for name in absorbed)
+    return int(np.clip(MOST_VALUES // (len(rows.y) * width), 1, 64))
 
 
 def regress_pattern(pattern: Pattern, absorbed: Sequence[str] = ()) -> Regression:
     """Regress the replicates of one pattern."""
     X, y = pattern.X, pattern.y
-    p, N = X.shape
+    _, p, N = X.shape
     dummies = Dummies.of([pattern.codes[name] for name in absorbed]) if absorbed and N else None
     fixed = p + (0 if dummies is None else dummies.rank)
     finite = np.asarray(np.isfinite(y).all(axis=1))
@@ -126,8 +142,7 @@ def regress_pattern(pattern: Pattern, absorbed: Sequence[str] = ()) -> Regressio
     y = y if finite.all() else np.where(finite[:, None], y, 0.0)
     scores, rss, residuals = np.full((len(y), p), np.nan), np.full(len(y), np.nan), y
     Q, inverse, least = orthonormal(X, dummies)
-    if not least > PIVOT_TOLERANCE or fixed >= N:
-        status[status == Status.ok] = Status.rank_deficient
+    status[(status == Status.ok) & (~(least > 0) | (fixed >= N))] = Status.rank_deficient
     if (status == Status.ok).any():
         size = (y * y).sum(axis=1)
         residuals = y if dummies is None else dummies.off(y)
@@ -136,41 +151,43 @@ def regress_pattern(pattern: Pattern, absorbed: Sequence[str] = ()) -> Regressio
         scores = np.zeros((len(y), p))
         for _ in range(2):
             for i in range(p):
-                step = (residuals * Q[i]).sum(axis=1)
+                step = (residuals * Q[:, i]).sum(axis=1)
                 scores[:, i] += step
-                residuals = residuals - step[:, None] * Q[i]
+                residuals = residuals - step[:, None] * Q[:, i]
         rss = (residuals * residuals).sum(axis=1)
         status[(status == Status.ok) & ~(rss > PERFECT_TOLERANCE * spread + ROUNDING * size)] = Status.nonfinite
     return Regression(pattern, dummies, Q, inverse, least, status, scores, residuals, rss, fixed)
 
 
-def orthonormal(X: Array, dummies: Dummies | None) -> tuple[Array, Array, float]:
-    """Q (p, N), R^-1 (p, p) and the smallest pivot over its diagonal of columns X (p, N) off the dummies."""
-    p = len(X)
-    Q, R, least = np.zeros_like(X), np.eye(p), 1.0
+def orthonormal(X: Array, dummies: Dummies | None) -> tuple[Array, Array, Array]:
+    """Q (D, p, N), R^-1 (D, p, p) and the smallest pivot over its diagonal (D) of columns X (D, p, N) off the dummies.
+
+    The pivot is 0 where a column depends on others.
+    """
+    D, p, _ = X.shape
+    Q, R, least = np.zeros_like(X), np.zeros((D, p, p)), np.ones(D)
     for i in range(p):
-        size = (X[i] * X[i]).sum()
-        v = X[i] if dummies is None else dummies.off(X[i])
+        size = (X[:, i] * X[:, i]).sum(axis=1)
+        v = X[:, i] if dummies is None else dummies.off(X[:, i])
         for _ in range(2):
             for k in range(i):
-                step = (Q[k] * v).sum()
-                R[k, i] += step
-                v = v - step * Q[k]
-        pivot = (v * v).sum()
-        if not pivot > PIVOT_TOLERANCE * size:
-            return Q, R, 0.0
-        least = min(least, pivot / size)
-        R[i, i] = np.sqrt(pivot)
-        Q[i] = v / R[i, i]
-    inverse = np.zeros((p, p))
+                step = (Q[:, k] * v).sum(axis=1)
+                R[:, k, i] += step
+                v = v - step[:, None] * Q[:, k]
+        pivot = (v * v).sum(axis=1)
+        sound = pivot > PIVOT_TOLERANCE * size
+        least = np.where(sound, np.minimum(least, pivot / np.where(sound, size, 1.0)), 0.0)
+        R[:, i, i] = np.sqrt(np.where(sound, pivot, 1.0))
+        Q[:, i] = v / R[:, i, i, None]
+    inverse = np.zeros((D, p, p))
     for i in range(p):  # by columns of R
-        inverse[i, i] = 1 / R[i, i]
-        inverse[:i, i] = -(inverse[:i, :i] * R[:i, i]).sum(axis=1) / R[i, i]
-    return Q, inverse, float(least)
+        inverse[:, i, i] = 1 / R[:, i, i]
+        inverse[:, :i, i] = -(inverse[:, :i, :i] * R[:, None, :i, i]).sum(axis=2) / R[:, i, i, None]
+    return Q, inverse, least
 
 
 def absorbed_terms(pattern: Pattern, absorbed: Sequence[str]) -> tuple[int, ...]:
     """The columns of X that fixed effects of factors absorb: those that are sums of constants of their levels."""
     off = Dummies.of([pattern.codes[name] for name in absorbed]).off(pattern.X)
-    left = (off * off).sum(axis=1) <= PIVOT_TOLERANCE * (pattern.X * pattern.X).sum(axis=1)
+    left = ((off * off).sum(axis=2) <= PIVOT_TOLERANCE * (pattern.X * pattern.X).sum(axis=2)).all(axis=0)
     return tuple(np.flatnonzero(left).tolist())

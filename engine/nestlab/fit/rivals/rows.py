@@ -1,4 +1,4 @@
-"""Rows of R replicates with their grouping factors, and the patterns of rows, regressors and levels that replicates share."""
+"""Rows of R replicates with their grouping factors, and the patterns of rows and levels that replicates share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CrossedRows", "Pattern", "level_sums", "relabelled"]
+__all__ = ["CrossedRows", "Pattern", "level_sums", "product", "relabelled"]
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -47,12 +47,15 @@ def level_sums(values: Array, codes: Codes, levels: int) -> Array:
     return np.asarray(sums.reshape(*values.shape[:-1], levels), dtype=float)
 
 
+def product(A: Array, B: Array) -> Array:
+    """A B' (..., i, j) of A (..., i, k) and B (..., j, k), the sums always in one order."""
+    return np.asarray((A[..., :, None, :] * B[..., None, :, :]).sum(axis=-1))
+
+
 @dataclass(frozen=True)
 class Pattern:
-    """Replicates that share their rows: X (p, N), y (replicates, N), the levels (N) of each factor as the study numbers them.
-
-    replicates: their places among all.
-    """
+    """Replicates that share their rows and levels: X (D, p, N), D the number of replicates, or 1 where they share X too; y
+    (replicates, N); the levels (N) of each factor as the study numbers them. replicates: their places among all."""
 
     replicates: NDArray[np.int64]
     X: Array
@@ -78,24 +81,32 @@ class CrossedRows:
         return int(self.y.shape[1])
 
     @property
+    def same_levels(self) -> bool:
+        """Whether the levels are those of all replicates, but for missing rows."""
+        return all(codes.ndim == 1 for codes in self.codes.values())
+
+    @property
     def shared(self) -> bool:
         """Whether X and the levels are those of all replicates, but for missing rows."""
-        return self.X.shape[2] == 1 and all(codes.ndim == 1 for codes in self.codes.values())
+        return self.X.shape[2] == 1 and self.same_levels
 
-    def patterns(self) -> Iterator[Pattern]:
-        """All replicates at once where they share rows, regressors and levels; else one after the other."""
-        if self.shared and self.kept is None:
-            yield self.alone(np.arange(self.replicates))
-        else:
-            for r in range(self.replicates):
-                yield self.alone(np.array([r]))
+    def patterns(self, most: int = 64) -> Iterator[Pattern]:
+        """All replicates at once where they share rows, levels and X; at most `most` where they share rows and levels; else one
+        after the other."""
+        R = self.replicates
+        if self.kept is not None or not self.same_levels:
+            most = 1
+        elif self.shared:
+            most = R
+        for low in range(0, R, most):
+            yield self.alone(np.arange(low, min(low + most, R)))
 
     def alone(self, replicates: NDArray[np.int64], *, whole: bool = False) -> Pattern:
         """The rows of replicates that share them. whole: of the design, missing ones included."""
         r = int(replicates[0])
         N = len(self.y)
         rows = np.arange(N) if self.kept is None or whole else np.flatnonzero(self.kept[:, r])
-        X = self.X[:, :, 0 if self.X.shape[2] == 1 else r]
+        X = (self.X if self.X.shape[2] == 1 else self.X[:, :, replicates]).transpose(2, 0, 1)
         codes = {name: (codes if codes.ndim == 1 else codes[:, r])[rows] for name, codes in self.codes.items()}
         y = self.y[:, replicates].T[:, rows]
-        return Pattern(replicates, np.ascontiguousarray(X[:, rows]), np.ascontiguousarray(y), codes)
+        return Pattern(replicates, np.ascontiguousarray(X[:, :, rows]), np.ascontiguousarray(y), codes)
