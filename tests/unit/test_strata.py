@@ -6,19 +6,15 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from nestlab.fit.inference import Hypotheses
 from nestlab.fit.problem import symmetric
 from nestlab.fit.several.model import fit_factors
 from nestlab.fit.several.products import FactorColumns
-from nestlab.fit.status import Status
 from nestlab.fit.strata.model import covariance_of_variances, fit_cells, infer_cells
 from nestlab.fit.strata.plan import CellEffect, CellTerm, compile_cells
-from nestlab.simulate.strata.cells import CellDesign, Multiplier, cell_design, reduce_cells
-from nestlab.simulate.strata.draw import CellTruth, TrueTerm, draw_statistics
-from nestlab.simulate.strata.structure import UnbalancedError, find_strata
-from nestlab.simulate.streams import block_generator
+from nestlab.simulate.strata.cells import Multiplier, cell_design, reduce_cells
+from nestlab.simulate.strata.structure import find_strata
 
 RULES = ["satterthwaite", "kenward-roger", "between-within", "residual"]
 
