@@ -33,7 +33,7 @@ COVARIATE = np.array([0.3, -1.0, 2.0, 0.1, 0.5, 1.5])
 DESIGNS = {
     "crossed slopes": ([SUBJECT, ITEM], PAIR, [], [(0, np.eye(2), C), (1, np.eye(2), C / 2)], [([1, 0], 0), ([0, 1], 0)]),
     "crossed, few levels, 4 columns": (
-        crossing(3, 4), FOUR, [], [(0, np.eye(4), np.eye(4) + 0.3), (1, np.eye(4)[:, :2], C)],
+        crossing(3, 7), FOUR, [], [(0, np.eye(4), np.eye(4) + 0.3), (1, np.eye(4)[:, :2], C)],
         [(row, 0) for row in np.eye(4)[:2]],
     ),
     "a covariate of subjects": (
