@@ -39,8 +39,9 @@ VANISHED = 1e-10
 
 @dataclass(frozen=True)
 class Inferred:
-    """What `SeveralModel.inform` finds, each nan where it is undefined or not asked for: df by Satterthwaite, df and scale of F by Kenward
-    and Roger (1, H); the latter's covariance of beta, and the covariance of G's entries and s2 (1, .), by pairs."""
+    """What `SeveralModel.inform` finds, each nan where it is undefined or not asked for: df by Satterthwaite, df and scale of
+    F by Kenward and Roger (1, H); the latter's covariance of beta, and the covariance of G's entries and s2 (1, .), by
+    pairs."""
 
     satterthwaite: Array
     df: Array
