@@ -79,7 +79,7 @@ def sample(work: CompiledCondition) -> dict[str, Array]:
     for block in range(-(-REPLICATES // size)):
         draw = work.draw(block)
         for r in range(min(size, REPLICATES - block * size)):
-            rows = work.rows(block * size + r, draw)
+            rows = work.source.rows(block * size + r, draw)
             for name, statistic in STATISTICS.items():
                 found[name].append(statistic(rows))
     return {name: np.array(values) for name, values in found.items()}
@@ -112,7 +112,7 @@ def test_rows_against_plain_rows(path: str, outright: dict[str, Array]) -> None:
         found = p_values(sample(compiled(path)), outright)
     else:  # a replicate is drawn with its block, so fewer are looked at
         work = compiled(path)
-        rows = [work.rows(r) for r in range(400)]
+        rows = [work.source.rows(r) for r in range(400)]
         few = {name: np.array([statistic(r) for r in rows]) for name, statistic in STATISTICS.items()}
         found = p_values(few, outright)
     assert min(found.values()) > 0.01 / len(STATISTICS), found

@@ -281,7 +281,7 @@ def test_statistics_show_a_broken_sampler(broken, monkeypatch):
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
 def test_estimates_show_a_broken_sampler(broken, monkeypatch):
     work = compiled("small", "moments")
-    broken(work.sampler, monkeypatch)
+    broken(work.source.sampler, monkeypatch)
     assert least_p("small", work) < 1e-4
 
 

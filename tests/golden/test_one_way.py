@@ -52,7 +52,7 @@ def test_estimates_equal_anova(clusters: int, size: int, variance: float, arms: 
     for method, divisor in enumerate((clusters - p, clusters)):
         plan = work.analyses[method].on.plan
         plan = replace(plan, zcols=np.array(plan.zcols), xcols=np.array(plan.xcols))
-        fits = fit_gram(plan, respond(draw, work.design, plan.omitted, plan.multipliers), 0, 512)
+        fits = fit_gram(plan, respond(draw, work.source.design, plan.omitted, plan.multipliers), 0, 512)
         inside = between / divisor > within / b
         pooled = clusters * size - (p if method == 0 else 0)
         s2 = np.where(inside, within / b, (between + within) / pooled)

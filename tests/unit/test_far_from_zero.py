@@ -108,7 +108,7 @@ def test_everything_is_as_at_0(name: str, mean: float) -> None:
     rows, whose x has 10 digits."""
     formula, predictors, far, invariant = MODELS[name]
     work, near = both(*(study(formula, predictors, dict.fromkeys(far, m)) for m in (mean, 0.0)))
-    assert set(work.design.moved) == set(far)
+    assert set(work.source.design.moved) == set(far)
     for method, a, b in zip(work.methods, work.replicates(0, 12), near.replicates(0, 12), strict=True):
         same(a, b, invariant, 1e-13 * mean + 1e-9)
         if name == "x" and method.estimator not in ("fixed-effects",):
@@ -246,7 +246,7 @@ def test_years() -> None:
         design = {"clusters": 10, "cluster_size": 11}
         made.append(study("y ~ x + (1 | g)", predictors, {}, METHODS[:6], truth=truth, design=design))
     work, near = both(*made)
-    assert dict(work.design.moved) == {"t": 2005.0}
+    assert dict(work.source.design.moved) == {"t": 2005.0}
     for a, b in zip(work.replicates(0, 12), near.replicates(0, 12), strict=True):
         same(a, b, ("t", *VARIANCES), 1e-9)
 
@@ -264,7 +264,7 @@ def test_the_gram_holds_digits_whatever_the_mean() -> None:
 def nl_respond(work: CompiledCondition) -> Any:
     from nestlab.simulate.gram import respond
 
-    return respond(work.draw(0), work.design, {}, [()])
+    return respond(work.draw(0), work.source.design, {}, [()])
 
 
 def test_congruence_of_packed_matrices() -> None:

@@ -43,14 +43,14 @@ def dense(y: Array, X: Array, Z: Array, g: NDArray[np.int64], *, reml: bool) -> 
 @pytest.mark.parametrize("redraw", [True, False])
 def test_against_dense_matrices(redraw: bool, reml: bool) -> None:
     compiled = compile_condition(condition(redraw=redraw), (Method("m", parse_formula(FORMULA)),))
-    draw, design = compiled.draw(0), compiled.design
+    draw, design = compiled.draw(0), compiled.source.design
     plan = compile_plan(design, Method("m", parse_formula(FORMULA), reml=reml))
     gram = respond(draw, design, plan.omitted, plan.multipliers)
     fits = fit_gls(plan, gram, 2, 9, sigma2=S2)
     assert (fits.status == Status.ok).all()
     g = np.repeat(np.arange(design.clusters), design.sizes)
     for r in range(2, 9):
-        rows = compiled.rows(r, draw)
+        rows = compiled.source.rows(r, draw)
         X = np.column_stack([rows.term(design, term) for term in plan.formula.fixed])
         beta, vcov, deviance = dense(rows.response(design), X, rows.D[:, list(plan.zcols)], g, reml=reml)
         np.testing.assert_allclose(fits.beta[r - 2], beta, rtol=1e-9)
@@ -61,7 +61,7 @@ def test_against_dense_matrices(redraw: bool, reml: bool) -> None:
 
 def test_statuses() -> None:
     compiled = compile_condition(condition(), (Method("m", parse_formula(FORMULA)),))
-    draw, design = compiled.draw(0), compiled.design
+    draw, design = compiled.draw(0), compiled.source.design
     plan = compile_plan(design, Method("m", parse_formula(FORMULA)))
     gram = respond(draw, design, plan.omitted, plan.multipliers)
     doubled = replace(plan, xcols=(*plan.xcols[:3], plan.xcols[1]), xweights=np.array([0, 0, 1, 0]))

@@ -37,7 +37,7 @@ BASE: dict[str, Any] = {
 }
 NAMES = {
     "name": "x", "term": "x", "group": "school", "column": "x", "column:column": "Intercept:x", "predictor": "z",
-    "name:name": "x:w", "arm": "2", "axis": "icc",
+    "name:name": "x:w", "arm": "2", "axis": "icc", "factor": "school",
 }  # fmt: skip
 JUNK: list[Any] = [True, 1, 2.5, -1, 0, 1e9, 10**30, math.nan, math.inf, "?!", "", [], [1, "a"], [[]], {}, {"q": 1}]
 #: Those of priors and of effects stand in a value's place, which is told as a whole (test_prior, test_effects).

@@ -95,7 +95,7 @@ def test_a_replicate_is_the_unit_replicate_under_its_truth(tables: dict[str, Any
     """u = L w and e = sigma times unit errors, from the block's own stream; no other draw is touched."""
     found = compiled(tables)
     draw, truths = found.draw(1), draw_truths(found.condition, found.key, 1)
-    unit = found.sampler(nl.simulate.streams.block_generator(11, found.key, 1), found.condition.block_size)
+    unit = found.source.sampler(nl.simulate.streams.block_generator(11, found.key, 1), found.condition.block_size)
     np.testing.assert_array_equal(draw.dd, unit.dd)
     np.testing.assert_array_equal(draw.z, unit.z)
     for r in (0, 100, 511):
@@ -114,7 +114,7 @@ def test_variances_and_correlations_on_their_ends() -> None:
     R = len(truths.residual_variance)
     one, zero = np.ones(R), np.zeros(R)
     for covariance in (((one, one), (one, one)), ((zero, zero), (zero, one)), ((4 * one, zero), (zero, zero))):
-        drawn = found.sampler(nl.simulate.streams.block_generator(1, found.key, 0), R)
+        drawn = found.source.sampler(nl.simulate.streams.block_generator(1, found.key, 0), R)
         unit = drawn.u.copy()
         flat = replace(truths, covariance=covariance)
         u = nl.simulate.priors.with_truths(drawn, flat).u
@@ -130,7 +130,7 @@ def test_a_narrow_prior_is_its_mean(tmp_path: Path) -> None:
     found = compiled(narrow)
     truth = found.condition.truth
     L = np.linalg.cholesky(truth.covariance)
-    unit = found.sampler(nl.simulate.streams.block_generator(11, found.key, 0), found.condition.block_size)
+    unit = found.source.sampler(nl.simulate.streams.block_generator(11, found.key, 0), found.condition.block_size)
     draw = found.draw(0)
     np.testing.assert_allclose(draw.u, np.einsum("ik,jkr->jir", L, unit.u), rtol=1e-12, atol=1e-14)
     fits = found.analyses[0].fit(draw, 0, 5)
@@ -144,8 +144,7 @@ def test_large_effects_keep_their_digits(tmp_path: Path) -> None:
     tables["truth"]["fixed"]["Intercept"] = 1e9
     far = compiled(tables)
     near = compiled(STUDY)
-    seed = {"key": near.key}
-    draw = replace(far, **seed).draw(0)
+    draw = replace(far.source, key=near.key).draw(0)
     a, b = far.analyses[0].fit(draw, 0, 5), near.analyses[0].fit(near.draw(0), 0, 5)
     np.testing.assert_allclose(a.beta[:, 1:], b.beta[:, 1:], rtol=1e-9)
     np.testing.assert_allclose(a.sigma2, b.sigma2, rtol=1e-12)

@@ -47,8 +47,8 @@ def compiled(path: str) -> CompiledCondition:
 def test_rows_have_the_sufficient_statistics(path: str, replicate: int) -> None:
     work = compiled(path)
     block, r = divmod(replicate, work.condition.block_size)
-    draw, rows = work.draw(block), work.rows(replicate)
-    cluster = np.repeat(np.arange(9), work.design.sizes)
+    draw, rows = work.draw(block), work.source.rows(replicate)
+    cluster = np.repeat(np.arange(9), work.source.design.sizes)
     for j in range(9):
         D, e = rows.D[cluster == j], rows.e[cluster == j]
         scale = np.sqrt(np.outer((D**2).sum(0), (D**2).sum(0)))

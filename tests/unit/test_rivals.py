@@ -260,7 +260,7 @@ def test_part_of_a_block_is_the_whole_blocks():
 def without(work: CompiledCondition, keep: list[int]) -> Any:
     """A block in which only some clusters have rows."""
     draw = work.draw(0)
-    kept = np.isin(np.arange(work.design.clusters), keep).astype(float)[:, None]
+    kept = np.isin(np.arange(work.source.design.clusters), keep).astype(float)[:, None]
     return replace(draw, dd=draw.dd * kept[:, :, None], de=draw.de * kept[:, :, None], ee=draw.ee * kept)
 
 

@@ -360,7 +360,7 @@ def test_null_plans_have_no_random_terms() -> None:
     work = compile_condition(chosen.conditions[0], chosen.methods)
     _, plan = work.analyses[0]._null
     assert plan.zcols == ()
-    assert compile_plan(work.design, chosen.methods[0]).zcols == (0,)
+    assert compile_plan(work.source.design, chosen.methods[0]).zcols == (0,)
 
 
 def test_the_readmes_tests_and_intervals_are_a_study() -> None:

@@ -142,13 +142,13 @@ def test_replicates_with_truths_of_their_own(changed):
     prior = {"distribution": "normal", "mean": 0.5, "sd": 0.3}
     made = study(changed, prior={"truth.fixed.x": prior, "icc": {"distribution": "beta", "mean": 0.2, "sd": 0.1}})
     work = compile_condition(made.conditions[0], made.methods)
-    assert isinstance(work.sampler, LongSampler)
+    assert isinstance(work.source.sampler, LongSampler)
     draw = work.draw(0)
     assert draw.truths is not None
     truth = work.condition.truth
-    gram = respond(draw, work.design, dict(zip(truth.formula.fixed, truth.fixed, strict=True)), [()])
+    gram = respond(draw, work.source.design, dict(zip(truth.formula.fixed, truth.fixed, strict=True)), [()])
     for replicate in (0, 9):
-        rows, frame = work.rows(replicate), work.frame(replicate, truth=True)
+        rows, frame = work.source.rows(replicate), work.frame(replicate, truth=True)
         assert rows.fixed[2] == draw.truths.fixed[2][replicate] == frame["true.x"].iloc[0]
         fixed = 1 + 0.2 * frame.time + frame["true.x"] * frame.x
         np.testing.assert_allclose(frame.y, fixed + frame["u:Intercept"] + frame.e, rtol=1e-10)

@@ -166,10 +166,10 @@ def test_fits_are_those_of_the_frame(name):
     c = MANY[name]
     work = compile_condition(c, [Method("reml", c.truth.formula)])
     draw, analysis = work.draw(0), work.analyses[0]
-    gram = respond(draw, work.design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()])
+    gram = respond(draw, work.source.design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()])
     for r in (0, 5):
-        rows = work.rows(r)
-        y = rows.response(work.design)
+        rows = work.source.rows(r)
+        y = rows.response(work.source.design)
         assert_allclose(gram.yy[:, r].sum(), y @ y, rtol=1e-9)
         assert_allclose(gram.dy[:, :, r].sum(axis=0), rows.D.T @ y, rtol=1e-8, atol=1e-7)
     assert analysis.plan.formula is c.truth.formula
@@ -195,10 +195,12 @@ def test_frames_show_observed_rows_and_labels():
 
 def test_frames_show_categories():
     work = compile_condition(MANY["kinds"], [Method("reml", MANY["kinds"].truth.formula)])
-    frame, rows = work.frame(2), work.rows(2)
+    frame, rows = work.frame(2), work.source.rows(2)
     assert set(frame.k) == {"a", "b", "c"}
-    assert_array_equal(frame.k == "b", rows.term(work.design, "k[b]") == 1)
-    assert_array_equal(frame.k == "a", (rows.term(work.design, "k[b]") == 0) & (rows.term(work.design, "k[c]") == 0))
+    assert_array_equal(frame.k == "b", rows.term(work.source.design, "k[b]") == 1)
+    assert_array_equal(
+        frame.k == "a", (rows.term(work.source.design, "k[b]") == 0) & (rows.term(work.source.design, "k[c]") == 0)
+    )
     assert set(frame.s) == {1.0, 2.0, 7.0}
 
 
@@ -551,7 +553,7 @@ def test_both_samplers_of_rows_are_alike():
     a, b = Predictor("a", 1, "normal"), Predictor("b", 1, "normal", 1.0)
     c = condition(("a", "b", "a:b"), ("Intercept",), (a, b))
     design = compile_design(c)
-    assert isinstance(compile_condition(c, [Method("m", c.truth.formula)]).sampler, RowSampler)
+    assert isinstance(compile_condition(c, [Method("m", c.truth.formula)]).source.sampler, RowSampler)
     found, expected = (
         statistics(design, path(design)(generator(i), 3000)) for i, path in enumerate((LongSampler, RowSampler))
     )

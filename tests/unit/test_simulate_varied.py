@@ -424,15 +424,15 @@ def test_priors_with_data_as_they_are() -> None:
         priors=(("truth.residual_variance", Prior("uniform", (("low", 1.0), ("high", 3.0)), "variance")),),
     )
     work = compile_condition(c, [Method("m", c.truth.formula)])
-    draw, plain = work.draw(0), work.sampler(block_generator(c.seed, work.key, 0), c.block_size)
+    draw, plain = work.draw(0), work.source.sampler(block_generator(c.seed, work.key, 0), c.block_size)
     assert draw.truths is not None
     assert draw.offsets is not None
     assert_allclose(draw.ee, plain.ee * draw.truths.residual_variance, rtol=1e-12)
-    y = respond(draw, work.design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()])
-    rows = work.rows(7, draw)
-    cluster = rows.spread(work.design, np.arange(work.design.clusters))
-    for j in range(work.design.clusters):
-        own = rows.response(work.design)[cluster == j]
+    y = respond(draw, work.source.design, dict(zip(c.truth.formula.fixed, c.truth.fixed, strict=True)), [()])
+    rows = work.source.rows(7, draw)
+    cluster = rows.spread(work.source.design, np.arange(work.source.design.clusters))
+    for j in range(work.source.design.clusters):
+        own = rows.response(work.source.design)[cluster == j]
         assert own @ own == pytest.approx(y.yy[j, 7], rel=1e-8, abs=1e-9)
 
 
@@ -494,7 +494,7 @@ def test_fits_with_centred_columns_do_not_know_the_mean() -> None:
         predictors = STUDY["predictors"] | {"x": STUDY["predictors"]["x"] | {"mean": mean}}
         study = nl.Study.from_dict(STUDY | {"truth": truth_of, "predictors": predictors, "method": [{"name": "reml"}]})
         work = compile_condition(study.conditions[0], study.methods)
-        draw = MomentSampler(work.design)(block_generator(1, KEY, 0), work.condition.block_size)
+        draw = MomentSampler(work.source.design)(block_generator(1, KEY, 0), work.condition.block_size)
         found.append(work.analyses[0].fit(draw, 0, 40))
     assert np.isfinite(found[0].beta).all()
     assert_allclose(found[1].beta, found[0].beta, rtol=1e-8, atol=1e-8)

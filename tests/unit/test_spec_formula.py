@@ -219,9 +219,9 @@ def test_formula_is_refused_with_reason(text: str, reason: str) -> None:
         ("y ~ _x", "_x is no name of a predictor; rename it with letters, digits and _"),
         ("y ~ `a b`", "`a b` is no name of a predictor"),
         ("y ~ x + (1 | a:b)", "must have a grouping factor of one name; write a_b for a:b"),
-        ("y ~ x + (1 | a) + (1 | b)", "has the grouping factors a, b; three levels and crossed effects are not possible in a "
-            "study yet: keep one of them"),
-        ("y ~ x + (1 | a/b)", "has the grouping factors a, a:b; three levels and crossed effects are not possible"),
+        ("y ~ x + (1 | a) + (1 | b)", "has the grouping factors a, b, whose numbers are not given; add [design.factors] with a "
+         "line for each of a, b"),
+        ("y ~ x + (1 | a/b)", "has the grouping factors a, a:b, whose numbers are not given; add [design.factors]"),
         ("y ~ (a + b + c + d + e + f | g)", "has 7 random columns; at most 6 are possible: remove some"),
         (f"y ~ {'+'.join(f'x{k}' for k in range(40))}", "has 41 fixed terms; at most 40 are possible: remove some"),
         ("y ~ a*b*c*d*e*f*h*i*j", "has 512 fixed terms; at most 40 are possible: remove some"),

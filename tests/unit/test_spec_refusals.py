@@ -415,7 +415,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"grid/predictors.x.level": [3]},
-        "grid.predictors.x.level = 3: every value must be 1 (varies within clusters) or 2 (between them); write 1 or 2",
+        "grid.predictors.x.level = 3: every value must be 1 (varies within clusters), 2 (between them), or a factor of "
+        "[design.factors]; write 1 or 2",
     ),
     (
         {R: NONE, "grid": {f"{SCHOOL}.covariance": [[[1, 2], [2, 1]]]}},

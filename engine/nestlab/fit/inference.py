@@ -22,6 +22,7 @@ from .status import Status
 from .workspace import get_workspace, make_shape
 
 __all__ = [
+    "BY_DESIGN",
     "RULES",
     "SINGULAR_DF",
     "Hypotheses",
@@ -30,8 +31,9 @@ __all__ = [
     "between_within_df",
     "definite",
     "infer",
-    "refit_singular",
-    "vanished_columns",
+    "refit_df",
+    "smallest_df",
+    "vanished",
     "variance_covariance",
 ]
 
@@ -42,7 +44,8 @@ RULES = DF_RULES[:5]
 SINGULAR_DF = ("lmertest", "refit")
 #: Least eigenvalue of a correlation matrix that is rounding: the estimates then have no joint test.
 SINGULAR_COVARIANCE = 1e-12
-_BY_DESIGN = ("z", "residual", "between-within")
+#: Rules whose degrees of freedom the design decides.
+BY_DESIGN = ("z", "residual", "between-within")
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def infer(
             ones,
         )
         for rule in rules
-        if rule in _BY_DESIGN
+        if rule in BY_DESIGN
     }
     satterthwaite, roger = "satterthwaite" in rules, "kenward-roger" in rules
     if satterthwaite or roger:
@@ -206,77 +209,81 @@ def _inform(
     return df, kr, scale, vcov, varcov
 
 
-def refit_singular(
+def _refitted(model: Model, gram: Gram, fits: Fits, first: int, hypotheses: Hypotheses, df: Array) -> None:
+    """Replace the df of singular fits by those of the model without the random columns that vanished, see `refit_df`."""
+    shape = model.shape[0]
+    q = int(shape["q"])
+
+    def gone(r: int, columns: tuple[int, ...], varcomp: Array) -> set[int]:
+        rd = first + r if gram.dd.shape[2] > 1 else 0
+        scale = [np.sqrt(gram.dd[:, _diagonal(int(shape["zcols"][c])), rd].mean()) for c in columns]
+        return vanished(columns, shape["blocks"][list(columns)], varcomp, np.array(scale))
+
+    def again(kept: tuple[int, ...], members: list[int]) -> tuple[Fits, Array]:
+        smaller = _without(model, kept)
+        part = _take(gram, [first + r for r in members])
+        found = fit_replicates(smaller.shape, smaller.groups, part, 0, len(members))
+        return found, _inform(smaller, part, found, 0, len(members), hypotheses, True, False)[0]
+
+    def ordinary(members: list[int]) -> Array:
+        rows, _ = counts(model.rows, gram, 0, gram.yy.shape[1])
+        rows = rows[[first + r for r in members]] if len(rows) > 1 else rows
+        return rows[:, None] - (int(shape["p"]) if shape["reml"] else 0)
+
+    refit_df(fits, q, df, gone, again, ordinary)
+
+
+def refit_df(
     fits: Fits,
     q: int,
     df: Array,
-    vanished: Callable[[int, tuple[int, ...], Array], set[int]],
-    refit: Callable[[tuple[int, ...], list[int]], tuple[Fits | None, Array]],
+    gone: Callable[[int, tuple[int, ...], Array], set[int]],
+    again: Callable[[tuple[int, ...], list[int]], tuple[Fits, Array]],
+    ordinary: Callable[[list[int]], Array],
 ) -> None:
-    """Replace the df (R, H) of singular fits by those of the model without the random columns that vanished.
+    """Replace the df (R, H) of singular fits by those of the model without the random columns, of q, that vanished.
 
-    In each singular random term the column of the smallest variance, times its mean square over the clusters, is left out and
-    the model fitted again, until the fit is not singular; with no column left, df = m. vanished: of a replicate's fit with
-    these columns and this covariance, which to leave out; refit: the model with these columns on these replicates, its fits
-    (none without a column) and df.
+    In each singular random term the column of the smallest variance, times its mean square over the clusters, is left out and the
+    model fitted again, until the fit is not singular; with no column left, df = m. gone: the columns that a replicate's fit with
+    some columns leaves out; again: fits and df of replicates with the columns that are kept; ordinary: m of replicates.
     """
-    every = tuple(range(q))
-    pending = {(int(r), every): fits.varcomp[r] for r in np.flatnonzero(fits.status == Status.singular)}
+    pending = {(int(r), tuple(range(q))): fits.varcomp[r] for r in np.flatnonzero(fits.status == Status.singular)}
     while pending:
         groups: dict[tuple[int, ...], list[int]] = {}
         for (r, columns), varcomp in pending.items():
-            gone = vanished(r, columns, varcomp)
-            groups.setdefault(tuple(c for c in columns if c not in gone), []).append(r)
+            left_out = gone(r, columns, varcomp)
+            groups.setdefault(tuple(c for c in columns if c not in left_out), []).append(r)
         pending = {}
         for kept, members in groups.items():
-            again, found = refit(kept, members)
+            if not kept:
+                df[members] = ordinary(members)
+                continue
+            smaller, found = again(kept, members)
             for k, r in enumerate(members):
-                if again is not None and again.status[k] == Status.singular:
-                    pending[r, kept] = again.varcomp[k]
+                if smaller.status[k] == Status.singular:
+                    pending[r, kept] = smaller.varcomp[k]
                 else:
-                    df[r] = found[k] if again is None or again.status[k] == Status.ok else np.nan
+                    df[r] = found[k] if smaller.status[k] == Status.ok else np.nan
 
 
-def vanished_columns(columns: tuple[int, ...], terms: Sequence[int], varcomp: Array, scale: Array) -> set[int]:
-    """Of the random columns (their places in the full model) one of each singular term, or that of the term nearest to it.
-
-    terms, scale: each column's term and the root of its mean square; varcomp: their covariance, by pairs.
-    """
-    covariance = np.zeros((len(columns), len(columns)))
-    for value, (i, k) in zip(varcomp, pairs(len(columns)), strict=True):
+def vanished(columns: tuple[int, ...], blocks: NDArray[np.int64], varcomp: Array, scale: Array) -> set[int]:
+    """Of random columns (their places in the full model), one of each singular term. blocks: their terms; varcomp: their
+    covariance by pairs; scale: the roots of their mean squares."""
+    size = len(columns)
+    covariance = np.zeros((size, size))
+    for value, (i, k) in zip(varcomp, pairs(size), strict=True):
         covariance[i, k] = covariance[k, i] = value
     covariance *= np.outer(scale, scale)
-    vanished, smallest = set(), (np.inf, -1)
-    for block in set(terms):
-        members = [k for k, term in enumerate(terms) if term == block]
+    found, smallest = set(), (np.inf, -1)
+    for block in set(blocks.tolist()):
+        members = [k for k in range(size) if blocks[k] == block]
         part = covariance[np.ix_(members, members)]
         values = np.linalg.eigvalsh(part)
         least = min(members, key=lambda k: float(covariance[k, k]))
         smallest = min(smallest, (values[0] / max(values[-1], 1e-300), columns[least]))
         if values[0] <= 1e-10 * values[-1]:
-            vanished.add(columns[least])
-    return vanished or {smallest[1]}
-
-
-def _refitted(model: Model, gram: Gram, fits: Fits, first: int, hypotheses: Hypotheses, df: Array) -> None:
-    """See `refit_singular`."""
-    shape = model.shape[0]
-
-    def vanished(r: int, columns: tuple[int, ...], varcomp: Array) -> set[int]:
-        rd = first + r if gram.dd.shape[2] > 1 else 0
-        scale = np.array([np.sqrt(gram.dd[:, _diagonal(int(shape["zcols"][c])), rd].mean()) for c in columns])
-        return vanished_columns(columns, [int(shape["blocks"][c]) for c in columns], varcomp, scale)
-
-    def refit(kept: tuple[int, ...], members: list[int]) -> tuple[Fits | None, Array]:
-        if not kept:
-            rows, _ = counts(model.rows, gram, 0, gram.yy.shape[1])
-            m = (rows[[first + r for r in members]] if len(rows) > 1 else rows) - int(shape["p"]) * int(shape["reml"])
-            return None, np.broadcast_to(m[:, None], (len(members), df.shape[1]))
-        smaller, part = _without(model, kept), _take(gram, [first + r for r in members])
-        again = fit_replicates(smaller.shape, smaller.groups, part, 0, len(members))
-        return again, _inform(smaller, part, again, 0, len(members), hypotheses, True, False)[0]
-
-    refit_singular(fits, int(shape["q"]), df, vanished, refit)
+            found.add(columns[least])
+    return found or {smallest[1]}
 
 
 def _diagonal(k: int) -> int:
@@ -321,9 +328,15 @@ def _fixed_df(
         df = between_within_df(model.equation, clusters=clusters, rows=rows)
     else:
         df = np.repeat(np.full_like(rows, np.inf) if rule == "z" else rows - p, p).reshape(-1, p)
+    return smallest_df(df, hypotheses, terms)
+
+
+def smallest_df(df: Array, hypotheses: Hypotheses, terms: NDArray[np.bool_] | None) -> Array:
+    """Of the degrees of freedom (R or 1, p) of effects, those (R or 1, H) of hypotheses: the smallest of the effects that each
+    is about; terms: see `infer`."""
     used = list(hypotheses.effects)
     if terms is not None:
-        used[p:] = list(terms)
+        used[df.shape[1] :] = list(terms)
     return np.stack([df[:, members].min(axis=1) for members in used], axis=1)
 
 

@@ -18,15 +18,9 @@ from .small import apart, cholesky, helper, pair, sym
 from .status import Status
 
 __all__ = [
-    "NONFINITE",
-    "PERFECT_TOLERANCE",
-    "PIVOT_TOLERANCE",
-    "RANK_DEFICIENT",
-    "full_rank",
-    "pool",
-    "reduce_lanes",
-    "whiten",
-]
+    "NONFINITE", "PERFECT_TOLERANCE", "PIVOT_TOLERANCE", "RANK_DEFICIENT", "full_rank", "pool", "reduce_lanes", "whiten",
+    "within_rank",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -348,7 +342,7 @@ def _pool_rows(q, width, first, slot, A, B, R, rows, ready):
 
 
 @helper
-def _within(lane, p, ready):
+def within_rank(lane, p, ready):
     """(rank of X within clusters, residual sum of squares with every u_j free), of S0 of a lane.
 
     Columns of X that vary within clusters as those of Z do only are made exactly 0 in S0, where they are rounding.
@@ -407,7 +401,7 @@ def reduce_lanes(shape, first, slot, r, dd, dy, yy, weights, A, B, R, rows, read
         _pool_rows(q, p + 1, first, slot, A, B, R, rows, ready)
     for lane in range(LANES):
         if math.isnan(ready.status[lane]):
-            within, least = _within(lane, p, ready)
+            within, least = within_rank(lane, p, ready)
             free = ready.observed[lane] - ready.rank[lane] - within
             if free <= 0:
                 ready.status[lane] = RANK_DEFICIENT

@@ -9,127 +9,55 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ..fit.methods import Analysed, Analysis, Columns, compile_analysis
 from ..simulate.centres import centres_of
-from ..simulate.gram import Draw
-from ..simulate.layout import Design, compile_design
-from ..simulate.long import LongSampler
-from ..simulate.moments import MomentSampler
-from ..simulate.priors import draw_truths, unit_design, with_truths, with_truths_of
-from ..simulate.replicate import ConditionalRows, ReplicateRows
-from ..simulate.rows import RowSampler
-from ..simulate.streams import block_generator, conditional_generator
+from ..simulate.priors import draw_truths
+from ..simulate.replicate import ReplicateRows
+from ..simulate.several import SeveralDraw
+from ..simulate.source import AnyDraw, Source, source_of_data
 from ..spec.estimand import Column
 from ..spec.estimands import as_named, study_estimands
 from ..spec.identity import data_key
-from ..spec.model import Condition, Method, Predictor
-from ..spec.paths import is_plain
-from ..spec.predictors.categories import contrast_values
+from ..spec.model import Condition, Method
 from ..spec.translation import Translation, translate
 from ..spec.truths import translated, varying_names
 from ..spec.uncertain import DrawnTruth
-from .columns import count_columns, truth_columns
+from .columns import truth_columns
 
 __all__ = ["CompiledCondition", "compile_condition"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class CompiledCondition:
-    """A condition's sampler and its methods' analyses.
-
-    sampler: of the condition, or of its unit design where replicates have truths of their own; a `LongSampler` takes these.
-    """
+    """A condition's source of data and its methods' analyses."""
 
     condition: Condition
     key: str
-    design: Design
-    sampler: MomentSampler | RowSampler | LongSampler
+    source: Source
     methods: tuple[Method, ...]
 
     @cached_property
     def analyses(self) -> tuple[Analysis, ...]:
         """Of each method."""
-        return tuple(compile_analysis(self.design, method, self.key) for method in self.methods)
+        return tuple(compile_analysis(self.source.design, method, self.key) for method in self.methods)
 
-    def draw(self, block: int) -> Draw:
+    def draw(self, block: int) -> AnyDraw:
         """The whole of a block (0, 1, ...), from its own stream."""
-        condition = self.condition
-        generator = block_generator(condition.seed, self.key, block)
-        truths = draw_truths(condition, self.key, block) if condition.priors else None
-        if isinstance(self.sampler, LongSampler):
-            return self.sampler(generator, condition.block_size, truths)
-        draw = self.sampler(generator, condition.block_size)
-        return draw if truths is None else with_truths(draw, truths)
+        return self.source.draw(block)
 
-    def rows(self, replicate: int, draw: Draw | None = None) -> ReplicateRows:
-        """The rows of one replicate (0, 1, ...); draw: its block, where that is at hand."""
-        condition = self.condition
-        block, r = divmod(replicate, condition.block_size)
-        truths = draw_truths(condition, self.key, block) if condition.priors else None
-        generator = block_generator(condition.seed, self.key, block)
-        if isinstance(self.sampler, LongSampler):
-            walk = self._walks.pop((block, r), None)
-            if walk is None:
-                walk = self.sampler.walk(generator, condition.block_size, r, truths)
-            self._walks.clear()
-            rows = next(walk)
-            self._walks[block, r + 1] = walk
-            return rows
-        if isinstance(self.sampler, RowSampler):
-            rows = self.sampler.replicate(generator, condition.block_size, r)
-            return rows if truths is None else with_truths_of(rows, truths, r)
-        stream = conditional_generator(condition.seed, self.key, block, r)
-        rows = self._conditional(self.draw(block) if draw is None else draw, r, stream)
-        return rows if truths is None else replace(rows, fixed=tuple(float(value[r]) for value in truths.fixed))
-
-    @cached_property
-    def _walks(self) -> dict[tuple[int, int], Iterator[ReplicateRows]]:
-        """At most one, by the replicate that it gives next: who asks for one after the other draws each once."""
-        return {}
-
-    @cached_property
-    def _conditional(self) -> ConditionalRows:
-        return ConditionalRows(self.design)
-
-    def analyse(self, draw: Draw, method: int, block: int, first: int, last: int) -> Analysed:
+    def analyse(self, draw: AnyDraw, method: int, block: int, first: int, last: int) -> Analysed:
         """Analyse replicates first .. last - 1 of a block by one of the methods."""
         return self.analyses[method](DrawnBlock(self, block, draw), first, last)
 
-    def frame(self, replicate: int, *, truth: bool = False, draw: Draw | None = None) -> pd.DataFrame:
-        """One replicate's rows under the study's names: the cluster (1, 2, ...), the predictors, the response.
-
-        Only rows that are observed; a cluster without any has no row, and the others keep their numbers. Categorical predictors
-        are text. truth: also the random effects, "u:<column>", the errors, "e", and, of estimands with a truth of each
-        replicate's own, that truth, "true.<estimand>". draw: its block, where that is at hand.
-        """
-        design, rows = self.design, self.rows(replicate, draw)
-        formula, grouping = self.condition.truth.formula, self.condition.grouping
-        numbers = np.arange(1, grouping.levels + 1)
-        columns: dict[str, NDArray[np.generic]] = {grouping.name: rows.spread(design, numbers)}
-        for predictor in self.condition.predictors:
-            columns[predictor.name] = self._values(rows, predictor)
-        columns[formula.response] = rows.response(design)
-        if truth:
-            for k, name in enumerate(formula.random_columns):
-                columns[f"u:{name}"] = rows.spread(design, rows.u[:, k])
-            columns["e"] = rows.e
-            for name, value in self._truths_of(replicate).items():
-                columns[name] = np.full(len(rows.e), value)
-        return pd.DataFrame(columns)
-
-    def _values(self, rows: ReplicateRows, predictor: Predictor) -> NDArray[np.generic]:
-        """(N): a predictor's values; of a categorical one the categories, found by their contrasts."""
-        if not predictor.categories:
-            return rows.term(self.design, predictor.name)
-        found = np.stack([rows.term(self.design, column) for column in predictor.columns], axis=1)
-        distance = np.abs(found[:, None, :] - contrast_values(predictor)[None, :, :]).sum(axis=2)
-        return np.asarray(np.array(predictor.categories, dtype=object)[distance.argmin(axis=1)])
+    def frame(self, replicate: int, *, truth: bool = False, draw: AnyDraw | None = None) -> pd.DataFrame:
+        """One replicate's rows under the study's names; truth: also random effects and errors, and, of estimands with a truth of
+        each replicate's own, that truth, "true.<estimand>". draw: its block, where that is at hand."""
+        frame = self.source.frame(replicate, truth=truth, draw=draw)
+        for name, value in self._truths_of(replicate).items() if truth else ():
+            frame[name] = value
+        return frame
 
     @cached_property
     def _varying(self) -> list[list[str]]:
@@ -164,7 +92,7 @@ class CompiledCondition:
             start, stop = max(first, origin) - origin, min(last - origin, size)
             draw = self.draw(block)
             found = [self.analyse(draw, m, block, start, stop) for m in range(len(self.methods))]
-            counts = count_columns(draw)
+            counts = draw.counts
             known = [{}] * len(found) if draw.truths is None else self.truths(draw.truths)
             beside = [{name: values[start:stop] for name, values in (counts | truths).items()} for truths in known]
             yield stop - start, [replace(f, inferred=f.inferred | b) for f, b in zip(found, beside, strict=True)]
@@ -187,24 +115,27 @@ class DrawnBlock:
 
     compiled: CompiledCondition
     number: int
-    draw: Draw
+    draw: AnyDraw
 
     @property
     def _origin(self) -> int:
         return self.number * self.compiled.condition.block_size
 
     def rows(self, first: int, last: int) -> Iterator[ReplicateRows]:
-        return (self.compiled.rows(self._origin + r, self.draw) for r in range(first, last))
+        source = self.compiled.source
+        return (source.rows(self._origin + r, self.draw) for r in range(first, last))
+
+    def several_rows(self, first: int, last: int) -> SeveralDraw:
+        return self.compiled.source.several_rows(self.number, self.draw, first, last)
 
     def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]:
-        return (self.compiled.frame(self._origin + r, draw=self.draw) for r in range(first, last))
+        source = self.compiled.source
+        return (source.frame(self._origin + r, draw=self.draw) for r in range(first, last))
 
 
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:
     """Prepare a condition for the methods; milliseconds, unless a predictor with many rows is drawn once."""
-    analyses = [formula for method in methods for formula in (method.formula, method.compare) if formula is not None]
-    design = compile_design(condition, analyses)
-    drawn = unit_design(design) if condition.priors else design
-    by_rows = condition.path == "rows"
-    sampler = MomentSampler(drawn) if not by_rows else RowSampler(drawn) if is_plain(condition) else LongSampler(design)
-    return CompiledCondition(condition, data_key(condition), design, sampler, tuple(methods))
+    models = [(method.formula, method.compare, *method.smaller) for method in methods]
+    analyses = [formula for chain in models for formula in chain if formula is not None]
+    key = data_key(condition)
+    return CompiledCondition(condition, key, source_of_data(condition, analyses, key), tuple(methods))

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..fit.methods import Columns
 from ..simulate.centres import centres_of
-from ..simulate.gram import Draw
 from ..spec.estimand import ICC, Column, Estimand
 from ..spec.inference import tested_estimand
 from ..spec.methods import estimator_of
@@ -17,7 +16,7 @@ from ..spec.model import Condition, Method
 from ..spec.truths import varying_names
 from ..spec.uncertain import DrawnTruth, prior_names
 
-__all__ = ["count_columns", "counted", "drawn_columns", "every_column", "truth_columns"]
+__all__ = ["counted", "drawn_columns", "every_column", "truth_columns"]
 
 
 def every_column(estimands: Mapping[str, Estimand], methods: Sequence[Method]) -> list[str]:
@@ -62,16 +61,10 @@ def truth_columns(truths: DrawnTruth, varying: Sequence[str], values: Mapping[st
     return columns | {Column("true", name).name: np.broadcast_to(values[name], shape) for name in varying}
 
 
-def count_columns(draw: Draw) -> Columns:
-    """What each replicate of a block has: `rows` and `clusters`, those with rows."""
-    sizes = draw.dd[:, 0]
-    found = {"rows": np.rint(sizes.sum(axis=0)), "clusters": (sizes > 0.5).sum(axis=0)}
-    return {name: np.broadcast_to(values.astype(np.int32), draw.ee.shape[1:]) for name, values in found.items()}
-
-
 def counted(conditions: Iterable[Condition]) -> list[str]:
-    """The columns of `count_columns`, where replicates of some condition can differ in them."""
-    return ["rows", "clusters"] if any(condition.uneven for condition in conditions) else []
+    """The columns of a draw's counts, where replicates of some condition can differ in them."""
+    uneven = [condition for condition in conditions if condition.uneven]
+    return ["rows", *(["clusters"] if any(c.structure is None for c in uneven) else [])] if uneven else []
 
 
 def drawn_columns(conditions: Iterable[Condition], methods: Sequence[Method]) -> list[str]:

@@ -16,7 +16,7 @@ from ..fit.status import InferenceStatus, is_converged, is_failed
 from ..measure.assurance import Drawn
 from ..measure.measured import MeasureRow
 from ..measure.performance import Estimates, MethodResults, as_table, measure
-from ..spec.estimand import ICC, RESIDUAL, Column, Estimand, Quantity
+from ..spec.estimand import RESIDUAL, Column, Estimand, Quantity
 from ..spec.estimands import as_named, method_estimands, study_name
 from ..spec.inference import tested_estimand
 from ..spec.methods import estimator_of
@@ -54,7 +54,7 @@ def derive(columns: Mapping[str, Array], estimands: Iterable[Estimand]) -> dict[
             elif each.kind == "cor":
                 added |= _correlation(columns, each)
             elif each.kind == "icc":
-                added |= _icc(columns, estimands)
+                added |= _icc(columns, each, estimands)
     return added
 
 
@@ -120,13 +120,15 @@ def _correlation(columns: Mapping[str, Array], correlation: Estimand) -> dict[st
     return {_estimate(correlation): np.clip(value, -1.0, 1.0)}
 
 
-def _icc(columns: Mapping[str, Array], estimands: Sequence[Estimand]) -> dict[str, Array]:
-    intercepts = (_estimate(each) for each in estimands if each.kind == "var" and each.columns == (INTERCEPT,))
-    found = next((name for name in intercepts if name in columns), None)
-    if found is None:
+def _icc(columns: Mapping[str, Array], icc: Estimand, estimands: Sequence[Estimand]) -> dict[str, Array]:
+    """An icc: of the only grouping factor that there is, or of one of several."""
+    intercepts = [each for each in estimands if each.kind == "var" and each.columns == (INTERCEPT,)]
+    there = {each.group: columns[name] for each in intercepts if (name := _estimate(each)) in columns}
+    own = there.get(icc.group) if icc.group else next(iter(there.values()), None)
+    if own is None:
         return {}
-    between, within = columns[found], columns[_estimate(RESIDUAL)]
-    return {_estimate(ICC): between / (between + within)}
+    whole = columns[_estimate(RESIDUAL)] + sum(there.values())
+    return {_estimate(icc): own / whole}
 
 
 def method_results(

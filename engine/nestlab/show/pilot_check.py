@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..fit.lmm import coordinates
 from ..run.block import compile_condition
 from ..simulate.layout import Design, pair
+from ..simulate.source import OneFactorSource
 from ..simulate.streams import block_generator
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
@@ -96,17 +97,19 @@ def ratios(pilot: Pilot, study: StudyFile) -> dict[str, float]:
     """By coefficient, the standard error in the study's first design over that of the pilot; inf where replicates have none."""
     condition = study.conditions()[0]
     compiled = compile_condition(condition, ())
-    products = sum(1 for _ in compiled.design.columns) ** 2 * condition.layout.clusters
+    source = compiled.source
+    assert isinstance(source, OneFactorSource)
+    products = sum(1 for _ in source.design.columns) ** 2 * condition.layout.clusters
     replicates = int(np.clip(_HELD // products, 4, _REPLICATES))
-    draw = compiled.sampler(block_generator(condition.seed, compiled.key, 0), replicates)
+    draw = source.sampler(block_generator(condition.seed, compiled.key, 0), replicates)
     terms, columns = condition.truth.formula.fixed, condition.truth.formula.random_columns
-    inner = {name: c for name, c in compiled.design.moved.items() if condition.predictor(name).level == 1}
-    rows = replace(compiled.design, moved=inner)  # a draw has level-2 predictors as stated
+    inner = {name: c for name, c in source.design.moved.items() if condition.predictor(name).level == 1}
+    rows = replace(source.design, moved=inner)  # a draw has level-2 predictors as stated
     fixed, random = (coordinates(each, rows) for each in (terms, columns))
     # A formula without the lower-order term of one far from 0 keeps the draw's coordinates.
     there = np.eye(len(columns)) if random is None else random[0]
     back = np.eye(len(terms)) if fixed is None else fixed[1]
-    information = _information(compiled.design, draw.dd, draw.z, there @ compiled.design.random_factor)
+    information = _information(source.design, draw.dd, draw.z, there @ source.design.random_factor)
     errors = _standard_errors(information, back)
     return {term: float(se / pilot.fixed[term].se) for term, se in zip(terms, errors, strict=True)}
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..spec.columns import Factor
 from ..spec.estimand import RESERVED
 from ..spec.expression import read_variable, variables_in
-from ..spec.formula import FormulaError, formula_text, one_group, parse_formula, respelled
+from ..spec.formula import FormulaError, formula_text, parse_formula, respelled
 from ..spec.matrices import ModelMatrices, model_matrices
 from ..spec.model import INTERCEPT, Formula, RandomTerm, source_of, term_variables
 from ..spec.problems import DataError
@@ -73,7 +73,11 @@ def take_over(frame: pd.DataFrame, written: str) -> TakenOver:
     """Name and compute the columns of a formula. Raises DataError and FormulaError for what a study can't have."""
     before = model_matrices(written, frame)
     formula = before.formula
-    one_group(formula)
+    if len(formula.groups) > 1:
+        several = ", ".join(formula.groups)
+        raise FormulaError(
+            formula.text, f"has the grouping factors {several}, and a study is made of a fit with one: keep one"
+        )
     if formula.offsets or ":" in formula.group:
         part = f"the grouping factor {formula.group}" if ":" in formula.group else f"offset({formula.offsets[0]})"
         raise FormulaError(formula.text, f"can't have {part} in a study; make it a column of the data, or leave it out")

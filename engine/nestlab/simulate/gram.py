@@ -41,6 +41,13 @@ class Draw:
     def replicates(self) -> int:
         return int(self.ee.shape[1])
 
+    @property
+    def counts(self) -> dict[str, NDArray[np.int32]]:
+        """What each replicate has: `rows` and `clusters`, those with rows."""
+        sizes = self.dd[:, 0]
+        found = {"rows": np.rint(sizes.sum(axis=0)), "clusters": (sizes > 0.5).sum(axis=0)}
+        return {name: np.broadcast_to(values.astype(np.int32), self.ee.shape[1:]) for name, values in found.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Gram:

@@ -6,6 +6,8 @@ and its size can be made for any sizes; predictors that are drawn once belong to
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,7 @@ from ..spec.identity import layout_key
 from ..spec.model import Condition, Predictor, source_of, term_variables
 from ..spec.predictors import distribution_of, is_known
 from ..spec.predictors.allotted import has_odd_rows
-from ..spec.predictors.categories import coded
+from ..spec.predictors.categories import coded, contrast_values
 from ..spec.predictors.distribution import Places
 from ..spec.predictors.known import between_numbers, numbers_of_rows, odd_numbers
 from .deviates import standard_normal
@@ -30,6 +32,7 @@ __all__ = [
     "lower_factor",
     "patterns",
     "realise",
+    "stated_values",
 ]
 
 Array = NDArray[np.float64]
@@ -143,6 +146,18 @@ def realise(predictor: Predictor, g: Array) -> Array:
     if distribution_of(predictor).gaussian:
         return np.asarray(predictor.mean + predictor.sd * g)[None]
     return coded(predictor, predictor_transform(predictor)(np.ascontiguousarray(g)))
+
+
+def stated_values(predictor: Predictor, term: Callable[[str], Array]) -> NDArray[np.generic]:
+    """(N): a predictor's values on rows as people know them; of a categorical one the categories, found by their contrasts.
+
+    term: the values (N) of a column of the predictor.
+    """
+    if not predictor.categories:
+        return term(predictor.name)
+    found = np.stack([term(column) for column in predictor.columns], axis=1)
+    distance = np.abs(found[:, None, :] - contrast_values(predictor)[None, :, :]).sum(axis=2)
+    return np.asarray(np.array(predictor.categories, dtype=object)[distance.argmin(axis=1)])
 
 
 def lower_factor(covariance: Array) -> Array:

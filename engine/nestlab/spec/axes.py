@@ -5,10 +5,15 @@ condition. Short names are applied after dotted paths, in the order of AXES; wit
 the intercept's,
 
     icc = t2 / (t2 + s2)    variance_ratio = t2 / s2    slope_variance_ratio = slope variance / t2.
+
+With several grouping factors icc.school is the share of school's intercept variance in all intercept variances and s2; those
+that are given hold together. clusters.class is the number of classes, in each school where they are nested, size.class what a
+class holds: levels of the one factor that is nested in it, or rows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -32,14 +37,17 @@ from .keys import AXES, KEYS, Key, find_key
 from .model import INTERCEPT, Formula
 from .sizes import MOST_ARMS
 from .stated import restated
+from .structure import FACTORS, ROWS, number_path
 
-__all__ = ["OUTCOME", "OUTCOME_KEYS", "Setting", "axis_paths", "outcome_sets", "setting"]
+__all__ = ["OUTCOME", "OUTCOME_KEYS", "Setting", "axis_paths", "layout_axes", "outcome_sets", "setting"]
 
 #: The table of the outcome within arms, from which a condition's variances follow, and its numbers.
 OUTCOME = "truth.outcome"
 OUTCOME_KEYS = tuple(name for name, key in KEYS[OUTCOME].below.items() if key.axis)
 
 _SIZE = "design.cluster_size"
+#: Where the shares of intraclass correlations stand while the values of a condition are made.
+_SHARE = "icc of "
 _EFFECT = Key("truth.fixed.<term>", values.EffectLevel, example=0.5)
 _ARM_SIZE = Key(f"{_SIZE}.arms.<arm>", values.Size, example=20)
 
@@ -76,6 +84,8 @@ def axis_paths(name: str, truth: Formula) -> tuple[str, ...]:
 
 def setting(name: str, truth: Formula) -> Setting | None:
     """How the axis `name` acts on a study of this true model; None if it names nothing."""
+    if truth.factors and (own := _by_factor(name, truth)):
+        return own
     if name in AXES:
         return _short(name, truth)
     words = name.split(".")
@@ -99,13 +109,75 @@ def setting(name: str, truth: Formula) -> Setting | None:
         case ["truth", "fixed", *_]:
             return None
         case ["truth", "random", group, *rest]:
-            return _random(rest, truth, key) if group == truth.group and key else None
+            return (
+                _random(rest, truth.of(group) if truth.factors else truth, key)
+                if group in truth.groups and key
+                else None
+            )
+        case ["design", "factors", *rest]:
+            return _factor(rest, truth)
         case ["truth", "outcome", word] if key and key.axis:
             sets = outcome_sets(word, truth)
             return _plain(name, key, instead=sets) if sets or word != "icc" else None
         case ["correlation", pair] if key:
             return _plain(correlation_key(pair), key)
     return _plain(name, key, affects=_beside(name, key)) if key and key.axis else None
+
+
+def layout_axes(truth: Formula) -> list[str]:
+    """The axes that set the numbers of clusters and rows, but for short names of all studies."""
+    if not truth.factors:
+        return ["design.clusters", "design.cluster_size"]
+    short = [f"{word}.{name}" for word in ("clusters", "size") for name, _ in truth.factors]
+    iccs = [f"icc.{group}" for group in truth.intercepts]
+    return [*short, *iccs, *(number_path(*factor) for factor in truth.factors), ROWS]
+
+
+def _factor(rest: Sequence[str], truth: Formula) -> Setting | None:
+    """A number of [design.factors]."""
+    path = ".".join([FACTORS, *rest])
+    within = next((within for name, within in truth.factors if number_path(name, within) == path), None)
+    if within is None:
+        return None
+    return _plain(path, KEYS[f"{FACTORS}.<factor>.number"] if within else AXES["clusters"])
+
+
+def _by_factor(name: str, truth: Formula) -> Setting | None:
+    """A short name with a grouping factor of several: "icc.school"; without one, of the only factor that can be meant."""
+    word, _, factor = name.partition(".")
+    holders = dict(truth.factors)
+    rank = 1 + [*AXES].index(word) if word in AXES else 0
+    if word == "icc":
+        groups = truth.intercepts
+        group = factor or (groups[0] if len(groups) == 1 else "")
+        return _shared_icc(name, group, truth, rank) if group in groups else None
+    if word == "clusters" and factor in holders:
+        found = _factor(number_path(factor, holders[factor]).split(".")[2:], truth)
+        return None if found is None else replace(found, name=name, rank=rank)
+    if word == "size" and factor in holders:
+        held = [(other, within) for other, within in truth.factors if within == factor]
+        found = _factor(number_path(*held[0]).split(".")[2:], truth) if len(held) == 1 else None
+        rows = _plain(ROWS, KEYS[ROWS]) if not held else None
+        return None if (one := found or rows) is None else replace(one, name=name, rank=rank)
+    return None
+
+
+def _shared_icc(name: str, group: str, truth: Formula, rank: int) -> Setting:
+    """The share of a factor's intercept in all intercept variances and the residual one; those that are given hold together."""
+    paths = {each: variance_path(truth.of(each), INTERCEPT) for each in truth.intercepts}
+    residual = "truth.residual_variance"
+
+    def assign(flat: Flat, value: Any) -> None:
+        shares = {each: flat[key] for each in paths if (key := f"{_SHARE}{each}") in flat} | {group: value}
+        flat[f"{_SHARE}{group}"] = value
+        rest = flat[residual] + sum(flat.get(path, 0.0) for each, path in paths.items() if each not in shares)
+        left = 1 - sum(shares.values())
+        whole = math.inf if isinstance(left, float | int) and left <= 0 else rest / left
+        for each, share in shares.items():
+            flat[paths[each]] = share * whole
+
+    others = tuple(path for each, path in paths.items() if each != group)
+    return Setting(name, (paths[group],), AXES["icc"], assign, rank, (residual, *others), others)
 
 
 #: Keys that leave a predictor's other keys as they are.

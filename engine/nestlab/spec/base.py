@@ -12,7 +12,15 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .contrasts import read_contrasts
-from .covariance import correlation_path, covariance_paths, covariance_problem, decompose, find_pair, variance_path
+from .covariance import (
+    correlation_path,
+    covariance_paths,
+    covariance_problem,
+    decompose,
+    find_pair,
+    variance_path,
+    variance_paths,
+)
 from .estimand import RESERVED
 from .factors import study_formula
 from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
@@ -23,7 +31,8 @@ from .methods import estimator_of
 from .model import CENTRINGS, Effect, Formula, Method, source_of, term_variables
 from .predictors.reading import base_columns, base_levels
 from .prior import Prior
-from .problems import Problems, close_match
+from .problems import Problems, close_match, nearest
+from .structure import FACTORS, ROWS, check_factors, number_path
 from .tables import MethodTable, RandomTable, TruthTable
 
 if TYPE_CHECKING:
@@ -45,6 +54,8 @@ _TAKEN_OVER = [
 _NAME = re.compile(r"[^\W\d_]\w*")
 
 Factors = Mapping[str, tuple[str, ...]]
+#: The factors of [design.factors], with the factor that holds each or "".
+Groupings = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +82,27 @@ def read_base(study: StudyFile, problems: Problems) -> Base | None:
     """The study without its grid; None if its formula cannot be used. Adds all that is wrong to `problems`."""
     truth, predictors, missing, correlation = study.truth, study.predictors, study.missing, study.correlation
     text, predictors = _mended(truth, predictors, problems)
+    before = len(problems)
+    groupings = _groupings(study, problems)
+    if len(problems) > before:
+        return None
     found = {name: base_columns(name, table) for name, table in predictors.items()}
     factors = {name: columns for name, columns in found.items() if columns}
-    formula = _truth_formula(text, factors, problems)
+    formula = _truth_formula(text, factors, groupings, problems)
     level = base_levels(predictors)
-    read_methods = _methods(study.method or [DEFAULT_METHOD], formula, factors, level, truth.random, problems)
+    read_methods = _methods(
+        study.method or [DEFAULT_METHOD], formula, factors, groupings, level, truth.random, problems
+    )
     if formula is None:
         return None
     read_methods = read_contrasts(study.contrast, formula, read_methods, problems)
     beside = named_elsewhere(truth, correlation, missing, predictors)
     known = _check_names(formula, predictors, read_methods, problems, factors, beside)
     priors: dict[str, Prior] = {}
+    _check_places(groupings, study, problems)
     random = _random(truth.random, formula, priors, problems)
     # A stand-in for values that cannot be used, so that none of them counts as missing too.
-    scale, random_flat = random or ("", dict.fromkeys(covariance_paths(formula), 0.0))
+    scale, random_flat = random or ({}, dict.fromkeys(covariance_paths(formula), 0.0))
     residual, residual_flat = _residual(truth, priors, problems)
     flat = {
         **flat_table("design", study.design),
@@ -119,15 +137,14 @@ def _meant(word: str, known: Iterable[str], otherwise: str) -> tuple[str | None,
 
 def _required(given: Given) -> tuple[str, ...]:
     formula = given.truth
+    counted = any(re.fullmatch(r"predictors\.\w+\.clusters", path) for path in given.paths)
+    layout = ((), ("design.clusters",))[not counted] + ("design.cluster_size",)
+    if formula.factors:
+        layout = (*(number_path(*factor) for factor in formula.factors), ROWS)
     return (
-        *(
-            ()
-            if any(re.fullmatch(r"predictors\.\w+\.clusters", path) for path in given.paths)
-            else ("design.clusters",)
-        ),
-        "design.cluster_size",
+        *layout,
         *(f"truth.fixed.{term}" for term in formula.fixed),
-        *(variance_path(formula, column) for column in formula.random_columns),
+        *variance_paths(formula),
         "truth.residual_variance",
         *(f"predictors.{name}.{key}" for name in given.predictors for key in ("level", "distribution")),
     )
@@ -146,11 +163,62 @@ def formula_key(truth: Formula, method: Method) -> str:
     return "truth.formula" if method.formula.text == truth.text else f"method.{method.name}.formula"
 
 
+def _groupings(study: StudyFile, problems: Problems) -> Groupings:
+    """The factors of [design.factors], which stand in the place of clusters and cluster_size."""
+    design = study.design
+    if not design.factors:
+        if design.rows is not None:
+            text = "is of studies with several grouping factors; write cluster_size, or add [design.factors]"
+            problems.add_number(ROWS, design.rows, text)
+        return ()
+    for word, value, instead in (
+        ("clusters", design.clusters, "give each factor its number there"),
+        ("cluster_size", design.cluster_size, f"write {ROWS}, the rows of each cell"),
+    ):
+        if value is not None:
+            text = f"must be absent beside [{FACTORS}]; {instead}"
+            problems.add_value(f"design.{word}", value if isinstance(value, int | list) else "{ ... }", text)
+    for name in design.factors:
+        if not _NAME.fullmatch(name):
+            problems.add(f"{FACTORS}.{name}", "must be named by letters, digits and _, a letter first; rename it")
+        elif name in RESERVED:
+            problems.add(f"{FACTORS}.{name}", f"must not be named like one of {', '.join(RESERVED)}; rename it")
+    for word, table in (("truth.outcome", study.truth.outcome), ("correlation", study.correlation)):
+        if table:
+            problems.add(word, f"is for one grouping factor; remove it, or [{FACTORS}]")
+    return check_factors(design.factors, problems)
+
+
+def _check_places(groupings: Groupings, study: StudyFile, problems: Problems) -> None:
+    """Predictors live at rows or, where there are several grouping factors, on one of them, or on a crossing."""
+    names = [name for name, _ in groupings]
+    for name, table in study.predictors.items():
+        level = table.level
+        if groupings and level == 2:
+            text = f"must be 1 (varies by row) or the factor that it varies with; write one of {', '.join(names)}"
+            problems.add_value(f"predictors.{name}.level", level, text)
+        for part in str(level).split(":") if isinstance(level, str) else ():
+            if part not in names:
+                repair = nearest(part, names) if names else "write 1 or 2, or add [design.factors]"
+                problems.add_value(
+                    f"predictors.{name}.level", level, f"must name factors of [design.factors]; {repair}"
+                )
+        if name in names:
+            problems.add(f"predictors.{name}", f"has the name of a factor of [{FACTORS}]; rename one")
+
+
 def _parse(
-    key: str, text: str, problems: Problems, factors: Factors, group: str = "cluster", *, random: bool = True
+    key: str,
+    text: str,
+    problems: Problems,
+    factors: Factors,
+    groupings: Groupings,
+    group: str = "cluster",
+    *,
+    random: bool = True,
 ) -> Formula | None:
     try:
-        formula = study_formula(text, factors)
+        formula = study_formula(text, factors, groupings)
     except FormulaError as error:
         problems.add_value(key, text, error.reason)
         return None
@@ -184,10 +252,10 @@ def _mended(truth: TruthTable, predictors: dict[str, Any], problems: Problems) -
     return respelled(truth.formula, new) if new else truth.formula, predictors
 
 
-def _truth_formula(text: str, factors: Factors, problems: Problems) -> Formula | None:
-    formula = _parse("truth.formula", text, problems, factors)
-    if formula and "." in formula.group:
-        repair = f"write {formula.group.replace('.', '_')} for {formula.group}"
+def _truth_formula(text: str, factors: Factors, groupings: Groupings, problems: Problems) -> Formula | None:
+    formula = _parse("truth.formula", text, problems, factors, groupings)
+    if formula and (dotted := next((group for group in formula.groups if "." in group), "")):
+        repair = f"write {dotted.replace('.', '_')} for {dotted}"
         problems.add_value("truth.formula", text, f"must have a grouping factor without a dot; {repair}")
         return None
     return formula
@@ -197,6 +265,7 @@ def _methods(
     tables: Sequence[MethodTable],
     truth: Formula | None,
     factors: Factors,
+    groupings: Groupings,
     level: Mapping[str, int | None],
     random: Collection[str],
     problems: Problems,
@@ -211,21 +280,25 @@ def _methods(
         formula = truth
         if table.formula is not None:
             mixed = estimator_of(table).random
-            formula = _parse(f"{key}.formula", table.formula, problems, factors, group, random=mixed)
+            formula = _parse(f"{key}.formula", table.formula, problems, factors, groupings, group, random=mixed)
         if formula is None:
             continue
         if truth and formula.response != truth.response:
             text = f"must have the response of truth.formula; write {truth.response} for {formula.response}"
             problems.add_value(f"{key}.formula", formula.text, text)
-        if truth and formula.random and formula.group != truth.group and formula.group not in random:
+        same_group = not formula.random or bool(groupings) or (truth is not None and formula.group == truth.group)
+        if truth and not same_group and formula.group not in random:
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
-        compare = None
-        if table.compare is not None:
-            compare = _parse(f"{key}.compare", table.compare, problems, factors, group, random=False)
+        chain = [
+            _parse(f"{key}.compare", text, problems, factors, groupings, group, random=False)
+            for text in table.compare or ()
+        ]
+        compare = chain[0] if chain else None
+        smaller = tuple(found for found in chain[1:] if found is not None)
         own = {word: value for word in _TAKEN_OVER if (value := getattr(table, word)) is not None}
         analysed = estimator_of(table).analysed(formula, level)
-        method = Method(table.name, analysed, df=df_rules(table), compare=compare, **own)
+        method = Method(table.name, analysed, df=df_rules(table), compare=compare, smaller=smaller, **own)
         check_method(table, method, formula, problems)
         methods.append(method)
     return tuple(methods)
@@ -256,7 +329,7 @@ def _check_names(
             problems.add(key, "must be named by letters, digits and _, a letter first; rename it")
         elif name in RESERVED:
             problems.add(key, f"must not be named like one of {', '.join(RESERVED)}; rename it")
-        elif name in (truth.response, truth.group):
+        elif name in (truth.response, *truth.groups):
             problems.add(key, f"has the name of the response or the grouping factor of {truth.text}; rename one")
         elif name not in used and name not in beside:
             problems.add(key, f"is used by no formula; remove it, or add {name} to truth.formula with its true value")
@@ -342,13 +415,28 @@ def _residual(truth: TruthTable, priors: dict[str, Prior], problems: Problems) -
 
 def _random(
     tables: Mapping[str, RandomTable], formula: Formula, priors: dict[str, Prior], problems: Problems
-) -> tuple[str, dict[str, Any]] | None:
-    """The scale that the random effects are given on, and their values; None if they cannot be used."""
+) -> tuple[dict[str, str], dict[str, Any]] | None:
+    """The scales that the random effects are given on, by grouping factor, and their values; None if they cannot be used."""
     for group in tables:
-        if group != formula.group:
-            text = f"is no grouping factor of {formula.text}; write [{formula.random_table}]"
-            problems.add(f"truth.random.{group}", text)
-    table = tables.get(formula.group) or next(iter(tables.values()), RandomTable())
+        if group not in formula.groups:
+            written = " or ".join(f"[{part.random_table}]" for part in formula.parts)
+            problems.add(f"truth.random.{group}", f"is no grouping factor of {formula.text}; write {written}")
+    scales, flat = dict[str, str](), dict[str, Any]()
+    parts = formula.parts
+    for part in parts:
+        stray = next(iter(tables.values()), RandomTable()) if len(parts) == 1 else RandomTable()
+        found = _random_of(tables.get(part.group) or stray, part, priors, problems)
+        if found is None:
+            return None
+        scales[part.group] = found[0]
+        flat |= found[1]
+    return scales, flat
+
+
+def _random_of(
+    table: RandomTable, formula: Formula, priors: dict[str, Prior], problems: Problems
+) -> tuple[str, dict[str, Any]] | None:
+    """The scale and the values of one grouping factor's random effects."""
     key = formula.random_table
     scales = [name for name in ("covariance", "sd", "variance") if getattr(table, name) is not None]
     if len(scales) > 1:

@@ -6,36 +6,35 @@ Results depend on little of a condition (the levels, the layout), so they are re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from .base import formula_key, named_formulas
+from .derived import Derived
 from .formula import random_term_text
 from .inference import check_known_errors
 from .methods import estimator_of
-from .model import CENTRINGS, INTERCEPT, Errors, Formula, Layout, Method, Missing, Predictor, source_of, term_variables
+from .model import (
+    CENTRINGS,
+    INTERCEPT,
+    Errors,
+    Formula,
+    Layout,
+    Method,
+    Missing,
+    Predictor,
+    Structure,
+    source_of,
+    term_variables,
+)
 from .paths import rows_reasons, variable_levels
 from .predictors import distribution_of, is_known
 from .problems import Problem, Problems
+from .several import check_several, check_sizes
 from .sizes import layout_words, longest
 
-__all__ = ["Checks", "Structure"]
+__all__ = ["Checks"]
 
 Predictors = tuple[Predictor, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Structure:
-    """What predictors, errors and missing rows decide.
-
-    reasons: why rows have to be drawn; level_1: columns of level-1 predictors; made: columns that the truth makes of these, by
-    centring and multiplying.
-    """
-
-    reasons: tuple[str, ...]
-    level_1: int
-    made: int
-    problems: tuple[Problem, ...]
 
 
 class Checks:
@@ -45,9 +44,12 @@ class Checks:
         self.truth, self.methods = truth, methods
         self.structure, self.layout = cache(self._structure), cache(self._layout)
 
-    def _layout(self, layout: Layout, predictors: Predictors) -> tuple[Problem, ...]:
+    def _layout(self, layout: Layout, predictors: Predictors, structure: Structure | None) -> tuple[Problem, ...]:
         """What the numbers of clusters and rows forbid."""
         problems = Problems()
+        if structure is not None:
+            check_sizes(self.truth, self.methods, predictors, structure, problems)
+            return tuple(problems)
         for predictor in predictors:
             if predictor.level == 1 and (text := _rows_refusal(predictor, layout)):
                 problems.add_value("design.cluster_size", layout_words(layout), text)
@@ -59,8 +61,12 @@ class Checks:
             problems.add_value(formula_key(self.truth, method), method.formula.text, text)
         return tuple(problems)
 
-    def _structure(self, predictors: Predictors, errors: Errors, missing: Missing | None) -> Structure:
+    def _structure(
+        self, predictors: Predictors, errors: Errors, missing: Missing | None, structure: Structure | None
+    ) -> Derived:
         """Why rows are drawn, the number of level-1 columns, and what the predictors forbid."""
+        if structure is not None:
+            return check_several(self.truth, self.methods, predictors, errors, missing, structure)
         problems = Problems()
         level = variable_levels(predictors)
         constant = {p.name for p in predictors if p.level == 2}
@@ -74,7 +80,7 @@ class Checks:
                     text = f"must centre level-1 predictors only, and {name} is constant within a cluster; {repair}"
                     problems.add_value(key, formula.text, text)
         if problems:
-            return Structure((), 0, 0, tuple(problems))
+            return Derived((), 0, 0, tuple(problems))
         for key, formula in named_formulas(self.truth, self.methods).items():
             for column in formula.random_columns:
                 if refusal := _not_random(column, level, predictors):
@@ -95,7 +101,7 @@ class Checks:
         level_1 = sum(len(p.columns) for p in predictors if p.level == 1)
         parts = {_level_1_part(term, level) for term in (*self.truth.fixed, *self.truth.random_columns)}
         plain = {frozenset({column}) for p in predictors for column in p.columns}
-        return Structure(reasons, level_1, len(parts - plain - {frozenset()}), tuple(problems))
+        return Derived(reasons, level_1, len(parts - plain - {frozenset()}), tuple(problems))
 
 
 def _not_random(column: str, level: Mapping[str, int], predictors: Predictors) -> str | None:

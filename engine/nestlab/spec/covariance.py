@@ -19,6 +19,7 @@ from .model import Formula
 __all__ = [
     "Held",
     "correlation_path",
+    "correlation_paths",
     "correlations",
     "covariance_paths",
     "covariance_problem",
@@ -30,6 +31,7 @@ __all__ = [
     "prior_of_correlation",
     "true_covariance",
     "variance_path",
+    "variance_paths",
 ]
 
 Flat = Mapping[str, Any]
@@ -68,11 +70,20 @@ def pairs(formula: Formula) -> Iterator[tuple[int, int]]:
         start += size
 
 
+def variance_paths(formula: Formula) -> tuple[str, ...]:
+    """The keys of the q variances, of all grouping factors."""
+    return tuple(f"truth.random.{group}.variance.{column}" for group, column in formula.places)
+
+
+def correlation_paths(formula: Formula) -> dict[tuple[int, int], str]:
+    """The keys of the correlations, of all grouping factors, by the positions of their columns."""
+    places = formula.places
+    return {(i, j): f"truth.random.{places[i][0]}.correlation.{places[i][1]}:{places[j][1]}" for i, j in pairs(formula)}
+
+
 def covariance_paths(formula: Formula) -> tuple[str, ...]:
-    """All keys that a covariance matrix sets."""
-    columns = formula.random_columns
-    variances = [variance_path(formula, column) for column in columns]
-    return (*variances, *(correlation_path(formula, columns[i], columns[j]) for i, j in pairs(formula)))
+    """All keys that covariance matrices set."""
+    return (*variance_paths(formula), *correlation_paths(formula).values())
 
 
 def find_pair(formula: Formula, key: str) -> tuple[int, int] | str:
@@ -136,13 +147,12 @@ def decompose(formula: Formula, matrix: Matrix) -> dict[str, Any]:
 
 def true_covariance(formula: Formula, flat: Flat) -> tuple[tuple[float, ...], ...]:
     """The q x q matrix that the keys describe; a correlation that is absent is 0."""
-    columns = formula.random_columns
-    variances = [flat[variance_path(formula, column)] for column in columns]
-    matrix = [[0.0] * len(columns) for _ in columns]
+    variances = [flat[path] for path in variance_paths(formula)]
+    matrix = [[0.0] * len(variances) for _ in variances]
     for i, variance in enumerate(variances):
         matrix[i][i] = variance
-    for i, j in pairs(formula):
-        given = flat.get(correlation_path(formula, columns[i], columns[j]), 0.0)
+    for (i, j), path in correlation_paths(formula).items():
+        given = flat.get(path, 0.0)
         matrix[i][j] = matrix[j][i] = _covariance(given, variances[i], variances[j])
     return tuple(map(tuple, matrix))
 
@@ -156,22 +166,24 @@ def _covariance(given: float | Held, variance_a: float, variance_b: float) -> fl
 
 
 def correlations(formula: Formula, flat: Flat) -> dict[str, float]:
-    """The correlation of each pair that shares a random term, 0 where none is given."""
+    """The correlation of each pair that shares a random term, 0 where none is given; of one grouping factor."""
     columns, found = formula.random_columns, {}
-    for i, j in pairs(formula):
-        given = flat.get(correlation_path(formula, columns[i], columns[j]), 0.0)
-        found[f"{columns[i]}:{columns[j]}"] = given.correlation if isinstance(given, Held) else given
+    for (i, j), path in correlation_paths(formula).items():
+        found[f"{columns[i]}:{columns[j]}"] = _number(flat.get(path, 0.0))
     return found
 
 
 def held_correlations(formula: Formula, flat: Flat) -> dict[str, float]:
-    """The correlations that the covariance matrix does not show, because a variance is 0."""
-    columns, given = formula.random_columns, correlations(formula, flat)
-    zero = [flat[variance_path(formula, column)] == 0 for column in columns]
+    """The correlations, by their keys, that the covariance matrix does not show, because a variance is 0."""
+    zero = [flat[path] == 0 for path in variance_paths(formula)]
     if not any(zero):
         return {}
-    hidden = [f"{columns[i]}:{columns[j]}" for i, j in pairs(formula) if zero[i] or zero[j]]
-    return {pair: given[pair] for pair in hidden}
+    hidden = [path for (i, j), path in correlation_paths(formula).items() if zero[i] or zero[j]]
+    return {path: _number(flat.get(path, 0.0)) for path in hidden}
+
+
+def _number(given: float | Held) -> float:
+    return given.correlation if isinstance(given, Held) else given
 
 
 def not_semidefinite(formula: Formula, flat: Flat) -> str | None:

@@ -183,6 +183,10 @@ class _Conversion:
         return levels
 
     def from_d(self, term: str, effect: Effect) -> float:
+        if self.condition.structure is not None and (effect.by.startswith("outcome") or effect.per == "sd"):
+            word = "by" if effect.per == "unit" else "per"
+            text = f'goes by "total" or "residual" variance and per unit with several grouping factors; remove {word}'
+            raise _EffectError(text)
         truth, variance = self.truth, self.truth.residual_variance
         if effect.by.startswith("outcome"):
             variance = self._of_outcome(term, control=effect.by == "outcome-control")
@@ -190,8 +194,8 @@ class _Conversion:
             if INTERCEPT not in truth.formula.random_columns:
                 text = f"must have a random intercept for its total variance, unlike {truth.formula.text}"
                 raise _EffectError(f'{text}; write by = "residual", or add the intercept')
-            place = truth.formula.random_columns.index(INTERCEPT)
-            variance = variance + truth.covariance[place][place]
+            places = [k for k, (_, column) in enumerate(truth.formula.places) if column == INTERCEPT]
+            variance = variance + sum(truth.covariance[k][k] for k in places)
         return effect.value * math.sqrt(variance) / (self._sd(term) if effect.per == "sd" else 1.0)
 
     def _of_outcome(self, term: str, *, control: bool) -> float:
@@ -218,6 +222,10 @@ class _Conversion:
 
     def level(self, term: str) -> Level:
         """The level at which a term is taken to explain variance."""
+        if self.condition.structure is not None:
+            raise _EffectError(
+                "needs one grouping factor, for levels are those of rows and clusters; write d, or a number"
+            )
         if term == INTERCEPT:
             raise _EffectError(
                 "must be of a term that varies: the Intercept explains no variance; write a number, or d"
@@ -317,6 +325,8 @@ def explained(condition: Condition) -> tuple[float, float]:
     predictors, or where residual variances differ by a predictor.
     """
     truth = condition.truth
+    if condition.structure is not None:
+        return math.nan, math.nan
     work = _Conversion(condition, dict(zip(truth.formula.fixed, truth.fixed, strict=True)))
     shares = []
     for level in (1, 2):

@@ -43,7 +43,8 @@ class Estimand:
     """One estimand.
 
     kind: "fixed" (columns: the term), "contrast" (its name), "var" and "sd" of a random column or, without columns, of the
-    residual, "cov" and "cor" of two random columns, "icc", or "test", the joint test of several others (their names).
+    residual, "cov" and "cor" of two random columns, "icc" (group: of which of several factors), or "test", the joint test of
+    several others (their names).
     """
 
     kind: Kind
@@ -58,11 +59,13 @@ class Estimand:
         ('x:z', 'cov:g:Intercept:x')
         >>> Estimand("sd").name, Estimand("icc").name, Estimand("test", columns=("x", "var:g:x")).name
         ('sd:residual', 'icc', 'x, var:g:x')
+        >>> Estimand("icc", "school").name
+        'icc:school'
         """
         if self.kind in ("fixed", "contrast", "test"):
             return ", ".join(self.columns)
         if self.kind == "icc":
-            return "icc"
+            return f"icc:{self.group}" if self.group else "icc"
         return ":".join([self.kind, self.group, *self.columns] if self.columns else [self.kind, "residual"])
 
     @property
@@ -189,20 +192,29 @@ def listed(formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()) -> d
     ['Intercept', 'iccx', 'var:var:Intercept', 'var:var:iccx', 'cov:var:Intercept:iccx', 'var:residual',
      'sd:var:Intercept', 'sd:var:iccx', 'sd:residual', 'cor:var:Intercept:iccx', 'icc']
     """
-    group, columns, pairs = random_part(formulas)
-    variances = [Estimand("var", group, (column,)) for column in columns]
-    covariances = [Estimand("cov", group, pair) for pair in pairs]
+    parts = [random_part(formulas, group) for group in _groups(formulas)]
+    variances = [Estimand("var", group, (column,)) for group, columns, _ in parts for column in columns]
+    covariances = [Estimand("cov", group, pair) for group, _, pairs in parts for pair in pairs]
     found = [Estimand("fixed", columns=(term,)) for term in distinct(term for f in formulas for term in f.fixed)]
     found += [Estimand("contrast", columns=(contrast.name,)) for contrast in contrasts]
     found += [*variances, *covariances, RESIDUAL, *(each.of("sd") for each in (*variances, RESIDUAL))]
     found += [each.of("cor") for each in covariances]
-    found += [ICC] * (INTERCEPT in columns)
+    iccs = [group for group, columns, _ in parts if INTERCEPT in columns]
+    several = any(formula.factors for formula in formulas)
+    found += [Estimand("icc", group) for group in iccs] if several else [ICC] * len(iccs)
     return {each.name: each for each in found}
 
 
-def random_part(formulas: Sequence[Formula]) -> tuple[str, list[str], list[tuple[str, str]]]:
-    """The grouping factor, the random columns of some formula, and the pairs of them that some formula lets correlate."""
-    group = next((formula.group for formula in formulas if formula.random), "")
+def _groups(formulas: Sequence[Formula]) -> list[str]:
+    """The grouping factors of formulas; of a study with one factor it has the truth's name everywhere."""
+    groups = list(dict.fromkeys(group for formula in formulas for group in formula.groups))
+    return groups if any(formula.factors for formula in formulas) else groups[:1]
+
+
+def random_part(formulas: Sequence[Formula], group: str) -> tuple[str, list[str], list[tuple[str, str]]]:
+    """A grouping factor, its random columns of some formula, and the pairs of them that some formula lets correlate."""
+    several = any(formula.factors for formula in formulas)
+    formulas = [formula.of(group) for formula in formulas] if several else formulas
     columns = distinct(column for formula in formulas for column in formula.random_columns)
     # Pairs of columns that share a random term of some formula, named and ordered as in `columns`.
     found: dict[tuple[int, int], tuple[str, str]] = {}

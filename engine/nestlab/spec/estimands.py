@@ -10,7 +10,7 @@ from .estimand import Column, Estimand, Quantity, listed
 from .formula import find_term
 from .inference import tested_estimand
 from .methods import estimator_of
-from .model import INTERCEPT, Contrast, Formula, Method
+from .model import Contrast, Formula, Method
 
 __all__ = ["as_named", "contrasts_of", "method_estimands", "other_names", "study_estimands", "study_name"]
 
@@ -98,9 +98,10 @@ def method_estimands(method: Method, estimands: Mapping[str, Estimand]) -> list[
             case "test":
                 return False
             case "icc":
-                return INTERCEPT in formula.random_columns
+                return (each.group or formula.group) in formula.intercepts
         if each.residual:
             return estimator_of(method).residual
-        return any(set(each.columns) <= set(term.columns) for term in formula.random)
+        terms = [term for term in formula.random if not formula.factors or term.group == each.group]
+        return any(set(each.columns) <= set(term.columns) for term in terms)
 
     return [name for name, each in estimands.items() if estimated(each)]

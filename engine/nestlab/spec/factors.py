@@ -5,20 +5,20 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from .expression import read_variable, variables_in
 from .formula import (
     FormulaError,
     canonical_term,
-    one_group,
     parse_formula,
     random_term_text,
     respelled,
 )
-from .model import CENTRINGS, INTERCEPT, MAX_FIXED, MAX_RANDOM, Formula, term_variables
+from .model import CENTRINGS, INTERCEPT, MAX_FIXED, MAX_RANDOM, MOST_RANDOM, Formula, term_variables
 from .problems import close_match
+from .structure import with_factors
 
 __all__ = ["expand", "study_formula"]
 
@@ -38,8 +38,11 @@ _INSTEAD = {
 }
 
 
-def study_formula(text: str, columns: Mapping[str, tuple[str, ...]]) -> Formula:
-    """Read a formula of a study, with the columns of each factor in the place of its name. columns: by the names of factors.
+def study_formula(
+    text: str, columns: Mapping[str, tuple[str, ...]], factors: Sequence[tuple[str, str]] = ()
+) -> Formula:
+    """Read a formula of a study, with the columns of each category in the place of its name. columns: by the names of predictors
+    with categories; factors: the grouping factors of [design.factors], with what holds each.
 
     Raises FormulaError for what a study can't have, with what to write instead.
 
@@ -47,12 +50,12 @@ def study_formula(text: str, columns: Mapping[str, tuple[str, ...]]) -> Formula:
     ('Intercept', 'k[b]', 'k[c]', 'x', 'k[b]:x', 'k[c]:x')
     """
     formula = parse_formula(text)
-    factors = {f"{call}({name})": name for call in ("factor", "as.factor") for name in columns}
-    if any(v in factors for v in _variables(formula)):
-        formula = replace(parse_formula(respelled(text, factors)), text=formula.text)
+    calls = {f"{call}({name})": name for call in ("factor", "as.factor") for name in columns}
+    if any(v in calls for v in _variables(formula)):
+        formula = replace(parse_formula(respelled(text, calls)), text=formula.text)
+    formula = with_factors(formula, factors)
     if reason := _impossible(formula):
         raise FormulaError(formula.text, reason)
-    one_group(formula)
     return expand(formula, columns)
 
 
@@ -70,12 +73,17 @@ def _impossible(formula: Formula) -> str | None:
     for name in dict.fromkeys([*_variables(formula), *(f"offset({name})" for name in formula.offsets)]):
         if reason := _impossible_variable(name):
             return reason
-    if ":" in formula.group:
+    if ":" in formula.group and not formula.factors:
         return f"must have a grouping factor of one name; write {formula.group.replace(':', '_')} for {formula.group}"
     if len(formula.fixed) > MAX_FIXED:
         return f"has {len(formula.fixed)} fixed terms; at most {MAX_FIXED} are possible: remove some"
-    if (q := len(formula.random_columns)) > MAX_RANDOM:
-        return f"has {q} random columns; at most {MAX_RANDOM} are possible: remove some"
+    most = MOST_RANDOM if formula.factors else MAX_RANDOM
+    if (q := len(formula.random_columns)) > most:
+        return f"has {q} random columns; at most {most} are possible: remove some"
+    for part in formula.parts if formula.factors else ():
+        twice = [column for column in part.random_columns if part.random_columns.count(column) > 1]
+        if twice:
+            return f"has two random effects {twice[0]} of {part.group}; remove one"
     return None
 
 

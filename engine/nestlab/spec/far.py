@@ -23,7 +23,9 @@ FAR = 100.0
 
 
 def far_constants(condition: Condition) -> Mapping[str, float]:
-    """What is taken off predictors, by name."""
+    """What is taken off predictors, by name; nothing where there are several grouping factors, whose fits centre all columns."""
+    if condition.structure is not None:
+        return {}
     return _constants(condition.predictors, condition.layout, condition.truth.formula)
 
 

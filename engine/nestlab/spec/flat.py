@@ -29,17 +29,22 @@ def flat_table(path: str, table: KeyTable) -> dict[str, Any]:
         elif isinstance(value, KeyTable):
             flat |= flat_table(here, value)
         elif isinstance(value, Mapping):
-            flat |= {f"{here}.{name}": item for name, item in value.items()}
+            for name, item in value.items():
+                below = f"{here}.{name}"
+                flat |= flat_table(below, item) if isinstance(item, KeyTable) else {below: item}
         elif value is not None:
             flat[here] = value
     return flat
 
 
 def flat_shape(tables: Mapping[str, RandomTable], formula: Formula) -> dict[str, Any]:
-    """The distribution of the random effects."""
-    table = tables.get(formula.group)
-    given = {key: getattr(table, key) for key in SHAPE_KEYS} if table else {}
-    return {f"{formula.random_table}.{key}": value for key, value in given.items() if value is not None}
+    """The distributions of the random effects."""
+    flat: dict[str, Any] = {}
+    for part in formula.parts:
+        table = tables.get(part.group)
+        given = {key: getattr(table, key) for key in SHAPE_KEYS} if table else {}
+        flat |= {f"{part.random_table}.{key}": value for key, value in given.items() if value is not None}
+    return flat
 
 
 def predictor_values(predictors: Mapping[str, PredictorTable]) -> dict[str, Any]:

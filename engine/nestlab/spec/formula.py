@@ -22,7 +22,6 @@ __all__ = [
     "canonical_term",
     "find_term",
     "formula_text",
-    "one_group",
     "parse_formula",
     "random_term_text",
     "respelled",
@@ -113,13 +112,6 @@ def parse_formula(text: str) -> Formula:
     except ReadError as refused:
         raise FormulaError(shown, " ".join(str(refused).split())) from None
     return formula
-
-
-def one_group(formula: Formula) -> None:
-    """Raise FormulaError for several grouping factors."""
-    if len(formula.groups) > 1:
-        reason = "three levels and crossed effects are not possible in a study yet: keep one of them"
-        raise FormulaError(formula.text, f"has the grouping factors {', '.join(formula.groups)}; {reason}")
 
 
 def formula_text(formula: Formula) -> str:

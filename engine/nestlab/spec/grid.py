@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .axes import Setting, setting
-from .covariance import correlation_path, pairs, variance_path
+from .axes import Setting, layout_axes, setting
+from .covariance import correlation_paths, variance_paths
 from .formula import formula_text
 from .keys import AXES, KEYS, STUDY, find_key
 from .model import INTERCEPT, FactorValue, Formula
@@ -33,13 +33,14 @@ Point = dict[str, Any]
 class Given:
     """What the study file gives that decides which axes it may have.
 
-    scale: "variance", "sd" or "covariance" of the random effects; residual: "residual_variance" or "residual_sd"; ""
-    where the file gives none. paths: of all values that it gives; factors: the columns of predictors with categories.
+    scales: by grouping factor, "variance", "sd" or "covariance" of the random effects; residual: "residual_variance" or
+    "residual_sd"; "" where the file gives none. paths: of all values that it gives; factors: the columns of predictors with
+    categories.
     """
 
     truth: Formula
     predictors: tuple[str, ...]
-    scale: str
+    scales: Mapping[str, str]
     residual: str
     paths: tuple[str, ...] = ()
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -136,7 +137,8 @@ def _is_value(path: str, table: Mapping[str, Any]) -> bool:
     key = find_key(path.split("."))
     of_sizes = path.startswith("design.cluster_size") and table.get("distribution") in ("normal", "beta", "pilot")
     below = key is not None and bool(key.below) and not key.takes_prior and not of_sizes
-    return path in AXES or (not below and looks_like_prior(table))
+    by_factor = all(isinstance(value, list | Mapping) for value in table.values())  # icc.school = [0.1, 0.2]
+    return (path in AXES and not by_factor) or (not below and looks_like_prior(table))
 
 
 class _Reader:
@@ -304,26 +306,28 @@ def _scale_refusal(name: str, given: Given) -> str | None:
         if given.residual in ("", parts[1]):
             return None
         return f"the file gives truth.{given.residual}; name that, or give truth.{parts[1]} in the file"
-    if parts[:2] != ["truth", "random"] or not given.scale:
+    scale = given.scales.get(parts[2], "") if parts[:2] == ["truth", "random"] else ""
+    if not scale:
         return None
-    wanted, table = parts[3], given.truth.random_table
+    wanted, table = parts[3], f"truth.random.{parts[2]}"
     # A covariance is read as variances and correlations, so axes may name those.
     fits = {"variance": ("variance", "covariance"), "sd": ("sd",), "covariance": ("covariance",)}
-    if wanted == "correlation" or given.scale in fits[wanted]:
+    if wanted == "correlation" or scale in fits[wanted]:
         return None
-    named = "variance" if given.scale == "covariance" else given.scale
-    return f"the file gives {table}.{given.scale}; name {table}.{named}.<column>, or give {table}.{wanted} in the file"
+    named = "variance" if scale == "covariance" else scale
+    return f"the file gives {table}.{scale}; name {table}.{named}.<column>, or give {table}.{wanted} in the file"
 
 
 def _known(given: Given) -> list[str]:
     """All axes that this study may have."""
-    truth, columns = given.truth, given.truth.random_columns
-    known = [*AXES, "design.clusters", "design.cluster_size", f"truth.{given.residual or 'residual_variance'}"]
+    truth = given.truth
+    known = [*AXES, *layout_axes(truth), f"truth.{given.residual or 'residual_variance'}"]
     known += [f"truth.fixed.{term}" for term in truth.fixed]
     known += [f"truth.fixed.{term}.{unit}" for term in truth.fixed for unit in ("d", "r2") if term != INTERCEPT]
-    variances = [variance_path(truth, column) for column in columns]
-    known += [path.replace(".variance.", ".sd.", 1) if given.scale == "sd" else path for path in variances]
-    known += [correlation_path(truth, columns[i], columns[j]) for i, j in pairs(truth)]
+    for part in truth.parts:
+        paths = variance_paths(part)
+        known += [p.replace(".variance.", ".sd.", 1) for p in paths] if given.scales.get(part.group) == "sd" else paths
+    known += correlation_paths(truth).values()
     known += [f"predictors.{name}.{key}" for name in given.predictors for key in _FIRST_KEYS]
     named = [path for path, key in KEYS.items() if key.axis and "<" not in path]
     known += [path for path in named if path.count(".") > 1 or path.startswith("missing.")]

@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
 
-from .covariance import pairs
+from .covariance import correlation_paths, pairs
 from .far import far_constants
 from .formula import formula_text
 from .methods import estimator_of
@@ -26,6 +26,7 @@ from .predictors.reading import predictor_words
 from .prior import Prior
 from .shapes import error_words, shape_words
 from .sizes import layout_words, size_words
+from .structure import structure_words
 
 __all__ = [
     "DERIVED_PATHS",
@@ -87,6 +88,8 @@ def data_key(condition: Condition) -> str:
         priors = condition.priors
         identity["priors"] = [[name, v.table() if isinstance(v, Prior) else float(v)] for name, v in priors]
     identity |= _sizes(condition.layout)
+    if condition.structure is not None:
+        identity["structure"] = structure_words(condition.structure)
     if condition.correlations:
         identity["correlations"] = condition.correlations
     if condition.missing is not None:
@@ -101,7 +104,7 @@ def draw_rules(condition: Condition) -> list[str]:
     errors, rules = condition.truth.errors, []
     if errors.ar1 and errors.distribution != NORMAL:
         rules.append("ar1 of scores")
-    if has_odd_rows(condition.predictors, condition.layout):
+    if condition.structure is None and has_odd_rows(condition.predictors, condition.layout):
         rules.append("odd rows alternate")
     if far_constants(condition):
         rules.append("sums about a constant")
@@ -114,7 +117,7 @@ def layout_key(condition: Condition, name: str) -> str:
     identity = {
         "draw_version": DRAW_VERSION,
         "seed": condition.seed,
-        "layout": _layout(condition.layout),
+        "layout": _layout(condition.layout) if condition.structure is None else structure_words(condition.structure),
         "predictor": {predictor.name: _predictor(predictor)},
     }
     return _sha256(identity | _sizes(condition.layout))
@@ -146,6 +149,8 @@ def result_key(data_key: str, method: Method) -> str:
     }
     if method.compare is not None:
         identity["compare"] = {"null": _formula(method.compare), "reference": method.reference}
+    if method.smaller:
+        identity["smaller"] = [_formula(each) for each in method.smaller]
     if method.random:
         identity["draws"] = method.draws
     if method.robust is not None:
@@ -212,6 +217,8 @@ def _truth(truth: Truth) -> dict[str, Any]:
         identity["errors"] = errors
     if truth.random != NORMAL:
         identity["random"] = shape_words(truth.random)
+    if truth.shapes:
+        identity["random"] = {group: shape_words(shape) for group, shape in truth.shapes}
     return identity
 
 
@@ -273,14 +280,16 @@ def describe(condition: Condition) -> dict[str, Any]:
         "path": condition.path,
         "block_size": condition.block_size,
         "draw_version": DRAW_VERSION,
-        "design": {
+        "design": structure_words(condition.structure)
+        if condition.structure is not None
+        else {
             "clusters": grouping.levels,
             "cluster_size": _described_sizes(condition.layout),
         },
         "truth": {
             "formula": formula_text(truth.formula),
             "fixed": dict(zip(truth.formula.fixed, (float(value) for value in truth.fixed), strict=True)),
-            "random": {grouping.name: _random(truth, condition.held)} if truth.formula.random else {},
+            "random": {part.group: _random(truth, part, condition.held) for part in truth.formula.parts if part.random},
             "residual_variance": float(truth.residual_variance),
             **({"errors": errors} if (errors := error_words(truth.errors)) else {}),
             **({"outcome": outcome} if outcome else {}),
@@ -314,17 +323,21 @@ def _leaves(tables: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def _random(truth: Truth, held: Mapping[str, float]) -> dict[str, Any]:
-    columns = truth.formula.random_columns
-    covariance = truth.covariance
+def _random(truth: Truth, part: Formula, held: Mapping[str, float]) -> dict[str, Any]:
+    """The random effects of one grouping factor; part: the formula with its terms only."""
+    columns, covariance, shape = part.random_columns, truth.covariance, truth.shape_of(part.group)
+    where = [k for k, (group, _) in enumerate(truth.formula.places) if group == part.group]
+    correlations = correlation_paths(part).values()
     return {
-        "variance": {column: float(covariance[i][i]) for i, column in enumerate(columns)},
+        "variance": {column: float(covariance[i][i]) for i, column in zip(where, columns, strict=True)},
         "correlation": {
-            f"{columns[i]}:{columns[j]}": _correlation(covariance[i][j], covariance[i][i], covariance[j][j])
-            for i, j in pairs(truth.formula)
-        }
-        | dict(held),
-        **({} if truth.random == NORMAL else shape_words(truth.random)),
+            f"{columns[a]}:{columns[b]}": held[path]
+            if path in held
+            else _correlation(covariance[i][j], covariance[i][i], covariance[j][j])
+            for path, (a, b) in zip(correlations, pairs(part), strict=True)
+            for i, j in [(where[a], where[b])]
+        },
+        **({} if shape == NORMAL else shape_words(shape)),
     }
 
 

@@ -10,9 +10,10 @@ the formula, "Intercept", "x", "x:z".
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -39,6 +40,7 @@ __all__ = [
     "Predictor",
     "RandomTerm",
     "Sizes",
+    "Structure",
     "Truth",
     "source_of",
     "term_variables",
@@ -58,7 +60,7 @@ MAX_FIXED, MAX_RANDOM = 40, 6
 #: Random columns of several grouping factors together.
 MOST_RANDOM = 16
 
-Path = Literal["moments", "rows"]
+Path = Literal["moments", "rows", "strata"]
 FactorValue = int | float | str
 
 
@@ -106,7 +108,8 @@ class Formula:
     """A parsed mixed-model formula.
 
     `fixed` and the columns of `random` hold terms in lme4's order (by degree, then as written); `offsets` what is in offset(...);
-    `variables` the names and calls of the fixed part, in the order in which they first stand there.
+    `variables` the names and calls of the fixed part, in the order in which they first stand there. factors: of a study with
+    several grouping factors, their names, and the factor in which each is nested or "".
     """
 
     text: str
@@ -115,6 +118,7 @@ class Formula:
     random: tuple[RandomTerm, ...]
     offsets: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
+    factors: tuple[tuple[str, str], ...] = ()
 
     @property
     def group(self) -> str:
@@ -127,9 +131,30 @@ class Formula:
         return tuple(dict.fromkeys(term.group for term in self.random))
 
     @property
+    def parts(self) -> tuple[Formula, ...]:
+        """The formula once for each grouping factor, with the random terms of that only; itself where it has one or none."""
+        if len(self.groups) < 2:
+            return (self,)
+        return tuple(self.of(group) for group in self.groups)
+
+    def of(self, group: str) -> Formula:
+        """The formula with the random terms of one grouping factor."""
+        return replace(self, random=tuple(term for term in self.random if term.group == group))
+
+    @property
     def random_table(self) -> str:
-        """The table of a study file that its random effects stand in: "truth.random.school"."""
+        """The table of a study file that the random effects of its one grouping factor stand in: "truth.random.school"."""
         return f"truth.random.{self.group}"
+
+    @property
+    def places(self) -> tuple[tuple[str, str], ...]:
+        """(grouping factor, column) of each of the q random columns, term by term."""
+        return tuple((term.group, column) for term in self.random for column in term.columns)
+
+    @property
+    def intercepts(self) -> tuple[str, ...]:
+        """The grouping factors that have a random intercept."""
+        return tuple(group for group, column in self.places if column == INTERCEPT)
 
     @property
     def random_columns(self) -> tuple[str, ...]:
@@ -214,7 +239,9 @@ NORMAL = Distribution()
 class Predictor:
     """How one predictor is made.
 
-    level: 1 varies within clusters, 2 between them. distribution: a name of `predictors.DISTRIBUTIONS`; each has a file that
+    level: 1 varies within clusters, 2 between them. at: of a study with several grouping factors, the one, or the crossing
+    "a:b", on whose levels a predictor of level 2 lives; its level 1 is that of rows, and their place in their cell counts
+    where a distribution speaks of clusters. distribution: a name of `predictors.DISTRIBUTIONS`; each has a file that
     says what it makes of the rest. mean, sd, shape: of what is drawn from a distribution of numbers (binary: mean is the
     probability of a 1; time: the first row's value and the step). values, sequences: by the row in its cluster, or by cluster at
     level 2; with categories they hold the numbers of these, 0, 1, ... shares: of 0, 1, ... or of the categories. arms: the
@@ -241,6 +268,7 @@ class Predictor:
     sequences: tuple[tuple[float, ...], ...] = ()
     arms: tuple[int, ...] = ()
     blocks: int | str = 0
+    at: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -278,7 +306,8 @@ class Truth:
 
     fixed: p values in the order of `formula.fixed`; covariance: q x q in the order of `formula.random_columns`,
     positive semi-definite, 0 between terms. errors, random: other distributions of e, and of u = L v: v has independent entries
-    of that distribution with mean 0 and variance 1, L is the covariance's lower factor. family: of y given X beta + Z u.
+    of that distribution with mean 0 and variance 1, L is the covariance's lower factor. shapes: of several grouping factors,
+    those whose effects are not normal, in place of random. family: of y given X beta + Z u.
     """
 
     formula: Formula
@@ -287,7 +316,12 @@ class Truth:
     residual_variance: float
     errors: Errors = Errors()
     random: Distribution = NORMAL
+    shapes: tuple[tuple[str, Distribution], ...] = ()
     family: Literal["gaussian"] = "gaussian"
+
+    def shape_of(self, group: str) -> Distribution:
+        """The distribution of a grouping factor's random effects."""
+        return dict(self.shapes).get(group, self.random)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +349,31 @@ class Grouping:
     name: str
     levels: int
     within: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """How several grouping factors divide the rows of a design into cells.
+
+    groupings: in the order of the study file, a nested one after the one that holds it; their levels are counted in the whole
+    design. numbers: of each, how many levels it has, one number for each level of the factor that holds it. Every level of a
+    factor that is nested in none goes with every level of the others; rows: in each cell.
+    """
+
+    groupings: tuple[Grouping, ...]
+    numbers: tuple[tuple[int, ...], ...]
+    rows: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(grouping.name for grouping in self.groupings)
+
+    def grouping(self, name: str) -> Grouping:
+        """The factor of this name, or the crossing "a:b" of several."""
+        found = [each for each in self.groupings if each.name in name.split(":")]
+        if len(found) == 1:
+            return found[0]
+        return Grouping(name, math.prod(each.levels for each in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,10 +468,10 @@ class Method:
     or one kind for all of them; variance_intervals: of variances, sds and correlations, if any. compare: the null model of a
     likelihood ratio test, whose p value is by `reference`. draws: of the bootstrap, and of simulated null distributions. robust:
     cluster-robust standard errors in place of the model's; weights: of cluster means. select: the method reports its formula's
-    model or `compare`'s, the one that the test at level select_alpha, or the AIC, chooses. working, covariance: of a GEE, its
-    correlation structure and its standard errors. function: "module:function"; digest: the SHA-256 of that module's source, ""
-    until it is looked up. max_failed: the share of replicates without an optimum above which a condition ends early; it changes
-    no replicate.
+    model, `compare`'s or one of `smaller`, each nested in the one before: that which tests at level select_alpha, or the AIC,
+    choose. working, covariance: of a GEE, its correlation structure and its standard errors. function: "module:function"; digest:
+    the SHA-256 of that module's source, "" until it is looked up. max_failed: the share of replicates without an optimum above
+    which a condition ends early; it changes no replicate.
     """
 
     name: str
@@ -426,6 +485,7 @@ class Method:
     intervals: Literal["t", "profile", "bootstrap"] = "t"
     variance_intervals: Literal["wald", "wald-log", "profile", "profile-reml", "bootstrap"] | None = None
     compare: Formula | None = None
+    smaller: tuple[Formula, ...] = ()
     reference: Literal["asymptotic", "chisq", "exact", "bootstrap"] = "asymptotic"
     draws: int = 999
     robust: Literal["CR0", "CR1", "CR1S", "CR2"] | None = None
@@ -465,8 +525,9 @@ class Condition:
     """One point of the grid: its truth, predictors and layout, with the seed and the block size that fix its stream.
 
     factors: the grid's axes and their values here, for people; they are not part of the identity.
-    path: "moments" draws sufficient statistics, "rows" draws rows and streams them into the same statistics.
-    predictors: in order of name. block_size: replicates that share one random stream. held: correlations "a:b" that the
+    path: "moments" draws sufficient statistics, "strata" those of a balanced design with several factors, "rows" draws rows.
+    structure: of several grouping factors; the layout then has all rows as those of one cluster.
+    predictors: in order of name. block_size: replicates that share one random stream. held: correlations, by their keys, that the
     covariance cannot show, because a variance is 0 here; for descriptions only. stated: fixed effects that the file gives in
     standard units, by term, of which the truth has the coefficients; likewise. outcome: the keys of [truth.outcome], from which
     the truth follows; likewise. priors: (axis, prior) of each value of the truth that every replicate draws anew, in the order in
@@ -488,6 +549,7 @@ class Condition:
     missing: Missing | None = None
     stated: Mapping[str, Effect] = field(default_factory=dict, compare=False)
     outcome: Mapping[str, float | tuple[str, ...]] = field(default_factory=dict, compare=False)
+    structure: Structure | None = None
 
     @property
     def grouping(self) -> Grouping:

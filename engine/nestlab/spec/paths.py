@@ -14,6 +14,7 @@ from .model import (
     Formula,
     Missing,
     Predictor,
+    Structure,
     source_of,
     term_variables,
 )
@@ -25,7 +26,9 @@ __all__ = [
     "path_line",
     "path_of",
     "path_reasons",
+    "places_of",
     "rows_reasons",
+    "several_reasons",
     "variable_levels",
 ]
 
@@ -64,8 +67,8 @@ def is_plain(condition: Condition) -> bool:
     )
 
 
-def path_of(reasons: Sequence[str]) -> Literal["moments", "rows"]:
-    return "rows" if reasons else "moments"
+def path_of(reasons: Sequence[str], structure: Structure | None = None) -> Literal["moments", "rows", "strata"]:
+    return "rows" if reasons else "moments" if structure is None else "strata"
 
 
 def rows_reasons(
@@ -131,25 +134,62 @@ def block_size(clusters: int, level_1: int, *, rows: int = 0) -> int:
 
 
 def path_reasons(condition: Condition) -> tuple[str, ...]:
-    """`rows_reasons` of a condition."""
-    truth = condition.truth
+    """Why the rows of a condition have to be drawn: none where its sufficient statistics are drawn directly."""
+    truth, structure = condition.truth, condition.structure
+    if structure is not None:
+        return several_reasons(truth.formula, condition.predictors, truth.errors, condition.missing, structure)
     return _reasons(truth.formula, condition.predictors, truth.errors, condition.missing)
 
 
 _reasons = lru_cache(maxsize=1024)(rows_reasons)
 
 
+@lru_cache(maxsize=4096)
+def several_reasons(
+    truth: Formula, predictors: Sequence[Predictor], errors: Errors, missing: Missing | None, structure: Structure
+) -> tuple[str, ...]:
+    """With several grouping factors, why rows have to be drawn: none where the statistics of the strata of a balanced design can
+    be drawn directly."""
+    reasons: list[str] = []
+    for grouping, numbers in zip(structure.groupings, structure.numbers, strict=True):
+        if len(set(numbers)) > 1:
+            reasons.append(f"levels of {grouping.within} have different numbers of {grouping.name}")
+    if errors.distribution != NORMAL:
+        reasons.append(f"errors are {errors.distribution.kind}")
+    if errors.ratios:
+        reasons.append(f"the residual variance differs by {' and '.join(name for name, _ in errors.ratios)}")
+    if missing is not None:
+        reasons.append("rows are missing")
+    places = places_of(predictors)
+    reasons += [f"{p.name} is drawn by row" for p in predictors if p.level == 1 and not is_known(p)]
+    for term in truth.random:
+        for column in term.columns:
+            outside = [v for v in term_variables(column) if places[v]]
+            if outside:
+                reasons.append(f"{term.group} has a random effect of {column}, and {outside[0]} is not of rows")
+    return tuple(dict.fromkeys(reasons))
+
+
+def places_of(predictors: Iterable[Predictor]) -> dict[str, str]:
+    """Of every column of predictors the factor, or crossing, on whose levels it lives; "" for rows."""
+    return {column: predictor.at for predictor in predictors for column in predictor.columns}
+
+
 def path_line(conditions: Sequence[Condition]) -> str:
     """What people are told of how the data of a study's conditions are drawn."""
+    strata = sum(condition.path == "strata" for condition in conditions)
     direct = sum(condition.path == "moments" for condition in conditions)
-    rows = len(conditions) - direct
+    rows = len(conditions) - direct - strata
     reasons = dict.fromkeys(reason for condition in conditions for reason in path_reasons(condition))
     texts = []
     if direct:
         where = f" in {direct:,} of {len(conditions):,} conditions" if rows else ""
         texts.append(f"sufficient statistics, drawn directly (moments path){where}")
+    if strata:
+        where = f" in {strata:,} of {len(conditions):,} conditions" if rows else ""
+        texts.append(f"statistics of the strata of a balanced design, drawn directly (strata path){where}")
     if rows:
-        where = f" in {rows:,}" if direct else ""
+        where = f" in {rows:,}" if direct or strata else ""
         texts.append(f"row by row (rows path){where}, as {', '.join(reasons)}")
     names = dict.fromkeys(p.name for c in conditions for p in c.predictors if is_by_chance(p))
     if names:

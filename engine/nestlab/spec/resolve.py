@@ -12,28 +12,44 @@ from typing import TYPE_CHECKING, Any
 from .association import Correlations, read_correlations
 from .axes import OUTCOME, OUTCOME_KEYS, axis_paths, outcome_sets, setting
 from .base import Base, read_base
-from .checks import Checks, Structure
+from .checks import Checks
 from .covariance import (
     correlations,
     held_correlations,
     not_semidefinite,
     prior_of_correlation,
     true_covariance,
-    variance_path,
+    variance_paths,
 )
+from .derived import Derived
 from .effects import converted, take_stated
 from .grid import Grid, read_grid
 from .inference import check_known_variances, check_levels
 from .missing import read_missing
-from .model import INTERCEPT, Condition, Distribution, Errors, FactorValue, Layout, Method, Missing, Predictor, Truth
+from .model import (
+    INTERCEPT,
+    NORMAL,
+    Condition,
+    Distribution,
+    Errors,
+    FactorValue,
+    Layout,
+    Method,
+    Missing,
+    Predictor,
+    Structure,
+    Truth,
+)
 from .outcome import predictors_of
 from .outcome_inputs import refused_beside, take_outcome
 from .paths import block_size, is_plain, path_of
 from .predictors.reading import check_blocks, read_predictor
 from .prior import Prior
-from .problems import Problem, Problems, nearest, show
+from .problems import Made, Problem, Problems, nearest, show
+from .several import rows_of, several_block
 from .shapes import ERRORS, read_effects, read_errors
 from .sizes import SIZE, read_layout
+from .structure import read_structure
 from .uncertain import steps
 
 if TYPE_CHECKING:
@@ -42,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["Resolved", "report_points", "resolve"]
 
 Flat = dict[str, Any]
+Shapes = dict[str, Distribution]
 _MOST_PER_KEY = 3
 
 
@@ -77,8 +94,8 @@ def resolve(study: StudyFile, problems: Problems, *, expand: bool = True) -> Res
         elif path == "truth.residual_variance":
             text = "is missing: one of residual_variance and residual_sd is needed; add residual_variance = 1, say"
         else:
-            example = {"clusters": "20", "cluster_size": "50", "level": "1", "distribution": '"normal"'}[word]
-            text = f"is missing; add {word} = {example} to [{table}], or an axis of the grid"
+            examples = {"cluster_size": "50", "level": "1", "distribution": '"normal"', "number": "3", "rows": "10"}
+            text = f"is missing; add {word} = {examples.get(word, '20')} to [{table}], or an axis of the grid"
         problems.add(path, text)
     _check_priors(base, axes, problems)
     _check_outcome(base, axes, problems)
@@ -204,9 +221,10 @@ class _Surroundings:
     layout: Layout
     correlations: Correlations
     errors: Errors
-    effects: Distribution
+    effects: Shapes
     missing: Missing | None
-    structure: Structure
+    made: Derived
+    structure: Structure | None
 
 
 class _Builder:
@@ -218,9 +236,13 @@ class _Builder:
         self.sets = sets
         self.checks = Checks(base.truth, base.methods)
         self.fixed = [f"truth.fixed.{term}" for term in base.truth.fixed]
-        self.variances = [variance_path(base.truth, column) for column in base.truth.random_columns]
-        random = base.truth.random_table
-        true = ("truth.fixed.", "truth.residual_", f"{random}.variance.", f"{random}.correlation.")
+        self.variances = variance_paths(base.truth)
+        tables = [part.random_table for part in base.truth.parts]
+        true = (
+            "truth.fixed.",
+            "truth.residual_",
+            *(f"{t}.{word}." for t in tables for word in ("variance", "correlation")),
+        )
         self.others = sorted(path for path in sets.union(base.flat) if not path.startswith(true))
         self._parts: dict[tuple[Any, ...], _Surroundings | tuple[Problem, ...]] = {}
 
@@ -232,11 +254,16 @@ class _Builder:
         return self._parts[key]
 
     def _made(self, flat: Flat) -> _Surroundings | tuple[Problem, ...]:
+        problems, structure_given = Problems(), None
+        if self.base.truth.factors:
+            divided = read_structure(flat, self.base.truth.factors)
+            if divided.value is None:
+                return divided.problems
+            structure_given = divided.value
         made = [
-            read_predictor(flat, name, varies=f"predictors.{name}.distribution" in self.sets)
+            read_predictor(flat, name, varies=f"predictors.{name}.distribution" in self.sets, structure=structure_given)
             for name in self.base.given.predictors
         ]
-        problems = Problems()
         for each in made:
             problems.extend(each.problems)
         predictors = tuple(each.value for each in made if each.value is not None)
@@ -245,22 +272,35 @@ class _Builder:
         if problems:
             return tuple(problems)
         columns = tuple(column for predictor in predictors for column in predictor.columns)
-        layout = read_layout(flat, [p for p in predictors if p.arms])
-        random = self.base.truth.random_table
+        if structure_given is None:
+            layout = read_layout(flat, [p for p in predictors if p.arms])
+        else:
+            layout = Made(Layout((rows_of(structure_given),)))
         errors = read_errors(flat, columns, varies=f"{ERRORS}.distribution" in self.sets)
-        effects = read_effects(flat, random, varies=f"{random}.distribution" in self.sets)
+        effects = self._effects(flat)
         missing = read_missing(flat, columns)
         correlations = read_correlations(flat, predictors)
         for found in (layout, errors, effects, missing, correlations):
             problems.extend(found.problems)
         if problems or layout.value is None or errors.value is None or effects.value is None:
             return tuple(problems)
-        structure = self.checks.structure(predictors, errors.value, missing.value)
+        structure = self.checks.structure(predictors, errors.value, missing.value, structure_given)
         if structure.problems:
             return structure.problems
         return _Surroundings(
-            predictors, layout.value, correlations.value or (), errors.value, effects.value, missing.value, structure
-        )
+            predictors, layout.value, correlations.value or (), errors.value, effects.value, missing.value, structure,
+            structure_given,
+        )  # fmt: skip
+
+    def _effects(self, flat: Flat) -> Made[Shapes]:
+        """The distributions of the random effects, by grouping factor."""
+        found, problems = dict[str, Distribution](), Problems()
+        for part in self.base.truth.parts:
+            table = part.random_table
+            one = read_effects(flat, table, varies=f"{table}.distribution" in self.sets)
+            problems.extend(one.problems)
+            found[part.group] = one.value or NORMAL
+        return Made(None if problems else found, tuple(problems))
 
     def _other_columns(self, predictors: Sequence[Predictor]) -> Problems:
         """Factors whose columns are not those that the formulas name."""
@@ -279,13 +319,13 @@ class _Builder:
         self, flat: Flat, drawn: Sequence[tuple[str, Prior | float]], parts: _Surroundings
     ) -> tuple[Problem, ...]:
         found = Problems()
-        found.extend(self.checks.layout(parts.layout, parts.predictors))
-        truth = self.base.truth
-        if text := not_semidefinite(truth, flat):
-            found.add_value(f"{truth.random_table}.correlation", correlations(truth, flat), text)
-        for name, value in drawn:
-            if isinstance(value, Prior) and (text := prior_of_correlation(truth, name)):
-                found.add_value(name, value.text, text)
+        found.extend(self.checks.layout(parts.layout, parts.predictors, parts.structure))
+        for truth in self.base.truth.parts:
+            if text := not_semidefinite(truth, flat):
+                found.add_value(f"{truth.random_table}.correlation", correlations(truth, flat), text)
+            for name, value in drawn:
+                if isinstance(value, Prior) and (text := prior_of_correlation(truth, name)):
+                    found.add_value(name, value.text, text)
         for path in self.variances:
             if not math.isfinite(flat[path]):
                 found.add_number(path, flat[path], "must be a finite number >= 0; lower the ratio or the variance")
@@ -298,7 +338,13 @@ class _Builder:
         drawn: tuple[tuple[str, Prior | float], ...],
         parts: _Surroundings,
     ) -> Condition:
-        truth, structure, layout = self.base.truth, parts.structure, parts.layout
+        truth, made, layout, structure = self.base.truth, parts.made, parts.layout, parts.structure
+        shapes = tuple((group, shape) for group, shape in parts.effects.items() if shape != NORMAL)
+        one, path = parts.effects.get(truth.group, NORMAL), path_of(made.reasons, structure)
+        if structure is None:
+            size = block_size(layout.clusters, made.level_1)
+        else:
+            size = several_block(structure, made.level_1, strata=path == "strata")
         condition = Condition(
             factors=factors,
             seed=self.seed,
@@ -309,17 +355,19 @@ class _Builder:
                 covariance=true_covariance(truth, flat),
                 residual_variance=flat["truth.residual_variance"],
                 errors=parts.errors,
-                random=parts.effects,
+                random=NORMAL if structure is not None else one,
+                shapes=shapes if structure is not None else (),
             ),
             predictors=parts.predictors,
-            path=path_of(structure.reasons),
-            block_size=block_size(layout.clusters, structure.level_1),
+            path=path,
+            block_size=size,
+            structure=structure,
             held=held_correlations(truth, flat),
             priors=drawn,
             correlations=parts.correlations,
             missing=parts.missing,
         )
-        if condition.path == "moments" or is_plain(condition):
+        if structure is not None or condition.path == "moments" or is_plain(condition):
             return condition
-        size = block_size(layout.clusters, structure.level_1 + structure.made, rows=layout.rows)
+        size = block_size(layout.clusters, made.level_1 + made.made, rows=layout.rows)
         return replace(condition, block_size=size)

@@ -27,6 +27,7 @@ __all__ = [
     "ErrorsTable",
     "MethodTable",
     "MissingTable",
+    "NestedTable",
     "OutcomeTable",
     "PredictorTable",
     "RandomTable",
@@ -103,6 +104,20 @@ ClusterSize: TypeAlias = Annotated[
 ]  # fmt: skip
 
 
+class NestedTable(KeyTable):
+    """[design.factors.<factor>]: a grouping factor that is nested in another."""
+
+    within: Nonblank | None = key("the factor whose levels hold its own", "school", axis=False)
+    number: v.FactorNumbers | None = key("how many levels each level of that one has, or a list of numbers", 3)
+
+
+FactorSize: TypeAlias = Annotated[
+    Annotated[v.Clusters, Tag("<number>")] | Annotated[NestedTable, Tag("<table>")],
+    Discriminator(lambda value: "<table>" if isinstance(value, Mapping | KeyTable) else "<number>"),
+    Says("a whole number from 2 to 1000000, or a table with within and number"),
+]
+
+
 class DesignTable(KeyTable):
     """[design]: the layout; a value may be absent if an axis of the grid gives it."""
 
@@ -110,6 +125,11 @@ class DesignTable(KeyTable):
     cluster_size: ClusterSize | None = key(
         "rows of all clusters, of each in a list, or a table: a distribution, sizes in turn, or by arm", 25
     )
+    factors: dict[str, FactorSize] = key(
+        "several grouping factors: the number of levels of each; a table for one that is nested",
+        {"school": 20, "class": {"within": "school", "number": 3}}, {}, each="factor",
+    )  # fmt: skip
+    rows: v.FewRows | None = key("with factors: rows of each cell, such as of a class, or of a subject and an item", 25)
 
 
 class ShapeTable(KeyTable):
@@ -213,7 +233,10 @@ class TruthTable(KeyTable):
 class PredictorTable(SourcedTable):
     """[predictors.<name>]: how a predictor is made."""
 
-    level: v.Level | None = key("1: varies within clusters, 2: between them only", 1)
+    level: v.Level | None = key(
+        "1: varies within clusters, 2: between them only; with several factors 1, or the factor or crossing a:b where it lives",
+        1,
+    )
     distribution: Annotated[str, OneOf(tuple(DISTRIBUTIONS))] | None = key("how its values are made", "normal")
     mean: Number | None = key("the mean; 0 where absent", 50)
     sd: v.PositiveSd | None = key("the standard deviation; 1 where absent", 10)
@@ -267,7 +290,10 @@ class MethodTable(KeyTable):
     variance_intervals: Literal["wald", "wald-log", "profile", "profile-reml", "bootstrap"] | None = key(
         "of variance parameters; none where absent", "profile"
     )
-    compare: v.FormulaText | None = key("the smaller model of a likelihood ratio test", "y ~ 1 + (1 | cluster)")
+    compare: v.Formulas | None = key(
+        "the smaller model of a likelihood ratio test; with select a list, from larger to smaller",
+        "y ~ 1 + (1 | cluster)",
+    )
     reference: Literal["asymptotic", "chisq", "exact", "bootstrap"] | None = key(
         "the distribution of that test; asymptotic (mixtures at the boundary) where absent", "exact"
     )
@@ -278,7 +304,9 @@ class MethodTable(KeyTable):
         "level of its tests, and 1 - coverage of its intervals; before that of the file", 0.01
     )
     max_failed: Share | None = key("share of failed replicates above which a condition ends early", 0.2, part="neither")
-    select: Literal["lrt", "aic"] | None = key("chooses between formula and compare by this in each replicate", "aic")
+    select: Literal["lrt", "aic"] | None = key(
+        "chooses between formula and compare in each replicate: backward by tests, or the least AIC", "aic"
+    )
     select_alpha: v.OpenShare | None = key("level of the test that selects", 0.2)
     working: Literal["exchangeable", "independence", "ar1"] | None = key(
         "gee: the working correlation; exchangeable where absent", "independence"

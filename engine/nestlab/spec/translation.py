@@ -23,10 +23,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .formula import find_term
+from .formula import find_term, same_term
 from .least_false import LeastFalse, common
 from .methods import UnknownError, estimator_of
-from .model import Condition, Formula, Method, Truth, source_of, term_variables
+from .model import INTERCEPT, Condition, Formula, Method, Truth, source_of, term_variables
 from .paths import variable_levels
 from .polynomials import Atom, Means, Polynomial, codings, polynomial_of, solve
 
@@ -69,11 +69,28 @@ def translate(condition: Condition, method: Method, centres: Centres) -> Transla
         except UnknownError as unknown:
             fixed, why = np.full((len(method.formula.fixed), len(truth.fixed)), np.nan), str(unknown)
         return Translation(_rounded(fixed), why=why)
+    if condition.structure is not None:
+        return _of_several(condition, method)
     active = tuple(float(b != 0 or bool(condition.priors)) for b in truth.fixed)
     plain = Truth(truth.formula, active, covariance=(), residual_variance=1.0)
     alike = replace(condition, truth=plain, seed=0, priors=())
     found = {name: centres(name) for name in _centred(truth.formula, method.formula)}
     return _translate(alike, replace(method, name="", contrasts=()), tuple(found.items()))
+
+
+def _of_several(condition: Condition, method: Method) -> Translation | None:
+    """With several grouping factors nothing is centred, and what a product that is left out does to other terms is not known."""
+    truth, own = condition.truth, method.formula
+    effects = dict(zip(truth.formula.fixed, truth.fixed, strict=True))
+    gone = [t for t in _products_left_out(truth.formula, own) if effects[t] or condition.priors]
+    if not gone:
+        return None
+    touched = {variable for term in gone for variable in term_variables(term)}
+    fixed = np.array([[float(same_term(term, t)) for t in truth.formula.fixed] for term in own.fixed])
+    for i, term in enumerate(own.fixed):
+        if term == INTERCEPT or touched & set(term_variables(term)):
+            fixed[i] = np.nan
+    return Translation(fixed, why=f"the truth has {', '.join(gone)} too, which the method leaves out")
 
 
 @lru_cache(maxsize=4096)

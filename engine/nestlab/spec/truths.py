@@ -4,7 +4,8 @@ A name means the truth's parameter of that name, 0 where the truth has none. Whe
 that centres predictors otherwise or leaves out a product, the method has true values of its own (`translation`), and so has
 everything that is derived from them.
 
-icc = intercept variance / (intercept variance + residual variance), the other slopes' predictors at 0. The residual variance is
+icc = intercept variance / (intercept variance + residual variance), the other slopes' predictors at 0; of one of several grouping
+factors its intercept variance / (all intercept variances + residual variance). The residual variance is
 the stated one: where errors differ, that of rows whose predictors with a variance ratio are 0, in the mean over clusters.
 """
 
@@ -120,12 +121,14 @@ def varying_names(condition: Condition, methods: Sequence[Method], centres: Cent
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """What estimands are worth: from coefficients by term, covariances of two random columns, and the residual variance."""
+    """What estimands are worth: from coefficients by term, covariances of two random columns of a grouping factor, and the
+    residual variance. groups: the grouping factors, "" for the only one."""
 
     coefficient: Callable[[str], Any]
-    covariance: Callable[[str, str], Any]
+    covariance: Callable[[str, str, str], Any]
     residual: Any
     contrasts: Mapping[str, Contrast]
+    groups: Sequence[str] = ("",)
 
     def of(self, estimands: Iterable[Estimand]) -> dict[str, Any]:
         return {each.name: self._value(each) for each in estimands}
@@ -142,11 +145,11 @@ class _Values:
                 if contrast.standardise is None:
                     return value
                 total = contrast.standardise == "total"
-                return value / np.sqrt(self.residual + (self.covariance(INTERCEPT, INTERCEPT) if total else 0.0))
+                return value / np.sqrt(self.residual + (self._intercepts if total else 0.0))
             case "var":
-                return self.residual if each.residual else self.covariance(*each.columns, *each.columns)
+                return self.residual if each.residual else self.covariance(each.group, *each.columns, *each.columns)
             case "cov":
-                return self.covariance(*each.columns)
+                return self.covariance(each.group, *each.columns)
             case "sd":
                 return np.sqrt(self._value(each.of("var")))
             case "cor":
@@ -154,26 +157,34 @@ class _Values:
                 with np.errstate(invalid="ignore", divide="ignore"):
                     return np.where(a * b > 0, np.divide(self._value(each.of("cov")), a * b), np.nan)
             case "icc":
-                between = self.covariance(INTERCEPT, INTERCEPT)
-                return between / (between + self.residual)
+                own = self.covariance(each.group, INTERCEPT, INTERCEPT) if each.group else self._intercepts
+                return own / (self._intercepts + self.residual)
         raise AssertionError(each.kind)
+
+    @property
+    def _intercepts(self) -> Any:
+        """The sum of the variances of all random intercepts."""
+        return sum(self.covariance(group, INTERCEPT, INTERCEPT) for group in self.groups)
 
 
 def _named(truth: Truth | DrawnTruth, contrasts: Iterable[Contrast]) -> _Values:
     """The truth's parameters by name, 0 where it has none."""
-    terms, columns = truth.formula.fixed, truth.formula.random_columns
+    terms, places = truth.formula.fixed, truth.formula.places
+    several = bool(truth.formula.factors)
 
     def coefficient(term: str) -> Any:
         name = find_term(terms, term)
         return 0.0 if name is None else truth.fixed[terms.index(name)]
 
-    def covariance(a: str, b: str) -> Any:
-        found = [find_term(columns, column) for column in (a, b)]
+    def covariance(group: str, a: str, b: str) -> Any:
+        own = {column: k for k, (g, column) in enumerate(places) if g == group or not several}
+        found = [find_term(own, column) for column in (a, b)]
         if found[0] is None or found[1] is None:
             return 0.0
-        return truth.covariance[columns.index(found[0])][columns.index(found[1])]
+        return truth.covariance[own[found[0]]][own[found[1]]]
 
-    return _Values(coefficient, covariance, truth.residual_variance, {c.name: c for c in contrasts})
+    groups = truth.formula.groups if several else ("",)
+    return _Values(coefficient, covariance, truth.residual_variance, {c.name: c for c in contrasts}, groups)
 
 
 # -- of a method whose parameters mean something else ----------------------------------------------------------------------------
@@ -225,7 +236,7 @@ class _Own:
     def _why(self) -> str:
         return self.translation.why or "the method has no covariance between random columns that vary together"
 
-    def _covariance(self, a: str, b: str) -> Any:
+    def _covariance(self, group: str, a: str, b: str) -> Any:
         columns = self.method.formula.random_columns
         i, j = (columns.index(find_term(columns, column) or "") for column in (a, b))
         return math.nan if self._matrix is None else self._matrix[i][j]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .axes import Setting, setting
-from .covariance import Held, correlation_path, pairs, variance_path
+from .covariance import Held, correlation_paths, variance_paths
 from .model import Condition, Formula
 from .prior import Prior
 
@@ -57,6 +57,16 @@ class DrawnTruth:
     covariance: tuple[tuple[Array, ...], ...]
     residual_variance: Array
 
+    def part(self, first: int, last: int) -> DrawnTruth:
+        """The truths of replicates first .. last - 1."""
+        return DrawnTruth(
+            {name: value[first:last] for name, value in self.values.items()},
+            self.formula,
+            tuple(value[first:last] for value in self.fixed),
+            tuple(tuple(value[first:last] for value in row) for row in self.covariance),
+            self.residual_variance[first:last],
+        )
+
 
 def drawn_values(condition: Condition, uniforms: Array) -> dict[str, Array]:
     """The values of each prior's axis, (R,); uniforms (priors, R) in (0, 1), a row a prior."""
@@ -67,11 +77,12 @@ def drawn_values(condition: Condition, uniforms: Array) -> dict[str, Array]:
 def drawn_truth(condition: Condition, values: dict[str, Array]) -> DrawnTruth:
     """The truths that go with drawn values; values: {axis: (R,)}, an array for each prior."""
     truth, formula = condition.truth, condition.truth.formula
-    columns, C = formula.random_columns, truth.covariance
+    C = truth.covariance
     flat: dict[str, Any] = {f"truth.fixed.{term}": v for term, v in zip(formula.fixed, truth.fixed, strict=True)}
-    flat |= {variance_path(formula, column): C[i][i] for i, column in enumerate(columns)}
-    for i, j in pairs(formula):
-        flat[correlation_path(formula, columns[i], columns[j])] = Held(C[i][j], C[i][i], C[j][j]).correlation
+    paths, joint = variance_paths(formula), correlation_paths(formula)
+    flat |= {path: C[i][i] for i, path in enumerate(paths)}
+    for (i, j), path in joint.items():
+        flat[path] = Held(C[i][j], C[i][i], C[j][j]).correlation
     flat["truth.residual_variance"] = truth.residual_variance
     for name, value in condition.priors:
         found = setting(name, formula)
@@ -82,12 +93,12 @@ def drawn_truth(condition: Condition, values: dict[str, Array]) -> DrawnTruth:
     def column_of(value: Any) -> Array:
         return np.broadcast_to(np.asarray(value, dtype=np.float64), shape)
 
-    variances = [column_of(flat[variance_path(formula, column)]) for column in columns]
-    covariance = [[np.zeros(shape) for _ in columns] for _ in columns]
+    variances = [column_of(flat[path]) for path in paths]
+    covariance = [[np.zeros(shape) for _ in paths] for _ in paths]
     for i, variance in enumerate(variances):
         covariance[i][i] = variance
-    for i, j in pairs(formula):
-        rho = flat[correlation_path(formula, columns[i], columns[j])]
+    for (i, j), path in joint.items():
+        rho = flat[path]
         covariance[i][j] = covariance[j][i] = rho * np.sqrt(variances[i]) * np.sqrt(variances[j])
     return DrawnTruth(
         values=values,

@@ -179,7 +179,9 @@ FewRows: TypeAlias = Annotated[Whole, Ge(1), Le(1_000_000)]
 Periods: TypeAlias = Annotated[Whole, Ge(2), Le(1000)]
 Baseline: TypeAlias = Annotated[Whole, Ge(1), Le(999)]
 Level: TypeAlias = Annotated[
-    Whole, Ge(1), Le(2), Says("1 (varies within clusters) or 2 (between them)", "write 1 or 2")
+    Annotated[Whole, Ge(1), Le(2)]
+    | Annotated[str, StringConstraints(strict=True, pattern=r"^[^\W\d]\w*(:[^\W\d]\w*)*$")],
+    Says("1 (varies within clusters), 2 (between them), or a factor of [design.factors]", "write 1 or 2"),
 ]
 
 _NAME = r"^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?$"
@@ -194,6 +196,12 @@ ContrastName: TypeAlias = Annotated[
     Says("letters, digits, spaces, - _ . (at most 60, a letter or digit first)", "rename the contrast"),
 ]
 FormulaText: TypeAlias = Annotated[Nonblank, Says('text such as "y ~ x + (1 | g)"', "write the formula in quotes")]
+Formulas: TypeAlias = Annotated[
+    tuple[FormulaText, ...],
+    Len(1, 20),
+    BeforeValidator(_one_or_several),
+    Says('text such as "y ~ x + (1 | g)", or a list of such', "write the formula in quotes"),
+]
 Function: TypeAlias = Annotated[
     Text,
     AfterValidator(_importable),
@@ -227,6 +235,11 @@ DfRules: TypeAlias = Annotated[
 Numbers: TypeAlias = Annotated[tuple[Number, ...], Len(1, MOST_VALUES), Says("a list of finite numbers")]
 SizeValues: TypeAlias = Annotated[tuple[Size, ...], Len(1, MOST_VALUES), Says("a list of whole numbers >= 1")]
 SizeList: TypeAlias = Annotated[tuple[Size, ...], Len(1)]
+FactorNumbers: TypeAlias = Annotated[
+    Annotated[Whole, Ge(1), Le(_MOST_CLUSTERS)]
+    | Annotated[tuple[Annotated[Whole, Ge(1), Le(_MOST_CLUSTERS)], ...], Len(1)],
+    Says("a whole number >= 1, or a list of one for each level of the factor that holds it"),
+]
 SizeLevel: TypeAlias = Annotated[
     Size | SizeList,
     BeforeValidator(_no_distribution),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...spec.model import MOST_RANDOM
-from ..inference import Hypotheses, Inference, refit_singular, vanished_columns
+from ..inference import Hypotheses, Inference, refit_df, smallest_df, vanished
 from ..lanes import LANES
 from ..lmm import Fits
 from ..workspace import get_workspace
@@ -108,10 +108,10 @@ def _inform(
 
 def infer(
     plan: CrossPlan, block: CrossRows, fits: Fits, first: int, last: int, hypotheses: Hypotheses, rules: Sequence[str],
-    *, singular_df: str = "lmertest",
+    *, singular_df: str = "lmertest", terms: NDArray[np.bool_] | None = None,
 ) -> dict[str, Inference]:  # fmt: skip
     """Each rule on the fits of replicates first .. last - 1: "z", "residual", "between-within", "satterthwaite" and, of REML
-    fits, "kenward-roger" (with its own covariance of beta). singular_df: as for `inference.infer`."""
+    fits, "kenward-roger" (with its own covariance of beta). singular_df, terms: as for `inference.infer`."""
     R, H, p = len(fits.status), len(hypotheses), fits.beta.shape[1]
     assert last - first == R, "fits are those of the replicates"
     ones, usable = np.ones((R, H)), np.isfinite(fits.sigma2)[:, None]
@@ -125,8 +125,7 @@ def infer(
             by_effect = np.repeat(_rows(plan, block, first, last)[:, None] - p, p, axis=1)
         else:
             by_effect = between_within(plan, block, first, last)
-        df = np.stack([by_effect[:, own].min(axis=1) for own in hypotheses.effects], axis=1)
-        found[rule] = Inference(np.where(usable, df, np.nan), fits.vcov, ones)
+        found[rule] = Inference(np.where(usable, smallest_df(by_effect, hypotheses, terms), np.nan), fits.vcov, ones)
     wanted = [rule for rule in rules if rule not in found]
     if wanted:
         informed = _inform(plan, block, fits, first, hypotheses, wanted)
@@ -156,24 +155,25 @@ def _rows(plan: CrossPlan, block: CrossRows, first: int, last: int) -> Array:
 
 
 def _refitted(plan: CrossPlan, block: CrossRows, fits: Fits, first: int, hypotheses: Hypotheses, df: Array) -> None:
-    """See `inference.refit_singular`."""
+    """Replace the df of singular fits by those of the model without the random columns that vanished, see `refit_df`."""
     method = plan.method
 
-    def vanished(r: int, columns: tuple[int, ...], varcomp: Array) -> set[int]:
+    def gone(r: int, columns: tuple[int, ...], varcomp: Array) -> set[int]:
         there = slice(None) if block.kept is None else block.kept[:, first + r]
         scale = []
         for c in columns:
             z = block.column(method.columns[c], first + r)[there]
             levels = len(np.unique(block.codes_of(plan.design, method.factor_of[c], first + r)[there]))
             scale.append(np.sqrt(z @ z / levels))
-        return vanished_columns(columns, [int(method.blocks[c]) for c in columns], varcomp, np.array(scale))
+        return vanished(columns, method.blocks[list(columns)], varcomp, np.array(scale))
 
-    def refit(kept: tuple[int, ...], members: list[int]) -> tuple[Fits | None, Array]:
-        if not kept:
-            m = _rows(plan, block, first, first + len(df))[members] - (len(method.fixed) if method.reml else 0)
-            return None, np.broadcast_to(m[:, None], (len(members), df.shape[1]))
+    def again(kept: tuple[int, ...], members: list[int]) -> tuple[Fits, Array]:
         smaller, part = plan.without(kept), block.take([first + r for r in members])
-        again = fit(smaller, part, 0, len(members))
-        return again, _inform(smaller, part, again, 0, hypotheses, ["satterthwaite"]).satterthwaite
+        found = fit(smaller, part, 0, len(members))
+        return found, _inform(smaller, part, found, 0, hypotheses, ["satterthwaite"]).satterthwaite
 
-    refit_singular(fits, method.q, df, vanished, refit)
+    def ordinary(members: list[int]) -> Array:
+        m = _rows(plan, block, first, first + len(df))[members] - (len(method.fixed) if method.reml else 0)
+        return np.repeat(m[:, None], df.shape[1], axis=1)
+
+    refit_df(fits, method.q, df, gone, again, ordinary)

@@ -8,17 +8,22 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from ...simulate.layout import Design
+from ...simulate.several import SeveralDesign
+from ...simulate.source import AnyDesign
 from ...spec.methods import estimator_of
 from ...spec.model import Method
-from .analysis import Analysed, Analysis, Block, Columns, Prepared
+from .analysis import Analysed, Analysis, Block, Columns, Prepared, PreparedSeveral
 
 __all__ = ["Analysed", "Analysis", "Block", "Columns", "Prepared", "compile_analysis", "tolerances"]
 
 
-def compile_analysis(design: Design, method: Method, key: str) -> Analysis:
+def compile_analysis(design: AnyDesign, method: Method, key: str) -> Analysis:
     """Prepare a method on a design; key: the condition's data key, of which the analysis makes streams where it draws."""
-    analysis: Analysis = _module(method).compile_analysis(Prepared(design, method, key))
+    if isinstance(design, SeveralDesign):
+        several = PreparedSeveral(design.condition, method, key, design)
+        made: Analysis = _module(method, "several_").compile_analysis(several)
+        return made
+    analysis: Analysis = _module(method).compile_analysis(Prepared(design.condition, method, key, design))
     return analysis
 
 
@@ -27,6 +32,6 @@ def tolerances(method: Method) -> str:
     return str(getattr(_module(method), "TOLERANCES", ""))
 
 
-def _module(method: Method) -> ModuleType:
+def _module(method: Method, prefix: str = "") -> ModuleType:
     own = estimator_of(method).module if method.select is None else "selection"
-    return import_module(f".{own}", __package__)
+    return import_module(f".{prefix}{own}", __package__)

@@ -9,27 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ...simulate.gram import Draw
 from ...simulate.layout import Design
 from ...simulate.replicate import ReplicateRows
+from ...simulate.several import SeveralDesign, SeveralDraw
 from ...simulate.streams import resampling_generator
 from ...spec.contrasts import weights_of
 from ...spec.estimand import RESIDUAL, Column, Estimand, Quantity
 from ...spec.formula import find_term
 from ...spec.methods import estimator_of
-from ...spec.model import INTERCEPT, Contrast, Method
+from ...spec.model import INTERCEPT, Condition, Contrast, Formula, Method
 from ..inference import Hypotheses, Inference
 from ..lmm import Fits, Plan, compile_plan, pairs
 from ..status import InferenceStatus, Status, is_failed
 
-__all__ = ["Analysed", "Analysis", "Block", "Columns", "Prepared"]
+__all__ = ["Analysed", "Analysis", "Block", "Candidate", "Columns", "MethodColumns", "Prepared", "PreparedSeveral"]
 
 Array = NDArray[np.float64]
 #: Columns of replicate rows by name, all of one length; statuses as codes.
@@ -43,9 +43,11 @@ class Block(Protocol):
     def number(self) -> int: ...
 
     @property
-    def draw(self) -> Draw: ...
+    def draw(self) -> Any: ...
 
     def rows(self, first: int, last: int) -> Iterator[ReplicateRows]: ...
+
+    def several_rows(self, first: int, last: int) -> SeveralDraw: ...
 
     def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]: ...
 
@@ -93,11 +95,34 @@ class Analysed:
         }
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """One of the models that a method chooses from: its fits in its formula's coordinates and what is inferred from them; own:
+    what the model needs for a test."""
+
+    formula: Formula
+    fits: Fits
+    columns: Columns
+    own: Any
+
+
+def fixed_rules(on: MethodColumns, fits: Fits, rows: Array) -> Columns:
+    """Inference by a model without random terms: every rule but z has the rows' degrees of freedom, rows (R or 1) - p."""
+    p, shape = len(on.names), (len(fits.status), len(on.hypotheses))
+    left = np.broadcast_to(rows - p, len(fits.status))
+    df = np.where(np.isfinite(fits.sigma2) & (left > 0), left, np.nan)[:, None]
+    rules = {
+        rule: Inference(np.broadcast_to(df * np.inf if rule == "z" else df, shape), fits.vcov, np.ones(shape))
+        for rule in on.method.df
+    }
+    return on.inferred(fits, rules, 2 * fits.sigma2[:, None] ** 2 / df)
+
+
 class Analysis(Protocol):
     """A method on a design, ready to be called."""
 
     @property
-    def on(self) -> Prepared: ...
+    def on(self) -> MethodColumns: ...
 
     def __call__(self, block: Block, first: int, last: int) -> Analysed:
         """Analyse replicates first .. last - 1 of a block."""
@@ -105,16 +130,12 @@ class Analysis(Protocol):
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A method on a design, with what all analyses need. key: the condition's data key."""
+class MethodColumns:
+    """A method on a condition, and how its results are stored. key: the condition's data key."""
 
-    design: Design
+    condition: Condition
     method: Method
     key: str
-
-    @cached_property
-    def plan(self) -> Plan:
-        return compile_plan(self.design, self.method)
 
     @cached_property
     def hypotheses(self) -> Hypotheses:
@@ -125,12 +146,12 @@ class Prepared:
     @cached_property
     def names(self) -> list[str]:
         """The method's fixed effects as the study calls them."""
-        fixed = self.design.condition.truth.formula.fixed
-        return [find_term(fixed, term) or term for term in self.plan.formula.fixed]
+        fixed = self.condition.truth.formula.fixed
+        return [find_term(fixed, term) or term for term in self.method.formula.fixed]
 
     def stream(self, block: int, replicate: int) -> Generator:
         """The stream of the numbers that the analysis of one replicate (its place in the block) draws."""
-        return resampling_generator(self.design.condition.seed, self.key, block, replicate)
+        return resampling_generator(self.condition.seed, self.key, block, replicate)
 
     def analysed(self, fits: Fits, inferred: Columns) -> Analysed:
         """What is stored of fits in the formula's coordinates."""
@@ -144,13 +165,15 @@ class Prepared:
     @cached_property
     def _components(self) -> list[tuple[str, int]]:
         """The variances and covariances that the method estimates, and where the kernel put them."""
-        columns, group = self.plan.formula.random_columns, self.plan.formula.group
+        places = self.method.formula.places
+        block = np.repeat(np.arange(len(self.method.formula.random)), self.method.formula.block_sizes)
         named = []
-        for k, (a, b) in enumerate(pairs(len(columns))):
+        for k, (a, b) in enumerate(pairs(len(places))):
+            (group, column), (_, other) = places[a], places[b]
             if a == b:
-                named.append((Estimand("var", group, (columns[a],)).name, k))
-            elif self.plan.blocks[a] == self.plan.blocks[b]:
-                named.append((Estimand("cov", group, (columns[a], columns[b])).name, k))
+                named.append((Estimand("var", group, (column,)).name, k))
+            elif block[a] == block[b]:
+                named.append((Estimand("cov", group, (column, other)).name, k))
         return named
 
     def inferred(self, fits: Fits, found: Mapping[str, Inference], variances: Array | None = None) -> Columns:
@@ -182,6 +205,24 @@ class Prepared:
         return columns
 
 
+@dataclass(frozen=True)
+class Prepared(MethodColumns):
+    """A method on a design of one grouping factor."""
+
+    design: Design
+
+    @cached_property
+    def plan(self) -> Plan:
+        return compile_plan(self.design, self.method)
+
+
+@dataclass(frozen=True)
+class PreparedSeveral(MethodColumns):
+    """A method on a design of several grouping factors."""
+
+    design: SeveralDesign
+
+
 def _of_contrast(
     contrast: Contrast, h: int, method: Method, fits: Fits, inference: Inference, variances: Array | None
 ) -> dict[Quantity, Array]:
@@ -204,10 +245,14 @@ def _standardised(
     packed = {place: i for i, place in enumerate(pairs(k))}
     variance, spread = fits.sigma2, variances[:, packed[k - 1, k - 1]]
     if contrast.standardise == "total":
-        column = method.formula.random_columns.index(INTERCEPT)
-        place = pairs(len(method.formula.random_columns)).index((column, column))
-        variance = variance + fits.varcomp[:, place]
-        spread = spread + variances[:, packed[place, place]] + 2 * variances[:, packed[place, k - 1]]
+        columns = method.formula.random_columns
+        order = pairs(len(columns))
+        own = [order.index((c, c)) for c, column in enumerate(columns) if column == INTERCEPT]
+        for place in own:
+            variance = variance + fits.varcomp[:, place]
+            spread = spread + 2 * variances[:, packed[place, k - 1]]
+            for other in own:
+                spread = spread + variances[:, packed[min(place, other), max(place, other)]]
     with np.errstate(invalid="ignore", divide="ignore"):
         d = estimate / np.sqrt(variance)
         return d, np.sqrt(se**2 / variance + d**2 * spread / (4 * variance**2))

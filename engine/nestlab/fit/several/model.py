@@ -19,7 +19,7 @@ from scipy.linalg import cho_solve
 from ...spec.matrices import ModelMatrices
 from ..hypotheses import Test
 from ..inference import Hypotheses, Inference
-from ..lmm import pairs
+from ..lmm import packed_map, pairs
 from ..problem import hypotheses_test, symmetric
 from ..status import Status
 from .compiled_loops import infer_without_y, invert, satterthwaite, set_estimates
@@ -152,19 +152,27 @@ class SeveralModel:
 
     def se_variances(self, _: ModelMatrices | None = None) -> tuple[tuple[Array, ...], float]:
         """Standard errors of the variances of each term's columns, and of the residual variance, by the expected information."""
+        covariance, q = self.variance_covariance(), sum(self.products.q)
+        diagonal = [k for k, (i, j) in enumerate(pairs(q)) if i == j]
+        squares = np.diag(covariance)[[*diagonal, -1]]
+        ses = np.sqrt(np.where(squares > 0, squares, np.nan))
+        cuts = np.cumsum([len(R) for R in self.roots])
+        return tuple(np.split(ses[:q], cuts[:-1])), float(ses[q])
+
+    def variance_covariance(self) -> Array:
+        """(k, k): the covariance of the estimates of the random effects' covariance, by pairs, and of the residual variance, in
+        units of the data's columns and of y; by the expected information."""
         q = sum(self.products.q)
-        both = pairs(q)
         units, first = np.zeros((q, q)), 0
         for R in self.roots:
             units[first : first + len(R), first : first + len(R)] = np.linalg.inv(R)
             first += len(R)
-        weights = np.array([[units[a, i] * units[a, k] * (1 + (i != k)) for i, k in both] + [0.0] for a in range(q)])
-        weights = np.vstack([weights, np.eye(len(both) + 1)[-1]])
-        covariance = symmetric(len(both) + 1, self.inform(Hypotheses.of(self.p), "variances").varcov[0])
-        squares = np.einsum("ai,ij,aj->a", weights, covariance, weights)
-        ses = np.sqrt(np.where(squares > 0, squares, np.nan)) * self.scale**2
-        cuts = np.cumsum([len(R) for R in self.roots])
-        return tuple(np.split(ses[:q], cuts[:-1])), float(ses[q])
+        k = q * (q + 1) // 2 + 1
+        back = np.eye(k)
+        back[:-1, :-1] = packed_map(units)
+        covariance = symmetric(k, self.inform(Hypotheses.of(self.p), "variances").varcov[0])
+        found: Array = back @ covariance @ back.T * self.scale**4
+        return found
 
     def inform(self, hypotheses: Hypotheses, wanted: str) -> Inferred:
         """wanted: "satterthwaite", "kenward-roger" or "variances"."""

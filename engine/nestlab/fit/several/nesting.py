@@ -65,7 +65,7 @@ class Nesting:
         return found
 
 
-def between_within_df(factors: Sequence[FactorColumns], X: Array) -> Array:
+def between_within_df(factors: Sequence[FactorColumns], X: Array, rows: int | None = None) -> Array:
     """(p): between-within degrees of freedom (Schluchter & Elashoff 1990), extended to several factors.
 
     A fixed effect that is a multiple of a random column, the multiple constant within the levels of the column's factor, is
@@ -73,7 +73,7 @@ def between_within_df(factors: Sequence[FactorColumns], X: Array) -> Array:
     levels, less the levels of the factor in which they lie if this has the same column (their means are estimated there), less
     the number of effects that are judged there. Effects of no random column are judged on the rows: rows less what the levels
     of all factors can explain (of crossed factors one degree of freedom is shared), less the number of these effects. nan where
-    none is left.
+    none is left. rows: their number, where those of X and of the factors are fewer with the same products.
     """
     places = [(f, c) for f, factor in enumerate(factors) for c in range(factor.q)]
     containers = tuple(container_of(factors, f) for f in range(len(factors)))
@@ -87,7 +87,7 @@ def between_within_df(factors: Sequence[FactorColumns], X: Array) -> Array:
 
     inside = {(f, c): [_is_multiple(x, factors[f], c) for x in X.T] for f, c in places}
     return Nesting(
-        len(X), tuple(f.levels for f in factors), containers, inside, {place: alike(*place) for place in places}
+        rows or len(X), tuple(f.levels for f in factors), containers, inside, {place: alike(*place) for place in places}
     ).degrees_of_freedom()
 
 

@@ -45,6 +45,7 @@ class Estimator:
     variances_known: it knows the true variances.
     absorbs: clusters' effects take up what is constant in clusters.
     every_term: it estimates all terms of its formula, so that a missing one is a failure.
+    several: it is for several grouping factors, too.
     messages: its rows hold the messages of failures and the number of warnings.
     left_out: name the fixed terms of a formula that it does not estimate.
     by_level: these depend on the levels of predictors, which no axis may change then.
@@ -71,6 +72,7 @@ class Estimator:
     absorbs: bool = False
     by_level: bool = False
     every_term: bool = True
+    several: bool = False
     messages: bool = False
     left_out: Callable[[Formula, Levels], Sequence[str]] = _nothing
     sees: Callable[[Sequence[str]], bool] = lambda parts: True

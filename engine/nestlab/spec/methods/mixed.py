@@ -62,6 +62,7 @@ LMM = Estimator(
     rules=("satterthwaite", "z", "residual", "between-within", "kenward-roger"),
     random=True,
     of_variances=True,
+    several=True,
     check=_check,
 )
 STATSMODELS = Estimator(

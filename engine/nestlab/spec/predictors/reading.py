@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from ..model import Predictor
+from ..model import Predictor, Structure
 from ..problems import Items, Made, Problems, nearest
 from ..tables import PredictorTable
 from . import DISTRIBUTIONS, PredictorDistribution, distribution_of
@@ -47,7 +48,9 @@ def base_levels(predictors: Mapping[str, PredictorTable]) -> dict[str, int | Non
     Arms, and schedules that never change, are constant within clusters whatever their level, which lets them have random effects.
     """
     return {
-        name: 2 if _is_constant(table) else table.level or default_level(table.distribution)
+        name: 2
+        if _is_constant(table) or isinstance(table.level, str)
+        else table.level or default_level(table.distribution)
         for name, table in predictors.items()
     }
 
@@ -60,17 +63,23 @@ def _given(table: PredictorTable) -> dict[str, Any]:
     return {key: value for key, value in table if value is not None}
 
 
-def read_predictor(flat: Mapping[str, Any], name: str, *, varies: bool) -> Made[Predictor]:
-    """The predictor as the flat values have it. varies: whether its distribution is an axis; keys may then be idle."""
+def read_predictor(
+    flat: Mapping[str, Any], name: str, *, varies: bool, structure: Structure | None = None
+) -> Made[Predictor]:
+    """The predictor as the flat values have it. varies: whether its distribution is an axis; keys may then be idle. structure: of
+    several grouping factors."""
     items = tuple((key, flat[path]) for key in KEYS if (path := f"predictors.{name}.{key}") in flat)
     row = DISTRIBUTIONS.get(flat.get(f"predictors.{name}.distribution", ""))
-    return _read(name, items, varies, flat.get("design.clusters") if row and row.allotted else None)
+    at = str(level) if isinstance(level := flat.get(f"predictors.{name}.level"), str) else ""
+    clusters = flat.get("design.clusters") if structure is None else structure.grouping(at).levels
+    return _read(name, items, varies, clusters if row and row.allotted else None, at)
 
 
 @lru_cache(maxsize=4096)
-def _read(name: str, items: Items, varies: bool, clusters: int | None) -> Made[Predictor]:
-    """clusters: their number, where the predictor's shares are of clusters."""
+def _read(name: str, items: Items, varies: bool, clusters: int | None, at: str) -> Made[Predictor]:
+    """clusters: their number, where the predictor's shares are of clusters; at: the factor whose levels stand in their place."""
     problems, given, key = Problems(), dict(items), f"predictors.{name}"
+    given |= {"level": 2} if at else {}
     row = DISTRIBUTIONS[given["distribution"]]
     if not varies:
         own = {word: value for word, value in given.items() if word not in ("level", "distribution", "source")}
@@ -81,7 +90,7 @@ def _read(name: str, items: Items, varies: bool, clusters: int | None) -> Made[P
     _check_level(row, given, key, problems)
     if not problems:
         row.check(given, key, clusters, problems)
-    return Made(None, tuple(problems)) if problems else Made(row.make(name, given, clusters))
+    return Made(None, tuple(problems)) if problems else Made(replace(row.make(name, given, clusters), at=at))
 
 
 def check_idle(
@@ -155,7 +164,7 @@ def check_blocks(predictors: tuple[Predictor, ...]) -> Problems:
 def predictor_words(predictor: Predictor) -> dict[str, Any]:
     """The predictor in the study file's words; lists are whole."""
     p, row = predictor, distribution_of(predictor)
-    made: dict[str, Any] = {"level": p.level, "distribution": p.distribution, **row.words(p)}
+    made: dict[str, Any] = {"level": p.at or p.level, "distribution": p.distribution, **row.words(p)}
     if "categories" in row.keys and p.categories and p.categories != tuple(map(str, range(len(p.arms)))):
         made |= {"categories": list(p.categories)}
     if p.categories:

@@ -1,0 +1,210 @@
+"""Studies with several grouping factors: [design.factors], what is drawn, and what is stored."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nestlab as nl
+from nestlab.spec.model import Structure
+from nestlab.spec.problems import StudyError
+from nestlab.spec.structure import cells_of
+
+THREE: dict[str, Any] = tomllib.loads("""
+name = "three"
+seed = 11
+replications = 30
+[design]
+rows = 3
+[design.factors]
+school = 8
+class = { within = "school", number = 2 }
+[truth]
+formula = "y ~ treat + (1 | school/class)"
+fixed = { Intercept = 1, treat = 0.4 }
+residual_variance = 0.7
+[truth.random.school]
+variance = { Intercept = 0.2 }
+[truth.random.class]
+variance = { Intercept = 0.1 }
+[predictors.treat]
+level = "school"
+distribution = "balanced"
+""")
+CROSSED: dict[str, Any] = tomllib.loads("""
+name = "crossed"
+seed = 11
+replications = 30
+[design]
+rows = 2
+[design.factors]
+subject = 12
+item = 6
+[truth]
+formula = "y ~ cond + (1 + cond | subject) + (1 + cond || item)"
+fixed = { Intercept = 1, cond = 0.4 }
+residual_variance = 0.7
+[truth.random.subject]
+variance = { Intercept = 0.2, cond = 0.1 }
+correlation = { "Intercept:cond" = 0.3 }
+[truth.random.item]
+variance = { Intercept = 0.1, cond = 0.1 }
+[predictors.cond]
+level = 1
+distribution = "list"
+values = [-0.5, 0.5]
+[[method]]
+name = "ml"
+reml = false
+df = ["satterthwaite", "z"]
+""")
+
+
+def structure_of(tables: dict[str, Any]) -> Structure:
+    found = nl.Study.from_dict(tables).conditions[0].structure
+    assert found is not None
+    return found
+
+
+def changed(tables: dict[str, Any], **new: Any) -> dict[str, Any]:
+    made = copy.deepcopy(tables)
+    for path, value in new.items():
+        here = made
+        *above, last = path.split("__")
+        for word in above:
+            here = here.setdefault(word, {})
+        here[last] = value
+    return made
+
+
+def test_cells_of_nested_and_crossed_factors() -> None:
+    three = cells_of(structure_of(THREE))
+    assert three["school"].tolist() == [k // 2 for k in range(16)]
+    assert three["class"].tolist() == list(range(16))
+    crossed = cells_of(structure_of(CROSSED))
+    assert crossed["subject"].tolist() == [k // 6 for k in range(72)]
+    assert crossed["item"].tolist() == [k % 6 for k in range(72)]
+
+
+def test_numbers_of_a_nested_factor_may_differ() -> None:
+    numbers = [1, 2, 3, 1, 1, 2, 2, 1]
+    cells = cells_of(structure_of(changed(THREE, design__factors__class={"within": "school", "number": numbers})))
+    assert np.bincount(cells["school"]).tolist() == numbers
+    assert cells["class"].tolist() == list(range(13))
+
+
+@pytest.mark.parametrize(
+    "written", ["(1 | school/class)", "(1 | school) + (1 | class)", "(1 | class:school) + (1 | school)"]
+)
+def test_a_nested_factor_is_named_by_itself(written: str) -> None:
+    study = nl.Study.from_dict(changed(THREE, truth__formula=f"y ~ treat + {written}"))
+    assert set(study.conditions[0].truth.formula.groups) == {"school", "class"}
+
+
+@pytest.mark.parametrize("tables", [THREE, CROSSED], ids=["three", "crossed"])
+def test_stored_fits_are_those_of_the_rows(tables: dict[str, Any], tmp_path: Path) -> None:
+    """A replicate's rows, fitted by themselves, give what is stored."""
+    results = nl.Study.from_dict(tables).run(out=tmp_path / "r", jobs=1)
+    stored, study = results.replicates(), nl.Study.from_dict(tables)
+    formula = tables["truth"]["formula"]
+    for replicate in (0, 7, 29):
+        rows = study.data(0, replicate)
+        fit = nl.fit(formula, rows, reml="method" not in tables)
+        row = stored[stored.replicate == replicate].iloc[0]
+        for term, value in fit.beta.items():
+            np.testing.assert_allclose(row[f"estimate.{term}"], value, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(row["estimate.var:residual"], fit.sigma**2, rtol=1e-5)
+        assert row["status"] == fit.status.name
+        df = row["df.treat"] if tables is THREE else row["df.cond/satterthwaite"]
+        np.testing.assert_allclose(df, list(fit.df.values())[1], rtol=1e-4)
+
+
+def test_true_values_and_icc(tmp_path: Path) -> None:
+    summary = nl.Study.from_dict(THREE).run(out=tmp_path / "r", jobs=1)
+    truths = summary.true_values(0).shared
+    assert truths["var:class:Intercept"] == 0.1
+    assert truths["icc:school"] == pytest.approx(0.2)
+    assert truths["icc:class"] == pytest.approx(0.1)
+
+
+def test_iccs_are_solved_together() -> None:
+    tables = changed(CROSSED, grid={"icc": {"subject": [0.2], "item": [0.1]}})
+    del tables["truth"]["random"]["subject"]["variance"]["Intercept"]
+    del tables["truth"]["random"]["item"]["variance"]["Intercept"]
+    truth = nl.Study.from_dict(tables).conditions[0].truth
+    variances = {place: truth.covariance[k][k] for k, place in enumerate(truth.formula.places)}
+    subject, item = variances["subject", "Intercept"], variances["item", "Intercept"]
+    assert subject == pytest.approx(0.2 * (subject + item + 0.7))
+    assert item == pytest.approx(0.1 * (subject + item + 0.7))
+
+
+def test_axes_by_factor() -> None:
+    tables = changed(THREE, grid={"clusters": {"school": [6, 8], "class": [2, 3]}, "size": {"class": [4]}})
+    found = {
+        (s.groupings[0].levels, s.groupings[1].levels, s.rows)
+        for c in nl.Study.from_dict(tables).conditions
+        if (s := c.structure) is not None
+    }
+    assert found == {(6, 12, 4), (6, 18, 4), (8, 16, 4), (8, 24, 4)}
+
+
+@pytest.mark.parametrize(
+    ("new", "line"),
+    [
+        (
+            {"design__factors__class": {"within": "shool", "number": 2}},
+            'design.factors.class.within = "shool": must be another factor; did you mean "school"?',
+        ),
+        (
+            {"design__factors__class": {"within": "school", "number": [1, 2]}},
+            "design.factors.class.number = [1, 2]: must have a number for each of the 8 levels of school and not 2; correct the "
+            "list, or write one number for all",
+        ),
+        (
+            {"design__factors__school": {"within": "class", "number": 2}},
+            'design.factors.school.within = "class": must not lie within itself, by way of school, class; name the larger one',
+        ),
+        (
+            {"design__clusters": 5},
+            "design.clusters = 5: must be absent beside [design.factors]; give each factor its number there",
+        ),
+        (
+            {"predictors__treat__level": 2},
+            "predictors.treat.level = 2: must be 1 (varies by row) or the factor that it varies with; write one of school, class",
+        ),
+        (
+            {"truth__formula": "y ~ treat + (1 | school) + (1 | clas)"},
+            'truth.formula = "y ~ treat + (1 | school) + (1 | clas)": has the grouping factor clas, which is not in '
+            '[design.factors]; did you mean "class"?',
+        ),
+        (
+            {
+                "truth__formula": "y ~ treat + (1 + treat | school) + (1 | class)",
+                "truth__random__school__variance__treat": 1,
+            },
+            'truth.formula = "y ~ treat + (1 + treat | school) + (1 | class)": can\'t have treat in (1 + treat | school), as it '
+            "is constant within school; remove it there",
+        ),
+        (
+            {"grid": {"icc": {"school": [0.5], "class": [0.6]}}},
+            "truth.random.school.variance.Intercept = inf: must be a finite number >= 0; lower the ratio or the variance",
+        ),
+    ],
+)
+def test_what_is_refused(new: dict[str, Any], line: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        _ = nl.Study.from_dict(changed(THREE, **new)).conditions
+    assert line in caught.value.problems
+
+
+def test_factors_need_a_structure() -> None:
+    tables = changed(THREE, design={"clusters": 5, "cluster_size": 3})
+    with pytest.raises(
+        StudyError, match=r"whose numbers are not given; add \[design.factors\] with a line for each of school, class"
+    ):
+        nl.Study.from_dict(tables)
