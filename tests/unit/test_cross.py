@@ -239,7 +239,9 @@ def assert_same_bits(one: Fits, other: Fits, which) -> None:
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name)[which], err_msg=field.name)
 
 
-@pytest.mark.parametrize("name", ["crossed", "tiny slopes", "three levels, slope, missing", "drawn levels"])
+@pytest.mark.parametrize(
+    "name", ["crossed", "crossed, no row missing", "three levels", "three levels, slope, missing", "drawn levels"]
+)
 def test_bits_do_not_depend_on_lane_neighbours_or_order(name):
     plan, block = DESIGNS[name](np.random.default_rng(3))
     whole = fit(plan, block, 0, R)

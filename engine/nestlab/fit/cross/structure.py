@@ -254,9 +254,12 @@ class RowProgram:
 
 
 def make_program(
-    design: CrossDesign, structure: UnitStructure, shared: Sequence[Array | None], *, missing: bool
+    design: CrossDesign, structure: UnitStructure, shared: Sequence[Array | None], *, missing: bool, differ: bool
 ) -> RowProgram:
-    """shared: each distinct column (N) that all replicates share, None for one that is redrawn; missing: whether rows are."""
+    """Of the products that differ by replicate, or of the others, with a base of 0.
+
+    shared: each distinct column (N) that all replicates share, None for one that is redrawn; missing: whether rows are.
+    """
     keys, known = np.zeros(design.rows, np.int64), []
     for f in structure.slots:
         codes = design.codes[f]
@@ -265,31 +268,23 @@ def make_program(
         keys = np.unique(keys * design.levels[f] + codes, return_inverse=True)[1].ravel()
     rows = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(keys[rows]) > 0])
-    cells = np.r_[starts, design.rows]
-    terms = _terms(structure, [codes[rows[starts]] for codes in known])
-    values = [np.ones(design.rows), *shared, None]  # y differs always
-    alias = [0 if v is not None and (v == 1.0).all() else c for c, v in enumerate(values[:-1])] + [-1]
-    terms = [((min(alias[a], alias[b]), max(alias[a], alias[b])), target) for (a, b), target in terms]
-    differs = {e: missing or any(values[c] is None for c in e) for e in dict.fromkeys(e for e, _ in terms)}
-    entries = [e for e, lanes in differs.items() if lanes]
-    number = {e: k for k, e in enumerate(entries)}
-    base = np.zeros(structure.targets)
+    redrawn = [False, *(c is None for c in shared), True]  # of the rows themselves, D and y
+    alias = [0, *(0 if c is not None and (c == 1.0).all() else k for k, c in enumerate(shared, 1)), -1]
+    entries: dict[tuple[int, int], int] = {}
     targets, sources = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    K = len(starts)
-    for e, target in terms:
-        if differs[e]:
+    numbers = []
+    for (a, b), target in _terms(structure, [codes[rows[starts]] for codes in known]):
+        if (missing or redrawn[a] or redrawn[b]) == differ:
+            entry = (min(alias[a], alias[b]), max(alias[a], alias[b]))
+            numbers.append(entries.setdefault(entry, len(entries)))
             targets.append(target)
-            sources.append(np.arange(K) * len(entries) + number[e])
-        else:
-            left, right = (values[c] for c in e)
-            assert left is not None
-            assert right is not None
-            base += np.bincount(target, np.add.reduceat((left * right)[rows], starts), structure.targets)
+    sources += [np.arange(len(starts)) * len(entries) + number for number in numbers]
     target, source = np.concatenate(targets), np.concatenate(sources)
     by = np.argsort(target, kind="stable")
     return RowProgram(
-        rows, cells, np.array(entries, np.int64).reshape(-1, 2),
-        np.searchsorted(target[by], np.arange(structure.targets + 1)).astype(np.int64), source[by], base,
+        rows, np.r_[starts, design.rows], np.array(list(entries), np.int64).reshape(-1, 2),
+        np.searchsorted(target[by], np.arange(structure.targets + 1)).astype(np.int64), source[by],
+        np.zeros(structure.targets),
     )  # fmt: skip
 
 
