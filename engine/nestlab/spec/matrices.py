@@ -74,6 +74,16 @@ class ModelMatrices:
         """The random terms as written."""
         return tuple(map(random_term_text, self.formula.random))
 
+    @property
+    def term_order(self) -> tuple[int, ...]:
+        """The numbers of the random terms in lme4's order: those whose factor has most levels first."""
+        return tuple(sorted(range(len(self.Z)), key=lambda t: -len(self.levels[self.formula.random[t].group].labels)))
+
+    @property
+    def term_groups(self) -> tuple[str, ...]:
+        """The grouping factor of each random term, in that order."""
+        return tuple(self.formula.random[t].group.replace("`", "") for t in self.term_order)
+
     def type3(self, term: str) -> Array:
         """Weights (r, p) of the coefficients that the type III test of a term of the fixed part is of, as in lmerTest's anova.
 

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
+from scipy.linalg import block_diag, cho_solve
 
 from ...spec.matrices import ModelMatrices
 from ..hypotheses import Test
 from ..inference import Hypotheses, Inference
-from ..lmm import pairs
-from ..problem import hypotheses_test, symmetric
+from ..problem import Variances, hypotheses_test, symmetric
 from ..status import Status
 from .compiled_loops import infer_without_y, invert, satterthwaite, set_estimates
 from .curvature import Derivatives
@@ -29,7 +28,7 @@ from .point import point_at
 from .products import FactorColumns, Products, make_products
 from .steer import Optimum, find_optimum, load, open_record, point_of
 
-__all__ = ["SeveralModel", "fit_factors"]
+__all__ = ["SeveralModel", "factors_of", "fit_factors"]
 
 Array = NDArray[np.float64]
 
@@ -149,29 +148,17 @@ class SeveralModel:
         vcov = self.back @ symmetric(self.p, inference.vcov[0]) @ self.back.T * self.scale**2
         return hypotheses_test(inference, vcov, weights, values, beta, text, joint=joint)
 
-    def se_variances(self, _: ModelMatrices | None = None) -> tuple[tuple[Array, ...], float]:
-        """Standard errors of the variances of each term's columns, and of the residual variance, by the expected information."""
-        q = sum(self.products.q)
-        both = pairs(q)
-        units, first = np.zeros((q, q)), 0
-        for R in self.roots:
-            units[first : first + len(R), first : first + len(R)] = np.linalg.inv(R)
-            first += len(R)
-        weights = np.array([[units[a, i] * units[a, k] * (1 + (i != k)) for i, k in both] + [0.0] for a in range(q)])
-        weights = np.vstack([weights, np.eye(len(both) + 1)[-1]])
-        covariance = symmetric(len(both) + 1, self._inform(Hypotheses.of(self.p), "variances").varcov[0])
-        squares = np.einsum("ai,ij,aj->a", weights, covariance, weights)
-        ses = np.sqrt(np.where(squares > 0, squares, np.nan)) * self.scale**2
-        cuts = np.cumsum([len(R) for R in self.roots])
-        return tuple(np.split(ses[:q], cuts[:-1])), float(ses[q])
+    def variances(self, _: ModelMatrices | None = None) -> Variances:
+        """By the expected information."""
+        G = block_diag(*self.optimum.G)
+        packed = self._inform(Hypotheses.of(self.p), "variances").varcov[0]
+        inverses = [np.asarray(np.linalg.inv(R), dtype=float) for R in self.roots]
+        return Variances.of(inverses, _packed(G)[0] * self.sigma2, self.sigma2, packed, self.scale)
 
     def _inform(self, hypotheses: Hypotheses, wanted: str) -> _Inferred:
         m, p, q, H = self.products, self.p, sum(self.products.q), len(hypotheses)
         n = q * (q + 1) // 2
-        G = np.zeros((q, q))
-        for own, block in zip(m.columns, self.optimum.G, strict=True):
-            G[own, own] = block
-        varcomp, sigma2 = _packed(G) * self.sigma2, np.array([self.sigma2])
+        varcomp, sigma2 = _packed(block_diag(*self.optimum.G)) * self.sigma2, np.array([self.sigma2])
         rooms = {"satterthwaite": (H,), "kenward-roger": (H, p * (p + 1) // 2), "variances": ((n + 1) * (n + 2) // 2,)}
 
         def room(rule: str, k: int = 0) -> Array:
@@ -306,6 +293,17 @@ def _fitted(factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool)
         "factors": tuple(factors), "white": tuple(white), "roots": tuple(roots), "products": products,
         "optimum": find_optimum(products, reml=reml),
     }  # fmt: skip
+
+
+def factors_of(m: ModelMatrices) -> list[FactorColumns]:
+    """The random columns of each grouping factor, terms in lme4's order."""
+    found = []
+    for group in dict.fromkeys(m.formula.random[t].group for t in m.term_order):
+        own = [m.Z[t] for t in m.term_order if m.formula.random[t].group == group]
+        levels = m.levels[group]
+        sizes = tuple(Z.shape[1] for Z in own)
+        found.append(FactorColumns(levels.codes, len(levels.labels), np.hstack(own), sizes))
+    return found
 
 
 def fit_factors(
