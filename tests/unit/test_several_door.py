@@ -179,6 +179,66 @@ def test_intervals_that_are_refused(options, said):
     assert said in " ".join(done.output.split())
 
 
+def test_a_smaller_model_is_tested_by_the_likelihood_ratio():
+    data = pd.read_csv(MULTI / "05_crossvc.csv")
+    full = "y ~ cond + (1 | subject) + (1 | item)"
+    found = nl.fit(full, data)
+    one = found.compare("y ~ cond + (1 | subject)", reference="chisq")
+    assert one.p == pytest.approx(2 * found.compare("y ~ cond + (1 | subject)").p)
+    ml = [nl.fit(f, data, reml=False).neg2loglik for f in ("y ~ 1 + (1 | subject) + (1 | item)", full)]
+    assert found.compare("y ~ 1 + (1 | item) + (1 | subject)").statistic == pytest.approx(ml[0] - ml[1], abs=1e-7)
+    done = run("fit", str(MULTI / "05_crossvc.csv"), full, "--compare", "y ~ 1 + (1 | subject) + (1 | item)", "--json")
+    assert json.loads(done.output)["compared"][0]["statistic"] == pytest.approx(ml[0] - ml[1], abs=1e-7)
+    text = run("fit", str(MULTI / "05_crossvc.csv"), full, "--compare", "y ~ cond + (1 | item)").output
+    assert text.splitlines()[-1] == (
+        "var:subject:Intercept = 0 (y ~ 1 + cond + (1 | item)): likelihood ratio (REML) = 61.38, p = 2.352e-15 by 0.5 chi2(0) + "
+        "0.5 chi2(1)"
+    )
+
+
+def test_models_without_random_terms_and_weights_are_compared():
+    """The null by least squares: with one factor too, and with weights, whose logs cancel."""
+    data = pd.read_csv(NEST)
+    data["w"] = 0.5 + np.arange(len(data)) % 3
+    for weights in (None, "w"):
+        found = nl.fit("y ~ x + (1 | school)", data, weights=weights, reml=False)
+        w = data["w"].to_numpy() if weights else np.ones(len(data))
+        X = np.column_stack([np.ones(len(data)), data["x"]]) * np.sqrt(w)[:, None]
+        rss = np.linalg.lstsq(X, data["y"] * np.sqrt(w), rcond=None)[1][0]
+        N = len(data)
+        null = N * (1 + np.log(2 * np.pi * rss / N)) - np.log(w).sum()
+        assert found.compare("y ~ x").statistic == pytest.approx(null - found.neg2loglik, abs=1e-7)
+
+
+def test_likelihood_ratios_by_the_bootstrap():
+    data = pd.read_csv(MULTI / "05_crossvc.csv")
+    found = nl.fit("y ~ cond + (1 | subject) + (1 | item)", data)
+    none = found.compare("y ~ cond", reference="bootstrap", draws=19)
+    assert (none.p, none.mixture, none.reml) == (pytest.approx(1 / 20), (), True)
+    assert str(none).endswith("p = 0.05 by the bootstrap")
+    fixed = found.compare("y ~ 1 + (1 | subject) + (1 | item)", reference="bootstrap", draws=39)
+    assert fixed == found.compare("y ~ 1 + (1 | subject) + (1 | item)", reference="bootstrap", draws=39)
+    assert fixed.p < 0.15  # 0.011 by chi-square
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--compare", "y ~ cond + (1 | other)"), "it has random effects of other, and the full model of subject, item only"),
+        (("--compare", "y ~ cond"), "no known large-sample distribution: take the bootstrap as reference, or test fewer"),
+        (
+            ("--compare", "y ~ 1 + (1 | item)", "--reference", "exact"),
+            "reference = 'exact': allowed are asymptotic, chisq and bootstrap; use one of them",
+        ),
+        (("--compare", "y ~ cond + (1 | subject"), 'formula "y ~ cond + (1 | subject": a "(" is never closed'),
+    ],
+)  # fmt: skip
+def test_comparisons_that_are_refused(options, said):
+    done = run("fit", str(MULTI / "05_crossvc.csv"), "y ~ cond + (1 | subject) + (1 | item)", *options)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split()), done.output
+
+
 def test_a_study_of_several_factors_is_refused(tmp_path):
     done = run("new", str(tmp_path / "study.toml"), "--from-fit", str(NEST), "y ~ x + (1 | school/class)")
     assert done.exit_code == 2

@@ -24,6 +24,8 @@ from .weights import read_rows, weighted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .against import ModelTest
+
 __all__ = ["Fit", "finite", "fit"]
 
 Array = NDArray[np.float64]
@@ -114,6 +116,25 @@ class Fit:
         return self._problem.test(
             inference, weights, values, np.array(list(self.beta.values())), hypotheses, joint=joint
         )
+
+    def compare(self, null: str, *, reference: str = "asymptotic", draws: int = 999, seed: int = 1) -> ModelTest:
+        """Test a smaller model within this one by the likelihood ratio, on the same rows.
+
+        null: its formula, nested in this one factor by factor, such as "y ~ x + (1 | subject)" in "y ~ x + (1 | subject) +
+        (1 | item)"; it may have no random terms. Where the fixed parts differ both are fitted by ML, otherwise as this fit was.
+        reference: "asymptotic", chi-square or, for a variance, a mixture (see `spec.comparison`: with the variances of other
+        factors on the boundary too it is conservative); "chisq", as anova in R; "bootstrap", `draws` responses from the null by
+        the stream of `seed`. Raises DataError for models that are not nested and for tests without a known distribution.
+
+        >>> import numpy as np, pandas as pd
+        >>> g, x = np.repeat(np.arange(10), 5), np.cos(np.arange(50.0))
+        >>> frame = pd.DataFrame({"g": g, "x": x, "y": np.sin(np.arange(50)) + 0.3 * g})
+        >>> print(fit("y ~ x + (1 | g)", frame).compare("y ~ 1 + (1 | g)"))
+        x = 0 (y ~ 1 + (1 | g)): likelihood ratio (ML) = 0.001238, p = 0.9719 by chi2(1)
+        """
+        from .against import test_against
+
+        return test_against(self, null, reference=reference, draws=draws, seed=seed)
 
     @property
     def _singular_df(self) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..bootstrap import BootstrapTest, share_failed
 from ..compare import lr_statistic
 from ..status import Status
-from .model import SeveralModel
+from .model import LeastSquares, SeveralModel
 from .products import Products, respond
 from .steer import Optimum, find_optimum
 
@@ -67,35 +67,47 @@ def bootstrap_fit(model: SeveralModel, *, draws: int, generator: Generator) -> D
     return Draws(beta, varcomp, sigma2, np.isnan(sigma2))
 
 
-def bootstrap_lrt(null: SeveralModel, full: SeveralModel, *, draws: int, generator: Generator) -> BootstrapTest:
+def bootstrap_lrt(
+    null: SeveralModel | LeastSquares, full: SeveralModel, *, draws: int, generator: Generator
+) -> BootstrapTest:
     """The likelihood ratio test of the null within the full model, both fitted by ML or both by REML to the same rows."""
     assert null.reml == full.reml, "likelihoods of one kind"
     statistic = float(lr_statistic(null.neg2loglik, full.neg2loglik))
-    if np.isnan(statistic) or max(null.optimum.status, full.optimum.status) > Status.singular:
+    usable = full.optimum.status <= Status.singular
+    if isinstance(null, SeveralModel):
+        usable = usable and null.optimum.status <= Status.singular
+    if np.isnan(statistic) or not usable:
         return BootstrapTest(np.nan, statistic, draws, 0)
     if statistic == 0.0:
         return BootstrapTest(1.0, statistic, draws, 0)
     drawn = []
     for y in drawn_responses(null, draws, generator):
-        before = refitted(null, y, null.optimum.G)
         after = refitted(full, y * (null.scale / full.scale), None)
-        if max(before.optimum.status, after.optimum.status) <= Status.singular:
-            drawn.append(float(lr_statistic(before.neg2loglik, after.neg2loglik)))
+        if isinstance(null, SeveralModel):
+            made = refitted(null, y, null.optimum.G)
+            before = made.neg2loglik if made.optimum.status <= Status.singular else np.nan
+        else:
+            before = replace(null, y=y).neg2loglik
+        if after.optimum.status <= Status.singular:
+            drawn.append(float(lr_statistic(before, after.neg2loglik)))
     counted = np.array([T for T in drawn if not np.isnan(T)])
     failures = draws - len(counted)
     p = np.nan if share_failed(failures, draws) else (1.0 + (counted >= statistic).sum()) / (1.0 + len(counted))
     return BootstrapTest(float(p), statistic, draws, failures)
 
 
-def drawn_responses(model: SeveralModel, draws: int, generator: Generator) -> Iterator[Array]:
+def drawn_responses(model: SeveralModel | LeastSquares, draws: int, generator: Generator) -> Iterator[Array]:
     """Responses (N), less X b, from a fit: in y's unit there."""
     sigma = float(np.sqrt(model.sigma2))
+    factors = zip(model.white, model.optimum.G, strict=True) if isinstance(model, SeveralModel) else ()
+    roots = []
+    for factor, G in factors:
+        values, vectors = np.linalg.eigh(G)
+        roots.append((factor, vectors * np.sqrt(np.maximum(values, 0.0))))
     for first in range(0, draws, AT_ONCE):
         n = min(AT_ONCE, draws - first)
         y = generator.standard_normal((n, len(model.y)))
-        for factor, G in zip(model.white, model.optimum.G, strict=True):
-            values, vectors = np.linalg.eigh(G)
-            root = vectors * np.sqrt(np.maximum(values, 0.0))
+        for factor, root in roots:
             u = generator.standard_normal((n, factor.levels, factor.q)) @ root.T
             y += np.einsum("ia,nia->ni", factor.Z, u[:, factor.codes])
         yield from y * sigma

@@ -28,7 +28,7 @@ from .point import point_at
 from .products import FactorColumns, Products, make_products
 from .steer import Optimum, find_optimum, load, open_record, point_of
 
-__all__ = ["SeveralModel", "factors_of", "fit_factors"]
+__all__ = ["LeastSquares", "SeveralModel", "factors_of", "fit_factors"]
 
 Array = NDArray[np.float64]
 
@@ -293,6 +293,36 @@ def _fitted(factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool)
         "factors": tuple(factors), "white": tuple(white), "roots": tuple(roots), "products": products,
         "optimum": find_optimum(products, reml=reml),
     }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """A model without random effects, of y (N) on X (N, p) of full rank, beside those that have some."""
+
+    X: Array
+    y: Array
+    reml: bool
+    scale: float = 1.0
+
+    @cached_property
+    def _fitted(self) -> tuple[float, float]:
+        """The sum of squares of the residuals, and log|X'X|."""
+        Q, R = np.linalg.qr(self.X)
+        left = self.y - Q @ (Q.T @ self.y)
+        return float(left @ left), 2 * float(np.log(np.abs(np.diag(R))).sum())
+
+    @property
+    def m(self) -> int:
+        return len(self.y) - (int(self.X.shape[1]) if self.reml else 0)
+
+    @property
+    def sigma2(self) -> float:
+        return self._fitted[0] / self.m
+
+    @property
+    def neg2loglik(self) -> float:
+        """-2 log likelihood, or the restricted criterion."""
+        return float(self.m * (1 + np.log(2 * np.pi * self.sigma2)) + (self._fitted[1] if self.reml else 0.0))
 
 
 def factors_of(m: ModelMatrices) -> list[FactorColumns]:
