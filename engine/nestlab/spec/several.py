@@ -104,8 +104,6 @@ def check_several(
 
 #: What methods may have with several grouping factors, of keys that have more values for one.
 _SO_FAR: dict[str, tuple[str | None, ...]] = {
-    "intervals": ("t",),
-    "variance_intervals": (None, "wald", "wald-log"),
     "robust": (None,),
 }
 
@@ -124,8 +122,8 @@ def _check_method(method: Method, truth: Formula, problems: Problems) -> None:
         value = getattr(method, word)
         if value not in usual:
             problems.add_value(f"{key}.{word}", value, "is for one grouping factor so far; remove it")
-    if method.compare is not None and method.reference in ("exact", "bootstrap"):
-        text = 'must be "asymptotic" or "chisq" with several grouping factors'
+    if method.compare is not None and method.reference == "exact":
+        text = 'must be "asymptotic", "chisq" or "bootstrap" with several grouping factors; write one of these'
         problems.add_value(f"{key}.reference", method.reference, text)
 
 
