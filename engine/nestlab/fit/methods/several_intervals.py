@@ -128,9 +128,9 @@ def _variance_draws(
                     )
             first += own.shape[1]
         whole: Any = sigma2 + sum(intercepts.values())
-        for group, variance in intercepts.items():
+        for group, own_variance in intercepts.items():
             name = Estimand("icc", group).name if formula.factors else ICC.name
-            values[name] = variance / whole
+            values[name] = own_variance / whole
     return values
 
 
