@@ -290,12 +290,15 @@ def _methods(
         if truth and not same_group and formula.group not in random:
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
-        compare = None
-        if table.compare is not None:
-            compare = _parse(f"{key}.compare", table.compare, problems, factors, groupings, group, random=False)
+        chain = [
+            _parse(f"{key}.compare", text, problems, factors, groupings, group, random=False)
+            for text in table.compare or ()
+        ]
+        compare = chain[0] if chain else None
+        smaller = tuple(found for found in chain[1:] if found is not None)
         own = {word: value for word in _TAKEN_OVER if (value := getattr(table, word)) is not None}
         analysed = estimator_of(table).analysed(formula, level)
-        method = Method(table.name, analysed, df=df_rules(table), compare=compare, **own)
+        method = Method(table.name, analysed, df=df_rules(table), compare=compare, smaller=smaller, **own)
         check_method(table, method, formula, problems)
         methods.append(method)
     return tuple(methods)

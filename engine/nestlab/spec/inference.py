@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .comparison import compare
 from .estimand import Estimand
@@ -82,6 +84,21 @@ def _check_rules(key: str, table: MethodTable, problems: Problems) -> None:
 
 
 def _check_comparison(key: str, method: Method, problems: Problems) -> None:
+    assert method.compare is not None
+    if method.smaller and method.select is None:
+        text = 'must be one model, unless select chooses from a list; add select = "lrt" or "aic", or keep one'
+        problems.add_value(f"{key}.compare", [method.compare.text, *(each.text for each in method.smaller)], text)
+        return
+    chain = [method.formula, method.compare, *method.smaller]
+    for larger, smaller in itertools.pairwise(chain):
+        before = len(problems)
+        _check_pair(key, replace(method, formula=larger, compare=smaller), problems)
+        if len(problems) > before:
+            return
+
+
+def _check_pair(key: str, method: Method, problems: Problems) -> None:
+    """What a test of the model of `compare` within that of the formula forbids."""
     assert method.compare is not None
     try:
         found = compare(method.compare, method.formula)

@@ -107,7 +107,6 @@ _SO_FAR: dict[str, tuple[str | None, ...]] = {
     "intervals": ("t",),
     "variance_intervals": (None, "wald", "wald-log"),
     "robust": (None,),
-    "select": (None,),
 }
 
 

@@ -290,7 +290,10 @@ class MethodTable(KeyTable):
     variance_intervals: Literal["wald", "wald-log", "profile", "profile-reml", "bootstrap"] | None = key(
         "of variance parameters; none where absent", "profile"
     )
-    compare: v.FormulaText | None = key("the smaller model of a likelihood ratio test", "y ~ 1 + (1 | cluster)")
+    compare: v.Formulas | None = key(
+        "the smaller model of a likelihood ratio test; with select a list, from larger to smaller",
+        "y ~ 1 + (1 | cluster)",
+    )
     reference: Literal["asymptotic", "chisq", "exact", "bootstrap"] | None = key(
         "the distribution of that test; asymptotic (mixtures at the boundary) where absent", "exact"
     )
@@ -301,7 +304,9 @@ class MethodTable(KeyTable):
         "level of its tests, and 1 - coverage of its intervals; before that of the file", 0.01
     )
     max_failed: Share | None = key("share of failed replicates above which a condition ends early", 0.2, part="neither")
-    select: Literal["lrt", "aic"] | None = key("chooses between formula and compare by this in each replicate", "aic")
+    select: Literal["lrt", "aic"] | None = key(
+        "chooses between formula and compare in each replicate: backward by tests, or the least AIC", "aic"
+    )
     select_alpha: v.OpenShare | None = key("level of the test that selects", 0.2)
     working: Literal["exchangeable", "independence", "ar1"] | None = key(
         "gee: the working correlation; exchangeable where absent", "independence"

@@ -196,6 +196,12 @@ ContrastName: TypeAlias = Annotated[
     Says("letters, digits, spaces, - _ . (at most 60, a letter or digit first)", "rename the contrast"),
 ]
 FormulaText: TypeAlias = Annotated[Nonblank, Says('text such as "y ~ x + (1 | g)"', "write the formula in quotes")]
+Formulas: TypeAlias = Annotated[
+    tuple[FormulaText, ...],
+    Len(1, 20),
+    BeforeValidator(_one_or_several),
+    Says('text such as "y ~ x + (1 | g)", or a list of such', "write the formula in quotes"),
+]
 Function: TypeAlias = Annotated[
     Text,
     AfterValidator(_importable),

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...simulate.several import SeveralDraw
 from ...spec.comparison import Comparison, compare
 from ...spec.estimand import Column, Estimand
 from ...spec.inference import tested_estimand
@@ -18,9 +17,9 @@ from ..compare import lr_statistics, p_value
 from ..lmm import Fits, pairs
 from ..status import InferenceStatus
 from ..wald import wald_intervals
-from .analysis import Analysed, Block, Columns, PreparedSeveral
+from .analysis import Analysed, Block, Candidate, Columns, PreparedSeveral
 from .mixed import TOLERANCES
-from .several_rows import RowsFitter
+from .several_fitters import SeveralFitter
 
 __all__ = ["TOLERANCES", "SeveralMixed", "compile_analysis"]
 
@@ -43,13 +42,13 @@ class SeveralMixed:
         return self.on.method
 
     @cached_property
-    def fitter(self) -> RowsFitter:
-        return RowsFitter(self.on.design, self.method.formula, self.method.reml, self.method.singular_df)
+    def fitter(self) -> SeveralFitter:
+        return SeveralFitter(self.on.design, self.method.formula, self.method.reml, self.method.singular_df)
 
     def __call__(self, block: Block, first: int, last: int) -> Analysed:
         """Analyse replicates first .. last - 1 of a block."""
-        method, draw = self.method, block.draw
-        problem = self.fitter.problem(draw, first, last)
+        method = self.method
+        problem = self.fitter(block, first, last)
         fits = problem.fits
         found = problem.infer(self.on.hypotheses, method.df)
         wanted = method.variance_intervals is not None or any(c.standardise for c in method.contrasts)
@@ -60,13 +59,25 @@ class SeveralMixed:
             assert variances is not None
             columns |= self._wald(fits, variances, unfinished)
         if method.tests_ratio:
-            p = self._ratio_test(draw, fits, first, last)
+            p = self._ratio_test(block, fits, first, last)
             unfinished[np.isnan(p)] = InferenceStatus.no_test
             columns[Column("p", tested_estimand(method).name).name] = p
         for name in Column.of(columns, "inference"):
             status = columns[name]
             status[:] = np.where(status == InferenceStatus.ok, unfinished, status)
         return self.on.analysed(fits, columns)
+
+    def candidate(self, block: Block, first: int, last: int) -> Candidate:
+        """Fit replicates first .. last - 1 of a block, as one of the models that a method chooses from."""
+        problem = self.fitter(block, first, last)
+        wanted = any(c.standardise for c in self.method.contrasts)
+        variances = problem.variances() if wanted else None
+        columns = self.on.inferred(problem.fits, problem.infer(self.on.hypotheses, self.method.df), variances)
+        return Candidate(self.method.formula, problem.fits, columns, None)
+
+    def test_of_smaller(self, block: Block, candidate: Candidate, first: int, last: int) -> Array:
+        """P values (R) of the likelihood ratio test of the model of `compare` within this one."""
+        return self._ratio_test(block, candidate.fits, first, last)
 
     def _wald(self, fits: Fits, variances: Array, unfinished: NDArray[Any]) -> Columns:
         method, places, columns = self.method, self.method.formula.places, Columns()
@@ -89,13 +100,13 @@ class SeveralMixed:
         return columns
 
     @cached_property
-    def _null(self) -> tuple[Comparison, RowsFitter]:
+    def _null(self) -> tuple[Comparison, SeveralFitter]:
         method = self.method
         assert method.compare is not None
-        fitter = RowsFitter(self.on.design, method.compare, method.reml, method.singular_df)
+        fitter = SeveralFitter(self.on.design, method.compare, method.reml, method.singular_df)
         return compare(method.compare, method.formula), fitter
 
-    def _ratio_test(self, draw: SeveralDraw, fits: Fits, first: int, last: int) -> Array:
+    def _ratio_test(self, block: Block, fits: Fits, first: int, last: int) -> Array:
         comparison, fitter = self._null
-        null = fitter.problem(draw, first, last).fits
+        null = fitter(block, first, last).fits
         return p_value(comparison, lr_statistics(null, fits), mixture=self.method.reference == "asymptotic")

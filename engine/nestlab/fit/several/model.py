@@ -29,7 +29,7 @@ from .point import point_at
 from .products import FactorColumns, Products, make_products
 from .steer import Optimum, find_optimum, load, open_record, point_of
 
-__all__ = ["SeveralModel", "fit_factors"]
+__all__ = ["Inferred", "SeveralModel", "fit_factors"]
 
 Array = NDArray[np.float64]
 
@@ -38,9 +38,10 @@ VANISHED = 1e-10
 
 
 @dataclass(frozen=True)
-class _Inferred:
-    """What `_inform` finds, each nan where it is undefined or not asked for: df by Satterthwaite, df and scale of F by Kenward
-    and Roger (1, H); the latter's covariance of beta, and the covariance of G's entries and s2 (1, .), by pairs."""
+class Inferred:
+    """What `SeveralModel.inform` finds, each nan where it is undefined or not asked for: df by Satterthwaite, df and scale of
+    F by Kenward and Roger (1, H); the latter's covariance of beta, and the covariance of G's entries and s2 (1, .), by
+    pairs."""
 
     satterthwaite: Array
     df: Array
@@ -139,9 +140,9 @@ class SeveralModel:
         hypotheses = Hypotheses.of(self.p, [weights @ self.back for weights in contrasts])
         if rule == "satterthwaite":
             refit = singular_df == "refit" and self.optimum.status == Status.singular
-            df = self._refitted(hypotheses) if refit else self._inform(hypotheses, "satterthwaite").satterthwaite
+            df = self._refitted(hypotheses) if refit else self.inform(hypotheses, "satterthwaite").satterthwaite
             return Inference(df[:, self.p :], packed, ones)
-        found = self._inform(hypotheses, "kenward-roger")
+        found = self.inform(hypotheses, "kenward-roger")
         return Inference(found.df[:, self.p :], found.vcov, found.scale[:, self.p :])
 
     def test(self, inference: Inference, weights: Array, values: Array, beta: Array, text: str, *, joint: bool) -> Test:
@@ -169,11 +170,12 @@ class SeveralModel:
         k = q * (q + 1) // 2 + 1
         back = np.eye(k)
         back[:-1, :-1] = packed_map(units)
-        covariance = symmetric(k, self._inform(Hypotheses.of(self.p), "variances").varcov[0])
+        covariance = symmetric(k, self.inform(Hypotheses.of(self.p), "variances").varcov[0])
         found: Array = back @ covariance @ back.T * self.scale**4
         return found
 
-    def _inform(self, hypotheses: Hypotheses, wanted: str) -> _Inferred:
+    def inform(self, hypotheses: Hypotheses, wanted: str) -> Inferred:
+        """wanted: "satterthwaite", "kenward-roger" or "variances"."""
         m, p, q, H = self.products, self.p, sum(self.products.q), len(hypotheses)
         n = q * (q + 1) // 2
         G = np.zeros((q, q))
@@ -185,7 +187,7 @@ class SeveralModel:
         def room(rule: str, k: int = 0) -> Array:
             return np.full((1 if rule == wanted else 0, rooms[rule][k]), np.nan)
 
-        found = _Inferred(
+        found = Inferred(
             room("satterthwaite"),
             room("kenward-roger"),
             room("kenward-roger"),
@@ -265,7 +267,7 @@ class SeveralModel:
             model = replace(model, **_fitted(factors, self.X, self.y, reml=self.reml))
         if model.optimum.status != Status.ok:
             return np.full((1, len(hypotheses)), np.nan)
-        return model._inform(hypotheses, "satterthwaite").satterthwaite
+        return model.inform(hypotheses, "satterthwaite").satterthwaite
 
     def _kept(self) -> list[list[list[int]]]:
         """For each factor and term the columns that stay."""
@@ -298,8 +300,10 @@ def _packed(M: Array) -> Array:
     return M[None, rows, columns]
 
 
-def _fitted(factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool) -> dict[str, Any]:
-    """Those fields of a model that hang on its random columns."""
+def _fitted(
+    factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool, known: Sequence[Array] | None = None
+) -> dict[str, Any]:
+    """Those fields of a model that hang on its random columns; known: see `fit_factors`."""
     white, roots = [], []
     for factor in factors:
         columns, first = [], 0
@@ -310,16 +314,32 @@ def _fitted(factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool)
             first += size
         white.append(replace(factor, Z=np.hstack(columns)))
     products = make_products(white, X, y)
+    optimum = find_optimum(products, reml=reml) if known is None else _known(factors, roots, known)
     return {
-        "factors": tuple(factors), "white": tuple(white), "roots": tuple(roots), "products": products,
-        "optimum": find_optimum(products, reml=reml),
+        "factors": tuple(factors), "white": tuple(white), "roots": tuple(roots), "products": products, "optimum": optimum,
     }  # fmt: skip
 
 
+def _known(factors: Sequence[FactorColumns], roots: Sequence[Array], known: Sequence[Array]) -> Optimum:
+    """The end of a search of which each term's G is known, in the units of the data's columns."""
+    white = iter([R @ G @ R.T for R, G in zip(roots, known, strict=True)])
+    G = []
+    for factor in factors:
+        G.append(np.zeros((factor.q, factor.q)))
+        first = 0
+        for size in factor.sizes:
+            G[-1][first : first + size, first : first + size] = next(white)
+            first += size
+    return Optimum(Status.ok, 0, np.nan, np.nan, tuple(G))
+
+
 def fit_factors(
-    factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool, singular_df: str = "lmertest"
-) -> SeveralModel:
+    factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool, singular_df: str = "lmertest",
+    known: Sequence[Array] | None = None,
+) -> SeveralModel:  # fmt: skip
     """Fit y (N) on X (N, p), of full rank, and the random columns of the factors.
+
+    known: the covariance of each term's random effects over the residual variance, of a fit that was made before.
 
     Orthonormal columns and the residuals of the OLS fit take the place of X and y: no digits are lost to means or units. y must
     not be a combination of X's columns.
@@ -331,5 +351,5 @@ def fit_factors(
     X_, y_ = Q * np.sqrt(N), residuals / scale
     return SeveralModel(
         X=X_, y=y_, reml=reml, back=np.linalg.solve(R, np.eye(p)) * np.sqrt(N), scale=scale, singular_df=singular_df,
-        between=between_within_df(factors, X), **_fitted(factors, X_, y_, reml=reml),
+        between=between_within_df(factors, X), **_fitted(factors, X_, y_, reml=reml, known=known),
     )  # fmt: skip

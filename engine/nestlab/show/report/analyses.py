@@ -77,6 +77,11 @@ def _items(method: Method) -> Iterator[tuple[str, str]]:
             by = f"a likelihood ratio test at level {method.select_alpha:g} rejects the smaller one (reference: {reference})"
             kept = by if method.select == "lrt" else "its AIC is smaller"
             text = f"this model is reported where {kept}; otherwise {formula_text(method.compare)}"
+            if method.smaller:
+                models = "; ".join(map(formula_text, (method.formula, method.compare, *method.smaller)))
+                text = f"the model of least AIC among {models}"
+            if method.smaller and method.select == "lrt":
+                text = f"backward from the first of {models}: a model is reported where {by}, else the next is tried"
             yield "model selection", text + ". What is reported takes the chosen model as given."
     for contrast in method.contrasts:
         yield f"contrast {contrast.name}", f"{_contrast(contrast)}; {level}"

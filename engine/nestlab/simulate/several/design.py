@@ -63,6 +63,14 @@ class SeveralDesign:
         """Of every column of predictors the factor or crossing on whose levels it lives, "" for rows."""
         return places_of(self.condition.predictors)
 
+    def code_of_cells(self, name: str) -> Integers:
+        """(cells): the level of each cell, of a factor or a crossing of factors."""
+        return _codes(self.structure, cells_of(self.structure), name)[0]
+
+    def level_count(self, name: str) -> int:
+        """How many levels a factor or a crossing has."""
+        return _codes(self.structure, cells_of(self.structure), name)[1]
+
     def spread(self, group: str, values: Array) -> Array:
         """Values of a factor's levels (levels, ...) on its rows (N, ...)."""
         return values[self.codes[group]]

@@ -25,7 +25,7 @@ from ..known import lower_factor, realise, stated_values
 from ..priors import correlate
 from .design import Array, SeveralDesign
 
-__all__ = ["SeveralDraw", "SeveralSampler", "replicate_frame"]
+__all__ = ["SeveralDraw", "SeveralSampler", "random_factor", "replicate_frame"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class SeveralSampler:
             effects = standard_normal(generator, (design.levels[group], len(design.factors[group]), R))
             if not self._shapes[group].normal:
                 effects = self._shapes[group](effects)
-            correlate(self._factor(group, truths), effects)
+            correlate(random_factor(design, group, truths), effects)
             u[group] = effects
         inner = design.inner
         columns |= {name: inner.known_rows[:, k, None] for k, name in enumerate(inner.columns[: inner.known]) if k}
@@ -129,21 +129,21 @@ class SeveralSampler:
             e *= np.exp(half_log * design.term(columns, name))
         return SeveralDraw(design, columns, u, e, self._kept(generator, R), truths)
 
-    def _factor(self, group: str, truths: DrawnTruth | None) -> Array:
-        """(q, q, R or 1): lower factors of a grouping factor's covariances."""
-        if truths is None:
-            return self.design.factors[group][:, :, None]
-        places = self.design.condition.truth.formula.places
-        own = [k for k, (g, _) in enumerate(places) if g == group]
-        C = np.array([[truths.covariance[i][k] for k in own] for i in own])
-        return np.stack([lower_factor(C[:, :, r]) for r in range(C.shape[2])], axis=2)
-
     def _kept(self, generator: Generator, R: int) -> NDArray[np.bool_] | None:
         """(N, R): which rows are observed."""
         missing = self.design.condition.missing
         if missing is None:
             return None
         return np.asarray(standard_normal(generator, (self.design.rows, R)) > ndtri(missing.rows))
+
+
+def random_factor(design: SeveralDesign, group: str, truths: DrawnTruth | None) -> Array:
+    """(q, q, R or 1): lower factors of a grouping factor's covariances."""
+    if truths is None:
+        return design.factors[group][:, :, None]
+    own = [k for k, (g, _) in enumerate(design.condition.truth.formula.places) if g == group]
+    C = np.array([[truths.covariance[i][k] for k in own] for i in own])
+    return np.stack([lower_factor(C[:, :, r]) for r in range(C.shape[2])], axis=2)
 
 
 def replicate_frame(draw: SeveralDraw, r: int, *, truth: bool = False) -> pd.DataFrame:
