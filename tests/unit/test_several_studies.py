@@ -191,6 +191,19 @@ def test_axes_by_factor() -> None:
             "is constant within school; remove it there",
         ),
         (
+            {"grid": {"icc": [0.1]}},
+            "grid.icc = [0.1]: needs the factor that is meant; use one of icc.school, icc.class",
+        ),
+        (
+            {"grid": {"clusters": [5]}},
+            "grid.clusters = [5]: is for one grouping factor; use one of rows, clusters.school, clusters.class",
+        ),
+        (
+            {"grid": {"variance_ratio": [0.1]}},
+            "grid.variance_ratio = [0.1]: is for one grouping factor; name the value by its dotted path, such as "
+            "truth.random.class.variance.Intercept",
+        ),
+        (
             {"grid": {"icc": {"school": [0.5], "class": [0.6]}}},
             "truth.random.school.variance.Intercept = inf: must be a finite number >= 0; lower the ratio or the variance",
         ),

@@ -651,7 +651,9 @@ def solve_(
     ] = None,
     over: Annotated[
         list[str] | None,
-        _names("clusters, cluster_size, effect, icc or a dotted path; both of the first two with a --cost."),
+        _names(
+            "clusters, cluster_size, effect, icc, a factor of several, rows or a dotted path; two numbers with a --cost."
+        ),
     ] = None,
     between: Annotated[
         tuple[float, float] | None, typer.Option(help="Ends of the search.", show_default=False, metavar="LOW HIGH")
@@ -661,7 +663,11 @@ def solve_(
         typer.Option(help="The same of the second --over.", show_default=False, metavar="LOW HIGH"),
     ] = None,
     cost: Annotated[
-        str | None, typer.Option(help='Such as "300*clusters + 20*clusters*cluster_size".', show_default=False)
+        str | None,
+        typer.Option(
+            help='Such as "300*clusters + 20*clusters*cluster_size", or "300*school + 5*rows" (how many in all).',
+            show_default=False,
+        ),
     ] = None,
     budget: Annotated[float | None, typer.Option(help="The most that a design may cost.", show_default=False)] = None,
     precision: Annotated[
