@@ -36,7 +36,7 @@ def check_fittable(conditions: Sequence[Condition], methods: Sequence[Method]) -
     for condition in conditions:
         if not any(distribution_of(p).listed for p in condition.predictors):
             continue
-        key = (condition.layout, condition.predictors)
+        key = (condition.layout, condition.structure, condition.predictors)
         if key not in seen:
             seen[key] = _problems(condition, methods)
         for problem in seen[key]:
@@ -54,6 +54,7 @@ def _problems(condition: Condition, methods: Sequence[Method]) -> tuple[Problem,
     """What keeps all methods from fitting this design; nothing where one of them may fit."""
     known = _known_terms(condition, dict.fromkeys(term for method in methods for term in method.formula.fixed))
     problems = Problems()
+    numbers = "a factor's number" if condition.structure else "design.clusters or design.cluster_size"
     for method in methods:
         terms = [term for term in method.formula.fixed if term in known]
         place = _first_dependent([known[term] for term in terms])
@@ -65,7 +66,7 @@ def _problems(condition: Condition, methods: Sequence[Method]) -> tuple[Problem,
             formula_key(condition.truth.formula, method),
             method.formula.text,
             f"must have fixed terms that differ, and {term} is {same} of every replicate here, so that nothing can be fitted; "
-            f"raise design.clusters or design.cluster_size, give {term} other values, or leave it out",
+            f"raise {numbers}, give {term} other values, or leave it out",
         )
     return tuple(problems)
 
@@ -78,6 +79,8 @@ def _known_terms(condition: Condition, terms: Iterable[str]) -> dict[str, Array]
     from .known import between_values, known_columns, known_predictors
     from .sizes import fixed_sizes
 
+    if condition.structure is not None:
+        return _known_of_levels(condition, terms)
     sizes = fixed_sizes(condition)
     level_2 = [(p, column) for p in condition.predictors if p.level == 2 for column in p.columns]
     values: dict[str, Array] = {}
@@ -95,6 +98,23 @@ def _known_terms(condition: Condition, terms: Iterable[str]) -> dict[str, Array]
         if all(variable in values for variable in variables):
             found[term] = np.prod([np.ones(int(sizes.sum())), *(values[v] for v in variables)], axis=0)
     return found
+
+
+def _known_of_levels(condition: Condition, terms: Iterable[str]) -> dict[str, Array]:
+    """Of several grouping factors (N) each: the terms whose values are the same in every replicate."""
+    from .several import compile_several
+
+    design = compile_several(condition)
+    members, inner = design.members, design.inner
+    if condition.structure is None or condition.structure.redrawn or members.codes.keys() != design.levels.keys():
+        return {}
+    values = {name: column[:, None] for name, column in design.running.items()}
+    for outer in design.outer.values():
+        drawn = outer.between_drawn
+        values |= {name: outer.between_fixed[k, :, None] for k, name in enumerate(outer.between) if not drawn[k]}
+    values |= {name: inner.known_rows[:, k, None] for k, name in enumerate(inner.columns[: inner.known]) if k}
+    known = [term for term in terms if term == INTERCEPT or all(v in values for v in term_variables(term))]
+    return {term: members.term(values, design.places, term)[:, 0] for term in known}
 
 
 def _first_dependent(columns: Sequence[Array]) -> int | None:

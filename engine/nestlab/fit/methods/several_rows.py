@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +59,8 @@ class RowsFitter:
     ) -> _FittedRows | Status:
         kept = np.ones(len(y), dtype=bool) if part.kept is None else part.kept[:, r]
 
-        def one(values: Array) -> Array:
-            found: Array = values[kept, r if values.shape[1] > 1 else 0]
+        def one(values: NDArray[Any]) -> NDArray[Any]:
+            found: NDArray[Any] = values[kept, r if values.shape[1] > 1 else 0]
             return found
 
         columns, response = np.column_stack([one(x) for x in X]), one(y)
@@ -69,7 +70,7 @@ class RowsFitter:
             return Status.rank_deficient
         factors = []
         for group, own in Z.items():
-            present, codes = np.unique(self.design.codes[group][kept], return_inverse=True)
+            present, codes = np.unique(one(part.codes[group]), return_inverse=True)
             sizes = tuple(len(term.columns) for term in self.formula.random if term.group == group)
             random = np.column_stack([one(z) for z in own])
             if len(present) < 2 or max(sizes) * len(present) >= len(response):
