@@ -3,9 +3,9 @@
 python tests/benchmarks/cross_products.py [--quick]
 
 Designs of one block of 256 replicates: 600 normal deviates drawn (of three levels as many as rows, twice where a predictor is
-redrawn), rows added up, fitted by REML with standard errors; then what Satterthwaite's and Kenward and Roger's rules add. The last
-columns: one fit of a data set at a time (`fit.several`), and how many times its time ours is in; without them where --quick. Medians
-of 7 rounds after one that compiles; BLAS threads at 1.
+redrawn), rows added up, fitted by REML with standard errors; then what Satterthwaite's and Kenward and Roger's rules add. The
+last columns: one fit of a data set at a time (`fit.several`), and how many times its time ours is in; without them where
+--quick. Medians of 7 rounds after one that compiles; BLAS threads at 1.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ import os
 import statistics
 import sys
 import time
-
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"
 
 import numpy as np
 
@@ -83,6 +80,9 @@ def one_by_one(plan, block):
 
 
 def main() -> None:
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    if not threads.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **threads})
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     quick = "--quick" in sys.argv
