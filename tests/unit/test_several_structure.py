@@ -249,6 +249,20 @@ def test_a_predictor_of_a_level_that_rows_draw_is_constant_there() -> None:
         assert frame["hood"].nunique() > 40
 
 
+def test_a_crossing_with_a_level_that_rows_draw_may_have_effects_and_predictors() -> None:
+    tables = changed(
+        JOINED,
+        truth__formula="y ~ w + (1 | school) + (1 | hood) + (1 | school:hood)",
+        predictors__w__level="school:hood",
+    )
+    tables["truth"]["random"]["school:hood"] = {"variance": {"Intercept": 0.1}}
+    draw, frame = drawn(tables), frames(tables, 1)[0]
+    assert draw.codes["school:hood"].shape == (600, 512)
+    np.testing.assert_array_equal(draw.codes["school:hood"], draw.codes["school"] * 50 + draw.codes["hood"])
+    assert (frame.groupby(["school", "hood"]).w.nunique() == 1).all()
+    assert frame.groupby("hood").w.nunique().max() > 1
+
+
 def test_a_third_factor_may_follow_from_the_second() -> None:
     tables = changed(JOINED, design__factors__college={"number": 5, "given": "hood", "mixing": 0.0})
     frame = frames(tables, 1)[0]

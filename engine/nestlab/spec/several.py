@@ -28,6 +28,7 @@ from .model import (
 )
 from .paths import LEAST_ROWS_BLOCK, MOST_BLOCK, places_of, several_reasons
 from .predictors import distribution_of, is_known
+from .predictors.allotted import takes_turns
 from .problems import Problems, nearest
 from .sizes import longest
 from .structure import FACTORS, ROWS, rows_per_cell
@@ -187,7 +188,7 @@ def _check_predictor(predictor: Predictor, structure: Structure, problems: Probl
                 "file and a column of it"
             )
             problems.add_value(f"{key}.distribution", row.name, text)
-        if row.name == "list" and len(predictor.values) != structure.rows:
+        elif row.listed and len(predictor.values) != structure.rows:
             text = f"must have a value for each of the {structure.rows:,} rows of the file, and has {len(predictor.values):,}"
             problems.add(f"{key}.values", f"{text}; name a column of that file")
         return
@@ -293,12 +294,14 @@ def check_sizes(
     rows = rows_of(structure)
     for predictor in predictors:
         equal = not structure.listed and not structure.sizes and "" not in dict(structure.drawn)
-        if equal and predictor.level == 1 and predictor.distribution == "balanced" and structure.rows % 2:
+        if equal and takes_turns(predictor) and structure.rows % 2:
             text = f"must be even, for half of each cell's rows have {predictor.name} = 1; change it, or that predictor's level"
             problems.add_value(ROWS, structure.rows, text)
     for method in methods:
         key = formula_key(truth, method)
         for term in method.formula.random:
+            if ":" in term.group and (structure.joined or structure.listed):
+                continue  # rows have few of all combinations
             effects = structure.grouping(term.group).levels * len(term.columns)
             if effects >= rows:
                 text = (
