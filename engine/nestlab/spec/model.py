@@ -159,6 +159,16 @@ class Formula:
         """The grouping factors that have a random intercept."""
         return tuple(group for group, column in self.places if column == INTERCEPT)
 
+    def shared(self, group: str) -> tuple[str, ...]:
+        """The grouping factors with a random intercept of whose levels two rows share one that share a level of `group`: what
+        holds it, or is crossed in it, and itself; of a study with several."""
+        holders, inside = dict(self.factors), set[str]()
+        for name in group.split(":"):
+            while name:
+                inside.add(name)
+                name = holders[name]
+        return tuple(each for each in self.intercepts if inside.issuperset(each.split(":")))
+
     @property
     def random_columns(self) -> tuple[str, ...]:
         """The q random columns, term by term."""

@@ -14,6 +14,7 @@ from .formula import random_term_text
 from .methods import estimator_of
 from .model import (
     CENTRINGS,
+    Condition,
     Errors,
     Formula,
     Layout,
@@ -27,12 +28,14 @@ from .model import (
 )
 from .paths import LEAST_ROWS_BLOCK, MOST_BLOCK, places_of, several_reasons
 from .predictors import distribution_of, is_known
+from .predictors.allotted import takes_turns
 from .problems import Problems, nearest
 from .sizes import longest
 from .structure import FACTORS, ROWS, rows_per_cell
 
-__all__ = ["check_several", "check_sizes", "holds", "placed", "rows_of", "several_block"]
+__all__ = ["check_several", "check_sizes", "design_lines", "design_text", "holds", "placed", "rows_of", "several_block"]
 
+_ROWS = "rows"
 _BLOCK_BYTES = 64 * 2**20
 
 Predictors = tuple[Predictor, ...]
@@ -42,6 +45,42 @@ Predictors = tuple[Predictor, ...]
 def rows_of(structure: Structure) -> int:
     """The rows of a data set before any are lost; about so many where numbers are drawn."""
     return sum(rows_per_cell(structure))
+
+
+def design_text(structure: Structure) -> str:
+    """How many levels and rows there are, for people: "20 of school, 3 of class in each school, 25 rows in each cell (1,500)"."""
+    rows = f"{rows_of(structure):,}"
+    if structure.listed:
+        levels = [f"{grouping.levels:,} of {grouping.name}" for grouping in structure.groupings]
+        return f"{', '.join(levels)}, {rows} rows of a file"
+    drawn, joined, said = dict(structure.drawn), dict(structure.joined), []
+    for grouping, numbers in zip(structure.groupings, structure.numbers, strict=True):
+        name = grouping.name
+        where = f" in each {grouping.within}" if grouping.within else ""
+        said.append(f"{_number_text(numbers, drawn.get(name))} of {name}{where}")
+        if name in joined:
+            said[-1] += f", which rows draw given their {joined[name].given}"
+    per_cell = _number_text(rows_per_cell(structure), drawn.get(""))
+    return f"{', '.join(said)}, {per_cell} rows in each cell ({'about ' if drawn else ''}{rows})"
+
+
+def _number_text(numbers: Sequence[int], sizes: Sizes | None) -> str:
+    if sizes is not None:
+        return f"{sizes.kind} numbers about {numbers[0]:,}" + ("" if sizes.redraw else ", drawn once,")
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def design_lines(conditions: Sequence[Condition]) -> list[str]:
+    """What people are told of a study's first design of several grouping factors, and where its predictors live."""
+    first = conditions[0]
+    if first.structure is None:
+        return []
+    where = " of the first condition" if len({condition.structure for condition in conditions}) > 1 else ""
+    lines = [f"design{where}: {design_text(first.structure)}"]
+    if first.predictors:
+        lines.append(f"predictors: {', '.join(f'{p.name} of {p.at or _ROWS}' for p in first.predictors)}")
+    return lines
 
 
 def holds(structure: Structure, group: str, at: str) -> bool:
@@ -149,7 +188,7 @@ def _check_predictor(predictor: Predictor, structure: Structure, problems: Probl
                 "file and a column of it"
             )
             problems.add_value(f"{key}.distribution", row.name, text)
-        if row.name == "list" and len(predictor.values) != structure.rows:
+        elif row.listed and len(predictor.values) != structure.rows:
             text = f"must have a value for each of the {structure.rows:,} rows of the file, and has {len(predictor.values):,}"
             problems.add(f"{key}.values", f"{text}; name a column of that file")
         return
@@ -261,12 +300,14 @@ def check_sizes(
     rows = rows_of(structure)
     for predictor in predictors:
         equal = not structure.listed and not structure.sizes and "" not in dict(structure.drawn)
-        if equal and predictor.level == 1 and predictor.distribution == "balanced" and structure.rows % 2:
+        if equal and takes_turns(predictor) and structure.rows % 2:
             text = f"must be even, for half of each cell's rows have {predictor.name} = 1; change it, or that predictor's level"
             problems.add_value(ROWS, structure.rows, text)
     for method in methods:
         key = formula_key(truth, method)
         for term in method.formula.random:
+            if ":" in term.group and (structure.joined or structure.listed):
+                continue  # rows have few of all combinations
             effects = structure.grouping(term.group).levels * len(term.columns)
             if effects >= rows:
                 text = (
