@@ -1,9 +1,8 @@
-"""Studies with several grouping factors, microseconds a replicate, with lme4 and MCPower in the same run where they are
-installed.
+"""Studies with several grouping factors, microseconds a replicate; lme4 and MCPower in the same run where they are installed.
 
-run: python tests/benchmarks/several_studies.py [--mcpower PYTHON] [--curve] Columns as in speed.py, on one pinned core with
-BLAS threads at 1: drawn; drawn, fitted by REML with standard errors and all variance components; stored in Parquet. --curve:
-a power curve of four sizes, 10,000 data sets each, as a new process on one core.
+run: python tests/benchmarks/several_studies.py [--mcpower PYTHON] [--curve]
+Columns as in speed.py, on one pinned core with BLAS threads at 1: drawn; drawn and fitted by REML with standard errors and all
+variance components; stored in Parquet. --curve: a power curve of four sizes, 10,000 data sets each, as a new process on one core.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ from ..several.products import FactorColumns
 from ..status import Status
 from .rows import CrossPlan, CrossRows
 
-__all__ = ["fit_one", "inform_one"]
+__all__ = ["OneReplicate", "fit_one", "inform_one"]
 
 Array = NDArray[np.float64]
 
 
-class _OneReplicate:
+class OneReplicate:
     """One replicate's rows, levels without any left out. order (q): the place in the method of each random column here, factor by
     factor."""
 
@@ -70,7 +70,7 @@ def _is_regular(X: Array) -> bool:
 
 def fit_one(plan: CrossPlan, block: CrossRows, r: int, fits: Fits, o: int) -> None:
     """Fit replicate r of a block into row o of the outputs, which stay as they are where there is no estimate."""
-    rows = _OneReplicate(plan, block, r)
+    rows = OneReplicate(plan, block, r)
     fits.iterations[o] = 0
     if (failure := rows.failure) is not None:
         fits.status[o] = failure
@@ -103,7 +103,7 @@ def inform_one(
     outputs: tuple[Array, Array, Array, Array, Array],
 ) -> None:  # fmt: skip
     """Set row o of `fits.Informed`'s arrays."""
-    rows = _OneReplicate(plan, block, r)
+    rows = OneReplicate(plan, block, r)
     G = symmetric(plan.method.q, fits.varcomp[o]) / fits.sigma2[o]
     order = np.array(rows.order)
     known = [G[np.ix_(order[own], order[own])] for own in rows.terms]
@@ -118,10 +118,10 @@ def inform_one(
             df[o], scale[o] = found.df[0], found.scale[0]
             vcov[o] = congruent(found.vcov, model.back * model.scale)[0]
         else:
-            varcov[o] = _in_own_order(model.variance_covariance(), rows)
+            varcov[o] = _in_own_order(model.variances().covariance, rows)
 
 
-def _in_own_order(covariance: Array, rows: _OneReplicate) -> Array:
+def _in_own_order(covariance: Array, rows: OneReplicate) -> Array:
     """Covariance of the variance components, by pairs: from the order of factors to the method's."""
     q = len(rows.order)
     places = {pair: k for k, pair in enumerate(pairs(q))}
