@@ -23,9 +23,9 @@ from .model import (
 from .paths import LEAST_ROWS_BLOCK, MOST_BLOCK, places_of, several_reasons
 from .predictors import distribution_of
 from .problems import Problems
-from .structure import ROWS, cells_of
+from .structure import ROWS, cells_of, holds
 
-__all__ = ["check_several", "check_sizes", "holds", "rows_of", "several_block"]
+__all__ = ["check_several", "check_sizes", "rows_of", "several_block"]
 
 _BLOCK_BYTES = 64 * 2**20
 
@@ -36,20 +36,6 @@ Predictors = tuple[Predictor, ...]
 def rows_of(structure: Structure) -> int:
     """The rows of a data set before any are lost."""
     return len(next(iter(cells_of(structure).values()))) * structure.rows
-
-
-def holds(structure: Structure, group: str, at: str) -> bool:
-    """Whether what lives on the levels of `at` is constant within levels of `group`."""
-    if not at:
-        return False
-    within = {grouping.name: grouping.within for grouping in structure.groupings}
-    inside = set()
-    for name in group.split(":"):
-        above: str | None = name
-        while above:
-            inside.add(above)
-            above = within[above]
-    return set(at.split(":")) <= inside
 
 
 def check_several(
@@ -73,14 +59,14 @@ def check_several(
         for term in formula.random:
             for column in term.columns:
                 variables = term_variables(column)
-                if variables and all(v in places and holds(structure, term.group, places[v]) for v in variables):
+                if variables and all(v in places and holds(truth.factors, term.group, places[v]) for v in variables):
                     text = (
                         f"can't have {column} in {random_term_text(term)}, as it is constant within {term.group}; remove it "
                         "there"
                     )
                     problems.add_value(key, formula.text, text)
     for method in methods:
-        _check_method(method, truth, problems)
+        _check_method(method, truth, predictors, problems)
     for predictor in predictors:
         if predictor.level != 1:
             continue
@@ -103,30 +89,32 @@ def check_several(
 
 
 #: What methods may have with several grouping factors, of keys that have more values for one.
-_SO_FAR: dict[str, tuple[str | None, ...]] = {
-    "intervals": ("t",),
-    "variance_intervals": (None, "wald", "wald-log"),
-    "robust": (None,),
-}
+_SO_FAR: dict[str, tuple[str | None, ...]] = {"intervals": ("t",), "variance_intervals": (None, "wald", "wald-log")}
 
 
-def _check_method(method: Method, truth: Formula, problems: Problems) -> None:
-    key = f"method.{method.name}"
-    if not estimator_of(method).several:
-        text = 'is for one grouping factor: write estimator = "lmm", or keep one factor'
+def _check_method(method: Method, truth: Formula, predictors: Predictors, problems: Problems) -> None:
+    key, row = f"method.{method.name}", estimator_of(method)
+    if not row.several:
+        text = f"is for one grouping factor: write {row.instead(method)}, or keep one factor"
         problems.add_value(f"{key}.estimator", method.estimator, text)
-    for word, usual in (
-        ("intervals", ("t",)),
-        ("variance_intervals", (None, "wald", "wald-log")),
-        ("robust", (None,)),
-        ("select", (None,)),
-    ):
+        return
+    for word, usual in _SO_FAR.items():
         value = getattr(method, word)
         if value not in usual:
             problems.add_value(f"{key}.{word}", value, "is for one grouping factor so far; remove it")
+    if method.robust is not None and row.random:
+        text = 'is of mixed models with one grouping factor; write estimator = "ols" or "fixed-effects", or remove it'
+        problems.add_value(f"{key}.robust", method.robust, text)
     if method.compare is not None and method.reference in ("exact", "bootstrap"):
         text = 'must be "asymptotic" or "chisq" with several grouping factors'
         problems.add_value(f"{key}.reference", method.reference, text)
+    for text in row.misplaced(method, _places(predictors)):
+        problems.add_value(formula_key(truth, method), method.formula.text, text)
+
+
+def _places(predictors: Predictors) -> dict[str, str]:
+    """The factor, or crossing, that each predictor lives on."""
+    return {predictor.name: predictor.at for predictor in predictors}
 
 
 def several_block(structure: Structure, columns: int, *, strata: bool) -> int:
@@ -156,6 +144,8 @@ def check_sizes(
                     f"raise {ROWS} or use fewer random columns"
                 )
                 problems.add_value(key, method.formula.text, text)
+        for text in estimator_of(method).too_few_levels(method, structure, rows, _places(predictors)):
+            problems.add_value(key, method.formula.text, text)
         if rows <= len(method.formula.fixed):
             text = f"must have fewer fixed terms than the {rows} rows; raise a factor's number or {ROWS}"
             problems.add_value(key, method.formula.text, text)

@@ -29,6 +29,7 @@ __all__ = [
     "ROWS",
     "cells_of",
     "check_factors",
+    "holds",
     "number_path",
     "read_structure",
     "structure_words",
@@ -102,10 +103,24 @@ def _group(group: str, formula: Formula, factors: Sequence[tuple[str, str]]) -> 
 
 def _above(name: str, holders: Mapping[str, str]) -> list[str]:
     found = []
-    while holders[name]:
+    while holders.get(name):
         name = holders[name]
         found.append(name)
     return found
+
+
+def holds(factors: Sequence[tuple[str, str]], group: str, at: str) -> bool:
+    """Whether what lives on the levels of `at` ("" for rows) is constant within levels of `group`.
+
+    >>> school, classes = ("school", ""), ("class", "school")
+    >>> holds((school, classes), "class", "school"), holds((school, classes), "school", "class")
+    (True, False)
+    """
+    if not at:
+        return False
+    holders = dict(factors)
+    inside = {above for name in group.split(":") for above in (name, *_above(name, holders))}
+    return set(at.split(":")) <= inside
 
 
 def number_path(name: str, within: str) -> str:
