@@ -6,7 +6,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from nestlab.fit.inference import Hypotheses
 from nestlab.fit.problem import symmetric
@@ -15,10 +14,8 @@ from nestlab.fit.several.products import FactorColumns
 from nestlab.fit.status import Status
 from nestlab.fit.strata.model import covariance_of_variances, fit_cells, infer_cells
 from nestlab.fit.strata.plan import CellEffect, CellTerm, compile_cells
-from nestlab.simulate.strata.cells import CellDesign, Multiplier, cell_design, reduce_cells
-from nestlab.simulate.strata.draw import CellTruth, TrueTerm, draw_statistics
-from nestlab.simulate.strata.structure import UnbalancedError, find_strata
-from nestlab.simulate.streams import block_generator
+from nestlab.simulate.strata.cells import Multiplier, cell_design, reduce_cells
+from nestlab.simulate.strata.structure import find_strata
 
 RULES = ["satterthwaite", "kenward-roger", "between-within", "residual"]
 
@@ -181,3 +178,127 @@ def test_fits_and_inference_are_those_of_rows(name, reml):
             diagonal = [i * (i + 3) // 2 for i in range(plan.q)]
             np.testing.assert_allclose(ses[diagonal], np.concatenate(expected), rtol=1e-5)
             assert ses[k] == pytest.approx(residual, rel=1e-5)
+
+
+def dense_deviance(X, factors, y, V, sigma2, sizes, *, reml):
+    """The (restricted) deviance of rows at given covariances of the terms, in the order of the factors' columns, and s2."""
+    N, p, first = *X.shape, 0
+    omega = sigma2 * np.eye(N)
+    for f in factors:
+        G = V[first : first + f.q, first : first + f.q]
+        omega += (f.Z @ G @ f.Z.T) * (f.codes[:, None] == f.codes)
+        first += f.q
+    inverse = np.linalg.inv(omega)
+    S = X.T @ inverse @ X
+    r = y - X @ np.linalg.solve(S, X.T @ inverse @ y)
+    value = np.linalg.slogdet(omega)[1] + r @ inverse @ r + (N - p * reml) * np.log(2 * np.pi)
+    return value + (np.linalg.slogdet(S)[1] if reml else 0.0)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize(
+    "name", ["crossed maximal", "three levels, slope", "three levels, redrawn covariate of classes"]
+)
+def test_deviance_of_a_dense_twin(name, reml):
+    case, rng, R = CASES[name](), np.random.default_rng(8), 4
+    y, drawn = case.responses(rng, R), case.drawn_multipliers(rng, R)
+    plan = case.plan(reml)
+    fits = fit_cells(plan, reduce_cells(case.design, y, drawn), 0, R)
+    for r in range(R):
+        X, factors = case.rows(r, R, drawn)
+        V, row = symmetric(plan.q, fits.varcomp[r]), y[:, :, r].ravel()
+        at = dense_deviance(X, factors, row, V, fits.sigma2[r], plan.sizes, reml=reml)
+        assert fits.deviance[r] == pytest.approx(at, abs=1e-8)
+        for factor in (0.98, 1.02):
+            assert dense_deviance(X, factors, row, V * factor, fits.sigma2[r], plan.sizes, reml=reml) >= at - 1e-9
+            assert dense_deviance(X, factors, row, V, fits.sigma2[r] * factor, plan.sizes, reml=reml) > at
+
+
+def test_small_singular_data_end_where_rows_do():
+    """Half of the fits lie on the boundary; statuses, deviances and degrees of freedom are those of rows all the same."""
+    case = Case(crossing(6, 4), PAIR, [], [([1, 0], 0), ([0, 1], 0)], [(0, SLOPE), (1, SLOPE)])
+    plan, statistics, fits, theirs = compared(case, True, 24, size=0.25, seed=5)
+    df = infer_cells(plan, statistics, fits, 0, 24, Hypotheses.of(2), ["satterthwaite"])["satterthwaite"].df
+    assert (fits.status == Status.singular).sum() >= 12
+    for r, (model, *_) in enumerate(theirs):
+        assert fits.status[r] == model.optimum.status
+        assert fits.deviance[r] <= model.neg2loglik + 1e-7
+        if abs(fits.deviance[r] - model.neg2loglik) < 1e-7:
+            found = model.infer("satterthwaite", "lmertest", list(np.eye(2)[:, None]))
+            np.testing.assert_allclose(df[r], found.df[0], rtol=1e-4)
+
+
+def test_a_replicate_is_fitted_alike_in_any_company():
+    case, rng, R = CASES["crossed maximal"](), np.random.default_rng(2), 37
+    statistics, plan = reduce_cells(case.design, case.responses(rng, R, 0.4)), case.plan(True)
+    whole, prefix, end = (fit_cells(plan, statistics, *ends) for ends in ((0, R), (0, 11), (30, R)))
+    single = fit_cells(plan, statistics.subset([5]), 0, 1)
+    for field in ("status", "iterations", "deviance", "beta", "vcov", "varcomp", "sigma2"):
+        np.testing.assert_array_equal(getattr(prefix, field), getattr(whole, field)[:11])
+        np.testing.assert_array_equal(getattr(end, field), getattr(whole, field)[30:])
+        np.testing.assert_array_equal(getattr(single, field)[0], getattr(whole, field)[5])
+
+
+def test_units_change_estimates_and_nothing_else():
+    rng, R, scale = np.random.default_rng(3), 12, np.array([1.0, 1e4])
+    case = CASES["crossed maximal"]()
+    other = Case(case.codes, PAIR * scale, [], [([1, 0], 0), ([0, 1], 0)], [(0, SLOPE), (1, SLOPE)])
+    y = case.responses(rng, R, 0.5)
+    one, two = (fit_cells(c.plan(True), reduce_cells(c.design, v), 0, R) for c, v in ((case, y), (other, y * 1e-3)))
+    np.testing.assert_array_equal(one.status, two.status)
+    np.testing.assert_allclose(two.beta * scale, one.beta * 1e-3, rtol=1e-6)
+    np.testing.assert_allclose(two.sigma2, one.sigma2 * 1e-6, rtol=1e-6)
+    np.testing.assert_allclose(two.se * scale, one.se * 1e-3, rtol=1e-5)
+
+
+def test_true_effects_and_starts_are_taken():
+    case, rng, R = CASES["crossed maximal"](), np.random.default_rng(4), 9
+    statistics = reduce_cells(case.design, case.responses(rng, R, 0.3))
+    plain = fit_cells(case.plan(False), statistics, 0, R)
+    started = fit_cells(case.plan(False, start=[np.eye(2), np.eye(2) / 2], true_beta=[2.0, -1.0]), statistics, 0, R)
+    np.testing.assert_array_equal(started.status, plain.status)
+    np.testing.assert_allclose(started.deviance, plain.deviance, atol=1e-7)
+    np.testing.assert_allclose(started.beta, plain.beta + np.array([2.0, -1.0]), atol=1e-6)
+
+
+DEFICIENT = {
+    "collinear random columns": lambda: Case([SUBJECT, ITEM], PAIR, [], [([1, 0], 0)], [(0, np.ones((2, 2))), (1, ONE)]),
+    "collinear fixed columns": lambda: Case([SUBJECT, ITEM], PAIR, [], [([1, 0], 0), ([2, 0], 0)], [(0, ONE), (1, ONE)]),
+    "as many levels as rows": lambda: Case([SCHOOL, CLASS], np.ones((1, 1)), [], [([1], 0)], [(0, [[1]]), (1, [[1]])]),
+    "one level": lambda: Case([np.zeros(24, int), CLASS], np.ones((4, 1)), [], [([1], 0)], [(0, [[1]]), (1, [[1]])]),
+    "a factor twice": lambda: Case([SUBJECT, ITEM], PAIR, [], [([1, 0], 0)], [(0, ONE), (0, ONE), (1, ONE)]),
+    "a covariate of as many schools as effects": lambda: Case(
+        [SCHOOL, CLASS], np.ones((4, 1)), [(SCHOOL, row) for row in np.eye(8)[1:]], [([1], m) for m in range(8)],
+        [(0, [[1]]), (1, [[1]])],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEFICIENT)
+def test_designs_that_tell_nothing_apart_are_rank_deficient(name):
+    case, rng = DEFICIENT[name](), np.random.default_rng(6)
+    fits = fit_cells(case.plan(True), reduce_cells(case.design, case.responses(rng, 5)), 0, 5)
+    assert (fits.status == Status.rank_deficient).all()
+    assert np.isnan(fits.beta).all()
+    rules = infer_cells(
+        case.plan(True),
+        reduce_cells(case.design, case.responses(rng, 5)),
+        fits,
+        0,
+        5,
+        Hypotheses.of(len(case.effects)),
+        RULES,
+    )
+    assert all(np.isnan(rule.df).all() for rule in rules.values())
+
+
+@pytest.mark.parametrize("kind", ["nan", "constant", "perfect"])
+def test_responses_without_noise_are_nonfinite_and_harm_no_neighbour(kind):
+    case, rng = CASES["crossed maximal"](), np.random.default_rng(7)
+    y = case.responses(rng, 10)
+    expected = fit_cells(case.plan(True), reduce_cells(case.design, y), 0, 10)
+    y[:, :, 3] = {"nan": np.nan, "constant": 0.0, "perfect": PAIR[None, :, 1] * (np.arange(72)[:, None] // 6)}[kind]
+    found = fit_cells(case.plan(True), reduce_cells(case.design, y), 0, 10)
+    assert found.status[3] == Status.nonfinite
+    others = np.arange(10) != 3
+    np.testing.assert_array_equal(found.beta[others], expected.beta[others])

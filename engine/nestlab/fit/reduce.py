@@ -18,7 +18,8 @@ from .small import apart, cholesky, helper, pair, sym
 from .status import Status
 
 __all__ = [
-    "NONFINITE", "PIVOT_TOLERANCE", "RANK_DEFICIENT", "full_rank", "pool", "reduce_lanes", "whiten", "within_rank",
+    "NONFINITE", "PERFECT_TOLERANCE", "PIVOT_TOLERANCE", "RANK_DEFICIENT", "full_rank", "pool", "reduce_lanes", "whiten",
+    "within_rank",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]

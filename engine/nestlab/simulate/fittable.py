@@ -36,7 +36,7 @@ def check_fittable(conditions: Sequence[Condition], methods: Sequence[Method]) -
     for condition in conditions:
         if not any(distribution_of(p).listed for p in condition.predictors):
             continue
-        key = (condition.layout, condition.predictors)
+        key = (condition.layout, condition.predictors, condition.structure)
         if key not in seen:
             seen[key] = _problems(condition, methods)
         for problem in seen[key]:
@@ -61,11 +61,16 @@ def _problems(condition: Condition, methods: Sequence[Method]) -> tuple[Problem,
             return ()
         term, column = terms[place], known[terms[place]]
         same = f"{column[0]:g} in all rows" if np.ptp(column) == 0 else f"a combination of {', '.join(terms[:place])}"
+        repair = (
+            "raise design.clusters or design.cluster_size"
+            if condition.structure is None
+            else "change the design's numbers"
+        )
         problems.add_value(
             formula_key(condition.truth.formula, method),
             method.formula.text,
             f"must have fixed terms that differ, and {term} is {same} of every replicate here, so that nothing can be fitted; "
-            f"raise design.clusters or design.cluster_size, give {term} other values, or leave it out",
+            f"{repair}, give {term} other values, or leave it out",
         )
     return tuple(problems)
 
@@ -78,6 +83,8 @@ def _known_terms(condition: Condition, terms: Iterable[str]) -> dict[str, Array]
     from .known import between_values, known_columns, known_predictors
     from .sizes import fixed_sizes
 
+    if condition.structure is not None:
+        return _known_of_several(condition, terms)
     sizes = fixed_sizes(condition)
     level_2 = [(p, column) for p in condition.predictors if p.level == 2 for column in p.columns]
     values: dict[str, Array] = {}
@@ -95,6 +102,21 @@ def _known_terms(condition: Condition, terms: Iterable[str]) -> dict[str, Array]
         if all(variable in values for variable in variables):
             found[term] = np.prod([np.ones(int(sizes.sum())), *(values[v] for v in variables)], axis=0)
     return found
+
+
+def _known_of_several(condition: Condition, terms: Iterable[str]) -> dict[str, Array]:
+    """The same for several grouping factors."""
+    from .several import compile_several  # brings the compiler
+
+    design = compile_several(condition)
+    columns: dict[str, Array] = {}
+    for outer in design.outer.values():
+        drawn = outer.between_drawn
+        columns |= {name: outer.between_fixed[k][:, None] for k, name in enumerate(outer.between) if not drawn[k]}
+    inner = design.inner
+    columns |= {name: inner.known_rows[:, k, None] for k, name in enumerate(inner.columns[: inner.known])}
+    named = {term: () if term == INTERCEPT else term_variables(term) for term in terms}
+    return {term: design.term(columns, term)[:, 0] for term, own in named.items() if all(v in columns for v in own)}
 
 
 def _first_dependent(columns: Sequence[Array]) -> int | None:

@@ -7,7 +7,7 @@ rest of the product, else by indicators of all categories. In a product the firs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .columns import Factor, Rows, check_functions, evaluate, plain
 from .expression import read_variable, variables_in
-from .formula import FormulaError, parse_formula, random_term_text
+from .formula import FormulaError, canonical_term, parse_formula, random_term_text
 from .model import INTERCEPT, MAX_FIXED, MOST_RANDOM, Formula, term_variables
 from .problems import DataError, close_match
 
@@ -37,7 +37,8 @@ class ModelMatrices:
     """y (N), X (N, p) with its column names, one Z (N, q_t) and its names for each random term, levels of each grouping factor.
 
     y is less the formula's offsets. r_names: of the columns of X in R; factors: the variables of the formula on the N rows.
-    dropped: rows left out because a value was missing; index: the labels of the rows that stayed.
+    dropped: rows left out because a value was missing; index: the labels of the rows that stayed. roots (N): what rows of y, X
+    and Z were multiplied by, the roots of weights.
     """
 
     formula: Formula
@@ -51,6 +52,7 @@ class ModelMatrices:
     levels: Mapping[str, Levels]
     dropped: int
     index: pd.Index
+    roots: Array | None = None
 
     @property
     def response(self) -> str:
@@ -73,6 +75,29 @@ class ModelMatrices:
     def terms(self) -> tuple[str, ...]:
         """The random terms as written."""
         return tuple(map(random_term_text, self.formula.random))
+
+    @property
+    def term_order(self) -> tuple[int, ...]:
+        """The numbers of the random terms in lme4's order: those whose factor has most levels first."""
+        return tuple(sorted(range(len(self.Z)), key=lambda t: -len(self.levels[self.formula.random[t].group].labels)))
+
+    @property
+    def term_groups(self) -> tuple[str, ...]:
+        """The grouping factor of each random term, in that order."""
+        return tuple(self.formula.random[t].group.replace("`", "") for t in self.term_order)
+
+    def nested(self, formula: Formula) -> ModelMatrices:
+        """The matrices on these rows of a model that is nested in this one, or has no random terms."""
+        N = len(self.y)
+        roots = np.ones(N) if self.roots is None else self.roots
+        fixed = _columns(formula.fixed, formula.variables, self.factors, N)
+        random = [_columns(term.columns, (), self.factors, N) for term in formula.random]
+        own = {canonical_term(group): levels for group, levels in self.levels.items()}
+        return replace(
+            self, formula=formula, X=np.hstack([X for X, _ in fixed]) * roots[:, None], fixed_names=_names(fixed),
+            r_names=_names(fixed, in_r=True), Z=tuple(np.hstack([Z for Z, _ in term]) * roots[:, None] for term in random),
+            random_names=tuple(map(_names, random)), levels={g: own[canonical_term(g)] for g in formula.groups},
+        )  # fmt: skip
 
     def type3(self, term: str) -> Array:
         """Weights (r, p) of the coefficients that the type III test of a term of the fixed part is of, as in lmerTest's anova.

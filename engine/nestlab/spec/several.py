@@ -88,25 +88,17 @@ def check_several(
     return Derived(reasons, sum(len(p.columns) for p in predictors), len(truth.fixed), tuple(problems))
 
 
-#: What methods may have with several grouping factors, of keys that have more values for one.
-_SO_FAR: dict[str, tuple[str | None, ...]] = {"intervals": ("t",), "variance_intervals": (None, "wald", "wald-log")}
-
-
 def _check_method(method: Method, truth: Formula, predictors: Predictors, problems: Problems) -> None:
     key, row = f"method.{method.name}", estimator_of(method)
     if not row.several:
         text = f"is for one grouping factor: write {row.instead(method)}, or keep one factor"
         problems.add_value(f"{key}.estimator", method.estimator, text)
         return
-    for word, usual in _SO_FAR.items():
-        value = getattr(method, word)
-        if value not in usual:
-            problems.add_value(f"{key}.{word}", value, "is for one grouping factor so far; remove it")
     if method.robust is not None and row.random:
         text = 'is of mixed models with one grouping factor; write estimator = "ols" or "fixed-effects", or remove it'
         problems.add_value(f"{key}.robust", method.robust, text)
-    if method.compare is not None and method.reference in ("exact", "bootstrap"):
-        text = 'must be "asymptotic" or "chisq" with several grouping factors'
+    if method.compare is not None and method.reference == "exact":
+        text = 'must be "asymptotic", "chisq" or "bootstrap" with several grouping factors; write one of these'
         problems.add_value(f"{key}.reference", method.reference, text)
     for text in row.misplaced(method, _places(predictors)):
         problems.add_value(formula_key(truth, method), method.formula.text, text)

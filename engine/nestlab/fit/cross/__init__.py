@@ -1,8 +1,8 @@
 """Linear mixed models with several grouping factors, fitted to many replicates at once by cross-products.
 
-For designs that strata can't take: cells without rows, predictors that differ by row, sparse crossings, unequal classes. The model
-and the formulas are those of `several`; the search, the certificate and the rules of inference those of `search` and `information`.
-What is paid once per condition is a design and a plan; what comes with each block is its rows:
+For designs that strata can't take: cells without rows, predictors that differ by row, sparse crossings, unequal classes. The
+model and the formulas are those of `several`; the search, the certificate and the rules of inference those of `search` and
+`information`. What is paid once per condition is a design and a plan; what comes with each block is its rows:
 
 >>> import numpy as np
 >>> rng, R = np.random.default_rng(1), 100
@@ -23,11 +23,11 @@ What is paid once per condition is a design and a plan; what comes with each blo
 >>> found["satterthwaite"].df.shape
 (100, 2)
 
-Random columns and fixed effects are numbers of `CrossRows.columns`: a product such as x:z is a column of its own. `random` has the
-terms in the formula's order, each with its factor's number and its columns, and varcomp their order. Factors that the method has no
-random effects of are ignored. A level that is drawn for each replicate (a pupil's second school) has codes None in the design and
-(N, R) in `CrossRows.codes`. start: the truth's G, which saves steps. `covariance_of_variances` is what Wald intervals of variances
-need (`wald.wald_intervals`).
+Random columns and fixed effects are numbers of `CrossRows.columns`: a product such as x:z is a column of its own. `random`
+has the terms in the formula's order, each with its factor's number and its columns, and varcomp their order. Factors that the
+method has no random effects of are ignored. A level that is drawn for each replicate (a pupil's second school) has codes None
+in the design and (N, R) in `CrossRows.codes`. start: the truth's G, which saves steps. `covariance_of_variances` is what Wald
+intervals of variances need (`wald.wald_intervals`).
 
     structure     units, places of products, how rows add up
     accumulate    from rows to sums, in lanes

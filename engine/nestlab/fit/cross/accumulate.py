@@ -37,8 +37,8 @@ def _load_cell(r, rows, begin, end, shared, drawn, place, y, kept, values):
 def add_rows(rows, cells, entries, start, source, base, shared, drawn, place, y, kept, out):
     """Fill out (batches, targets, lanes): batch b holds replicates min(8 b, R - 8), .... Releases the GIL.
 
-    rows .. base: see `structure.Program`; shared (d, N): columns that all replicates share; drawn (., N, R): others, column c of
-    which stands at place[c] (d), -1 if it is shared; y (N, R); kept (N, R) of 0 and 1, or of no rows.
+    rows .. base: see `structure.RowProgram`; shared (d, N): columns that all replicates share; drawn (., N, R): others,
+    column c of which stands at place[c] (d), -1 if it is shared; y (N, R); kept (N, R) of 0 and 1, or of no rows.
     """
     apart()
     d, E, K = len(place), len(entries), len(cells) - 1
@@ -76,8 +76,8 @@ def add_rows(rows, cells, entries, start, source, base, shared, drawn, place, y,
 def add_drawn(units, heads, unit, place, ranks, columns, fixed, codes, shared, drawn, at, y, kept, out):
     """The same where levels are drawn for each replicate.
 
-    units, heads, unit, place, ranks: see `structure.Structure`, unit and place (slots, most levels); columns (slots, most q), fixed (p):
-    numbers of columns; codes (slots, N, R or 1); shared .. kept: as for `add_rows`, at (d) for its place.
+    units, heads, unit, place, ranks: see `structure.UnitStructure`, unit and place (slots, most levels); columns (slots, most q),
+    fixed (p): numbers of columns; codes (slots, N, R or 1); shared .. kept: as for `add_rows`, at (d) for its place.
     """
     apart()
     N, R = y.shape

@@ -42,8 +42,8 @@ def _of_one(plan: CrossPlan, block: CrossRows, r: int) -> Array:
 
 
 def _facts(plan: CrossPlan, block: CrossRows, first: int, last: int) -> Indices:
-    """(R, .): rows, levels of each factor, which lies within which, and which column is a multiple of which random column, constant
-    within its factor's levels."""
+    """(R, .): rows, levels of each factor, which lies within which, and which column is a multiple of which random column,
+    constant within its factor's levels."""
     slots, R = plan.structure.slots, last - first
     known = [codes for f in slots if (codes := plan.design.codes[f]) is not None]
     kept = np.ones((plan.design.rows, 1), bool) if block.kept is None else block.kept[:, first:last]
@@ -62,13 +62,13 @@ def _facts(plan: CrossPlan, block: CrossRows, first: int, last: int) -> Indices:
             if f != g and within.any():
                 within = within & (present(inner * plan.design.levels[slots[g]] + outer) == levels[f])
             facts.append(within if f != g else np.zeros_like(within))
+    random = [c for own in plan.structure.columns for c in own]
     for codes, columns in zip(known, plan.structure.columns, strict=True):
         order = np.argsort(codes, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
         groups.sort(key=len, reverse=True)
         for z in columns:
-            for x in (*plan.structure.fixed, *(c for own in plan.structure.columns for c in own)):
-                facts.append(_multiple(block, x, z, groups, kept, first, last))
+            facts += [_multiple(block, x, z, groups, kept, first, last) for x in (*plan.structure.fixed, *random)]
     return np.stack([np.broadcast_to(np.asarray(f, np.int64), R) for f in facts], axis=1)
 
 

@@ -113,8 +113,8 @@ def infer(
     plan: CrossPlan, block: CrossRows, fits: Fits, first: int, last: int, hypotheses: Hypotheses, rules: Sequence[str],
     *, singular_df: str = "lmertest",
 ) -> dict[str, Inference]:  # fmt: skip
-    """Each rule on the fits of replicates first .. last - 1: "z", "residual", "between-within", "satterthwaite" and, of REML fits,
-    "kenward-roger" (with its own covariance of beta). singular_df: as for `inference.infer`."""
+    """Each rule on the fits of replicates first .. last - 1: "z", "residual", "between-within", "satterthwaite" and, of REML
+    fits, "kenward-roger" (with its own covariance of beta). singular_df: as for `inference.infer`."""
     R, H, p = len(fits.status), len(hypotheses), fits.beta.shape[1]
     assert last - first == R, "fits are those of the replicates"
     ones, usable = np.ones((R, H)), np.isfinite(fits.sigma2)[:, None]
@@ -154,7 +154,8 @@ def _rows(plan: CrossPlan, block: CrossRows, first: int, last: int) -> Array:
     """The rows of each replicate."""
     if block.kept is None:
         return np.full(last - first, float(plan.design.rows))
-    return block.kept[:, first:last].sum(axis=0).astype(float)
+    found: Array = block.kept[:, first:last].sum(axis=0).astype(float)
+    return found
 
 
 def _refit(plan: CrossPlan, block: CrossRows, fits: Fits, first: int, hypotheses: Hypotheses, df: Array) -> None:

@@ -1,4 +1,5 @@
-"""The compiled fit and inference of a block of replicates with several grouping factors: `kernel` and `information` on other passes."""
+"""The compiled fit and inference of a block of replicates with several grouping factors: `kernel` and `information` on other
+passes."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from ..information import invert_information, satterthwaite_all, set_nothing, se
 from ..kernel import move_out
 from ..lanes import LANES, fma, get, put, splat
 from ..search import IDLE, advance, begin
+from ..several.steer import MOST_STARTS
 from ..small import apart, helper, pair, sym
 from .passes import clear, evaluate
 from .reduce import reduce_targets
@@ -44,8 +46,8 @@ def fit_targets(
 ):  # fmt: skip
     """Fit replicates first..last-1 of a block of at least as many as a vector has lanes. Releases the GIL.
 
-    units, heads: see `structure`; shapes, memory: see `workspace`; targets: see `accumulate.add_rows`; replicates: of the block. Outputs as
-    of `kernel.fit_block`.
+    units, heads: see `structure`; shapes, memory: see `workspace`; targets: see `accumulate.add_rows`; replicates: of the
+    block. Outputs as of `kernel.fit_block`.
     """
     apart()
     shape, head, work, ready = shapes[0], heads[0], memory[0], memory[1]
@@ -77,7 +79,7 @@ def fit_targets(
             break
         evaluate(shape, head, units, mem, work)
         for lane in range(LANES):
-            if work.phase[lane] != IDLE and advance(lane, shape, work):
+            if work.phase[lane] != IDLE and (advance(lane, shape, work) or work.which[lane] >= MOST_STARTS):
                 o = work.output[lane]
                 move_out(lane, o, shape, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2)
                 work.phase[lane] = IDLE

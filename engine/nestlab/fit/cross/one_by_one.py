@@ -11,19 +11,18 @@ from ...spec.problems import DataError
 from ..inference import Hypotheses
 from ..lmm import Fits, congruent
 from ..problem import symmetric
-from ..reduce import PIVOT_TOLERANCE
+from ..reduce import PERFECT_TOLERANCE, PIVOT_TOLERANCE
 from ..several.model import SeveralModel, fit_factors
 from ..several.products import FactorColumns
 from ..status import Status
-from .reduce import FITTED
 from .rows import CrossPlan, CrossRows
 
-__all__ = ["fit_one", "inform_one"]
+__all__ = ["OneReplicate", "fit_one", "inform_one"]
 
 Array = NDArray[np.float64]
 
 
-class _Rows:
+class OneReplicate:
     """One replicate's rows, levels without any left out. order (q): the place in the method of each random column here, factor by
     factor."""
 
@@ -58,7 +57,7 @@ class _Rows:
         if not all(map(_is_regular, parts)):
             return Status.rank_deficient
         left = self.y - self.X @ np.linalg.lstsq(self.X, self.y, rcond=None)[0]
-        return None if left @ left > FITTED * (self.y @ self.y) else Status.nonfinite
+        return None if left @ left > PERFECT_TOLERANCE * (self.y @ self.y) else Status.nonfinite
 
 
 def _is_regular(X: Array) -> bool:
@@ -71,7 +70,7 @@ def _is_regular(X: Array) -> bool:
 
 def fit_one(plan: CrossPlan, block: CrossRows, r: int, fits: Fits, o: int) -> None:
     """Fit replicate r of a block into row o of the outputs, which stay as they are where there is no estimate."""
-    rows = _Rows(plan, block, r)
+    rows = OneReplicate(plan, block, r)
     fits.iterations[o] = 0
     if (failure := rows.failure) is not None:
         fits.status[o] = failure
@@ -104,7 +103,7 @@ def inform_one(
     outputs: tuple[Array, Array, Array, Array, Array],
 ) -> None:  # fmt: skip
     """Set row o of `fits.Informed`'s arrays."""
-    rows = _Rows(plan, block, r)
+    rows = OneReplicate(plan, block, r)
     G = symmetric(plan.method.q, fits.varcomp[o]) / fits.sigma2[o]
     order = np.array(rows.order)
     known = [G[np.ix_(order[own], order[own])] for own in rows.terms]
@@ -122,7 +121,7 @@ def inform_one(
             varcov[o] = _in_own_columns(found.varcov[0], model, rows)
 
 
-def _in_own_columns(packed: Array, model: SeveralModel, rows: _Rows) -> Array:
+def _in_own_columns(packed: Array, model: SeveralModel, rows: OneReplicate) -> Array:
     """Covariance of the variance components, by pairs: from those of whitened columns, factor by factor, to the method's."""
     q = len(rows.order)
     units = np.zeros((q, q))
@@ -135,7 +134,8 @@ def _in_own_columns(packed: Array, model: SeveralModel, rows: _Rows) -> Array:
             value = units[a, i] * units[b, k] + (units[a, k] * units[b, i] if i != k else 0.0)
             there[row, column] = value * model.scale**2
     there[-1, -1] = model.scale**2
-    return congruent(packed[None], there)[0]
+    found: Array = congruent(packed[None], there)[0]
+    return found
 
 
 def _packed(M: Array) -> Array:

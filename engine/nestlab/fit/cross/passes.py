@@ -30,8 +30,8 @@ __all__ = ["add_outer", "clear", "evaluate"]
 
 @helper
 def add_outer(rows, A, a, B, b, lower, sign, out, mem):
-    """mem[out:] += sign sum_r A_r B_r', A_r and B_r of a and b entries, rows r from mem[A:] and mem[B:]: the lower triangle by pairs,
-    or all a x b. See `passes.add_products`."""
+    """mem[out:] += sign sum_r A_r B_r', A_r and B_r of a and b entries, rows r from mem[A:] and mem[B:]: the lower triangle
+    by pairs, or all a x b. See `passes.add_products`."""
     apart()
     for x in range(a):
         end = x + 1 if lower else b

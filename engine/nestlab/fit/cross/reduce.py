@@ -11,16 +11,15 @@ import math
 import numpy as np
 
 from ..lanes import LANES, choose, fma, get, put, root, splat
-from ..reduce import NONFINITE, PIVOT_TOLERANCE, RANK_DEFICIENT, full_rank, whiten
+from ..reduce import NONFINITE, PERFECT_TOLERANCE, PIVOT_TOLERANCE, RANK_DEFICIENT, full_rank, whiten
 from ..small import apart, helper, pair, sym
 from .passes import add_outer
 from .structure import AT_B, AT_M, BEGIN, COUNT, FIRST, LEVELS, ORDER
 
 __all__ = ["reduce_targets"]
 
-#: What is left of y with every random effect free, over what OLS leaves, at which there is no noise; what OLS leaves, over y'y, that
-#: is rounding.
-NOISELESS, FITTED = 1e-11, 1e-26
+#: What is left of y with every random effect free, over what OLS leaves, at which there is no noise.
+NOISELESS = 1e-11
 
 
 @helper
@@ -305,6 +304,6 @@ def reduce_targets(shape, head, units, targets, b, mem, ready):
     _within(shape, head, units, mem, ready)
     for lane in range(LANES):
         if math.isnan(ready.status[lane]):
-            left = ready.best[lane]
-            if not (left > FITTED * ready.diagonal[p, lane] and _left_by_all(lane, p, ready) > NOISELESS * left):
+            least = max(NOISELESS * ready.best[lane], PERFECT_TOLERANCE * ready.diagonal[p, lane])
+            if not _left_by_all(lane, p, ready) > least:
                 ready.status[lane] = NONFINITE

@@ -13,7 +13,7 @@ from ..lanes import LANES
 from ..lmm import for_lanes
 from ..workspace import make_shape
 from .accumulate import add_drawn, add_rows
-from .structure import CrossDesign, CrossMethod, Program, Structure, make_program, make_structure
+from .structure import CrossDesign, CrossMethod, RowProgram, UnitStructure, make_program, make_structure
 
 __all__ = ["CrossPlan", "CrossRows", "compile_cross"]
 
@@ -27,8 +27,8 @@ class CrossPlan:
 
     design: CrossDesign
     method: CrossMethod
-    structure: Structure
-    _programs: dict[tuple[bool, ...], tuple[list[Array | None], Program]] = field(
+    structure: UnitStructure
+    _programs: dict[tuple[bool, ...], tuple[list[Array | None], RowProgram]] = field(
         default_factory=dict, repr=False, compare=False
     )
     _smaller: dict[tuple[int, ...], CrossPlan] = field(default_factory=dict, repr=False, compare=False)
@@ -46,11 +46,11 @@ class CrossPlan:
             most=MOST_RANDOM,
         )  # fmt: skip
 
-    def program(self, shared: list[Array | None], *, missing: bool) -> Program:
+    def program(self, shared: list[Array | None], *, missing: bool) -> RowProgram:
         """How rows add up; made once for all blocks that share their columns."""
         key = (missing, *(c is None for c in shared))
         before, found = self._programs.get(key, (None, None))
-        if found is None or before is None or not (missing or all(map(_same, before, shared))):
+        if found is None or before is None or not all(map(_same, before, shared)):
             found = make_program(self.design, self.structure, shared, missing=missing)
             self._programs[key] = (shared, found)
         return found
@@ -71,9 +71,9 @@ def compile_cross(design: CrossDesign, method: CrossMethod) -> CrossPlan:
 class CrossRows:
     """A block of R replicates of N rows.
 
-    columns: the distinct columns of X and Z, each (N) where all replicates share it, or (N, R). y (N, R): the response, or better what
-    known fixed effects leave of it (add these to beta), as digits are lost to a large mean. kept (N, R): whether a row is there; None
-    where all are. codes: by factor (N, R) where the design draws its levels, else None.
+    columns: the distinct columns of X and Z, each (N) where all replicates share it, or (N, R). y (N, R): the response, or
+    better what known fixed effects leave of it (add these to beta), as digits are lost to a large mean. kept (N, R): whether
+    a row is there; None where all are. codes: by factor (N, R) where the design draws its levels, else None.
     """
 
     columns: tuple[Array, ...]
@@ -119,10 +119,11 @@ class CrossRows:
     def targets(self, plan: CrossPlan) -> Array:
         """(batches, targets, lanes): the sums by which the replicates enter a fit."""
         if id(plan) not in self._targets:
-            self._targets[id(plan)] = (plan, self._add_up(plan))
+            self._targets[id(plan)] = (plan, self.add_up(plan))
         return self._targets[id(plan)][1]
 
-    def _add_up(self, plan: CrossPlan) -> Array:
+    def add_up(self, plan: CrossPlan) -> Array:
+        """The same, made anew."""
         lanes, N = self.redrawn, len(self.y)
         shared = [None if own else c.reshape(-1) for c, own in zip(self.columns, lanes, strict=True)]
         redrawn = [for_lanes(c) for c, own in zip(self.columns, lanes, strict=True) if own]
@@ -144,7 +145,7 @@ class CrossRows:
     ) -> None:
         s, R = plan.structure, self.replicates
         each = [np.stack([self.codes_of(plan.design, f, r) for r in range(R)], axis=1) for f in s.slots]
-        codes = np.stack([for_lanes(c) for c in each]).astype(np.int64)
+        codes = np.stack([for_lanes(c.astype(float)) for c in each]).astype(np.int64)
         add_drawn(
             s.units, s.head, _table(s.unit), _table(s.place), s.ranks, _table([np.array(c) for c in s.columns]),
             np.array(s.fixed, np.int64), codes, values, drawn, place, y, kept, out,

@@ -1,9 +1,9 @@
 """The parts of a model with several grouping factors that all replicates share: units, places of products, and how rows add up.
 
-Slots: the factor with most random effects leads (slot 0), the others are the rest (slots 1, 2, ...). A unit is a set of levels that
-rows connect (a school with its classes; everything where factors are crossed). Of unit u with J_u leading levels and s_u random
-effects of the rest, the columns to the right of the leading factor are [rest, X, y], s_u + p + 1 of them. Targets are the sums that a
-replicate enters by, in this order, symmetric ones by pairs (`small.pair`):
+Slots: the factor with most random effects leads (slot 0), the others are the rest (slots 1, 2, ...). A unit is a set of
+levels that rows connect (a school with its classes; everything where factors are crossed). Of unit u with J_u leading levels
+and s_u random effects of the rest, the columns to the right of the leading factor are [rest, X, y], s_u + p + 1 of them.
+Targets are the sums that a replicate enters by, in this order, symmetric ones by pairs (`small.pair`):
 
     counts    rows of each level, slot by slot
     A         Z_1'Z_1 of each leading level
@@ -11,8 +11,8 @@ replicate enters by, in this order, symmetric ones by pairs (`small.pair`):
     M         [rest X y]'[rest X y] of each unit, without [X y]'[X y]
     XX        [X y]'[X y]
 
-Rows of one cell (with the same level of every factor) are added up first. Columns are numbered with 0 for the rows themselves (1 where
-a row is there), 1 .. d for the distinct columns and -1 for y.
+Rows of one cell (with the same level of every factor) are added up first. Columns are numbered with 0 for the rows themselves
+(1 where a row is there), 1 .. d for the distinct columns and -1 for y.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ...spec.model import MOST_RANDOM
 
 __all__ = [
     "AT_B", "AT_M", "AT_V", "AT_W", "BEGIN", "COUNT", "FIRST", "LEVELS", "ORDER",
-    "CrossDesign", "CrossMethod", "Program", "Structure", "make_program", "make_structure",
+    "CrossDesign", "CrossMethod", "RowProgram", "UnitStructure", "make_program", "make_structure",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -40,7 +40,8 @@ Indices = NDArray[np.int64]
 class CrossDesign:
     """N rows and the levels of the grouping factors to which they belong.
 
-    codes: by factor the level of each row (N), 0 .. levels - 1, or None where it is drawn for each replicate. levels: their numbers.
+    codes: by factor the level of each row (N), 0 .. levels - 1, or None where it is drawn for each replicate. levels: their
+    numbers.
     """
 
     rows: int
@@ -89,15 +90,15 @@ class CrossMethod:
         return replace(self, random=tuple((f, columns) for f, columns in terms if columns), start=None)
 
 
-#: Columns of the table of units: first leading level and their number; effects of the rest; where the unit begins among the rows B,
-#: the matrices M, W and the scores v; then for each slot its first effect in the unit, the rest's before the leading ones, and its
-#: levels.
+#: Columns of the table of units: first leading level and their number; effects of the rest; where the unit begins among the
+#: rows B, the matrices M, W and the scores v; then for each slot its first effect in the unit, the rest's before the leading
+#: ones, and its levels.
 FIRST, COUNT, ORDER, AT_B, AT_M, AT_W, AT_V, BEGIN, LEVELS = range(9)
 
 #: What compiled code needs to know beside the units. F slots; of each its random columns, how many (q) and which (own); where
-#: each slot's levels begin among all (counts), the parts of the targets, and among `sums` the sums over two slots (Q). Then where each
-#: array begins in the lanes' memory: of the replicate R, B, M; scratch A, K, Y; of the point T, W_jj of leading levels, W, v, H, sums
-#: and two blocks; its size. orders: of the largest unit s, [rest lead X y] and effects.
+#: each slot's levels begin among all (counts), the parts of the targets, and among `sums` the sums over two slots (Q). Then
+#: where each array begins in the lanes' memory: of the replicate R, B, M; scratch A, K, Y; of the point T, W_jj of leading
+#: levels, W, v, H, sums and two blocks; its size. orders: of the largest unit s, [rest lead X y] and effects.
 _HEAD = np.dtype(
     [
         ("F", "i8"), ("q", "i8", (MOST_RANDOM,)), ("own", "i8", (MOST_RANDOM, MOST_RANDOM)), ("counts", "i8", (MOST_RANDOM + 1,)),
@@ -108,10 +109,10 @@ _HEAD = np.dtype(
 
 
 @dataclass(frozen=True)
-class Structure:
-    """units (U, .): see FIRST; head: a record, see _HEAD; slots: the factor of each slot; columns: of each slot the distinct column of
-    each random one; fixed: those of X; unit, place: per slot and level, the unit and the first effect in it (of the leading slot among the leading effects); ranks: of
-    the leading levels, their number in the order of units."""
+class UnitStructure:
+    """units (U, .): see FIRST; head: a record, see _HEAD; slots: the factor of each slot; columns: of each slot the distinct
+    column of each random one; fixed: those of X; unit, place: per slot and level, the unit and the first effect in it (of the
+    leading slot among the leading effects); ranks: of the leading levels, their number in the order of units."""
 
     units: Indices
     head: NDArray[np.void]
@@ -144,7 +145,7 @@ def _pairs(q: int) -> list[tuple[int, int]]:
     return [(i, k) for k in range(q) for i in range(k + 1)]
 
 
-def make_structure(design: CrossDesign, method: CrossMethod) -> Structure:
+def make_structure(design: CrossDesign, method: CrossMethod) -> UnitStructure:
     """Arrange the factors that the method has random effects of."""
     used = [f for f in range(len(design.levels)) if f in method.factor_of]
     numbers = {f: [c for c, g in enumerate(method.factor_of) if g == f] for f in used}
@@ -192,7 +193,7 @@ def make_structure(design: CrossDesign, method: CrossMethod) -> Structure:
     for name, size in arrays.items():
         record[name] = record["size"]
         record["size"] += size
-    return Structure(
+    return UnitStructure(
         np.stack(columns, axis=1).astype(np.int64), head, slots,
         tuple(tuple(method.columns[c] for c in numbers[f]) for f in slots), method.fixed, tuple(unit), tuple(place),
         first[unit[0]] + local[0],
@@ -229,12 +230,12 @@ def _ranks(labels: Indices) -> Indices:
 
 
 @dataclass(frozen=True)
-class Program:
+class RowProgram:
     """How products of rows add up to targets.
 
-    rows (N), in the order of cells; cells (K + 1): where each begins. entries (E, 2): the products that differ by replicate, of two
-    columns each; start (targets + 1), source: the sums that make a target, each cell * E + entry. base (targets): what all
-    replicates share.
+    rows (N), in the order of cells; cells (K + 1): where each begins. entries (E, 2): the products that differ by replicate,
+    of two columns each; start (targets + 1), source: the sums that make a target, each cell * E + entry. base (targets): what
+    all replicates share.
     """
 
     rows: Indices
@@ -246,8 +247,8 @@ class Program:
 
 
 def make_program(
-    design: CrossDesign, structure: Structure, shared: Sequence[Array | None], *, missing: bool
-) -> Program:
+    design: CrossDesign, structure: UnitStructure, shared: Sequence[Array | None], *, missing: bool
+) -> RowProgram:
     """shared: each distinct column (N) that all replicates share, None for one that is redrawn; missing: whether rows are."""
     keys, known = np.zeros(design.rows, np.int64), []
     for f in structure.slots:
@@ -260,6 +261,8 @@ def make_program(
     cells = np.r_[starts, design.rows]
     terms = _terms(structure, [codes[rows[starts]] for codes in known])
     values = [np.ones(design.rows), *shared, None]  # y differs always
+    alias = [0 if v is not None and (v == 1.0).all() else c for c, v in enumerate(values[:-1])] + [-1]
+    terms = [((min(alias[a], alias[b]), max(alias[a], alias[b])), target) for (a, b), target in terms]
     differs = {e: missing or any(values[c] is None for c in e) for e in dict.fromkeys(e for e, _ in terms)}
     entries = [e for e, lanes in differs.items() if lanes]
     number = {e: k for k, e in enumerate(entries)}
@@ -277,13 +280,13 @@ def make_program(
             base += np.bincount(target, np.add.reduceat((left * right)[rows], starts), structure.targets)
     target, source = np.concatenate(targets), np.concatenate(sources)
     by = np.argsort(target, kind="stable")
-    return Program(
+    return RowProgram(
         rows, cells, np.array(entries, np.int64).reshape(-1, 2),
         np.searchsorted(target[by], np.arange(structure.targets + 1)).astype(np.int64), source[by], base,
     )  # fmt: skip
 
 
-def _terms(structure: Structure, codes: Sequence[Indices]) -> list[tuple[tuple[int, int], Indices]]:
+def _terms(structure: UnitStructure, codes: Sequence[Indices]) -> list[tuple[tuple[int, int], Indices]]:
     """(entry, the target of each cell) for all products that are needed."""
     units, head = structure.units, structure.head[0]
     counts, at_A, at_B, at_M, at_XX = head["targets"].tolist()
@@ -315,11 +318,11 @@ def _terms(structure: Structure, codes: Sequence[Indices]) -> list[tuple[tuple[i
             for g in range(k, len(codes)):
                 for b, right in enumerate(columns[g]):
                     if g > k or b >= a:
-                        i, j = places[k] + a, places[g] + b
-                        add(left, right, at_M + units[unit, AT_M] + (j * (j + 1) // 2) + i)
+                        low, high = places[k] + a, places[g] + b
+                        add(left, right, at_M + units[unit, AT_M] + (high * (high + 1) // 2) + low)
             for i, right in enumerate(outer):
-                j = order + i
-                add(left, right, at_M + units[unit, AT_M] + (j * (j + 1) // 2) + places[k] + a)
+                high = order + i
+                add(left, right, at_M + units[unit, AT_M] + (high * (high + 1) // 2) + places[k] + a)
     for n, (i, k) in enumerate(_pairs(len(outer))):
         add(outer[i], outer[k], np.full(len(unit), at_XX + n))
     return found

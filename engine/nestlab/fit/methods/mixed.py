@@ -182,7 +182,7 @@ class MixedModel:
         covariance, fits = self._variances(gram, fits, first, last), self.plan.back(fits)
         log = method.variance_intervals == "wald-log"
         for key, interval in wald_intervals(
-            fits, covariance, self.plan.blocks, level=1 - method.alpha, log=log
+            fits.varcomp, fits.sigma2, covariance, self.plan.blocks, level=1 - method.alpha, log=log
         ).items():
             name = self._named(*key)
             self._put(columns, name, interval.lower, interval.upper)

@@ -20,9 +20,11 @@ from ..cross import CrossDesign, CrossMethod, CrossPlan, CrossRows
 from ..inference import Hypotheses, Inference
 from ..lmm import Fits
 from ..ols import fit_products
+from ..several.model import LeastSquares
 from ..strata.model import covariance_of_variances, fit_cells, infer_cells
 from ..strata.plan import CellEffect, CellPlan, CellTerm, compile_cells
 from .analysis import Block
+from .several_intervals import ReplicateModel, replicate_models
 
 __all__ = ["Fitted", "SeveralFitter"]
 
@@ -61,6 +63,21 @@ class SeveralFitter:
         if isinstance(draw, StrataDraw) and (plan := self._strata(draw.sampler)) is not None:
             return _OfStrata(plan, draw.responses(self.formula.fixed), self.singular_df, first, last)
         return _OfRows(self._cross, self._rows(block.several_rows(first, last)), self.true_beta, self.singular_df)
+
+    def models(self, block: Block, first: int, last: int) -> list[ReplicateModel | None]:
+        """The models of replicates first .. last - 1 one by one, for what needs refits; None where there is no optimum."""
+        return list(replicate_models(self._cross, self._rows(block.several_rows(first, last))))
+
+    def least_squares(self, block: Block, first: int, last: int) -> list[LeastSquares]:
+        """The same of a formula without random terms."""
+        part = block.several_rows(first, last)
+        y, X = part.response(self.formula.fixed), [part.term(term) for term in self.formula.fixed]
+        found = []
+        for r in range(part.replicates):
+            kept = slice(None) if part.kept is None else part.kept[:, r]
+            own = np.column_stack([np.broadcast_to(x, y.shape)[kept, r] for x in X])
+            found.append(LeastSquares(own, y[kept, r], self.reml))
+        return found
 
     @cached_property
     def true_beta(self) -> Array:

@@ -31,8 +31,8 @@ Array = NDArray[np.float64]
 class UnitPlan:
     """An analysis by the levels of a factor (its number).
 
-    M (bases, r): coefficients of a unit from its mean reduced row. effects: of each base column those of its products, by place in
-    the formula; multipliers: the numbers of their constants of units.
+    M (bases, r): coefficients of a unit from its mean reduced row. effects: of each base column those that are tested by
+    it, by place in the formula; multipliers: the numbers of their constants of units.
     """
 
     factor: int
@@ -62,7 +62,7 @@ def plan_units(
         return None
     if np.linalg.eigvalsh(S / np.outer(scale, scale))[0] <= PIVOT_TOLERANCE:
         return None
-    M = np.linalg.solve(S, B.T)
+    M = np.asarray(np.linalg.solve(S, B.T), dtype=float)
     own = [tuple(zip(*each, strict=True)) for each in effects]
     return UnitPlan(factor, M, tuple(places for places, _ in own), tuple(numbers for _, numbers in own))
 

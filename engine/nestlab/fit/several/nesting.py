@@ -33,9 +33,9 @@ def container_of(factors: Sequence[FactorColumns], f: int) -> int | None:
 class Nesting:
     """What between-within degrees of freedom need to know of a data set.
 
-    levels, containers: of each factor, see `container_of`. inside: of each random column (factor, its number there) for each fixed
-    effect whether it is a multiple, constant within the factor's levels. alike: the factors that have a random column of which
-    this one is such a multiple.
+    levels, containers: of each factor, see `container_of`. inside: of each random column (factor, its number there) for each
+    fixed effect whether it is a multiple, constant within the factor's levels. alike: the factors that have a random column
+    of which this one is such a multiple.
     """
 
     rows: int

@@ -122,37 +122,47 @@ def _take_moments(g, p, parts, B, pool):
 
 
 @helper
-def _estimate(lane, sigma2, shape, parts, roots, pool, ready):
+def _estimate(shape, parts, roots, pool, ready):
     """G by moments, term by term: R_t'(K - I) R_t less what the terms of other factors in the group add to it; -1 where a term
-    can't be told."""
+    can't be told. `length` has 1 / s2."""
     apart()
     q, blocks = shape.q, shape.blocks
     for s in range(q * (q + 1) // 2):
-        ready.moments[s, lane] = 0.0
+        put(ready.moments, s, 0.0)
     for n in range(parts.terms):
         t = parts.order[n]
         g = parts.own[t]
         for a in range(q):
             for b in range(a + 1):
-                if blocks[a] != t or blocks[b] != t:
-                    continue
-                value = -1.0
-                if g >= 0:
-                    rho, R = parts.rho[g], parts.root[g]
-                    value = 0.0
-                    for i in range(rho):
-                        for k in range(rho):
-                            own = pool[parts.inverse[g] + i * rho + k, lane] / sigma2 - (1.0 if i == k else 0.0)
-                            value += roots[R + i * q + a] * own * roots[R + k * q + b]
-                    for c in range(q):
-                        for d in range(q):
-                            if blocks[c] == blocks[d] and parts.family[c] != parts.family[a] and parts.local[g, c] >= 0:
-                                left = right = 0.0
-                                for i in range(rho):
-                                    left += roots[R + i * q + a] * roots[R + i * q + c]
-                                    right += roots[R + i * q + b] * roots[R + i * q + d]
-                                value -= left * ready.moments[pair(min(c, d), max(c, d)), lane] * right
-                ready.moments[pair(b, a), lane] = value
+                if blocks[a] == t and blocks[b] == t:
+                    value = splat(-1.0) if g < 0 else _moment(a, b, g, q, blocks, parts, roots, pool, ready)
+                    put(ready.moments, pair(b, a), value)
+
+
+@helper
+def _moment(a, b, g, q, blocks, parts, roots, pool, ready):
+    """The entry (a, b) of G by moments."""
+    apart()
+    rho, R, nc = parts.rho[g], parts.root[g], parts.nc[g]
+    value, inverse = splat(0.0), get(ready.length, 0)
+    for i in range(rho):
+        for k in range(rho):
+            weight = roots[R + i * q + a] * roots[R + k * q + b]
+            if weight != 0.0:
+                own = fma(get(pool, parts.inverse[g] + i * rho + k), inverse, -1.0 if i == k else 0.0)
+                value = fma(weight, own, value)
+    for x in range(nc):
+        c = parts.cols[parts.cs[g] + x]
+        if parts.family[c] != parts.family[a]:
+            for y in range(nc):
+                d = parts.cols[parts.cs[g] + y]
+                left = right = 0.0
+                for i in range(rho):
+                    left += roots[R + i * q + a] * roots[R + i * q + c]
+                    right += roots[R + i * q + b] * roots[R + i * q + d]
+                if blocks[c] == blocks[d] and left * right != 0.0:
+                    value = fma(-left * right, get(ready.moments, pair(min(c, d), max(c, d))), value)
+    return value
 
 
 @helper
@@ -170,6 +180,7 @@ def reduce_entries(shape, parts, entry_map, base, values, entries, B, pool, read
         put(ready.S0, s, get(entries, s))
     add_products(parts.lines, B, width, B, width, True, 1.0, ready.S0)
     m = float(shape.N - (p if shape.reml else 0))
+    put(ready.length, 0, 0.0)
     for lane in range(LANES):
         ready.observed[lane], ready.present[lane], ready.m[lane] = shape.N, shape.J, m
         ready.irregularity[lane] = 0.0
@@ -188,4 +199,5 @@ def reduce_entries(shape, parts, entry_map, base, values, entries, B, pool, read
             elif not least > PERFECT_TOLERANCE * ready.diagonal[p, lane]:
                 ready.status[lane] = NONFINITE
             else:
-                _estimate(lane, least / left, shape, parts, entry_map.roots, pool, ready)
+                ready.length[0, lane] = left / least
+    _estimate(shape, parts, entry_map.roots, pool, ready)

@@ -40,8 +40,9 @@ _FREE = MOST_RANDOM * (MOST_RANDOM + 1) // 2
 #: By group: order rho, rows of its factor, multipliers among them; where its row entries begin among those of B, its columns
 #: among `cols` and their number, its free entries among `free` and their number; where its R begins in `roots`, its K^-1/2 and
 #: its sides in the pool, its products among the entries, its x_i in `fixed`; degrees of freedom, and those left beside the
-#: multipliers. cols: random columns; local: a column's number within a group, or -1. order: terms as their moments are found; own:
-#: the group that tells a term's variance, -1 if none; family: the number of the factor of each random column. W .. D: in the pool.
+#: multipliers. cols: random columns; local: a column's number within a group, or -1. order: terms as their moments are found;
+#: own: the group that tells a term's variance, -1 if none; family: the number of the factor of each random column. W .. D: in
+#: the pool.
 _PARTS = np.dtype(
     [
         *((name, "i8", (MOST_GROUPS,)) for name in (

@@ -132,11 +132,14 @@ def find_strata(codes: Sequence[NDArray[Any]], names: Sequence[str] = ()) -> Str
     for name, factor in zip(names, factors, strict=True):
         least, most = int(factor.sizes.min()), int(factor.sizes.max())
         if least != most:
-            raise UnbalancedError(f"the levels of {name} have {least} to {most} cells, and strata need equally many")
+            raise UnbalancedError(f"the levels of {name} have {least} to {most} cells each; strata need equally many")
     for f, factor in enumerate(factors):
         for g in range(f):
             if not _is_orthogonal(factors[g], factor):
-                raise UnbalancedError(f"the levels of {names[g]} and {names[f]} do not meet in equally many cells")
+                raise UnbalancedError(
+                    f"the levels of {names[g]} and {names[f]} meet in unequal numbers of cells; strata need factors that "
+                    "are nested or fully crossed"
+                )
     found = _closure([*factors, Partition(np.arange(len(factors[0].codes)), len(factors[0].codes))])
     found.sort(key=lambda h: h.levels)
     strata: list[Stratum] = []

@@ -48,7 +48,8 @@ class Estimator:
     every_term: it estimates all terms of its formula, so that a missing one is a failure.
     several: it is for several grouping factors, too; instead: say what to write there where it is not. few_factors: it is for
     several only; say what to write with one.
-    joint: it has joint tests of several contrasts; shifts: its tests of an effect may have any value for the null; own_df: it has degrees of freedom of its own, and why.
+    joint: it has joint tests of several contrasts; shifts: its tests of an effect may have any value for the null; own_df: it has
+    degrees of freedom of its own, these.
     messages: its rows hold the messages of failures and the number of warnings.
     left_out: name the fixed terms of a formula that it does not estimate; absorbed: those with several grouping factors, by the
     factors that its key names.

@@ -2,12 +2,11 @@
 
 "ols" ignores the clusters. "fixed-effects" gives each cluster a dummy, which absorbs every term that is constant within clusters.
 "cluster-means" regresses the means of the clusters. "gls" weighs rows by the true variances, as nobody with data can: a
-yardstick. None of them has a random part to estimate; that of the formula is left out.
+yardstick. None has a random part to estimate; that of the formula is left out.
 
-With several grouping factors "ols" and "fixed-effects" have robust errors that are clustered by one or several of them, and dummies
-of one or several. Dummies absorb a term whose predictors all live on one of their factors, or on a factor that holds it: it is
-constant within its levels. A product of a predictor of subjects and one of items is no sum of constants of subjects and of items,
-so that it stays where both have dummies.
+With several grouping factors "ols" and "fixed-effects" have robust errors that are clustered by one or several of them, and
+dummies of one or several. Dummies absorb a term whose predictors all live on one of their factors, or on one that holds it. A
+product of predictors of subjects and of items is no sum of constants of subjects and of items: it stays if both have dummies.
 """
 
 from __future__ import annotations
