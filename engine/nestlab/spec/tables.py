@@ -347,6 +347,16 @@ class MethodTable(KeyTable):
     )
     draws: v.Draws | None = key("of the bootstrap, and of exact tests", 999)
     robust: Literal["CR0", "CR1", "CR1S", "CR2"] | None = key("cluster-robust standard errors", "CR2")
+    cluster: v.FactorNames | None = key(
+        "of several grouping factors those that robust errors are clustered by; where absent those that lie within no other",
+        ["subject", "item"],
+    )
+    factors: v.FactorNames | None = key(
+        "fixed-effects: of several grouping factors those that have dummies; all where absent", "item"
+    )
+    units: v.FactorNames | None = key(
+        "by-units: the factor whose levels are analysed; min-f and both-units: two", "subject"
+    )
     weights: Literal["size"] | None = key("cluster-means: means weighted by cluster sizes", "size")
     alpha: v.OpenShare | None = key(
         "level of its tests, and 1 - coverage of its intervals; before that of the file", 0.01
