@@ -197,7 +197,7 @@ def _by_factor(name: str, truth: Formula) -> Setting | None:
     holders, factors = dict(truth.factors), factors_of(truth)
     rank = 1 + [*AXES].index(word) if word in AXES else 0
     if name == "rows":
-        return _plain(ROWS, KEYS[ROWS], name=name)
+        return _sizes(name, path=ROWS, key=_ROWS)
     if word == "icc":
         groups = truth.intercepts
         group = factor or (groups[0] if len(groups) == 1 else "")
