@@ -921,5 +921,5 @@ def test_rows_of_a_crossing_share_its_factors() -> None:
     tables = changed(CROSSED, truth__formula=formula)
     tables["truth"]["random"]["subject:item"] = {"variance": {"Intercept": 0.1}}
     found = condition_of(tables).truth.formula
-    assert found.shared("subject:item") == ("subject", "item", "subject:item")
-    assert found.shared("item") == ("item",)
+    assert found.shared("subject:item", found.groups) == ("subject", "item", "subject:item")
+    assert found.shared("item", found.groups) == ("item",)
