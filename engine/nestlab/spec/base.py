@@ -33,7 +33,7 @@ from .model import CENTRINGS, Effect, Formula, Method, source_of, term_variables
 from .predictors.reading import base_columns, base_levels, base_places, default_level
 from .prior import Prior
 from .problems import Problems, close_match, nearest
-from .structure import FACTORS, NO_FACTORS, ROWS, Factors, check_factors, factors_of
+from .structure import FACTORS, NO_FACTORS, ROWS, GroupingFactors, check_factors, factors_of
 from .tables import MethodTable, RandomTable, TruthTable
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def formula_key(truth: Formula, method: Method) -> str:
     return "truth.formula" if method.formula.text == truth.text else f"method.{method.name}.formula"
 
 
-def _groupings(study: StudyFile, problems: Problems) -> Factors:
+def _groupings(study: StudyFile, problems: Problems) -> GroupingFactors:
     """The factors of [design.factors], which stand in the place of clusters and cluster_size."""
     design = study.design
     if not design.factors:
@@ -193,7 +193,7 @@ def _groupings(study: StudyFile, problems: Problems) -> Factors:
     return check_factors(design.factors, problems)
 
 
-def _check_places(groupings: Factors, study: StudyFile, problems: Problems) -> None:
+def _check_places(groupings: GroupingFactors, study: StudyFile, problems: Problems) -> None:
     """Predictors live at rows or, where there are several grouping factors, on one of them, or on a crossing."""
     names = groupings.names
     for name, table in study.predictors.items():
@@ -219,7 +219,7 @@ def _parse(
     text: str,
     problems: Problems,
     factors: Columns,
-    groupings: Factors,
+    groupings: GroupingFactors,
     group: str = "cluster",
     *,
     random: bool = True,
@@ -259,7 +259,7 @@ def _mended(truth: TruthTable, predictors: dict[str, Any], problems: Problems) -
     return respelled(truth.formula, new) if new else truth.formula, predictors
 
 
-def _truth_formula(text: str, factors: Columns, groupings: Factors, problems: Problems) -> Formula | None:
+def _truth_formula(text: str, factors: Columns, groupings: GroupingFactors, problems: Problems) -> Formula | None:
     formula = _parse("truth.formula", text, problems, factors, groupings)
     if formula and (dotted := next((group for group in formula.groups if "." in group), "")):
         repair = f"write {dotted.replace('.', '_')} for {dotted}"
@@ -272,7 +272,7 @@ def _methods(
     tables: Sequence[MethodTable],
     truth: Formula | None,
     factors: Columns,
-    groupings: Factors,
+    groupings: GroupingFactors,
     level: Levels,
     random: Collection[str],
     problems: Problems,

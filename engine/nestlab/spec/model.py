@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
@@ -159,15 +159,15 @@ class Formula:
         """The grouping factors that have a random intercept."""
         return tuple(group for group, column in self.places if column == INTERCEPT)
 
-    def shared(self, group: str) -> tuple[str, ...]:
-        """The grouping factors with a random intercept of whose levels two rows share one that share a level of `group`: what
-        holds it, or is crossed in it, and itself; of a study with several."""
+    def shared(self, group: str, among: Sequence[str]) -> tuple[str, ...]:
+        """Those of some grouping factors of whose levels two rows share one that share a level of `group`: what holds it, or is
+        crossed in it, and itself; of a formula of a study with several."""
         holders, inside = dict(self.factors), set[str]()
         for name in group.split(":"):
             while name:
                 inside.add(name)
                 name = holders[name]
-        return tuple(each for each in self.intercepts if inside.issuperset(each.split(":")))
+        return tuple(each for each in among if inside.issuperset(each.split(":")))
 
     @property
     def random_columns(self) -> tuple[str, ...]:

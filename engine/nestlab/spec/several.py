@@ -12,6 +12,7 @@ from .base import formula_key, named_formulas
 from .derived import Derived
 from .formula import random_term_text
 from .methods import estimator_of
+from .missing import PREVIOUS
 from .model import (
     CENTRINGS,
     Condition,
@@ -226,15 +227,15 @@ def _check_missing(missing: Missing, structure: Structure, problems: Problems) -
         example = f"missing.levels.{structure.names[0]} = {missing.clusters:g}"
         text = f"is for one grouping factor; write missing.cells, or {example}"
         problems.add_number("missing.clusters", missing.clusters, text)
-    if missing.at_random is not None:
-        problems.add("missing.at_random", "is for one grouping factor; remove it, or write missing.rows")
     for name, share in missing.levels:
         if name not in structure.names:
             text = f"must be of a factor of [design.factors]; {nearest(name, structure.names)}"
             problems.add_number(f"missing.levels.{name}", share, text)
     if structure.listed:
-        for word in ("cells", "hazard", "weibull"):
-            if getattr(missing, word):
+        previous = missing.at_random is not None and (missing.at_random[0] == PREVIOUS or missing.monotone)
+        lost = {"cells": missing.cells, "hazard": missing.hazard, "weibull": missing.weibull, "at_random": previous}
+        for word, there in lost.items():
+            if there:
                 text = "needs cells, and the rows of a file are in one; write missing.rows or missing.levels"
                 problems.add(f"missing.{word}", text)
 

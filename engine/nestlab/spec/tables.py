@@ -25,7 +25,7 @@ __all__ = [
     "ContrastTable",
     "DesignTable",
     "ErrorsTable",
-    "FactorTable",
+    "GroupingTable",
     "MethodTable",
     "MissingTable",
     "OutcomeTable",
@@ -126,7 +126,7 @@ CellRows: TypeAlias = Annotated[
 ]
 
 
-class FactorTable(SourcedTable):
+class GroupingTable(SourcedTable):
     """[design.factors.<factor>]: a grouping factor that is nested in another, that rows draw, or that is a column of a file."""
 
     within: Nonblank | None = key("the factor whose levels hold its own", "school", axis=False)
@@ -151,7 +151,7 @@ class FactorTable(SourcedTable):
 
 
 FactorSize: TypeAlias = Annotated[
-    Annotated[v.Clusters, Tag("<number>")] | Annotated[FactorTable, Tag("<table>")],
+    Annotated[v.Clusters, Tag("<number>")] | Annotated[GroupingTable, Tag("<table>")],
     Discriminator(lambda value: "<table>" if isinstance(value, Mapping | KeyTable) else "<number>"),
     Says("a whole number from 2 to 1000000, or a table with within and number"),
 ]
