@@ -423,6 +423,30 @@ def test_rows_of_cells_drop_out_in_their_order() -> None:
     assert (np.diff(cells.astype(int), axis=1) <= 0).all()
 
 
+def test_rows_are_lost_by_a_predictor() -> None:
+    draw = drawn(changed(NESTED, missing={"at_random": {"on": "x", "intercept": -1, "slope": 0.8}}))
+    x, kept = draw.term("x"), draw.kept
+    assert kept is not None
+    for low, high in ((-2, -1), (-0.5, 0.5), (1, 2)):
+        there = (x > low) & (x < high)
+        expected = 1 / (1 + np.exp(-1 + 0.8 * x[there]))
+        assert abs((~kept[there]).mean() - (1 - expected).mean()) < 4 * np.sqrt(0.25 / there.sum())
+
+
+def test_rows_are_lost_by_the_outcome_before_in_their_cell() -> None:
+    at_random = {"on": "previous", "intercept": -2, "slope": 1.5, "monotone": True}
+    draw = drawn(changed(NESTED, missing={"at_random": at_random}))
+    y, kept = draw.response().reshape(40, 4, -1), draw.kept
+    assert kept is not None
+    cells = kept.reshape(40, 4, -1)
+    assert cells[:, 0].all()
+    assert (np.diff(cells.astype(int), axis=1) <= 0).all()
+    expected = 1 / (1 + np.exp(-(-2 + 1.5 * y[:, 0])))
+    assert abs((~cells[:, 1]).mean() - expected.mean()) < 4 * np.sqrt(0.25 / expected.size)
+    high = y[:, 0] > 1.5
+    assert abs((~cells[:, 1])[high].mean() - expected[high].mean()) < 4 * np.sqrt(0.25 / high.sum())
+
+
 # -- rows of a file --------------------------------------------------------------------------------------------------------
 
 FILED: dict[str, Any] = tomllib.loads("""
@@ -521,6 +545,10 @@ def test_a_study_of_a_file_stands_alone(folder: Path) -> None:
         (
             {"missing": {"cells": 0.1}},
             "missing.cells needs cells, and the rows of a file are in one; write missing.rows or missing.levels",
+        ),
+        (
+            {"missing": {"at_random": {"on": "previous", "intercept": -2, "slope": 1}}},
+            "missing.at_random needs cells, and the rows of a file are in one; write missing.rows or missing.levels",
         ),
         (
             {"truth__errors": {"ar1": 0.4}},
@@ -745,11 +773,6 @@ def test_numbers_are_axes(tables: dict[str, Any], axis: str, values: list[Any]) 
         ),
         (
             NESTED,
-            {"missing": {"at_random": {"on": "x", "intercept": 0, "slope": 1}}},
-            "missing.at_random is for one grouping factor; remove it, or write missing.rows",
-        ),
-        (
-            NESTED,
             {"missing": {"levels": {"clas": 0.1}}},
             'missing.levels.clas = 0.1: must be of a factor of [design.factors]; did you mean "class"?',
         ),
@@ -898,5 +921,5 @@ def test_rows_of_a_crossing_share_its_factors() -> None:
     tables = changed(CROSSED, truth__formula=formula)
     tables["truth"]["random"]["subject:item"] = {"variance": {"Intercept": 0.1}}
     found = condition_of(tables).truth.formula
-    assert found.shared("subject:item") == ("subject", "item", "subject:item")
-    assert found.shared("item") == ("item",)
+    assert found.shared("subject:item", found.groups) == ("subject", "item", "subject:item")
+    assert found.shared("item", found.groups) == ("item",)

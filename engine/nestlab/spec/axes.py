@@ -32,12 +32,13 @@ from .covariance import (
     pairs,
     variance_path,
 )
+from .factor_keys import FACTORS, ROWS
 from .formula import find_term
 from .keys import AXES, KEYS, Key, find_key
 from .model import INTERCEPT, Formula
 from .sizes import MOST_ARMS
 from .stated import restated
-from .structure import FACTORS, ROWS, factors_of
+from .structure import factors_of
 
 __all__ = [
     "OUTCOME",
@@ -197,7 +198,7 @@ def _by_factor(name: str, truth: Formula) -> Setting | None:
     holders, factors = dict(truth.factors), factors_of(truth)
     rank = 1 + [*AXES].index(word) if word in AXES else 0
     if name == "rows":
-        return _plain(ROWS, KEYS[ROWS], name=name)
+        return _sizes(name, path=ROWS, key=_ROWS)
     if word == "icc":
         groups = truth.intercepts
         group = factor or (groups[0] if len(groups) == 1 else "")

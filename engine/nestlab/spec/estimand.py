@@ -205,9 +205,11 @@ def listed(formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()) -> d
     found += [*variances, *covariances, RESIDUAL, *(each.of("sd") for each in (*variances, RESIDUAL))]
     found += [each.of("cor") for each in covariances]
     iccs = [group for group, columns, _ in parts if INTERCEPT in columns]
-    several = any(formula.factors for formula in formulas)
-    found += [Estimand("icc", group) for group in iccs] if several else [ICC] * len(iccs)
-    chains = [formulas[0].shared(group) for group in iccs if ":" not in group] if several else []
+    several = next(
+        (formula for formula in formulas if formula.factors), None
+    )  # a stored truth does not say its factors
+    found += [ICC] * len(iccs) if several is None else [Estimand("icc", group) for group in iccs]
+    chains = [] if several is None else [several.shared(group, iccs) for group in iccs if ":" not in group]
     found += [Estimand("icc", "/".join(chain)) for chain in chains if len(chain) > 1]
     return {each.name: each for each in found}
 

@@ -111,9 +111,13 @@ def _mechanism(material: Material) -> Iterator[Block]:
 def _places(structure: Structure) -> str:
     """Which grouping factors are nested, and which are crossed."""
     nested = [f"every {each.name} lies in one {each.within}" for each in structure.groupings if each.within]
-    tops = [each.name for each in structure.groupings if not each.within]
+    joined = dict(structure.joined)
+    tops = [each.name for each in structure.groupings if not each.within and each.name not in joined]
     crossed = [f"levels of {' and '.join(tops)} are crossed"] if len(tops) > 1 else []
-    text = "; ".join([*crossed, *nested])
+    if structure.listed:
+        crossed = ["which rows have which levels is given by a file"]
+    drawn = [f"rows draw their {name}, given their {each.given}" for name, each in joined.items()]
+    text = "; ".join([*crossed, *nested, *drawn])
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 

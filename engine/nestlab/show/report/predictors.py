@@ -66,6 +66,9 @@ def missing_text(missing: Missing | None) -> str:
         said.append(f"{value_text(missing.rows)} of the rows completely at random")
     if missing.clusters:
         said.append(f"each cluster with probability {value_text(missing.clusters)}")
+    if missing.cells:
+        said.append(f"each cell with probability {value_text(missing.cells)}")
+    said += [f"each level of {name} with probability {value_text(share)}" for name, share in missing.levels]
     if missing.hazard:
         said.append(f"after each row all later ones of its cluster with probability {value_text(missing.hazard)}")
     if missing.weibull:
