@@ -7,6 +7,7 @@ residual variance.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -90,11 +91,28 @@ def held_minimum(
     sigma2: float,
 ) -> float:
     """The least deviance with a parameter held at a value, from starts near the estimate (covariance (q, q), sigma2) and far."""
-    kind = parameter[0]
-    if kind == "fixed":
+    if parameter[0] == "fixed":
         s = without(s, parameter[1], value)
-    F0, T = chart(blocks, parameter, value)
     sd = np.sqrt(np.diag(covariance) + 1e-4 * sigma2 / np.diag(s.A.mean(0)))
+
+    def at(G: Array, log_s2: float) -> tuple[float, Array, float]:
+        return deviance_at(s, G, log_s2, reml=reml)
+
+    return least_held(at, blocks, parameter, value, sd=sd, sigma2=sigma2)
+
+
+def least_held(
+    at: Callable[[Array, float], tuple[float, Array, float]],
+    blocks: Any,
+    parameter: tuple[str, int, int],
+    value: float,
+    *,
+    sd: Array,
+    sigma2: float,
+) -> float:
+    """The least of `at`, the deviance and its derivatives at G and log s2, with a variance parameter held; sd (q): sizes."""
+    kind = parameter[0]
+    F0, T = chart(blocks, parameter, value)
     sizes = np.array([sd[np.flatnonzero(t.any(axis=1))[0]] for t in T])
     middle = 2 * np.log(value) if kind == "sigma" else np.log(sigma2)
     positive = [i for i, t in enumerate(T) if kind == "cor" and t[list(parameter[1:])].any()]
@@ -106,7 +124,7 @@ def held_minimum(
         log_s2 = middle if kind == "sigma" else middle + x[-1]
         F = F0 + np.tensordot(x[: len(T)] * sizes, T, axes=1)
         G = F @ F.T * np.exp(-log_s2)
-        level, Sg, slope = deviance_at(s, G, log_s2, reml=reml)
+        level, Sg, slope = at(G, log_s2)
         g = [2 * np.sum(Sg * (t @ F.T)) * np.exp(-log_s2) * size for t, size in zip(T, sizes, strict=True)]
         return level, np.array(g if kind == "sigma" else [*g, slope - np.sum(Sg * G)])
 

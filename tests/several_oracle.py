@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 
 import numpy as np
+from scipy.linalg import block_diag
 
-from nestlab.fit.several.products import FactorColumns
+from nestlab.fit.several.curvature import Derivatives
+from nestlab.fit.several.model import SeveralModel
+from nestlab.fit.several.point import point_at
+from nestlab.fit.several.products import FactorColumns, make_products
+from profile_oracle import least_held
 
 
 class Dense:
@@ -62,3 +67,38 @@ def columns_of(formula: str, frame, fixed=None):
         codes = np.unique(key, return_inverse=True)[1].astype(np.int64)
         factors.append(FactorColumns(codes, int(codes.max()) + 1, np.hstack(terms), tuple(t.shape[1] for t in terms)))
     return factors, list(found), X, frame[left.strip()].to_numpy(float)
+
+
+def rise_held(model: SeveralModel, parameter, value: float) -> float:
+    """What the criterion of a fit rises to, above its minimum, with a parameter held at a value in the data's units (of a fixed
+    effect less what the OLS fit found), minimised by SciPy in the plain chart of `profile_oracle`."""
+    kind, k, _ = parameter
+    m, R = model.products, block_diag(*model.roots)
+    if kind == "fixed":
+        X = model.X @ np.linalg.inv(model.back)
+        y = model.y - X[:, k] * value / model.scale
+        Q = np.linalg.qr(np.delete(X, k, axis=1))[0] * np.sqrt(len(y))
+        m = make_products(model.white, Q, y)
+    elif kind in ("sd", "sigma"):
+        value /= model.scale
+
+    def at(G, log_s2):
+        with np.errstate(all="ignore"):
+            W = R @ G @ R.T
+            try:
+                here = Derivatives(point_at(m, [W[own, own] for own in m.columns]), model.reml, log_s2=log_s2)
+                C = here.C
+            except np.linalg.LinAlgError:
+                return 1e300, np.zeros_like(G), 0.0
+            rss = C[-1, -1] ** 2 * np.exp(-log_s2)
+            level = here.point.logdet + here.m * (np.log(2 * np.pi) + log_s2) + rss
+            level += 2 * model.reml * np.log(np.diag(C)[:-1]).sum()
+        if not np.isfinite(level):
+            return 1e300, np.zeros_like(G), 0.0
+        return float(level), R.T @ block_diag(*here.gradient) @ R, here.m - rss
+
+    sizes = np.diag(R.T @ R)
+    found = [(T * T).sum(axis=1) for T in model.covariances()]
+    sd = np.sqrt((np.concatenate(found) + 1e-4 / sizes) * model.sigma2)
+    held = least_held(at, m.blocks, parameter, value, sd=sd, sigma2=model.sigma2)
+    return held - model.optimum.deviance

@@ -42,6 +42,7 @@ SAME_CERTIFICATE = Tolerance(1e-10, 1.5e-13)  # deviance per relative change of 
 # 600 random data sets); against lme4's, of the interval's width; the same interval in other words, of its width
 PROFILE_RISE = Tolerance(1e-6, 1.6e-9)
 GOLDEN_PROFILE = Tolerance(1e-3, 2.3e-4)  # 13_cross, upper limit of the correlation
+SEVERAL_PROFILE = Tolerance(5e-4, 1.7e-4)  # of the width; 07_crossrs, upper limit of an sd, singular
 SAME_PROFILE = Tolerance(1e-9, 3.8e-13)
 
 # Cluster-robust standard errors, degrees of freedom and joint tests against clubSandwich, relative; of the mixed model too

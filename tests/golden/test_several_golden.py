@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2
 
 import nestlab as nl
 import tolerances
@@ -102,3 +103,16 @@ def check_more(found: Any, golden: dict[str, list[float]]) -> None:
     np.testing.assert_allclose(list(found.se.values()), golden["se"], rtol=1e-5)
     sds = [np.sqrt(np.diag(covariance)) for covariance in found.varcomp.values()]
     np.testing.assert_allclose([*np.concatenate(sds), found.sigma], golden["sd"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("pair", json.loads((GOLDEN / "comparisons.json").read_text()), ids=lambda pair: pair["null"])
+def test_likelihood_ratios_against_lme4(pair: dict[str, Any]) -> None:
+    """Of fixed effects (by ML) and variances (by REML); the last one is 0."""
+    found = nl.fit(pair["full"], pd.read_csv(GOLDEN / f"{pair['case']}.csv")).compare(pair["null"])
+    assert found.reml == pair["reml"]
+    assert found.statistic == pytest.approx(pair["statistic"], rel=1e-7, abs=1e-8)
+    k = found.mixture[-1][1]
+    tail = chi2.sf(pair["statistic"], k)
+    if len(found.mixture) == 2:
+        tail = 0.5 * tail + 0.5 * (chi2.sf(pair["statistic"], k - 1) if k > 1 else found.statistic == 0)
+    assert found.p == pytest.approx(1.0 if found.statistic == 0 else tail, rel=1e-6)

@@ -46,6 +46,17 @@ NESTED = [
         "y ~ 1 + (x || g)", "y ~ 1 + (x + w | g)", "other",
         ("cov:g:Intercept:x", "cov:g:Intercept:w", "cov:g:x:w", "var:g:w"), (),
     ),
+    ("y ~ x + (1 | g)", "y ~ x + (1 | g) + (1 | h)", "variance", ("var:h:Intercept",), ((0.5, 0), (0.5, 1))),
+    ("y ~ x + (1 | h)", "y ~ x + (1 | g) + (1 | h)", "variance", ("var:g:Intercept",), ((0.5, 0), (0.5, 1))),
+    ("y ~ 1 + (1 | a)", "y ~ 1 + (1 | a/b)", "variance", ("var:a:b:Intercept",), ((0.5, 0), (0.5, 1))),
+    ("y ~ 1 + (1 | g) + (1 | h)", "y ~ x + (1 | g) + (1 | h)", "fixed", ("x",), ((1.0, 1),)),
+    (
+        "y ~ x + (x | g) + (1 | h)", "y ~ x + (x | g) + (x | h)", "slope", ("cov:h:Intercept:x", "var:h:x"),
+        ((0.5, 1), (0.5, 2)),
+    ),
+    ("y ~ x + (x || g) + (1 | h)", "y ~ x + (x | g) + (1 | h)", "covariance", ("cov:g:Intercept:x",), ((1.0, 1),)),
+    ("y ~ x + (1 | g)", "y ~ x + (x || g) + (1 | h)", "other", ("var:g:x", "var:h:Intercept"), ()),
+    ("y ~ x", "y ~ x + (1 | g) + (1 | h)", "other", ("var:g:Intercept", "var:h:Intercept"), ()),
     (
         "y ~ 1 + (1 | g) + (0 + x | g)", "y ~ 1 + (1 + w | g) + (0 + x | g)", "slope",
         ("cov:g:Intercept:w", "var:g:w"), ((0.5, 1), (0.5, 2)),
@@ -74,7 +85,20 @@ REFUSED = [
     ("y ~ x + (x | g)", "y ~ x + (1 | g)", "it has x, which the full model has not"),
     ("y ~ x + (x | g)", "y ~ x + z + (x || g)", "it lets Intercept, x correlate and the full model does not"),
     ("v ~ x + (1 | g)", "y ~ x + z + (1 | g)", "its response is v, not y"),
-    ("y ~ x + (1 | h)", "y ~ x + z + (1 | g)", "its grouping factor is h, not g"),
+    (
+        "y ~ x + (1 | h)",
+        "y ~ x + z + (1 | g)",
+        "it has random effects of h, and the full model of g only: leave them out of",
+    ),
+    (
+        "y ~ x + (1 | g) + (1 | i)",
+        "y ~ x + (x | g) + (1 | h)",
+        "it has random effects of i, and the full model of g, h only",
+    ),
+    ("y ~ x + (x | h)", "y ~ x + (x | g) + (1 | h)", "it has x of h, which the full model has not"),
+    ("y ~ x + (1 | g)", "y ~ x + (0 + x | g) + (1 | h)", "it has Intercept of g, which the full model has not"),
+    ("y ~ x + (x | g)", "y ~ x + (x || g) + (1 | h)", "it lets Intercept, x correlate and the full model does not"),
+    ("y ~ x + (1 | a/b)", "y ~ x + (1 | b:a) + (1 | a)", "are the same model"),
 ]
 
 

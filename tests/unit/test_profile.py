@@ -20,6 +20,7 @@ from nestlab.fit.profile import Profiles, _run, profile_parameters, profile_repl
 from nestlab.fit.single import fit
 from nestlab.show.fit_command import fit_command
 from nestlab.simulate.gram import Gram
+from nestlab.spec.problems import DataError
 from profile_oracle import as_kernel, estimate, held_minimum
 
 TARGET = chi2.ppf(0.95, 1)
@@ -244,10 +245,13 @@ def test_reml_intervals_are_wider_and_have_no_fixed_effects() -> None:
 
 def test_refusals() -> None:
     fitted = fit(MODEL, frame())
-    with pytest.raises(ValueError, match=r'method = \'boot\': allowed are "profile" and "wald"'):
+    allowed = "method = 'boot': allowed are profile, profile-reml, wald, wald-log and bootstrap; use one of them"
+    with pytest.raises(DataError, match=allowed):
         fitted.confint(method="boot")
-    with pytest.raises(ValueError, match=r"level = 95: allowed are numbers between 0 and 1"):
+    with pytest.raises(DataError, match=r"level = 95: allowed are numbers between 0 and 1, for example 0.95"):
         fitted.confint(level=95)
+    with pytest.raises(DataError, match="draws = 5: allowed are whole numbers from 19, for example 999"):
+        fitted.confint(method="bootstrap", draws=5)
     plan, gram = block("slope", reml=True)
     with pytest.raises(ValueError, match="profiles of fixed effects with REML"):
         profile_replicates(plan.shape, plan.groups, gram, 0, 8, fixed=True)
@@ -257,14 +261,14 @@ def test_fit_command_prints_the_intervals(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     frame().to_csv(path, index=False)
     plain = fit_command(path, MODEL, ml=False, df="z", as_json=False)
-    text = fit_command(path, MODEL, ml=False, df="z", as_json=False, confint=True)
+    text = fit_command(path, MODEL, ml=False, df="z", as_json=False, intervals="profile")
     assert text.startswith(plain + "\n\n")
     lines = text[len(plain) + 2 :].splitlines()
     assert lines[0].split() == ["2.5", "%", "97.5", "%"]
     assert [line.split()[0] for line in lines[1:]] == [
         "sd_(Intercept)|g", "cor_x.(Intercept)|g", "sd_x|g", "sigma", "(Intercept)", "x",
     ]  # fmt: skip
-    made = json.loads(fit_command(path, MODEL, ml=False, df="z", as_json=True, confint=True))
+    made = json.loads(fit_command(path, MODEL, ml=False, df="z", as_json=True, intervals="profile"))
     table = fit(MODEL, pd.read_csv(path)).confint()
     assert made["confint"] == {name: list(limits) for name, limits in zip(table.index, table.to_numpy(), strict=True)}
     assert "confint" not in json.loads(fit_command(path, MODEL, ml=False, df="z", as_json=True))

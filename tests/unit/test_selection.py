@@ -161,10 +161,10 @@ def test_chisq_has_as_many_df_as_parameters() -> None:
 
 def test_a_model_that_cannot_be_fitted_is_not_chosen(chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only one of the two is an optimum it is reported; where neither is, the larger with its status."""
-    from nestlab.fit.methods import selection
+    from nestlab.fit.methods import mixed
     from nestlab.fit.status import Status
 
-    whole = selection.fit_model
+    whole = mixed.fit_model
     lost = {"large": {0, 2}, "small": {1, 2}}
 
     def fit(plan: Any, gram: Any, first: int, last: int) -> Any:
@@ -173,7 +173,7 @@ def test_a_model_that_cannot_be_fitted_is_not_chosen(chosen: Any, monkeypatch: p
             fits.status[k] = Status.not_converged
         return fits
 
-    monkeypatch.setattr(selection, "fit_model", fit)
+    monkeypatch.setattr(mixed, "fit_model", fit)
     rows = by_method(
         chosen({"name": "large"}, {"name": "small", "formula": SMALL}, {"name": "s", "select": "lrt", "compare": SMALL})
     )

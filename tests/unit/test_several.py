@@ -11,12 +11,15 @@ import pytest
 
 from nestlab.fit.inference import SINGULAR_DF
 from nestlab.fit.problem import symmetric
+from nestlab.fit.profile import profile_parameters
 from nestlab.fit.several import curvature, products
 from nestlab.fit.several.curvature import Derivatives
+from nestlab.fit.several.held import hold
 from nestlab.fit.several.model import fit_factors
 from nestlab.fit.several.nesting import between_within_df, container_of
 from nestlab.fit.several.point import point_at
 from nestlab.fit.several.products import FactorColumns, make_products
+from nestlab.fit.several.profile import profile_fit
 from nestlab.fit.single import fit
 from nestlab.fit.status import Status
 from several_oracle import Dense
@@ -117,6 +120,56 @@ def test_the_twin_by_differences_of_its_deviance(reml):
             assert twin.curve(dV, dU) == pytest.approx(difference, rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("shape", ["nested slopes", "crossed slopes", "three columns", "three factors"])
+def test_derivatives_with_a_parameter_held_by_differences(shape, reml):
+    """The estimate is a stationary point of every chart, and away from it gradient and Hessian are those of D."""
+    factors, X, y = made(shape)
+    model = fit_factors(factors, X, y, reml=reml)
+    parameters = profile_parameters(model.products.blocks.tolist(), 0 if reml else model.p)
+    rng = np.random.default_rng(4)
+    for parameter in parameters:
+        held = hold(model, parameter)
+        here = held.at(held.x, held.psi)
+        assert here.value == pytest.approx(model.optimum.deviance, abs=1e-9)
+        assert np.abs(here.g).max() < 1e-4
+        z = np.append(held.x + 0.3 * rng.normal(size=len(held.x)), held.psi + 0.2)
+        here, g, h = held.at(z[:-1], z[-1]), [], []
+        for i in range(len(z)):
+            ends = [held.at(end[:-1], end[-1]) for end in (z + step * np.eye(len(z))[i] for step in (-1e-6, 1e-6))]
+            g.append((ends[1].value - ends[0].value) / 2e-6)
+            h.append((ends[1].g - ends[0].g) / 2e-6)
+        np.testing.assert_allclose(here.g, g, rtol=0, atol=1e-6 * np.abs(g).max(), err_msg=str(parameter))
+        np.testing.assert_allclose(here.h, h, rtol=0, atol=1e-7 * np.abs(h).max(), err_msg=str(parameter))
+
+
+def test_profiles_of_one_factor_are_the_kernels():
+    frame = frame_of(1)
+    kernel = fit("y ~ x + z + (1 + x | g)", frame)
+    X = np.column_stack([np.ones(len(frame)), frame["x"], frame["z"]])
+    codes = np.unique(frame["g"], return_inverse=True)[1].astype(np.int64)
+    ours = fit_factors([FactorColumns(codes, kernel.clusters, X[:, :2], (2,))], X, frame["y"].to_numpy(), reml=False)
+    found = profile_fit(ours, contrasts=[np.array([0.0, 1.0, 0.0])])
+    table = kernel.confint()
+    moved = np.append(np.zeros(4), np.linalg.lstsq(X, frame["y"], rcond=None)[0])
+    np.testing.assert_allclose(found.lower[0, :7] + moved, table["lower"], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(found.upper[0, :7] + moved, table["upper"], rtol=1e-6, atol=1e-9)
+    assert not found.failed.any()
+    np.testing.assert_allclose(found.lower[0, 7], found.lower[0, 5])  # a contrast that is an effect
+
+
+def test_large_problems_are_profiled_by_the_average():
+    """Limits by steps of the average of Hessian and expectation are those by exact ones."""
+    factors, X, y = made("crossed slopes")
+    model = fit_factors(factors, X, y, reml=False)
+    exact = profile_fit(model, starts=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curvature, "EXACT_ENTRIES", 0)
+        averaged = profile_fit(model, starts=0)
+    np.testing.assert_allclose(averaged.lower, exact.lower, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(averaged.upper, exact.upper, rtol=1e-5, atol=1e-6)
+
+
 def frame_of(seed, groups=12, rows=90):
     rng = np.random.default_rng(seed)
     g = np.sort(rng.integers(0, groups, rows))
@@ -159,7 +212,7 @@ def test_one_factor_is_fitted_as_the_kernel_fits_it(random, sizes, seed, reml):
             if theirs.status != Status.singular or rule != "satterthwaite":
                 break
     by_terms, residual = kernel.se_variances
-    ours_by_terms, ours_residual = ours.se_variances()
+    ours_by_terms, ours_residual = ours.variances().ses
     np.testing.assert_allclose(np.concatenate(ours_by_terms), np.concatenate(by_terms), rtol=1e-6)
     assert ours_residual == pytest.approx(residual, rel=1e-6)
 
@@ -173,7 +226,7 @@ def estimates(model):
     return [
         np.sqrt(np.diag(vcov)), sigma2, *variances, model.infer("satterthwaite", "lmertest", contrasts).df, kr.df,
         model.back @ symmetric(model.p, kr.vcov[0]) @ model.back.T * model.scale**2,
-        *model.se_variances()[0],
+        *model.variances().ses[0],
     ]  # fmt: skip
 
 

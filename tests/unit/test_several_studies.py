@@ -191,6 +191,19 @@ def test_axes_by_factor() -> None:
             "is constant within school; remove it there",
         ),
         (
+            {"grid": {"icc": [0.1]}},
+            "grid.icc = [0.1]: needs the factor that is meant; use one of icc.school, icc.class",
+        ),
+        (
+            {"grid": {"clusters": [5]}},
+            "grid.clusters = [5]: is for one grouping factor; use one of rows, clusters.school, clusters.class",
+        ),
+        (
+            {"grid": {"variance_ratio": [0.1]}},
+            "grid.variance_ratio = [0.1]: is for one grouping factor; name the value by its dotted path, such as "
+            "truth.random.class.variance.Intercept",
+        ),
+        (
             {"grid": {"icc": {"school": [0.5], "class": [0.6]}}},
             "truth.random.school.variance.Intercept = inf: must be a finite number >= 0; lower the ratio or the variance",
         ),
@@ -206,5 +219,57 @@ def test_factors_need_a_structure() -> None:
     tables = changed(THREE, design={"clusters": 5, "cluster_size": 3})
     with pytest.raises(
         StudyError, match=r"whose numbers are not given; add \[design.factors\] with a line for each of school, class"
+    ):
+        nl.Study.from_dict(tables)
+
+
+def test_limits_are_those_of_the_rows(tmp_path: Path) -> None:
+    """Profile limits of a stored replicate are those of a fit of its rows."""
+    tables = changed(CROSSED, replications=3, truth__formula="y ~ cond + (1 | subject) + (1 | item)")
+    for group in ("subject", "item"):
+        tables["truth"]["random"][group] = {"variance": {"Intercept": 0.4}}
+    tables["method"] = [{"name": "m", "intervals": "profile", "variance_intervals": "profile"}]
+    stored = nl.Study.from_dict(tables).run(out=tmp_path / "r", jobs=1).replicates()
+    limits = nl.fit(tables["truth"]["formula"], nl.Study.from_dict(tables).data(0, 1)).confint()
+    row = stored[stored.replicate == 1].iloc[0]
+    np.testing.assert_allclose(row["lower.cond"], limits.loc["cond", "lower"], rtol=1e-4)
+    np.testing.assert_allclose(
+        row["upper.var:item:Intercept"], limits.loc["sd_(Intercept)|item", "upper"] ** 2, rtol=1e-4
+    )
+    np.testing.assert_allclose(row["upper.var:residual"], limits.loc["sigma", "upper"] ** 2, rtol=1e-4)
+
+
+def test_a_model_is_chosen_among_several(tmp_path: Path) -> None:
+    """Backward by tests: what is stored is one of the models' own results."""
+    chain = ["y ~ cond + (1 + cond || subject) + (1 + cond || item)", "y ~ cond + (1 + cond || subject) + (1 | item)"]
+    formulas = ["y ~ cond + (1 + cond | subject) + (1 + cond || item)", *chain]
+    tables = changed(CROSSED, replications=200)
+    tables["method"] = [{"name": f"m{k}", "formula": formula} for k, formula in enumerate(formulas)]
+    tables["method"] += [{"name": by, "select": by, "compare": chain} for by in ("lrt", "aic")]
+    rows = {
+        name: own.set_index("replicate")
+        for name, own in nl.Study.from_dict(tables).run(out=tmp_path / "r", jobs=1).replicates().groupby("method")
+    }
+    for by in ("lrt", "aic"):
+        equal = [
+            np.isclose(rows[by]["estimate.cond"], rows[f"m{k}"]["estimate.cond"])
+            & np.isclose(rows[by]["se.cond"], rows[f"m{k}"]["se.cond"])
+            for k in range(3)
+        ]
+        assert np.any(equal, axis=0).all()
+        assert np.array_equal(rows[by]["selected"] == 1, rows[by]["estimate.cov:subject:Intercept:cond"].notna())
+    free = np.array([0, 1, 2])[:, None]
+    criteria = np.stack([rows[f"m{k}"]["deviance"] for k in range(3)]) - 2 * free
+    best = criteria.argmin(axis=0)
+    chosen = np.where(rows["aic"]["selected"] == 1, 0, np.where(rows["aic"]["estimate.var:item:cond"].notna(), 1, 2))
+    assert (chosen == best).mean() > 0.99
+
+
+def test_a_list_of_models_needs_a_choice() -> None:
+    tables = changed(CROSSED)
+    tables["method"] = [{"name": "m", "reml": False, "compare": ["y ~ cond + (1 | subject)", "y ~ 1 + (1 | subject)"]}]
+    with pytest.raises(
+        StudyError,
+        match='must be one model, unless select chooses from a list; add select = "lrt" or "aic", or keep one',
     ):
         nl.Study.from_dict(tables)

@@ -146,7 +146,12 @@ def test_surface_against_enumeration() -> None:
     )
     for seed in range(3):
         draw = Simulated(lambda J, m: exact_power(J, size=m), seed)
-        search = SurfaceSearch(Axis(6, 400, 2, 20, "sqrt"), Axis(2, 500, 1, 20, "log"), POWER, cost)
+        search = SurfaceSearch(
+            Axis(6, 400, 2, 20, "sqrt"),
+            Axis(2, 500, 1, 20, "log"),
+            POWER,
+            lambda J, m: cost(clusters=J, cluster_size=m),
+        )
         while wanted := search.propose():
             search.tell([(pair, draw(pair, n)) for pair, n in wanted.items()])
         found = search.answer()
@@ -154,7 +159,7 @@ def test_surface_against_enumeration() -> None:
         assert found.cost == pytest.approx(cheapest[0], rel=0.05)
         assert found.intervals["cost"][0] <= cheapest[0] * 1.02
         assert found.intervals["cost"][1] >= cheapest[0] * 0.98
-        assert exact_power(found.clusters, size=found.cluster_size) == pytest.approx(0.8, abs=0.025)
+        assert exact_power(found.first, size=found.second) == pytest.approx(0.8, abs=0.025)
 
 
 @pytest.mark.parametrize("seed", range(5))

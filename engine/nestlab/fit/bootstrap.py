@@ -38,7 +38,7 @@ from .status import Status
 
 __all__ = [
     "MOST_FAILED", "BootstrapIntervals", "BootstrapTest", "Fitted", "bootstrap_intervals", "bootstrap_test", "draw_gram",
-    "quantities", "refit",
+    "quantities", "refit", "share_failed",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -89,7 +89,7 @@ class BootstrapIntervals:
 
     @property
     def failed(self) -> bool:
-        return _failed(self.failed_refits, self.draws)
+        return share_failed(self.failed_refits, self.draws)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def bootstrap_intervals(
         found = values[np.isfinite(values)]
         used[name] = len(found)
         lower[name] = upper[name] = np.nan
-        if len(found) and not _failed(failures, draws):
+        if len(found) and not share_failed(failures, draws):
             tail = (1.0 - level) / 2.0
             lower[name], upper[name] = map(float, np.quantile(found, [tail, 1.0 - tail], method="weibull"))
     return BootstrapIntervals(lower, upper, used, draws, failures)
@@ -152,7 +152,7 @@ def bootstrap_test(
     drawn = lr_statistics(before, after)
     drawn = drawn[~np.isnan(drawn)]
     failures = draws - len(drawn)
-    p = np.nan if _failed(failures, draws) else (1.0 + (drawn >= statistic).sum()) / (1.0 + len(drawn))
+    p = np.nan if share_failed(failures, draws) else (1.0 + (drawn >= statistic).sum()) / (1.0 + len(drawn))
     return BootstrapTest(float(p), statistic, draws, failures)
 
 
@@ -244,5 +244,6 @@ def _factor(dd: Array, d: int) -> Array:
     return R
 
 
-def _failed(failures: int, draws: int) -> bool:
+def share_failed(failures: int, draws: int) -> bool:
+    """Whether too many draws failed for there to be any inference."""
     return failures > MOST_FAILED * draws

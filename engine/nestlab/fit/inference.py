@@ -6,7 +6,7 @@ beta; it needs REML). A hypothesis is one row of weights on beta, tested by t, o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,6 +22,7 @@ from .status import Status
 from .workspace import get_workspace, make_shape
 
 __all__ = [
+    "BY_DESIGN",
     "RULES",
     "SINGULAR_DF",
     "Hypotheses",
@@ -30,6 +31,9 @@ __all__ = [
     "between_within_df",
     "definite",
     "infer",
+    "refit_df",
+    "smallest_df",
+    "vanished",
     "variance_covariance",
 ]
 
@@ -40,7 +44,8 @@ RULES = DF_RULES[:5]
 SINGULAR_DF = ("lmertest", "refit")
 #: Least eigenvalue of a correlation matrix that is rounding: the estimates then have no joint test.
 SINGULAR_COVARIANCE = 1e-12
-_BY_DESIGN = ("z", "residual", "between-within")
+#: Rules whose degrees of freedom the design decides.
+BY_DESIGN = ("z", "residual", "between-within")
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ def infer(
             ones,
         )
         for rule in rules
-        if rule in _BY_DESIGN
+        if rule in BY_DESIGN
     }
     satterthwaite, roger = "satterthwaite" in rules, "kenward-roger" in rules
     if satterthwaite or roger:
@@ -205,58 +210,80 @@ def _inform(
 
 
 def _refitted(model: Model, gram: Gram, fits: Fits, first: int, hypotheses: Hypotheses, df: Array) -> None:
-    """Replace the df of singular fits by those of the model without the random columns that vanished.
-
-    In each singular random term the column of the smallest variance, times its mean square over the clusters, is left out and the
-    model fitted again, until the fit is not singular; with no column left, df = m.
-    """
+    """Replace the df of singular fits by those of the model without the random columns that vanished, see `refit_df`."""
     shape = model.shape[0]
     q = int(shape["q"])
+
+    def gone(r: int, columns: tuple[int, ...], varcomp: Array) -> set[int]:
+        rd = first + r if gram.dd.shape[2] > 1 else 0
+        scale = [np.sqrt(gram.dd[:, _diagonal(int(shape["zcols"][c])), rd].mean()) for c in columns]
+        return vanished(columns, shape["blocks"][list(columns)], varcomp, np.array(scale))
+
+    def again(kept: tuple[int, ...], members: list[int]) -> tuple[Fits, Array]:
+        smaller = _without(model, kept)
+        part = _take(gram, [first + r for r in members])
+        found = fit_replicates(smaller.shape, smaller.groups, part, 0, len(members))
+        return found, _inform(smaller, part, found, 0, len(members), hypotheses, True, False)[0]
+
+    def ordinary(members: list[int]) -> Array:
+        rows, _ = counts(model.rows, gram, 0, gram.yy.shape[1])
+        rows = rows[[first + r for r in members]] if len(rows) > 1 else rows
+        return rows[:, None] - (int(shape["p"]) if shape["reml"] else 0)
+
+    refit_df(fits, q, df, gone, again, ordinary)
+
+
+def refit_df(
+    fits: Fits,
+    q: int,
+    df: Array,
+    gone: Callable[[int, tuple[int, ...], Array], set[int]],
+    again: Callable[[tuple[int, ...], list[int]], tuple[Fits, Array]],
+    ordinary: Callable[[list[int]], Array],
+) -> None:
+    """Replace the df (R, H) of singular fits by those of the model without the random columns, of q, that vanished.
+
+    In each singular random term the column of the smallest variance, times its mean square over the clusters, is left out and the
+    model fitted again, until the fit is not singular; with no column left, df = m. gone: the columns that a replicate's fit with
+    some columns leaves out; again: fits and df of replicates with the columns that are kept; ordinary: m of replicates.
+    """
     pending = {(int(r), tuple(range(q))): fits.varcomp[r] for r in np.flatnonzero(fits.status == Status.singular)}
     while pending:
         groups: dict[tuple[int, ...], list[int]] = {}
         for (r, columns), varcomp in pending.items():
-            kept = tuple(c for c in columns if c not in _vanished(model, gram, first + r, columns, varcomp))
-            groups.setdefault(kept, []).append(r)
+            left_out = gone(r, columns, varcomp)
+            groups.setdefault(tuple(c for c in columns if c not in left_out), []).append(r)
         pending = {}
         for kept, members in groups.items():
             if not kept:
-                rows, _ = counts(model.rows, gram, 0, gram.yy.shape[1])
-                df[members] = (rows[[first + r for r in members]] if len(rows) > 1 else rows)[:, None] - (
-                    int(shape["p"]) if shape["reml"] else 0
-                )
+                df[members] = ordinary(members)
                 continue
-            smaller = _without(model, kept)
-            part = _take(gram, [first + r for r in members])
-            again = fit_replicates(smaller.shape, smaller.groups, part, 0, len(members))
-            found = _inform(smaller, part, again, 0, len(members), hypotheses, True, False)[0]
+            smaller, found = again(kept, members)
             for k, r in enumerate(members):
-                if again.status[k] == Status.singular:
-                    pending[r, kept] = again.varcomp[k]
+                if smaller.status[k] == Status.singular:
+                    pending[r, kept] = smaller.varcomp[k]
                 else:
-                    df[r] = found[k] if again.status[k] == Status.ok else np.nan
+                    df[r] = found[k] if smaller.status[k] == Status.ok else np.nan
 
 
-def _vanished(model: Model, gram: Gram, r: int, columns: tuple[int, ...], varcomp: Array) -> set[int]:
-    """Of the random columns (their places in the full model), one of each singular term."""
-    shape = model.shape[0]
+def vanished(columns: tuple[int, ...], blocks: NDArray[np.int64], varcomp: Array, scale: Array) -> set[int]:
+    """Of random columns (their places in the full model), one of each singular term. blocks: their terms; varcomp: their
+    covariance by pairs; scale: the roots of their mean squares."""
     size = len(columns)
     covariance = np.zeros((size, size))
     for value, (i, k) in zip(varcomp, pairs(size), strict=True):
         covariance[i, k] = covariance[k, i] = value
-    rd = r if gram.dd.shape[2] > 1 else 0
-    scale = np.array([np.sqrt(gram.dd[:, _diagonal(int(shape["zcols"][c])), rd].mean()) for c in columns])
     covariance *= np.outer(scale, scale)
-    vanished, smallest = set(), (np.inf, -1)
-    for block in {int(shape["blocks"][c]) for c in columns}:
-        members = [k for k, c in enumerate(columns) if shape["blocks"][c] == block]
+    found, smallest = set(), (np.inf, -1)
+    for block in set(blocks.tolist()):
+        members = [k for k in range(size) if blocks[k] == block]
         part = covariance[np.ix_(members, members)]
         values = np.linalg.eigvalsh(part)
         least = min(members, key=lambda k: float(covariance[k, k]))
         smallest = min(smallest, (values[0] / max(values[-1], 1e-300), columns[least]))
         if values[0] <= 1e-10 * values[-1]:
-            vanished.add(columns[least])
-    return vanished or {smallest[1]}
+            found.add(columns[least])
+    return found or {smallest[1]}
 
 
 def _diagonal(k: int) -> int:
@@ -301,9 +328,15 @@ def _fixed_df(
         df = between_within_df(model.equation, clusters=clusters, rows=rows)
     else:
         df = np.repeat(np.full_like(rows, np.inf) if rule == "z" else rows - p, p).reshape(-1, p)
+    return smallest_df(df, hypotheses, terms)
+
+
+def smallest_df(df: Array, hypotheses: Hypotheses, terms: NDArray[np.bool_] | None) -> Array:
+    """Of the degrees of freedom (R or 1, p) of effects, those (R or 1, H) of hypotheses: the smallest of the effects that each
+    is about; terms: see `infer`."""
     used = list(hypotheses.effects)
     if terms is not None:
-        used[p:] = list(terms)
+        used[df.shape[1] :] = list(terms)
     return np.stack([df[:, members].min(axis=1) for members in used], axis=1)
 
 

@@ -44,7 +44,9 @@ from .reduce import pool, reduce_lanes
 from .search import SINGULAR_TOLERANCE, column_square, eigenframe
 from .small import apart, cholesky, eigen, helper, pair, sym
 
-__all__ = ["inform_block", "invert_information", "satterthwaite_all", "set_point", "without_y"]
+__all__ = [
+    "adjust", "inform_block", "invert_information", "satterthwaite_all", "set_nothing", "set_point", "without_y",
+]  # fmt: skip
 
 #: Pivot over its diagonal of a Hessian or an information matrix: below this it is singular, and there are no degrees of freedom.
 PIVOT_TOLERANCE = 1e-10
@@ -58,21 +60,22 @@ SAME_DF = 1e-8
 def set_point(lane, o, shape, varcomp, sigma2, work):
     """F and frame at the estimates: eigenvectors of G, whitened from them, term by term; those of no variance are 0 in F."""
     apart()
-    q, U = shape.q, work.U
+    q, U, blocks = shape.q, work.U, shape.blocks
     largest = 0.0
     for a in range(q):
         for b in range(a, q):
             value = 0.0
             for k in range(a, q):
                 for e in range(b, q):
-                    value += U[a, k, lane] * varcomp[o, sym(k, e)] / sigma2[o] * U[b, e, lane]
+                    if blocks[k] == blocks[a] and blocks[e] == blocks[a]:
+                        value += U[a, k, lane] * varcomp[o, sym(k, e)] / sigma2[o] * U[b, e, lane]
             work.covariance[pair(a, b)] = value
         largest = max(largest, work.covariance[pair(a, a)])
     eigenframe(lane, max(0.5 * SINGULAR_TOLERANCE, RANK_TOLERANCE * largest), shape, work.covariance, work)
 
 
 @helper
-def _set_nothing(lane, shape, work):
+def set_nothing(lane, shape, work):
     """G = 0, for a lane without estimates."""
     apart()
     for a in range(shape.q):
@@ -144,14 +147,16 @@ def _factor_hessian(lane, shape, work):
 def _satterthwaite(lane, r, count, shape, work):
     """Degrees of freedom of row r of `basis`."""
     apart()
-    p, n = shape.p, pair(0, shape.q)
+    p = shape.p
     H, along, moved, moves = work.curvature, work.values, work.column, work.moves
-    for s in range(n):
+    for x in range(shape.free):
+        s = shape.inside[x]
         along[s] = _along(lane, s, r, r, p, work) - work.D[s, pair(p, p), lane] / work.m[lane]
     square = 0.0
     for s in range(count):
         value = 0.0
-        for u in range(n):
+        for x in range(shape.free):
+            u = shape.inside[x]
             value += work.dG[moves[s], u, lane] * along[u]
         for u in range(s):
             value -= H[s, u] * moved[u]
@@ -201,7 +206,7 @@ def _take_slopes(lane, shape, work):
 
 @helper
 def invert_information(lane, shape, work):
-    """W (in `weights`, by pairs of G's entries; 0 for those between terms). False if the information is singular."""
+    """W (in `weights`, by pairs of G's entries, those between terms left out). False if the information is singular."""
     apart()
     f, rows, cols = shape.free, shape.rows, shape.cols
     M, V, column = work.one, work.two, work.column
@@ -212,10 +217,9 @@ def invert_information(lane, shape, work):
             k = pair(cols[u], rows[u])
             M[s, u] = -work.H[i, k, lane] - work.slopes[i] * work.slopes[k] / work.m[lane]
     regular = cholesky(f, M, PIVOT_TOLERANCE)
-    n = pair(0, shape.q)
-    for i in range(n):
-        for k in range(n):
-            work.weights[i, k, lane] = 0.0
+    for i in range(f):
+        for k in range(f):
+            work.weights[shape.inside[i], shape.inside[k], lane] = 0.0
     if not regular:
         return False
     for u in range(f):
@@ -238,10 +242,10 @@ def invert_information(lane, shape, work):
 
 
 @helper
-def _adjust(shape, clusters, work):
+def adjust(shape, clusters, work):
     """sum_j v_j'M_j v_j - sum_ab W_ab D_a D_b, by pairs of fixed effects, in `adjusted`."""
     apart()
-    q, p, v = shape.q, shape.p, clusters.T
+    q, p, v, blocks = shape.q, shape.p, clusters.T, shape.blocks
     n, width, K = pair(0, q), p + 1, len(clusters.det)
     for s in range(pair(0, p)):
         put(work.adjusted, s, splat(0.0))
@@ -251,6 +255,8 @@ def _adjust(shape, clusters, work):
                 value = splat(0.0)
                 for c in range(q):
                     for d in range(q):
+                        if blocks[c] != blocks[a] or blocks[d] != blocks[b]:
+                            continue
                         value = fma(
                             get(work.weights, (sym(a, c), sym(b, d))), get(clusters.W, j * n + sym(c, d)), value
                         )
@@ -268,8 +274,9 @@ def _adjust(shape, clusters, work):
                 for a in range(q):
                     value = fma(get(work.scaled, (a, i)), get(v, (j * q + a) * width + k), value)
                 put(work.adjusted, pair(k, i), value)
-    for s in range(n):
-        for u in range(n):
+    for x in range(shape.free):
+        for y in range(shape.free):
+            s, u = shape.inside[x], shape.inside[y]
             weight = -1.0 * get(work.weights, (s, u))
             for i in range(p):
                 for k in range(i + 1):
@@ -308,16 +315,17 @@ def _adjusted_covariance(lane, o, shape, sigma2, out, work):
 def _kenward_roger(lane, r, shape, work):
     """(df, scale of F) of the r columns of `basis`, from W and b; pbkrtest's formulas, with its guards against 0/0."""
     apart()
-    p, q = shape.p, shape.q
-    n, m = pair(0, q), work.m[lane]
+    p, m = shape.p, work.m[lane]
     one, two = 2.0 * r * r / m, 2.0 * r / m
     P = work.projected
-    for s in range(n):
+    for x in range(shape.free):
+        s = shape.inside[x]
         for i in range(r):
             for k in range(r):
                 P[s, i * r + k] = _along(lane, s, i, k, p, work) - (work.slopes[s] / m if i == k else 0.0)
-    for s in range(n):
-        for u in range(n):
+    for x in range(shape.free):
+        for y in range(shape.free):
+            s, u = shape.inside[x], shape.inside[y]
             weight = work.weights[s, u, lane]
             if weight != 0.0:
                 left = right = inner = 0.0
@@ -378,9 +386,12 @@ def _variance_covariance(lane, o, shape, varcomp, sigma2, out, work):
     for x in range(n + 1):
         for y in range(x + 1):
             value = 2.0 / m * J[x, n] * J[y, n]
-            for s in range(n):
-                for u in range(n):
-                    value += J[x, s] * work.weights[s, u, lane] * J[y, u]
+            for i in range(shape.free):
+                s = shape.inside[i]
+                if J[x, s] != 0.0:
+                    for k in range(shape.free):
+                        u = shape.inside[k]
+                        value += J[x, s] * work.weights[s, u, lane] * J[y, u]
             out[o, pair(y, x)] = value
 
 
@@ -433,7 +444,7 @@ def inform_block(
             if work.ready[lane] != 0:
                 set_point(lane, o, shape, varcomp, sigma2, work)
             else:
-                _set_nothing(lane, shape, work)
+                set_nothing(lane, shape, work)
         if satterthwaite.shape[0] > 0:
             evaluate(shape, repeats, clusters, work)
             for lane in range(LANES):
@@ -446,7 +457,7 @@ def inform_block(
             for lane in range(LANES):
                 work.ready[lane] = invert_information(lane, shape, work) and work.ready[lane] != 0
             if df.shape[0] > 0:
-                _adjust(shape, clusters, work)
+                adjust(shape, clusters, work)
             for lane in range(LANES):
                 if work.ready[lane] != 0:
                     without_y(

@@ -45,7 +45,7 @@ from .reduce import pool, reduce_lanes
 from .search import IDLE, RANK_DEFICIENT, advance, begin
 from .small import apart, helper
 
-__all__ = ["fit_block"]
+__all__ = ["fit_block", "move_out"]
 
 
 @helper
@@ -70,7 +70,7 @@ def _move_in(lane, e, q, width, Rs, Bs, ready, clusters, work):
 
 
 @helper
-def _move_out(lane, o, shape, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2):
+def move_out(lane, o, shape, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2):
     """Store what became of the replicate in a lane, row o of the outputs; without an estimate they stay nan."""
     apart()
     status[o] = work.best_status[lane]
@@ -140,6 +140,6 @@ def fit_block(
         for lane in range(LANES):
             if work.phase[lane] != IDLE and advance(lane, shape, work):
                 o = work.output[lane]
-                _move_out(lane, o, shape, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2)
+                move_out(lane, o, shape, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2)
                 work.phase[lane] = IDLE
                 busy -= 1

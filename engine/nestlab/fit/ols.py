@@ -19,7 +19,7 @@ from .lmm import Fits, Plan, counts, fit_gram, pairs
 from .reduce import PERFECT_TOLERANCE, PIVOT_TOLERANCE
 from .status import Status
 
-__all__ = ["fit_model", "fit_ols", "fixed_products"]
+__all__ = ["fit_model", "fit_ols", "fit_products", "fixed_products"]
 
 Array = NDArray[np.float64]
 
@@ -36,12 +36,15 @@ def fit_ols(plan: Plan, gram: Gram, first: int, last: int, *, rows: Array | None
 
     Statuses are the kernel's: rank_deficient where X is (or p >= N), nonfinite where y is constant or fitted perfectly.
     """
-    S, p = _cross_products(plan, gram, first, last), len(plan.xcols)
-    R = len(S)
-    N = np.broadcast_to(
-        counts(plan.rows, gram, first, last)[0] if rows is None else np.asarray(rows, dtype=float), (R,)
-    )
-    m = N - p if plan.reml else N
+    N = counts(plan.rows, gram, first, last)[0] if rows is None else np.asarray(rows, dtype=float)
+    return fit_products(_cross_products(plan, gram, first, last), N, reml=plan.reml, true_beta=plan.true_beta)
+
+
+def fit_products(S: Array, rows: Array, *, reml: bool, true_beta: Array) -> Fits:
+    """Least squares from [X y]'[X y] (R, p + 1, p + 1), which is used up; rows (R or 1): N; true_beta (p): added to beta."""
+    R, p = len(S), S.shape[1] - 1
+    N = np.broadcast_to(rows, (R,))
+    m = N - p if reml else N
     status = _status(S, N)
     S[status != Status.ok] = np.eye(p + 1)
     scale = np.sqrt(np.einsum("rii->ri", S))
@@ -55,12 +58,12 @@ def fit_ols(plan: Plan, gram: Gram, first: int, last: int, *, rows: Array | None
         inverse[:, i, i] = 1.0
         inverse[:, i] -= np.einsum("rk,rkl->rl", C[:, i, :i], inverse[:, :i])
         inverse[:, i] /= C[:, i, i, None]
-    beta = np.einsum("rki,rk->ri", inverse, C[:, p, :p]) * scale[:, p, None] / scale[:, :p] + plan.true_beta
+    beta = np.einsum("rki,rk->ri", inverse, C[:, p, :p]) * scale[:, p, None] / scale[:, :p] + true_beta
     vcov = np.einsum("rki,rkl->ril", inverse, inverse) / (scale[:, :p, None] * scale[:, None, :p])
     bad = status != Status.ok
     sigma2 = np.where(bad, np.nan, rss / np.where(m > 0, m, np.nan))
     deviance = m * (1.0 + np.log(2.0 * np.pi * np.where(bad, 1.0, sigma2)))
-    if plan.reml:
+    if reml:
         deviance += 2.0 * np.log(np.einsum("rii->ri", C[:, :p, :p]) * scale[:, :p]).sum(axis=1)
     beta[bad], deviance[bad] = np.nan, np.nan
     columns = [vcov[:, i, k] * sigma2 for i, k in pairs(p)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .lanes import LANES, any_above, choose, fma, get, put, root, splat
 from .small import apart, helper, pair, sym
 
-__all__ = ["Clusters", "add_products", "derive", "evaluate", "factor", "weigh"]
+__all__ = ["Clusters", "add_products", "derive", "evaluate", "factor", "newton", "to_scores", "weigh"]
 
 Array = NDArray[np.float64]
 
@@ -225,11 +225,9 @@ def factor(shape, work):
 
 
 @helper
-def _scores(shape, clusters, work):
-    """From T = K^-1 B to v = R'K^-1 B C'^-1, in place."""
+def to_scores(rows, width, T, work):
+    """From T = K^-1 B (rows x width) to T C'^-1, in place."""
     apart()
-    q, width, T, R = shape.q, shape.p + 1, clusters.T, clusters.R
-    n, rows = q * (q + 1) // 2, len(T) // width
     for i in range(width):
         inverse = get(work.inverse, i)
         for k in range(i):
@@ -240,6 +238,15 @@ def _scores(shape, clusters, work):
         if i == 0:
             for r in range(rows):
                 put(T, r * width, get(T, r * width) * inverse)
+
+
+@helper
+def _scores(shape, clusters, work):
+    """From T = K^-1 B to v = R'K^-1 B C'^-1, in place."""
+    apart()
+    q, width, T, R = shape.q, shape.p + 1, clusters.T, clusters.R
+    n, rows = q * (q + 1) // 2, len(T) // width
+    to_scores(rows, width, T, work)
     for j in range(rows // q):
         for a in range(q - 1, -1, -1):
             for i in range((j * q + a) * width, (j * q + a + 1) * width):
@@ -368,7 +375,7 @@ def _chain(shape, work):
 
 
 @helper
-def _newton(shape, work):
+def newton(shape, work):
     """The Newton step of the lanes whose Hessian is positive definite, which `definite` tells; its factor in M."""
     apart()
     f = shape.free
@@ -415,4 +422,4 @@ def evaluate(shape, repeats, clusters, work):
     factor(shape, work)
     derive(shape, repeats, clusters, work)
     _chain(shape, work)
-    _newton(shape, work)
+    newton(shape, work)

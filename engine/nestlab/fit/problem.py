@@ -16,7 +16,7 @@ from .lmm import Fits, fit_replicates, pairs
 from .workspace import make_shape
 
 __all__ = [
-    "ScaledModel", "gram_and_shape", "hypotheses_test", "members_of", "own_columns", "symmetric", "term_numbers",
+    "ScaledModel", "Variances", "gram_and_shape", "hypotheses_test", "members_of", "own_columns", "symmetric", "term_numbers",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -52,22 +52,55 @@ class ScaledModel:
         vcov = self.back @ symmetric(len(self.back), inference.vcov[0]) @ self.back.T * self.scale**2
         return hypotheses_test(inference, vcov, weights, values, beta, text, joint=joint)
 
-    def se_variances(self, m: ModelMatrices) -> tuple[tuple[Array, ...], float]:
-        """See `Fit.se_variances`: G of the data's columns is T G' T' with G' that of the orthonormal ones."""
-        factors = [np.linalg.qr(Z, mode="r") / np.sqrt(len(m.y)) for Z in m.Z]
-        q = sum(map(len, factors))
+    def variances(self, m: ModelMatrices) -> Variances:
+        """G of the data's columns is T G' T' with G' that of the orthonormal ones."""
+        inverses = [np.linalg.inv(np.linalg.qr(Z, mode="r") / np.sqrt(len(m.y))) for Z in m.Z]
+        packed = variance_covariance(self.model, self.gram, self.raw, 0, 1)[0]
+        return Variances.of(inverses, self.raw.varcomp[0], float(self.raw.sigma2[0]), packed, self.scale)
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Of one fit, in the units of the data: variances and covariances of the random columns by pairs (n), the residual variance,
+    and the covariance of all of these (n + 1, n + 1), by the expected information; nan where that is singular. sizes: columns
+    of each term."""
+
+    varcomp: Array
+    sigma2: float
+    covariance: Array
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, terms: Sequence[Array], varcomp: Array, sigma2: float, covariance: Array, scale: float) -> Variances:
+        """From those of other columns, by pairs: per term T (q_t, q_t) with u = T u' and y in units of `scale`."""
+        q = sum(map(len, terms))
         units, start = np.zeros((q, q)), 0
-        for F in factors:
-            units[start : start + len(F), start : start + len(F)] = np.linalg.inv(F)
-            start += len(F)
-        both = list(pairs(q))
-        weights = np.array([[units[a, i] * units[a, k] * (1 + (i != k)) for i, k in both] + [0.0] for a in range(q)])
-        weights = np.vstack([weights, np.eye(len(both) + 1)[-1]])
-        covariance = symmetric(len(both) + 1, variance_covariance(self.model, self.gram, self.raw, 0, 1)[0])
-        squares = np.einsum("ai,ij,aj->a", weights, covariance, weights)
-        ses = np.sqrt(np.where(squares > 0, squares, np.nan)) * self.scale**2
-        cuts = np.cumsum([len(F) for F in factors])
-        return tuple(np.split(ses[:q], cuts[:-1])), float(ses[q])
+        for T in terms:
+            units[start : start + len(T), start : start + len(T)] = T
+            start += len(T)
+        i, k = np.array(pairs(q)).T
+        weights = np.zeros((len(i) + 1, len(i) + 1))
+        weights[:-1, :-1] = units[i][:, i] * units[k][:, k] + (i != k) * units[i][:, k] * units[k][:, i]
+        weights[-1, -1] = 1.0
+        whole = np.append(varcomp, sigma2)
+        found = weights @ whole * scale**2
+        full = weights @ symmetric(len(whole), covariance) @ weights.T * scale**4
+        return cls(found[:-1], float(found[-1]), full, tuple(map(len, terms)))
+
+    @property
+    def packed(self) -> Array:
+        """The covariance by pairs (1, .)."""
+        i, k = np.array(pairs(len(self.covariance))).T
+        found: Array = self.covariance[None, i, k]
+        return found
+
+    @property
+    def ses(self) -> tuple[tuple[Array, ...], float]:
+        """Standard errors of the variances of each term's columns, and of the residual variance."""
+        squares = np.diag(self.covariance)
+        found = np.sqrt(np.where(squares > 0, squares, np.nan))
+        own = [number for number, (i, k) in enumerate(pairs(sum(self.sizes))) if i == k]
+        return tuple(np.split(found[own], np.cumsum(self.sizes)[:-1])), float(found[-1])
 
 
 def hypotheses_test(

@@ -22,7 +22,7 @@ from .contour import profile_block
 from .lmm import Fits, fit_replicates, for_lanes
 from .workspace import get_workspace
 
-__all__ = ["Parameter", "Profiles", "profile_parameters", "profile_replicates"]
+__all__ = ["Parameter", "Profiles", "profile_parameters", "profile_replicates", "undetermined"]
 
 Array = NDArray[np.float64]
 #: Kind ("sd", "cor", "sigma", "fixed") and columns: ("cor", b, a) is that of columns b and a < b.
@@ -84,7 +84,7 @@ def profile_replicates(
     for part in (np.flatnonzero(~correlated).tolist(), np.flatnonzero(correlated).tolist()):
         chosen = [parameters[i] for i in part]
         if chosen:
-            known = _undetermined(found[0], parameters, chosen, q)
+            known = undetermined(found[0], parameters, chosen, q)
             made = _run(shape, groups, gram, first, last, chosen, known, fits, level=level, units=units, starts=starts)
             for whole, values in zip(found, made, strict=True):
                 whole[:, part] = values.reshape(R, -1, 2)
@@ -99,7 +99,7 @@ def _check(parameters: Sequence[Parameter], level: float, *, reml: bool) -> None
         raise ValueError("profiles of fixed effects with REML: the restricted criterion does not have them; use ML")
 
 
-def _undetermined(
+def undetermined(
     limits: Array, parameters: Sequence[Parameter], chosen: Sequence[Parameter], q: int
 ) -> NDArray[np.bool_]:
     """(R, 2 x chosen): correlations of an sd that may be 0. Any correlation has at most the deviance there."""

@@ -17,7 +17,10 @@ from .passes import add_products
 from .small import apart, cholesky, helper, pair, sym
 from .status import Status
 
-__all__ = ["pool", "reduce_lanes"]
+__all__ = [
+    "NONFINITE", "PERFECT_TOLERANCE", "PIVOT_TOLERANCE", "RANK_DEFICIENT", "full_rank", "pool", "reduce_lanes", "whiten",
+    "within_rank",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -151,7 +154,7 @@ def _load(shape, r, dd, dy, yy, weights, A, B, ready):
 
 
 @helper
-def _full_rank(lane, p, ready):
+def full_rank(lane, p, ready):
     """Whether no fixed effect is a combination of others."""
     apart()
     for i in range(p):
@@ -161,7 +164,7 @@ def _full_rank(lane, p, ready):
 
 
 @helper
-def _whiten(lane, q, blocks, ready):
+def whiten(lane, q, blocks, ready):
     """U (upper) from the mean of Z'Z. False if columns of a term are collinear."""
     apart()
     for a in range(q):
@@ -339,7 +342,7 @@ def _pool_rows(q, width, first, slot, A, B, R, rows, ready):
 
 
 @helper
-def _within(lane, p, ready):
+def within_rank(lane, p, ready):
     """(rank of X within clusters, residual sum of squares with every u_j free), of S0 of a lane.
 
     Columns of X that vary within clusters as those of Z do only are made exactly 0 in S0, where they are rounding.
@@ -387,8 +390,8 @@ def reduce_lanes(shape, first, slot, r, dd, dy, yy, weights, A, B, R, rows, read
             p >= ready.observed[lane]
             or ready.present[lane] * shape.largest >= ready.observed[lane]
             or ready.present[lane] < 2
-            or not _full_rank(lane, p, ready)
-            or not _whiten(lane, q, shape.blocks, ready)
+            or not full_rank(lane, p, ready)
+            or not whiten(lane, q, shape.blocks, ready)
         ):
             ready.status[lane] = RANK_DEFICIENT
     _triangulate(q, p + 1, J, A, B, ready)
@@ -398,7 +401,7 @@ def reduce_lanes(shape, first, slot, r, dd, dy, yy, weights, A, B, R, rows, read
         _pool_rows(q, p + 1, first, slot, A, B, R, rows, ready)
     for lane in range(LANES):
         if math.isnan(ready.status[lane]):
-            within, least = _within(lane, p, ready)
+            within, least = within_rank(lane, p, ready)
             free = ready.observed[lane] - ready.rank[lane] - within
             if free <= 0:
                 ready.status[lane] = RANK_DEFICIENT

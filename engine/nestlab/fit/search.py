@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from .small import apart, cholesky, eigen, helper, pair, sym
+from .small import apart, cholesky, eigen, eigen_large, helper, pair, sym
 from .status import Status
 
 __all__ = [
@@ -33,6 +33,8 @@ ROUNDING = 1e-13
 #: A fit is singular when an eigenvalue of whitened G (signal per cluster over s2) is below this, and certified singular when Sg
 #: on the null space is above its negative times J, the slope that an eigenvalue of this size would leave.
 SINGULAR_TOLERANCE = 1e-8
+#: Share of the largest variance + 1 below which an eigenvalue may be singular.
+INNER = 1e-6
 #: Pivot of the correlations among the variance parameters' derivatives: below this they can't be told apart.
 IDENTIFIED_TOLERANCE = 1e-8
 #: Curvature of the deviance at an optimum, over J or over its diagonal, below which identification is looked into.
@@ -182,8 +184,11 @@ def _saddle_free_step(lane, shape, work):
     f = shape.free
     for s in range(f):
         for u in range(f):
-            M[s, u] = work.HL[s, u, lane]
-    eigen(f, M, values, vectors)
+            M[s, u] = vectors[s, u] = work.HL[s, u, lane]
+    if shape.wide == 0:
+        eigen(f, M, values, vectors)
+    else:
+        eigen_large(f, values, vectors, work.column)
     largest = 0.0
     for e in range(f):
         largest = max(largest, abs(values[e]))
@@ -493,9 +498,22 @@ def _low_enough(lane, value, work):
 
 
 @helper
+def _is_inner(lane, shape, work):
+    """Whether all eigenvalues of G are so far above the tolerance that they need not be found."""
+    apart()
+    M, least = work.one, INNER * (1.0 + _largest_variance(lane, shape, work))
+    for a in range(shape.q):
+        for b in range(a + 1):
+            M[a, b] = work.G[pair(b, a), lane] - (least if a == b else 0.0)
+    return cholesky(shape.q, M, 0.0)
+
+
+@helper
 def _land(lane, shape, work):
     """At the end of a descent: to the boundary, if it is near."""
     apart()
+    if _is_inner(lane, shape, work):
+        return JUDGE
     _take_covariance(lane, shape, work)
     if eigenframe(lane, SINGULAR_TOLERANCE, shape, work.covariance, work):
         work.firm[lane] = 0
@@ -551,11 +569,14 @@ def _set_escape(lane, shape, work):
 def _finish(lane, shape, work):
     """Undo the whitening and y's unit: varcomp = s2 U^-1 G U^-T (by pairs); b and s2 S^-1 (by pairs) from the factor C."""
     apart()
-    q, p = shape.q, shape.p
+    q, p, blocks = shape.q, shape.p, shape.blocks
     U, M, C, column = work.U, work.one, work.two, work.column
     unit, sigma2 = work.unit[lane], work.sigma2[lane]
     for a in range(q):  # columns of U^-1
         for k in range(q - 1, -1, -1):
+            if blocks[k] != blocks[a]:
+                M[k, a] = 0.0
+                continue
             value = 1.0 if k == a else 0.0
             for e in range(k + 1, q):
                 value -= U[k, e, lane] * M[e, a]
@@ -565,6 +586,8 @@ def _finish(lane, shape, work):
             value = 0.0
             for k in range(a, q):
                 for e in range(b, q):
+                    if blocks[a] != blocks[b] or blocks[k] != blocks[a] or blocks[e] != blocks[a]:
+                        break
                     value += M[a, k] * work.G[sym(k, e), lane] * M[b, e]
             work.varcomp[pair(a, b), lane] = value * sigma2
     for i in range(p + 1):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +17,14 @@ from .hypotheses import Test, parse_hypotheses
 from .inference import Model
 from .lmm import Fits, fit_replicates
 from .problem import ScaledModel, gram_and_shape, members_of, own_columns, symmetric, term_numbers
-from .several.model import SeveralModel, fit_factors
-from .several.products import FactorColumns
+from .several.model import SeveralModel, factors_of, fit_factors
 from .status import Status
 from .weights import read_rows, weighted
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .against import ModelTest
 
 __all__ = ["Fit", "finite", "fit"]
 
@@ -117,6 +117,25 @@ class Fit:
             inference, weights, values, np.array(list(self.beta.values())), hypotheses, joint=joint
         )
 
+    def compare(self, null: str, *, reference: str = "asymptotic", draws: int = 999, seed: int = 1) -> ModelTest:
+        """Test a smaller model within this one by the likelihood ratio, on the same rows.
+
+        null: its formula, nested in this one factor by factor, such as "y ~ x + (1 | subject)" in "y ~ x + (1 | subject) +
+        (1 | item)"; it may have no random terms. Where the fixed parts differ both are fitted by ML, otherwise as this fit was.
+        reference: "asymptotic", chi-square or, for a variance, a mixture (see `spec.comparison`: with the variances of other
+        factors on the boundary too it is conservative); "chisq", as anova in R; "bootstrap", `draws` responses from the null by
+        the stream of `seed`. Raises DataError for models that are not nested and for tests without a known distribution.
+
+        >>> import numpy as np, pandas as pd
+        >>> g, x = np.repeat(np.arange(10), 5), np.cos(np.arange(50.0))
+        >>> frame = pd.DataFrame({"g": g, "x": x, "y": np.sin(np.arange(50)) + 0.3 * g})
+        >>> print(fit("y ~ x + (1 | g)", frame).compare("y ~ 1 + (1 | g)"))
+        x = 0 (y ~ 1 + (1 | g)): likelihood ratio (ML) = 0.001238, p = 0.9719 by chi2(1)
+        """
+        from .against import test_against
+
+        return test_against(self, null, reference=reference, draws=draws, seed=seed)
+
     @property
     def _singular_df(self) -> str:
         return self._problem.singular_df
@@ -132,7 +151,7 @@ class Fit:
 
         From the expected information (of the restricted likelihood for REML); nan where it is singular.
         """
-        return self._problem.se_variances(self.matrices)
+        return self._problem.variances(self.matrices).ses
 
     @cached_property
     def is_singular_lme4(self) -> bool:
@@ -151,27 +170,22 @@ class Fit:
 
         return summary_text(self)
 
-    def confint(self, level: float = 0.95, method: str = "profile", *, reml: bool = False) -> pd.DataFrame:
-        """Intervals by lme4's names, as its confint.
+    def confint(
+        self, level: float = 0.95, method: str = "profile", *, reml: bool = False, draws: int = 999, seed: int = 1
+    ) -> pd.DataFrame:
+        """Intervals of standard deviations, correlations, sigma and fixed effects by lme4's names, in the order of its confint.
 
-        level: in (0, 1). method: "profile", of standard deviations, correlations, sigma and fixed effects, by the ML deviance,
-        for a REML fit too; reml: of the restricted criterion instead, which has no fixed effects. "wald": of fixed effects
-        only, by standard errors and degrees of freedom of the fit; several grouping factors have no other. Returns a frame of
-        "lower" and "upper"; nan where a limit was not found. Raises ValueError for another method or a level not between 0 and
-        1, and DataError for profiles of several grouping factors.
+        level: in (0, 1). method: "profile", by the ML deviance, for a REML fit too; "profile-reml" (or reml=True), by the
+        restricted criterion, which has no fixed effects; "wald", by standard errors: of fixed effects with the fit's degrees of
+        freedom, of variances with the expected information (the ends of an sd's are the roots of the variance's); "wald-log",
+        these on the scales of log and Fisher's z; "bootstrap", percentiles of `draws` refits to responses drawn from the fit,
+        by the stream of `seed`. Returns a frame of "lower" and "upper"; nan where a limit was not found. Raises DataError for
+        another method, a level not between 0 and 1, or fewer than 19 draws.
         """
-        from .confint import profile_table, wald_table
+        from .confint import interval_table
 
-        if method not in ("profile", "wald"):
-            raise ValueError(f'method = {method!r}: allowed are "profile" and "wald"')
-        if method == "wald":
-            return wald_table(self.beta, self.se, self.df, level=level)
-        if isinstance(self._problem, SeveralModel):
-            raise DataError(
-                f"profile intervals of {self.formula} are not possible: they need one grouping factor with at most {MAX_RANDOM} "
-                'random columns; in Python confint(method="wald") has intervals of the fixed effects'
-            )
-        return profile_table(self.matrices, level=level, reml=reml)
+        return interval_table(self, level=level, method="profile-reml" if reml and method == "profile" else method,
+                              draws=draws, seed=seed)  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """What `nestlab fit --json` prints, for json.dumps: the names of the golden files; null where a number is not finite."""
@@ -279,40 +293,26 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_
 def _fit_several(m: ModelMatrices, formula: str, reml: bool, df: str, singular_df: str) -> Fit:
     """The fit with several grouping factors; terms in lme4's order, those whose factor has most levels first."""
     p = len(m.fixed_names)
-    order = sorted(range(len(m.Z)), key=lambda t: -len(m.levels[m.formula.random[t].group].labels))
-    by_factor = [(g, list(own)) for g, own in groupby(order, key=lambda t: m.formula.random[t].group)]
-    factors = [
-        FactorColumns(
-            m.levels[g].codes,
-            len(m.levels[g].labels),
-            np.hstack([m.Z[t] for t in own]),
-            tuple(m.Z[t].shape[1] for t in own),
-        )
-        for g, own in by_factor
-    ]
     ols = np.linalg.lstsq(m.X, m.y, rcond=None)[0]
     _refuse_perfect(m, float(np.sqrt(np.mean((m.y - m.X @ ols) ** 2))))
-    model = fit_factors(factors, m.X, m.y, reml=reml, singular_df=singular_df)
+    model = fit_factors(factors_of(m), m.X, m.y, reml=reml, singular_df=singular_df)
     status, optimum = model.optimum.status, model.optimum
     refuse_unusable(status, usable=bool(optimum.deviance < np.inf and model.sigma2 > 0), formula=formula)
     back, sigma2 = model.back * model.scale, model.sigma2 * model.scale**2
     inference = model.infer(df, singular_df, list(np.eye(p)[:, None, :]))
     adjusted = back @ symmetric(p, inference.vcov[0]) @ back.T
     roots = model.covariances()
-    seen: dict[str, int] = {}
-    terms = []
-    for t in order:
-        name = m.formula.random[t].group.replace("`", "")
-        terms.append(f"{name}.{seen[name]}" if name in seen else name)
-        seen[name] = seen.get(name, 0) + 1
+    groups = m.term_groups
+    before = [groups[:k].count(name) for k, name in enumerate(groups)]
+    terms = [f"{name}.{k}" if k else name for name, k in zip(groups, before, strict=True)]
     return Fit(
         formula=formula, response=m.response, reml=reml, rows=len(m.y), balanced=_balanced(m), dropped=m.dropped,
-        levels={g.replace("`", ""): len(m.levels[g].labels) for g, _ in by_factor},
+        levels=dict(zip(dict.fromkeys(groups), model.products.levels, strict=True)),
         beta=_by_term(m, ols + back @ model.beta), se=_by_term(m, np.sqrt(np.diag(adjusted))),
         df=_by_term(m, inference.df[0]), df_rule=df, vcov_beta=back @ model.vcov @ back.T,
         theta=np.concatenate([_relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
         varcomp={name: T @ T.T * sigma2 for name, T in zip(terms, roots, strict=True)},
-        random_names=tuple(m.random_names[t] for t in order), neg2loglik=model.neg2loglik, status=status,
+        random_names=tuple(m.random_names[t] for t in m.term_order), neg2loglik=model.neg2loglik, status=status,
         iterations=optimum.iterations, certificate=optimum.residual,
         scaled_residuals=model.residuals / np.sqrt(model.sigma2), matrices=m, _problem=model,
     )  # fmt: skip

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from .lmm import Fits, pairs
+from .lmm import pairs
 
 __all__ = ["Interval", "wald_intervals"]
 
@@ -36,27 +36,27 @@ class Interval:
 
 
 def wald_intervals(
-    fits: Fits, covariance: Array, blocks: NDArray[np.int64], *, level: float, log: bool
+    varcomp: Array, sigma2: Array, covariance: Array, blocks: NDArray[np.int64], *, level: float, log: bool
 ) -> dict[tuple[str, int, int], Interval]:
     """By ("var", a, a), ("cov", a, b), ("cor", a, b), a < b columns of one term (`blocks`: its number), and ("residual", -1, -1).
 
-    covariance (R, k(k+1)/2): of varcomp and sigma2, by pairs; level in (0, 1).
+    varcomp (R, k): by pairs, sigma2 (R); covariance (R, (k+1)(k+2)/2): of both, by pairs; level in (0, 1).
     """
     q, z = len(blocks), float(ndtri(0.5 + level / 2))
     place = {pair: k for k, pair in enumerate(pairs(q))}
     packed = {pair: k for k, pair in enumerate(pairs(len(place) + 1))}
-    variances = {("var", a, a): (fits.varcomp[:, place[a, a]], place[a, a]) for a in range(q)}
-    variances["residual", -1, -1] = (fits.sigma2, len(place))
+    variances = {("var", a, a): (varcomp[:, place[a, a]], place[a, a]) for a in range(q)}
+    variances["residual", -1, -1] = (sigma2, len(place))
     found = {}
     for key, (v, k) in variances.items():
         se = _root(covariance[:, packed[k, k]])
         found[key] = _of_variance(v, se, z, log=log)
     for (a, b), k in place.items():
         if a != b and blocks[a] == blocks[b]:
-            c, se = fits.varcomp[:, k], _root(covariance[:, packed[k, k]])
+            c, se = varcomp[:, k], _root(covariance[:, packed[k, k]])
             if not log:
                 found["cov", a, b] = Interval(se, c - z * se, c + z * se)
-            v1, v2 = fits.varcomp[:, place[a, a]], fits.varcomp[:, place[b, b]]
+            v1, v2 = varcomp[:, place[a, a]], varcomp[:, place[b, b]]
             places = sorted((place[a, a], k, place[b, b]))
             part = {(x, y): covariance[:, packed[min(x, y), max(x, y)]] for x in places for y in places}
             found["cor", a, b] = _of_correlation(c, v1, v2, part, (k, place[a, a], place[b, b]), z, log=log)

@@ -45,7 +45,7 @@ def read_rows(
 def weighted(m: ModelMatrices, weights: Array) -> ModelMatrices:
     """Return the matrices with their rows times the square roots of the weights (N)."""
     roots = np.sqrt(weights)
-    return replace(m, y=m.y * roots, X=m.X * roots[:, None], Z=tuple(Z * roots[:, None] for Z in m.Z))
+    return replace(m, y=m.y * roots, X=m.X * roots[:, None], Z=tuple(Z * roots[:, None] for Z in m.Z), roots=roots)
 
 
 def _numbers(data: pd.DataFrame, key: str, name: str) -> Array:

@@ -15,6 +15,7 @@ from ..fit.methods import Analysed, Analysis, Columns, compile_analysis
 from ..simulate.centres import centres_of
 from ..simulate.priors import draw_truths
 from ..simulate.replicate import ReplicateRows
+from ..simulate.several import SeveralDraw
 from ..simulate.source import AnyDraw, Source, source_of_data
 from ..spec.estimand import Column
 from ..spec.estimands import as_named, study_estimands
@@ -124,6 +125,9 @@ class DrawnBlock:
         source = self.compiled.source
         return (source.rows(self._origin + r, self.draw) for r in range(first, last))
 
+    def several_rows(self, first: int, last: int) -> SeveralDraw:
+        return self.compiled.source.several_rows(self.number, self.draw, first, last)
+
     def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]:
         source = self.compiled.source
         return (source.frame(self._origin + r, draw=self.draw) for r in range(first, last))
@@ -131,6 +135,7 @@ class DrawnBlock:
 
 def compile_condition(condition: Condition, methods: Sequence[Method]) -> CompiledCondition:
     """Prepare a condition for the methods; milliseconds, unless a predictor with many rows is drawn once."""
-    analyses = [formula for method in methods for formula in (method.formula, method.compare) if formula is not None]
+    models = [(method.formula, method.compare, *method.smaller) for method in methods]
+    analyses = [formula for chain in models for formula in chain if formula is not None]
     key = data_key(condition)
     return CompiledCondition(condition, key, source_of_data(condition, analyses, key), tuple(methods))

@@ -99,6 +99,8 @@ def method_content(method: Method) -> dict[str, Any]:
         inference["alpha"] = method.alpha
     if method.compare is not None:
         inference |= {"compare": formula_text(method.compare), "reference": method.reference}
+    if method.smaller:
+        inference["smaller"] = [formula_text(each) for each in method.smaller]
     if method.random:
         inference["draws"] = method.draws
     if method.select is not None:

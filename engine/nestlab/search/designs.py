@@ -20,24 +20,26 @@ from ..run.store import Store
 from ..run.summarise import Known, Summaries
 from ..run.sums import no_replicates
 from ..simulate.fittable import check_fittable
-from ..spec.axes import OUTCOME, setting
+from ..spec.axes import OUTCOME, is_number, number_axes, number_word, setting
+from ..spec.estimands import contrasts_of
 from ..spec.grid import raw_points
 from ..spec.identity import data_key
-from ..spec.model import Condition
+from ..spec.model import Condition, Predictor
 from ..spec.predictors import distribution_of
 from ..spec.predictors.allocation import MOST_TURNS, whole_at
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
+from .counts import Counts, Spread, counts_of, number_of, spread_of
 from .crossing import Scale
 from .one_axis import Axis
 from .question import Question, Trial, Values
 
 __all__ = ["Bench", "as_number"]
 
-#: Axes of whole numbers.
-WHOLE = ("clusters", "cluster_size")
-#: Largest designs that are tried unless `between` says more.
-MOST = {"clusters": 2000, "cluster_size": 1000}
+#: Largest numbers that are tried unless `between` says more: rows of a cluster or a cell, and others.
+MOST_SIZE, MOST = 1000, 2000
+#: Rows of the largest design of several grouping factors that is tried unless `between` says more.
+MOST_ROWS = 1_000_000
 
 
 @dataclass
@@ -62,8 +64,12 @@ class Bench:
         own = zip(kept, self.study.conditions(), strict=True)
         self.tables = tables
         self.points = [point for k, point in enumerate(kept) if point not in kept[:k]]
-        self.layouts = [condition.layout for k, (point, condition) in enumerate(own) if point not in kept[:k]]
-        self.over = self.question.over if len(self.question.over) == 1 else ("clusters", "cluster_size")
+        self.conditions = [condition for k, (point, condition) in enumerate(own) if point not in kept[:k]]
+        order = list(number_axes(self.conditions[0].truth.formula).values())
+        order = [name for name in order if name != "rows"] + ["rows"]  # cells are in all, and come last
+        several = len(self.question.over) > 1
+        self.over = tuple(sorted(self.question.over, key=order.index)) if several else self.question.over
+        self._counts: dict[int, Counts] = {}
 
     def _is_over(self, name: str) -> bool:
         """Whether an axis of the file sets what is searched over, under whatever name."""
@@ -94,9 +100,9 @@ class Bench:
 
     def axis(self, name: str, between: tuple[float, float] | None, point: Mapping[str, Any]) -> Axis:
         """The axis with its ends, steps and start."""
-        whole = name in WHOLE
+        whole = is_number(name)
         if between is None:
-            between = self._ends(name)
+            between = self._ends(name, point)
         step = self.question.step or (self._step(name) if whole else 0.0)
         low, high = _multiples(name, between, step)
         if whole:
@@ -104,7 +110,13 @@ class Bench:
         if whole and len(self.over) == 1:
             high = self._affordable(name, low, high, step, point)
         scale: Scale = "linear"
-        if name == "clusters" and self.question.target.kind == "proportion" and self.question.target.measure != "cover":
+        target = self.question.target
+        if (
+            whole
+            and target.kind == "proportion"
+            and target.measure != "cover"
+            and self.spread(point, name).proportional
+        ):
             scale = "sqrt"
         elif whole:
             scale = "log"
@@ -114,20 +126,41 @@ class Bench:
     def _start(self, name: str, low: float, high: float) -> float:
         conditions = self.study.conditions()
         middle = conditions[len(conditions) // 2]
-        if name == "clusters":
-            return middle.layout.clusters
-        if name == "cluster_size":
-            return max(2.0, middle.layout.rows / middle.layout.clusters)
+        if is_number(name):
+            number, step = number_of(middle, name), self._step(name)
+            return max(2.0, number) if middle.structure is None else step * max(1, round(number / step))
         return low + 0.25 * (high - low) if low >= 0 or high <= 0 else 0.5 * (low + high)
 
-    def _ends(self, name: str) -> tuple[float, float]:
+    def counts(self, point: Mapping[str, Any]) -> Counts:
+        """What the designs of a point have in all."""
+        k = self.points.index(dict(point))
+        if k not in self._counts:
+            if self.conditions[k].structure is None:
+                self._counts[k] = counts_of(self.over, (), lambda _: self.conditions[k])
+            else:
+                start = [self._start(name, 0.0, 1.0) for name in self.over]
+                self._counts[k] = counts_of(self.over, start, lambda values: self.design(k, tuple(values)))
+        return self._counts[k]
+
+    def spread(self, point: Mapping[str, Any], name: str = "") -> Spread:
+        """How the variance of the target's estimate falls with what is searched; name: with that alone."""
+        condition, counts = self.conditions[self.points.index(dict(point))], self.counts(point)
+        if name:
+            place = self.over.index(name)
+            counts = Counts({word: (powers[place],) for word, powers in counts.powers.items()}, counts.factors)
+        return spread_of(condition, self.question.target.estimands[0], counts, contrasts_of(self.study.methods()))
+
+    def _ends(self, name: str, point: Mapping[str, Any]) -> tuple[float, float]:
         """What is searched where nobody says between what."""
-        if name in MOST:
-            return 2 if name == "clusters" else 1, MOST[name]
+        if is_number(name):
+            return self._number_ends(name, point)
         condition = self.study.conditions()[0]
         least = 0.01 if self.question.target.measure == "relbias" else 0.0  # at a truth of 0 it does not exist
         if name in ("icc", *(f"{OUTCOME}.{key}" for key in ("icc", "r2_within", "r2_between"))):
             return least, 0.95
+        if name.startswith("icc."):
+            others = [share for other, share in point.items() if other.startswith("icc.") and other != name]
+            return least, 0.95 - sum(share for share in others if isinstance(share, float | int))
         if name.endswith((".d", ".r2")) and name.startswith("truth.fixed."):
             return _stated_ends(condition, name, least)
         if name.startswith("truth.fixed."):
@@ -139,20 +172,55 @@ class Bench:
             return (-most, -least * most) if now < 0 else (least * most, most)
         raise StudyError([f"--between: is missing: nestlab does not know the range of {name}; add --between LOW HIGH"])
 
+    def _number_ends(self, name: str, point: Mapping[str, Any]) -> tuple[float, float]:
+        condition = self.conditions[self.points.index(dict(point))]
+        size = name in ("cluster_size", "rows")
+        most = MOST_SIZE if size else MOST
+        if condition.structure is not None:
+            counts, start = self.counts(point), [self._start(each, 0.0, 1.0) for each in self.over]
+            each = float(counts(*start)["rows"]) / start[self.over.index(name)]
+            most = max(min(most, int(MOST_ROWS / each)), 2 * int(start[self.over.index(name)]))
+        nested = dict(condition.truth.formula.factors).get(number_word(name))
+        return 1 if size or nested else 2, most
+
     def _step(self, name: str) -> float:
         """Multiples for which shares are exact, sequences have equal numbers of clusters and blocks are full."""
+        condition = self.study.conditions()[0]
+        if condition.structure is not None:
+            return self._step_of_factor(name, condition)
         level = 2 if name == "clusters" else 1
-        predictors = self.study.conditions()[0].predictors
-        allotted = [p for p in predictors if distribution_of(p).allotted and p.level == level]
+        return self._whole([p for p in condition.predictors if p.level == level], turns=name == "clusters")
+
+    def _step_of_factor(self, name: str, condition: Condition) -> float:
+        """The multiples of a factor's number for which the levels of every factor that grows with it are as they must be."""
+        structure, found = condition.structure, 1
+        assert structure is not None
+        holders = {each.name: each.within for each in structure.groupings}
+        for p in condition.predictors:  # a Latin square is whole where its conditions divide the levels of both factors
+            if distribution_of(p).crossed and number_word(name) in p.at.split(":"):
+                found = math.lcm(found, len(p.values))
+        for at in dict.fromkeys(p.at for p in condition.predictors if not distribution_of(p).crossed):
+            above: set[str | None] = set()
+            for part in at.split(":") if at else ():
+                step: str | None = part
+                while step:
+                    above.add(step)
+                    step = holders[step]
+            if number_word(name) not in (above if at else {"rows"}):
+                continue
+            whole = int(self._whole([p for p in condition.predictors if p.at == at], turns=bool(at)))
+            each = structure.grouping(at).levels / number_of(condition, name) if at else 1.0
+            found = math.lcm(found, whole // math.gcd(whole, int(each)) if each.is_integer() else whole)
+        return float(found)
+
+    def _whole(self, predictors: Sequence[Predictor], *, turns: bool) -> float:
+        """Multiples of a number of clusters, or of the rows of one, that some predictors need. turns: of sequences and blocks."""
+        allotted = [p for p in predictors if distribution_of(p).allotted]
         halved = sum(not p.shares and not p.arms for p in allotted)
-        turns = [
+        rounds = [
             n for p in predictors for n in (len(p.sequences), p.blocks) if isinstance(n, int) and 0 < n <= MOST_TURNS
         ]
-        return float(
-            math.lcm(
-                2 ** min(halved, 3), *(turns if name == "clusters" else []), *(whole_at(p.shares) for p in allotted)
-            )
-        )
+        return float(math.lcm(2 ** min(halved, 3), *(rounds if turns else []), *(whole_at(p.shares) for p in allotted)))
 
     def _least(self, name: str, low: float, high: float, step: float, point: Mapping[str, Any]) -> float:
         """The smallest value that the study allows; StudyError if that is none of the first 100."""
@@ -162,7 +230,7 @@ class Bench:
             if value > high:
                 break
             try:
-                values = tuple(value if n == name else self._start(n, *self._ends(n)) for n in self.over)
+                values = tuple(value if n == name else self._start(n, *self._ends(n, point)) for n in self.over)
                 study = self._study([(self.points.index(dict(point)), values)], 1)
                 check_fittable(study.conditions(), study.methods())
             except StudyError as error:
@@ -173,11 +241,8 @@ class Bench:
 
     def price(self, point: Mapping[str, Any], values: Values) -> float | None:
         """What a design costs, the point's own numbers standing for what is not searched; None where no cost is given."""
-        cost, layout = self.question.cost, self.layouts[self.points.index(dict(point))]
-        if cost is None:
-            return None
-        own = {"clusters": float(layout.clusters), "cluster_size": layout.rows / layout.clusters}
-        return float(cost(**(own | dict(zip(self.over, values, strict=True)))))
+        cost = self.question.cost
+        return None if cost is None else float(cost(**self.counts(point)(*values)))
 
     def _affordable(self, name: str, low: float, high: float, step: float, point: Mapping[str, Any]) -> float:
         """The largest value within the budget. StudyError if there is none."""
@@ -186,7 +251,9 @@ class Bench:
         values = np.arange(low, high + 0.5 * step, step)
         within = [v for v in values if (self.price(point, (float(v),)) or 0.0) <= self.question.budget]
         if not within:
-            raise StudyError([f"--budget {self.question.budget:g}: even {low:g} {name} cost more; raise it"])
+            raise StudyError(
+                [f"--budget {self.question.budget:g}: even {low:g} {number_word(name)} cost more; raise it"]
+            )
         return float(max(within))
 
     def simulate(self, wanted: Mapping[tuple[int, Values], int]) -> dict[tuple[int, Values], Trial]:
@@ -262,7 +329,7 @@ def _multiples(name: str, between: tuple[float, float], step: float) -> tuple[fl
     if not step:
         return low, high
     first, last = math.ceil(round(low / step, 9)), math.floor(round(high / step, 9))
-    first = max(first, 1) if name in WHOLE else first
+    first = max(first, 1) if is_number(name) else first
     if first > last:
         raise StudyError(
             f"--between {low:g} {high:g}: no value of {name} between is a multiple of {step:g}; widen it, or change --step"
@@ -271,4 +338,4 @@ def _multiples(name: str, between: tuple[float, float], step: float) -> tuple[fl
 
 
 def as_number(name: str, value: float) -> float | int:
-    return int(value) if name in WHOLE else float(value)
+    return int(value) if is_number(name) else float(value)

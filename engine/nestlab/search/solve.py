@@ -132,8 +132,12 @@ def _search(bench: Bench, point: Mapping[str, Any]) -> LineSearch | SurfaceSearc
     if len(axes) == 1:
         return LineSearch(axes[0], goal)
     assert question.cost is not None
-    clusters, sizes = (axes[question.over.index(name)] for name in ("clusters", "cluster_size"))
-    return SurfaceSearch(clusters, sizes, goal, question.cost, budget=question.budget, maximise=question.maximise)
+    first, second = (axes[question.over.index(name)] for name in bench.over)
+    cost, counts = question.cost, bench.counts(point)
+    return SurfaceSearch(
+        first, second, goal, lambda J, m: cost(**counts(J, m)), (bench.over[0], bench.over[1]), bench.spread(point),
+        budget=question.budget, maximise=question.maximise,
+    )  # fmt: skip
 
 
 def _told(search: LineSearch | SurfaceSearch, trials: Mapping[Values, Trial]) -> Iterable[Any]:
@@ -149,7 +153,7 @@ def _solution(bench: Bench, k: int, search: LineSearch | SurfaceSearch) -> Solut
     found = search.answer()
     if isinstance(search, SurfaceSearch):
         best = search.answer()
-        values: Values = (best.clusters, best.cluster_size)
+        values: Values = (best.first, best.second)
         intervals, smallest = dict(best.intervals), True
     else:
         line = search.answer()

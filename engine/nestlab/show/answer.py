@@ -10,8 +10,11 @@ from typing import Any
 
 from ..search.question import Question, SearchTarget, Trial
 from ..search.solve import Solution, Solved
+from ..spec.axes import is_number
+from ..spec.model import Structure
 from ..spec.outcome import UnknownVarianceError
 from ..spec.problems import StudyError
+from .countables import axis_of, number_text, structure_text
 from .levels import level_text
 from .outcome import outcome_numbers
 from .summary import decimals_of, value_with_mcse
@@ -63,6 +66,10 @@ def _found(question: Question, solution: Solution) -> str:
         return f"{goal} is reached up to {_design(solution)}"
     if name == "clusters":
         return f"{value:,} clusters are needed for {goal}{_interval(solution, name)}"
+    if is_number(name) and name != "cluster_size":
+        number = number_text(name, int(value), _structure(solution))
+        needed = "is" if value == 1 else "are"
+        return f"{number} {needed} needed for {goal}{_interval(solution, name)}{_whole(solution)}"
     if name == "cluster_size":
         return f"a cluster size of {value:,} is needed for {goal}{_interval(solution, name)}"
     return f"{goal} needs {name} = {value:g} or more{_interval(solution, name)}"
@@ -156,7 +163,16 @@ def _level(value: Any) -> str:
 
 def _range(question: Question) -> str:
     pair = question.between[0] if len(question.over) == 1 else None
-    return f" between {pair[0]:g} and {pair[1]:g} {question.over[0].replace('_', ' ')}" if pair else ""
+    return f" between {pair[0]:g} and {pair[1]:g} {_unit(question.over[0])}" if pair else ""
+
+
+def _unit(axis: str) -> str:
+    """What is counted on an axis.
+
+    >>> _unit("cluster_size"), _unit("clusters.school")
+    ('cluster size', 'schools')
+    """
+    return axis_of(axis).removeprefix("Number of ") if "." in axis and is_number(axis) else axis.replace("_", " ")
 
 
 def _within(question: Question) -> str:
@@ -169,8 +185,20 @@ def _design(solution: Solution) -> str:
         text = {"clusters": f"{value:,} clusters", "cluster_size": f"cluster size {value:,}"}.get(
             name, f"{name} = {value:g}"
         )
+        if _structure(solution) is not None and is_number(name):
+            text = number_text(name, int(value), _structure(solution))
         words.append(text + _interval(solution, name))
-    return " with ".join(words)
+    return " with ".join(words) + (_whole(solution) if any(map(is_number, solution.values)) else "")
+
+
+def _structure(solution: Solution) -> Structure | None:
+    return None if solution.condition is None else solution.condition.structure
+
+
+def _whole(solution: Solution) -> str:
+    """The whole design of several grouping factors, in brackets."""
+    structure = _structure(solution)
+    return "" if structure is None else f" ({structure_text(structure)})"
 
 
 def _interval(solution: Solution, name: str) -> str:
@@ -289,7 +317,7 @@ def _answer(solved: Solved, solution: Solution) -> dict[str, Any]:
 
 
 def _outcome(solution: Solution, estimand: str, solved: Solved) -> dict[str, float | None] | None:
-    """What the outcome looks like at the answer, by the names of `outcome.LABELS`; None where it is not known."""
+    """What the outcome looks like at the answer, by the names of `outcome_numbers`; None where it is not known."""
     if solution.condition is None:
         return None
     try:
@@ -307,7 +335,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
 def _end(name: str, value: float) -> float | int | None:
     """An end of an interval, a whole number where the axis has those."""
     finite = _finite(value)
-    return int(finite) if finite is not None and name in ("clusters", "cluster_size") else finite
+    return int(finite) if finite is not None and is_number(name) else finite
 
 
 def _finite(value: float) -> float | None:

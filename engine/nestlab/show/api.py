@@ -244,10 +244,12 @@ class Study:
         """The smallest design that reaches a target, with a 95 % interval; see `nestlab solve`.
 
         over: "clusters", "cluster_size", "effect" (the smallest that is detected), "icc" (the largest that does no harm), a
-        dotted path, or both of the first two at the least cost. One target: power, joint_power (all estimands rejected) or
+        dotted path, or both of the first two at the least cost; with several grouping factors "school", "rows" or "icc.school",
+        or any two numbers. One target: power, joint_power (all estimands rejected) or
         coverage, to be reached, or width of the interval, bias or relbias (percent), in size, not to be exceeded. estimand:
         whose; method: by which, the first if None. between: ends of the axis, or a pair for each. cost: a formula such as
-        "300*clusters + 20*clusters*cluster_size"; budget: the most it may be. precision: the interval's width that is enough,
+        "300*clusters + 20*clusters*cluster_size", or with several factors "300*school + 60*class + 5*rows", each being how many
+        there are in the whole design; budget: the most it may be. precision: the interval's width that is enough,
         relative to the answer; max_replications: of any design; step: only multiples of it. out: folder of the designs tried,
         instead of results/<name>-over-<axis>; jobs: threads, -1 for all cores. The result's `solutions` hold values, intervals,
         reached and tried, one for each point of the other axes. allow_code: see `run`. Raises StudyError for what the study does

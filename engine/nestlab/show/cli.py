@@ -384,8 +384,25 @@ def fit(
             help='Also test hypotheses: "x = 0, sex[m]:x = 0", or a term, sex (repeatable).', show_default=False
         ),
     ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Also test a smaller model by the likelihood ratio: "y ~ x + (1 | g)" (repeatable).',
+            show_default=False,
+        ),
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(help="What that is judged by: asymptotic, chisq or bootstrap.")
+    ] = "asymptotic",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    confint: Annotated[bool, typer.Option("--confint", help="Also 95 % profile intervals, as lme4's confint.")] = False,
+    confint: Annotated[bool, typer.Option("--confint", help="Also profile intervals, as lme4's confint.")] = False,
+    intervals: Annotated[
+        str | None,
+        typer.Option(help="Also intervals by profile, profile-reml, wald, wald-log or bootstrap.", show_default=False),
+    ] = None,
+    level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
+    draws: Annotated[int, typer.Option(help="Draws of the bootstrap.")] = 999,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 1,
     weights: Annotated[
         str | None, typer.Option(help="Column of prior weights: the residual variance is s2 / w.", show_default=False)
     ] = None,
@@ -398,8 +415,10 @@ def fit(
         from .fit_command import fit_command
 
         made = fit_command(
-            data, formula, ml=ml, df=df, as_json=as_json, singular_df=singular_df, tests=test or [], confint=confint,
-            weights=weights, offset=offset,
+            data, formula, ml=ml, df=df, as_json=as_json, singular_df=singular_df, tests=test or [],
+            compare=compare or [], reference=reference, intervals=intervals or ("profile" if confint else None), level=level,
+            draws=draws, seed=seed, weights=weights,
+            offset=offset,
         )  # fmt: skip
         typer.echo(made)
 
@@ -632,7 +651,9 @@ def solve_(
     ] = None,
     over: Annotated[
         list[str] | None,
-        _names("clusters, cluster_size, effect, icc or a dotted path; both of the first two with a --cost."),
+        _names(
+            "clusters, cluster_size, effect, icc, a factor of several, rows or a dotted path; two numbers with a --cost."
+        ),
     ] = None,
     between: Annotated[
         tuple[float, float] | None, typer.Option(help="Ends of the search.", show_default=False, metavar="LOW HIGH")
@@ -642,7 +663,11 @@ def solve_(
         typer.Option(help="The same of the second --over.", show_default=False, metavar="LOW HIGH"),
     ] = None,
     cost: Annotated[
-        str | None, typer.Option(help='Such as "300*clusters + 20*clusters*cluster_size".', show_default=False)
+        str | None,
+        typer.Option(
+            help='Such as "300*clusters + 20*clusters*cluster_size", or "300*school + 5*rows" (how many in all).',
+            show_default=False,
+        ),
     ] = None,
     budget: Annotated[float | None, typer.Option(help="The most that a design may cost.", show_default=False)] = None,
     precision: Annotated[

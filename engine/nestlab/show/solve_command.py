@@ -16,13 +16,13 @@ from ..run.folder import solved_facts
 from ..run.store import Store
 from ..search.question import DEFAULT_MOST, DEFAULT_PRECISION, FIRST, Question, SearchTarget
 from ..search.solve import Solved, solve
-from ..spec.axes import OUTCOME, setting
-from ..spec.cost import parse_cost
+from ..spec.axes import OUTCOME, Setting, is_number, number_axes, setting
+from ..spec.cost import example_of, parse_cost
 from ..spec.estimand import find_estimand
 from ..spec.estimands import study_estimands
 from ..spec.inference import tested_estimand
 from ..spec.keys import AXES
-from ..spec.model import INTERCEPT, Condition, Method
+from ..spec.model import INTERCEPT, Condition, Formula, Method, Structure
 from ..spec.problems import StudyError, nearest
 from ..spec.study import StudyFile
 from ..spec.tables import ArmSizesTable, SizesTable
@@ -33,8 +33,6 @@ from .summary import value_with_mcse
 from .terminal import terminal
 
 __all__ = ["Options", "question_of", "solve_command", "solve_study"]
-
-_SIZES = ("clusters", "cluster_size")
 
 _MEASURES = {
     "power": "power", "joint_power": "joint power", "width": "width", "coverage": "cover", "bias": "bias", "relbias": "relbias",
@@ -132,20 +130,22 @@ def question_of(study: StudyFile, options: Options) -> Question:
     if any(given[len(over) :]):
         _refuse("--between-second", given[1], "needs a second --over; remove it")
     between = tuple(None if pair is None else _between(pair) for pair in given[: len(over)])
-    cost = None if options.cost is None else parse_cost(options.cost)
+    numbers = number_axes(conditions[0].truth.formula)
+    words = [*(word for word in numbers if word != "rows"), *(word for word in numbers if word == "rows")]
+    cost = None if options.cost is None else parse_cost(options.cost, words)
     if len(over) == 2 and cost is None:
-        _refuse(
-            "--over", ", ".join(over), 'two axes need a cost; add --cost "300*clusters + 20*clusters*cluster_size", say'
-        )
+        _refuse("--over", ", ".join(over), f'two axes need a cost; add --cost "{example_of(words)}", say')
     if len(over) == 2 and target.measure in ("cover", "bias", "relbias"):
         _refuse("--over", ", ".join(over), f"{target.measure} is solved over one axis; give one --over")
     if options.budget is not None and (cost is None or not options.budget > 0):
         _refuse("--budget", options.budget, "must be a number > 0, with a --cost; add --cost")
-    if cost is not None and len(over) == 1 and over[0] not in ("clusters", "cluster_size"):
-        _refuse("--cost", cost.text, "needs --over clusters, --over cluster_size or both; remove it")
+    if cost is not None and len(over) == 1 and not is_number(over[0]):
+        *others, last = (f"--over {axis}" for axis in numbers.values())
+        both = "both" if len(numbers) == 2 else "two of them"
+        _refuse("--cost", cost.text, f"needs {', '.join(others)}, {last} or {both}; remove it")
     if not 1e-4 <= options.precision <= 1:
         _refuse("--precision", options.precision, "must be a number from 0.0001 to 1; write 0.02, say")
-    whole = bool({"clusters", "cluster_size"} & set(over))
+    whole = any(map(is_number, over))
     if options.step is not None and not (
         0 < options.step < math.inf and (options.step == round(options.step) or not whole)
     ):
@@ -225,7 +225,8 @@ def _estimands(study: StudyFile, method: Method, options: Options, measure: str)
 def _over(study: StudyFile, condition: Condition, options: Options, target: SearchTarget) -> tuple[str, ...]:
     formula = condition.truth.formula
     if not options.over:
-        raise StudyError(["--over: is missing; add --over clusters, cluster_size, effect, icc or a dotted path"])
+        numbers = ", ".join(number_axes(formula).values())
+        raise StudyError([f"--over: is missing; add --over {numbers}, effect, icc or a dotted path"])
     found = []
     for name in options.over:
         own = _effect_axis(condition, target.estimands[0]) if name == "effect" else name
@@ -233,22 +234,22 @@ def _over(study: StudyFile, condition: Condition, options: Options, target: Sear
             _refuse(
                 "--over", name, f"{target.estimands[0]} is no fixed effect of the truth; name a dotted path instead"
             )
-        named = setting(own, formula)
-        short = "" if named is None else named.name.removeprefix("design.")
-        if named is None or not (short in _SIZES or named.key.accepts(0.5) or named.key.accepts(2.5)):
-            known = ["effect", *(n for n in AXES if setting(n, formula))]
+        named = setting(own, formula) or setting(number_axes(formula).get(own, ""), formula)
+        number = "" if named is None else _number(named, formula)
+        if named is None or not (number or named.key.accepts(0.5) or named.key.accepts(2.5)):
+            known = ["effect", *number_axes(formula).values(), *(n for n in AXES if setting(n, formula))]
             _refuse(
                 "--over",
                 name,
                 f"names nothing that can vary; {nearest(name, [*known, 'a path such as truth.fixed.x'])}",
             )
-        found.append(short if short in _SIZES else named.name)
-    if (
-        len(found) > 2
-        or len(set(found)) != len(found)
-        or (len(found) == 2 and set(found) != {"clusters", "cluster_size"})
-    ):
-        _refuse("--over", ", ".join(found), "must be one axis, or clusters and cluster_size; remove the others")
+        found.append(number or named.name)
+    if len(found) > 2 or len(set(found)) != len(found) or (len(found) == 2 and not all(map(is_number, found))):
+        two = f"two of {', '.join(number_axes(formula).values())}" if formula.factors else "clusters and cluster_size"
+        _refuse("--over", ", ".join(found), f"must be one axis, or {two}; remove the others")
+    if condition.structure is not None:
+        _check_lists(condition.structure, found)
+        return tuple(found)
     if "cluster_size" in found and (kind := _no_one_size(condition)):
         _refuse("--over", "cluster_size", f"needs one size, or a distribution with a mean, and the study has {kind}")
     sizes = condition.layout.sizes
@@ -262,6 +263,34 @@ def _over(study: StudyFile, condition: Condition, options: Options, target: Sear
             f"{{ values = [{shown}, ...], in_turn = true }} in [design]",
         )
     return tuple(found)
+
+
+def _number(named: Setting, formula: Formula) -> str:
+    """The axis of `number_axes` that sets the same, by whatever name; "" where none does."""
+    for axis in number_axes(formula).values():
+        if (own := setting(axis, formula)) and own.paths == named.paths:
+            return axis
+    return ""
+
+
+def _check_lists(structure: Structure, over: Sequence[str]) -> None:
+    """StudyError where the file lists what depends on a number that is searched: numbers of levels, rows of cells."""
+    searched = [name for name in over if is_number(name)]
+    if structure.listed and searched:
+        _refuse(
+            "--over",
+            searched[0],
+            "needs numbers of a design, and the file's rows are given; search an effect or an icc",
+        )
+    if len(set(structure.sizes)) > 1 and not structure.drawn and searched and "rows" not in searched:
+        mean = round(sum(structure.sizes) / len(structure.sizes))
+        _refuse("--over", searched[0], f"needs one number of rows for every cell, not a list; write rows = {mean}, say")
+    for grouping, numbers in zip(structure.groupings, structure.numbers, strict=True):
+        own, above = f"clusters.{grouping.name}", grouping.within
+        if len(set(numbers)) > 1 and own not in over and f"clusters.{above}" in over:
+            mean = round(sum(numbers) / len(numbers))
+            text = f"needs one number of {grouping.name} for every {above}, not a list; write number = {mean}, say"
+            _refuse("--over", f"clusters.{above}", text)
 
 
 def _following(study: StudyFile, over: Sequence[str]) -> StudyFile:

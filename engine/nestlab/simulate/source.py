@@ -22,13 +22,21 @@ from .moments import MomentSampler
 from .priors import draw_truths, unit_design, with_truths, with_truths_of
 from .replicate import ConditionalRows, ReplicateRows
 from .rows import RowSampler
-from .several import SeveralDesign, SeveralDraw, SeveralSampler, compile_several, replicate_frame
+from .several import (
+    SeveralDesign,
+    SeveralDraw,
+    SeveralSampler,
+    StrataDraw,
+    StrataSampler,
+    compile_several,
+    replicate_frame,
+)
 from .streams import block_generator, conditional_generator
 
 __all__ = ["AnyDesign", "AnyDraw", "Source", "source_of_data"]
 
 AnyDesign: TypeAlias = Design | SeveralDesign
-AnyDraw: TypeAlias = Draw | SeveralDraw
+AnyDraw: TypeAlias = Draw | SeveralDraw | StrataDraw
 
 
 class Source(Protocol):
@@ -45,6 +53,10 @@ class Source(Protocol):
         """The rows of one replicate (0, 1, ...) of one grouping factor; draw: its block, where that is at hand."""
         ...
 
+    def several_rows(self, block: int, draw: AnyDraw, first: int, last: int, *, truth: bool = False) -> SeveralDraw:
+        """The rows of replicates first .. last - 1 of a block of several grouping factors. truth: with their random effects."""
+        ...
+
     def frame(self, replicate: int, *, truth: bool = False, draw: AnyDraw | None = None) -> pd.DataFrame:
         """One replicate's observed rows under the study's names: grouping factors (1, 2, ...), predictors, the response.
 
@@ -59,7 +71,8 @@ def source_of_data(condition: Condition, analyses: Sequence[Formula], key: str) 
     if condition.structure is not None:
         groups = list(dict.fromkeys(group for formula in analyses for group in formula.groups))
         several = compile_several(condition, groups)
-        return SeveralSource(condition, key, several, SeveralSampler(several))
+        by_strata = condition.path == "strata"
+        return SeveralSource(condition, key, several, StrataSampler(several) if by_strata else SeveralSampler(several))
     design = compile_design(condition, analyses)
     drawn = unit_design(design) if condition.priors else design
     by_rows = condition.path == "rows"
@@ -78,9 +91,9 @@ class SeveralSource:
     condition: Condition
     key: str
     design: SeveralDesign
-    sampler: SeveralSampler
+    sampler: SeveralSampler | StrataSampler
 
-    def draw(self, block: int) -> SeveralDraw:
+    def draw(self, block: int) -> SeveralDraw | StrataDraw:
         condition = self.condition
         generator = block_generator(condition.seed, self.key, block)
         return self.sampler(generator, condition.block_size, _truths_of_block(condition, self.key, block))
@@ -88,11 +101,18 @@ class SeveralSource:
     def rows(self, replicate: int, draw: AnyDraw | None = None) -> ReplicateRows:
         raise AssertionError("the front door refuses methods on rows of one factor")
 
+    def several_rows(self, block: int, draw: AnyDraw, first: int, last: int, *, truth: bool = False) -> SeveralDraw:
+        condition = self.condition
+        if isinstance(draw, SeveralDraw):
+            return draw.part(first, last)
+        assert isinstance(draw, StrataDraw)
+        streams = [conditional_generator(condition.seed, self.key, block, r) for r in range(first, last)]
+        return draw.rows(first, last, streams, effects=truth)
+
     def frame(self, replicate: int, *, truth: bool = False, draw: AnyDraw | None = None) -> pd.DataFrame:
         block, r = divmod(replicate, self.condition.block_size)
         drawn = self.draw(block) if draw is None else draw
-        assert isinstance(drawn, SeveralDraw)
-        return replicate_frame(drawn, r, truth=truth)
+        return replicate_frame(self.several_rows(block, drawn, r, r + 1, truth=truth), 0, truth=truth)
 
 
 @dataclass(frozen=True)
@@ -135,6 +155,9 @@ class OneFactorSource:
         assert isinstance(drawn, Draw)
         rows = self._conditional(drawn, r, stream)
         return rows if truths is None else replace(rows, fixed=tuple(float(value[r]) for value in truths.fixed))
+
+    def several_rows(self, block: int, draw: AnyDraw, first: int, last: int, *, truth: bool = False) -> SeveralDraw:
+        raise AssertionError("it has one grouping factor")
 
     @cached_property
     def _walks(self) -> dict[tuple[int, int], Iterator[ReplicateRows]]:

@@ -8,7 +8,7 @@ the intercept's,
 
 With several grouping factors icc.school is the share of school's intercept variance in all intercept variances and s2; those
 that are given hold together. clusters.class is the number of classes, in each school where they are nested, size.class what a
-class holds: levels of the one factor that is nested in it, or rows.
+class holds: levels of the one factor that is nested in it, or rows. rows is the number of rows in each cell.
 """
 
 from __future__ import annotations
@@ -39,7 +39,18 @@ from .sizes import MOST_ARMS
 from .stated import restated
 from .structure import FACTORS, ROWS, factors_of
 
-__all__ = ["OUTCOME", "OUTCOME_KEYS", "Setting", "axis_paths", "layout_axes", "outcome_sets", "setting"]
+__all__ = [
+    "OUTCOME",
+    "OUTCOME_KEYS",
+    "Setting",
+    "axis_paths",
+    "is_number",
+    "layout_axes",
+    "number_axes",
+    "number_word",
+    "outcome_sets",
+    "setting",
+]
 
 #: The table of the outcome within arms, from which a condition's variances follow, and its numbers.
 OUTCOME = "truth.outcome"
@@ -91,6 +102,8 @@ def setting(name: str, truth: Formula) -> Setting | None:
     """How the axis `name` acts on a study of this true model; None if it names nothing."""
     if truth.factors and (own := _by_factor(name, truth)):
         return own
+    if truth.factors and (name in AXES or name.startswith(("design.clusters", _SIZE))):
+        return None
     if name in AXES:
         return _short(name, truth)
     words = name.split(".")
@@ -137,7 +150,31 @@ def layout_axes(truth: Formula) -> list[str]:
         return ["design.clusters", "design.cluster_size"]
     short = [f"{word}.{name}" for word in ("clusters", "size") for name, _ in truth.factors]
     iccs = [f"icc.{group}" for group in truth.intercepts]
-    return [*short, *iccs, *(factors_of(truth).number_path(name) for name, _ in truth.factors), ROWS]
+    return [*short, "rows", *iccs, *(factors_of(truth).number_path(name) for name, _ in truth.factors), ROWS]
+
+
+def number_axes(truth: Formula) -> dict[str, str]:
+    """The axes that are numbers of a design, by the words that costs and searches have for them.
+
+    >>> from .formula import parse_formula
+    >>> number_axes(parse_formula("y ~ x + (1 | school)"))
+    {'clusters': 'clusters', 'cluster_size': 'cluster_size'}
+    >>> number_axes(replace(parse_formula("y ~ x + (1 | a) + (1 | b)"), factors=(("a", ""), ("b", "a"))))
+    {'rows': 'rows', 'a': 'clusters.a', 'b': 'clusters.b'}
+    """
+    if not truth.factors:
+        return {"clusters": "clusters", "cluster_size": "cluster_size"}
+    return {"rows": "rows"} | {name: f"clusters.{name}" for name, _ in truth.factors}
+
+
+def is_number(axis: str) -> bool:
+    """Whether an axis of `number_axes` is meant."""
+    return axis in ("clusters", "cluster_size", "rows") or axis.startswith("clusters.")
+
+
+def number_word(axis: str) -> str:
+    """The word that a cost has for a number of a design: "school" for clusters.school."""
+    return axis.removeprefix("clusters.")
 
 
 def _factor(path: str, truth: Formula) -> Setting | None:
@@ -159,6 +196,8 @@ def _by_factor(name: str, truth: Formula) -> Setting | None:
     word, _, factor = name.partition(".")
     holders, factors = dict(truth.factors), factors_of(truth)
     rank = 1 + [*AXES].index(word) if word in AXES else 0
+    if name == "rows":
+        return _sizes(name, path=ROWS, key=_ROWS)
     if word == "icc":
         groups = truth.intercepts
         group = factor or (groups[0] if len(groups) == 1 else "")

@@ -28,8 +28,9 @@ from .formula import FormulaError, find_term, parse_formula, random_term_text, r
 from .grid import Given
 from .inference import check_method, df_rules
 from .methods import estimator_of
+from .methods.estimator import Levels
 from .model import CENTRINGS, Effect, Formula, Method, source_of, term_variables
-from .predictors.reading import base_columns, base_levels, default_level
+from .predictors.reading import base_columns, base_levels, base_places, default_level
 from .prior import Prior
 from .problems import Problems, close_match, nearest
 from .structure import FACTORS, NO_FACTORS, ROWS, GroupingFactors, check_factors, factors_of
@@ -88,13 +89,13 @@ def read_base(study: StudyFile, problems: Problems) -> Base | None:
     found = {name: base_columns(name, table) for name, table in predictors.items()}
     factors = {name: columns for name, columns in found.items() if columns}
     formula = _truth_formula(text, factors, groupings, problems)
-    level = base_levels(predictors)
+    level: Levels = base_places(predictors) if groupings else base_levels(predictors)
     read_methods = _methods(
         study.method or [DEFAULT_METHOD], formula, factors, groupings, level, truth.random, problems
     )
     if formula is None:
         return None
-    read_methods = read_contrasts(study.contrast, formula, read_methods, problems)
+    read_methods = read_contrasts(study.contrast, formula, read_methods, level, problems)
     beside = named_elsewhere(truth, correlation, missing, predictors)
     known = _check_names(formula, predictors, read_methods, problems, factors, beside)
     priors: dict[str, Prior] = {}
@@ -272,7 +273,7 @@ def _methods(
     truth: Formula | None,
     factors: Columns,
     groupings: GroupingFactors,
-    level: Mapping[str, int | None],
+    level: Levels,
     random: Collection[str],
     problems: Problems,
 ) -> tuple[Method, ...]:
@@ -298,12 +299,15 @@ def _methods(
         if truth and not same_group and formula.group not in random:
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
-        compare = None
-        if table.compare is not None:
-            compare = _parse(f"{key}.compare", table.compare, problems, factors, groupings, group, random=False)
+        chain = [
+            _parse(f"{key}.compare", text, problems, factors, groupings, group, random=False)
+            for text in table.compare or ()
+        ]
+        compare = chain[0] if chain else None
+        smaller = tuple(found for found in chain[1:] if found is not None)
         own = {word: value for word in _TAKEN_OVER if (value := getattr(table, word)) is not None}
-        analysed = estimator_of(table).analysed(formula, level)
-        method = Method(table.name, analysed, df=df_rules(table), compare=compare, **own)
+        analysed = estimator_of(table).analysed(formula, level, table.factors or ())
+        method = Method(table.name, analysed, df=df_rules(table), compare=compare, smaller=smaller, **own)
         check_method(table, method, formula, problems)
         methods.append(method)
     return tuple(methods)

@@ -6,8 +6,10 @@ A variance tested at 0 lies on the boundary, and the statistic is a mixture of c
     one variance, its column without covariances                          1/2 chi2_0 + 1/2 chi2_1
     one column with its covariances to the r others of its term           1/2 chi2_r + 1/2 chi2_{r+1}
 
-(Self & Liang 1987, JASA 82, 605-610, cases 5 and 6; Stram & Lee 1994, Biometrics 50, 1171-1177, cases 1 and 3). Other nested
-models (two variances; fixed and random terms at once) are compared by the bootstrap only. Restricted likelihoods are comparable
+(Self & Liang 1987, JASA 82, 605-610, cases 5 and 6; Stram & Lee 1994, Biometrics 50, 1171-1177, cases 1 and 3). With several
+grouping factors models are nested where they are so factor by factor, and the mixtures hold where the variances of the other
+factors lie inside: one on the boundary as well makes the test conservative. Other nested models (two variances, of one factor or
+of two; fixed and random terms at once) are compared by the bootstrap only. Restricted likelihoods are comparable
 where the fixed parts are the same. The mixtures are for many clusters: with few, the statistic is 0 more often than half of the
 time.
 """
@@ -100,14 +102,20 @@ def _check(null: Formula, full: Formula) -> None:
     """The null is nested in the full model."""
     problem = ""
     extra = [term for term in null.fixed if find_term(full.fixed, term) is None]
-    extra += [column for column in null.random_columns if find_term(full.random_columns, column) is None]
     wholes = _blocks(full)
+    held = {pair for whole in wholes for pair in whole}
+    for term in null.random:
+        own = [column for column in term.columns if not _block(term, [column]) <= held]
+        extra += own if len(full.groups) == 1 else [f"{column} of {term.group}" for column in own]
     if null.response != full.response:
         problem = f"its response is {null.response}, not {full.response}: compare models of one response"
-    elif null.random and full.random and null.group != full.group:
-        problem = f"its grouping factor is {null.group}, not {full.group}: compare models of one grouping factor"
     elif null.random and not full.random:
         problem = "it has random terms and the full model has none: exchange the two"
+    elif others := [group for group in null.groups if canonical_term(group) not in map(canonical_term, full.groups)]:
+        problem = (
+            f"it has random effects of {', '.join(others)}, and the full model of {', '.join(full.groups)} only: leave them out "
+            "of the null or add them to the other"
+        )
     elif extra:
         problem = f"it has {', '.join(extra)}, which the full model has not: leave that out of the null or add it to the other"
     else:
@@ -122,21 +130,27 @@ def _check(null: Formula, full: Formula) -> None:
 
 
 def _random_parameters(null: Formula, full: Formula) -> tuple[Estimand, ...]:
-    """Variances and covariances of the full model that the null lacks."""
+    """Variances and covariances of the full model that the null lacks, factor by factor."""
     joined, found = _blocks(null), list[Estimand]()
     for term in full.random:
         for k, column in enumerate(term.columns):
             for other in term.columns[: k + 1]:
-                both = {canonical_term(column), canonical_term(other)}
+                both = _block(term, [column, other])
                 if not any(both <= block for block in joined):
                     pair = (column,) if other == column else (other, column)
                     found.append(Estimand("var" if other == column else "cov", term.group, pair))
     return tuple(found)
 
 
-def _block(term: RandomTerm) -> frozenset[str]:
-    return frozenset(map(canonical_term, term.columns))
+#: Random columns that may correlate, each with its grouping factor.
+_Block = frozenset[tuple[str, str]]
 
 
-def _blocks(formula: Formula) -> Sequence[frozenset[str]]:
+def _block(term: RandomTerm, columns: Sequence[str] | None = None) -> _Block:
+    """Of a term's columns, or of some of them."""
+    group = canonical_term(term.group)
+    return frozenset((group, canonical_term(column)) for column in (term.columns if columns is None else columns))
+
+
+def _blocks(formula: Formula) -> Sequence[_Block]:
     return [_block(term) for term in formula.random]

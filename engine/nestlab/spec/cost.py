@@ -1,11 +1,17 @@
-"""What a design costs, as a formula of its numbers: "300*clusters + 20*clusters*cluster_size"."""
+"""What a design costs, as a formula of its numbers: "300*clusters + 20*clusters*cluster_size".
+
+With several grouping factors each name is how many there are in the whole design, so that a formula is a list of prices:
+"300*school + 60*class + 5*rows".
+"""
 
 from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any
 
 import numpy as np
@@ -13,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .problems import StudyError, nearest
 
-__all__ = ["Cost", "parse_cost"]
+__all__ = ["Cost", "example_of", "parse_cost"]
 
 NAMES = ("clusters", "cluster_size")
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
@@ -48,8 +54,20 @@ class Cost:
         return np.broadcast_to(found, shape) if found.shape != shape else found
 
 
-def parse_cost(text: str) -> Cost:
-    """Read a cost: numbers, clusters, cluster_size, + - * / **, ceil, floor, sqrt, log, min, max. Raises StudyError.
+def example_of(names: Sequence[str]) -> str:
+    """A cost that may be written where designs have these numbers.
+
+    >>> example_of(NAMES), example_of(["school", "class", "rows"])
+    ('300*clusters + 20*clusters*cluster_size', '300*school + 60*class + 5*rows')
+    """
+    if tuple(names) == NAMES:
+        return "300*clusters + 20*clusters*cluster_size"
+    prices = [5, 60, 300, 1000, *(1000 * 2**k for k in range(1, len(names)))]
+    return " + ".join(f"{price}*{name}" for price, name in zip(reversed(prices[: len(names)]), names, strict=True))
+
+
+def parse_cost(text: str, known: Sequence[str] = NAMES) -> Cost:
+    """Read a cost: numbers, the names that are known, + - * / **, ceil, floor, sqrt, log, min, max. Raises StudyError.
 
     >>> float(parse_cost("300*clusters + 20*clusters*cluster_size")(clusters=10, cluster_size=5))
     4000.0
@@ -57,23 +75,33 @@ def parse_cost(text: str) -> Cost:
     try:
         if len(text) > LONGEST:
             raise ValueError
-        tree = ast.parse(text.strip().replace("^", "**"), mode="eval").body
+        tree = _parsed(text.strip().replace("^", "**"), known)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise _refusal(
-            text, 'must be a formula such as "300*clusters + 20*clusters*cluster_size"; correct it'
-        ) from None
+        raise _refusal(text, f'must be a formula such as "{example_of(known)}"; correct it') from None
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
-    if unknown := sorted(names - set(NAMES)):
-        raise _refusal(
-            text, f"depends on clusters and cluster_size only, not on {unknown[0]}; {nearest(unknown[0], NAMES)}"
-        )
+    *others, last = known
+    if unknown := sorted(names - set(known)):
+        told = f"depends on {', '.join(others)} and {last} only, not on {unknown[0]}"
+        raise _refusal(text, f"{told}; {nearest(unknown[0], list(known))}")
     if not names:
-        raise _refusal(text, "must depend on clusters or cluster_size; name one of them")
+        raise _refusal(text, f"must depend on {', '.join(others)} or {last}; name one of them")
     cost = Cost(text.strip(), tree, frozenset(names))
     with np.errstate(all="ignore"):
-        _evaluate(tree, {name: np.asarray(7.0) for name in NAMES}, text)
+        _evaluate(tree, {name: np.asarray(7.0) for name in known}, text)
     return cost
+
+
+def _parsed(text: str, known: Sequence[str]) -> ast.expr:
+    """The formula as Python reads it, in which a factor may be called "class" or "ward no."."""
+    odd = {f"number_{k}": name for k, name in enumerate(known) if not name.isidentifier() or iskeyword(name)}
+    for word, name in sorted(odd.items(), key=lambda item: -len(item[1])):
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", word, text)
+    tree = ast.parse(text, mode="eval").body
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = odd.get(node.id, node.id)
+    return tree
 
 
 def _evaluate(node: ast.AST, values: Mapping[str, Any], text: str) -> Any:
@@ -94,7 +122,7 @@ def _evaluate(node: ast.AST, values: Mapping[str, Any], text: str) -> Any:
                     text, f"{name} takes {'two numbers' if name in ('min', 'max') else 'one number'}; correct it"
                 )
             return _FUNCTIONS[name](*(_evaluate(argument, values, text) for argument in arguments))
-    allowed = f"numbers, clusters, cluster_size, + - * / **, {', '.join(_FUNCTIONS)}"
+    allowed = f"numbers, {', '.join(values)}, + - * / **, {', '.join(_FUNCTIONS)}"
     raise _refusal(text, f"{ast.unparse(node)[:40]} is not possible; allowed are {allowed}")
 
 

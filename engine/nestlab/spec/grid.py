@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .axes import Setting, layout_axes, setting
+from .axes import Setting, layout_axes, number_axes, setting
 from .covariance import correlation_paths, variance_paths
 from .formula import formula_text
 from .keys import AXES, KEYS, STUDY, find_key
@@ -286,6 +286,17 @@ def _other_names(name: str, given: Given) -> str:
 
 def _short_refusal(name: str, truth: Formula) -> str:
     text = formula_text(truth)
+    if truth.factors:
+        if name == "icc":
+            return (
+                f"needs the factor that is meant; use one of {', '.join(f'icc.{group}' for group in truth.intercepts)}"
+            )
+        if name in ("clusters", "cluster_size"):
+            return f"is for one grouping factor; use one of {', '.join(number_axes(truth).values())}"
+        return (
+            "is for one grouping factor; name the value by its dotted path, such as "
+            + variance_paths(truth.parts[-1])[-1]
+        )
     if name in ("icc", "variance_ratio"):
         return f"needs a random intercept, which {text} has not; write (1 + ... | {truth.group})"
     if name == "slope_variance_ratio":

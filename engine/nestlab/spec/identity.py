@@ -163,6 +163,8 @@ def result_key(data_key: str, method: Method) -> str:
     }
     if method.compare is not None:
         identity["compare"] = {"null": _formula(method.compare), "reference": method.reference}
+    if method.smaller:
+        identity["smaller"] = [_formula(each) for each in method.smaller]
     if method.random:
         identity["draws"] = method.draws
     if method.robust is not None:

@@ -7,7 +7,7 @@ rest of the product, else by indicators of all categories. In a product the firs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .columns import Factor, Rows, check_functions, evaluate, plain
-from .expression import read_variable, variables_in
-from .formula import FormulaError, parse_formula, random_term_text
+from .expression import printed, read_variable, variables_in
+from .formula import OF_MEANS, FormulaError, canonical_term, centring_group, parse_formula, random_term_text
 from .model import INTERCEPT, MAX_FIXED, MOST_RANDOM, Formula, term_variables
 from .problems import DataError, close_match
 
@@ -37,7 +37,8 @@ class ModelMatrices:
     """y (N), X (N, p) with its column names, one Z (N, q_t) and its names for each random term, levels of each grouping factor.
 
     y is less the formula's offsets. r_names: of the columns of X in R; factors: the variables of the formula on the N rows.
-    dropped: rows left out because a value was missing; index: the labels of the rows that stayed.
+    dropped: rows left out because a value was missing; index: the labels of the rows that stayed. roots (N): what rows of y, X
+    and Z were multiplied by, the roots of weights.
     """
 
     formula: Formula
@@ -51,6 +52,7 @@ class ModelMatrices:
     levels: Mapping[str, Levels]
     dropped: int
     index: pd.Index
+    roots: Array | None = None
 
     @property
     def response(self) -> str:
@@ -73,6 +75,29 @@ class ModelMatrices:
     def terms(self) -> tuple[str, ...]:
         """The random terms as written."""
         return tuple(map(random_term_text, self.formula.random))
+
+    @property
+    def term_order(self) -> tuple[int, ...]:
+        """The numbers of the random terms in lme4's order: those whose factor has most levels first."""
+        return tuple(sorted(range(len(self.Z)), key=lambda t: -len(self.levels[self.formula.random[t].group].labels)))
+
+    @property
+    def term_groups(self) -> tuple[str, ...]:
+        """The grouping factor of each random term, in that order."""
+        return tuple(self.formula.random[t].group.replace("`", "") for t in self.term_order)
+
+    def nested(self, formula: Formula) -> ModelMatrices:
+        """The matrices on these rows of a model that is nested in this one, or has no random terms."""
+        N = len(self.y)
+        roots = np.ones(N) if self.roots is None else self.roots
+        fixed = _columns(formula.fixed, formula.variables, self.factors, N)
+        random = [_columns(term.columns, (), self.factors, N) for term in formula.random]
+        own = {canonical_term(group): levels for group, levels in self.levels.items()}
+        return replace(
+            self, formula=formula, X=np.hstack([X for X, _ in fixed]) * roots[:, None], fixed_names=_names(fixed),
+            r_names=_names(fixed, in_r=True), Z=tuple(np.hstack([Z for Z, _ in term]) * roots[:, None] for term in random),
+            random_names=tuple(map(_names, random)), levels={g: own[canonical_term(g)] for g in formula.groups},
+        )  # fmt: skip
 
     def type3(self, term: str) -> Array:
         """Weights (r, p) of the coefficients that the type III test of a term of the fixed part is of, as in lmerTest's anova.
@@ -115,7 +140,7 @@ def model_matrices(text: str, frame: pd.DataFrame, *, also: Sequence[str] = ()) 
     columns = [column for name in variables_of(formula) for column in variables_in(read_variable(name))]
     used = _complete(frame, [*columns, *also])
     clusters = {group: _clusters(frame, group) for group in formula.groups}
-    rows = Rows(frame, used, clusters[formula.group][0])
+    rows = Rows(frame, used, {canonical_term(group): codes for group, (codes, _) in clusters.items()})
     terms = (*formula.fixed, *formula.random_columns)
     factors = {name: evaluate(name, rows) for term in terms for name in term_variables(term)}
     N = int(used.sum())
@@ -156,17 +181,23 @@ def _check_width(m: ModelMatrices) -> None:
 
 
 def _check_centrings(formula: Formula) -> None:
-    """Of several grouping factors, none is meant by within(x)."""
-    if len(formula.groups) == 1:
-        return
+    """within(x, g) and between(x, g) name a grouping factor; of several, one must be named."""
+    own = {canonical_term(group) for group in formula.groups}
     for name in variables_of(formula):
         nodes = [read_variable(name)]
         while nodes:
             node = nodes.pop()
-            if node.kind == "call" and node.value in ("within", "between"):
-                reason = f"{node.value}(...) needs one grouping factor, and there are {', '.join(formula.groups)}"
-                raise FormulaError(formula.text, f"{reason}: make it a column of the data")
             nodes += node.parts
+            if node.kind != "call" or node.value not in OF_MEANS or len(node.parts) not in (1, 2):
+                continue
+            x = printed(node.parts[0])
+            each = " or ".join(f"{node.value}({x}, {group})" for group in formula.groups)
+            if len(node.parts) == 2 and centring_group(node) not in own:
+                reason = f"{printed(node)} must name a grouping factor of the formula; write {each}"
+                raise FormulaError(formula.text, reason)
+            if len(node.parts) == 1 and len(own) > 1:
+                reason = f"{printed(node)} must name the grouping factor whose means are meant; write {each}"
+                raise FormulaError(formula.text, reason)
 
 
 def _present(codes: NDArray[np.int64], labels: list[str], used: NDArray[np.bool_]) -> Levels:

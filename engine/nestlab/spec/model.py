@@ -516,11 +516,12 @@ class Method:
     intervals, in (0, 1). contrasts: those of the study that it estimates. intervals: of fixed effects, by the rules of df ("t"),
     or one kind for all of them; variance_intervals: of variances, sds and correlations, if any. compare: the null model of a
     likelihood ratio test, whose p value is by `reference`. draws: of the bootstrap, and of simulated null distributions. robust:
-    cluster-robust standard errors in place of the model's; weights: of cluster means. select: the method reports its formula's
-    model or `compare`'s, the one that the test at level select_alpha, or the AIC, chooses. working, covariance: of a GEE, its
-    correlation structure and its standard errors. function: "module:function"; digest: the SHA-256 of that module's source, ""
-    until it is looked up. max_failed: the share of replicates without an optimum above which a condition ends early; it changes
-    no replicate.
+    cluster-robust standard errors in place of the model's; cluster, factors, units: grouping factors that robust errors are
+    clustered by, that have dummies, and by whose levels there are tests; weights: of cluster means. select: the method reports
+    its formula's model, `compare`'s or one of `smaller`, each nested in the one before: that which tests at level select_alpha,
+    or the AIC, choose. working, covariance: of a GEE, its correlation structure and its standard errors. function:
+    "module:function"; digest: the SHA-256 of that module's source, "" until it is looked up. max_failed: the share of replicates
+    without an optimum above which a condition ends early; it changes no replicate.
     """
 
     name: str
@@ -534,9 +535,13 @@ class Method:
     intervals: Literal["t", "profile", "bootstrap"] = "t"
     variance_intervals: Literal["wald", "wald-log", "profile", "profile-reml", "bootstrap"] | None = None
     compare: Formula | None = None
+    smaller: tuple[Formula, ...] = ()
     reference: Literal["asymptotic", "chisq", "exact", "bootstrap"] = "asymptotic"
     draws: int = 999
     robust: Literal["CR0", "CR1", "CR1S", "CR2"] | None = None
+    cluster: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
     weights: Literal["size"] | None = None
     select: Literal["lrt", "aic"] | None = None
     select_alpha: float = 0.05

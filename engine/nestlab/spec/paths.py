@@ -228,8 +228,9 @@ def path_line(conditions: Sequence[Condition]) -> str:
     names = dict.fromkeys(p.name for c in conditions for p in c.predictors if is_by_chance(p))
     if names:
         are = "is" if len(names) == 1 else "are"
+        units = "clusters" if conditions[0].structure is None else "levels"
         texts.append(
-            f"{' and '.join(names)} {are} allocated at random: how many clusters are in each category differs between replicates "
+            f"{' and '.join(names)} {are} allocated at random: how many {units} are in each category differs between replicates "
             '(distribution = "balanced" or "arms" with shares holds it)'
         )
     return f"data: {'; '.join(texts)}"

@@ -32,9 +32,9 @@ from .predictors import distribution_of, is_known
 from .predictors.allotted import takes_turns
 from .problems import Problems, nearest
 from .sizes import longest
-from .structure import FACTORS, ROWS, rows_per_cell
+from .structure import FACTORS, ROWS, holds, rows_per_cell
 
-__all__ = ["check_several", "check_sizes", "design_lines", "design_text", "holds", "placed", "rows_of", "several_block"]
+__all__ = ["check_several", "check_sizes", "design_lines", "design_text", "placed", "rows_of", "several_block"]
 
 _ROWS = "rows"
 _BLOCK_BYTES = 64 * 2**20
@@ -84,20 +84,6 @@ def design_lines(conditions: Sequence[Condition]) -> list[str]:
     return lines
 
 
-def holds(structure: Structure, group: str, at: str) -> bool:
-    """Whether what lives on the levels of `at` is constant within levels of `group`."""
-    if not at:
-        return False
-    within = {grouping.name: grouping.within for grouping in structure.groupings}
-    inside = set()
-    for name in group.split(":"):
-        above: str | None = name
-        while above:
-            inside.add(above)
-            above = within[above]
-    return set(at.split(":")) <= inside
-
-
 def placed(predictor: Predictor, structure: Structure) -> tuple[Predictor, Layout]:
     """A predictor as one of a design of one grouping factor, whose clusters stand for where it lives, and that design's layout.
 
@@ -135,14 +121,14 @@ def check_several(
         for term in formula.random:
             for column in term.columns:
                 variables = term_variables(column)
-                if variables and all(v in places and holds(structure, term.group, places[v]) for v in variables):
+                if variables and all(v in places and holds(truth.factors, term.group, places[v]) for v in variables):
                     text = (
                         f"can't have {column} in {random_term_text(term)}, as it is constant within {term.group}; remove it "
                         "there"
                     )
                     problems.add_value(key, formula.text, text)
     for method in methods:
-        _check_method(method, truth, problems)
+        _check_method(method, truth, predictors, problems)
     for predictor in predictors:
         _check_predictor(predictor, structure, problems)
     if errors.cluster_cv:
@@ -256,23 +242,25 @@ def _check_missing(missing: Missing, structure: Structure, problems: Problems) -
                 problems.add(f"missing.{word}", text)
 
 
-def _check_method(method: Method, truth: Formula, problems: Problems) -> None:
-    key = f"method.{method.name}"
-    if not estimator_of(method).several:
-        text = 'is for one grouping factor: write estimator = "lmm", or keep one factor'
+def _check_method(method: Method, truth: Formula, predictors: Predictors, problems: Problems) -> None:
+    key, row = f"method.{method.name}", estimator_of(method)
+    if not row.several:
+        text = f"is for one grouping factor: write {row.instead(method)}, or keep one factor"
         problems.add_value(f"{key}.estimator", method.estimator, text)
-    for word, usual in (
-        ("intervals", ("t",)),
-        ("variance_intervals", (None, "wald", "wald-log")),
-        ("robust", (None,)),
-        ("select", (None,)),
-    ):
-        value = getattr(method, word)
-        if value not in usual:
-            problems.add_value(f"{key}.{word}", value, "is for one grouping factor so far; remove it")
-    if method.compare is not None and method.reference in ("exact", "bootstrap"):
-        text = 'must be "asymptotic" or "chisq" with several grouping factors'
+        return
+    if method.robust is not None and row.random:
+        text = 'is of mixed models with one grouping factor; write estimator = "ols" or "fixed-effects", or remove it'
+        problems.add_value(f"{key}.robust", method.robust, text)
+    if method.compare is not None and method.reference == "exact":
+        text = 'must be "asymptotic", "chisq" or "bootstrap" with several grouping factors; write one of these'
         problems.add_value(f"{key}.reference", method.reference, text)
+    for text in row.misplaced(method, _places(predictors)):
+        problems.add_value(formula_key(truth, method), method.formula.text, text)
+
+
+def _places(predictors: Predictors) -> dict[str, str]:
+    """The factor, or crossing, that each predictor lives on."""
+    return {predictor.name: predictor.at for predictor in predictors}
 
 
 def several_block(structure: Structure, columns: int, *, strata: bool) -> int:
@@ -312,6 +300,8 @@ def check_sizes(
                     f"raise {ROWS} or use fewer random columns"
                 )
                 problems.add_value(key, method.formula.text, text)
+        for text in estimator_of(method).too_few_levels(method, structure, rows, _places(predictors)):
+            problems.add_value(key, method.formula.text, text)
         if rows <= len(method.formula.fixed):
             text = f"must have fewer fixed terms than the {rows} rows; raise a factor's number or {ROWS}"
             problems.add_value(key, method.formula.text, text)

@@ -12,7 +12,7 @@ is the random effect of a cell, (1 | subject:item).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -33,6 +33,7 @@ __all__ = [
     "cells_of",
     "check_factors",
     "factors_of",
+    "holds",
     "number_path",
     "read_structure",
     "rows_per_cell",
@@ -177,10 +178,24 @@ def _group(group: str, formula: Formula, factors: tuple[tuple[str, str], ...]) -
 
 def _above(name: str, holders: Mapping[str, str]) -> list[str]:
     found = []
-    while holders[name]:
+    while holders.get(name):
         name = holders[name]
         found.append(name)
     return found
+
+
+def holds(factors: Sequence[tuple[str, str]], group: str, at: str) -> bool:
+    """Whether what lives on the levels of `at` ("" for rows) is constant within levels of `group`.
+
+    >>> school, classes = ("school", ""), ("class", "school")
+    >>> holds((school, classes), "class", "school"), holds((school, classes), "school", "class")
+    (True, False)
+    """
+    if not at:
+        return False
+    holders = dict(factors)
+    inside = {above for name in group.split(":") for above in (name, *_above(name, holders))}
+    return set(at.split(":")) <= inside
 
 
 def number_path(name: str, within: str | bool) -> str:

@@ -338,18 +338,33 @@ class MethodTable(KeyTable):
     variance_intervals: Literal["wald", "wald-log", "profile", "profile-reml", "bootstrap"] | None = key(
         "of variance parameters; none where absent", "profile"
     )
-    compare: v.FormulaText | None = key("the smaller model of a likelihood ratio test", "y ~ 1 + (1 | cluster)")
+    compare: v.Formulas | None = key(
+        "the smaller model of a likelihood ratio test; with select a list, from larger to smaller",
+        "y ~ 1 + (1 | cluster)",
+    )
     reference: Literal["asymptotic", "chisq", "exact", "bootstrap"] | None = key(
         "the distribution of that test; asymptotic (mixtures at the boundary) where absent", "exact"
     )
     draws: v.Draws | None = key("of the bootstrap, and of exact tests", 999)
     robust: Literal["CR0", "CR1", "CR1S", "CR2"] | None = key("cluster-robust standard errors", "CR2")
+    cluster: v.FactorNames | None = key(
+        "of several grouping factors those that robust errors are clustered by; where absent those that lie within no other",
+        ["subject", "item"],
+    )
+    factors: v.FactorNames | None = key(
+        "fixed-effects: of several grouping factors those that have dummies; all where absent", "item"
+    )
+    units: v.FactorNames | None = key(
+        "by-units: the factor whose levels are analysed; min-f and both-units: two", "subject"
+    )
     weights: Literal["size"] | None = key("cluster-means: means weighted by cluster sizes", "size")
     alpha: v.OpenShare | None = key(
         "level of its tests, and 1 - coverage of its intervals; before that of the file", 0.01
     )
     max_failed: Share | None = key("share of failed replicates above which a condition ends early", 0.2, part="neither")
-    select: Literal["lrt", "aic"] | None = key("chooses between formula and compare by this in each replicate", "aic")
+    select: Literal["lrt", "aic"] | None = key(
+        "chooses between formula and compare in each replicate: backward by tests, or the least AIC", "aic"
+    )
     select_alpha: v.OpenShare | None = key("level of the test that selects", 0.2)
     working: Literal["exchangeable", "independence", "ar1"] | None = key(
         "gee: the working correlation; exchangeable where absent", "independence"

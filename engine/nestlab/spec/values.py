@@ -198,6 +198,12 @@ ContrastName: TypeAlias = Annotated[
     Says("letters, digits, spaces, - _ . (at most 60, a letter or digit first)", "rename the contrast"),
 ]
 FormulaText: TypeAlias = Annotated[Nonblank, Says('text such as "y ~ x + (1 | g)"', "write the formula in quotes")]
+Formulas: TypeAlias = Annotated[
+    tuple[FormulaText, ...],
+    Len(1, 20),
+    BeforeValidator(_one_or_several),
+    Says('text such as "y ~ x + (1 | g)", or a list of such', "write the formula in quotes"),
+]
 Function: TypeAlias = Annotated[
     Text,
     AfterValidator(_importable),
@@ -226,6 +232,14 @@ DfRules: TypeAlias = Annotated[
     AfterValidator(_different),
     BeforeValidator(_one_or_several),
     Says(either(DF_RULES) + ", or a list of them"),
+]
+
+FactorNames: TypeAlias = Annotated[
+    tuple[Nonblank, ...],
+    Len(1),
+    AfterValidator(_different),
+    BeforeValidator(_one_or_several),
+    Says("the name of a factor of [design.factors], or a list of names"),
 ]
 
 Numbers: TypeAlias = Annotated[tuple[Number, ...], Len(1, MOST_VALUES), Says("a list of finite numbers")]

@@ -21,7 +21,8 @@ def compile_analysis(design: AnyDesign, method: Method, key: str) -> Analysis:
     """Prepare a method on a design; key: the condition's data key, of which the analysis makes streams where it draws."""
     if isinstance(design, SeveralDesign):
         several = PreparedSeveral(design.condition, method, key, design)
-        made: Analysis = _module(method, "several_").compile_analysis(several)
+        prefix = "" if estimator_of(method).messages else "several_"  # a function has data frames of any design
+        made: Analysis = _module(method, prefix).compile_analysis(several)
         return made
     analysis: Analysis = _module(method).compile_analysis(Prepared(design.condition, method, key, design))
     return analysis

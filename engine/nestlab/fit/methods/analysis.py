@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 
 from ...simulate.layout import Design
 from ...simulate.replicate import ReplicateRows
-from ...simulate.several import SeveralDesign
+from ...simulate.several import SeveralDesign, SeveralDraw
 from ...simulate.streams import resampling_generator
 from ...spec.contrasts import weights_of
 from ...spec.estimand import RESIDUAL, Column, Estimand, Quantity
 from ...spec.formula import find_term
 from ...spec.methods import estimator_of
-from ...spec.model import INTERCEPT, Condition, Contrast, Method
+from ...spec.model import INTERCEPT, Condition, Contrast, Formula, Method
 from ..inference import Hypotheses, Inference
 from ..lmm import Fits, Plan, compile_plan, pairs
 from ..status import InferenceStatus, Status, is_failed
 
-__all__ = ["Analysed", "Analysis", "Block", "Columns", "MethodColumns", "Prepared", "PreparedSeveral"]
+__all__ = ["Analysed", "Analysis", "Block", "Candidate", "Columns", "MethodColumns", "Prepared", "PreparedSeveral"]
 
 Array = NDArray[np.float64]
 #: Columns of replicate rows by name, all of one length; statuses as codes.
@@ -46,6 +46,8 @@ class Block(Protocol):
     def draw(self) -> Any: ...
 
     def rows(self, first: int, last: int) -> Iterator[ReplicateRows]: ...
+
+    def several_rows(self, first: int, last: int) -> SeveralDraw: ...
 
     def frames(self, first: int, last: int) -> Iterator[pd.DataFrame]: ...
 
@@ -91,6 +93,29 @@ class Analysed:
             **{Column("estimate", name).name: values for name, values in self.estimate.items()},
             **self.inferred,
         }
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the models that a method chooses from: its fits in its formula's coordinates and what is inferred from them; own:
+    what the model needs for a test."""
+
+    formula: Formula
+    fits: Fits
+    columns: Columns
+    own: Any
+
+
+def fixed_rules(on: MethodColumns, fits: Fits, rows: Array) -> Columns:
+    """Inference by a model without random terms: every rule but z has the rows' degrees of freedom, rows (R or 1) - p."""
+    p, shape = len(on.names), (len(fits.status), len(on.hypotheses))
+    left = np.broadcast_to(rows - p, len(fits.status))
+    df = np.where(np.isfinite(fits.sigma2) & (left > 0), left, np.nan)[:, None]
+    rules = {
+        rule: Inference(np.broadcast_to(df * np.inf if rule == "z" else df, shape), fits.vcov, np.ones(shape))
+        for rule in on.method.df
+    }
+    return on.inferred(fits, rules, 2 * fits.sigma2[:, None] ** 2 / df)
 
 
 class Analysis(Protocol):

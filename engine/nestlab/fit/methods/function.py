@@ -27,7 +27,7 @@ from ..attempt import attempt
 from ..lmm import Fits, pairs
 from ..own_code import load_function, source_file
 from ..status import InferenceStatus, Status
-from .analysis import Analysed, Block, Columns, Prepared
+from .analysis import Analysed, Block, Columns, MethodColumns
 
 __all__ = ["Function", "compile_analysis", "read_result"]
 
@@ -38,7 +38,7 @@ Estimated = tuple[float, float, float]
 ROUNDING = 1e-12
 
 
-def compile_analysis(on: Prepared) -> Function:
+def compile_analysis(on: MethodColumns) -> Function:
     """Prepare the calls of a function."""
     return Function(on)
 
@@ -47,7 +47,7 @@ def compile_analysis(on: Prepared) -> Function:
 class Function:
     """A method's function, called for one data frame after another."""
 
-    on: Prepared
+    on: MethodColumns
 
     def __call__(self, block: Block, first: int, last: int) -> Analysed:
         """Analyse replicates first .. last - 1 of a block.
@@ -59,8 +59,8 @@ class Function:
         return _analyse(self.on, block.frames(first, last), streams)
 
 
-def _analyse(on: Prepared, frames: Iterable[pd.DataFrame], streams: Iterable[Generator]) -> Analysed:
-    method, names, terms = on.method, on.names, on.plan.formula.fixed
+def _analyse(on: MethodColumns, frames: Iterable[pd.DataFrame], streams: Iterable[Generator]) -> Analysed:
+    method, names, terms = on.method, on.names, on.method.formula.fixed
     assert method.function is not None
     function, file = load_function(method.name, method.function, method.digest), source_file(method.function)
     values, messages, warned = [], [], []

@@ -26,7 +26,7 @@ from ..robust import sandwich
 from ..search import DECREMENT_TOLERANCE, MAX_ITERATIONS, RESIDUAL_TOLERANCE, SINGULAR_TOLERANCE
 from ..status import InferenceStatus
 from ..wald import wald_intervals
-from .analysis import Analysed, Block, Columns, Prepared
+from .analysis import Analysed, Block, Candidate, Columns, Prepared, fixed_rules
 
 __all__ = ["MixedModel", "compile_analysis"]
 
@@ -142,6 +142,25 @@ class MixedModel:
         sizes = Counts(rows, clusters, np.array([float(len(plan.xcols))]))
         return robust_rules(kind, meat, fits, sizes, hypotheses, self.method.df, plan.equation)
 
+    # -- one of several models -------------------------------------------------------------------------------------------
+
+    def candidate(self, block: Block, first: int, last: int) -> Candidate:
+        """Fit replicates first .. last - 1 of a block, as one of the models that a method chooses from."""
+        gram = self.gram(block.draw)
+        fits = fit_model(self.plan, gram, first, last)
+        columns = self.rules(gram, fits, first, last) if self.plan.zcols else self._fixed_rules(gram, fits, first, last)
+        return Candidate(self.plan.formula, self.plan.back(fits), columns, (gram, fits))
+
+    def test_of_smaller(self, block: Block, candidate: Candidate, first: int, last: int) -> Array:
+        """P values (R) of the likelihood ratio test of the model of `compare` within this one."""
+        gram, fits = candidate.own
+        return self.ratio_test(block, gram, fits, first, last)
+
+    def _fixed_rules(self, gram: Gram, fits: Fits, first: int, last: int) -> Columns:
+        """Inference without random terms."""
+        rows, _ = counts(self.plan.rows, gram, first, last)
+        return fixed_rules(self.on, self.plan.back(fits), rows)
+
     # -- intervals -------------------------------------------------------------------------------------------------------
 
     def _intervals(self, gram: Gram, fits: Fits, block: int, first: int, last: int) -> Columns:
@@ -163,7 +182,7 @@ class MixedModel:
         covariance, fits = self._variances(gram, fits, first, last), self.plan.back(fits)
         log = method.variance_intervals == "wald-log"
         for key, interval in wald_intervals(
-            fits, covariance, self.plan.blocks, level=1 - method.alpha, log=log
+            fits.varcomp, fits.sigma2, covariance, self.plan.blocks, level=1 - method.alpha, log=log
         ).items():
             name = self._named(*key)
             self._put(columns, name, interval.lower, interval.upper)

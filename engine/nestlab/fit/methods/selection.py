@@ -1,128 +1,146 @@
-"""A model chosen by the data, then reported as if it had been fixed beforehand: the larger one, or the smaller one of `compare`.
+"""A model chosen by the data among nested ones, then reported as if it had been fixed beforehand.
 
-The larger model is kept where a likelihood ratio test rejects the smaller one, or where its AIC is smaller, deviance + 2 x the
-number of parameters. Both criteria are the method's own: restricted likelihoods are comparable where the fixed parts are equal,
-as in anova(refit = FALSE) in R. Where only one of the two fits is an optimum, that one is reported, as people do; where neither
-is, the larger one with its status. Parameters that only the larger model has are missing where the smaller one is reported.
+The models go from the method's formula to smaller ones, those of `compare`. Backward: a model is kept where a likelihood ratio
+test rejects the next smaller one, otherwise that one is tried. By AIC: the model with the least deviance + 2 x the number of
+parameters. Both criteria are the method's own: restricted likelihoods are comparable where the fixed parts are equal, as in
+anova(refit = FALSE) in R. A model without an optimum is not reported where another one has an optimum, as people do; where none
+has, the largest one is, with its status. Parameters that the reported model lacks are missing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...simulate.gram import Draw, Gram
 from ...spec.comparison import compare
 from ...spec.contrasts import can_estimate
-from ...spec.formula import find_term
-from ..compare import lr_statistics
-from ..inference import Inference
-from ..lmm import Fits, Plan, counts, pairs
-from ..ols import fit_model
+from ...spec.formula import same_term
+from ...spec.model import Formula, Method
+from ..lmm import Fits, pairs
 from ..status import is_converged
-from .analysis import Analysed, Block, Columns, Prepared
+from .analysis import Analysed, Block, Candidate, Columns, MethodColumns, Prepared
 from .mixed import TOLERANCES, MixedModel
 
-__all__ = ["TOLERANCES", "Selection", "compile_analysis"]
+__all__ = ["TOLERANCES", "Selection", "compile_analysis", "nested_methods"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
+class Model(Protocol):
+    """A mixed model that may be one of several."""
+
+    @property
+    def on(self) -> MethodColumns: ...
+
+    def candidate(self, block: Block, first: int, last: int) -> Candidate:
+        """Fit replicates first .. last - 1 of a block."""
+        ...
+
+    def test_of_smaller(self, block: Block, candidate: Candidate, first: int, last: int) -> Array:
+        """P values (R) of the likelihood ratio test of the model of `compare` within this one."""
+        ...
+
+
 def compile_analysis(on: Prepared) -> Selection:
-    """Prepare the choice between two mixed models."""
-    return Selection(MixedModel(on))
+    """Prepare the choice between mixed models."""
+    return Selection(tuple(MixedModel(replace(on, method=method)) for method in nested_methods(on.method)), on.method)
+
+
+def nested_methods(method: Method) -> list[Method]:
+    """A method for each model, the largest first; each compares itself with the next."""
+    assert method.compare is not None
+    chain = [method.formula, method.compare, *method.smaller]
+    found = []
+    for k, formula in enumerate(chain):
+        own = replace(method, formula=formula, compare=chain[k + 1] if k + 1 < len(chain) else None, smaller=())
+        own = replace(own, select=None, reference=method.reference if own.compare is not None else "asymptotic")
+        found.append(replace(own, contrasts=tuple(c for c in method.contrasts if can_estimate(own, c, {}))))
+    return found
 
 
 @dataclass(frozen=True)
 class Selection:
-    """One method that chooses, on one design; larger: its analysis by the formula's model."""
+    """One method that chooses, on one design; models: the largest first."""
 
-    larger: MixedModel
+    models: tuple[Model, ...]
+    method: Method
 
     @property
-    def on(self) -> Prepared:
-        return self.larger.on
-
-    @cached_property
-    def smaller(self) -> MixedModel:
-        """The analysis by the model of `compare`."""
-        method = self.larger.method
-        assert method.compare is not None
-        null = replace(method, formula=method.compare, compare=None, select=None)
-        null = replace(null, contrasts=tuple(c for c in method.contrasts if can_estimate(null, c)))
-        return MixedModel(replace(self.on, method=null))
-
-    def fit(self, draw: Draw, first: int, last: int) -> Fits:
-        """Fits of replicates first .. last - 1 of a block by the larger model, without inference."""
-        return self.larger.fit(draw, first, last)
+    def on(self) -> MethodColumns:
+        return self.models[0].on
 
     def __call__(self, block: Block, first: int, last: int) -> Analysed:
         """Analyse replicates first .. last - 1 of a block by the model chosen for each."""
-        large, small = self.larger, self.smaller
-        grams = large.gram(block.draw), small.gram(block.draw)
-        fits = fit_model(large.plan, grams[0], first, last), fit_model(small.plan, grams[1], first, last)
-        chosen = self._chooses(block, grams[0], *fits, first, last)
-        columns = large.rules(grams[0], fits[0], first, last)
-        others = _rules(small, grams[1], fits[1], first, last)
-        for name, values in columns.items():
-            other = others.get(name)
-            columns[name] = np.where(chosen, values, np.nan if other is None else other).astype(values.dtype)
-        known = is_converged(fits[0].status) | is_converged(fits[1].status)
-        columns["selected"] = np.where(known, chosen, np.nan)
-        full, null = large.plan.back(fits[0]), small.plan.back(fits[1])
-        return self.on.analysed(_chosen(chosen, large.plan, full, small.plan, null), columns)
+        found = [model.candidate(block, first, last) for model in self.models]
+        chosen = self._choose(block, found, first, last)
+        rows = np.arange(last - first)
+        columns = Columns()
+        for name, values in found[0].columns.items():
+            empty = np.full(len(rows), np.nan)
+            columns[name] = np.stack([each.columns.get(name, empty) for each in found])[chosen, rows].astype(
+                values.dtype
+            )
+        known = np.any([is_converged(each.fits.status) for each in found], axis=0)
+        columns["selected"] = np.where(known, chosen == 0, np.nan)
+        return self.on.analysed(_merged(found, chosen), columns)
 
-    def _chooses(self, block: Block, gram: Gram, full: Fits, null: Fits, first: int, last: int) -> Mask:
-        """Whether the larger model is reported."""
-        method = self.larger.method
-        if method.select == "aic":
-            assert method.compare is not None
-            parameters = len(compare(method.compare, method.formula).tested)
-            rejects = lr_statistics(null, full) > 2 * parameters
-        else:
-            rejects = self.larger.ratio_test(block, gram, full, first, last) <= method.select_alpha
-        return np.asarray(rejects | ~is_converged(null.status))
+    def _choose(self, block: Block, found: Sequence[Candidate], first: int, last: int) -> NDArray[np.int64]:
+        """(R): the number of the model that is reported."""
+        converged = np.stack([is_converged(each.fits.status) for each in found])
+        if self.method.select == "aic":
+            largest = found[0].formula
+            extra = np.array([0, *(len(compare(each.formula, largest).tested) for each in found[1:])])
+            criteria = np.stack([each.fits.deviance for each in found]) - 2.0 * extra[:, None]
+            criteria[~converged] = np.inf
+            best = np.argmin(criteria[::-1], axis=0)  # the smaller one of equals
+            return np.where(converged.any(axis=0), len(found) - 1 - best, 0)
+        chosen = np.zeros(last - first, dtype=np.int64)
+        going = np.ones(last - first, dtype=bool)
+        for k, (model, candidate) in enumerate(zip(self.models[:-1], found[:-1], strict=True)):
+            if not going.any():
+                break
+            p = model.test_of_smaller(block, candidate, first, last)
+            rejects = p <= self.method.select_alpha
+            going &= ~rejects & converged[k + 1]
+            chosen[going] = k + 1
+        return chosen
 
 
-def _rules(analysis: MixedModel, gram: Gram, fits: Fits, first: int, last: int) -> Columns:
-    """Inference by the smaller model. Without random terms every rule but z has the rows' degrees of freedom, rows - p."""
-    if analysis.plan.zcols:
-        return analysis.rules(gram, fits, first, last)
-    fits = analysis.plan.back(fits)
-    on = analysis.on
-    method, p, shape = on.method, len(on.names), (len(fits.status), len(on.hypotheses))
-    rows, _ = counts(analysis.plan.rows, gram, first, last)
-    left = np.broadcast_to(rows - p, len(fits.status))
-    df = np.where(np.isfinite(fits.sigma2) & (left > 0), left, np.nan)[:, None]
-    rules = {
-        rule: Inference(np.broadcast_to(df * np.inf if rule == "z" else df, shape), fits.vcov, np.ones(shape))
-        for rule in method.df
+def _merged(found: Sequence[Candidate], chosen: NDArray[np.int64]) -> Fits:
+    """The fits chosen, laid out as those of the largest model; nan for what a smaller one has not."""
+    rows, like = np.arange(len(chosen)), found[0].formula
+    laid_out = [_laid_out(each, like) for each in found]
+    merged = {
+        field.name: np.stack([getattr(each, field.name) for each in laid_out])[chosen, rows] for field in fields(Fits)
     }
-    return on.inferred(fits, rules, 2 * fits.sigma2[:, None] ** 2 / df)
-
-
-def _chosen(chosen: Mask, large: Plan, full: Fits, small: Plan, null: Fits) -> Fits:
-    """The fits chosen, laid out as those of the larger model; nan for what the smaller one has not."""
-    terms = [find_term(small.formula.fixed, term) for term in large.formula.fixed]
-    places = [None if term is None else small.formula.fixed.index(term) for term in terms]
-    random = [find_term(small.formula.random_columns, column) for column in large.formula.random_columns]
-    columns = [None if name is None else small.formula.random_columns.index(name) for name in random]
-    laid_out = {
-        "beta": _columns(null.beta, places),
-        "vcov": _columns(null.vcov, _packed(places)),
-        "varcomp": _columns(null.varcomp, _packed(columns, small.blocks)),
-    }
-    merged = {}
-    for field in fields(Fits):
-        values = getattr(full, field.name)
-        other = laid_out.get(field.name, getattr(null, field.name))
-        merged[field.name] = np.where(chosen if values.ndim == 1 else chosen[:, None], values, other)
-    merged["iterations"] = full.iterations + null.iterations
+    merged["iterations"] = np.sum([each.fits.iterations for each in found], axis=0)
     return Fits(**merged)
+
+
+def _laid_out(candidate: Candidate, like: Formula) -> Fits:
+    own, fits = candidate.formula, candidate.fits
+    fixed = [_place(own.fixed, lambda term, t=term: same_term(term, t)) for term in like.fixed]
+    one = len(own.groups) < 2 and len(like.groups) < 2
+    random = [
+        _place(own.places, lambda at, g=group, c=column: (one or at[0] == g) and same_term(at[1], c))
+        for group, column in like.places
+    ]
+    blocks = np.repeat(np.arange(len(own.random)), own.block_sizes)
+    return replace(
+        fits,
+        beta=_columns(fits.beta, fixed),
+        vcov=_columns(fits.vcov, _packed(fixed)),
+        varcomp=_columns(fits.varcomp, _packed(random, blocks)),
+    )
+
+
+def _place(entries: Sequence[Any], is_wanted: Any) -> int | None:
+    return next((k for k, entry in enumerate(entries) if is_wanted(entry)), None)
 
 
 def _columns(values: Array, places: list[int | None]) -> Array:

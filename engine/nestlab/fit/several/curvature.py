@@ -44,19 +44,27 @@ def is_small(m: Products) -> bool:
 
 @dataclass(frozen=True)
 class Derivatives:
-    """Derivatives at a point of the restricted deviance (reml) or the deviance; with_y False: y counts for nothing, rss = inf."""
+    """Derivatives at a point of the restricted deviance (reml) or the deviance; with_y False: y counts for nothing, rss = inf.
+
+    log_s2: the log of the residual variance where that is held; None: the deviance is a minimum over it.
+    """
 
     point: Point
     reml: bool
     with_y: bool = True
+    log_s2: float | None = None
 
     @property
     def products(self) -> Products:
         return self.point.products
 
+    @property
+    def p(self) -> int:
+        return len(self.point.S) - 1
+
     @cached_property
     def m(self) -> float:
-        return float(self.products.rows - (self.products.p if self.reml else 0))
+        return float(self.products.rows - (self.p if self.reml else 0))
 
     @cached_property
     def C(self) -> Array:
@@ -69,13 +77,14 @@ class Derivatives:
     @cached_property
     def v(self) -> list[Array]:
         inverse = solve_triangular(self.C, np.eye(len(self.C)), lower=True, check_finite=False).T
-        inverse[:, -1] *= np.sqrt(self.m) if self.with_y else 0.0
+        scale = np.sqrt(self.m) if self.log_s2 is None else self.C[-1, -1] * np.exp(-self.log_s2 / 2)
+        inverse[:, -1] *= scale if self.with_y else 0.0
         return [T @ inverse for T in self.point.scores]
 
     @cached_property
     def weights(self) -> Array:
         """w (p + 1)."""
-        return np.append(np.full(self.products.p, float(self.reml)), 1.0)
+        return np.append(np.full(self.p, float(self.reml)), 1.0)
 
     @cached_property
     def gradient(self) -> list[Array]:
@@ -88,7 +97,7 @@ class Derivatives:
     @cached_property
     def D(self) -> Array:
         """(entries, p + 1, p + 1)."""
-        width = self.products.p + 1
+        width = self.p + 1
         found = np.zeros((len(self.products.entries), width * width))
         for v, E in zip(self.v, self.products.directions, strict=True):
             flat = v.reshape(len(v), -1)
@@ -98,10 +107,10 @@ class Derivatives:
 
     def _less_products(self, H: Array) -> Array:
         """H less the products of D."""
-        p = self.products.p
+        p = self.p
         D, last = self.D, self.D[:, p, p]
         fixed = D[:, :p, p]
-        H = H - 2 * fixed @ fixed.T - np.outer(last, last) / self.m
+        H = H - 2 * fixed @ fixed.T - (np.outer(last, last) / self.m if self.log_s2 is None else 0.0)
         if self.reml:
             H -= np.einsum("sik,uik->su", D[:, :p, :p], D[:, :p, :p])
         return H
@@ -111,7 +120,7 @@ class Derivatives:
         m = self.products
         sums = {(f, g): np.zeros((m.q[f] * m.q[g],) * 2) for f in range(len(m.q)) for g in range(f, len(m.q))}
         for b, W in self.point.whole():
-            v = np.zeros((b.units, W.shape[1], m.p + 1))
+            v = np.zeros((b.units, W.shape[1], self.p + 1))
             for f, own in enumerate(self.v):
                 inside = np.flatnonzero((m.unit[f] >= b.first) & (m.unit[f] < b.first + b.units))
                 begin = factor_of(m, b, f).start + m.local[f][inside] * m.q[f]
@@ -136,8 +145,8 @@ class Derivatives:
         return np.ascontiguousarray(split.transpose(2, 4, 0, 1, 3)).reshape(m.q[f] * m.q[g], -1)
 
     def quadratic(self) -> Array:
-        """(m / rss) y'P V_s P V_u P y over pairs of free entries s, u: V_s = sum_j Z_j E_s Z_j'."""
-        m, free, p = self.products, self.products.entries, self.products.p
+        """(m / rss, or 1 / s2 where that is held) y'P V_s P V_u P y over pairs of free entries s, u: V_s = sum_j Z_j E_s Z_j'."""
+        m, free, p = self.products, self.products.entries, self.p
         vectors = [np.zeros((*v.shape[:2], len(free))) for v in self.v]
         for s, e in enumerate(free):
             vectors[e.factor][:, :, s] = self.v[e.factor][:, :, p] @ e.direction(m.q[e.factor])

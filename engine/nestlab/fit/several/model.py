@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
+from scipy.linalg import block_diag, cho_solve
 
 from ...spec.matrices import ModelMatrices
 from ..hypotheses import Test
 from ..inference import Hypotheses, Inference
-from ..lmm import packed_map, pairs
-from ..problem import hypotheses_test, symmetric
+from ..problem import Variances, hypotheses_test, symmetric
 from ..status import Status
 from .compiled_loops import infer_without_y, invert, satterthwaite, set_estimates
 from .curvature import Derivatives
@@ -29,7 +28,7 @@ from .point import point_at
 from .products import FactorColumns, Products, make_products
 from .steer import Optimum, find_optimum, load, open_record, point_of
 
-__all__ = ["SeveralModel", "fit_factors"]
+__all__ = ["Inferred", "LeastSquares", "SeveralModel", "factors_of", "fit_factors"]
 
 Array = NDArray[np.float64]
 
@@ -38,9 +37,10 @@ VANISHED = 1e-10
 
 
 @dataclass(frozen=True)
-class _Inferred:
-    """What `_inform` finds, each nan where it is undefined or not asked for: df by Satterthwaite, df and scale of F by Kenward
-    and Roger (1, H); the latter's covariance of beta, and the covariance of G's entries and s2 (1, .), by pairs."""
+class Inferred:
+    """What `SeveralModel.inform` finds, each nan where it is undefined or not asked for: df by Satterthwaite, df and scale of
+    F by Kenward and Roger (1, H); the latter's covariance of beta, and the covariance of G's entries and s2 (1, .), by
+    pairs."""
 
     satterthwaite: Array
     df: Array
@@ -139,9 +139,9 @@ class SeveralModel:
         hypotheses = Hypotheses.of(self.p, [weights @ self.back for weights in contrasts])
         if rule == "satterthwaite":
             refit = singular_df == "refit" and self.optimum.status == Status.singular
-            df = self._refitted(hypotheses) if refit else self._inform(hypotheses, "satterthwaite").satterthwaite
+            df = self._refitted(hypotheses) if refit else self.inform(hypotheses, "satterthwaite").satterthwaite
             return Inference(df[:, self.p :], packed, ones)
-        found = self._inform(hypotheses, "kenward-roger")
+        found = self.inform(hypotheses, "kenward-roger")
         return Inference(found.df[:, self.p :], found.vcov, found.scale[:, self.p :])
 
     def test(self, inference: Inference, weights: Array, values: Array, beta: Array, text: str, *, joint: bool) -> Test:
@@ -149,43 +149,24 @@ class SeveralModel:
         vcov = self.back @ symmetric(self.p, inference.vcov[0]) @ self.back.T * self.scale**2
         return hypotheses_test(inference, vcov, weights, values, beta, text, joint=joint)
 
-    def se_variances(self, _: ModelMatrices | None = None) -> tuple[tuple[Array, ...], float]:
-        """Standard errors of the variances of each term's columns, and of the residual variance, by the expected information."""
-        covariance, q = self.variance_covariance(), sum(self.products.q)
-        diagonal = [k for k, (i, j) in enumerate(pairs(q)) if i == j]
-        squares = np.diag(covariance)[[*diagonal, -1]]
-        ses = np.sqrt(np.where(squares > 0, squares, np.nan))
-        cuts = np.cumsum([len(R) for R in self.roots])
-        return tuple(np.split(ses[:q], cuts[:-1])), float(ses[q])
+    def variances(self, _: ModelMatrices | None = None) -> Variances:
+        """By the expected information."""
+        G = block_diag(*self.optimum.G)
+        packed = self.inform(Hypotheses.of(self.p), "variances").varcov[0]
+        inverses = [np.asarray(np.linalg.inv(R), dtype=float) for R in self.roots]
+        return Variances.of(inverses, _packed(G)[0] * self.sigma2, self.sigma2, packed, self.scale)
 
-    def variance_covariance(self) -> Array:
-        """(k, k): the covariance of the estimates of the random effects' covariance, by pairs, and of the residual variance, in
-        units of the data's columns and of y; by the expected information."""
-        q = sum(self.products.q)
-        units, first = np.zeros((q, q)), 0
-        for R in self.roots:
-            units[first : first + len(R), first : first + len(R)] = np.linalg.inv(R)
-            first += len(R)
-        k = q * (q + 1) // 2 + 1
-        back = np.eye(k)
-        back[:-1, :-1] = packed_map(units)
-        covariance = symmetric(k, self._inform(Hypotheses.of(self.p), "variances").varcov[0])
-        found: Array = back @ covariance @ back.T * self.scale**4
-        return found
-
-    def _inform(self, hypotheses: Hypotheses, wanted: str) -> _Inferred:
+    def inform(self, hypotheses: Hypotheses, wanted: str) -> Inferred:
+        """wanted: "satterthwaite", "kenward-roger" or "variances"."""
         m, p, q, H = self.products, self.p, sum(self.products.q), len(hypotheses)
         n = q * (q + 1) // 2
-        G = np.zeros((q, q))
-        for own, block in zip(m.columns, self.optimum.G, strict=True):
-            G[own, own] = block
-        varcomp, sigma2 = _packed(G) * self.sigma2, np.array([self.sigma2])
+        varcomp, sigma2 = _packed(block_diag(*self.optimum.G)) * self.sigma2, np.array([self.sigma2])
         rooms = {"satterthwaite": (H,), "kenward-roger": (H, p * (p + 1) // 2), "variances": ((n + 1) * (n + 2) // 2,)}
 
         def room(rule: str, k: int = 0) -> Array:
             return np.full((1 if rule == wanted else 0, rooms[rule][k]), np.nan)
 
-        found = _Inferred(
+        found = Inferred(
             room("satterthwaite"),
             room("kenward-roger"),
             room("kenward-roger"),
@@ -265,7 +246,7 @@ class SeveralModel:
             model = replace(model, **_fitted(factors, self.X, self.y, reml=self.reml))
         if model.optimum.status != Status.ok:
             return np.full((1, len(hypotheses)), np.nan)
-        return model._inform(hypotheses, "satterthwaite").satterthwaite
+        return model.inform(hypotheses, "satterthwaite").satterthwaite
 
     def _kept(self) -> list[list[list[int]]]:
         """For each factor and term the columns that stay."""
@@ -298,8 +279,10 @@ def _packed(M: Array) -> Array:
     return M[None, rows, columns]
 
 
-def _fitted(factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool) -> dict[str, Any]:
-    """Those fields of a model that hang on its random columns."""
+def _fitted(
+    factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool, known: Sequence[Array] | None = None
+) -> dict[str, Any]:
+    """Those fields of a model that hang on its random columns; known: see `fit_factors`."""
     white, roots = [], []
     for factor in factors:
         columns, first = [], 0
@@ -310,16 +293,73 @@ def _fitted(factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool)
             first += size
         white.append(replace(factor, Z=np.hstack(columns)))
     products = make_products(white, X, y)
+    optimum = find_optimum(products, reml=reml) if known is None else _known(factors, roots, known)
     return {
-        "factors": tuple(factors), "white": tuple(white), "roots": tuple(roots), "products": products,
-        "optimum": find_optimum(products, reml=reml),
+        "factors": tuple(factors), "white": tuple(white), "roots": tuple(roots), "products": products, "optimum": optimum,
     }  # fmt: skip
 
 
+def _known(factors: Sequence[FactorColumns], roots: Sequence[Array], known: Sequence[Array]) -> Optimum:
+    """The end of a search of which each term's G is known, in the units of the data's columns."""
+    white = iter([R @ G @ R.T for R, G in zip(roots, known, strict=True)])
+    G = []
+    for factor in factors:
+        G.append(np.zeros((factor.q, factor.q)))
+        first = 0
+        for size in factor.sizes:
+            G[-1][first : first + size, first : first + size] = next(white)
+            first += size
+    return Optimum(Status.ok, 0, np.nan, np.nan, tuple(G))
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """A model without random effects, of y (N) on X (N, p) of full rank, beside those that have some."""
+
+    X: Array
+    y: Array
+    reml: bool
+    scale: float = 1.0
+
+    @cached_property
+    def _fitted(self) -> tuple[float, float]:
+        """The sum of squares of the residuals, and log|X'X|."""
+        Q, R = np.linalg.qr(self.X)
+        left = self.y - Q @ (Q.T @ self.y)
+        return float(left @ left), 2 * float(np.log(np.abs(np.diag(R))).sum())
+
+    @property
+    def m(self) -> int:
+        return len(self.y) - (int(self.X.shape[1]) if self.reml else 0)
+
+    @property
+    def sigma2(self) -> float:
+        return self._fitted[0] / self.m
+
+    @property
+    def neg2loglik(self) -> float:
+        """-2 log likelihood, or the restricted criterion."""
+        return float(self.m * (1 + np.log(2 * np.pi * self.sigma2)) + (self._fitted[1] if self.reml else 0.0))
+
+
+def factors_of(m: ModelMatrices) -> list[FactorColumns]:
+    """The random columns of each grouping factor, terms in lme4's order."""
+    found = []
+    for group in dict.fromkeys(m.formula.random[t].group for t in m.term_order):
+        own = [m.Z[t] for t in m.term_order if m.formula.random[t].group == group]
+        levels = m.levels[group]
+        sizes = tuple(Z.shape[1] for Z in own)
+        found.append(FactorColumns(levels.codes, len(levels.labels), np.hstack(own), sizes))
+    return found
+
+
 def fit_factors(
-    factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool, singular_df: str = "lmertest"
-) -> SeveralModel:
+    factors: Sequence[FactorColumns], X: Array, y: Array, *, reml: bool, singular_df: str = "lmertest",
+    known: Sequence[Array] | None = None,
+) -> SeveralModel:  # fmt: skip
     """Fit y (N) on X (N, p), of full rank, and the random columns of the factors.
+
+    known: the covariance of each term's random effects over the residual variance, of a fit that was made before.
 
     Orthonormal columns and the residuals of the OLS fit take the place of X and y: no digits are lost to means or units. y must
     not be a combination of X's columns.
@@ -331,5 +371,5 @@ def fit_factors(
     X_, y_ = Q * np.sqrt(N), residuals / scale
     return SeveralModel(
         X=X_, y=y_, reml=reml, back=np.linalg.solve(R, np.eye(p)) * np.sqrt(N), scale=scale, singular_df=singular_df,
-        between=between_within_df(factors, X), **_fitted(factors, X_, y_, reml=reml),
+        between=between_within_df(factors, X), **_fitted(factors, X_, y_, reml=reml, known=known),
     )  # fmt: skip

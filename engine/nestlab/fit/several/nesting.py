@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .products import FactorColumns
 
-__all__ = ["between_within_df", "container_of"]
+__all__ = ["CONTAINED", "Nesting", "between_within_df", "container_of"]
 
 Array = NDArray[np.float64]
 
@@ -28,7 +29,43 @@ def container_of(factors: Sequence[FactorColumns], f: int) -> int | None:
     return max(found)[1] if found else None
 
 
-def between_within_df(factors: Sequence[FactorColumns], X: Array) -> Array:
+@dataclass(frozen=True)
+class Nesting:
+    """What between-within degrees of freedom need to know of a data set.
+
+    levels, containers: of each factor, see `container_of`. inside: of each random column (factor, its number there) for each
+    fixed effect whether it is a multiple, constant within the factor's levels. alike: the factors that have a random column
+    of which this one is such a multiple.
+    """
+
+    rows: int
+    levels: tuple[int, ...]
+    containers: tuple[int | None, ...]
+    inside: Mapping[tuple[int, int], Sequence[bool] | NDArray[np.bool_]]
+    alike: Mapping[tuple[int, int], frozenset[int]]
+
+    def degrees_of_freedom(self) -> Array:
+        """(p), see `between_within_df`."""
+        levels = {
+            (f, c): self.levels[f]
+            - (self.levels[outer] if (outer := self.containers[f]) is not None and outer in self.alike[f, c] else 0)
+            for f, c in self.inside
+        }
+        p = len(next(iter(self.inside.values())))
+        judged = [
+            min((at for at, own in self.inside.items() if own[k]), key=lambda at: levels[at], default=None)
+            for k in range(p)
+        ]
+        finest = [f for f in range(len(self.levels)) if f not in self.containers]
+        explained = sum(self.levels[f] for f in finest) - (len(finest) - 1)
+        found = np.array(
+            [(self.rows - explained if at is None else levels[at]) - judged.count(at) for at in judged], dtype=float
+        )
+        found[found <= 0] = np.nan
+        return found
+
+
+def between_within_df(factors: Sequence[FactorColumns], X: Array, rows: int | None = None) -> Array:
     """(p): between-within degrees of freedom (Schluchter & Elashoff 1990), extended to several factors.
 
     A fixed effect that is a multiple of a random column, the multiple constant within the levels of the column's factor, is
@@ -36,27 +73,22 @@ def between_within_df(factors: Sequence[FactorColumns], X: Array) -> Array:
     levels, less the levels of the factor in which they lie if this has the same column (their means are estimated there), less
     the number of effects that are judged there. Effects of no random column are judged on the rows: rows less what the levels
     of all factors can explain (of crossed factors one degree of freedom is shared), less the number of these effects. nan where
-    none is left.
+    none is left. rows: their number, where those of X and of the factors are fewer with the same products.
     """
-    N, p = X.shape
     places = [(f, c) for f, factor in enumerate(factors) for c in range(factor.q)]
-    inside = {place: [_is_multiple(X[:, k], factors[place[0]], place[1]) for k in range(p)] for place in places}
-    levels = {}
-    for f, c in places:
-        outer = container_of(factors, f)
-        shared = outer is not None and any(
-            _is_multiple(factors[f].Z[:, c], factors[outer], d) for d in range(factors[outer].q)
-        )
-        levels[f, c] = factors[f].levels - (factors[outer].levels if outer is not None and shared else 0)
-    judged = [
-        min((place for place in places if inside[place][k]), key=lambda place: levels[place], default=None)
-        for k in range(p)
-    ]
-    finest = [f for f in range(len(factors)) if not any(container_of(factors, g) == f for g in range(len(factors)))]
-    explained = sum(factors[f].levels for f in finest) - (len(finest) - 1)
-    found = np.array([(N - explained if at is None else levels[at]) - judged.count(at) for at in judged], dtype=float)
-    found[found <= 0] = np.nan
-    return found
+    containers = tuple(container_of(factors, f) for f in range(len(factors)))
+
+    def alike(f: int, c: int) -> frozenset[int]:
+        outer = containers[f]
+        if outer is None:
+            return frozenset()
+        z = factors[f].Z[:, c]
+        return frozenset([outer] if any(_is_multiple(z, factors[outer], d) for d in range(factors[outer].q)) else [])
+
+    inside = {(f, c): [_is_multiple(x, factors[f], c) for x in X.T] for f, c in places}
+    return Nesting(
+        rows or len(X), tuple(f.levels for f in factors), containers, inside, {place: alike(*place) for place in places}
+    ).degrees_of_freedom()
 
 
 def _is_multiple(x: Array, factor: FactorColumns, column: int) -> bool:

@@ -9,7 +9,7 @@ there are many shapes, levels without rows fill them up: their products are 0 an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...spec.problems import DataError
 
-__all__ = ["Batch", "Entry", "FactorColumns", "Products", "make_products"]
+__all__ = ["Batch", "Entry", "FactorColumns", "Products", "make_products", "respond"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -202,6 +202,21 @@ def make_products(factors: Sequence[FactorColumns], X: Array, y: Array) -> Produ
         unit=tuple(unit[k] for k in sorted_by), local=tuple(local[k] for k in sorted_by), batches=tuple(batches),
         XX=columns.T @ columns,
     )  # fmt: skip
+
+
+def respond(m: Products, factors: Sequence[FactorColumns], X: Array, y: Array) -> Products:
+    """The products with another response y (N); factors, X: those that they were made of."""
+    lead, p = factors[m.lead], m.p
+    B, rest, XX = m.B.copy(), m.rest_cross.copy(), m.XX.copy()
+    rest[:, p] = 0.0
+    for a in range(lead.q):
+        B[:, a, p] = np.bincount(lead.codes, lead.Z[:, a] * y, lead.levels)
+    for f in m.rest:
+        for a in range(factors[f].q):
+            rest[m.places[f][:, a], p] = np.bincount(factors[f].codes, factors[f].Z[:, a] * y, factors[f].levels)
+    XX[p, :p] = XX[:p, p] = X.T @ y
+    XX[p, p] = y @ y
+    return replace(m, B=B, rest_cross=rest, XX=XX)
 
 
 def _sums(codes: Indices, levels: int, left: Array, right: Array) -> Array:

@@ -7,10 +7,12 @@ made here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 
 from ...spec.model import MOST_RANDOM
 from ..passes import HESSIAN_TOLERANCE
@@ -47,12 +49,16 @@ class Optimum:
     G: tuple[Array, ...]
 
 
-def open_record(m: Products, *, reml: bool) -> tuple[NDArray[np.void], NDArray[np.void]]:
-    """The shape and the record (both of length 1 or 2, as compiled functions take them) of a problem."""
+def open_record(
+    m: Products, *, reml: bool, start: Sequence[Array] | None = None
+) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """The shape and the record (both of length 1 or 2, as compiled functions take them) of a problem; start: G where a search
+    begins."""
     q = sum(m.q)
-    n = q * (q + 1) // 2
+    rows, columns = np.tril_indices(q)
+    given = np.full(len(rows), -1.0) if start is None else block_diag(*start)[rows, columns]
     shape = make_shape(
-        range(q), range(m.p), np.zeros(m.p, np.int64), m.blocks, np.full(n, -1.0), rows=m.rows, clusters=max(m.levels), reml=reml,
+        range(q), range(m.p), np.zeros(m.p, np.int64), m.blocks, given, rows=m.rows, clusters=max(m.levels), reml=reml,
         moments=False, most=MOST_RANDOM,
     )  # fmt: skip
     memory = get_workspace(MOST_RANDOM, 1)
@@ -63,9 +69,9 @@ def open_record(m: Products, *, reml: bool) -> tuple[NDArray[np.void], NDArray[n
     return shape, memory
 
 
-def find_optimum(m: Products, *, reml: bool) -> Optimum:
-    """Search from several starts, as many as the case needs."""
-    shape, memory = open_record(m, reml=reml)
+def find_optimum(m: Products, *, reml: bool, start: Sequence[Array] | None = None) -> Optimum:
+    """Search from several starts, as many as the case needs; start: the first one's G by factor (in a simulation the truth)."""
+    shape, memory = open_record(m, reml=reml, start=start)
     work, small = memory[0], is_small(m)
     most, evaluations = (MOST_STARTS, MOST_EVALUATIONS) if small else (MOST_LARGE_STARTS, MOST_LARGE_EVALUATIONS)
     begin_search(shape, memory)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +19,7 @@ from ...run.store import Store
 from ...spec.interest import Interest
 from ...spec.problems import StudyError, nearest, show
 from ...spec.study import StudyFile
+from ..countables import axis_of
 from ..drawn import drawn_by
 from ..summary import ends_text, not_kept, unconverged_text
 
@@ -30,7 +30,6 @@ __all__ = [
     "Asked",
     "Dimension",
     "ShownRows",
-    "axis_of",
     "dimensions",
     "factor_names",
     "group_of",
@@ -144,31 +143,6 @@ def _dimension(name: str, column: pd.Series[Any]) -> Dimension:
     return Dimension(name, title_of(name), tuple(levels), _labels(levels), numeric)
 
 
-def axis_of(name: str, group: str) -> str:
-    """What the axis of a number of clusters, or of rows in one, is called by their name; "" for other factors.
-
-    >>> axis_of("clusters", "school"), axis_of("cluster_size", "class"), axis_of("clusters", "g"), axis_of("icc", "school")
-    ('Number of schools', 'Rows per class', 'Number of clusters', '')
-    """
-    word = group if re.fullmatch("[a-z]{3,}", group) else "cluster"
-    return {"clusters": f"Number of {_plural(word)}", "cluster_size": f"Rows per {word}"}.get(
-        name.removeprefix("design."), ""
-    )
-
-
-def _plural(word: str) -> str:
-    """Several of a thing, by the rules of spelling; a name that is a plural already stays as it is.
-
-    >>> [_plural(word) for word in ("family", "class", "clinic", "day", "schools")]
-    ['families', 'classes', 'clinics', 'days', 'schools']
-    """
-    if re.search("[^aeiou]y$", word):
-        return f"{word[:-1]}ies"
-    if re.search("(ss|x|ch|sh)$", word):
-        return f"{word}es"
-    return word if word.endswith("s") else f"{word}s"
-
-
 def group_of(results: StoredResults) -> str:
     """The grouping factor; "" where no method has one."""
     return next((e.group for e in results.estimands.values() if e.group), "")
@@ -179,8 +153,14 @@ def title_of(name: str) -> str:
 
     >>> [title_of(f"truth.{name}") for name in ("fixed.arm", "fixed.arm.d", "random.g.variance.x")]
     ['true arm', 'd of arm', 'variance of x']
+    >>> [title_of(name) for name in ("clusters.class", "icc.item", "size.class", "design.factors.class.number")]
+    ['classes', 'icc of item', 'size of class', 'classes']
     """
     match name.split("."):
+        case ["icc" | "size" as word, factor]:
+            return f"{word} of {factor}"
+        case ["clusters", _] | ["design", "factors", *_]:
+            return axis_of(name).removeprefix("Number of ")
         case ["truth", "fixed", term]:
             return f"true {term}"
         case ["truth", "fixed", term, unit]:

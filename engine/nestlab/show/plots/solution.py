@@ -14,8 +14,9 @@ from ...search.question import Trial
 from ...search.solve import Solution, Solved
 from ...spec.problems import StudyError, show
 from ..answer import WORDS, read_solved, title_of
+from ..countables import axis_of
 from . import style
-from .choose import Asked, axis_of, group_of
+from .choose import Asked, group_of
 from .choose import title_of as title_of_factor
 from .compose import Panel, Picture
 from .ticks import text_width
@@ -185,8 +186,9 @@ def _log_ticks(ax: Axes, low: float, high: float) -> None:
 
 
 def _plane(solved: Solved, title: str, measure: str, group: str) -> Picture:
-    across, up = _axis("cluster_size", group), _axis("clusters", group)
-    panels = [Panel(_name(solution), _plane_painter(solution, measure), across, up) for solution in solved.solutions]
+    axes = _both(solved.solutions[0])
+    across, up = (_axis(name, group) for name in axes)
+    panels = [Panel(_name(solution), _plane_painter(solution, axes), across, up) for solution in solved.solutions]
     caption = (
         f"Points: designs tried, with their {measure}; larger points had more replications. Cross: the design chosen, with the "
         "95 % intervals of its numbers."
@@ -194,32 +196,38 @@ def _plane(solved: Solved, title: str, measure: str, group: str) -> Picture:
     return Picture(title, panels, [], caption, columns=min(2, len(panels)), size=(6.6, 4.2), alt=_alt(solved, measure))
 
 
-def _plane_painter(solution: Solution, measure: str) -> Any:
+def _both(solution: Solution) -> tuple[str, str]:
+    """The axes of a plane: across and up; the design has them in the other order, the larger unit first."""
+    up, across = solution.values
+    return across, up
+
+
+def _plane_painter(solution: Solution, axes: tuple[str, str]) -> Any:
+    across, up = axes
+
     def paint(ax: Axes) -> None:
-        x, y = (
-            np.array([t.values[name] for t in solution.tried], dtype=float) for name in ("cluster_size", "clusters")
-        )
+        x, y = (np.array([t.values[name] for t in solution.tried], dtype=float) for name in axes)
         n = np.array([t.n for t in solution.tried], dtype=float)
         size = 18 + 60 * np.sqrt(n / n.max())
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.scatter(x, y, s=size, color=style.BLUE, alpha=0.35, linewidth=0)
-        at = (solution.values["cluster_size"], solution.values["clusters"])
-        _labels(ax, solution, at)
-        if "clusters" in solution.intervals:
-            ax.hlines(at[1], *solution.intervals["cluster_size"], color=style.ORANGE, linewidth=1.6)
-            ax.vlines(at[0], *solution.intervals["clusters"], color=style.ORANGE, linewidth=1.6)
+        at = (solution.values[across], solution.values[up])
+        _labels(ax, solution, axes, at)
+        if up in solution.intervals:
+            ax.hlines(at[1], *solution.intervals[across], color=style.ORANGE, linewidth=1.6)
+            ax.vlines(at[0], *solution.intervals[up], color=style.ORANGE, linewidth=1.6)
         ax.plot(*at, marker="P", color=style.ORANGE, markersize=9)
         _both_ticks(ax, x, y)
 
     return paint
 
 
-def _labels(ax: Axes, solution: Solution, at: tuple[float, float]) -> None:
+def _labels(ax: Axes, solution: Solution, axes: tuple[str, str], at: tuple[float, float]) -> None:
     """The value beside each point; those that would lie on another label are left out, the answer's first."""
     width, height = ax.get_window_extent().width, ax.get_window_extent().height
-    lx = np.log([t.values["cluster_size"] for t in solution.tried])
-    ly = np.log([t.values["clusters"] for t in solution.tried])
+    across, up = axes
+    lx, ly = (np.log([t.values[name] for t in solution.tried]) for name in axes)
     px = (lx - lx.min()) / max(np.ptp(lx), 1e-9) * width * 0.8
     py = (ly - ly.min()) / max(np.ptp(ly), 1e-9) * height * 0.8
     order = sorted(range(len(lx)), key=lambda i: (lx[i] - np.log(at[0])) ** 2 + (ly[i] - np.log(at[1])) ** 2)
@@ -232,7 +240,7 @@ def _labels(ax: Axes, solution: Solution, at: tuple[float, float]) -> None:
             continue
         taken.append((float(px[i]), float(py[i])))
         ax.annotate(
-            text, (trial.values["cluster_size"], trial.values["clusters"]), xytext=(6, 5), textcoords="offset points",
+            text, (trial.values[across], trial.values[up]), xytext=(6, 5), textcoords="offset points",
             fontsize=style.SMALL,
         )  # fmt: skip
 

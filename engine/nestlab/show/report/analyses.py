@@ -50,11 +50,13 @@ def _items(method: Method) -> Iterator[tuple[str, str]]:
     if method.robust is not None:
         yield "standard errors", f"{method.robust}, cluster-robust, {_ROBUST[method.robust]}"
     if "standard errors" in said:
-        yield "standard errors", said["standard errors"]
+        yield "standard errors", said.pop("standard errors")
     if len(method.df) > 1:
         yield "in the summary", f"one fit, {plural(len(method.df), 'rule')}: {', '.join(method.labels)}"
     rules = "; ".join(_RULES.get(rule, rule) for rule in method.df)
-    yield "degrees of freedom", said.get("degrees of freedom", rules)
+    df = said.pop("degrees of freedom", rules)
+    yield from said.items()
+    yield "degrees of freedom", df
     if "satterthwaite" in method.df:
         at = (
             "as lmerTest gives them"
@@ -77,6 +79,11 @@ def _items(method: Method) -> Iterator[tuple[str, str]]:
             by = f"a likelihood ratio test at level {method.select_alpha:g} rejects the smaller one (reference: {reference})"
             kept = by if method.select == "lrt" else "its AIC is smaller"
             text = f"this model is reported where {kept}; otherwise {formula_text(method.compare)}"
+            if method.smaller:
+                models = "; ".join(map(formula_text, (method.formula, method.compare, *method.smaller)))
+                text = f"the model of least AIC among {models}"
+            if method.smaller and method.select == "lrt":
+                text = f"backward from the first of {models}: a model is reported where {by}, else the next is tried"
             yield "model selection", text + ". What is reported takes the chosen model as given."
     for contrast in method.contrasts:
         yield f"contrast {contrast.name}", f"{_contrast(contrast)}; {level}"

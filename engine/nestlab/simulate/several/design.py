@@ -20,6 +20,7 @@ from ...spec.model import Condition, Layout, Predictor, Structure, Truth
 from ...spec.paths import places_of
 from ...spec.predictors import distribution_of
 from ...spec.several import placed
+from ...spec.structure import cells_of
 from ..layout import Design, compile_design, lower_factor
 from .members import Members, settled_members, widest
 
@@ -72,6 +73,13 @@ class SeveralDesign:
     def places(self) -> Mapping[str, str]:
         """Of every column of predictors the factor or crossing on whose levels it lives, "" for rows."""
         return places_of(self.condition.predictors)
+
+    def code_of_cells(self, name: str) -> Integers:
+        """(cells): the level of each cell, of a factor or a crossing of factors."""
+        code = np.zeros(len(self.members.sizes), dtype=np.int64)
+        for part in name.split(":"):
+            code = code * self.structure.grouping(part).levels + cells_of(self.structure)[part]
+        return code
 
     def spread(self, group: str, values: Array) -> Array:
         """Values of a factor's levels (levels, ...) on its rows (N, ...)."""

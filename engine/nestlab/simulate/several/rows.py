@@ -30,7 +30,7 @@ from ..priors import correlate
 from .design import Array, Integers, SeveralDesign
 from .members import Members, draw_members, spread
 
-__all__ = ["SeveralDraw", "SeveralSampler", "replicate_frame"]
+__all__ = ["SeveralDraw", "SeveralSampler", "random_factor", "replicate_frame"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class SeveralSampler:
             effects = standard_normal(generator, (design.levels[group], len(design.factors[group]), R))
             if not self._shapes[group].normal:
                 effects = self._shapes[group](effects)
-            correlate(self._factor(group, truths), effects)
+            correlate(random_factor(design, group, truths), effects)
             u[group] = effects
         columns |= self._known_rows(members)
         scores = [standard_normal(generator, (members.rows, R)) for _ in design.inner.predictors]
@@ -169,15 +169,6 @@ class SeveralSampler:
                 for k in np.flatnonzero(L[i, :i]).tolist():
                     scores[i] += L[i, k] * scores[k]
         return scores
-
-    def _factor(self, group: str, truths: DrawnTruth | None) -> Array:
-        """(q, q, R or 1): lower factors of a grouping factor's covariances."""
-        if truths is None:
-            return self.design.factors[group][:, :, None]
-        places = self.design.condition.truth.formula.places
-        own = [k for k, (g, _) in enumerate(places) if g == group]
-        C = np.array([[truths.covariance[i][k] for k in own] for i in own])
-        return np.stack([lower_factor(C[:, :, r]) for r in range(C.shape[2])], axis=2)
 
     def _kept(self, generator: Generator, whole: SeveralDraw) -> NDArray[np.bool_] | None:
         """(N, R): which rows are observed, of a draw whose rows all are."""
@@ -226,6 +217,15 @@ def _follow(ar1: float, place: Integers, e: Array) -> None:
     for n in range(1, len(e)):
         follows = place[n] > 0
         e[n] = np.where(follows, ar1 * e[n - 1] + fresh * e[n], e[n])
+
+
+def random_factor(design: SeveralDesign, group: str, truths: DrawnTruth | None) -> Array:
+    """(q, q, R or 1): lower factors of a grouping factor's covariances."""
+    if truths is None:
+        return design.factors[group][:, :, None]
+    own = [k for k, (g, _) in enumerate(design.condition.truth.formula.places) if g == group]
+    C = np.array([[truths.covariance[i][k] for k in own] for i in own])
+    return np.stack([lower_factor(C[:, :, r]) for r in range(C.shape[2])], axis=2)
 
 
 def replicate_frame(draw: SeveralDraw, r: int, *, truth: bool = False) -> pd.DataFrame:

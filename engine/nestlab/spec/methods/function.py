@@ -38,6 +38,7 @@ FUNCTION = Estimator(
     residual=False,
     covariances=False,
     every_term=False,
+    several=True,
     messages=True,
     check=_check,
     content=lambda method: {"function": method.function, "source": method.digest},
