@@ -1,11 +1,10 @@
 """Trials with treated schools, pupils in classes in schools: REML against its exact power.
 
 The three mean squares are independent chi-squares over their degrees of freedom, times l3 = s2 + n v2 + n J v3 (schools),
-l2 = s2 + n v2 (classes) and s2. REML's estimate of l3, whose order l3 >= l2 >= s2 it keeps, pools adjacent violators, weighed by
-degrees of freedom: it is the largest of the mean squares of schools, of schools and classes, and of all. The effect is
-independent of them with variance 4 l3 / N, so that the power of the t test with schools - 2 degrees of freedom is an integral over
-the three.
-three_level.csv has the power of the t test of the schools' means, which does not pool.
+l2 = s2 + n v2 (classes) and s2. REML's estimate of l3, whose order l3 >= l2 >= s2 it keeps, pools adjacent violators, weighed
+by degrees of freedom: it is the largest of the mean squares of schools, of schools and classes, and of all. The effect is
+independent of them with variance 4 l3 / N, so that the power of the t test with schools - 2 degrees of freedom is an integral
+over the three. three_level.csv has the power of the t test of the schools' means, which does not pool.
 """
 
 from __future__ import annotations

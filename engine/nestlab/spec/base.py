@@ -22,6 +22,7 @@ from .covariance import (
     variance_paths,
 )
 from .estimand import RESERVED
+from .factor_keys import FACTORS, ROWS
 from .factors import study_formula
 from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
 from .formula import FormulaError, find_term, parse_formula, random_term_text, respelled
@@ -33,7 +34,7 @@ from .model import CENTRINGS, Effect, Formula, Method, source_of, term_variables
 from .predictors.reading import base_columns, base_levels, base_places, default_level
 from .prior import Prior
 from .problems import Problems, close_match, nearest
-from .structure import FACTORS, NO_FACTORS, ROWS, GroupingFactors, check_factors, factors_of
+from .structure import NO_FACTORS, GroupingFactors, check_factors, factors_of
 from .tables import MethodTable, RandomTable, TruthTable
 
 if TYPE_CHECKING:

@@ -144,6 +144,20 @@ class Formula:
         """The formula with the random terms of one grouping factor."""
         return replace(self, random=tuple(term for term in self.random if term.group == group))
 
+    def holds(self, group: str, at: str) -> bool:
+        """Whether what lives on the levels of `at` ("" for rows) is constant within levels of `group`.
+
+        >>> nested = Formula("", "y", (), (), factors=(("school", ""), ("class", "school")))
+        >>> nested.holds("class", "school"), nested.holds("school", "class")
+        (True, False)
+        """
+        holders, inside = dict(self.factors), set()
+        for name in group.split(":"):
+            while name:
+                inside.add(name)
+                name = holders.get(name, "")
+        return bool(at) and set(at.split(":")) <= inside
+
     @property
     def random_table(self) -> str:
         """The table of a study file that the random effects of its one grouping factor stand in: "truth.random.school"."""

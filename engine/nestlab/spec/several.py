@@ -10,6 +10,7 @@ from functools import lru_cache
 from .association import Correlations
 from .base import formula_key, named_formulas
 from .derived import Derived
+from .factor_keys import FACTORS, ROWS
 from .formula import random_term_text
 from .methods import estimator_of
 from .missing import PREVIOUS
@@ -32,7 +33,7 @@ from .predictors import distribution_of, is_known
 from .predictors.allotted import takes_turns
 from .problems import Problems, nearest
 from .sizes import longest
-from .structure import FACTORS, ROWS, holds, rows_per_cell
+from .structure import rows_per_cell
 
 __all__ = ["check_several", "check_sizes", "design_lines", "design_text", "placed", "rows_of", "several_block"]
 
@@ -121,7 +122,7 @@ def check_several(
         for term in formula.random:
             for column in term.columns:
                 variables = term_variables(column)
-                if variables and all(v in places and holds(truth.factors, term.group, places[v]) for v in variables):
+                if variables and all(v in places and truth.holds(term.group, places[v]) for v in variables):
                     text = (
                         f"can't have {column} in {random_term_text(term)}, as it is constant within {term.group}; remove it "
                         "there"

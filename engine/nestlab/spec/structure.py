@@ -12,7 +12,7 @@ is the random effect of a cell, (1 | subject:item).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -20,21 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .factor_keys import FACTORS, ROWS, number_path
 from .formula import FormulaError
 from .model import Formula, Grouping, Joined, RandomTerm, Sizes, Structure
 from .problems import Items, Made, Problem, Problems, nearest
 from .sizes import Turns, expected, read_size, size_words
 
 __all__ = [
-    "FACTORS",
     "NO_FACTORS",
-    "ROWS",
     "GroupingFactors",
     "cells_of",
     "check_factors",
     "factors_of",
-    "holds",
-    "number_path",
     "read_structure",
     "rows_per_cell",
     "structure_words",
@@ -43,7 +40,6 @@ __all__ = [
 
 Integers = NDArray[np.int64]
 
-FACTORS, ROWS = "design.factors", "design.rows"
 #: Rows of one data set of a study with several grouping factors.
 MOST_ROWS = 10_000_000
 
@@ -182,25 +178,6 @@ def _above(name: str, holders: Mapping[str, str]) -> list[str]:
         name = holders[name]
         found.append(name)
     return found
-
-
-def holds(factors: Sequence[tuple[str, str]], group: str, at: str) -> bool:
-    """Whether what lives on the levels of `at` ("" for rows) is constant within levels of `group`.
-
-    >>> school, classes = ("school", ""), ("class", "school")
-    >>> holds((school, classes), "class", "school"), holds((school, classes), "school", "class")
-    (True, False)
-    """
-    if not at:
-        return False
-    holders = dict(factors)
-    inside = {above for name in group.split(":") for above in (name, *_above(name, holders))}
-    return set(at.split(":")) <= inside
-
-
-def number_path(name: str, within: str | bool) -> str:
-    """The key of a factor's number of levels. within: whether it stands in a table of the factor's own."""
-    return f"{FACTORS}.{name}.number" if within else f"{FACTORS}.{name}"
 
 
 def factors_of(formula: Formula) -> GroupingFactors:
