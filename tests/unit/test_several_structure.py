@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import nestlab as nl
+from nestlab.run.observed import observed_line
 from nestlab.run.summarise import derive
 from nestlab.simulate.centres import centres_of
 from nestlab.simulate.possible import check_possible
@@ -281,7 +282,10 @@ def test_a_third_factor_may_follow_from_the_second() -> None:
 def test_stored_fits_are_those_of_the_rows(tables: dict[str, Any], tmp_path: Path) -> None:
     """A replicate's rows, fitted by themselves, give what is stored."""
     study = nl.Study.from_dict(tables)
-    stored = study.run(out=tmp_path / "r", jobs=1).replicates()
+    results = study.run(out=tmp_path / "r", jobs=1)
+    stored, line = results.replicates(), observed_line(results.observed())
+    assert ("rows" in stored) == line.startswith("rows analysed: ")
+    assert "clusters" not in line
     for replicate in (0, 23):
         rows = study.data(0, replicate)
         fit = nl.fit(tables["truth"]["formula"], rows)

@@ -92,7 +92,8 @@ def what_was_said(store: Store, rows: Sequence[StoredCondition], methods: Sequen
 
 
 def observed_counts(store: Store, rows: Sequence[StoredCondition], methods: Sequence[Method]) -> pd.DataFrame:
-    """A row a condition: `condition`, `n` replicates, and of `rows` and `clusters` the mean, its MCSE, the least and the most.
+    """A row a condition: `condition`, `n` replicates, and of `rows` and `clusters` the mean, its MCSE, the least and the most; of
+    several grouping factors of `rows` alone.
 
     Empty where all replicates of the study have the same. Of the first method of which a condition has any.
     """
@@ -103,7 +104,7 @@ def observed_counts(store: Store, rows: Sequence[StoredCondition], methods: Sequ
             if "rows" in columns:
                 n = len(columns["rows"])
                 made: dict[str, float] = {"condition": row.number, "n": n}
-                for name in ("rows", "clusters"):
+                for name in columns.keys() & {"rows", "clusters"}:
                     values = np.asarray(columns[name], dtype=float)
                     made[name] = float(values.mean())
                     made[f"{name}_mcse"] = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
@@ -126,4 +127,5 @@ def observed_line(counts: pd.DataFrame) -> str:
 def _told(row: pd.Series) -> str:
     """Mean (MCSE), range, clusters."""
     rows = f"{row['rows']:,.1f} ({row['rows_mcse']:.2g}) on average, {row['rows_min']:,.0f} to {row['rows_max']:,.0f}"
-    return f"{rows}, in {row['clusters']:,.1f} clusters (condition {row['condition']:.0f})"
+    clusters = f", in {row['clusters']:,.1f} clusters" if "clusters" in row else ""
+    return f"{rows}{clusters} (condition {row['condition']:.0f})"

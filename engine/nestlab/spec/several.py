@@ -160,10 +160,12 @@ def _check_predictor(predictor: Predictor, structure: Structure, problems: Probl
     if predictor.at:
         _check_levels(predictor, structure, problems)
         return
+    if predictor.level == 2:
+        return  # refused already
     if predictor.icc:
         text = "must be absent with several grouping factors; give a predictor of the factor, and one of rows"
         problems.add_number(f"{key}.icc", predictor.icc, text)
-    if row.outer and predictor.level == 1:
+    if row.outer:
         text = "must be a factor of [design.factors] here, whose levels the arms are made of"
         problems.add_value(f"{key}.level", predictor.level, text)
     if structure.redrawn and not predictor.redraw and not is_known(predictor):
