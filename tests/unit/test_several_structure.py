@@ -13,15 +13,20 @@ import pandas as pd
 import pytest
 
 import nestlab as nl
+from nestlab.run.summarise import derive
+from nestlab.simulate.centres import centres_of
 from nestlab.simulate.possible import check_possible
 from nestlab.simulate.several import SeveralDraw
 from nestlab.simulate.sizes import size_distribution
 from nestlab.simulate.source import source_of_data
+from nestlab.spec.estimands import method_estimands, study_estimands
 from nestlab.spec.identity import data_key
 from nestlab.spec.model import Condition, Structure
 from nestlab.spec.paths import path_reasons
 from nestlab.spec.problems import StudyError
+from nestlab.spec.several import design_lines
 from nestlab.spec.study import StudyFile
+from nestlab.spec.truths import true_values
 from nestlab.spec.writing import to_toml
 
 NESTED: dict[str, Any] = tomllib.loads("""
@@ -244,6 +249,20 @@ def test_a_predictor_of_a_level_that_rows_draw_is_constant_there() -> None:
         assert frame["hood"].nunique() > 40
 
 
+def test_a_crossing_with_a_level_that_rows_draw_may_have_effects_and_predictors() -> None:
+    tables = changed(
+        JOINED,
+        truth__formula="y ~ w + (1 | school) + (1 | hood) + (1 | school:hood)",
+        predictors__w__level="school:hood",
+    )
+    tables["truth"]["random"]["school:hood"] = {"variance": {"Intercept": 0.1}}
+    draw, frame = drawn(tables), frames(tables, 1)[0]
+    assert draw.codes["school:hood"].shape == (600, 512)
+    np.testing.assert_array_equal(draw.codes["school:hood"], draw.codes["school"] * 50 + draw.codes["hood"])
+    assert (frame.groupby(["school", "hood"]).w.nunique() == 1).all()
+    assert frame.groupby("hood").w.nunique().max() > 1
+
+
 def test_a_third_factor_may_follow_from_the_second() -> None:
     tables = changed(JOINED, design__factors__college={"number": 5, "given": "hood", "mixing": 0.0})
     frame = frames(tables, 1)[0]
@@ -404,6 +423,30 @@ def test_rows_of_cells_drop_out_in_their_order() -> None:
     assert (np.diff(cells.astype(int), axis=1) <= 0).all()
 
 
+def test_rows_are_lost_by_a_predictor() -> None:
+    draw = drawn(changed(NESTED, missing={"at_random": {"on": "x", "intercept": -1, "slope": 0.8}}))
+    x, kept = draw.term("x"), draw.kept
+    assert kept is not None
+    for low, high in ((-2, -1), (-0.5, 0.5), (1, 2)):
+        there = (x > low) & (x < high)
+        expected = 1 / (1 + np.exp(-1 + 0.8 * x[there]))
+        assert abs((~kept[there]).mean() - (1 - expected).mean()) < 4 * np.sqrt(0.25 / there.sum())
+
+
+def test_rows_are_lost_by_the_outcome_before_in_their_cell() -> None:
+    at_random = {"on": "previous", "intercept": -2, "slope": 1.5, "monotone": True}
+    draw = drawn(changed(NESTED, missing={"at_random": at_random}))
+    y, kept = draw.response().reshape(40, 4, -1), draw.kept
+    assert kept is not None
+    cells = kept.reshape(40, 4, -1)
+    assert cells[:, 0].all()
+    assert (np.diff(cells.astype(int), axis=1) <= 0).all()
+    expected = 1 / (1 + np.exp(-(-2 + 1.5 * y[:, 0])))
+    assert abs((~cells[:, 1]).mean() - expected.mean()) < 4 * np.sqrt(0.25 / expected.size)
+    high = y[:, 0] > 1.5
+    assert abs((~cells[:, 1])[high].mean() - expected[high].mean()) < 4 * np.sqrt(0.25 / high.sum())
+
+
 # -- rows of a file --------------------------------------------------------------------------------------------------------
 
 FILED: dict[str, Any] = tomllib.loads("""
@@ -502,6 +545,10 @@ def test_a_study_of_a_file_stands_alone(folder: Path) -> None:
         (
             {"missing": {"cells": 0.1}},
             "missing.cells needs cells, and the rows of a file are in one; write missing.rows or missing.levels",
+        ),
+        (
+            {"missing": {"at_random": {"on": "previous", "intercept": -2, "slope": 1}}},
+            "missing.at_random needs cells, and the rows of a file are in one; write missing.rows or missing.levels",
         ),
         (
             {"truth__errors": {"ar1": 0.4}},
@@ -726,11 +773,6 @@ def test_numbers_are_axes(tables: dict[str, Any], axis: str, values: list[Any]) 
         ),
         (
             NESTED,
-            {"missing": {"at_random": {"on": "x", "intercept": 0, "slope": 1}}},
-            "missing.at_random is for one grouping factor; remove it, or write missing.rows",
-        ),
-        (
-            NESTED,
             {"missing": {"levels": {"clas": 0.1}}},
             'missing.levels.clas = 0.1: must be of a factor of [design.factors]; did you mean "class"?',
         ),
@@ -788,3 +830,96 @@ def test_sizes_that_no_distribution_has_are_named_by_their_key() -> None:
         "design.factors.class.number.cv = 0.01: must be greater than about 0.14, as sizes are whole numbers, for distribution = "
         '"uniform" and mean = 3.5; write such a cv, or number = a list',
     ]
+
+
+# -- what people are told --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tables", "lines"),
+    [
+        (
+            NESTED,
+            [
+                "design: 20 of school, 2 of class in each school, 4 rows in each cell (160)",
+                "predictors: x of rows",
+            ],
+        ),
+        (
+            JOINED,
+            [
+                "design: 20 of school, 50 of hood, which rows draw given their school, 30 rows in each cell (600)",
+                "predictors: w of hood",
+            ],
+        ),
+        (
+            changed(
+                NESTED, design__rows=POISSON, design__factors__class={"within": "school", "number": POISSON | {"redraw": False}}
+            ),
+            [
+                "design: 20 of school, poisson numbers about 3, drawn once, of class in each school, poisson numbers about 3 "
+                "rows in each cell (about 180)",
+                "predictors: x of rows",
+            ],
+        ),
+        (
+            changed(NESTED, design__rows=[3, 5] * 20, grid={"clusters": {"school": [20], "class": [2]}}),
+            [
+                "design: 20 of school, 2 of class in each school, 3 to 5 rows in each cell (160)",
+                "predictors: x of rows",
+            ],
+        ),
+        (
+            changed(CROSSED, grid={"clusters": {"item": [8, 16]}}),
+            [
+                "design of the first condition: 12 of subject, 8 of item, 2 rows in each cell (192)",
+                "predictors: cond of subject:item",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_the_design_in_words(tables: dict[str, Any], lines: list[str]) -> None:
+    assert design_lines(nl.Study.from_dict(tables).conditions) == lines
+
+
+def test_the_design_of_a_file_in_words(folder: Path) -> None:
+    assert design_lines(filed(folder).conditions)[0] == "design: 3 of school, 6 of class, 16 rows of a file"
+
+
+def test_a_study_of_one_factor_has_no_such_lines() -> None:
+    assert design_lines(nl.Study.from_toml("studies/article.toml").conditions) == []
+
+
+def test_two_rows_of_a_class_have_a_correlation_of_their_own() -> None:
+    """Its true value, and what is derived from stored columns, are the variances of school and class over all."""
+    study = StudyFile.from_dict(NESTED)
+    condition, estimands = study.conditions()[0], study_estimands(study.conditions()[0].truth.formula, study.methods())
+    assert [name for name in estimands if name.startswith("icc")] == ["icc:school", "icc:class", "icc:school/class"]
+    truths = true_values(condition, study.methods(), centres_of(condition)).shared
+    assert truths["icc:school/class"] == pytest.approx(0.3)
+    assert truths["icc:school/class"] == pytest.approx(truths["icc:school"] + truths["icc:class"])
+    columns = {
+        "estimate.var:school:Intercept": np.array([0.2, 0.0]),
+        "estimate.var:class:Intercept": np.array([0.1, 0.5]),
+        "estimate.var:residual": np.array([0.7, 0.5]),
+    }
+    found = derive(columns, estimands.values())
+    np.testing.assert_allclose(found["estimate.icc:school/class"], [0.3, 0.5])
+    np.testing.assert_allclose(found["estimate.icc:school"], [0.2, 0.0])
+
+
+def test_a_method_without_the_larger_factor_has_no_correlation_of_two_rows() -> None:
+    study = StudyFile.from_dict(changed(NESTED, method=[{"name": "m", "formula": "y ~ x + (1 | class)"}]))
+    estimands = study_estimands(study.conditions()[0].truth.formula, study.methods())
+    own = method_estimands(study.methods()[0], estimands)
+    assert "icc:class" in own
+    assert "icc:school/class" not in own
+
+
+def test_rows_of_a_crossing_share_its_factors() -> None:
+    formula = "y ~ cond + (1 | subject) + (1 | item) + (1 | subject:item)"
+    tables = changed(CROSSED, truth__formula=formula)
+    tables["truth"]["random"]["subject:item"] = {"variance": {"Intercept": 0.1}}
+    found = condition_of(tables).truth.formula
+    assert found.shared("subject:item", found.groups) == ("subject", "item", "subject:item")
+    assert found.shared("item", found.groups) == ("item",)

@@ -20,7 +20,7 @@ from ..spec.axes import is_number, number_word
 from ..spec.formula import find_term
 from ..spec.model import INTERCEPT, Condition, Contrast, term_variables
 from ..spec.paths import places_of
-from ..spec.several import holds, rows_of
+from ..spec.several import rows_of
 
 __all__ = ["Counts", "Spread", "counts_of", "number_of", "spread_of"]
 
@@ -123,8 +123,7 @@ def spread_of(condition: Condition, estimand: str, counts: Counts, contrasts: Se
 
 def _contributing(condition: Condition, estimand: str, contrasts: Sequence[Contrast]) -> dict[str, float]:
     """The random variances that stay in an estimate, by grouping factor."""
-    structure, truth = condition.structure, condition.truth
-    assert structure is not None
+    truth = condition.truth
     formula = truth.formula
     variances = {place: truth.covariance[k][k] for k, place in enumerate(formula.places)}
     named = next((contrast.terms for contrast in contrasts if contrast.name == estimand), (estimand,))
@@ -134,7 +133,7 @@ def _contributing(condition: Condition, estimand: str, contrasts: Sequence[Contr
         for term in terms:
             rest = [v for v in _variables(term) if v not in _variables(column)]
             own = set(_variables(column)) <= set(_variables(term))
-            if own and all(holds(structure, group, places.get(v, "")) for v in rest):
+            if own and all(formula.holds(group, places.get(v, "")) for v in rest):
                 found[group] = max(found.get(group, 0.0), variance)
     return found
 

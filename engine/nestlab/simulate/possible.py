@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..spec.factor_keys import ROWS, number_path
 from ..spec.model import Condition
 from ..spec.predictors import is_known
 from ..spec.problems import StudyError
-from ..spec.structure import ROWS, number_path
 
 __all__ = ["check_possible"]
 

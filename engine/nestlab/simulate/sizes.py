@@ -99,7 +99,7 @@ def size_distribution(sizes: Sizes, path: str = "design.cluster_size") -> tuple[
     }[sizes.kind]
     try:
         values, probabilities = made(sizes)
-    except _ImpossibleError as impossible:
+    except _ImpossibleSizesError as impossible:
         raise StudyError([impossible.line(path)]) from None
     values, place = np.unique(np.maximum(values, sizes.minimum), return_inverse=True)
     return values, np.bincount(place, weights=probabilities / probabilities.sum()).astype(float)
@@ -119,7 +119,7 @@ def _negative_binomial(sizes: Sizes) -> tuple[Integers, Array]:
     """Gamma mixture of Poissons: variance mean + mean^2 / n."""
     mean, variance = sizes.mean, (sizes.cv * sizes.mean) ** 2
     if variance <= mean:
-        raise _ImpossibleError(
+        raise _ImpossibleSizesError(
             sizes, f"greater than 1 / sqrt(mean) = {1 / math.sqrt(mean):.3g}", 'distribution = "poisson"'
         )
     n = mean * mean / (variance - mean)
@@ -136,7 +136,7 @@ def _cut(k: Integers, p: Array) -> tuple[Integers, Array]:
 
 def _uniform(sizes: Sizes) -> tuple[Integers, Array]:
     if sizes.cv * math.sqrt(3) > 1:
-        raise _ImpossibleError(
+        raise _ImpossibleSizesError(
             sizes, "at most 0.577, beyond which sizes are negative", 'distribution = "negative-binomial"'
         )
 
@@ -184,7 +184,9 @@ def _rounded(
         return np.array([found / mean - 1, float((k - found) ** 2 @ p) / sd**2 - 1])
 
     if most(mean, sd) > LARGEST:
-        raise _ImpossibleError(sizes, f"so small that sizes above {LARGEST:,} are hardly ever drawn", "a smaller mean")
+        raise _ImpossibleSizesError(
+            sizes, f"so small that sizes above {LARGEST:,} are hardly ever drawn", "a smaller mean"
+        )
     for guess in (math.sqrt(max(sd * sd - 1 / 12, 0.01)), sd, 0.25, 0.35) if sd > least else ():
         start = np.log([mean, guess])
         exact = np.abs(gaps(start)).max() < 1e-9  # Sheppard's correction is, where the density is smooth
@@ -193,10 +195,10 @@ def _rounded(
             k, p = table(*np.exp(at).tolist())
             return k[p > 0], p[p > 0]
     allowed = f"greater than about {max(least, 0.2) / mean:.2g}, as sizes are whole numbers"
-    raise _ImpossibleError(sizes, allowed, "")
+    raise _ImpossibleSizesError(sizes, allowed, "")
 
 
-class _ImpossibleError(Exception):
+class _ImpossibleSizesError(Exception):
     """A mean and coefficient of variation that a distribution can't have."""
 
     def __init__(self, sizes: Sizes, allowed: str, repair: str) -> None:

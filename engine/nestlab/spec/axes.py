@@ -32,12 +32,13 @@ from .covariance import (
     pairs,
     variance_path,
 )
+from .factor_keys import FACTORS, ROWS
 from .formula import find_term
 from .keys import AXES, KEYS, Key, find_key
 from .model import INTERCEPT, Formula
 from .sizes import MOST_ARMS
 from .stated import restated
-from .structure import FACTORS, ROWS, factors_of
+from .structure import factors_of
 
 __all__ = [
     "OUTCOME",

@@ -22,17 +22,19 @@ from .covariance import (
     variance_paths,
 )
 from .estimand import RESERVED
+from .factor_keys import FACTORS, ROWS
 from .factors import study_formula
 from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
 from .formula import FormulaError, find_term, parse_formula, random_term_text, respelled
 from .grid import Given
 from .inference import check_method, df_rules
 from .methods import estimator_of
+from .methods.estimator import Levels
 from .model import CENTRINGS, Effect, Formula, Method, source_of, term_variables
-from .predictors.reading import base_columns, base_levels, default_level
+from .predictors.reading import base_columns, base_levels, base_places, default_level
 from .prior import Prior
 from .problems import Problems, close_match, nearest
-from .structure import FACTORS, NO_FACTORS, ROWS, Factors, check_factors, factors_of
+from .structure import NO_FACTORS, GroupingFactors, check_factors, factors_of
 from .tables import MethodTable, RandomTable, TruthTable
 
 if TYPE_CHECKING:
@@ -88,13 +90,13 @@ def read_base(study: StudyFile, problems: Problems) -> Base | None:
     found = {name: base_columns(name, table) for name, table in predictors.items()}
     factors = {name: columns for name, columns in found.items() if columns}
     formula = _truth_formula(text, factors, groupings, problems)
-    level = base_levels(predictors)
+    level: Levels = base_places(predictors) if groupings else base_levels(predictors)
     read_methods = _methods(
         study.method or [DEFAULT_METHOD], formula, factors, groupings, level, truth.random, problems
     )
     if formula is None:
         return None
-    read_methods = read_contrasts(study.contrast, formula, read_methods, problems)
+    read_methods = read_contrasts(study.contrast, formula, read_methods, level, problems)
     beside = named_elsewhere(truth, correlation, missing, predictors)
     known = _check_names(formula, predictors, read_methods, problems, factors, beside)
     priors: dict[str, Prior] = {}
@@ -164,7 +166,7 @@ def formula_key(truth: Formula, method: Method) -> str:
     return "truth.formula" if method.formula.text == truth.text else f"method.{method.name}.formula"
 
 
-def _groupings(study: StudyFile, problems: Problems) -> Factors:
+def _groupings(study: StudyFile, problems: Problems) -> GroupingFactors:
     """The factors of [design.factors], which stand in the place of clusters and cluster_size."""
     design = study.design
     if not design.factors:
@@ -192,7 +194,7 @@ def _groupings(study: StudyFile, problems: Problems) -> Factors:
     return check_factors(design.factors, problems)
 
 
-def _check_places(groupings: Factors, study: StudyFile, problems: Problems) -> None:
+def _check_places(groupings: GroupingFactors, study: StudyFile, problems: Problems) -> None:
     """Predictors live at rows or, where there are several grouping factors, on one of them, or on a crossing."""
     names = groupings.names
     for name, table in study.predictors.items():
@@ -218,7 +220,7 @@ def _parse(
     text: str,
     problems: Problems,
     factors: Columns,
-    groupings: Factors,
+    groupings: GroupingFactors,
     group: str = "cluster",
     *,
     random: bool = True,
@@ -258,7 +260,7 @@ def _mended(truth: TruthTable, predictors: dict[str, Any], problems: Problems) -
     return respelled(truth.formula, new) if new else truth.formula, predictors
 
 
-def _truth_formula(text: str, factors: Columns, groupings: Factors, problems: Problems) -> Formula | None:
+def _truth_formula(text: str, factors: Columns, groupings: GroupingFactors, problems: Problems) -> Formula | None:
     formula = _parse("truth.formula", text, problems, factors, groupings)
     if formula and (dotted := next((group for group in formula.groups if "." in group), "")):
         repair = f"write {dotted.replace('.', '_')} for {dotted}"
@@ -271,8 +273,8 @@ def _methods(
     tables: Sequence[MethodTable],
     truth: Formula | None,
     factors: Columns,
-    groupings: Factors,
-    level: Mapping[str, int | None],
+    groupings: GroupingFactors,
+    level: Levels,
     random: Collection[str],
     problems: Problems,
 ) -> tuple[Method, ...]:
@@ -305,7 +307,7 @@ def _methods(
         compare = chain[0] if chain else None
         smaller = tuple(found for found in chain[1:] if found is not None)
         own = {word: value for word in _TAKEN_OVER if (value := getattr(table, word)) is not None}
-        analysed = estimator_of(table).analysed(formula, level)
+        analysed = estimator_of(table).analysed(formula, level, table.factors or ())
         method = Method(table.name, analysed, df=df_rules(table), compare=compare, smaller=smaller, **own)
         check_method(table, method, formula, problems)
         methods.append(method)

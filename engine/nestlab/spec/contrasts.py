@@ -10,6 +10,7 @@ import numpy as np
 from .estimand import ICC, listed
 from .formula import canonical_term, find_term
 from .methods import ESTIMATORS, estimator_of
+from .methods.estimator import Levels
 from .model import INTERCEPT, Contrast, Formula, Method, source_of
 from .problems import Problems, nearest
 from .tables import ContrastTable
@@ -18,9 +19,12 @@ __all__ = ["can_estimate", "read_contrasts", "weights_of"]
 
 
 def read_contrasts(
-    tables: Sequence[ContrastTable], truth: Formula, methods: Sequence[Method], problems: Problems
+    tables: Sequence[ContrastTable], truth: Formula, methods: Sequence[Method], level: Levels, problems: Problems
 ) -> tuple[Method, ...]:
-    """The methods with the contrasts that each can estimate; adds to `problems` what is wrong with the tables."""
+    """The methods with the contrasts that each can estimate; adds to `problems` what is wrong with the tables.
+
+    level: see `methods.estimator.Levels`.
+    """
     contrasts: list[Contrast] = []
     formulas = [truth, *(method.formula for method in methods)]
     terms = list(dict.fromkeys(term for formula in formulas for term in formula.fixed))
@@ -33,20 +37,31 @@ def read_contrasts(
             null, alternative, equivalence = test
             contrasts.append(Contrast(table.name, weights, table.standardise, null, alternative, equivalence))  # type: ignore[arg-type]
     for contrast in contrasts:
-        if not any(can_estimate(method, contrast) for method in methods):
+        if not any(can_estimate(method, contrast, level) for method in methods):
             key = f"contrast.{contrast.name}.weights"
             needed = f"all of {', '.join(contrast.terms)} in its formula"
             if contrast.standardise is not None:
                 estimators = " or ".join(f'"{row.name}"' for row in ESTIMATORS.values() if row.of_variances)
                 needed += f", estimator = {estimators}{' and a random intercept' * (contrast.standardise == 'total')}"
+            if own := [m for m in methods if not _tests(m, contrast, level)]:
+                several = " jointly" if contrast.joint else ""
+                needed += f'; "{own[0].estimator}" tests effects one by one, and has no test of these{several}'
             problems.add(key, f"is estimated by no method: none has {needed}; add one")
-    return tuple(replace(m, contrasts=tuple(c for c in contrasts if can_estimate(m, c))) for m in methods)
+    return tuple(replace(m, contrasts=tuple(c for c in contrasts if can_estimate(m, c, level))) for m in methods)
 
 
-def can_estimate(method: Method, contrast: Contrast) -> bool:
+def _tests(method: Method, contrast: Contrast, level: Levels) -> bool:
+    """Whether a method has a test of these effects together, of this null."""
+    row = estimator_of(method)
+    terms = [term for name in contrast.terms if (term := find_term(method.formula.fixed, name)) is not None]
+    shifted = contrast.null != 0 or contrast.equivalence is not None
+    return (row.joint or not contrast.joint) and (row.shifts or not shifted) and row.combines(method, terms, level)
+
+
+def can_estimate(method: Method, contrast: Contrast, level: Levels) -> bool:
     """Whether a method's formula and estimator have all that a contrast is made of."""
     row = estimator_of(method)
-    if not row.covariances:
+    if not row.covariances or not _tests(method, contrast, level):
         return False
     return all(find_term(method.formula.fixed, term) is not None for term in contrast.terms) and (
         contrast.standardise is None

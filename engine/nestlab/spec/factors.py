@@ -18,7 +18,7 @@ from .formula import (
 )
 from .model import CENTRINGS, INTERCEPT, MAX_FIXED, MAX_RANDOM, MOST_RANDOM, Formula, term_variables
 from .problems import close_match
-from .structure import NO_FACTORS, Factors, with_factors
+from .structure import NO_FACTORS, GroupingFactors, with_factors
 
 __all__ = ["expand", "study_formula"]
 
@@ -38,7 +38,7 @@ _INSTEAD = {
 }
 
 
-def study_formula(text: str, columns: Mapping[str, tuple[str, ...]], factors: Factors = NO_FACTORS) -> Formula:
+def study_formula(text: str, columns: Mapping[str, tuple[str, ...]], factors: GroupingFactors = NO_FACTORS) -> Formula:
     """Read a formula of a study, with the columns of each category in the place of its name. columns: by the names of predictors
     with categories; factors: the grouping factors of [design.factors].
 

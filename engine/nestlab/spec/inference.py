@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from .comparison import compare
 from .estimand import Estimand
@@ -36,7 +37,7 @@ def check_method(table: MethodTable, method: Method, written: Formula, problems:
         if word not in row.keys and value != type(table).model_fields[word].default:
             needed = _either([each.name for each in ESTIMATORS.values() if word in each.keys])
             repair = "remove one of the two" if "estimator" in table.model_fields_set else "add it, or remove this"
-            problems.add_value(f"{key}.{word}", value, f"needs estimator = {needed}; {repair}")
+            problems.add_value(f"{key}.{word}", _written(value), f"needs estimator = {needed}; {repair}")
     _check_rules(key, table, problems)
     row.check(key, table, method, written, problems)
     if table.compare is None and table.reference is not None:
@@ -52,6 +53,11 @@ def check_method(table: MethodTable, method: Method, written: Formula, problems:
         _check_comparison(key, method, problems)
 
 
+def _written(value: Any) -> Any:
+    """A value as a study file has it: a list of one as that one."""
+    return value if not isinstance(value, tuple) else value[0] if len(value) == 1 else list(value)
+
+
 def _either(words: Sequence[str]) -> str:
     """The words in quotes: "a", "b" or "c"."""
     quoted = [f'"{word}"' for word in words]
@@ -64,8 +70,12 @@ def _check_rules(key: str, table: MethodTable, problems: Problems) -> None:
     allowed = {*row.rules} if not robust else {"z", "residual", *_ROBUST_RULES}
     if robust and "between-within" in row.rules:
         allowed.add("between-within")
-    shown = "" if table.df is None else table.df[0] if len(table.df) == 1 else list(table.df)
+    shown = "" if table.df is None else _written(table.df)
     needing = [f'"{rule}"' for rule in _ROBUST_RULES if rule in given and "robust" in row.keys]
+    if row.own_df and table.df is not None:
+        text = f"is not yours to choose here: they are {row.own_df}; remove it"
+        problems.add_value(f"{key}.df", shown, text)
+        return
     if not row.covariances:
         return  # it gives degrees of freedom of its own
     if given <= allowed:

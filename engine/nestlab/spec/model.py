@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
@@ -144,6 +144,20 @@ class Formula:
         """The formula with the random terms of one grouping factor."""
         return replace(self, random=tuple(term for term in self.random if term.group == group))
 
+    def holds(self, group: str, at: str) -> bool:
+        """Whether what lives on the levels of `at` ("" for rows) is constant within levels of `group`.
+
+        >>> nested = Formula("", "y", (), (), factors=(("school", ""), ("class", "school")))
+        >>> nested.holds("class", "school"), nested.holds("school", "class")
+        (True, False)
+        """
+        holders, inside = dict(self.factors), set()
+        for name in group.split(":"):
+            while name:
+                inside.add(name)
+                name = holders.get(name, "")
+        return bool(at) and set(at.split(":")) <= inside
+
     @property
     def random_table(self) -> str:
         """The table of a study file that the random effects of its one grouping factor stand in: "truth.random.school"."""
@@ -158,6 +172,16 @@ class Formula:
     def intercepts(self) -> tuple[str, ...]:
         """The grouping factors that have a random intercept."""
         return tuple(group for group, column in self.places if column == INTERCEPT)
+
+    def shared(self, group: str, among: Sequence[str]) -> tuple[str, ...]:
+        """Those of some grouping factors of whose levels two rows share one that share a level of `group`: what holds it, or is
+        crossed in it, and itself; of a formula of a study with several."""
+        holders, inside = dict(self.factors), set[str]()
+        for name in group.split(":"):
+            while name:
+                inside.add(name)
+                name = holders[name]
+        return tuple(each for each in among if inside.issuperset(each.split(":")))
 
     @property
     def random_columns(self) -> tuple[str, ...]:
@@ -506,11 +530,12 @@ class Method:
     intervals, in (0, 1). contrasts: those of the study that it estimates. intervals: of fixed effects, by the rules of df ("t"),
     or one kind for all of them; variance_intervals: of variances, sds and correlations, if any. compare: the null model of a
     likelihood ratio test, whose p value is by `reference`. draws: of the bootstrap, and of simulated null distributions. robust:
-    cluster-robust standard errors in place of the model's; weights: of cluster means. select: the method reports its formula's
-    model, `compare`'s or one of `smaller`, each nested in the one before: that which tests at level select_alpha, or the AIC,
-    choose. working, covariance: of a GEE, its correlation structure and its standard errors. function: "module:function"; digest:
-    the SHA-256 of that module's source, "" until it is looked up. max_failed: the share of replicates without an optimum above
-    which a condition ends early; it changes no replicate.
+    cluster-robust standard errors in place of the model's; cluster, factors, units: grouping factors that robust errors are
+    clustered by, that have dummies, and by whose levels there are tests; weights: of cluster means. select: the method reports
+    its formula's model, `compare`'s or one of `smaller`, each nested in the one before: that which tests at level select_alpha,
+    or the AIC, choose. working, covariance: of a GEE, its correlation structure and its standard errors. function:
+    "module:function"; digest: the SHA-256 of that module's source, "" until it is looked up. max_failed: the share of replicates
+    without an optimum above which a condition ends early; it changes no replicate.
     """
 
     name: str
@@ -528,6 +553,9 @@ class Method:
     reference: Literal["asymptotic", "chisq", "exact", "bootstrap"] = "asymptotic"
     draws: int = 999
     robust: Literal["CR0", "CR1", "CR1S", "CR2"] | None = None
+    cluster: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
     weights: Literal["size"] | None = None
     select: Literal["lrt", "aic"] | None = None
     select_alpha: float = 0.05

@@ -172,6 +172,7 @@ def several_reasons(
             "cells are missing": missing.cells,
             **{f"levels of {name} are missing": share for name, share in missing.levels},
             "cells drop out": missing.hazard or missing.weibull,
+            "rows are missing at random": missing.at_random,
         }
         reasons += [reason for reason, there in lost.items() if there]
     places = places_of(predictors)

@@ -10,10 +10,13 @@ from functools import lru_cache
 from .association import Correlations
 from .base import formula_key, named_formulas
 from .derived import Derived
+from .factor_keys import FACTORS, ROWS
 from .formula import random_term_text
 from .methods import estimator_of
+from .missing import PREVIOUS
 from .model import (
     CENTRINGS,
+    Condition,
     Errors,
     Formula,
     Layout,
@@ -27,12 +30,14 @@ from .model import (
 )
 from .paths import LEAST_ROWS_BLOCK, MOST_BLOCK, places_of, several_reasons
 from .predictors import distribution_of, is_known
+from .predictors.allotted import takes_turns
 from .problems import Problems, nearest
 from .sizes import longest
-from .structure import FACTORS, ROWS, rows_per_cell
+from .structure import rows_per_cell
 
-__all__ = ["check_several", "check_sizes", "holds", "placed", "rows_of", "several_block"]
+__all__ = ["check_several", "check_sizes", "design_lines", "design_text", "placed", "rows_of", "several_block"]
 
+_ROWS = "rows"
 _BLOCK_BYTES = 64 * 2**20
 
 Predictors = tuple[Predictor, ...]
@@ -44,18 +49,40 @@ def rows_of(structure: Structure) -> int:
     return sum(rows_per_cell(structure))
 
 
-def holds(structure: Structure, group: str, at: str) -> bool:
-    """Whether what lives on the levels of `at` is constant within levels of `group`."""
-    if not at:
-        return False
-    within = {grouping.name: grouping.within for grouping in structure.groupings}
-    inside = set()
-    for name in group.split(":"):
-        above: str | None = name
-        while above:
-            inside.add(above)
-            above = within[above]
-    return set(at.split(":")) <= inside
+def design_text(structure: Structure) -> str:
+    """How many levels and rows there are, for people: "20 of school, 3 of class in each school, 25 rows in each cell (1,500)"."""
+    rows = f"{rows_of(structure):,}"
+    if structure.listed:
+        levels = [f"{grouping.levels:,} of {grouping.name}" for grouping in structure.groupings]
+        return f"{', '.join(levels)}, {rows} rows of a file"
+    drawn, joined, said = dict(structure.drawn), dict(structure.joined), []
+    for grouping, numbers in zip(structure.groupings, structure.numbers, strict=True):
+        name = grouping.name
+        where = f" in each {grouping.within}" if grouping.within else ""
+        said.append(f"{_number_text(numbers, drawn.get(name))} of {name}{where}")
+        if name in joined:
+            said[-1] += f", which rows draw given their {joined[name].given}"
+    per_cell = _number_text(rows_per_cell(structure), drawn.get(""))
+    return f"{', '.join(said)}, {per_cell} rows in each cell ({'about ' if drawn else ''}{rows})"
+
+
+def _number_text(numbers: Sequence[int], sizes: Sizes | None) -> str:
+    if sizes is not None:
+        return f"{sizes.kind} numbers about {numbers[0]:,}" + ("" if sizes.redraw else ", drawn once,")
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def design_lines(conditions: Sequence[Condition]) -> list[str]:
+    """What people are told of a study's first design of several grouping factors, and where its predictors live."""
+    first = conditions[0]
+    if first.structure is None:
+        return []
+    where = " of the first condition" if len({condition.structure for condition in conditions}) > 1 else ""
+    lines = [f"design{where}: {design_text(first.structure)}"]
+    if first.predictors:
+        lines.append(f"predictors: {', '.join(f'{p.name} of {p.at or _ROWS}' for p in first.predictors)}")
+    return lines
 
 
 def placed(predictor: Predictor, structure: Structure) -> tuple[Predictor, Layout]:
@@ -95,14 +122,14 @@ def check_several(
         for term in formula.random:
             for column in term.columns:
                 variables = term_variables(column)
-                if variables and all(v in places and holds(structure, term.group, places[v]) for v in variables):
+                if variables and all(v in places and truth.holds(term.group, places[v]) for v in variables):
                     text = (
                         f"can't have {column} in {random_term_text(term)}, as it is constant within {term.group}; remove it "
                         "there"
                     )
                     problems.add_value(key, formula.text, text)
     for method in methods:
-        _check_method(method, truth, problems)
+        _check_method(method, truth, predictors, problems)
     for predictor in predictors:
         _check_predictor(predictor, structure, problems)
     if errors.cluster_cv:
@@ -149,7 +176,7 @@ def _check_predictor(predictor: Predictor, structure: Structure, problems: Probl
                 "file and a column of it"
             )
             problems.add_value(f"{key}.distribution", row.name, text)
-        if row.name == "list" and len(predictor.values) != structure.rows:
+        elif row.listed and len(predictor.values) != structure.rows:
             text = f"must have a value for each of the {structure.rows:,} rows of the file, and has {len(predictor.values):,}"
             problems.add(f"{key}.values", f"{text}; name a column of that file")
         return
@@ -201,42 +228,38 @@ def _check_missing(missing: Missing, structure: Structure, problems: Problems) -
         example = f"missing.levels.{structure.names[0]} = {missing.clusters:g}"
         text = f"is for one grouping factor; write missing.cells, or {example}"
         problems.add_number("missing.clusters", missing.clusters, text)
-    if missing.at_random is not None:
-        problems.add("missing.at_random", "is for one grouping factor; remove it, or write missing.rows")
     for name, share in missing.levels:
         if name not in structure.names:
             text = f"must be of a factor of [design.factors]; {nearest(name, structure.names)}"
             problems.add_number(f"missing.levels.{name}", share, text)
     if structure.listed:
-        for word in ("cells", "hazard", "weibull"):
-            if getattr(missing, word):
+        previous = missing.at_random is not None and (missing.at_random[0] == PREVIOUS or missing.monotone)
+        lost = {"cells": missing.cells, "hazard": missing.hazard, "weibull": missing.weibull, "at_random": previous}
+        for word, there in lost.items():
+            if there:
                 text = "needs cells, and the rows of a file are in one; write missing.rows or missing.levels"
                 problems.add(f"missing.{word}", text)
 
 
-#: What methods may have with several grouping factors, of keys that have more values for one.
-_SO_FAR: dict[str, tuple[str | None, ...]] = {
-    "robust": (None,),
-}
-
-
-def _check_method(method: Method, truth: Formula, problems: Problems) -> None:
-    key = f"method.{method.name}"
-    if not estimator_of(method).several:
-        text = 'is for one grouping factor: write estimator = "lmm", or keep one factor'
+def _check_method(method: Method, truth: Formula, predictors: Predictors, problems: Problems) -> None:
+    key, row = f"method.{method.name}", estimator_of(method)
+    if not row.several:
+        text = f"is for one grouping factor: write {row.instead(method)}, or keep one factor"
         problems.add_value(f"{key}.estimator", method.estimator, text)
-    for word, usual in (
-        ("intervals", ("t",)),
-        ("variance_intervals", (None, "wald", "wald-log")),
-        ("robust", (None,)),
-        ("select", (None,)),
-    ):
-        value = getattr(method, word)
-        if value not in usual:
-            problems.add_value(f"{key}.{word}", value, "is for one grouping factor so far; remove it")
+        return
+    if method.robust is not None and row.random:
+        text = 'is of mixed models with one grouping factor; write estimator = "ols" or "fixed-effects", or remove it'
+        problems.add_value(f"{key}.robust", method.robust, text)
     if method.compare is not None and method.reference == "exact":
         text = 'must be "asymptotic", "chisq" or "bootstrap" with several grouping factors; write one of these'
         problems.add_value(f"{key}.reference", method.reference, text)
+    for text in row.misplaced(method, _places(predictors)):
+        problems.add_value(formula_key(truth, method), method.formula.text, text)
+
+
+def _places(predictors: Predictors) -> dict[str, str]:
+    """The factor, or crossing, that each predictor lives on."""
+    return {predictor.name: predictor.at for predictor in predictors}
 
 
 def several_block(structure: Structure, columns: int, *, strata: bool) -> int:
@@ -261,12 +284,14 @@ def check_sizes(
     rows = rows_of(structure)
     for predictor in predictors:
         equal = not structure.listed and not structure.sizes and "" not in dict(structure.drawn)
-        if equal and predictor.level == 1 and predictor.distribution == "balanced" and structure.rows % 2:
+        if equal and takes_turns(predictor) and structure.rows % 2:
             text = f"must be even, for half of each cell's rows have {predictor.name} = 1; change it, or that predictor's level"
             problems.add_value(ROWS, structure.rows, text)
     for method in methods:
         key = formula_key(truth, method)
         for term in method.formula.random:
+            if ":" in term.group and (structure.joined or structure.listed):
+                continue  # rows have few of all combinations
             effects = structure.grouping(term.group).levels * len(term.columns)
             if effects >= rows:
                 text = (
@@ -274,6 +299,8 @@ def check_sizes(
                     f"raise {ROWS} or use fewer random columns"
                 )
                 problems.add_value(key, method.formula.text, text)
+        for text in estimator_of(method).too_few_levels(method, structure, rows, _places(predictors)):
+            problems.add_value(key, method.formula.text, text)
         if rows <= len(method.formula.fixed):
             text = f"must have fewer fixed terms than the {rows} rows; raise a factor's number or {ROWS}"
             problems.add_value(key, method.formula.text, text)

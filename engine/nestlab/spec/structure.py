@@ -20,20 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .factor_keys import FACTORS, ROWS, number_path
 from .formula import FormulaError
 from .model import Formula, Grouping, Joined, RandomTerm, Sizes, Structure
 from .problems import Items, Made, Problem, Problems, nearest
 from .sizes import Turns, expected, read_size, size_words
 
 __all__ = [
-    "FACTORS",
     "NO_FACTORS",
-    "ROWS",
-    "Factors",
+    "GroupingFactors",
     "cells_of",
     "check_factors",
     "factors_of",
-    "number_path",
     "read_structure",
     "rows_per_cell",
     "structure_words",
@@ -42,13 +40,12 @@ __all__ = [
 
 Integers = NDArray[np.int64]
 
-FACTORS, ROWS = "design.factors", "design.rows"
 #: Rows of one data set of a study with several grouping factors.
 MOST_ROWS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Factors:
+class GroupingFactors:
     """The factors of a study file's [design.factors], each after the one in which it is nested, with that one's name or "".
 
     tabled: those that are nested in none and have a table of their own.
@@ -66,10 +63,10 @@ class Factors:
         return number_path(name, name in self.tabled or dict(self.holders)[name])
 
 
-NO_FACTORS = Factors()
+NO_FACTORS = GroupingFactors()
 
 
-def check_factors(factors: Mapping[str, Any], problems: Problems) -> Factors:
+def check_factors(factors: Mapping[str, Any], problems: Problems) -> GroupingFactors:
     """The factors of a study file's [design.factors]."""
     holders = {name: getattr(table, "within", None) or "" for name, table in factors.items()}
     given = {name: getattr(table, "given", None) or "" for name, table in factors.items()}
@@ -104,7 +101,7 @@ def check_factors(factors: Mapping[str, Any], problems: Problems) -> Factors:
     if factors and all(given.values()):
         problems.add(FACTORS, "must have a factor that divides the rows into cells; remove given from one of them")
     tabled = [name for name, table in factors.items() if not isinstance(table, int) and not holders[name]]
-    return Factors(tuple(ordered.items()), tuple(tabled))
+    return GroupingFactors(tuple(ordered.items()), tuple(tabled))
 
 
 def _check_kinds(factors: Mapping[str, Any], problems: Problems) -> None:
@@ -138,13 +135,13 @@ def _check_kinds(factors: Mapping[str, Any], problems: Problems) -> None:
         problems.add(f"{FACTORS}.{shortest}", text)
 
 
-def with_factors(formula: Formula, given: Factors) -> Formula:
+def with_factors(formula: Formula, given: GroupingFactors) -> Formula:
     """The formula with its grouping factors named as in [design.factors]: "class" for school:class.
 
     Raises FormulaError for a factor that is not there.
 
     >>> from .formula import parse_formula
-    >>> factors = Factors((("a", ""), ("b", "a"), ("c", "")))
+    >>> factors = GroupingFactors((("a", ""), ("b", "a"), ("c", "")))
     >>> with_factors(parse_formula("y ~ 1 + (1 | a/b) + (1 | c:a)"), factors).groups
     ('a', 'b', 'a:c')
     """
@@ -177,30 +174,25 @@ def _group(group: str, formula: Formula, factors: tuple[tuple[str, str], ...]) -
 
 def _above(name: str, holders: Mapping[str, str]) -> list[str]:
     found = []
-    while holders[name]:
+    while holders.get(name):
         name = holders[name]
         found.append(name)
     return found
 
 
-def number_path(name: str, within: str | bool) -> str:
-    """The key of a factor's number of levels. within: whether it stands in a table of the factor's own."""
-    return f"{FACTORS}.{name}.number" if within else f"{FACTORS}.{name}"
-
-
-def factors_of(formula: Formula) -> Factors:
+def factors_of(formula: Formula) -> GroupingFactors:
     """The factors of a formula's study."""
-    return Factors(formula.factors, formula.tabled)
+    return GroupingFactors(formula.factors, formula.tabled)
 
 
-def read_structure(flat: Mapping[str, Any], factors: Factors) -> Made[Structure]:
+def read_structure(flat: Mapping[str, Any], factors: GroupingFactors) -> Made[Structure]:
     """The structure as the flat values have it."""
     items = tuple((path, value) for path, value in flat.items() if path.startswith((f"{FACTORS}.", ROWS)))
     return _read(items, factors)
 
 
 @lru_cache(maxsize=4096)
-def _read(items: Items, factors: Factors) -> Made[Structure]:
+def _read(items: Items, factors: GroupingFactors) -> Made[Structure]:
     problems, flat = Problems(), dict(items)
     if any(f"{FACTORS}.{name}.values" in flat for name in factors.names):
         return Made(_listed(flat, factors))
@@ -288,7 +280,7 @@ def _numbers(
     return found, None
 
 
-def _joined(flat: Mapping[str, Any], factors: Factors) -> tuple[tuple[str, Joined], ...]:
+def _joined(flat: Mapping[str, Any], factors: GroupingFactors) -> tuple[tuple[str, Joined], ...]:
     """The factors whose levels rows draw."""
     found = []
     for name in factors.names:
@@ -301,7 +293,7 @@ def _joined(flat: Mapping[str, Any], factors: Factors) -> tuple[tuple[str, Joine
     return tuple(found)
 
 
-def _listed(flat: Mapping[str, Any], factors: Factors) -> Structure:
+def _listed(flat: Mapping[str, Any], factors: GroupingFactors) -> Structure:
     """The structure whose rows are those of a file."""
     codes: dict[str, Integers] = {}
     groupings, numbers = list[Grouping](), list[tuple[int, ...]]()

@@ -25,7 +25,7 @@ __all__ = [
     "ContrastTable",
     "DesignTable",
     "ErrorsTable",
-    "FactorTable",
+    "GroupingTable",
     "MethodTable",
     "MissingTable",
     "OutcomeTable",
@@ -126,7 +126,7 @@ CellRows: TypeAlias = Annotated[
 ]
 
 
-class FactorTable(SourcedTable):
+class GroupingTable(SourcedTable):
     """[design.factors.<factor>]: a grouping factor that is nested in another, that rows draw, or that is a column of a file."""
 
     within: Nonblank | None = key("the factor whose levels hold its own", "school", axis=False)
@@ -151,7 +151,7 @@ class FactorTable(SourcedTable):
 
 
 FactorSize: TypeAlias = Annotated[
-    Annotated[v.Clusters, Tag("<number>")] | Annotated[FactorTable, Tag("<table>")],
+    Annotated[v.Clusters, Tag("<number>")] | Annotated[GroupingTable, Tag("<table>")],
     Discriminator(lambda value: "<table>" if isinstance(value, Mapping | KeyTable) else "<number>"),
     Says("a whole number from 2 to 1000000, or a table with within and number"),
 ]
@@ -347,6 +347,16 @@ class MethodTable(KeyTable):
     )
     draws: v.Draws | None = key("of the bootstrap, and of exact tests", 999)
     robust: Literal["CR0", "CR1", "CR1S", "CR2"] | None = key("cluster-robust standard errors", "CR2")
+    cluster: v.FactorNames | None = key(
+        "of several grouping factors those that robust errors are clustered by; where absent those that lie within no other",
+        ["subject", "item"],
+    )
+    factors: v.FactorNames | None = key(
+        "fixed-effects: of several grouping factors those that have dummies; all where absent", "item"
+    )
+    units: v.FactorNames | None = key(
+        "by-units: the factor whose levels are analysed; min-f and both-units: two", "subject"
+    )
     weights: Literal["size"] | None = key("cluster-means: means weighted by cluster sizes", "size")
     alpha: v.OpenShare | None = key(
         "level of its tests, and 1 - coverage of its intervals; before that of the file", 0.01

@@ -79,10 +79,14 @@ def translate(condition: Condition, method: Method, centres: Centres) -> Transla
 
 
 def _of_several(condition: Condition, method: Method) -> Translation | None:
-    """With several grouping factors nothing is centred, and what a product that is left out does to other terms is not known."""
+    """With several grouping factors nothing is centred, and what a product that is left out does to other terms is not known; one
+    that dummies absorb does nothing."""
     truth, own = condition.truth, method.formula
     effects = dict(zip(truth.formula.fixed, truth.fixed, strict=True))
-    gone = [t for t in _products_left_out(truth.formula, own) if effects[t] or condition.priors]
+    places = {predictor.name: predictor.at for predictor in condition.predictors}
+    absorbed = estimator_of(method).absorbed(truth.formula, places, method.factors)
+    left_out = (t for t in _products_left_out(truth.formula, own) if t not in absorbed)
+    gone = [t for t in left_out if effects[t] or condition.priors]
     if not gone:
         return None
     touched = {variable for term in gone for variable in term_variables(term)}

@@ -234,6 +234,14 @@ DfRules: TypeAlias = Annotated[
     Says(either(DF_RULES) + ", or a list of them"),
 ]
 
+FactorNames: TypeAlias = Annotated[
+    tuple[Nonblank, ...],
+    Len(1),
+    AfterValidator(_different),
+    BeforeValidator(_one_or_several),
+    Says("the name of a factor of [design.factors], or a list of names"),
+]
+
 Numbers: TypeAlias = Annotated[tuple[Number, ...], Len(1, MOST_VALUES), Says("a list of finite numbers")]
 SizeValues: TypeAlias = Annotated[tuple[Size, ...], Len(1, MOST_VALUES), Says("a list of whole numbers >= 1")]
 SizeList: TypeAlias = Annotated[tuple[Size, ...], Len(1)]

@@ -59,7 +59,7 @@ def nested_methods(method: Method) -> list[Method]:
     for k, formula in enumerate(chain):
         own = replace(method, formula=formula, compare=chain[k + 1] if k + 1 < len(chain) else None, smaller=())
         own = replace(own, select=None, reference=method.reference if own.compare is not None else "asymptotic")
-        found.append(replace(own, contrasts=tuple(c for c in method.contrasts if can_estimate(own, c))))
+        found.append(replace(own, contrasts=tuple(c for c in method.contrasts if can_estimate(own, c, {}))))
     return found
 
 

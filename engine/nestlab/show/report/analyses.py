@@ -50,11 +50,13 @@ def _items(method: Method) -> Iterator[tuple[str, str]]:
     if method.robust is not None:
         yield "standard errors", f"{method.robust}, cluster-robust, {_ROBUST[method.robust]}"
     if "standard errors" in said:
-        yield "standard errors", said["standard errors"]
+        yield "standard errors", said.pop("standard errors")
     if len(method.df) > 1:
         yield "in the summary", f"one fit, {plural(len(method.df), 'rule')}: {', '.join(method.labels)}"
     rules = "; ".join(_RULES.get(rule, rule) for rule in method.df)
-    yield "degrees of freedom", said.get("degrees of freedom", rules)
+    df = said.pop("degrees of freedom", rules)
+    yield from said.items()
+    yield "degrees of freedom", df
     if "satterthwaite" in method.df:
         at = (
             "as lmerTest gives them"

@@ -173,12 +173,13 @@ def _draw_numbers(structure: Structure, generator: Generator, R: int) -> Members
     sizes_of = np.where(there, each, 0)
     total = sizes_of.sum(axis=0)
     N = int(total.max())
-    cell, place = np.zeros((N, R), dtype=np.int64), np.zeros((N, R), dtype=np.int64)
-    for r in range(R):
-        own = sizes_of[:, r]
-        cell[: total[r], r] = np.repeat(np.arange(count), own)
-        place[: total[r], r] = np.arange(total[r]) - np.repeat(np.cumsum(own) - own, own)
     kept = np.arange(N)[:, None] < total
+    each_row = np.repeat(np.tile(np.arange(count), R), sizes_of.T.ravel())  # replicate by replicate
+    starts = (np.cumsum(sizes_of, axis=0) - sizes_of).T  # (R, cells): of each cell among the rows of its replicate
+    cell = np.zeros((R, N), dtype=np.int64)
+    cell[kept.T] = each_row
+    cell = np.ascontiguousarray(cell.T)
+    place = np.where(kept, np.arange(N)[:, None] - np.take_along_axis(starts.T, cell, axis=0), 0)
     return Members(sizes_of, cell, place, {name: own[cell] for name, own in cells.items()}, kept)
 
 

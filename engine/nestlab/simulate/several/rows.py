@@ -2,22 +2,24 @@
 
 The order of the draws: numbers of levels and rows, and levels of rows, where replicates differ in them; the predictors of each
 factor in turn, the random effects of each; for every row the scores of the predictors that are drawn there and of the error; what
-is lost, of rows, cells, levels of each factor, and by dropout. The replicate is the last index everywhere.
+is lost, of rows, cells, levels of each factor, by dropout and at random. The replicate is the last index everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import expit, ndtri
 
 from ...spec.formula import same_term
+from ...spec.missing import PREVIOUS
+from ...spec.model import Missing
 from ...spec.uncertain import DrawnTruth
 from ..between import draw_between
 from ..deviates import standard_normal
@@ -141,7 +143,8 @@ class SeveralSampler:
         e *= scale
         for name, half_log in self._ratios:
             e *= np.exp(half_log * members.term(columns, design.places, name))
-        return SeveralDraw(design, members, columns, u, e, self._kept(generator, members, R), truths)
+        whole = SeveralDraw(design, members, columns, u, e, None, truths)
+        return replace(whole, kept=self._kept(generator, whole))
 
     def _known_rows(self, members: Members) -> dict[str, Array]:
         """(N, R or 1): the columns of predictors of rows that are known."""
@@ -167,8 +170,9 @@ class SeveralSampler:
                     scores[i] += L[i, k] * scores[k]
         return scores
 
-    def _kept(self, generator: Generator, members: Members, R: int) -> NDArray[np.bool_] | None:
-        """(N, R): which rows are observed."""
+    def _kept(self, generator: Generator, whole: SeveralDraw) -> NDArray[np.bool_] | None:
+        """(N, R): which rows are observed, of a draw whose rows all are."""
+        members, R = whole.members, whole.replicates
         missing, kept = self.design.condition.missing, members.kept
         if missing is None:
             return kept
@@ -185,7 +189,26 @@ class SeveralSampler:
         if missing.hazard or missing.weibull is not None:
             left = rows_left(missing, np.broadcast_to(members.sizes, (cells, R)), generator)
             found &= members.place < spread(members.cell, left)
+        if missing.at_random is not None:
+            found &= ~_lost_at_random(missing, whole, standard_normal(generator, (members.rows, R)))
         return found
+
+
+def _lost_at_random(missing: Missing, draw: SeveralDraw, scores: Array) -> NDArray[np.bool_]:
+    """(N, R): rows that are lost by a predictor, or by the outcome of the row before in their cell, so that the first row stays.
+
+    scores (N, R): standard normal; monotone: what follows in the cell is lost, too.
+    """
+    assert missing.at_random is not None
+    on, intercept, slope = missing.at_random
+    cause, follows = draw.term(on) if on != PREVIOUS else draw.response(), draw.members.place > 0
+    likely = ndtri(expit(intercept + slope * cause))
+    if on == PREVIOUS:
+        likely = np.where(follows, np.vstack([likely[:1], likely[:-1]]), -np.inf)
+    lost = np.asarray(scores < likely)
+    for n in range(1, len(lost)) if missing.monotone else ():
+        lost[n] |= lost[n - 1] & follows[n]
+    return lost
 
 
 def _follow(ar1: float, place: Integers, e: Array) -> None:

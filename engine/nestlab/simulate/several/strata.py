@@ -66,22 +66,26 @@ class StrataSampler:
 
     @cached_property
     def cells(self) -> CellDesign:
-        design, structure = self.design, self.design.structure
+        design = self.design
         codes = {name: design.code_of_cells(name) for name in self.factors}
-        rows = design.inner.known_rows[: structure.rows]
-        names = design.inner.columns
-        D = np.stack(
-            [np.prod([rows[:, names.index(v)] for v in (INTERCEPT, *inner)], axis=0) for inner in self.inner], axis=1
-        )
         count = len(next(iter(codes.values())))
         multipliers = [Multiplier.one(count)]
         for outer in self.outer[1:]:
             place = self._place(outer)
             redrawn = any(self._redrawn(v) for v in outer)
             values = None if redrawn else self._values({v: self._known(v) for v in outer}, outer)[:, 0]
-            code, levels = design.code_of_cells(place), structure.grouping(place).levels
+            code, levels = design.code_of_cells(place), design.structure.grouping(place).levels
             multipliers.append(Multiplier(Partition(code, levels), values))
-        return cell_design(find_strata(list(codes.values()), list(codes)), D, multipliers)
+        return cell_design(find_strata(list(codes.values()), list(codes)), self.cell_columns, multipliers)
+
+    @property
+    def cell_columns(self) -> Array:
+        """(rows of a cell, columns): D, of every cell."""
+        inner = self.design.inner
+        rows, names = inner.known_rows[: self.design.structure.rows], inner.columns
+        return np.stack(
+            [np.prod([rows[:, names.index(v)] for v in (INTERCEPT, *own)], axis=0) for own in self.inner], axis=1
+        )
 
     def _place(self, outer: tuple[str, ...]) -> str:
         """The factor or crossing on whose levels a product lives."""

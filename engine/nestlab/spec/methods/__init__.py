@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from .by_units import BOTH_UNITS, BY_UNITS, MIN_F
 from .estimator import Estimator, UnknownError
 from .function import FUNCTION
 from .gee import GEE
@@ -13,7 +14,21 @@ from .summary_measures import ANCOVA, CHANGE_SCORES
 
 __all__ = ["ESTIMATORS", "Estimator", "UnknownError", "estimator_of"]
 
-_ROWS = (LMM, STATSMODELS, GEE, FUNCTION, OLS, FIXED_EFFECTS, CLUSTER_MEANS, GLS, CHANGE_SCORES, ANCOVA)
+_ROWS = (
+    LMM,
+    STATSMODELS,
+    GEE,
+    FUNCTION,
+    OLS,
+    FIXED_EFFECTS,
+    CLUSTER_MEANS,
+    GLS,
+    CHANGE_SCORES,
+    ANCOVA,
+    BY_UNITS,
+    MIN_F,
+    BOTH_UNITS,
+)
 #: By the word of a study file.
 ESTIMATORS = {row.name: row for row in _ROWS}
 

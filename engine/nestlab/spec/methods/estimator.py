@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..model import Condition, Formula, Layout, Method
+    from ..model import Condition, Formula, Layout, Method, Structure
     from ..problems import Problems
     from ..tables import MethodTable
 
 __all__ = ["Estimator", "Levels", "UnknownError"]
 
-#: The level of each predictor, None where an axis sets it.
-Levels: TypeAlias = "Mapping[str, int | None]"
+#: The level of each predictor, None where an axis sets it; with several grouping factors the factor, or crossing of factors, that
+#: it lives on, "" for rows.
+Levels: TypeAlias = "Mapping[str, int | str | None]"
 
 
 class UnknownError(Exception):
@@ -45,14 +46,21 @@ class Estimator:
     variances_known: it knows the true variances.
     absorbs: clusters' effects take up what is constant in clusters.
     every_term: it estimates all terms of its formula, so that a missing one is a failure.
-    several: it is for several grouping factors, too.
+    several: it is for several grouping factors, too; instead: say what to write there where it is not. few_factors: it is for
+    several only; say what to write with one.
+    joint: it has joint tests of several contrasts; shifts: its tests of an effect may have any value for the null; own_df: it has
+    degrees of freedom of its own, these.
     messages: its rows hold the messages of failures and the number of warnings.
-    left_out: name the fixed terms of a formula that it does not estimate.
+    left_out: name the fixed terms of a formula that it does not estimate; absorbed: those with several grouping factors, by the
+    factors that its key names.
     by_level: these depend on the levels of predictors, which no axis may change then.
     sees: tell whether a product of these parts of predictors at level 1 is left in its data; "w" stands for deviations from
     the cluster's mean.
     equal_rows: tell whether every row has the same weight.
+    combines: tell whether it has a test of a combination of these terms.
     check: add to `problems` what its keys, and the formula as written, do not allow; too_few: say what a layout forbids.
+    misplaced: say what does not go with the factors that predictors live on; too_few_levels: say what the numbers of levels and
+    rows of several grouping factors forbid.
     content: what results depend on beside what all methods have.
     translate: where coefficients do not mean what their names say, (p, p_t) each in terms of the truth's, nan where unknown,
     and why. Raises UnknownError where none is known.
@@ -73,12 +81,21 @@ class Estimator:
     by_level: bool = False
     every_term: bool = True
     several: bool = False
+    instead: Callable[[Method], str] = lambda method: 'estimator = "lmm"'
+    few_factors: str = ""
+    joint: bool = True
+    shifts: bool = True
+    own_df: str = ""
     messages: bool = False
     left_out: Callable[[Formula, Levels], Sequence[str]] = _nothing
+    absorbed: Callable[[Formula, Levels, Sequence[str]], Sequence[str]] = _nothing
     sees: Callable[[Sequence[str]], bool] = lambda parts: True
     equal_rows: Callable[[Method], bool] = lambda method: False
+    combines: Callable[[Method, Sequence[str], Levels], bool] = lambda method, terms, level: True
     check: Callable[[str, MethodTable, Method, Formula, Problems], object] = _nothing
     too_few: Callable[[Method, Layout], Sequence[str]] = _nothing
+    misplaced: Callable[[Method, Levels], Sequence[str]] = _nothing
+    too_few_levels: Callable[[Method, Structure, int, Levels], Sequence[str]] = _nothing
     content: Callable[[Method], Mapping[str, Any]] = lambda method: {}
     translate: Callable[[Condition, Method], tuple[np.ndarray[Any, np.dtype[np.float64]], str]] | None = None
 
@@ -87,8 +104,8 @@ class Estimator:
         """Whether it is Python code that works on rows."""
         return self.needs == "rows"
 
-    def analysed(self, formula: Formula, level: Levels) -> Formula:
-        """The part of a formula that it estimates.
+    def analysed(self, formula: Formula, level: Levels, factors: Sequence[str] = ()) -> Formula:
+        """The part of a formula that it estimates. factors: those that the method's key names.
 
         >>> from nestlab.spec.formula import formula_text, parse_formula
         >>> from nestlab.spec.methods import ESTIMATORS
@@ -98,5 +115,5 @@ class Estimator:
         """
         if self.random:
             return formula
-        gone = self.left_out(formula, level)
+        gone = self.absorbed(formula, level, factors) if formula.factors else self.left_out(formula, level)
         return replace(formula, fixed=tuple(term for term in formula.fixed if term not in gone), random=())

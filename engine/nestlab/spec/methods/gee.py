@@ -24,6 +24,7 @@ GEE = Estimator(
     needs="rows",
     keys=frozenset({"working", "covariance"}),
     rules=("z", "residual", "between-within"),
+    instead=lambda method: 'estimator = "ols" with robust = "CR2"',
     messages=True,
     equal_rows=lambda method: method.working == "independence",
     content=lambda method: {"working": method.working, "covariance": method.covariance},

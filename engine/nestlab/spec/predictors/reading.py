@@ -17,6 +17,7 @@ __all__ = [
     "KEYS",
     "base_columns",
     "base_levels",
+    "base_places",
     "check_blocks",
     "check_idle",
     "check_needed",
@@ -53,6 +54,11 @@ def base_levels(predictors: Mapping[str, PredictorTable]) -> dict[str, int | Non
         else table.level or default_level(table.distribution)
         for name, table in predictors.items()
     }
+
+
+def base_places(predictors: Mapping[str, PredictorTable]) -> dict[str, str]:
+    """The factor, or the crossing of several, that every predictor lives on, "" for rows."""
+    return {name: table.level if isinstance(table.level, str) else "" for name, table in predictors.items()}
 
 
 def _is_constant(table: PredictorTable) -> bool:
