@@ -160,6 +160,8 @@ def _check_predictor(predictor: Predictor, structure: Structure, problems: Probl
     if predictor.at:
         _check_levels(predictor, structure, problems)
         return
+    if predictor.level == 2:  # said of its key already
+        return
     if predictor.icc:
         text = "must be absent with several grouping factors; give a predictor of the factor, and one of rows"
         problems.add_number(f"{key}.icc", predictor.icc, text)
