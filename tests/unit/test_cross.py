@@ -49,12 +49,13 @@ def crossed(rng, *, slopes=False, missing=0.1, sd=0.7, sizes=(12, 7, 2), reml=Tr
     return compile_cross(CrossDesign(N, (a, b), (J, K)), method), CrossRows((np.ones(N), x, c), y, kept)
 
 
-def three_levels(rng, *, slope=False, missing=0.0):
+def three_levels(rng, *, slope=False, missing=0.0, redrawn=False):
     sizes = rng.integers(2, 9, 40)
     school = np.repeat(np.unique(np.sort(rng.integers(0, 12, 40)), return_inverse=True)[1], sizes)
     class_ = np.repeat(np.arange(40), sizes)
     N, S = len(class_), int(school.max()) + 1
     x, z, w = rng.normal(size=(N, R)), rng.normal(size=(S, R))[school], (class_ % 2).astype(float)
+    z = z if redrawn else z[:, 0]
     y = effects(rng, school, S, 0.5) + effects(rng, class_, 40, 0.5) + rng.normal(size=(N, R))
     kept = rng.random((N, R)) >= missing if missing else None
     method = CrossMethod(((0, (0, 1) if slope else (0,)), (1, (0,))), (0, 1, 2, 3))
@@ -91,6 +92,7 @@ DESIGNS = {
     "crossed slopes": lambda rng: crossed(rng, slopes=True, sizes=(10, 7, 4)),
     "tiny slopes": lambda rng: crossed(rng, slopes=True, sizes=(5, 4, 2), sd=0.2),
     "three levels": three_levels,
+    "three levels, a school's predictor redrawn": lambda rng: three_levels(rng, missing=0.1, redrawn=True),
     "three levels, slope, missing": lambda rng: three_levels(rng, slope=True, missing=0.2),
     "sparse, three factors": sparse,
     "drawn levels": drawn,
@@ -237,7 +239,9 @@ def assert_same_bits(one: Fits, other: Fits, which) -> None:
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name)[which], err_msg=field.name)
 
 
-@pytest.mark.parametrize("name", ["crossed", "tiny slopes", "three levels, slope, missing", "drawn levels"])
+@pytest.mark.parametrize(
+    "name", ["crossed", "crossed, no row missing", "three levels", "three levels, slope, missing", "drawn levels"]
+)
 def test_bits_do_not_depend_on_lane_neighbours_or_order(name):
     plan, block = DESIGNS[name](np.random.default_rng(3))
     whole = fit(plan, block, 0, R)

@@ -232,8 +232,25 @@ class TestFormula:
             ("y ~ x + (1 | log(g))", "the grouping factor log(g) must be a column"),
             ("y ~ x + (1 | C(g))", "the grouping factor C(g) must be a column"),
             ("y ~ log(x):(z + w + (1 | g)", 'a "(" is never closed'),
-            ("y ~ within(x) + (1 | g) + (1 | c)", "within(...) needs one grouping factor, and there are g, c"),
-            ("y ~ log(2 + between(x)) + (1 | g/c)", "between(...) needs one grouping factor, and there are g, g:c"),
+            (
+                "y ~ within(x) + (1 | g) + (1 | c)",
+                "within(x) must name the grouping factor whose means are meant; write within(x, g) or within(x, c)",
+            ),
+            (
+                "y ~ log(2 + between(x)) + (1 | g/c)",
+                "between(x) must name the grouping factor whose means are meant; write between(x, g) or between(x, g:c)",
+            ),
+            (
+                "y ~ within(x, h) + (1 | g)",
+                "within(x, h) must name a grouping factor of the formula; write within(x, g)",
+            ),
+            (
+                "y ~ within(x, c) + (1 | g/c)",
+                "must name a grouping factor of the formula; write within(x, g) or within(x, g:c)",
+            ),
+            ("y ~ within(x, log(g)) + (1 | g)", "must name a grouping factor of the formula; write within(x, g)"),
+            ("y ~ between(x, g, c) + (1 | g)", "between takes x"),
+            ("y ~ center(x, g) + (1 | g)", "center takes x"),
             ("y ~ y + (1 | g)", "the response y may not be a predictor"),
         ],
     )

@@ -239,6 +239,25 @@ def test_comparisons_that_are_refused(options, said):
     assert said in " ".join(done.output.split()), done.output
 
 
+def test_means_of_a_factor_that_is_named():
+    """within(x, g) and between(x, g) are what columns made by hand are; one factor takes the short form too."""
+    data = pd.read_csv(NEST)
+    by_class = data.groupby(["school", "class"])["x"].transform("mean")
+    by_school = data.groupby("school")["x"].transform("mean")
+    made = data.assign(w=data.x - by_class, c=by_class - by_school, s=by_school)
+    long = "y ~ within(x, school:class) + I(between(x, class:school) - between(x, school)) + between(x, school)"
+    found = nl.fit(f"{long} + (1 | school/class)", data)
+    plain = nl.fit("y ~ w + c + s + (1 | school/class)", made)
+    assert found.neg2loglik == pytest.approx(plain.neg2loglik, abs=1e-8)
+    np.testing.assert_allclose(list(found.beta.values()), list(plain.beta.values()), rtol=1e-8)
+    assert list(found.beta)[1] == "within(x, school:class)"
+    assert found.test("within(x, school:class) = 0").p == pytest.approx(plain.test("w = 0").p)
+    slope = nl.fit("y ~ within(x, school) + (1 + within(x, school) | school) + (1 | school:class)", data)
+    assert slope.random_names == (("Intercept",), ("Intercept", "within(x, school)"))
+    one, short = (nl.fit(f"y ~ {term} + (1 | school)", data) for term in ("within(x, school)", "within(x)"))
+    assert list(one.beta.values()) == list(short.beta.values())
+
+
 def test_a_study_of_several_factors_is_refused(tmp_path):
     done = run("new", str(tmp_path / "study.toml"), "--from-fit", str(NEST), "y ~ x + (1 | school/class)")
     assert done.exit_code == 2

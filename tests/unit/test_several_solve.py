@@ -238,6 +238,11 @@ def test_points_of_other_axes_are_searched_side_by_side(tmp_path: Path) -> None:
             "--over clusters.school: needs one number of class for every school, not a list; write number = 2, say",
         ),
         (
+            changed(SCHOOLS, design__rows=[4, 6] * 12),
+            {"over": ["school"]},
+            "--over clusters.school: needs one number of rows for every cell, not a list; write rows = 5, say",
+        ),
+        (
             SCHOOLS,
             {"over": ["school", "class"]},
             '--over clusters.school, clusters.class: two axes need a cost; add --cost "300*school + 60*class + 5*rows", say',

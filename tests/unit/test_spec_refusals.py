@@ -72,7 +72,7 @@ R = "truth/random/school"
 TOP = ", ".join(StudyFile.model_fields)
 KINDS = (
     'must be "normal", "uniform", "t", "skew-normal", "gamma", "lognormal", "chi-square", "contaminated", "beta", "balanced", '
-    '"binary", "categorical", "time", "list", "resampled", "schedule", "period" or "arms"'
+    '"binary", "categorical", "time", "list", "resampled", "schedule", "period", "arms" or "latin-square"'
 )
 DF = (
     'must be "z", "residual", "between-within", "satterthwaite", "kenward-roger", "clusters" or "bell-mccaffrey", or a list of '

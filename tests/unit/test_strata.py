@@ -103,6 +103,7 @@ CASES = {
     "three levels, redrawn covariate of classes": lambda: Case(
         [SCHOOL, CLASS], TREND[:, :2], [(CLASS, None)], [([1, 0], 0), ([0, 1], 0), ([1, 0], 1)], [(0, ONE), (1, ONE)]
     ),
+    "one factor of two": lambda: Case([SUBJECT, ITEM], PAIR, [], [([1, 0], 0), ([0, 1], 0)], [(0, SLOPE)]),
     "three crossed factors": lambda: Case(
         crossing(6, 5, 4), PAIR, [], [([1, 0], 0), ([0, 1], 0)], [(0, ONE), (1, SLOPE), (2, ONE)]
     ),
@@ -237,6 +238,22 @@ def test_a_replicate_is_fitted_alike_in_any_company():
         np.testing.assert_array_equal(getattr(prefix, field), getattr(whole, field)[:11])
         np.testing.assert_array_equal(getattr(end, field), getattr(whole, field)[30:])
         np.testing.assert_array_equal(getattr(single, field)[0], getattr(whole, field)[5])
+
+
+def test_inference_of_a_part_is_that_of_the_whole():
+    case, rng, R = CASES["crossed maximal"](), np.random.default_rng(2), 21
+    statistics, plan, hypotheses = (
+        reduce_cells(case.design, case.responses(rng, R, 0.4)),
+        case.plan(True),
+        Hypotheses.of(2),
+    )
+    fits, end = fit_cells(plan, statistics, 0, R), fit_cells(plan, statistics, 10, R)
+    for singular_df in ("lmertest", "refit"):
+        whole = infer_cells(plan, statistics, fits, 0, R, hypotheses, RULES, singular_df=singular_df)
+        part = infer_cells(plan, statistics, end, 10, R, hypotheses, RULES, singular_df=singular_df)
+        for rule in RULES:
+            np.testing.assert_array_equal(part[rule].df, whole[rule].df[10:])
+            np.testing.assert_array_equal(part[rule].vcov, whole[rule].vcov[10:])
 
 
 def test_units_change_estimates_and_nothing_else():

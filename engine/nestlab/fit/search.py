@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from .small import apart, cholesky, eigen, helper, pair, sym
+from .small import apart, cholesky, eigen, eigen_large, helper, pair, sym
 from .status import Status
 
 __all__ = [
@@ -184,8 +184,11 @@ def _saddle_free_step(lane, shape, work):
     f = shape.free
     for s in range(f):
         for u in range(f):
-            M[s, u] = work.HL[s, u, lane]
-    eigen(f, M, values, vectors)
+            M[s, u] = vectors[s, u] = work.HL[s, u, lane]
+    if shape.wide == 0:
+        eigen(f, M, values, vectors)
+    else:
+        eigen_large(f, values, vectors, work.column)
     largest = 0.0
     for e in range(f):
         largest = max(largest, abs(values[e]))

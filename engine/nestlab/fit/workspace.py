@@ -28,12 +28,12 @@ def _shape_type(q: int) -> np.dtype[np.void]:
     q, p; the number of each column's random term; row and column of the free entries of L; the pairs of columns of one term,
     rising; the start, G relative to s2 (a negative first entry: none), and whether one by moments goes before it; J clusters; N
     rows, or 0 where they differ between replicates, whose rows and clusters are then counted from their Gram; columns of the
-    largest random term.
+    largest random term; whether there is room for more columns than one factor has (its results are older than `eigen_large`).
     """
     n = q * (q + 1) // 2
     return np.dtype(
         [
-            *((name, "i8") for name in ("q", "p", "free", "J", "N", "largest", "reml", "moments")),
+            *((name, "i8") for name in ("q", "p", "free", "J", "N", "largest", "reml", "moments", "wide")),
             ("zcols", "i8", (q,)), ("xcols", "i8", (MAX_FIXED,)), ("xweights", "i8", (MAX_FIXED,)), ("blocks", "i8", (q,)),
             ("rows", "i8", (n,)), ("cols", "i8", (n,)), ("inside", "i8", (n,)), ("start", "f8", (n,)),
         ]
@@ -124,7 +124,7 @@ def make_shape(
     shape = np.zeros(1, _shape_type(most))
     record = shape[0]
     record["q"], record["p"], record["free"], record["J"], record["N"] = q, p, len(free), clusters, rows
-    record["moments"] = moments
+    record["moments"], record["wide"] = moments, most > MAX_RANDOM
     record["largest"], record["reml"] = np.bincount(blocks).max(), reml
     record["zcols"][:q], record["xcols"][:p], record["xweights"][:p] = zcols, xcols, xweights
     record["blocks"][:q], record["start"][: len(start)] = blocks, start

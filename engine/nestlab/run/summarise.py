@@ -121,14 +121,14 @@ def _correlation(columns: Mapping[str, Array], correlation: Estimand) -> dict[st
 
 
 def _icc(columns: Mapping[str, Array], icc: Estimand, estimands: Sequence[Estimand]) -> dict[str, Array]:
-    """An icc: of the only grouping factor that there is, or of one of several."""
+    """An icc: of the only grouping factor that there is, of one of several, or of those that hold one another."""
     intercepts = [each for each in estimands if each.kind == "var" and each.columns == (INTERCEPT,)]
     there = {each.group: columns[name] for each in intercepts if (name := _estimate(each)) in columns}
-    own = there.get(icc.group) if icc.group else next(iter(there.values()), None)
-    if own is None:
+    groups = icc.groups or tuple(there)[:1]
+    if not groups or any(group not in there for group in groups):
         return {}
     whole = columns[_estimate(RESIDUAL)] + sum(there.values())
-    return {_estimate(icc): own / whole}
+    return {_estimate(icc): sum(there[group] for group in groups) / whole}
 
 
 def method_results(

@@ -21,7 +21,6 @@ from ..spec.formula import find_term
 from ..spec.model import INTERCEPT, Condition, Contrast, term_variables
 from ..spec.paths import places_of
 from ..spec.several import rows_of
-from ..spec.structure import holds
 
 __all__ = ["Counts", "Spread", "counts_of", "number_of", "spread_of"]
 
@@ -134,7 +133,7 @@ def _contributing(condition: Condition, estimand: str, contrasts: Sequence[Contr
         for term in terms:
             rest = [v for v in _variables(term) if v not in _variables(column)]
             own = set(_variables(column)) <= set(_variables(term))
-            if own and all(holds(formula.factors, group, places.get(v, "")) for v in rest):
+            if own and all(formula.holds(group, places.get(v, "")) for v in rest):
                 found[group] = max(found.get(group, 0.0), variance)
     return found
 

@@ -196,7 +196,10 @@ class Bench:
         structure, found = condition.structure, 1
         assert structure is not None
         holders = {each.name: each.within for each in structure.groupings}
-        for at in dict.fromkeys(p.at for p in condition.predictors):
+        for p in condition.predictors:  # a Latin square is whole where its conditions divide the levels of both factors
+            if distribution_of(p).crossed and number_word(name) in p.at.split(":"):
+                found = math.lcm(found, len(p.values))
+        for at in dict.fromkeys(p.at for p in condition.predictors if not distribution_of(p).crossed):
             above: set[str | None] = set()
             for part in at.split(":") if at else ():
                 step: str | None = part

@@ -317,7 +317,7 @@ def _answer(solved: Solved, solution: Solution) -> dict[str, Any]:
 
 
 def _outcome(solution: Solution, estimand: str, solved: Solved) -> dict[str, float | None] | None:
-    """What the outcome looks like at the answer, by the names of `outcome.LABELS`; None where it is not known."""
+    """What the outcome looks like at the answer, by the names of `outcome_numbers`; None where it is not known."""
     if solution.condition is None:
         return None
     try:

@@ -6,7 +6,7 @@ import itertools
 import re
 
 from ..spec.axes import number_word
-from ..spec.model import Structure
+from ..spec.model import Grouping, Structure
 
 __all__ = ["axis_of", "counted", "number_text", "structure_text"]
 
@@ -72,27 +72,42 @@ def structure_text(structure: Structure) -> str:
     '8 schools of 2 classes of 25 rows'
     >>> structure_text(Structure((Grouping("subject", 30), Grouping("item", 10)), ((30,), (10,)), 1))
     '30 subjects crossed with 10 items, 1 row per cell'
+    >>> from ..spec.model import Joined
+    >>> primary, secondary = Grouping("primary", 9), Grouping("secondary", 4)
+    >>> structure_text(Structure((primary, secondary), ((9,), (4,)), 20, joined=(("secondary", Joined("primary")),)))
+    '9 primaries of 20 rows, each row in one of 4 secondaries'
     """
-    tops = [each.name for each in structure.groupings if each.within is None]
-    text = " crossed with ".join(_nested(structure, top) for top in tops)
+    if structure.listed:
+        levels = ", ".join(counted(each.levels, each.name) for each in structure.groupings)
+        return f"{levels} in {counted(structure.rows, 'rows')}"
+    text = " crossed with ".join(_nested(structure, each.name) for each in _cells(structure) if each.within is None)
     rows = counted(structure.rows, "rows")
-    return f"{text}, {rows} per cell" if _cell(structure) == "cell" else f"{text} of {rows}"
+    if len(set(structure.sizes)) > 1:
+        rows = f"{min(structure.sizes)} to {counted(max(structure.sizes), 'rows')}"
+    rows = f"about {rows}" if "" in dict(structure.drawn) else rows
+    text = f"{text}, {rows} per cell" if _cell(structure) == "cell" else f"{text} of {rows}"
+    return text + "".join(
+        f", each row in one of {counted(structure.grouping(n).levels, n)}" for n, _ in structure.joined
+    )
 
 
 def _nested(structure: Structure, name: str) -> str:
     numbers = structure.numbers[structure.names.index(name)]
-    text = (
-        counted(numbers[0], name)
-        if min(numbers) == max(numbers)
-        else f"{min(numbers)} to {counted(max(numbers), name)}"
-    )
-    inner = [_nested(structure, each.name) for each in structure.groupings if each.within == name]
+    equal = min(numbers) == max(numbers)
+    text = counted(numbers[0], name) if equal else f"{min(numbers)} to {counted(max(numbers), name)}"
+    text = f"about {text}" if name in dict(structure.drawn) else text
+    inner = [_nested(structure, each.name) for each in _cells(structure) if each.within == name]
     return f"{text} of {' and of '.join(inner)}" if inner else text
+
+
+def _cells(structure: Structure) -> list[Grouping]:
+    """The factors that divide the rows into cells."""
+    return [each for each in structure.groupings if each.name not in dict(structure.joined)]
 
 
 def _cell(structure: Structure) -> str:
     """What holds the rows: the innermost factor where each lies in the one before, else a cell."""
-    groupings = structure.groupings
+    groupings = _cells(structure)
     chain = all(a.name == b.within for a, b in itertools.pairwise(groupings)) and not groupings[0].within
     return groupings[-1].name if chain else "cell"
 

@@ -1,6 +1,7 @@
 """What the outcome looks like, for people: its variance within arms, its intraclass correlation, R2, and an effect in all units.
 
-Every command and the report say it by the functions here, of a study's conditions and of the effect that is looked at.
+Every command and the report say it by the functions here, of a study's conditions and of the effect that is looked at. With
+several grouping factors the outcome's own variance is not known here: what is said is given all predictors.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..spec.formula import find_term
-from ..spec.model import Condition, Contrast
+from ..spec.model import INTERCEPT, Condition, Contrast
 from ..spec.outcome import UnknownVarianceError, arms_of, outcome, predictors_of
 from ..spec.uncertain import prior_names
 
-__all__ = ["LABELS", "outcome_lines", "outcome_numbers", "outcome_texts"]
+__all__ = ["LABELS", "label_of", "outcome_lines", "outcome_numbers", "outcome_texts"]
 
 #: What is said, by its name in solve.json.
 LABELS = {
@@ -39,9 +40,11 @@ def outcome_numbers(condition: Condition, estimand: str, contrasts: Iterable[Con
     UnknownVarianceError where it does not follow from the predictors.
     """
     weights, given = _weights(condition, estimand, contrasts), _given(condition, estimand, contrasts)
-    found = outcome(condition, given)
     fixed = dict(zip(condition.truth.formula.fixed, condition.truth.fixed, strict=True))
     effect = sum(weight * fixed[term] for term, weight in weights.items()) if weights else math.nan
+    if condition.structure is not None:
+        return _of_several(condition, effect)
+    found = outcome(condition, given)
     scales = {"d_outcome": found.variance, "d_total": found.total, "d_residual": found.residual}
     return {
         "variance": found.variance,
@@ -50,16 +53,40 @@ def outcome_numbers(condition: Condition, estimand: str, contrasts: Iterable[Con
         "icc_conditional": found.icc_conditional,
         "r2_within": found.r2_within,
         "r2_between": found.r2_between,
-        "effect": effect,
-        **{name: effect / math.sqrt(v) if v > 0 else math.nan for name, v in scales.items()},
+        **_in_sds(effect, scales),
     }
+
+
+def _in_sds(effect: float, scales: Mapping[str, float]) -> dict[str, float]:
+    found = {name: effect / math.sqrt(v) if v > 0 else math.nan for name, v in scales.items()}
+    return {"effect": effect, **found}
+
+
+def _of_several(condition: Condition, effect: float) -> dict[str, float]:
+    """The share of each grouping factor's intercept in all intercept variances and the residual one, and the effect's units."""
+    truth = condition.truth
+    intercepts = {
+        group: truth.covariance[k][k] for k, (group, column) in enumerate(truth.formula.places) if column == INTERCEPT
+    }
+    total = sum(intercepts.values()) + truth.residual_variance
+    shares = {f"icc:{group}": variance / total for group, variance in intercepts.items()} if total > 0 else {}
+    return shares | _in_sds(effect, {"d_total": total if intercepts else 0.0, "d_residual": truth.residual_variance})
+
+
+def label_of(name: str) -> str:
+    """What is said by a name of `outcome_numbers`.
+
+    >>> label_of("sd"), label_of("icc:school")
+    ('standard deviation', 'icc of school, given all predictors')
+    """
+    return LABELS.get(name) or f"icc of {name.removeprefix('icc:')}, given all predictors"
 
 
 def outcome_texts(conditions: Sequence[Condition], estimand: str, contrasts: Iterable[Contrast] = ()) -> dict[str, str]:
     """`outcome_numbers` of several conditions as text, "0.05 to 0.2" where they differ, without what has no value."""
     every = [outcome_numbers(condition, estimand, contrasts) for condition in _looked_at(conditions)]
     found = {}
-    for name in LABELS:
+    for name in every[0]:
         values = [numbers[name] for numbers in every if not math.isnan(numbers[name])]
         if values:
             low, high = (f"{value + 0.0:.4g}" for value in (min(values), max(values)))
@@ -78,6 +105,17 @@ def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Ite
         return [f"{head}: not known, as {unknown}"]
     where = [] if len(_looked_at(conditions)) == len(conditions) else ["in the first condition"]
     where += ["at the means of the priors"] if any(prior_names(condition) for condition in conditions[:MOST]) else []
+    lines = _of_one(text) if conditions[0].structure is None else []
+    if shares := [f"{name.removeprefix('icc:')} {value}" for name, value in text.items() if name.startswith("icc:")]:
+        lines.append(f"icc given all predictors: {', '.join(shares)}")
+    if "effect" in text:
+        sds = [f"{text[f'd_{unit}']} {unit} sd" for unit in ("outcome", "total", "residual") if f"d_{unit}" in text]
+        lines += [f"effect of {estimand} {text['effect']} raw", f"  = {' = '.join(sds)}"]
+    return [f"{', '.join([head, *where])}:", *(f"  {line}" for line in lines)]
+
+
+def _of_one(text: Mapping[str, str]) -> list[str]:
+    """The lines of one grouping factor alone."""
     lines = [f"variance {text['variance']} (sd {text['sd']})"]
     lines.append(
         f"icc {text['icc']} unconditional" if "icc" in text else "no unconditional icc, as errors are autocorrelated"
@@ -85,11 +123,7 @@ def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Ite
     if "icc_conditional" in text:
         lines[-1] += f", {text['icc_conditional']} given all predictors"
     shares = [f"{text[f'r2_{where}']} {where} clusters" for where in ("within", "between") if f"r2_{where}" in text]
-    lines.append(f"R2 of the other predictors: {', '.join(shares)}")
-    if "effect" in text:
-        sds = [f"{text[f'd_{unit}']} {unit} sd" for unit in ("outcome", "total", "residual") if f"d_{unit}" in text]
-        lines += [f"effect of {estimand} {text['effect']} raw", f"  = {' = '.join(sds)}"]
-    return [f"{', '.join([head, *where])}:", *(f"  {line}" for line in lines)]
+    return [*lines, f"R2 of the other predictors: {', '.join(shares)}"]
 
 
 def _looked_at(conditions: Sequence[Condition]) -> Sequence[Condition]:

@@ -274,7 +274,17 @@ def _number(named: Setting, formula: Formula) -> str:
 
 
 def _check_lists(structure: Structure, over: Sequence[str]) -> None:
-    """StudyError where a factor has a list with a number for each level of one whose number is searched."""
+    """StudyError where the file lists what depends on a number that is searched: numbers of levels, rows of cells."""
+    searched = [name for name in over if is_number(name)]
+    if structure.listed and searched:
+        _refuse(
+            "--over",
+            searched[0],
+            "needs numbers of a design, and the file's rows are given; search an effect or an icc",
+        )
+    if len(set(structure.sizes)) > 1 and not structure.drawn and searched and "rows" not in searched:
+        mean = round(sum(structure.sizes) / len(structure.sizes))
+        _refuse("--over", searched[0], f"needs one number of rows for every cell, not a list; write rows = {mean}, say")
     for grouping, numbers in zip(structure.groupings, structure.numbers, strict=True):
         own, above = f"clusters.{grouping.name}", grouping.within
         if len(set(numbers)) > 1 and own not in over and f"clusters.{above}" in over:

@@ -20,6 +20,7 @@ from ..measure.subsets import DEFAULT_SUBSET, in_subset, unconverged
 from ..run.observed import Said, observed_line
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, meant, show
+from ..spec.several import design_lines
 from .levels import level_text
 from .outcome import outcome_lines
 from .own_truths import truth_lines
@@ -141,6 +142,7 @@ def overview(results: StoredResults, width: int, *, rows: int | None = MAX_ROWS)
     if line := unconverged_text(list(unconverged(summary).values()), DEFAULT_SUBSET, "a row"):
         notes.append(Text(line))
     notes += [Text(line) for line in (level_text(measures, results.alphas), *truth_lines(results)) if line]
+    notes += [Text(line) for line in design_lines(results.study.conditions())]
     notes.append(Text(results.path_line))
     if line := observed_line(results.observed()):
         notes.append(Text(line))

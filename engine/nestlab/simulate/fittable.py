@@ -36,7 +36,7 @@ def check_fittable(conditions: Sequence[Condition], methods: Sequence[Method]) -
     for condition in conditions:
         if not any(distribution_of(p).listed for p in condition.predictors):
             continue
-        key = (condition.layout, condition.predictors, condition.structure)
+        key = (condition.layout, condition.structure, condition.predictors)
         if key not in seen:
             seen[key] = _problems(condition, methods)
         for problem in seen[key]:
@@ -54,6 +54,7 @@ def _problems(condition: Condition, methods: Sequence[Method]) -> tuple[Problem,
     """What keeps all methods from fitting this design; nothing where one of them may fit."""
     known = _known_terms(condition, dict.fromkeys(term for method in methods for term in method.formula.fixed))
     problems = Problems()
+    numbers = "a factor's number" if condition.structure else "design.clusters or design.cluster_size"
     for method in methods:
         terms = [term for term in method.formula.fixed if term in known]
         place = _first_dependent([known[term] for term in terms])
@@ -61,16 +62,11 @@ def _problems(condition: Condition, methods: Sequence[Method]) -> tuple[Problem,
             return ()
         term, column = terms[place], known[terms[place]]
         same = f"{column[0]:g} in all rows" if np.ptp(column) == 0 else f"a combination of {', '.join(terms[:place])}"
-        repair = (
-            "raise design.clusters or design.cluster_size"
-            if condition.structure is None
-            else "change the design's numbers"
-        )
         problems.add_value(
             formula_key(condition.truth.formula, method),
             method.formula.text,
             f"must have fixed terms that differ, and {term} is {same} of every replicate here, so that nothing can be fitted; "
-            f"{repair}, give {term} other values, or leave it out",
+            f"raise {numbers}, give {term} other values, or leave it out",
         )
     return tuple(problems)
 
@@ -84,7 +80,7 @@ def _known_terms(condition: Condition, terms: Iterable[str]) -> dict[str, Array]
     from .sizes import fixed_sizes
 
     if condition.structure is not None:
-        return _known_of_several(condition, terms)
+        return _known_of_levels(condition, terms)
     sizes = fixed_sizes(condition)
     level_2 = [(p, column) for p in condition.predictors if p.level == 2 for column in p.columns]
     values: dict[str, Array] = {}
@@ -104,19 +100,21 @@ def _known_terms(condition: Condition, terms: Iterable[str]) -> dict[str, Array]
     return found
 
 
-def _known_of_several(condition: Condition, terms: Iterable[str]) -> dict[str, Array]:
-    """The same for several grouping factors."""
-    from .several import compile_several  # brings the compiler
+def _known_of_levels(condition: Condition, terms: Iterable[str]) -> dict[str, Array]:
+    """Of several grouping factors (N) each: the terms whose values are the same in every replicate."""
+    from .several import compile_several
 
     design = compile_several(condition)
-    columns: dict[str, Array] = {}
+    members, inner = design.members, design.inner
+    if condition.structure is None or condition.structure.redrawn or members.codes.keys() != design.levels.keys():
+        return {}
+    values = {name: column[:, None] for name, column in design.running.items()}
     for outer in design.outer.values():
         drawn = outer.between_drawn
-        columns |= {name: outer.between_fixed[k][:, None] for k, name in enumerate(outer.between) if not drawn[k]}
-    inner = design.inner
-    columns |= {name: inner.known_rows[:, k, None] for k, name in enumerate(inner.columns[: inner.known])}
-    named = {term: () if term == INTERCEPT else term_variables(term) for term in terms}
-    return {term: design.term(columns, term)[:, 0] for term, own in named.items() if all(v in columns for v in own)}
+        values |= {name: outer.between_fixed[k, :, None] for k, name in enumerate(outer.between) if not drawn[k]}
+    values |= {name: inner.known_rows[:, k, None] for k, name in enumerate(inner.columns[: inner.known]) if k}
+    known = [term for term in terms if term == INTERCEPT or all(v in values for v in term_variables(term))]
+    return {term: members.term(values, design.places, term)[:, 0] for term in known}
 
 
 def _first_dependent(columns: Sequence[Array]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..spec.factor_keys import ROWS, number_path
 from ..spec.model import Condition
 from ..spec.predictors import is_known
 from ..spec.problems import StudyError
@@ -16,7 +17,8 @@ def check_possible(conditions: Iterable[Condition]) -> None:
     lines: dict[str, None] = {}
     seen = set()
     for condition in conditions:
-        key = (condition.layout.drawn, condition.predictors, condition.correlations, condition.truth.errors)
+        drawn = condition.structure.drawn if condition.structure else condition.layout.drawn
+        key = (drawn, condition.predictors, condition.correlations, condition.truth.errors)
         if key not in seen:
             seen.add(key)
             lines |= dict.fromkeys(_problems(condition))
@@ -26,7 +28,9 @@ def check_possible(conditions: Iterable[Condition]) -> None:
 
 def _problems(condition: Condition) -> list[str]:
     found: list[str] = []
-    drawn = [sizes for _, sizes in condition.layout.drawn if sizes is not None]
+    drawn = [("design.cluster_size", sizes) for _, sizes in condition.layout.drawn if sizes is not None]
+    if condition.structure is not None:
+        drawn = [(number_path(name, True) if name else ROWS, sizes) for name, sizes in condition.structure.drawn]
     joined = condition.correlations or any(p.icc for p in condition.predictors)
     if not (drawn or joined or condition.truth.errors.ar1):
         return found
@@ -34,18 +38,19 @@ def _problems(condition: Condition) -> list[str]:
     from .distributions import latent_ar1, score_correlations
     from .sizes import size_distribution
 
-    for sizes in drawn:
+    for path, sizes in drawn:
         try:
-            size_distribution(sizes)
+            size_distribution(sizes, path)
         except StudyError as error:
             found += error.problems
     try:
         latent_ar1(condition.truth.errors)
     except StudyError as error:
         found += error.problems
-    for level in (1, 2):
+    for place in dict.fromkeys((p.level, p.at) for p in condition.predictors):
         for redraw in (True, False):
-            group = [p for p in condition.predictors if p.level == level and p.redraw == redraw and not is_known(p)]
+            own = [p for p in condition.predictors if (p.level, p.at) == place and not is_known(p)]
+            group = [p for p in own if p.redraw == redraw]
             if not (condition.correlations or any(p.icc for p in group)):
                 continue
             try:

@@ -27,7 +27,7 @@ from .distributions import score_thresholds
 from .lookup import step
 from .streams import fixed_generator
 
-__all__ = ["draw_sizes", "fixed_sizes", "size_distribution", "size_moments"]
+__all__ = ["draw_sizes", "drawn_once", "drawn_sizes", "fixed_sizes", "size_distribution", "size_moments"]
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -44,7 +44,7 @@ def draw_sizes(layout: Layout, fixed: Integers, generator: Generator, replicates
     first = 0
     for clusters, sizes in layout.drawn:
         if sizes is not None and sizes.redraw:
-            drawn[first : first + clusters] = _draw(sizes, generator, (clusters, replicates))
+            drawn[first : first + clusters] = drawn_sizes(sizes, generator, (clusters, replicates))
         first += clusters
     return drawn
 
@@ -59,12 +59,18 @@ def fixed_sizes(condition: Condition) -> Integers:
     for arm, (clusters, sizes) in enumerate(condition.layout.drawn):
         if sizes is not None and not sizes.redraw:
             generator = fixed_generator(condition.seed, sizes_key(condition, arm))
-            found[first : first + clusters] = _draw(sizes, generator, (clusters,))
+            found[first : first + clusters] = drawn_sizes(sizes, generator, (clusters,))
         first += clusters
     return found
 
 
-def _draw(sizes: Sizes, generator: Generator, shape: tuple[int, ...]) -> Integers:
+def drawn_once(sizes: Sizes, seed: int, key: str, n: int) -> Integers:
+    """(n): sizes from a stream of their own; more of them are those before, and others."""
+    return drawn_sizes(sizes, fixed_generator(seed, key), (n,))
+
+
+def drawn_sizes(sizes: Sizes, generator: Generator, shape: tuple[int, ...]) -> Integers:
+    """Sizes by one standard normal deviate each."""
     values, probabilities = size_distribution(sizes)
     scores = standard_normal(generator, shape)
     step(score_thresholds(probabilities), values.astype(float), scores.reshape(-1), scores.reshape(-1))
@@ -79,8 +85,8 @@ def size_moments(sizes: Sizes) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=256)
-def size_distribution(sizes: Sizes) -> tuple[Integers, Array]:
-    """Sizes in ascending order and their probabilities, with `minimum`.
+def size_distribution(sizes: Sizes, path: str = "design.cluster_size") -> tuple[Integers, Array]:
+    """Sizes in ascending order and their probabilities, with `minimum`. path: the key of the sizes.
 
     Raises StudyError for a mean and coefficient of variation that the distribution can't have.
     """
@@ -91,7 +97,10 @@ def size_distribution(sizes: Sizes) -> tuple[Integers, Array]:
         "lognormal": _lognormal,
         "empirical": _empirical,
     }[sizes.kind]
-    values, probabilities = made(sizes)
+    try:
+        values, probabilities = made(sizes)
+    except _ImpossibleSizesError as impossible:
+        raise StudyError([impossible.line(path)]) from None
     values, place = np.unique(np.maximum(values, sizes.minimum), return_inverse=True)
     return values, np.bincount(place, weights=probabilities / probabilities.sum()).astype(float)
 
@@ -110,7 +119,9 @@ def _negative_binomial(sizes: Sizes) -> tuple[Integers, Array]:
     """Gamma mixture of Poissons: variance mean + mean^2 / n."""
     mean, variance = sizes.mean, (sizes.cv * sizes.mean) ** 2
     if variance <= mean:
-        raise _impossible(sizes, f"greater than 1 / sqrt(mean) = {1 / math.sqrt(mean):.3g}", 'distribution = "poisson"')
+        raise _ImpossibleSizesError(
+            sizes, f"greater than 1 / sqrt(mean) = {1 / math.sqrt(mean):.3g}", 'distribution = "poisson"'
+        )
     n = mean * mean / (variance - mean)
     # the tail falls by log(1 + n / mean) a unit, at most
     k = np.arange(int(mean + 12 * math.sqrt(variance) + 60 / math.log1p(n / mean)))
@@ -125,7 +136,9 @@ def _cut(k: Integers, p: Array) -> tuple[Integers, Array]:
 
 def _uniform(sizes: Sizes) -> tuple[Integers, Array]:
     if sizes.cv * math.sqrt(3) > 1:
-        raise _impossible(sizes, "at most 0.577, beyond which sizes are negative", 'distribution = "negative-binomial"')
+        raise _ImpossibleSizesError(
+            sizes, "at most 0.577, beyond which sizes are negative", 'distribution = "negative-binomial"'
+        )
 
     def below(limit: Array, mean: float, sd: float) -> Array:
         found: Array = np.clip((limit - mean) / (math.sqrt(12) * sd) + 0.5, 0.0, 1.0)
@@ -171,7 +184,9 @@ def _rounded(
         return np.array([found / mean - 1, float((k - found) ** 2 @ p) / sd**2 - 1])
 
     if most(mean, sd) > LARGEST:
-        raise _impossible(sizes, f"so small that sizes above {LARGEST:,} are hardly ever drawn", "a smaller mean")
+        raise _ImpossibleSizesError(
+            sizes, f"so small that sizes above {LARGEST:,} are hardly ever drawn", "a smaller mean"
+        )
     for guess in (math.sqrt(max(sd * sd - 1 / 12, 0.01)), sd, 0.25, 0.35) if sd > least else ():
         start = np.log([mean, guess])
         exact = np.abs(gaps(start)).max() < 1e-9  # Sheppard's correction is, where the density is smooth
@@ -180,13 +195,20 @@ def _rounded(
             k, p = table(*np.exp(at).tolist())
             return k[p > 0], p[p > 0]
     allowed = f"greater than about {max(least, 0.2) / mean:.2g}, as sizes are whole numbers"
-    raise _impossible(sizes, allowed, "cluster_size = a list")
+    raise _ImpossibleSizesError(sizes, allowed, "")
 
 
-def _impossible(sizes: Sizes, allowed: str, repair: str) -> StudyError:
-    return StudyError(
-        [
-            f'design.cluster_size.cv = {sizes.cv:g}: must be {allowed}, for distribution = "{sizes.kind}" and '
-            f"mean = {sizes.mean:g}; write such a cv, or {repair}"
-        ]
-    )
+class _ImpossibleSizesError(Exception):
+    """A mean and coefficient of variation that a distribution can't have."""
+
+    def __init__(self, sizes: Sizes, allowed: str, repair: str) -> None:
+        super().__init__(allowed)
+        self.sizes, self.allowed, self.repair = sizes, allowed, repair
+
+    def line(self, path: str) -> str:
+        """What is told of it."""
+        sizes, repair = self.sizes, self.repair or f"{path.rpartition('.')[2]} = a list"
+        return (
+            f'{path}.cv = {sizes.cv:g}: must be {self.allowed}, for distribution = "{sizes.kind}" and mean = {sizes.mean:g}; '
+            f"write such a cv, or {repair}"
+        )

@@ -44,8 +44,8 @@ def _read(items: Items, predictors: tuple[Predictor, ...]) -> Made[Correlations]
         elif value != 0:
             found.append((pair[0], pair[1], value))
     if not problems:
-        for level in (1, 2):
-            names = [predictor.name for predictor in predictors if predictor.level == level]
+        for place in dict.fromkeys((predictor.level, predictor.at) for predictor in predictors):
+            names = [predictor.name for predictor in predictors if (predictor.level, predictor.at) == place]
             _check_semidefinite(names, found, problems)
     return Made(tuple(sorted(found)), tuple(problems))
 
@@ -57,6 +57,9 @@ def _refusal(pair: Sequence[str], by_name: Mapping[str, Predictor]) -> str | Non
         if name not in by_name:
             return f"must be of two predictors, and {name} is none; {nearest(name, by_name)}"
     a, b = (by_name[name] for name in pair)
+    if a.at != b.at:
+        places = f"{a.name} is of {a.at or 'rows'} and {b.name} of {b.at or 'rows'}"
+        return f"must be of predictors of one place, and {places}; remove it"
     if a.level != b.level:
         one, two = (a.name, b.name) if a.level == 1 else (b.name, a.name)
         return (

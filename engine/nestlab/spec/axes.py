@@ -32,12 +32,13 @@ from .covariance import (
     pairs,
     variance_path,
 )
+from .factor_keys import FACTORS, ROWS
 from .formula import find_term
 from .keys import AXES, KEYS, Key, find_key
 from .model import INTERCEPT, Formula
 from .sizes import MOST_ARMS
 from .stated import restated
-from .structure import FACTORS, ROWS, number_path
+from .structure import factors_of
 
 __all__ = [
     "OUTCOME",
@@ -61,6 +62,11 @@ _SIZE = "design.cluster_size"
 _SHARE = "icc of "
 _EFFECT = Key("truth.fixed.<term>", values.EffectLevel, example=0.5)
 _ARM_SIZE = Key(f"{_SIZE}.arms.<arm>", values.Size, example=20)
+_NUMBER = Key(f"{FACTORS}.<factor>.number", values.NumberLevel, example=3)
+_ROWS = Key(ROWS, values.RowsLevel, example=25)
+
+#: The keys of a distribution of sizes that may be axes.
+_SIZE_WORDS = tuple(word for word, key in KEYS[_SIZE].below.items() if key.axis and word != "arms")
 
 Flat = dict[str, Any]
 
@@ -127,8 +133,10 @@ def setting(name: str, truth: Formula) -> Setting | None:
                 if group in truth.groups and key
                 else None
             )
-        case ["design", "factors", *rest]:
-            return _factor(rest, truth)
+        case ["design", "factors", *_]:
+            return _factor(name, truth)
+        case ["design", "rows"] if truth.factors:
+            return _sizes(name, path=ROWS, key=_ROWS)
         case ["truth", "outcome", word] if key and key.axis:
             sets = outcome_sets(word, truth)
             return _plain(name, key, instead=sets) if sets or word != "icc" else None
@@ -143,7 +151,7 @@ def layout_axes(truth: Formula) -> list[str]:
         return ["design.clusters", "design.cluster_size"]
     short = [f"{word}.{name}" for word in ("clusters", "size") for name, _ in truth.factors]
     iccs = [f"icc.{group}" for group in truth.intercepts]
-    return [*short, "rows", *iccs, *(number_path(*factor) for factor in truth.factors), ROWS]
+    return [*short, "rows", *iccs, *(factors_of(truth).number_path(name) for name, _ in truth.factors), ROWS]
 
 
 def number_axes(truth: Formula) -> dict[str, str]:
@@ -170,33 +178,38 @@ def number_word(axis: str) -> str:
     return axis.removeprefix("clusters.")
 
 
-def _factor(rest: Sequence[str], truth: Formula) -> Setting | None:
-    """A number of [design.factors]."""
-    path = ".".join([FACTORS, *rest])
-    within = next((within for name, within in truth.factors if number_path(name, within) == path), None)
-    if within is None:
-        return None
-    return _plain(path, KEYS[f"{FACTORS}.<factor>.number"] if within else AXES["clusters"])
+def _factor(path: str, truth: Formula) -> Setting | None:
+    """A number of [design.factors], or of a distribution or a way to join there."""
+    factors, key = factors_of(truth), find_key(path.split("."))
+    for name in factors.names:
+        number = factors.number_path(name)
+        if path == number:
+            return (
+                _sizes(path, path=path, key=_NUMBER) if number.endswith(".number") else _plain(path, AXES["clusters"])
+            )
+        if path.startswith(f"{FACTORS}.{name}.") and key and key.axis:
+            return _plain(path, key, affects=_beside(path, key) if path.startswith(f"{number}.") else ())
+    return None
 
 
 def _by_factor(name: str, truth: Formula) -> Setting | None:
     """A short name with a grouping factor of several: "icc.school"; without one, of the only factor that can be meant."""
     word, _, factor = name.partition(".")
-    holders = dict(truth.factors)
+    holders, factors = dict(truth.factors), factors_of(truth)
     rank = 1 + [*AXES].index(word) if word in AXES else 0
     if name == "rows":
-        return _plain(ROWS, KEYS[ROWS], name=name)
+        return _sizes(name, path=ROWS, key=_ROWS)
     if word == "icc":
         groups = truth.intercepts
         group = factor or (groups[0] if len(groups) == 1 else "")
         return _shared_icc(name, group, truth, rank) if group in groups else None
     if word == "clusters" and factor in holders:
-        found = _factor(number_path(factor, holders[factor]).split(".")[2:], truth)
+        found = _factor(factors.number_path(factor), truth)
         return None if found is None else replace(found, name=name, rank=rank)
     if word == "size" and factor in holders:
-        held = [(other, within) for other, within in truth.factors if within == factor]
-        found = _factor(number_path(*held[0]).split(".")[2:], truth) if len(held) == 1 else None
-        rows = _plain(ROWS, KEYS[ROWS]) if not held else None
+        held = [other for other, within in truth.factors if within == factor]
+        found = _factor(factors.number_path(held[0]), truth) if len(held) == 1 else None
+        rows = _sizes(ROWS, path=ROWS, key=_ROWS) if not held else None
         return None if (one := found or rows) is None else replace(one, name=name, rank=rank)
     return None
 
@@ -237,24 +250,23 @@ def _beside(name: str, key: Key) -> tuple[str, ...]:
 
 @cache
 def _all_sizes() -> tuple[str, ...]:
-    keys = [name for name, key in KEYS[_SIZE].below.items() if key.axis and name != "arms"]
     arms = [f"{_SIZE}.arms.{arm}" for arm in range(1, MOST_ARMS + 1)]
-    return (_SIZE, *arms, *(f"{size}.{key}" for size in (_SIZE, *arms) for key in keys))
+    return (_SIZE, *arms, *(f"{size}.{word}" for size in (_SIZE, *arms) for word in _SIZE_WORDS))
 
 
-def _sizes(name: str, rank: int = 0) -> Setting:
-    """Sizes of all clusters; a number is the mean where the file gives a distribution with a mean."""
-    path = _SIZE
+def _sizes(name: str, rank: int = 0, *, path: str = _SIZE, key: Key | None = None) -> Setting:
+    """Sizes of all clusters, or such numbers at another path; a number is the mean where a distribution with one is given."""
 
     def assign(flat: Flat, value: Any) -> None:
         if isinstance(value, int) and f"{path}.mean" in flat:
             flat[f"{path}.mean"] = float(value)
             return
-        for key in [key for key in flat if key.startswith(f"{path}.")]:
-            del flat[key]
+        for other in [other for other in flat if other.startswith(f"{path}.")]:
+            del flat[other]
         flat[path] = value
 
-    return Setting(name, (path,), AXES["cluster_size"], assign, rank, affects=_all_sizes())
+    affects = _all_sizes() if path == _SIZE else (path, *(f"{path}.{word}" for word in _SIZE_WORDS))
+    return Setting(name, (path,), key or AXES["cluster_size"], assign, rank, affects=affects)
 
 
 def _plain(

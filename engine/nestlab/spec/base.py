@@ -22,6 +22,7 @@ from .covariance import (
     variance_paths,
 )
 from .estimand import RESERVED
+from .factor_keys import FACTORS, ROWS
 from .factors import study_formula
 from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
 from .formula import FormulaError, find_term, parse_formula, random_term_text, respelled
@@ -30,10 +31,10 @@ from .inference import check_method, df_rules
 from .methods import estimator_of
 from .methods.estimator import Levels
 from .model import CENTRINGS, Effect, Formula, Method, source_of, term_variables
-from .predictors.reading import base_columns, base_levels, base_places
+from .predictors.reading import base_columns, base_levels, base_places, default_level
 from .prior import Prior
 from .problems import Problems, close_match, nearest
-from .structure import FACTORS, ROWS, check_factors, number_path
+from .structure import NO_FACTORS, GroupingFactors, check_factors, factors_of
 from .tables import MethodTable, RandomTable, TruthTable
 
 if TYPE_CHECKING:
@@ -54,9 +55,8 @@ _TAKEN_OVER = [
 
 _NAME = re.compile(r"[^\W\d_]\w*")
 
-Factors = Mapping[str, tuple[str, ...]]
-#: The factors of [design.factors], with the factor that holds each or "".
-Groupings = tuple[tuple[str, str], ...]
+#: The columns of predictors with categories.
+Columns = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,9 @@ def _required(given: Given) -> tuple[str, ...]:
     counted = any(re.fullmatch(r"predictors\.\w+\.clusters", path) for path in given.paths)
     layout = ((), ("design.clusters",))[not counted] + ("design.cluster_size",)
     if formula.factors:
-        layout = (*(number_path(*factor) for factor in formula.factors), ROWS)
+        known = factors_of(formula)
+        listed = any(f"{FACTORS}.{name}.values" in given.paths for name in known.names)
+        layout = () if listed else (*map(known.number_path, known.names), ROWS)
     return (
         *layout,
         *(f"truth.fixed.{term}" for term in formula.fixed),
@@ -164,14 +166,14 @@ def formula_key(truth: Formula, method: Method) -> str:
     return "truth.formula" if method.formula.text == truth.text else f"method.{method.name}.formula"
 
 
-def _groupings(study: StudyFile, problems: Problems) -> Groupings:
+def _groupings(study: StudyFile, problems: Problems) -> GroupingFactors:
     """The factors of [design.factors], which stand in the place of clusters and cluster_size."""
     design = study.design
     if not design.factors:
         if design.rows is not None:
             text = "is of studies with several grouping factors; write cluster_size, or add [design.factors]"
-            problems.add_number(ROWS, design.rows, text)
-        return ()
+            problems.add_value(ROWS, design.rows if isinstance(design.rows, int | tuple) else "{ ... }", text)
+        return NO_FACTORS
     for word, value, instead in (
         ("clusters", design.clusters, "give each factor its number there"),
         ("cluster_size", design.cluster_size, f"write {ROWS}, the rows of each cell"),
@@ -184,18 +186,23 @@ def _groupings(study: StudyFile, problems: Problems) -> Groupings:
             problems.add(f"{FACTORS}.{name}", "must be named by letters, digits and _, a letter first; rename it")
         elif name in RESERVED:
             problems.add(f"{FACTORS}.{name}", f"must not be named like one of {', '.join(RESERVED)}; rename it")
-    for word, table in (("truth.outcome", study.truth.outcome), ("correlation", study.correlation)):
-        if table:
-            problems.add(word, f"is for one grouping factor; remove it, or [{FACTORS}]")
+    if study.truth.outcome:
+        problems.add("truth.outcome", f"is for one grouping factor; remove it, or [{FACTORS}]")
+    if design.rows is not None and any(getattr(table, "values", None) is not None for table in design.factors.values()):
+        text = "must be absent where the rows are those of a file; remove it"
+        problems.add_value(ROWS, design.rows if isinstance(design.rows, int | tuple) else "{ ... }", text)
     return check_factors(design.factors, problems)
 
 
-def _check_places(groupings: Groupings, study: StudyFile, problems: Problems) -> None:
+def _check_places(groupings: GroupingFactors, study: StudyFile, problems: Problems) -> None:
     """Predictors live at rows or, where there are several grouping factors, on one of them, or on a crossing."""
-    names = [name for name, _ in groupings]
+    names = groupings.names
     for name, table in study.predictors.items():
         level = table.level
-        if groupings and level == 2:
+        if names and level is None and default_level(table.distribution) == 2:
+            text = f'is missing: distribution = "{table.distribution}" needs a factor; add level = "{names[0]}", say'
+            problems.add(f"predictors.{name}.level", text)
+        if names and level == 2:
             text = f"must be 1 (varies by row) or the factor that it varies with; write one of {', '.join(names)}"
             problems.add_value(f"predictors.{name}.level", level, text)
         for part in str(level).split(":") if isinstance(level, str) else ():
@@ -212,8 +219,8 @@ def _parse(
     key: str,
     text: str,
     problems: Problems,
-    factors: Factors,
-    groupings: Groupings,
+    factors: Columns,
+    groupings: GroupingFactors,
     group: str = "cluster",
     *,
     random: bool = True,
@@ -253,7 +260,7 @@ def _mended(truth: TruthTable, predictors: dict[str, Any], problems: Problems) -
     return respelled(truth.formula, new) if new else truth.formula, predictors
 
 
-def _truth_formula(text: str, factors: Factors, groupings: Groupings, problems: Problems) -> Formula | None:
+def _truth_formula(text: str, factors: Columns, groupings: GroupingFactors, problems: Problems) -> Formula | None:
     formula = _parse("truth.formula", text, problems, factors, groupings)
     if formula and (dotted := next((group for group in formula.groups if "." in group), "")):
         repair = f"write {dotted.replace('.', '_')} for {dotted}"
@@ -265,8 +272,8 @@ def _truth_formula(text: str, factors: Factors, groupings: Groupings, problems: 
 def _methods(
     tables: Sequence[MethodTable],
     truth: Formula | None,
-    factors: Factors,
-    groupings: Groupings,
+    factors: Columns,
+    groupings: GroupingFactors,
     level: Levels,
     random: Collection[str],
     problems: Problems,
@@ -287,7 +294,9 @@ def _methods(
         if truth and formula.response != truth.response:
             text = f"must have the response of truth.formula; write {truth.response} for {formula.response}"
             problems.add_value(f"{key}.formula", formula.text, text)
-        same_group = not formula.random or bool(groupings) or (truth is not None and formula.group == truth.group)
+        same_group = (
+            not formula.random or bool(groupings.holders) or (truth is not None and formula.group == truth.group)
+        )
         if truth and not same_group and formula.group not in random:
             text = f"must have the grouping factor of truth.formula; write {truth.group} for {formula.group}"
             problems.add_value(f"{key}.formula", formula.text, text)
@@ -310,7 +319,7 @@ def _check_names(
     predictors: Mapping[str, Any],
     methods: Sequence[Method],
     problems: Problems,
-    factors: Factors,
+    factors: Columns,
     beside: Collection[str],
 ) -> bool:
     """Every predictor is used and well named; and every variable has a predictor, which is returned."""
@@ -337,7 +346,7 @@ def _check_names(
     return known
 
 
-def _unknown(variable: str, predictors: Mapping[str, Any], factors: Factors) -> str | None:
+def _unknown(variable: str, predictors: Mapping[str, Any], factors: Columns) -> str | None:
     """What to do about a variable that no predictor gives; None if one does."""
     name, made = source_of(variable)
     if name not in predictors:
@@ -357,7 +366,7 @@ def _fixed(
     formula: Formula,
     priors: dict[str, Prior],
     problems: Problems,
-    factors: Factors,
+    factors: Columns,
 ) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in fixed.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 
+from .association import Correlations
 from .base import formula_key, named_formulas
 from .derived import Derived
 from .formula import random_term_text
@@ -62,12 +63,20 @@ class Checks:
         return tuple(problems)
 
     def _structure(
-        self, predictors: Predictors, errors: Errors, missing: Missing | None, structure: Structure | None
+        self,
+        predictors: Predictors,
+        errors: Errors,
+        missing: Missing | None,
+        structure: Structure | None,
+        correlations: Correlations = (),
     ) -> Derived:
         """Why rows are drawn, the number of level-1 columns, and what the predictors forbid."""
         if structure is not None:
-            return check_several(self.truth, self.methods, predictors, errors, missing, structure)
+            return check_several(self.truth, self.methods, predictors, errors, missing, structure, correlations)
         problems = Problems()
+        if missing is not None and (missing.cells or missing.levels):
+            text = "is for several grouping factors; write missing.clusters, or add [design.factors]"
+            problems.add("missing.cells" if missing.cells else "missing.levels", text)
         level = variable_levels(predictors)
         constant = {p.name for p in predictors if p.level == 2}
         for key, formula in named_formulas(self.truth, self.methods).items():

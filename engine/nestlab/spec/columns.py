@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .expression import Expression, bare, printed, read_variable
+from .formula import OF_MEANS, centring_group
 from .model import CENTRINGS
 from .predictors.categories import CONTRASTS, contrasts
 from .problems import DataError
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """The data of a fit. used (N): whether a row has a value in all variables; groups (N): its cluster's number, or -1."""
+    """The data of a fit. used (N): whether a row has a value in all variables; groups: of each grouping factor, by its canonical
+    name, the number of each row's level (N), or -1."""
 
     frame: pd.DataFrame
     used: NDArray[np.bool_]
-    groups: NDArray[np.int64]
+    groups: Mapping[str, NDArray[np.int64]]
 
 
 class Coded(NamedTuple):
@@ -166,7 +168,8 @@ def _value(node: Expression, rows: Rows) -> Any:
 def _called(node: Expression, rows: Rows) -> Any:
     options: dict[str, Any] = {}
     arguments: list[Any] = []
-    for k, part in enumerate(node.parts):
+    named_group = node.value in OF_MEANS and len(node.parts) == 2
+    for k, part in enumerate(node.parts[:1] if named_group else node.parts):
         value = bare(part.parts[0] if part.kind == "key" else part)
         named = k > 0 and node.value == "C" and value.value.strip("'\"").removeprefix("contr.") in CONTRASTS
         found = value.value.strip("'\"").removeprefix("contr.") if named else _value(value, rows)
@@ -177,7 +180,8 @@ def _called(node: Expression, rows: Rows) -> Any:
     function = _function(node)
     assert function is not None, "check_functions has seen to that"
     if node.value in CENTRINGS:
-        arguments = [rows.groups, *arguments]
+        own = rows.groups[centring_group(node)] if named_group else next(iter(rows.groups.values()))
+        arguments = [own, *arguments]
     try:
         bound = inspect.signature(function).bind(*arguments, **options)
     except TypeError:

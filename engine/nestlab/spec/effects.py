@@ -42,12 +42,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from .model import INTERCEPT, Condition, Effect, Truth
+from .model import INTERCEPT, Condition, Effect, Structure, Truth, source_of, term_variables
 from .outcome import UnknownVarianceError, outcome, predictors_of
 from .outcome_inputs import NO_INPUTS, ImpossibleError, OutcomeInputs, Solver
 from .problems import Problem, Problems
+from .several import placed
 from .uncertain import prior_names
-from .variances import moments_of
+from .variances import moments_of, predictor_variance
 
 __all__ = ["converted", "explained", "take_stated"]
 
@@ -183,10 +184,8 @@ class _Conversion:
         return levels
 
     def from_d(self, term: str, effect: Effect) -> float:
-        if self.condition.structure is not None and (effect.by.startswith("outcome") or effect.per == "sd"):
-            word = "by" if effect.per == "unit" else "per"
-            text = f'goes by "total" or "residual" variance and per unit with several grouping factors; remove {word}'
-            raise _EffectError(text)
+        if self.condition.structure is not None and effect.by.startswith("outcome"):
+            raise _EffectError('goes by "total" or "residual" variance with several grouping factors; remove by')
         truth, variance = self.truth, self.truth.residual_variance
         if effect.by.startswith("outcome"):
             variance = self._of_outcome(term, control=effect.by == "outcome-control")
@@ -208,10 +207,23 @@ class _Conversion:
             raise _EffectError(f'{text}; write by = "total" or by = "residual"') from None
 
     def _sd(self, term: str) -> float:
+        if self.condition.structure is not None:
+            return self._sd_there(term, self.condition.structure)
         parts = None if term == INTERCEPT else self.moments.parts(term)
         if parts is None or parts.between + parts.within <= 0:
             raise _EffectError(f'must be per = "unit" for {term}, whose sd {_unknown(term)}; remove per')
         return math.sqrt(parts.between + parts.within)
+
+    def _sd_there(self, term: str, structure: Structure) -> float:
+        """The sd of a predictor over what it varies with, of several grouping factors."""
+        variables = () if term == INTERCEPT else term_variables(term)
+        if len(variables) != 1:
+            raise _EffectError(f'must be per = "unit" for {term}, which is no predictor by itself; remove per')
+        predictor, layout = placed(self.condition.predictor(source_of(term)[0]), structure)
+        variance = predictor_variance(predictor, layout, term)
+        if not variance > 0:
+            raise _EffectError(f'must be per = "unit" for {term}, whose sd {_unknown(term)}; remove per')
+        return math.sqrt(variance)
 
     def level_of(self, term: str) -> Level | Literal[0]:
         """The level of a term, 0 where that is not known."""

@@ -43,8 +43,8 @@ class Estimand:
     """One estimand.
 
     kind: "fixed" (columns: the term), "contrast" (its name), "var" and "sd" of a random column or, without columns, of the
-    residual, "cov" and "cor" of two random columns, "icc" (group: of which of several factors), or "test", the joint test of
-    several others (their names).
+    residual, "cov" and "cor" of two random columns, "icc" (group: of which of several factors, or "a/b/c" for what two rows of
+    one c share), or "test", the joint test of several others (their names).
     """
 
     kind: Kind
@@ -59,14 +59,19 @@ class Estimand:
         ('x:z', 'cov:g:Intercept:x')
         >>> Estimand("sd").name, Estimand("icc").name, Estimand("test", columns=("x", "var:g:x")).name
         ('sd:residual', 'icc', 'x, var:g:x')
-        >>> Estimand("icc", "school").name
-        'icc:school'
+        >>> Estimand("icc", "school").name, Estimand("icc", "school/class").name
+        ('icc:school', 'icc:school/class')
         """
         if self.kind in ("fixed", "contrast", "test"):
             return ", ".join(self.columns)
         if self.kind == "icc":
             return f"icc:{self.group}" if self.group else "icc"
         return ":".join([self.kind, self.group, *self.columns] if self.columns else [self.kind, "residual"])
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The grouping factors whose variances an icc adds up; none where there is one factor only."""
+        return tuple(self.group.split("/")) if self.group else ()
 
     @property
     def residual(self) -> bool:
@@ -200,8 +205,12 @@ def listed(formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()) -> d
     found += [*variances, *covariances, RESIDUAL, *(each.of("sd") for each in (*variances, RESIDUAL))]
     found += [each.of("cor") for each in covariances]
     iccs = [group for group, columns, _ in parts if INTERCEPT in columns]
-    several = any(formula.factors for formula in formulas)
-    found += [Estimand("icc", group) for group in iccs] if several else [ICC] * len(iccs)
+    several = next(
+        (formula for formula in formulas if formula.factors), None
+    )  # a stored truth does not say its factors
+    found += [ICC] * len(iccs) if several is None else [Estimand("icc", group) for group in iccs]
+    chains = [] if several is None else [several.shared(group, iccs) for group in iccs if ":" not in group]
+    found += [Estimand("icc", "/".join(chain)) for chain in chains if len(chain) > 1]
     return {each.name: each for each in found}
 
 

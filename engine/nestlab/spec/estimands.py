@@ -98,7 +98,7 @@ def method_estimands(method: Method, estimands: Mapping[str, Estimand]) -> list[
             case "test":
                 return False
             case "icc":
-                return (each.group or formula.group) in formula.intercepts
+                return set(each.groups or (formula.group,)) <= set(formula.intercepts)
         if each.residual:
             return estimator_of(method).residual
         terms = [term for term in formula.random if not formula.factors or term.group == each.group]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from .expression import read_variable, variables_in
@@ -18,7 +18,7 @@ from .formula import (
 )
 from .model import CENTRINGS, INTERCEPT, MAX_FIXED, MAX_RANDOM, MOST_RANDOM, Formula, term_variables
 from .problems import close_match
-from .structure import with_factors
+from .structure import NO_FACTORS, GroupingFactors, with_factors
 
 __all__ = ["expand", "study_formula"]
 
@@ -38,11 +38,9 @@ _INSTEAD = {
 }
 
 
-def study_formula(
-    text: str, columns: Mapping[str, tuple[str, ...]], factors: Sequence[tuple[str, str]] = ()
-) -> Formula:
+def study_formula(text: str, columns: Mapping[str, tuple[str, ...]], factors: GroupingFactors = NO_FACTORS) -> Formula:
     """Read a formula of a study, with the columns of each category in the place of its name. columns: by the names of predictors
-    with categories; factors: the grouping factors of [design.factors], with what holds each.
+    with categories; factors: the grouping factors of [design.factors].
 
     Raises FormulaError for what a study can't have, with what to write instead.
 

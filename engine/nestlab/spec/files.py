@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .predictors import DISTRIBUTIONS
 from .problems import Problems, nearest
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_columns"]
 
-_EXAMPLE = '{ file = "schools.csv", column = "n" }'
+#: (column, its name, the file's name): the values that a column stands for.
+Read: TypeAlias = "Callable[[pd.Series[Any], str, str], list[Any]]"
 
 
 class _UnusableError(Exception):
@@ -34,9 +35,9 @@ def read_columns(tables: dict[str, Any], folder: Path, problems: Problems) -> se
     """
     unread: set[str] = set()
     frames: dict[Path, pd.DataFrame] = {}
-    for path, table, whole in list(_tables(tables)):
+    for path, table, read in list(_tables(tables)):
         try:
-            values = _column(path, table, folder, frames, whole=whole)
+            values = _column(path, table, folder, frames, read)
         except _UnusableError as found:
             if found.value is None:
                 problems.add(f"{path}.{found.key}", found.text)
@@ -49,22 +50,35 @@ def read_columns(tables: dict[str, Any], folder: Path, problems: Problems) -> se
     return unread
 
 
-def _tables(tables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
-    """(path, table, whether its numbers are whole ones >= 1) of the tables that name a file and may."""
+def _tables(tables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], Read]]:
+    """(path, table, how its numbers are read) of the tables that name a file and may."""
     design = tables.get("design")
-    size = design.get("cluster_size") if isinstance(design, dict) else None
-    if isinstance(size, dict):
-        arms = size.get("arms")
-        places = {"design.cluster_size": size}
-        for number, arm in enumerate(arms if isinstance(arms, list) else [], start=1):
-            places[f"design.cluster_size.arms.{number}"] = arm
-        for path, table in places.items():
-            if isinstance(table, dict) and "file" in table and "distribution" not in table:
-                yield path, table, True
+    places = dict(_sizes(design)) if isinstance(design, dict) else {}
+    for path, table in places.items():
+        if isinstance(table, dict) and "file" in table and "distribution" not in table:
+            yield path, table, _whole_numbers
+    factors = design.get("factors") if isinstance(design, dict) else None
+    for name, table in factors.items() if isinstance(factors, dict) else ():
+        if isinstance(table, dict) and "file" in table:
+            yield f"design.factors.{name}", table, _labels
     predictors = tables.get("predictors")
     for name, table in predictors.items() if isinstance(predictors, dict) else ():
         if isinstance(table, dict) and "file" in table and _lists_values(table.get("distribution")):
-            yield f"predictors.{name}", table, False
+            yield f"predictors.{name}", table, _numbers
+
+
+def _sizes(design: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(path, value) of the numbers of [design] that may be tables of sizes."""
+    size = design.get("cluster_size")
+    yield "design.cluster_size", size
+    arms = size.get("arms") if isinstance(size, dict) else None
+    for number, arm in enumerate(arms if isinstance(arms, list) else [], start=1):
+        yield f"design.cluster_size.arms.{number}", arm
+    yield "design.rows", design.get("rows")
+    factors = design.get("factors")
+    for name, table in factors.items() if isinstance(factors, dict) else ():
+        if isinstance(table, dict):
+            yield f"design.factors.{name}.number", table.get("number")
 
 
 def _lists_values(distribution: object) -> bool:
@@ -75,7 +89,7 @@ def _lists_values(distribution: object) -> bool:
 
 
 def _column(
-    path: str, table: Mapping[str, Any], folder: Path, frames: dict[Path, pd.DataFrame], *, whole: bool
+    path: str, table: Mapping[str, Any], folder: Path, frames: dict[Path, pd.DataFrame], read: Read
 ) -> list[Any]:
     name, column = table["file"], table.get("column")
     if not isinstance(name, str) or not name.strip():
@@ -94,7 +108,11 @@ def _column(
     if column not in columns:
         guess = nearest(str(column), columns) if len(columns) <= 12 else f"it has {_some(columns)}"
         raise _UnusableError("column", column, f"must be a column of {name}; {guess}")
-    return _numbers(frame.iloc[:, columns.index(column)], column, name, whole=whole)
+    found = frame.iloc[:, columns.index(column)]
+    if len(found) > MOST_VALUES:
+        text = f"must have at most {MOST_VALUES:,} rows, not {len(found):,}; take a part of them"
+        raise _UnusableError("column", column, text)
+    return read(found, column, name)
 
 
 def _some(columns: list[str]) -> str:
@@ -111,7 +129,21 @@ def _frame(file: Path, name: str) -> pd.DataFrame:
         raise _UnusableError("file", name, text) from None
 
 
-def _numbers(column: pd.Series[Any], name: str, file: str, *, whole: bool) -> list[Any]:
+def _labels(column: pd.Series[Any], name: str, file: str) -> list[int]:
+    """The level of a factor in each row, 1, 2, ... in the order in which they come."""
+    import pandas as pd
+
+    codes, labels = pd.factorize(column)
+    if (codes < 0).any():
+        rows = f"row {int((codes < 0).argmax()) + 1} of {file} has none ({int((codes < 0).sum())} in all)"
+        raise _UnusableError("column", name, f"must have a level in each row, and {rows}; fill or remove them")
+    if len(labels) < 2:
+        raise _UnusableError("column", name, f"must have 2 levels or more, and that of {file} has {len(labels)}")
+    return [int(code) + 1 for code in codes]
+
+
+def _numbers(column: pd.Series[Any], name: str, file: str) -> list[float]:
+    """The numbers of a column."""
     import numpy as np
     import pandas as pd
 
@@ -124,14 +156,14 @@ def _numbers(column: pd.Series[Any], name: str, file: str, *, whole: bool) -> li
     if len(bad):
         rows = f"row {bad[0] + 1} of {file} has no number ({len(bad)} in all)"
         raise _UnusableError("column", name, f"must be a column without gaps, and {rows}; fill or remove them")
-    if len(values) > MOST_VALUES:
-        raise _UnusableError(
-            "column", name, f"must have at most {MOST_VALUES:,} rows, not {len(values):,}; take a part of them"
-        )
-    if not whole:
-        return [float(value) for value in values]
-    bad = np.flatnonzero((values != np.round(values)) | (values < 1))
-    if len(bad):
+    return [float(value) for value in values]
+
+
+def _whole_numbers(column: pd.Series[Any], name: str, file: str) -> list[int]:
+    """The sizes in a column."""
+    values = _numbers(column, name, file)
+    bad = [row for row, value in enumerate(values) if value != round(value) or value < 1]
+    if bad:
         row = f"row {bad[0] + 1} of {file} has {values[bad[0]]:g}"
         raise _UnusableError(
             "column", name, f"must be a column of cluster sizes, whole numbers >= 1, and {row}; correct it"

@@ -18,8 +18,10 @@ from .expression import Expression, Parser, ReadError, bare, outer_variables, pr
 from .model import INTERCEPT, Formula, RandomTerm, source_of, term_variables
 
 __all__ = [
+    "OF_MEANS",
     "FormulaError",
     "canonical_term",
+    "centring_group",
     "find_term",
     "formula_text",
     "parse_formula",
@@ -65,6 +67,22 @@ def canonical_term(term: str) -> str:
     ('x:z', 'Intercept')
     """
     return ":".join(sorted(term_variables(term) or (INTERCEPT,)))
+
+
+#: Calls that are of the means of a grouping factor's levels, which may be named: within(x, g).
+OF_MEANS = ("within", "between")
+
+
+def centring_group(node: Expression) -> str:
+    """The canonical name of the grouping factor in within(x, g) or between(x, g); "" where none stands there.
+
+    >>> from nestlab.spec.expression import read_variable
+    >>> centring_group(read_variable("within(x, school:class)")), centring_group(read_variable("within(x)"))
+    ('class:school', '')
+    """
+    part = bare(node.parts[1]) if len(node.parts) == 2 else None
+    named = part is not None and part.kind in ("name", ":")
+    return canonical_term(printed(part)) if named and part is not None else ""
 
 
 def same_term(a: str, b: str) -> bool:

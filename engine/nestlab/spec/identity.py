@@ -20,7 +20,7 @@ from .far import far_constants
 from .formula import formula_text
 from .methods import estimator_of
 from .missing import missing_words
-from .model import NORMAL, Condition, Formula, Layout, Method, Predictor, Truth
+from .model import NORMAL, Condition, Formula, Layout, Method, Predictor, Structure, Truth
 from .predictors.allotted import has_odd_rows
 from .predictors.reading import predictor_words
 from .prior import Prior
@@ -39,6 +39,7 @@ __all__ = [
     "flatten",
     "key_words",
     "layout_key",
+    "numbers_key",
     "result_key",
     "sizes_key",
 ]
@@ -89,7 +90,7 @@ def data_key(condition: Condition) -> str:
         identity["priors"] = [[name, v.table() if isinstance(v, Prior) else float(v)] for name, v in priors]
     identity |= _sizes(condition.layout)
     if condition.structure is not None:
-        identity["structure"] = structure_words(condition.structure)
+        identity["structure"] = _structure(condition.structure)
     if condition.correlations:
         identity["correlations"] = condition.correlations
     if condition.missing is not None:
@@ -117,7 +118,7 @@ def layout_key(condition: Condition, name: str) -> str:
     identity = {
         "draw_version": DRAW_VERSION,
         "seed": condition.seed,
-        "layout": _layout(condition.layout) if condition.structure is None else structure_words(condition.structure),
+        "layout": _layout(condition.layout) if condition.structure is None else _structure(condition.structure),
         "predictor": {predictor.name: _predictor(predictor)},
     }
     return _sha256(identity | _sizes(condition.layout))
@@ -131,6 +132,19 @@ def sizes_key(condition: Condition, arm: int = 0) -> str:
     sizes = condition.layout.drawn[arm][1]
     assert sizes is not None
     return _sha256({"draw_version": DRAW_VERSION, "seed": condition.seed, "arm": arm, "sizes": size_words(sizes)})
+
+
+def numbers_key(condition: Condition, name: str) -> str:
+    """The key of what is drawn once of a factor, its numbers of levels or the levels that rows have, or of rows, by "".
+
+    Conditions that share seed and distribution share numbers, so that more schools are those before, and others; and those that
+    share seed and structure share the levels of rows.
+    """
+    structure = condition.structure
+    assert structure is not None, "one grouping factor has a layout"
+    sizes = dict(structure.drawn).get(name)
+    drawn: dict[str, Any] = {"structure": _structure(structure)} if sizes is None else {"sizes": size_words(sizes)}
+    return _sha256({"draw_version": DRAW_VERSION, "seed": condition.seed, "numbers": name} | drawn)
 
 
 def result_key(data_key: str, method: Method) -> str:
@@ -184,6 +198,12 @@ def _sha256(identity: Mapping[str, Any]) -> str:
 def _layout(layout: Layout) -> tuple[tuple[int, int], ...]:
     """Runs of (clusters, rows): 1,000 equal clusters need not be written out."""
     return tuple((len(list(run)), size) for size, run in groupby(layout.sizes))
+
+
+@lru_cache(maxsize=256)
+def _structure(structure: Structure) -> dict[str, Any]:
+    """The structure in the study file's words, with digests of long lists."""
+    return dict(_shortened(structure_words(structure), _list_digest))
 
 
 @lru_cache(maxsize=4096)
@@ -280,7 +300,7 @@ def describe(condition: Condition) -> dict[str, Any]:
         "path": condition.path,
         "block_size": condition.block_size,
         "draw_version": DRAW_VERSION,
-        "design": structure_words(condition.structure)
+        "design": _shortened(structure_words(condition.structure), _summary)
         if condition.structure is not None
         else {
             "clusters": grouping.levels,

@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .columns import Factor, Rows, check_functions, evaluate, plain
-from .expression import read_variable, variables_in
-from .formula import FormulaError, canonical_term, parse_formula, random_term_text
+from .expression import printed, read_variable, variables_in
+from .formula import OF_MEANS, FormulaError, canonical_term, centring_group, parse_formula, random_term_text
 from .model import INTERCEPT, MAX_FIXED, MOST_RANDOM, Formula, term_variables
 from .problems import DataError, close_match
 
@@ -140,7 +140,7 @@ def model_matrices(text: str, frame: pd.DataFrame, *, also: Sequence[str] = ()) 
     columns = [column for name in variables_of(formula) for column in variables_in(read_variable(name))]
     used = _complete(frame, [*columns, *also])
     clusters = {group: _clusters(frame, group) for group in formula.groups}
-    rows = Rows(frame, used, clusters[formula.group][0])
+    rows = Rows(frame, used, {canonical_term(group): codes for group, (codes, _) in clusters.items()})
     terms = (*formula.fixed, *formula.random_columns)
     factors = {name: evaluate(name, rows) for term in terms for name in term_variables(term)}
     N = int(used.sum())
@@ -181,17 +181,23 @@ def _check_width(m: ModelMatrices) -> None:
 
 
 def _check_centrings(formula: Formula) -> None:
-    """Of several grouping factors, none is meant by within(x)."""
-    if len(formula.groups) == 1:
-        return
+    """within(x, g) and between(x, g) name a grouping factor; of several, one must be named."""
+    own = {canonical_term(group) for group in formula.groups}
     for name in variables_of(formula):
         nodes = [read_variable(name)]
         while nodes:
             node = nodes.pop()
-            if node.kind == "call" and node.value in ("within", "between"):
-                reason = f"{node.value}(...) needs one grouping factor, and there are {', '.join(formula.groups)}"
-                raise FormulaError(formula.text, f"{reason}: make it a column of the data")
             nodes += node.parts
+            if node.kind != "call" or node.value not in OF_MEANS or len(node.parts) not in (1, 2):
+                continue
+            x = printed(node.parts[0])
+            each = " or ".join(f"{node.value}({x}, {group})" for group in formula.groups)
+            if len(node.parts) == 2 and centring_group(node) not in own:
+                reason = f"{printed(node)} must name a grouping factor of the formula; write {each}"
+                raise FormulaError(formula.text, reason)
+            if len(node.parts) == 1 and len(own) > 1:
+                reason = f"{printed(node)} must name the grouping factor whose means are meant; write {each}"
+                raise FormulaError(formula.text, reason)
 
 
 def _present(codes: NDArray[np.int64], labels: list[str], used: NDArray[np.bool_]) -> Levels:

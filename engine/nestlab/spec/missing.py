@@ -36,7 +36,9 @@ def _read(items: Items, columns: tuple[str, ...]) -> Made[Missing]:
         problems.add_value("missing.at_random.on", on, text)
     if problems:
         return Made(None, tuple(problems))
+    levels = {key.removeprefix("levels."): share for key, share in given.items() if key.startswith("levels.")}
     found = Missing(
+        cells=given.get("cells", 0.0), levels=tuple(sorted((name, share) for name, share in levels.items() if share)),
         rows=given.get("rows", 0.0), clusters=given.get("clusters", 0.0), hazard=given.get("hazard", 0.0),
         weibull=(weibull["scale"], weibull["shape"]) if weibull else None,
         at_random=(at_random["on"], at_random["intercept"], at_random["slope"]) if at_random else None,
@@ -58,9 +60,11 @@ def _table(given: Mapping[str, Any], table: str, needed: tuple[str, ...], proble
 def missing_words(missing: Missing) -> dict[str, Any]:
     """What is missing in the study file's words."""
     made: dict[str, Any] = {}
-    for key in ("rows", "clusters", "hazard"):
+    for key in ("rows", "clusters", "cells", "hazard"):
         if value := getattr(missing, key):
             made[key] = float(value)
+    if missing.levels:
+        made["levels"] = {name: float(share) for name, share in missing.levels}
     if missing.weibull:
         made["weibull"] = {"scale": float(missing.weibull[0]), "shape": float(missing.weibull[1])}
     if missing.at_random:

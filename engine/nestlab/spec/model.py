@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
@@ -34,6 +34,7 @@ __all__ = [
     "Errors",
     "Formula",
     "Grouping",
+    "Joined",
     "Layout",
     "Method",
     "Missing",
@@ -109,7 +110,8 @@ class Formula:
 
     `fixed` and the columns of `random` hold terms in lme4's order (by degree, then as written); `offsets` what is in offset(...);
     `variables` the names and calls of the fixed part, in the order in which they first stand there. factors: of a study with
-    several grouping factors, their names, and the factor in which each is nested or "".
+    several grouping factors, their names, and the factor in which each is nested or ""; tabled: those of them that are nested in
+    none and have a table of their own, where their number of levels stands.
     """
 
     text: str
@@ -119,6 +121,7 @@ class Formula:
     offsets: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
     factors: tuple[tuple[str, str], ...] = ()
+    tabled: tuple[str, ...] = ()
 
     @property
     def group(self) -> str:
@@ -141,6 +144,20 @@ class Formula:
         """The formula with the random terms of one grouping factor."""
         return replace(self, random=tuple(term for term in self.random if term.group == group))
 
+    def holds(self, group: str, at: str) -> bool:
+        """Whether what lives on the levels of `at` ("" for rows) is constant within levels of `group`.
+
+        >>> nested = Formula("", "y", (), (), factors=(("school", ""), ("class", "school")))
+        >>> nested.holds("class", "school"), nested.holds("school", "class")
+        (True, False)
+        """
+        holders, inside = dict(self.factors), set()
+        for name in group.split(":"):
+            while name:
+                inside.add(name)
+                name = holders.get(name, "")
+        return bool(at) and set(at.split(":")) <= inside
+
     @property
     def random_table(self) -> str:
         """The table of a study file that the random effects of its one grouping factor stand in: "truth.random.school"."""
@@ -155,6 +172,16 @@ class Formula:
     def intercepts(self) -> tuple[str, ...]:
         """The grouping factors that have a random intercept."""
         return tuple(group for group, column in self.places if column == INTERCEPT)
+
+    def shared(self, group: str, among: Sequence[str]) -> tuple[str, ...]:
+        """Those of some grouping factors of whose levels two rows share one that share a level of `group`: what holds it, or is
+        crossed in it, and itself; of a formula of a study with several."""
+        holders, inside = dict(self.factors), set[str]()
+        for name in group.split(":"):
+            while name:
+                inside.add(name)
+                name = holders[name]
+        return tuple(each for each in among if inside.issuperset(each.split(":")))
 
     @property
     def random_columns(self) -> tuple[str, ...]:
@@ -239,14 +266,14 @@ NORMAL = Distribution()
 class Predictor:
     """How one predictor is made.
 
-    level: 1 varies within clusters, 2 between them. at: of a study with several grouping factors, the one, or the crossing
-    "a:b", on whose levels a predictor of level 2 lives; its level 1 is that of rows, and their place in their cell counts
-    where a distribution speaks of clusters. distribution: a name of `predictors.DISTRIBUTIONS`; each has a file that
-    says what it makes of the rest. mean, sd, shape: of what is drawn from a distribution of numbers (binary: mean is the
-    probability of a 1; time: the first row's value and the step). values, sequences: by the row in its cluster, or by cluster at
-    level 2; with categories they hold the numbers of these, 0, 1, ... shares: of 0, 1, ... or of the categories. arms: the
-    numbers of clusters with the values 0, 1, ... blocks: shares hold within so many clusters, or where the level-2 predictor of
-    that name has one value.
+    level: 1 varies within clusters, 2 between them. at: of a study with several grouping factors, the one, or the crossing "a:b",
+    on whose levels a predictor of level 2 lives; its level 1 is that of rows, and their place in their cell counts where a
+    distribution speaks of clusters; crossing: how many levels each of its factors has. distribution: a name of
+    `predictors.DISTRIBUTIONS`; each has a file that says what it makes of the rest. mean, sd, shape: of what is drawn from a
+    distribution of numbers (binary: mean is the probability of a 1; time: the first row's value and the step). values, sequences:
+    by the row in its cluster, or by cluster at level 2; with categories they hold the numbers of these, 0, 1, ... shares: of 0,
+    1, ... or of the categories. arms: the numbers of clusters with the values 0, 1, ... blocks: shares hold within so many
+    clusters, or where the level-2 predictor of that name has one value.
 
     redraw: False keeps one draw for all replicates. What is known is not drawn; at level 2 redraw then puts its values to
     clusters at random, within blocks where there are any. icc: of a level-1 predictor, the share of its variance between
@@ -269,6 +296,7 @@ class Predictor:
     arms: tuple[int, ...] = ()
     blocks: int | str = 0
     at: str = ""
+    crossing: tuple[int, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -352,17 +380,49 @@ class Grouping:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """How rows draw their levels of a factor that does not divide the cells, given their levels of the factor `given`.
+
+    A share `mixing` of the rows goes to any of the G levels, each as likely as the others. The rest go to one of the levels of a
+    window: `window` times G of them in turn, beginning at the place of the given level; level 1 follows level G. redraw: in each
+    replicate, or once for all.
+    """
+
+    given: str
+    window: float = 0.0
+    mixing: float = 0.0
+    redraw: bool = True
+
+    def width(self, levels: int) -> int:
+        """The number of levels of a window, at least 1."""
+        return min(levels, max(1, round(self.window * levels)))
+
+
+@dataclass(frozen=True, slots=True)
 class Structure:
     """How several grouping factors divide the rows of a design into cells.
 
     groupings: in the order of the study file, a nested one after the one that holds it; their levels are counted in the whole
     design. numbers: of each, how many levels it has, one number for each level of the factor that holds it. Every level of a
     factor that is nested in none goes with every level of the others; rows: in each cell.
+
+    What is not so: sizes, the rows of each cell where they differ; drawn, the distributions of numbers of levels, by factor, and
+    of rows, by "", in which case numbers and rows are rounded means; joined, the factors that divide no cells, and how rows draw
+    their levels; listed, of each factor the level 0, 1, ... of each row where a file has the rows: all of them are one cell then.
     """
 
     groupings: tuple[Grouping, ...]
     numbers: tuple[tuple[int, ...], ...]
     rows: int
+    sizes: tuple[int, ...] = ()
+    drawn: tuple[tuple[str, Sizes], ...] = ()
+    joined: tuple[tuple[str, Joined], ...] = ()
+    listed: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def redrawn(self) -> bool:
+        """Whether replicates differ in their numbers of levels or rows."""
+        return any(sizes.redraw for _, sizes in self.drawn)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -411,7 +471,8 @@ class Missing:
     observed until a row, is lost from the next one on (the first is always observed); weibull: (scale, shape) of the row, counted
     from 0, beyond which a cluster is lost: S(t) = exp(-(t/scale)^shape). at_random: (predictor or "previous", intercept, slope)
     of the log odds that a row is lost; "previous" is the outcome of the row before it in the cluster, observed or not, and
-    monotone then loses all later rows, too.
+    monotone then loses all later rows, too. Of several grouping factors, cells: share of cells lost, and levels: (factor, share)
+    of those of whose levels some are; clusters are cells there.
     """
 
     rows: float = 0.0
@@ -420,6 +481,8 @@ class Missing:
     weibull: tuple[float, float] | None = None
     at_random: tuple[str, float, float] | None = None
     monotone: bool = False
+    cells: float = 0.0
+    levels: tuple[tuple[str, float], ...] = ()
 
     @property
     def loses_rows(self) -> bool:
@@ -563,7 +626,8 @@ class Condition:
     @property
     def uneven(self) -> bool:
         """Whether replicates differ in their rows: sizes that are redrawn, or rows that are missing."""
-        return self.layout.redrawn or self.missing is not None
+        redrawn = self.layout.redrawn or (self.structure is not None and self.structure.redrawn)
+        return redrawn or self.missing is not None
 
     @property
     def arms(self) -> tuple[str, ...]:

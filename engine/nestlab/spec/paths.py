@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -137,7 +137,9 @@ def path_reasons(condition: Condition) -> tuple[str, ...]:
     """Why the rows of a condition have to be drawn: none where its sufficient statistics are drawn directly."""
     truth, structure = condition.truth, condition.structure
     if structure is not None:
-        return several_reasons(truth.formula, condition.predictors, truth.errors, condition.missing, structure)
+        return several_reasons(
+            truth.formula, condition.predictors, truth.errors, condition.missing, structure, condition.correlations
+        )
     return _reasons(truth.formula, condition.predictors, truth.errors, condition.missing)
 
 
@@ -146,20 +148,33 @@ _reasons = lru_cache(maxsize=1024)(rows_reasons)
 
 @lru_cache(maxsize=4096)
 def several_reasons(
-    truth: Formula, predictors: Sequence[Predictor], errors: Errors, missing: Missing | None, structure: Structure
+    truth: Formula,
+    predictors: Sequence[Predictor],
+    errors: Errors,
+    missing: Missing | None,
+    structure: Structure,
+    correlations: Sequence[tuple[str, str, float]] = (),
 ) -> tuple[str, ...]:
     """With several grouping factors, why rows have to be drawn: none where the statistics of the strata of a balanced design can
     be drawn directly."""
-    reasons: list[str] = []
-    for grouping, numbers in zip(structure.groupings, structure.numbers, strict=True):
-        if len(set(numbers)) > 1:
-            reasons.append(f"levels of {grouping.within} have different numbers of {grouping.name}")
+    reasons = list(_uneven(structure))
+    if correlations:
+        reasons.append("predictors are correlated")
+    if errors.ar1:
+        reasons.append("errors are autocorrelated")
     if errors.distribution != NORMAL:
         reasons.append(f"errors are {errors.distribution.kind}")
     if errors.ratios:
         reasons.append(f"the residual variance differs by {' and '.join(name for name, _ in errors.ratios)}")
     if missing is not None:
-        reasons.append("rows are missing")
+        lost = {
+            "rows are missing": missing.rows,
+            "cells are missing": missing.cells,
+            **{f"levels of {name} are missing": share for name, share in missing.levels},
+            "cells drop out": missing.hazard or missing.weibull,
+            "rows are missing at random": missing.at_random,
+        }
+        reasons += [reason for reason, there in lost.items() if there]
     places = places_of(predictors)
     reasons += [f"{p.name} is drawn by row" for p in predictors if p.level == 1 and not is_known(p)]
     for term in truth.random:
@@ -168,6 +183,25 @@ def several_reasons(
             if outside:
                 reasons.append(f"{term.group} has a random effect of {column}, and {outside[0]} is not of rows")
     return tuple(dict.fromkeys(reasons))
+
+
+def _uneven(structure: Structure) -> Iterator[str]:
+    """Why a structure is not balanced."""
+    if structure.listed:
+        yield "its rows are those of a file"
+        return
+    drawn = dict(structure.drawn)
+    for grouping, numbers in zip(structure.groupings, structure.numbers, strict=True):
+        if grouping.name in drawn:
+            yield f"the numbers of {grouping.name} are drawn"
+        elif len(set(numbers)) > 1:
+            yield f"levels of {grouping.within} have different numbers of {grouping.name}"
+    if "" in drawn:
+        yield "the numbers of rows are drawn"
+    elif structure.sizes:
+        yield "cells have different numbers of rows"
+    for name, how in structure.joined:
+        yield f"rows draw their {name} given their {how.given}"
 
 
 def places_of(predictors: Iterable[Predictor]) -> dict[str, str]:
@@ -194,8 +228,9 @@ def path_line(conditions: Sequence[Condition]) -> str:
     names = dict.fromkeys(p.name for c in conditions for p in c.predictors if is_by_chance(p))
     if names:
         are = "is" if len(names) == 1 else "are"
+        units = "clusters" if conditions[0].structure is None else "levels"
         texts.append(
-            f"{' and '.join(names)} {are} allocated at random: how many clusters are in each category differs between replicates "
+            f"{' and '.join(names)} {are} allocated at random: how many {units} are in each category differs between replicates "
             '(distribution = "balanced" or "arms" with shares holds it)'
         )
     return f"data: {'; '.join(texts)}"

@@ -48,8 +48,8 @@ from .prior import Prior
 from .problems import Made, Problem, Problems, nearest, show
 from .several import rows_of, several_block
 from .shapes import ERRORS, read_effects, read_errors
-from .sizes import SIZE, read_layout
-from .structure import read_structure
+from .sizes import read_layout
+from .structure import factors_of, read_structure
 from .uncertain import steps
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def resolve(study: StudyFile, problems: Problems, *, expand: bool = True) -> Res
     given = axes.sets.union(base.flat)
     follows = _follows(base, given)
     for path in base.required:
-        if path in given or (path == SIZE and any(other.startswith(f"{SIZE}.") for other in given)):
+        if path in given or (path.startswith("design.") and any(other.startswith(f"{path}.") for other in given)):
             continue
         if path in follows:
             continue
@@ -256,7 +256,7 @@ class _Builder:
     def _made(self, flat: Flat) -> _Surroundings | tuple[Problem, ...]:
         problems, structure_given = Problems(), None
         if self.base.truth.factors:
-            divided = read_structure(flat, self.base.truth.factors)
+            divided = read_structure(flat, factors_of(self.base.truth))
             if divided.value is None:
                 return divided.problems
             structure_given = divided.value
@@ -284,7 +284,9 @@ class _Builder:
             problems.extend(found.problems)
         if problems or layout.value is None or errors.value is None or effects.value is None:
             return tuple(problems)
-        structure = self.checks.structure(predictors, errors.value, missing.value, structure_given)
+        structure = self.checks.structure(
+            predictors, errors.value, missing.value, structure_given, correlations.value or ()
+        )
         if structure.problems:
             return structure.problems
         return _Surroundings(

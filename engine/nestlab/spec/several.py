@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
+from .association import Correlations
 from .base import formula_key, named_formulas
 from .derived import Derived
+from .factor_keys import FACTORS, ROWS
 from .formula import random_term_text
 from .methods import estimator_of
+from .missing import PREVIOUS
 from .model import (
     CENTRINGS,
+    Condition,
     Errors,
     Formula,
+    Layout,
     Method,
     Missing,
     Predictor,
+    Sizes,
     Structure,
     source_of,
     term_variables,
 )
 from .paths import LEAST_ROWS_BLOCK, MOST_BLOCK, places_of, several_reasons
-from .predictors import distribution_of
-from .problems import Problems
-from .structure import ROWS, cells_of, holds
+from .predictors import distribution_of, is_known
+from .predictors.allotted import takes_turns
+from .problems import Problems, nearest
+from .sizes import longest
+from .structure import rows_per_cell
 
-__all__ = ["check_several", "check_sizes", "rows_of", "several_block"]
+__all__ = ["check_several", "check_sizes", "design_lines", "design_text", "placed", "rows_of", "several_block"]
 
+_ROWS = "rows"
 _BLOCK_BYTES = 64 * 2**20
 
 Predictors = tuple[Predictor, ...]
@@ -34,8 +45,59 @@ Predictors = tuple[Predictor, ...]
 
 @lru_cache(maxsize=1024)
 def rows_of(structure: Structure) -> int:
-    """The rows of a data set before any are lost."""
-    return len(next(iter(cells_of(structure).values()))) * structure.rows
+    """The rows of a data set before any are lost; about so many where numbers are drawn."""
+    return sum(rows_per_cell(structure))
+
+
+def design_text(structure: Structure) -> str:
+    """How many levels and rows there are, for people: "20 of school, 3 of class in each school, 25 rows in each cell (1,500)"."""
+    rows = f"{rows_of(structure):,}"
+    if structure.listed:
+        levels = [f"{grouping.levels:,} of {grouping.name}" for grouping in structure.groupings]
+        return f"{', '.join(levels)}, {rows} rows of a file"
+    drawn, joined, said = dict(structure.drawn), dict(structure.joined), []
+    for grouping, numbers in zip(structure.groupings, structure.numbers, strict=True):
+        name = grouping.name
+        where = f" in each {grouping.within}" if grouping.within else ""
+        said.append(f"{_number_text(numbers, drawn.get(name))} of {name}{where}")
+        if name in joined:
+            said[-1] += f", which rows draw given their {joined[name].given}"
+    per_cell = _number_text(rows_per_cell(structure), drawn.get(""))
+    return f"{', '.join(said)}, {per_cell} rows in each cell ({'about ' if drawn else ''}{rows})"
+
+
+def _number_text(numbers: Sequence[int], sizes: Sizes | None) -> str:
+    if sizes is not None:
+        return f"{sizes.kind} numbers about {numbers[0]:,}" + ("" if sizes.redraw else ", drawn once,")
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def design_lines(conditions: Sequence[Condition]) -> list[str]:
+    """What people are told of a study's first design of several grouping factors, and where its predictors live."""
+    first = conditions[0]
+    if first.structure is None:
+        return []
+    where = " of the first condition" if len({condition.structure for condition in conditions}) > 1 else ""
+    lines = [f"design{where}: {design_text(first.structure)}"]
+    if first.predictors:
+        lines.append(f"predictors: {', '.join(f'{p.name} of {p.at or _ROWS}' for p in first.predictors)}")
+    return lines
+
+
+def placed(predictor: Predictor, structure: Structure) -> tuple[Predictor, Layout]:
+    """A predictor as one of a design of one grouping factor, whose clusters stand for where it lives, and that design's layout.
+
+    Levels are clusters of level 2, and cells are clusters of level 1. What runs over the rows of a cluster runs over the levels
+    within another factor's: over visits within pupils, or over periods within clusters with which they are crossed.
+    """
+    if not predictor.at:
+        return predictor, Layout(rows_per_cell(structure))
+    if distribution_of(predictor).level != 1:
+        return replace(predictor, at=""), Layout((1,) * structure.grouping(predictor.at).levels)
+    found = [structure.grouping(name) for name in predictor.at.split(":")]
+    own = structure.numbers[structure.names.index(found[0].name)]
+    return replace(predictor, level=1, at=""), Layout(own if len(found) == 1 else (found[1].levels,) * found[0].levels)
 
 
 def check_several(
@@ -45,6 +107,7 @@ def check_several(
     errors: Errors,
     missing: Missing | None,
     structure: Structure,
+    correlations: Correlations = (),
 ) -> Derived:
     """What predictors, errors and missing rows of a condition forbid, and what follows from them."""
     problems = Problems()
@@ -59,7 +122,7 @@ def check_several(
         for term in formula.random:
             for column in term.columns:
                 variables = term_variables(column)
-                if variables and all(v in places and holds(truth.factors, term.group, places[v]) for v in variables):
+                if variables and all(v in places and truth.holds(term.group, places[v]) for v in variables):
                     text = (
                         f"can't have {column} in {random_term_text(term)}, as it is constant within {term.group}; remove it "
                         "there"
@@ -68,24 +131,114 @@ def check_several(
     for method in methods:
         _check_method(method, truth, predictors, problems)
     for predictor in predictors:
-        if predictor.level != 1:
-            continue
-        if predictor.icc:
-            text = "must be absent with several grouping factors; give a predictor of the factor, and one of rows"
-            problems.add_number(f"predictors.{predictor.name}.icc", predictor.icc, text)
-        if distribution_of(predictor).outer:
-            text = "must be a factor of [design.factors] here, whose levels the arms are made of"
-            problems.add_value(f"predictors.{predictor.name}.level", 1, text)
-    if errors.ar1 or errors.cluster_cv:
-        word = "ar1" if errors.ar1 else "cluster_cv"
-        problems.add_number(
-            f"truth.errors.{word}", getattr(errors, word), "is for one grouping factor: remove it, or [design.factors]"
-        )
-    if missing is not None and (missing.clusters or missing.selective):
-        text = "may have rows only with several grouping factors; remove the other keys"
-        problems.add("missing", text)
-    reasons = several_reasons(truth, predictors, errors, missing, structure)
+        _check_predictor(predictor, structure, problems)
+    if errors.cluster_cv:
+        text = "is for one grouping factor: remove it, or [design.factors]"
+        problems.add_number("truth.errors.cluster_cv", errors.cluster_cv, text)
+    if structure.listed and errors.ar1:
+        text = "needs cells whose rows are in order, and those of a file are in one cell; remove it"
+        problems.add_number("truth.errors.ar1", errors.ar1, text)
+    if missing is not None:
+        _check_missing(missing, structure, problems)
+    for name, how in structure.joined:
+        if not how.redraw and (structure.redrawn or _redrawn(structure, how.given)):
+            what = f"rows draw their {how.given} anew" if not structure.redrawn else "numbers are drawn anew"
+            text = f"must be true or absent, as {what} in each replicate; remove it, or add redraw = false there"
+            problems.add_value(f"{FACTORS}.{name}.redraw", False, text)
+    reasons = several_reasons(truth, predictors, errors, missing, structure, correlations)
     return Derived(reasons, sum(len(p.columns) for p in predictors), len(truth.fixed), tuple(problems))
+
+
+def _redrawn(structure: Structure, factor: str) -> bool:
+    """Whether rows draw their level of a factor anew in each replicate."""
+    how = dict(structure.joined).get(factor)
+    return how is not None and how.redraw
+
+
+def _check_predictor(predictor: Predictor, structure: Structure, problems: Problems) -> None:
+    key, row = f"predictors.{predictor.name}", distribution_of(predictor)
+    if predictor.at:
+        _check_levels(predictor, structure, problems)
+        return
+    if predictor.icc:
+        text = "must be absent with several grouping factors; give a predictor of the factor, and one of rows"
+        problems.add_number(f"{key}.icc", predictor.icc, text)
+    if row.outer and predictor.level == 1:
+        text = "must be a factor of [design.factors] here, whose levels the arms are made of"
+        problems.add_value(f"{key}.level", predictor.level, text)
+    if structure.redrawn and not predictor.redraw and not is_known(predictor):
+        text = "must be true or absent where numbers are drawn in each replicate; remove it, or add redraw = false to the numbers"
+        problems.add_value(f"{key}.redraw", False, text)
+    if structure.listed:
+        if row.level == 1:
+            text = (
+                f'must not be "{row.name}" where the rows are those of a file, whose order says nothing; write "list" with the '
+                "file and a column of it"
+            )
+            problems.add_value(f"{key}.distribution", row.name, text)
+        elif row.listed and len(predictor.values) != structure.rows:
+            text = f"must have a value for each of the {structure.rows:,} rows of the file, and has {len(predictor.values):,}"
+            problems.add(f"{key}.values", f"{text}; name a column of that file")
+        return
+    if refused := row.refuse_sizes(predictor, Layout(rows_per_cell(structure)), _longest(structure)):
+        problems.add_value(ROWS, structure.rows, refused.replace("cluster", "cell"))
+
+
+def _check_levels(predictor: Predictor, structure: Structure, problems: Problems) -> None:
+    """What the levels on which a predictor lives forbid."""
+    key, row, at = f"predictors.{predictor.name}", distribution_of(predictor), predictor.at
+    levels, drawn = structure.grouping(at).levels, _drawn_above(structure, at)
+    if row.outer and sum(predictor.arms) != levels and not drawn:
+        text = f"must sum to the {levels} levels of {at}, and sum to {sum(predictor.arms)}; correct one of the two"
+        problems.add_value(f"{key}.clusters", predictor.arms, text)
+    if drawn and (row.allotted or (is_known(predictor) and row.level != 1 and not row.crossed)):
+        text = (
+            f'must be drawn where the numbers of {drawn} are, for no level is sure to be there; write "binary", "categorical" or '
+            '"normal", say'
+        )
+        problems.add_value(f"{key}.distribution", row.name, text)
+    if row.crossed and len(predictor.values) > min(predictor.crossing):
+        text = (
+            f"must have at most as many conditions as levels of each factor, and {at} have {predictor.crossing[0]} and "
+            f"{predictor.crossing[1]}; raise those, or lower these"
+        )
+        problems.add_value(f"{key}.values", predictor.values, text)
+
+
+def _drawn_above(structure: Structure, at: str) -> str:
+    """The factor whose numbers are drawn, so that how many levels of `at` there are is not sure; "" if it is."""
+    within, drawn = {grouping.name: grouping.within for grouping in structure.groupings}, dict(structure.drawn)
+    for name in at.split(":"):
+        above: str | None = name
+        while above:
+            if above in drawn:
+                return above
+            above = within[above]
+    return ""
+
+
+def _longest(structure: Structure) -> float:
+    """The most rows that a cell may have; infinite where they have no bound."""
+    sizes = dict(structure.drawn).get("")
+    return longest(Layout(rows_per_cell(structure), ((1, sizes),) if sizes else ()))
+
+
+def _check_missing(missing: Missing, structure: Structure, problems: Problems) -> None:
+    if missing.clusters:
+        example = f"missing.levels.{structure.names[0]} = {missing.clusters:g}"
+        text = f"is for one grouping factor; write missing.cells, or {example}"
+        problems.add_number("missing.clusters", missing.clusters, text)
+    for name, share in missing.levels:
+        if name not in structure.names:
+            text = f"must be of a factor of [design.factors]; {nearest(name, structure.names)}"
+            problems.add_number(f"missing.levels.{name}", share, text)
+    if structure.listed:
+        previous = missing.at_random is not None and (missing.at_random[0] == PREVIOUS or missing.monotone)
+        lost = {"cells": missing.cells, "hazard": missing.hazard, "weibull": missing.weibull, "at_random": previous}
+        for word, there in lost.items():
+            if there:
+                text = "needs cells, and the rows of a file are in one; write missing.rows or missing.levels"
+                problems.add(f"missing.{word}", text)
 
 
 def _check_method(method: Method, truth: Formula, predictors: Predictors, problems: Problems) -> None:
@@ -112,9 +265,16 @@ def _places(predictors: Predictors) -> dict[str, str]:
 def several_block(structure: Structure, columns: int, *, strata: bool) -> int:
     """Replicates that share one stream: 512, or fewer where their rows are held together."""
     size = MOST_BLOCK
-    while not strata and rows_of(structure) * (columns + 3) * 8 * size > _BLOCK_BYTES and size > LEAST_ROWS_BLOCK:
+    rows = rows_of(structure) * math.prod(_most(sizes) for _, sizes in structure.drawn)
+    while not strata and rows * (columns + 3) * 8 * size > _BLOCK_BYTES and size > LEAST_ROWS_BLOCK:
         size //= 2
     return size
+
+
+def _most(sizes: Sizes) -> float:
+    """About the greatest total that a replicate of a block has, over the mean."""
+    cv = sizes.cv or 1 / math.sqrt(max(1.0, sizes.mean))
+    return 1 + cv
 
 
 def check_sizes(
@@ -123,12 +283,15 @@ def check_sizes(
     """What the numbers of levels and rows forbid."""
     rows = rows_of(structure)
     for predictor in predictors:
-        if predictor.level == 1 and predictor.distribution == "balanced" and structure.rows % 2:
+        equal = not structure.listed and not structure.sizes and "" not in dict(structure.drawn)
+        if equal and takes_turns(predictor) and structure.rows % 2:
             text = f"must be even, for half of each cell's rows have {predictor.name} = 1; change it, or that predictor's level"
             problems.add_value(ROWS, structure.rows, text)
     for method in methods:
         key = formula_key(truth, method)
         for term in method.formula.random:
+            if ":" in term.group and (structure.joined or structure.listed):
+                continue  # rows have few of all combinations
             effects = structure.grouping(term.group).levels * len(term.columns)
             if effects >= rows:
                 text = (

@@ -16,7 +16,17 @@ from .model import Layout, Predictor, Sizes
 from .problems import Items, Made, Problems, show
 from .tables import SizesTable
 
-__all__ = ["MOST_ARMS", "SIZE", "layout_words", "longest", "read_layout", "size_words"]
+__all__ = [
+    "MOST_ARMS",
+    "SIZE",
+    "Turns",
+    "expected",
+    "layout_words",
+    "longest",
+    "read_layout",
+    "read_size",
+    "size_words",
+]
 
 SIZE = "design.cluster_size"
 MOST_ARMS = 9
@@ -65,7 +75,7 @@ def _read(given: int | None, items: Items, arms: tuple[Arms, ...]) -> Made[Layou
     below = sorted({path.split(".")[3] for path in flat if path.startswith(f"{SIZE}.arms.")})
     if below:
         return _by_arm(flat, below, arms, problems)
-    read = _one(flat, SIZE, problems)
+    read = read_size(flat, SIZE, problems)
     if read is None:
         return Made(None, tuple(problems))
     if isinstance(read, tuple) and len(read) != clusters:
@@ -94,7 +104,7 @@ def _by_arm(flat: Mapping[str, Any], below: Sequence[str], arms: Sequence[Arms],
     if redraw:
         text = f"must be false or absent where {SIZE} goes by arm; remove it"
         problems.add_value(f"predictors.{name}.redraw", True, text)
-    read = [_one(flat, f"{SIZE}.arms.{number}", problems) for number in below]
+    read = [read_size(flat, f"{SIZE}.arms.{number}", problems) for number in below]
     if problems:
         return Made(None, tuple(problems))
     parts = [(n, size) for n, size in zip(counts, read, strict=True) if size is not None]
@@ -118,7 +128,7 @@ def _layout(parts: Sequence[tuple[int, Size]], *, scaling: bool = False) -> Layo
     return Layout(tuple(sizes), drawn if any(size is not None for _, size in drawn) else (), turns)
 
 
-def _one(flat: Mapping[str, Any], path: str, problems: Problems) -> Size | None:
+def read_size(flat: Mapping[str, Any], path: str, problems: Problems) -> Size | None:
     """A number, a list, sizes in turn or a distribution; None if it cannot be used."""
     given = {key: flat[f"{path}.{key}"] for key in _KEYS if f"{path}.{key}" in flat}
     if path in flat:

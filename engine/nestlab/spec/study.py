@@ -164,7 +164,9 @@ class StudyFile(StudyTable):
         """Whether some of its numbers are columns of data files."""
         size = self.design.cluster_size
         sizes = size.arms if isinstance(size, ArmSizesTable) else [size]
-        tables = [*sizes, *self.predictors.values()]
+        factors = self.design.factors.values()
+        numbers = [self.design.rows, *(getattr(table, "number", None) for table in factors)]
+        tables = [*sizes, *factors, *numbers, *self.predictors.values()]
         return any(isinstance(table, SourcedTable) and table.source is not None for table in tables)
 
     def to_dict(self) -> dict[str, Any]:

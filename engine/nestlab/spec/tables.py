@@ -25,9 +25,9 @@ __all__ = [
     "ContrastTable",
     "DesignTable",
     "ErrorsTable",
+    "GroupingTable",
     "MethodTable",
     "MissingTable",
-    "NestedTable",
     "OutcomeTable",
     "PredictorTable",
     "RandomTable",
@@ -104,15 +104,54 @@ ClusterSize: TypeAlias = Annotated[
 ]  # fmt: skip
 
 
-class NestedTable(KeyTable):
-    """[design.factors.<factor>]: a grouping factor that is nested in another."""
+def _number_list_or_table(value: object) -> str:
+    if isinstance(value, Mapping | KeyTable):
+        return "<table>"
+    return "<list>" if isinstance(value, list | tuple) else "<number>"
+
+
+FactorNumber: TypeAlias = Annotated[
+    Annotated[v.FactorNumber, Tag("<number>")] | Annotated[v.FactorNumbers, Tag("<list>")]
+    | Annotated[SizesTable, Tag("<table>")],
+    Discriminator(_number_list_or_table),
+    Says("a whole number >= 1, a list of one for each level of the factor that holds it, or a table of a distribution"),
+]  # fmt: skip
+
+CellRows: TypeAlias = Annotated[
+    Annotated[v.FewRows, Tag("<number>")]
+    | Annotated[v.RowsList, Tag("<list>")]
+    | Annotated[SizesTable, Tag("<table>")],
+    Discriminator(_number_list_or_table),
+    Says("a whole number from 1 to 1000000, a list of one for each cell, or a table of a distribution"),
+]
+
+
+class GroupingTable(SourcedTable):
+    """[design.factors.<factor>]: a grouping factor that is nested in another, that rows draw, or that is a column of a file."""
 
     within: Nonblank | None = key("the factor whose levels hold its own", "school", axis=False)
-    number: v.FactorNumbers | None = key("how many levels each level of that one has, or a list of numbers", 3)
+    number: FactorNumber | None = key(
+        "how many levels there are, or each level of `within` has: a number, a list, or a table as of design.cluster_size",
+        3,
+    )
+    given: Nonblank | None = key(
+        "each row draws its level, given its level of this factor; else every level goes with every other", "school",
+        axis=False,
+    )  # fmt: skip
+    window: v.ShareAbove0 | None = key(
+        "with given: rows draw one of this share of the levels, beginning at the given level's own place", 0.1
+    )
+    mixing: v.Portion | None = key(
+        "with given: share of rows that draw any of the levels; the others the own place", 0.2
+    )
+    redraw: Flag | None = key("with given: false: levels are drawn once and kept; true where absent", False)
+    values: v.SizeValues | None = key(
+        "in place of a number: the level of each row of the design, as a file and column give it", [1, 1, 2], axis=False
+    )
 
 
 FactorSize: TypeAlias = Annotated[
-    Annotated[v.Clusters, Tag("<number>")] | Annotated[NestedTable, Tag("<table>")],
+    Annotated[v.Clusters, Tag("<number>")] | Annotated[GroupingTable, Tag("<table>")],
     Discriminator(lambda value: "<table>" if isinstance(value, Mapping | KeyTable) else "<number>"),
     Says("a whole number from 2 to 1000000, or a table with within and number"),
 ]
@@ -126,10 +165,14 @@ class DesignTable(KeyTable):
         "rows of all clusters, of each in a list, or a table: a distribution, sizes in turn, or by arm", 25
     )
     factors: dict[str, FactorSize] = key(
-        "several grouping factors: the number of levels of each; a table for one that is nested",
+        "several grouping factors: the number of levels of each; a table for one that is nested, drawn by rows or in a file",
         {"school": 20, "class": {"within": "school", "number": 3}}, {}, each="factor",
     )  # fmt: skip
-    rows: v.FewRows | None = key("with factors: rows of each cell, such as of a class, or of a subject and an item", 25)
+    rows: CellRows | None = key(
+        "with factors: rows of each cell, such as of a class, or of a subject and an item: a number, a list, or a table as of "
+        "design.cluster_size",
+        25,
+    )
 
 
 class ShapeTable(KeyTable):
@@ -183,6 +226,11 @@ class MissingTable(KeyTable):
     weibull: WeibullTable | None = key(
         "in place of hazard: dropout by a Weibull distribution", {"scale": 5, "shape": 1.2}
     )
+    cells: Share | None = key("with several factors: share of cells that are never observed", 0.1)
+    levels: dict[str, Share] = key(
+        "with several factors, attrition: share of a factor's levels that are never observed", {"pupil": 0.1}, {},
+        each="factor",
+    )  # fmt: skip
     at_random: AtRandomTable | None = key(
         "rows lost by a predictor or the outcome before", {"on": "previous", "intercept": -2, "slope": 0.5}
     )

@@ -5,8 +5,9 @@ that centres predictors otherwise or leaves out a product, the method has true v
 everything that is derived from them.
 
 icc = intercept variance / (intercept variance + residual variance), the other slopes' predictors at 0; of one of several grouping
-factors its intercept variance / (all intercept variances + residual variance). The residual variance is
-the stated one: where errors differ, that of rows whose predictors with a variance ratio are 0, in the mean over clusters.
+factors its intercept variance / (all intercept variances + residual variance). icc:school/class has those of school and of class
+above the line: it is the correlation of two rows of one class. The residual variance is the stated one: where errors differ, that
+of rows whose predictors with a variance ratio are 0, in the mean over clusters.
 """
 
 from __future__ import annotations
@@ -157,7 +158,11 @@ class _Values:
                 with np.errstate(invalid="ignore", divide="ignore"):
                     return np.where(a * b > 0, np.divide(self._value(each.of("cov")), a * b), np.nan)
             case "icc":
-                own = self.covariance(each.group, INTERCEPT, INTERCEPT) if each.group else self._intercepts
+                own = (
+                    sum(self.covariance(g, INTERCEPT, INTERCEPT) for g in each.groups)
+                    if each.group
+                    else self._intercepts
+                )
                 return own / (self._intercepts + self.residual)
         raise AssertionError(each.kind)
 

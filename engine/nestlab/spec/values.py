@@ -159,6 +159,8 @@ def _interval(margin: float | tuple[float, float]) -> float | tuple[float, float
 
 PositiveSd: TypeAlias = Annotated[Positive, AfterValidator(_has_square)]
 Sd: TypeAlias = Annotated[NonNegative, AfterValidator(_has_square)]
+ShareAbove0: TypeAlias = Annotated[Number, Gt(0), Le(1)]
+Portion: TypeAlias = Annotated[Number, Ge(0), Le(1)]
 OpenShare: TypeAlias = Annotated[Number, Gt(0), Lt(1)]
 Correlation: TypeAlias = Annotated[Number, Ge(-1), Le(1)]
 OpenCorrelation: TypeAlias = Annotated[Number, Gt(-1), Lt(1)]
@@ -243,10 +245,18 @@ FactorNames: TypeAlias = Annotated[
 Numbers: TypeAlias = Annotated[tuple[Number, ...], Len(1, MOST_VALUES), Says("a list of finite numbers")]
 SizeValues: TypeAlias = Annotated[tuple[Size, ...], Len(1, MOST_VALUES), Says("a list of whole numbers >= 1")]
 SizeList: TypeAlias = Annotated[tuple[Size, ...], Len(1)]
-FactorNumbers: TypeAlias = Annotated[
-    Annotated[Whole, Ge(1), Le(_MOST_CLUSTERS)]
-    | Annotated[tuple[Annotated[Whole, Ge(1), Le(_MOST_CLUSTERS)], ...], Len(1)],
+FactorNumber: TypeAlias = Annotated[Whole, Ge(1), Le(_MOST_CLUSTERS)]
+FactorNumbers: TypeAlias = Annotated[tuple[FactorNumber, ...], Len(1)]
+RowsList: TypeAlias = Annotated[tuple[FewRows, ...], Len(1)]
+NumberLevel: TypeAlias = Annotated[
+    FactorNumber | FactorNumbers,
+    BeforeValidator(_no_distribution),
     Says("a whole number >= 1, or a list of one for each level of the factor that holds it"),
+]
+RowsLevel: TypeAlias = Annotated[
+    FewRows | RowsList,
+    BeforeValidator(_no_distribution),
+    Says("a whole number from 1 to 1000000, or a list of one for each cell"),
 ]
 SizeLevel: TypeAlias = Annotated[
     Size | SizeList,

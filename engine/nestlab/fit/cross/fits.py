@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...spec.model import MOST_RANDOM
-from ..inference import Hypotheses, Inference
+from ..inference import Hypotheses, Inference, refit_df, smallest_df, vanished
 from ..lanes import LANES
-from ..lmm import Fits, pairs
-from ..status import Status
+from ..lmm import Fits
 from ..workspace import get_workspace
 from .between import between_within
 from .kernel import fit_targets, inform_targets
@@ -26,8 +25,6 @@ Array = NDArray[np.float64]
 #: Random effects of a unit, and numbers that a replicate's fit holds, up to which replicates are fitted side by side. Beyond, the
 #: fits of `several` are faster: they call LAPACK, and do without the whole of Z'V^-1 Z.
 MOST_EFFECTS, MOST_NUMBERS = 400, 2_000_000
-#: Eigenvalue of a term's G over the largest at which one of its columns has vanished, as `several.model`.
-VANISHED = 1e-10
 
 
 def in_lanes(plan: CrossPlan) -> bool:
@@ -111,10 +108,10 @@ def _inform(
 
 def infer(
     plan: CrossPlan, block: CrossRows, fits: Fits, first: int, last: int, hypotheses: Hypotheses, rules: Sequence[str],
-    *, singular_df: str = "lmertest",
+    *, singular_df: str = "lmertest", terms: NDArray[np.bool_] | None = None,
 ) -> dict[str, Inference]:  # fmt: skip
     """Each rule on the fits of replicates first .. last - 1: "z", "residual", "between-within", "satterthwaite" and, of REML
-    fits, "kenward-roger" (with its own covariance of beta). singular_df: as for `inference.infer`."""
+    fits, "kenward-roger" (with its own covariance of beta). singular_df, terms: as for `inference.infer`."""
     R, H, p = len(fits.status), len(hypotheses), fits.beta.shape[1]
     assert last - first == R, "fits are those of the replicates"
     ones, usable = np.ones((R, H)), np.isfinite(fits.sigma2)[:, None]
@@ -128,15 +125,14 @@ def infer(
             by_effect = np.repeat(_rows(plan, block, first, last)[:, None] - p, p, axis=1)
         else:
             by_effect = between_within(plan, block, first, last)
-        df = np.stack([by_effect[:, own].min(axis=1) for own in hypotheses.effects], axis=1)
-        found[rule] = Inference(np.where(usable, df, np.nan), fits.vcov, ones)
+        found[rule] = Inference(np.where(usable, smallest_df(by_effect, hypotheses, terms), np.nan), fits.vcov, ones)
     wanted = [rule for rule in rules if rule not in found]
     if wanted:
         informed = _inform(plan, block, fits, first, hypotheses, wanted)
         if "satterthwaite" in wanted:
             df = informed.satterthwaite
             if singular_df == "refit":
-                _refit(plan, block, fits, first, hypotheses, df)
+                _refitted(plan, block, fits, first, hypotheses, df)
             found["satterthwaite"] = Inference(df, fits.vcov, ones)
         if "kenward-roger" in wanted:
             found["kenward-roger"] = Inference(informed.df, informed.vcov, informed.scale)
@@ -158,55 +154,26 @@ def _rows(plan: CrossPlan, block: CrossRows, first: int, last: int) -> Array:
     return found
 
 
-def _refit(plan: CrossPlan, block: CrossRows, fits: Fits, first: int, hypotheses: Hypotheses, df: Array) -> None:
-    """Replace the df of singular fits by those of the model without the random columns that vanished.
+def _refitted(plan: CrossPlan, block: CrossRows, fits: Fits, first: int, hypotheses: Hypotheses, df: Array) -> None:
+    """Replace the df of singular fits by those of the model without the random columns that vanished, see `refit_df`."""
+    method = plan.method
 
-    In each singular term the column of the smallest variance, times its mean square over the levels, is left out and the model
-    fitted again, until the fit is not singular; with no column left, df = m.
-    """
-    every = tuple(range(plan.method.q))
-    pending = {(int(r), every): fits.varcomp[r] for r in np.flatnonzero(fits.status == Status.singular)}
-    while pending:
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for (r, columns), varcomp in pending.items():
-            gone = _vanished(plan, block, first + r, columns, varcomp)
-            groups.setdefault(tuple(c for c in columns if c not in gone), []).append(r)
-        pending = {}
-        for kept, members in groups.items():
-            if not kept:
-                rows = _rows(plan, block, first, first + len(df))[members]
-                df[members] = rows[:, None] - (len(plan.method.fixed) if plan.method.reml else 0)
-                continue
-            smaller, part = plan.without(kept), block.take([first + r for r in members])
-            again = fit(smaller, part, 0, len(members))
-            found = _inform(smaller, part, again, 0, hypotheses, ["satterthwaite"]).satterthwaite
-            for k, r in enumerate(members):
-                if again.status[k] == Status.singular:
-                    pending[r, kept] = again.varcomp[k]
-                else:
-                    df[r] = found[k] if again.status[k] == Status.ok else np.nan
+    def gone(r: int, columns: tuple[int, ...], varcomp: Array) -> set[int]:
+        there = slice(None) if block.kept is None else block.kept[:, first + r]
+        scale = []
+        for c in columns:
+            z = block.column(method.columns[c], first + r)[there]
+            levels = len(np.unique(block.codes_of(plan.design, method.factor_of[c], first + r)[there]))
+            scale.append(np.sqrt(z @ z / levels))
+        return vanished(columns, method.blocks[list(columns)], varcomp, np.array(scale))
 
+    def again(kept: tuple[int, ...], members: list[int]) -> tuple[Fits, Array]:
+        smaller, part = plan.without(kept), block.take([first + r for r in members])
+        found = fit(smaller, part, 0, len(members))
+        return found, _inform(smaller, part, found, 0, hypotheses, ["satterthwaite"]).satterthwaite
 
-def _vanished(plan: CrossPlan, block: CrossRows, r: int, columns: tuple[int, ...], varcomp: Array) -> set[int]:
-    """Of the random columns (their places in the full model), one of each singular term, or the smallest of all."""
-    method, size = plan.method, len(columns)
-    covariance = np.zeros((size, size))
-    for value, (i, k) in zip(varcomp, pairs(size), strict=True):
-        covariance[i, k] = covariance[k, i] = value
-    there = slice(None) if block.kept is None else block.kept[:, r]
-    scale = np.empty(size)
-    for k, c in enumerate(columns):
-        z = block.column(method.columns[c], r)[there]
-        levels = len(np.unique(block.codes_of(plan.design, method.factor_of[c], r)[there]))
-        scale[k] = np.sqrt(z @ z / levels)
-    covariance *= np.outer(scale, scale)
-    vanished, smallest = set(), (np.inf, -1)
-    for term in np.unique(method.blocks[list(columns)]):
-        members = [k for k, c in enumerate(columns) if method.blocks[c] == term]
-        values = np.linalg.eigvalsh(covariance[np.ix_(members, members)])
-        least = columns[min(members, key=lambda k: float(covariance[k, k]))]
-        share = float(values[0] / max(values[-1], 1e-300))
-        smallest = min(smallest, (share, least))
-        if share <= VANISHED:
-            vanished.add(least)
-    return vanished or {smallest[1]}
+    def ordinary(members: list[int]) -> Array:
+        m = _rows(plan, block, first, first + len(df))[members] - (len(method.fixed) if method.reml else 0)
+        return np.repeat(m[:, None], df.shape[1], axis=1)
+
+    refit_df(fits, method.q, df, gone, again, ordinary)

@@ -77,7 +77,7 @@ def fit_targets(
                 following += 1
         if busy == 0:
             break
-        evaluate(shape, head, units, mem, work)
+        evaluate(shape, head, units, False, mem, work)
         for lane in range(LANES):
             if work.phase[lane] != IDLE and (advance(lane, shape, work) or work.which[lane] >= MOST_STARTS):
                 o = work.output[lane]
@@ -196,14 +196,14 @@ def inform_targets(
             else:
                 set_nothing(lane, shape, work)
         if satterthwaite.shape[0] > 0:
-            evaluate(shape, head, units, mem, work)
+            evaluate(shape, head, units, True, mem, work)
             for lane in range(LANES):
                 if work.ready[lane] != 0:
                     satterthwaite_all(lane, base + lane - first, shape, hypotheses, rows, satterthwaite, work)
         if df.shape[0] > 0 or varcov.shape[0] > 0:
             for lane in range(LANES):
                 work.yes[lane] = 0.0
-            evaluate(shape, head, units, mem, work)
+            evaluate(shape, head, units, True, mem, work)
             for lane in range(LANES):
                 work.ready[lane] = invert_information(lane, shape, work) and work.ready[lane] != 0
             if df.shape[0] > 0:

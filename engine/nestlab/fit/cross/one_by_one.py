@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from ...spec.problems import DataError
 from ..inference import Hypotheses
-from ..lmm import Fits, congruent
+from ..lmm import Fits, congruent, pairs
 from ..problem import symmetric
 from ..reduce import PERFECT_TOLERANCE, PIVOT_TOLERANCE
-from ..several.model import SeveralModel, fit_factors
+from ..several.model import fit_factors
 from ..several.products import FactorColumns
 from ..status import Status
 from .rows import CrossPlan, CrossRows
@@ -111,31 +111,24 @@ def inform_one(
     satterthwaite, df, scale, vcov, varcov = outputs
     turned = Hypotheses(hypotheses.rows @ model.back, hypotheses.starts)
     for rule in wanted:
-        found = model.inform(turned, rule)
         if rule == "satterthwaite":
-            satterthwaite[o] = found.satterthwaite[0]
+            satterthwaite[o] = model.inform(turned, rule).satterthwaite[0]
         elif rule == "kenward-roger":
+            found = model.inform(turned, rule)
             df[o], scale[o] = found.df[0], found.scale[0]
             vcov[o] = congruent(found.vcov, model.back * model.scale)[0]
         else:
-            varcov[o] = _in_own_columns(found.varcov[0], model, rows)
+            varcov[o] = _in_own_order(model.variances().covariance, rows)
 
 
-def _in_own_columns(packed: Array, model: SeveralModel, rows: OneReplicate) -> Array:
-    """Covariance of the variance components, by pairs: from those of whitened columns, factor by factor, to the method's."""
+def _in_own_order(covariance: Array, rows: OneReplicate) -> Array:
+    """Covariance of the variance components, by pairs: from the order of factors to the method's."""
     q = len(rows.order)
-    units = np.zeros((q, q))
-    for own, R in zip(rows.terms, model.roots, strict=True):
-        units[np.array(rows.order[own])[:, None], np.arange(own.start, own.stop)] = np.linalg.inv(R)
-    both = [(i, k) for k in range(q) for i in range(k + 1)]
-    there = np.zeros((len(both) + 1, len(both) + 1))
-    for row, (a, b) in enumerate(both):
-        for column, (i, k) in enumerate(both):
-            value = units[a, i] * units[b, k] + (units[a, k] * units[b, i] if i != k else 0.0)
-            there[row, column] = value * model.scale**2
-    there[-1, -1] = model.scale**2
-    found: Array = congruent(packed[None], there)[0]
-    return found
+    places = {pair: k for k, pair in enumerate(pairs(q))}
+    here = {rows.order[k]: k for k in range(q)}
+    both = [(here[i], here[k]) for i, k in pairs(q)]
+    order = [*(places[min(pair), max(pair)] for pair in both), len(places)]
+    return _packed(covariance[np.ix_(order, order)])
 
 
 def _packed(M: Array) -> Array:

@@ -204,7 +204,7 @@ def _within(shape, head, units, mem, ready):
         for i in range(s):
             put(mem, head.Y + i, get(mem, M + at + pair(i, i)))
         B = head.B + units[u, AT_B]
-        add_outer(units[u, COUNT] * q, B, wide, B, wide, True, -1.0, M + at, mem)
+        add_outer(units[u, COUNT] * q, B, wide, B, wide, True, -1.0, 0, wide, wide, M + at, mem)
         for i in range(width):
             for k in range(i + 1):
                 place = at + pair(s + k, s + i)

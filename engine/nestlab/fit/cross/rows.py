@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -51,9 +51,21 @@ class CrossPlan:
         key = (missing, *(c is None for c in shared))
         before, found = self._programs.get(key, (None, None))
         if found is None or before is None or not all(map(_same, before, shared)):
-            found = make_program(self.design, self.structure, shared, missing=missing)
+            found = make_program(self.design, self.structure, shared, missing=missing, differ=True)
+            found = replace(found, base=self._base(shared, missing=missing))
             self._programs[key] = (shared, found)
         return found
+
+    def _base(self, shared: list[Array | None], *, missing: bool) -> Array:
+        """The sums that all replicates share, by the loops that make a replicate's: which of them are shared changes no bit."""
+        p, N = make_program(self.design, self.structure, shared, missing=missing, differ=False), self.design.rows
+        values = np.array([np.zeros(N) if c is None else c for c in shared], dtype=float).reshape(-1, N)
+        none, out = np.full(len(shared), -1), np.empty((1, self.structure.targets, LANES))
+        add_rows(
+            p.rows, p.cells, p.entries, p.start, p.source, p.base, values, np.zeros((1, 1, 1)), none, np.zeros((N, LANES)),
+            np.zeros((0, 1)), out,
+        )  # fmt: skip
+        return np.ascontiguousarray(out[0, :, 0])
 
     def without(self, kept: tuple[int, ...]) -> CrossPlan:
         """The plan of the method with the random columns at these places only."""
@@ -71,9 +83,10 @@ def compile_cross(design: CrossDesign, method: CrossMethod) -> CrossPlan:
 class CrossRows:
     """A block of R replicates of N rows.
 
-    columns: the distinct columns of X and Z, each (N) where all replicates share it, or (N, R). y (N, R): the response, or
-    better what known fixed effects leave of it (add these to beta), as digits are lost to a large mean. kept (N, R): whether
-    a row is there; None where all are. codes: by factor (N, R) where the design draws its levels, else None.
+    columns: the distinct columns of X and Z, each (N) where all replicates share it, or (N, R); centred if they are far from 0.
+    y (N, R): the response, or better what known fixed effects leave of it (add these to beta), as digits are lost to a large
+    mean. kept (N, R): whether a row is there; None where all are. codes: by factor (N, R) where the design draws its levels,
+    else None.
     """
 
     columns: tuple[Array, ...]

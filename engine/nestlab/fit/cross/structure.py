@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ...spec.model import MOST_RANDOM
 
 __all__ = [
-    "AT_B", "AT_M", "AT_V", "AT_W", "BEGIN", "COUNT", "FIRST", "LEVELS", "ORDER",
+    "AT_B", "AT_M", "AT_S", "AT_V", "AT_W", "BEGIN", "COUNT", "FIRST", "LEVELS", "ORDER",
     "CrossDesign", "CrossMethod", "RowProgram", "UnitStructure", "make_program", "make_structure",
 ]  # fmt: skip
 
@@ -91,19 +91,20 @@ class CrossMethod:
 
 
 #: Columns of the table of units: first leading level and their number; effects of the rest; where the unit begins among the
-#: rows B, the matrices M, W and the scores v; then for each slot its first effect in the unit, the rest's before the leading
-#: ones, and its levels.
-FIRST, COUNT, ORDER, AT_B, AT_M, AT_W, AT_V, BEGIN, LEVELS = range(9)
+#: rows B, the matrices M, W, the scores v and `short`; then for each slot its first effect in the unit, the rest's before the
+#: leading ones, and its levels.
+FIRST, COUNT, ORDER, AT_B, AT_M, AT_W, AT_V, AT_S, BEGIN, LEVELS = range(10)
 
 #: What compiled code needs to know beside the units. F slots; of each its random columns, how many (q) and which (own); where
 #: each slot's levels begin among all (counts), the parts of the targets, and among `sums` the sums over two slots (Q). Then
 #: where each array begins in the lanes' memory: of the replicate R, B, M; scratch A, K, Y; of the point T, W_jj of leading
-#: levels, W, v, H, sums and two blocks; its size. orders: of the largest unit s, [rest lead X y] and effects.
+#: levels, W, v, H, sums, two blocks and `short` (see `passes._shorten`); its size. orders: of the largest unit s, [rest lead
+#: X y] and effects.
 _HEAD = np.dtype(
     [
-        ("F", "i8"), ("q", "i8", (MOST_RANDOM,)), ("own", "i8", (MOST_RANDOM, MOST_RANDOM)), ("counts", "i8", (MOST_RANDOM + 1,)),
-        ("targets", "i8", (5,)), ("Q", "i8", (MOST_RANDOM, MOST_RANDOM)), ("orders", "i8", (3,)),
-        *((name, "i8") for name in ("R", "B", "M", "A", "K", "Y", "T", "lead", "W", "v", "H", "sums", "left", "right", "size")),
+        ("F", "i8"), ("q", "i8", (MOST_RANDOM,)), ("own", "i8", (MOST_RANDOM, MOST_RANDOM)), ("counts", "i8", (MOST_RANDOM +
+        1,)), ("targets", "i8", (5,)), ("Q", "i8", (MOST_RANDOM, MOST_RANDOM)), ("orders", "i8", (3,)), *((name, "i8") for
+        name in ("R", "B", "M", "A", "K", "Y", "T", "lead", "W", "v", "H", "sums", "left", "right", "short", "size")),
     ]
 )  # fmt: skip
 
@@ -168,7 +169,13 @@ def make_structure(design: CrossDesign, method: CrossMethod) -> UnitStructure:
     ahead = levels[:, 0] * q[0]
     wide, packed = order + width, (order + width) * (order + width + 1) // 2
     whole = order + ahead + width
-    parts = {"B": ahead * wide, "M": packed, "W": whole * (whole + 1) // 2, "V": (order + ahead) * width}
+    parts = {
+        "B": ahead * wide,
+        "M": packed,
+        "W": whole * (whole + 1) // 2,
+        "V": (order + ahead) * width,
+        "S": 1 + order * width,
+    }
     starts = {name: np.cumsum(size) - size for name, size in parts.items()}
     columns = [first, levels[:, 0], order, *starts.values()]
     for k in range(len(slots)):
@@ -186,9 +193,9 @@ def make_structure(design: CrossDesign, method: CrossMethod) -> UnitStructure:
     record["Q"][: len(q), : len(q)] = (np.cumsum(squares) - squares.ravel()).reshape(squares.shape)
     s, c, E = sizes
     arrays = {
-        "R": n, "B": parts["B"].sum(), "M": parts["M"].sum(), "A": (s + width) * (s + width + 1) // 2,
-        "K": max(s * s, s + width), "Y": max(s * c, s), "T": parts["B"].sum(), "lead": n, "W": parts["W"].sum(),
-        "v": parts["V"].sum(), "H": E * (E + 1) // 2, "sums": squares.sum(), "left": block, "right": block,
+        "R": n, "B": parts["B"].sum(), "M": parts["M"].sum(), "A": (s + width) * (s + width + 1) // 2, "K": max(s * s, s +
+        width), "Y": max(s * c, s), "T": parts["B"].sum(), "lead": n, "W": parts["W"].sum(), "v": parts["V"].sum(), "H": E *
+        (E + 1) // 2, "sums": squares.sum(), "left": block, "right": block, "short": parts["S"].sum(),
     }  # fmt: skip
     for name, size in arrays.items():
         record[name] = record["size"]
@@ -247,9 +254,12 @@ class RowProgram:
 
 
 def make_program(
-    design: CrossDesign, structure: UnitStructure, shared: Sequence[Array | None], *, missing: bool
+    design: CrossDesign, structure: UnitStructure, shared: Sequence[Array | None], *, missing: bool, differ: bool
 ) -> RowProgram:
-    """shared: each distinct column (N) that all replicates share, None for one that is redrawn; missing: whether rows are."""
+    """Of the products that differ by replicate, or of the others, with a base of 0.
+
+    shared: each distinct column (N) that all replicates share, None for one that is redrawn; missing: whether rows are.
+    """
     keys, known = np.zeros(design.rows, np.int64), []
     for f in structure.slots:
         codes = design.codes[f]
@@ -258,31 +268,23 @@ def make_program(
         keys = np.unique(keys * design.levels[f] + codes, return_inverse=True)[1].ravel()
     rows = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(keys[rows]) > 0])
-    cells = np.r_[starts, design.rows]
-    terms = _terms(structure, [codes[rows[starts]] for codes in known])
-    values = [np.ones(design.rows), *shared, None]  # y differs always
-    alias = [0 if v is not None and (v == 1.0).all() else c for c, v in enumerate(values[:-1])] + [-1]
-    terms = [((min(alias[a], alias[b]), max(alias[a], alias[b])), target) for (a, b), target in terms]
-    differs = {e: missing or any(values[c] is None for c in e) for e in dict.fromkeys(e for e, _ in terms)}
-    entries = [e for e, lanes in differs.items() if lanes]
-    number = {e: k for k, e in enumerate(entries)}
-    base = np.zeros(structure.targets)
+    redrawn = [False, *(c is None for c in shared), True]  # of the rows themselves, D and y
+    alias = [0, *(0 if c is not None and (c == 1.0).all() else k for k, c in enumerate(shared, 1)), -1]
+    entries: dict[tuple[int, int], int] = {}
     targets, sources = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    K = len(starts)
-    for e, target in terms:
-        if differs[e]:
+    numbers = []
+    for (a, b), target in _terms(structure, [codes[rows[starts]] for codes in known]):
+        if (missing or redrawn[a] or redrawn[b]) == differ:
+            entry = (min(alias[a], alias[b]), max(alias[a], alias[b]))
+            numbers.append(entries.setdefault(entry, len(entries)))
             targets.append(target)
-            sources.append(np.arange(K) * len(entries) + number[e])
-        else:
-            left, right = (values[c] for c in e)
-            assert left is not None
-            assert right is not None
-            base += np.bincount(target, np.add.reduceat((left * right)[rows], starts), structure.targets)
+    sources += [np.arange(len(starts)) * len(entries) + number for number in numbers]
     target, source = np.concatenate(targets), np.concatenate(sources)
     by = np.argsort(target, kind="stable")
     return RowProgram(
-        rows, cells, np.array(entries, np.int64).reshape(-1, 2),
-        np.searchsorted(target[by], np.arange(structure.targets + 1)).astype(np.int64), source[by], base,
+        rows, np.r_[starts, design.rows], np.array(list(entries), np.int64).reshape(-1, 2),
+        np.searchsorted(target[by], np.arange(structure.targets + 1)).astype(np.int64), source[by],
+        np.zeros(structure.targets),
     )  # fmt: skip
 
 

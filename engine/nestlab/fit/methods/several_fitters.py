@@ -29,6 +29,7 @@ from .several_intervals import ReplicateModel, replicate_models
 __all__ = ["Fitted", "SeveralFitter"]
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 class Fitted(Protocol):
@@ -62,11 +63,13 @@ class SeveralFitter:
             return _OfNothing(self, block.several_rows(first, last))
         if isinstance(draw, StrataDraw) and (plan := self._strata(draw.sampler)) is not None:
             return _OfStrata(plan, draw.responses(self.formula.fixed), self.singular_df, first, last)
-        return _OfRows(self._cross, self._rows(block.several_rows(first, last)), self.true_beta, self.singular_df)
+        part = block.several_rows(first, last)
+        return _OfRows(self._cross(part), self._rows(part), self.true_beta, self.singular_df)
 
     def models(self, block: Block, first: int, last: int) -> list[ReplicateModel | None]:
         """The models of replicates first .. last - 1 one by one, for what needs refits; None where there is no optimum."""
-        return list(replicate_models(self._cross, self._rows(block.several_rows(first, last))))
+        part = block.several_rows(first, last)
+        return list(replicate_models(self._cross(part), self._rows(part)))
 
     def least_squares(self, block: Block, first: int, last: int) -> list[LeastSquares]:
         """The same of a formula without random terms."""
@@ -138,23 +141,36 @@ class SeveralFitter:
                 found.append(term)
         return found
 
+    def _cross(self, part: SeveralDraw) -> CrossPlan:
+        """The plan on rows such as these: how many there are, and which factors' levels they draw, may differ between blocks."""
+        codes = [part.codes[group] for group in self.formula.groups]
+        key = (part.members.rows, *(code.shape[1] > 1 for code in codes))
+        if key not in self._plans:
+            self._plans[key] = self._arranged(part.members.rows, codes)
+        return self._plans[key]
+
     @cached_property
-    def _cross(self) -> CrossPlan:
+    def _plans(self) -> dict[tuple[int, ...], CrossPlan]:
+        return {}
+
+    def _arranged(self, rows: int, codes: Sequence[Integers]) -> CrossPlan:
         def place(term: str) -> int:
             return next(k for k, other in enumerate(self._terms) if same_term(term, other))
 
         groups, design = list(self.formula.groups), self.design
         random = tuple((groups.index(t.group), tuple(place(c) for c in t.columns)) for t in self.formula.random)
         fixed = tuple(place(term) for term in self.formula.fixed)
+        shared = tuple(None if code.shape[1] > 1 else code[:, 0] for code in codes)
         return cross.compile_cross(
-            CrossDesign(design.rows, tuple(design.codes[g] for g in groups), tuple(design.levels[g] for g in groups)),
+            CrossDesign(rows, shared, tuple(design.levels[g] for g in groups)),
             CrossMethod(random, fixed, self.reml, self.start),
         )
 
     def _rows(self, part: SeveralDraw) -> CrossRows:
         columns = [np.ascontiguousarray(part.term(term)) for term in self._terms]
         flat = tuple(column[:, 0] if column.shape[1] == 1 else column for column in columns)
-        return CrossRows(flat, part.response(self.formula.fixed), part.kept)
+        codes = tuple(code if (code := part.codes[g]).shape[1] > 1 else None for g in self.formula.groups)
+        return CrossRows(flat, part.response(self.formula.fixed), part.kept, codes)
 
 
 @dataclass(frozen=True)

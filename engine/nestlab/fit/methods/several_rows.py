@@ -23,7 +23,7 @@ def crossed_rows(
     columns = [draw.term(term) for term in terms]
     own = max((column.shape[1] for column in columns), default=1)
     X = np.stack([np.broadcast_to(column, (len(column), own)) for column in columns])
-    codes = {name: draw.design.codes[name] for name in factors}
+    codes = {name: own if (own := draw.codes[name]).shape[1] > 1 else own[:, 0] for name in factors}
     return CrossedRows(X, draw.response(without), codes, draw.kept)
 
 

@@ -11,11 +11,12 @@ from ...run.observed import observed_line
 from ...spec.estimand import Estimand
 from ...spec.identity import DERIVED_PATHS
 from ...spec.measures import MEASURES
-from ...spec.model import INTERCEPT, Contrast
+from ...spec.model import INTERCEPT, Contrast, Structure
 from ...spec.outcome import UnknownVarianceError
 from ...spec.paths import path_line
+from ..countables import structure_text
 from ..drawn import priors_of
-from ..outcome import LABELS, outcome_texts
+from ..outcome import label_of, outcome_texts
 from ..summary import ends_text
 from .analyses import methods_section
 from .effects import drawn_from
@@ -71,15 +72,25 @@ def _aim(material: Material) -> Iterator[Block]:
 def _mechanism(material: Material) -> Iterator[Block]:
     spec = material.conditions[0].spec
     formula = str(spec.get("truth.formula", ""))
-    yield Paragraph(
-        f"Model: {formula}. Row i of cluster j is y_ij = x_ij' beta + z_ij' u_j + e_ij with random effects u_j ~ "
-        "N(0, G), one draw a cluster, and errors e_ij ~ N(0, sigma^2), all independent, unless a value below says "
-        "otherwise."
+    structure = material.study.resolve().conditions[0].structure
+    rows = (
+        "Row i of cluster j is y_ij = x_ij' beta + z_ij' u_j + e_ij with random effects u_j ~ N(0, G), one draw a cluster, and "
+        "errors e_ij ~ N(0, sigma^2)"
     )
+    if structure is not None:
+        rows = (
+            "Row i is y_i = x_i' beta + sum over grouping factors f of z_fi' u_f + e_i, u_f being that of the row's level of f, "
+            "with random effects u_f ~ N(0, G_f), one draw per level, and errors e_i ~ N(0, sigma^2)"
+        )
+    yield Paragraph(f"Model: {formula}. {rows}, all independent, unless a value below says otherwise.")
+    if structure is not None:
+        yield Paragraph(f"Design of the first condition: {structure_text(structure)}. {_places(structure)}")
     predictors = material.study.resolve().conditions[0].predictors
     if predictors:
         yield Paragraph(
-            "Predictors, at their values in the first condition: " + "; ".join(map(predictor_text, predictors)) + "."
+            "Predictors, at their values in the first condition: "
+            + "; ".join(predictor_text(p, several=structure is not None) for p in predictors)
+            + "."
         )
     first = material.study.resolve().conditions[0]
     if noise := noise_text(first.truth):
@@ -95,6 +106,19 @@ def _mechanism(material: Material) -> Iterator[Block]:
     yield from _factors(material)
     yield _parameters(material)
     yield _conditions(material)
+
+
+def _places(structure: Structure) -> str:
+    """Which grouping factors are nested, and which are crossed."""
+    nested = [f"every {each.name} lies in one {each.within}" for each in structure.groupings if each.within]
+    joined = dict(structure.joined)
+    tops = [each.name for each in structure.groupings if not each.within and each.name not in joined]
+    crossed = [f"levels of {' and '.join(tops)} are crossed"] if len(tops) > 1 else []
+    if structure.listed:
+        crossed = ["which rows have which levels is given by a file"]
+    drawn = [f"rows draw their {name}, given their {each.given}" for name, each in joined.items()]
+    text = "; ".join([*crossed, *nested, *drawn])
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _priors(material: Material) -> Iterator[Block]:
@@ -140,11 +164,12 @@ def _outcome(material: Material) -> Iterator[Block]:
             yield Paragraph(f"What the outcome looks like beside {effect} is not known, as {unknown}.")
     if texts:
         rows = tuple(
-            (label, *(text.get(name, "none") for text in texts.values()))
-            for name, label in LABELS.items()
-            if any(name in text for text in texts.values())
+            (label_of(name), *(text.get(name, "none") for text in texts.values()))
+            for name in dict.fromkeys(name for text in texts.values() for name in text)
         )
         yield ReportTable("What the outcome looks like, given the predictors of an effect", ("", *texts), rows)
+        if conditions[0].structure is not None:
+            return
         yield Paragraph(
             "Variance and unconditional icc are the outcome's own within arms, before any other predictor is taken into "
             "account; R2 is what the other predictors explain of them. The icc given all predictors is that of the model's "
@@ -261,6 +286,8 @@ def _meaning(estimand: Estimand, contrasts: Mapping[str, Contrast]) -> str:
         rows = [" + ".join(f"{value_text(w)} {term}" for term, w in row) for row in contrast.weights]
         scale = {None: "", "residual": ", over the residual sd", "total": ", over the total sd"}[contrast.standardise]
         return f"joint hypothesis: {' = 0, '.join(rows)} = 0" if len(rows) > 1 else f"contrast {rows[0]}{scale}"
+    if estimand.kind == "icc" and estimand.group:
+        return f"intercept variance of {estimand.group} / (all intercept variances + residual variance); derived"
     if estimand.kind == "icc":
         return "intercept variance / (intercept variance + residual variance), at 0 of predictors with a random slope; derived"
     if estimand.effect:

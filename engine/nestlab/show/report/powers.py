@@ -56,13 +56,16 @@ def _where(rows: pd.DataFrame) -> str:
 
 
 def _axis(material: Material, rows: pd.DataFrame) -> str | None:
-    """The axis along which power is followed: clusters, else cluster_size, else the first number that varies."""
+    """The axis along which power is followed: clusters, else cluster_size, else levels of a factor or rows, else any number."""
     names = [
         name
         for name, levels in material.factors.items()
         if all(isinstance(v, int | float) for v in levels) and rows[name].nunique() > 1
     ]
     preferred = [name for wanted in ("clusters", "cluster_size") for name in names if name.split(".")[-1] == wanted]
+    preferred += [
+        name for name in names if name.startswith(("clusters.", "design.factors.", "size.")) or name == "rows"
+    ]
     return next(iter(preferred + names), None)
 
 

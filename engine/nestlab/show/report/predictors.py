@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import re
+
 from ...spec.model import NORMAL, Distribution, Missing, Predictor, Truth
 from ...spec.predictors import SHAPES, distribution_of, is_by_chance
+from ..countables import counted
 from .material import value_text
 
 __all__ = ["missing_text", "noise_text", "predictor_text"]
 
 
-def predictor_text(predictor: Predictor) -> str:
-    """One predictor in a sentence without its full stop."""
+def predictor_text(predictor: Predictor, *, several: bool = False) -> str:
+    """One predictor in a sentence without its full stop. several: the study has several grouping factors."""
     p, row = predictor, distribution_of(predictor)
     place = "varies within clusters" if not p.outer else "varies between clusters only"
+    if several:
+        place = f"has a value for each level of {p.at}" if p.at else "varies by row"
     again = "" if row.known else ", drawn anew in each replicate" if p.redraw else ", drawn once and kept"
-    chance = ", which allocates clusters at random: their numbers differ between replicates" if is_by_chance(p) else ""
+    units = f"levels of {p.at}" if p.at else "clusters"
+    chance = f", which allocates {units} at random: their numbers differ between replicates" if is_by_chance(p) else ""
     icc = f", {value_text(p.icc)} of its variance between clusters" if p.icc else ""
-    return f"{p.name} {place} and {row.text(p)}{chance}{icc}{again}"
+    text = row.text(p)
+    if several:  # a factor's levels are the clusters of its predictors, and cells those of rows
+        one = p.at or "cell"
+        text = re.sub(r"\bclusters\b", counted(2, one).removeprefix("2 "), re.sub(r"\bcluster\b", one, text))
+    return f"{p.name} {place} and {text}{chance}{icc}{again}"
 
 
 def noise_text(truth: Truth) -> str:
@@ -33,6 +43,8 @@ def noise_text(truth: Truth) -> str:
     if errors.ar1:
         near = "" if errors.distribution == NORMAL else " (of rows k apart near its k-th power: a Gaussian copula)"
         said.append(f"neighbouring rows of a cluster have errors with a correlation of {value_text(errors.ar1)}{near}")
+    for group, shape in truth.shapes:
+        said.append(f"random effects of {group} are {_shape_text(shape)}, rescaled to their covariance")
     if truth.random != NORMAL:
         correlated = any(value for i, row in enumerate(truth.covariance) for value in row[:i])
         mixed = "; correlated ones are mixtures of such, which are nearer to normal" if correlated else ""
@@ -54,6 +66,9 @@ def missing_text(missing: Missing | None) -> str:
         said.append(f"{value_text(missing.rows)} of the rows completely at random")
     if missing.clusters:
         said.append(f"each cluster with probability {value_text(missing.clusters)}")
+    if missing.cells:
+        said.append(f"each cell with probability {value_text(missing.cells)}")
+    said += [f"each level of {name} with probability {value_text(share)}" for name, share in missing.levels]
     if missing.hazard:
         said.append(f"after each row all later ones of its cluster with probability {value_text(missing.hazard)}")
     if missing.weibull:

@@ -1,8 +1,9 @@
-"""The design of a condition of several grouping factors: who belongs to what, and the predictors' values that are known.
+"""The design of a condition of several grouping factors: what its replicates share, and the predictors' values that are known.
 
 Predictors that live on the levels of a factor, or of a crossing of factors, are those of level 2 of a design whose clusters are
 these levels; those of rows are those of level 1 of a design whose clusters are the cells. So they are made by what makes them for
-one grouping factor.
+one grouping factor. What runs over the rows of a cluster, such as time, may run over the levels within a level as well: over
+visits within pupils, or over periods within clusters with which they are crossed.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...spec.formula import parse_formula
-from ...spec.model import INTERCEPT, Condition, Layout, Predictor, Structure, Truth, term_variables
+from ...spec.model import Condition, Layout, Predictor, Structure, Truth
 from ...spec.paths import places_of
-from ...spec.several import rows_of
+from ...spec.predictors import distribution_of
+from ...spec.several import placed
 from ...spec.structure import cells_of
 from ..layout import Design, compile_design, lower_factor
+from .members import Members, settled_members, widest
 
 __all__ = ["SeveralDesign", "compile_several"]
 
@@ -31,23 +34,31 @@ Integers = NDArray[np.int64]
 class SeveralDesign:
     """What depends on the condition alone.
 
-    codes: (N) by factor, and by crossing that predictors or random effects live on: the level of each row. levels: how many
-    there are. outer: by the factor or crossing, a design whose clusters are its levels, for the predictors that live there;
-    inner: one whose clusters are the cells, for those of rows. factors: by grouping factor of the truth, the lower factor of its
-    random effects' covariance (q, q).
+    structure: with the most levels that there can be, where numbers are drawn in each replicate. levels: by factor, and by
+    crossing that predictors or random effects live on, how many there are; members: who belongs to what, but for what is drawn
+    in each replicate. outer: by the factor or crossing, a design whose clusters are its levels, for the predictors that live
+    there; running: (levels), by name, those that run over levels within levels; inner: a design whose clusters are the cells, for
+    predictors of rows. factors: by grouping factor of the truth, the lower factor of its random effects' covariance (q, q).
     """
 
     condition: Condition
     structure: Structure
-    codes: Mapping[str, Integers]
     levels: Mapping[str, int]
+    members: Members
     outer: Mapping[str, Design]
+    running: Mapping[str, Array]
     inner: Design
     factors: Mapping[str, Array]
 
     @property
+    def codes(self) -> Mapping[str, Integers]:
+        """(N): the level of each row, by factor and crossing; without those that replicates draw."""
+        return {name: own[:, 0] for name, own in self.members.codes.items()}
+
+    @property
     def rows(self) -> int:
-        return rows_of(self.structure)
+        """The rows of each replicate before any are lost, where their numbers are not drawn."""
+        return self.members.rows
 
     @property
     def residual_sd(self) -> float:
@@ -56,7 +67,7 @@ class SeveralDesign:
     @property
     def settled(self) -> bool:
         """Whether all replicates have the same rows."""
-        return self.condition.missing is None
+        return not self.condition.uneven
 
     @cached_property
     def places(self) -> Mapping[str, str]:
@@ -65,11 +76,10 @@ class SeveralDesign:
 
     def code_of_cells(self, name: str) -> Integers:
         """(cells): the level of each cell, of a factor or a crossing of factors."""
-        return _codes(self.structure, cells_of(self.structure), name)[0]
-
-    def level_count(self, name: str) -> int:
-        """How many levels a factor or a crossing has."""
-        return _codes(self.structure, cells_of(self.structure), name)[1]
+        code = np.zeros(len(self.members.sizes), dtype=np.int64)
+        for part in name.split(":"):
+            code = code * self.structure.grouping(part).levels + cells_of(self.structure)[part]
+        return code
 
     def spread(self, group: str, values: Array) -> Array:
         """Values of a factor's levels (levels, ...) on its rows (N, ...)."""
@@ -77,64 +87,65 @@ class SeveralDesign:
 
     def term(self, columns: Mapping[str, Array], name: str) -> Array:
         """(N, R or 1): a term such as "x:z" on the rows. columns: of a draw, by name, on the levels where they live."""
-        value = np.ones((1, 1))
-        for variable in () if name == INTERCEPT else term_variables(name):
-            at, own = self.places[variable], columns[variable]
-            value = value * (self.spread(at, own) if at else own)
-        return np.broadcast_to(value, (self.rows, value.shape[1]))
+        return self.members.term(columns, self.places, name)
 
 
 def compile_several(condition: Condition, groups: Sequence[str] = ()) -> SeveralDesign:
     """Everything that replicates of this condition share. groups: grouping factors of methods beside the truth's."""
-    structure = condition.structure
-    assert structure is not None, "a condition of one grouping factor has a design of its own"
-    cells = cells_of(structure)
+    structure = widest(condition)
     ats = dict.fromkeys(p.at for p in condition.predictors if p.at)
-    named = [*structure.names, *dict.fromkeys([*ats, *condition.truth.formula.groups, *groups])]
-    codes, levels = dict[str, Integers](), dict[str, int]()
-    for name in dict.fromkeys(named):
-        own, levels[name] = _codes(structure, cells, name)
-        codes[name] = np.repeat(own, structure.rows)
-    rows = [p for p in condition.predictors if not p.at]
+    named = dict.fromkeys([*structure.names, *ats, *condition.truth.formula.groups, *groups])
+    levels = {name: structure.grouping(name).levels for name in named}
+    members = settled_members(condition, structure, levels)
+    runs = [p for p in condition.predictors if p.at and distribution_of(p).level == 1]
     truth, places = condition.truth, condition.truth.formula.places
     covariance = np.array(truth.covariance, dtype=float).reshape(len(places), len(places))
     where = {g: [k for k, (group, _) in enumerate(places) if group == g] for g in truth.formula.groups}
     return SeveralDesign(
         condition=condition,
         structure=structure,
-        codes=codes,
         levels=levels,
+        members=members,
         outer={at: _as_clusters(condition, at, levels[at]) for at in ats},
-        inner=compile_design(_alone(condition, rows, (structure.rows,) * len(next(iter(cells.values()))))),
+        running={name: values for p in runs for name, values in _running(condition, structure, p).items()},
+        inner=_of_rows(condition, structure, members),
         factors={group: lower_factor(covariance[np.ix_(own, own)]) for group, own in where.items()},
     )
 
 
-def _codes(structure: Structure, cells: Mapping[str, Integers], name: str) -> tuple[Integers, int]:
-    """(cells) and their number: the levels of a factor or of a crossing, the first factor's changing slowest."""
-    code, levels = np.zeros(len(next(iter(cells.values()))), dtype=np.int64), 1
-    for part in name.split(":"):
-        own = structure.grouping(part).levels
-        code, levels = code * own + cells[part], levels * own
-    return code, levels
-
-
 def _as_clusters(condition: Condition, at: str, levels: int) -> Design:
     """A design whose clusters are the levels of a factor, with the predictors that live there."""
-    own = [replace(p, at="") for p in condition.predictors if p.at == at]
-    return compile_design(_alone(condition, own, (1,) * levels))
+    own = [p for p in condition.predictors if p.at == at and distribution_of(p).level != 1]
+    return compile_design(_alone(condition, own, Layout((1,) * levels)))
 
 
-def _alone(condition: Condition, predictors: Sequence[Predictor], sizes: tuple[int, ...]) -> Condition:
+def _running(condition: Condition, structure: Structure, predictor: Predictor) -> dict[str, Array]:
+    """(levels), by column: the values of a predictor that runs over the levels of `at` within those of another factor."""
+    own, layout = placed(predictor, structure)
+    design = compile_design(_alone(condition, [own], layout))
+    return {name: design.known_rows[:, k] for k, name in enumerate(design.columns[: design.known]) if k}
+
+
+def _of_rows(condition: Condition, structure: Structure, members: Members) -> Design:
+    """A design whose clusters are the cells, with the predictors of rows."""
+    own = [p for p in condition.predictors if not p.at]
+    sizes, rows = tuple(members.sizes[:, 0].tolist()), dict(structure.drawn).get("")
+    redrawn = rows is not None and rows.redraw
+    return compile_design(_alone(condition, own, Layout(sizes, ((len(sizes), rows),) if redrawn else ())))
+
+
+def _alone(condition: Condition, predictors: Sequence[Predictor], layout: Layout) -> Condition:
     """A condition of one grouping factor for some predictors, from which their values are made."""
     formula = parse_formula("y ~ 1 + (1 | level)")
     truth = Truth(formula, (0.0,), ((0.0,),), condition.truth.residual_variance)
+    names = {p.name for p in predictors}
     return Condition(
         factors={},
         seed=condition.seed,
-        layout=Layout(sizes),
+        layout=layout,
         truth=truth,
-        predictors=tuple(predictors),
+        predictors=tuple(replace(p, at="") for p in predictors),
         path="rows",
         block_size=condition.block_size,
+        correlations=tuple((a, b, r) for a, b, r in condition.correlations if {a, b} <= names),
     )

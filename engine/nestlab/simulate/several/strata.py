@@ -74,7 +74,7 @@ class StrataSampler:
             place = self._place(outer)
             redrawn = any(self._redrawn(v) for v in outer)
             values = None if redrawn else self._values({v: self._known(v) for v in outer}, outer)[:, 0]
-            code, levels = design.code_of_cells(place), design.level_count(place)
+            code, levels = design.code_of_cells(place), design.structure.grouping(place).levels
             multipliers.append(Multiplier(Partition(code, levels), values))
         return cell_design(find_strata(list(codes.values()), list(codes)), self.cell_columns, multipliers)
 
@@ -93,10 +93,14 @@ class StrataSampler:
         return ":".join(name for name in self.design.structure.names if name in named)
 
     def _redrawn(self, variable: str) -> bool:
+        if variable in self.design.running:
+            return False
         own = self.design.outer[self.design.places[variable]]
         return bool(own.between_drawn[own.between.index(variable)])
 
     def _known(self, variable: str) -> Array:
+        if variable in self.design.running:
+            return self.design.running[variable][:, None]
         own = self.design.outer[self.design.places[variable]]
         return np.asarray(own.between_fixed[own.between.index(variable)][:, None])
 
@@ -116,7 +120,7 @@ class StrataSampler:
     def __call__(self, generator: Generator, replicates: int, truths: DrawnTruth | None = None) -> StrataDraw:
         """Draw a whole block. The order of the draws is part of the draw version."""
         design, R, truth = self.design, replicates, self.design.condition.truth
-        columns: dict[str, Array] = {}
+        columns = {name: values[:, None] for name, values in design.running.items()}
         for outer in design.outer.values():
             z = draw_between(outer, generator, R)
             columns |= {name: z[k] for k, name in enumerate(outer.between)}
@@ -228,8 +232,8 @@ class StrataDraw:
             name: values if values.shape[-1] == 1 and self.replicates > 1 else values[..., first:last]
             for name, values in self.columns.items()
         }
-        draw = SeveralDraw(design, columns, u, e, None, part)
-        return SeveralDraw(design, columns, u, 2 * e - draw.noise(), None, part) if effects else draw
+        draw = SeveralDraw(design, design.members, columns, u, e, None, part)
+        return SeveralDraw(design, design.members, columns, u, 2 * e - draw.noise(), None, part) if effects else draw
 
     @cached_property
     def _cell_rows(self) -> CellRows:

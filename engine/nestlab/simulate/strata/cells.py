@@ -82,6 +82,11 @@ class CellDesign:
         return self.strata.cells * (len(self.basis) - self.r)
 
     @cached_property
+    def single(self) -> Partition:
+        """Of the cells into single ones."""
+        return Partition(np.arange(self.strata.cells), self.strata.cells)
+
+    @cached_property
     def cuts(self) -> tuple[int, int, int, int]:
         """Where C'P_s C (0 rows where fixed), C'P_s Y, Y'P_s Y and the sum of squares within cells begin among the rows of
         `CellStatistics.values`; the last is one row."""
@@ -231,8 +236,7 @@ def reduce_cells(design: CellDesign, y: Array, drawn: Mapping[int, Array] | None
     Y = np.einsum("na,jnr->jar", design.basis, y)
     left = y - np.einsum("na,jar->jnr", design.basis, Y)
     found.values[-1] = np.einsum("jnr,jnr->r", left, left)
-    whole = Partition(np.arange(len(Y)), len(Y))
-    parts = design.strata.tables(whole, Y)
+    parts = design.strata.tables(design.single, Y)
     for s, stratum in enumerate(design.strata.strata):
         own, sizes = parts[s], stratum.partition.sizes.astype(float)
         for b in range(design.r):

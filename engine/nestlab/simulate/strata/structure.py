@@ -10,7 +10,7 @@ coarser. No matrix of order cells x cells is formed: projections are means over 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -104,10 +104,14 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Strata:
-    """The strata of factors, the coarsest first; those of 0 degrees of freedom are left out."""
+    """The strata of factors, the coarsest first; those of 0 degrees of freedom are left out.
+
+    averages: by stratum and partition (its identity), the partition and the matrix that averages it.
+    """
 
     factors: tuple[Partition, ...]
     strata: tuple[Stratum, ...]
+    averages: dict[tuple[int, int], tuple[Partition, Any]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def cells(self) -> int:
@@ -120,6 +124,13 @@ class Strata:
         """n_f: the cells of each level of a factor."""
         return self.cells / self.factors[factor].levels
 
+    def _average(self, s: int, partition: Partition) -> Any:
+        """The matrix that averages what is constant on a partition over a stratum's levels; made once, for all blocks."""
+        key = s, id(partition)
+        if key not in self.averages:
+            self.averages[key] = partition, self.strata[s].partition.averages(partition)
+        return self.averages[key][1]
+
     def tables(self, partition: Partition, values: Array, wanted: Collection[int] | None = None) -> dict[int, Array]:
         """By stratum s, (levels of its partition, ...): P_s of what is constant on the levels of a partition, values (levels,
         ...). wanted: the strata, where it has no part in others."""
@@ -127,7 +138,7 @@ class Strata:
         flat = values.reshape(len(values), -1)
         for s, stratum in enumerate(self.strata):
             if wanted is None or s in wanted:
-                table = stratum.partition.averages(partition) @ flat
+                table = self._average(s, partition) @ flat
                 for k in (k for k in stratum.coarser if k in found):
                     table -= found[k][self.strata[k].partition.codes[stratum.partition.first]]
                 found[s] = table

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..factor_keys import FACTORS, number_path
 from ..model import Formula, Method, Structure, source_of, term_variables
 from ..problems import Problems
-from ..structure import FACTORS, holds, number_path
 from .estimator import Estimator, Levels
 from .least_squares import check_factor_names
 
@@ -39,7 +39,7 @@ def unit_bases(formula: Formula, unit: str, level: Levels) -> tuple[tuple[tuple[
     found = []
     for term in formula.fixed:
         variables = sorted(term_variables(term))
-        outer = [v for v in variables if holds(formula.factors, unit, str(level.get(source_of(v)[0]) or ""))]
+        outer = [v for v in variables if formula.holds(unit, str(level.get(source_of(v)[0]) or ""))]
         found.append((tuple(v for v in variables if v not in outer), tuple(outer)))
     return tuple(found)
 
@@ -75,7 +75,7 @@ def _check(key: str, table: MethodTable, method: Method, written: Formula, probl
         other = "" if several else '; for two write estimator = "min-f" or "both-units"'
         problems.add_value(f"{key}.units", shown, f"must be {wanted}; write units = {example}{other}")
     elif several and set(names) <= set(factors):
-        inner = next((n for n in names if any(holds(written.factors, n, other) for other in names if other != n)), "")
+        inner = next((n for n in names if any(written.holds(n, other) for other in names if other != n)), "")
         if inner:
             outer = next(n for n in names if n != inner)
             text = f'must be crossed factors, and {inner} lies within {outer}; write estimator = "by-units" with one of them'

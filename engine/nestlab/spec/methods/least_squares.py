@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..factor_keys import FACTORS
 from ..model import CENTRINGS, Formula, Layout, Method, Structure, source_of, term_variables
 from ..problems import Problems, nearest
-from ..structure import FACTORS, holds
 from .estimator import Estimator, Levels
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def absorbing(formula: Formula, factors: Sequence[str]) -> tuple[str, ...]:
 def lives_within(formula: Formula, term: str, factor: str, level: Levels) -> bool:
     """Whether a term is constant within levels of a factor. level: the factor, or crossing, that each predictor lives on."""
     places = [str(level.get(source_of(v)[0]) or "") for v in term_variables(term)]
-    return all(holds(formula.factors, factor, at) for at in places)
+    return all(formula.holds(factor, at) for at in places)
 
 
 def _absorbed_by(formula: Formula, level: Levels, factors: Sequence[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..model import Predictor
 from .allotted import ARMS, BALANCED
 from .beta import BETA
-from .by_place import LIST, PERIOD, SCHEDULE, TIME
+from .by_place import LATIN_SQUARE, LIST, PERIOD, SCHEDULE, TIME
 from .by_steps import BINARY, CATEGORICAL, RESAMPLED
 from .distribution import PredictorDistribution
 from .scaled import SHAPES
@@ -22,7 +22,8 @@ __all__ = [
 
 #: By their names in study files, in the order in which people read them.
 DISTRIBUTIONS = SHAPES | {
-    row.name: row for row in (BETA, BALANCED, BINARY, CATEGORICAL, TIME, LIST, RESAMPLED, SCHEDULE, PERIOD, ARMS)
+    row.name: row
+    for row in (BETA, BALANCED, BINARY, CATEGORICAL, TIME, LIST, RESAMPLED, SCHEDULE, PERIOD, ARMS, LATIN_SQUARE)
 }
 
 

@@ -27,7 +27,7 @@ from .distribution import (
     value_words,
 )
 
-__all__ = ["LIST", "PERIOD", "SCHEDULE", "TIME"]
+__all__ = ["LATIN_SQUARE", "LIST", "PERIOD", "SCHEDULE", "TIME"]
 
 
 # -- time ------------------------------------------------------------------------------------------------------------------
@@ -79,6 +79,43 @@ LIST = PredictorDistribution(
     text=lambda p: f"takes {len(p.values)} listed values in turn{categories_text(p)}",
     known=_in_turn,
     levels=lambda p: np.unique(p.values),
+)
+
+# -- Latin squares --------------------------------------------------------------------------------------------------------
+
+
+def _conditions(given: Given) -> tuple[float, ...]:
+    """The conditions in the order of the square's first row: as given, all categories, or 0 and 1."""
+    return tuple(given.get("values") or map(float, range(len(named(given)) or 2)))
+
+
+def _check_latin(given: Given, key: str, clusters: int | None, problems: Problems) -> None:
+    _check_list({**given, "values": _conditions(given)}, key, clusters, problems)
+
+
+def _latin_square(p: Predictor, places: Places) -> Array:
+    """By level i of the first factor and k of the second: the condition (i + k) mod their number."""
+    values = np.array(p.values, dtype=float)
+    first, second = np.divmod(places.place, p.crossing[1])
+    return np.asarray(values[(first + second) % len(values)])
+
+
+LATIN_SQUARE = PredictorDistribution(
+    name="latin-square",
+    keys=("values", "categories", "coding"),
+    categories=named,
+    check=_check_latin,
+    make=lambda name, given, clusters: Predictor(
+        name, given["level"], "latin-square", redraw=False, values=_conditions(given), **coding_of(given)
+    ),
+    words=value_words,
+    text=lambda p: (
+        f"is one of {len(p.values)} conditions, which take turns over {p.at.replace(':', ' and ')}{categories_text(p)}"
+    ),
+    known=_latin_square,
+    turn=lambda p, clusters: clusters,
+    levels=lambda p: np.unique(p.values),
+    crossed=True,
 )
 
 # -- schedules -------------------------------------------------------------------------------------------------------------

@@ -153,8 +153,10 @@ class PredictorDistribution:
     refuse_sizes: Callable[[Predictor, Layout, float], str | None] = lambda predictor, layout, longest: None
 
     # -- what the program may do with it
-    #: The default level; where that is 1, the only one: it runs over the rows of a cluster.
+    #: The default level; where that is 1, the only one: it runs over the rows of a cluster, or over what stands for them.
     level: Literal[1, 2] | None = None
+    #: Lives on the crossing of two grouping factors only.
+    crossed: bool = False
     #: Has one value in each cluster, and sizes of clusters may go by it.
     outer: bool = False
     #: The layout gives units to its categories by their shares.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -78,14 +78,36 @@ def read_predictor(
     row = DISTRIBUTIONS.get(flat.get(f"predictors.{name}.distribution", ""))
     at = str(level) if isinstance(level := flat.get(f"predictors.{name}.level"), str) else ""
     clusters = flat.get("design.clusters") if structure is None else structure.grouping(at).levels
-    return _read(name, items, varies, clusters if row and row.allotted else None, at)
+    place = _NOWHERE if structure is None or not at else _place(at, structure)
+    return _read(name, items, varies, clusters if row and row.allotted else None, place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a predictor lives that is not of rows: the factor or crossing, and how many levels each of its factors has.
+
+    within: the factor whose levels hold those of `at`, as a cluster holds rows; of a crossing of two the first.
+    """
+
+    at: str = ""
+    crossing: tuple[int, ...] = ()
+    within: str = ""
+
+
+_NOWHERE = _Place()
+
+
+def _place(at: str, structure: Structure) -> _Place:
+    found = [structure.grouping(name) for name in at.split(":")]
+    within = (found[0].within or "") if len(found) == 1 else found[0].name if len(found) == 2 else ""
+    return _Place(at, tuple(grouping.levels for grouping in found), within)
 
 
 @lru_cache(maxsize=4096)
-def _read(name: str, items: Items, varies: bool, clusters: int | None, at: str) -> Made[Predictor]:
-    """clusters: their number, where the predictor's shares are of clusters; at: the factor whose levels stand in their place."""
+def _read(name: str, items: Items, varies: bool, clusters: int | None, place: _Place) -> Made[Predictor]:
+    """clusters: their number, where the predictor's shares are of clusters; place: the factor whose levels stand for them."""
     problems, given, key = Problems(), dict(items), f"predictors.{name}"
-    given |= {"level": 2} if at else {}
+    given |= {"level": 2} if place.at else {}
     row = DISTRIBUTIONS[given["distribution"]]
     if not varies:
         own = {word: value for word, value in given.items() if word not in ("level", "distribution", "source")}
@@ -93,10 +115,14 @@ def _read(name: str, items: Items, varies: bool, clusters: int | None, at: str) 
             own.pop("column", None)
         check_idle(row, DISTRIBUTIONS, own, key, problems)
     check_needed(row, given, key, problems)
-    _check_level(row, given, key, problems)
+    _check_level(row, given, key, place, problems)
     if not problems:
         row.check(given, key, clusters, problems)
-    return Made(None, tuple(problems)) if problems else Made(replace(row.make(name, given, clusters), at=at))
+    return (
+        Made(None, tuple(problems))
+        if problems
+        else Made(replace(row.make(name, given, clusters), at=place.at, crossing=place.crossing))
+    )
 
 
 def check_idle(
@@ -123,9 +149,19 @@ def check_needed(row: PredictorDistribution, given: Given, key: str, problems: P
             problems.add(f"{key}.{need.key}", text)
 
 
-def _check_level(row: PredictorDistribution, given: Given, key: str, problems: Problems) -> None:
+def _check_level(row: PredictorDistribution, given: Given, key: str, place: _Place, problems: Problems) -> None:
     level = given["level"]
-    if row.level == 1 and level == 2:
+    if row.crossed and len(place.crossing) != 2:
+        text = f'must be a crossing of two factors of [design.factors] for distribution = "{row.name}"; write "subject:item", say'
+        problems.add_value(f"{key}.level", place.at or level, text)
+    elif row.level == 1 and place.at:
+        if not place.within:
+            text = (
+                f'must be 1, a nested factor or a crossing of two for distribution = "{row.name}", which runs over what a level '
+                'holds; write 1, or such as "school:visit"'
+            )
+            problems.add_value(f"{key}.level", place.at, text)
+    elif row.level == 1 and level == 2:
         text = f'must be 1 for distribution = "{row.name}", which runs over the rows of a cluster; write 1'
         problems.add_value(f"{key}.level", level, text)
     if level == 2 and given.get("icc") and "icc" in row.keys:
