@@ -14,7 +14,7 @@ from ..spec.problems import DataError
 from .bootstrap import BootstrapTest
 from .compare import lr_statistic, p_value
 from .several.bootstrap import bootstrap_lrt
-from .several.model import LeastSquares, SeveralModel, factors_of, fit_factors
+from .several.model import PlainModel, SeveralModel, factors_of, fit_factors
 from .status import Status
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ def _mixture(comparison: Comparison, reference: str) -> tuple[tuple[float, int],
     return comparison.mixture if reference == "asymptotic" else ((1.0, len(comparison.tested)),)
 
 
-def _model(fit: Fit, null: str | None, *, reml: bool) -> SeveralModel | LeastSquares:
+def _model(fit: Fit, null: str | None, *, reml: bool) -> SeveralModel | PlainModel:
     """The model, or the null within it, fitted to the rows of the fit."""
     m = fit.matrices if null is None else fit.matrices.nested(parse_formula(null))
     if not m.Z:
-        return LeastSquares(m.X, m.y, reml)
+        return PlainModel(m.X, m.y, reml)
     if null is None and isinstance(fit._problem, SeveralModel) and fit.reml == reml:
         return fit._problem
     return fit_factors(factors_of(m), m.X, m.y, reml=reml)

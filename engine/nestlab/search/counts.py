@@ -22,14 +22,14 @@ from ..spec.model import INTERCEPT, Condition, Contrast, term_variables
 from ..spec.paths import places_of
 from ..spec.several import rows_of
 
-__all__ = ["Counts", "Spread", "counts_of", "number_of", "spread_of"]
+__all__ = ["DesignCounts", "Spread", "counts_of", "number_of", "spread_of"]
 
 Array = NDArray[np.float64]
 Powers = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Counts:
+class DesignCounts:
     """How many there are in a whole design, by the words of a cost: factors times powers of the numbers that are searched."""
 
     powers: Mapping[str, Powers]
@@ -38,7 +38,7 @@ class Counts:
     def __call__(self, *numbers: ArrayLike) -> dict[str, Array]:
         """What there is of each where the numbers searched are these, which may be arrays.
 
-        >>> made = Counts({"school": (1, 0), "class": (1, 1), "rows": (1, 1)}, {"school": 1.0, "class": 1.0, "rows": 25.0})
+        >>> made = DesignCounts({"school": (1, 0), "class": (1, 1), "rows": (1, 1)}, {"school": 1.0, "class": 1.0, "rows": 25.0})
         >>> {word: float(count) for word, count in made(20, 3).items()}
         {'school': 20.0, 'class': 60.0, 'rows': 1500.0}
         """
@@ -80,13 +80,15 @@ def number_of(condition: Condition, axis: str) -> float:
     return sum(numbers) / len(numbers)
 
 
-def counts_of(over: Sequence[str], start: Sequence[float], made: Callable[[Sequence[float]], Condition]) -> Counts:
+def counts_of(
+    over: Sequence[str], start: Sequence[float], made: Callable[[Sequence[float]], Condition]
+) -> DesignCounts:
     """What designs have, from the one at `start` and those in which one of the numbers is twice as large."""
     condition = made(start)
     if condition.structure is None:
         words = ("clusters", "cluster_size")
         powers = {word: tuple(int(axis == word) for axis in over) for word in words}
-        return Counts(powers, {word: 1.0 if any(powers[word]) else number_of(condition, word) for word in words})
+        return DesignCounts(powers, {word: 1.0 if any(powers[word]) else number_of(condition, word) for word in words})
     base, doubled = _in_all(condition), []
     for k, axis in enumerate(over):
         more = [2 * x if j == k else x for j, x in enumerate(start)]
@@ -96,7 +98,7 @@ def counts_of(over: Sequence[str], start: Sequence[float], made: Callable[[Seque
     for word, count in base.items():
         per = float(np.prod([x for x, power in zip(start, powers[word], strict=True) if power]))
         factors[word] = count / per
-    return Counts(powers, factors)
+    return DesignCounts(powers, factors)
 
 
 def _in_all(condition: Condition) -> dict[str, float]:
@@ -105,7 +107,7 @@ def _in_all(condition: Condition) -> dict[str, float]:
     return {each.name: float(each.levels) for each in structure.groupings} | {"rows": float(rows_of(structure))}
 
 
-def spread_of(condition: Condition, estimand: str, counts: Counts, contrasts: Sequence[Contrast] = ()) -> Spread:
+def spread_of(condition: Condition, estimand: str, counts: DesignCounts, contrasts: Sequence[Contrast] = ()) -> Spread:
     """The terms of the variance of an estimate: of an effect, of a contrast's effects together, else as those of the mean."""
     structure, truth = condition.structure, condition.truth
     if structure is None:

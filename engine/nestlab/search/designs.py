@@ -29,7 +29,7 @@ from ..spec.predictors import distribution_of
 from ..spec.predictors.allocation import MOST_TURNS, whole_at
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
-from .counts import Counts, Spread, counts_of, number_of, spread_of
+from .counts import DesignCounts, Spread, counts_of, number_of, spread_of
 from .crossing import Scale
 from .one_axis import Axis
 from .question import Question, Trial, Values
@@ -69,7 +69,7 @@ class Bench:
         order = [name for name in order if name != "rows"] + ["rows"]  # cells are in all, and come last
         several = len(self.question.over) > 1
         self.over = tuple(sorted(self.question.over, key=order.index)) if several else self.question.over
-        self._counts: dict[int, Counts] = {}
+        self._counts: dict[int, DesignCounts] = {}
 
     def _is_over(self, name: str) -> bool:
         """Whether an axis of the file sets what is searched over, under whatever name."""
@@ -131,7 +131,7 @@ class Bench:
             return max(2.0, number) if middle.structure is None else step * max(1, round(number / step))
         return low + 0.25 * (high - low) if low >= 0 or high <= 0 else 0.5 * (low + high)
 
-    def counts(self, point: Mapping[str, Any]) -> Counts:
+    def counts(self, point: Mapping[str, Any]) -> DesignCounts:
         """What the designs of a point have in all."""
         k = self.points.index(dict(point))
         if k not in self._counts:
@@ -147,7 +147,7 @@ class Bench:
         condition, counts = self.conditions[self.points.index(dict(point))], self.counts(point)
         if name:
             place = self.over.index(name)
-            counts = Counts({word: (powers[place],) for word, powers in counts.powers.items()}, counts.factors)
+            counts = DesignCounts({word: (powers[place],) for word, powers in counts.powers.items()}, counts.factors)
         return spread_of(condition, self.question.target.estimands[0], counts, contrasts_of(self.study.methods()))
 
     def _ends(self, name: str, point: Mapping[str, Any]) -> tuple[float, float]:

@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-class Model(Protocol):
+class CandidateModel(Protocol):
     """A mixed model that may be one of several."""
 
     @property
@@ -67,7 +67,7 @@ def nested_methods(method: Method) -> list[Method]:
 class Selection:
     """One method that chooses, on one design; models: the largest first."""
 
-    models: tuple[Model, ...]
+    models: tuple[CandidateModel, ...]
     method: Method
 
     @property

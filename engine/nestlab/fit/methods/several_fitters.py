@@ -20,19 +20,19 @@ from ..cross import CrossDesign, CrossMethod, CrossPlan, CrossRows
 from ..inference import Hypotheses, Inference
 from ..lmm import Fits
 from ..ols import fit_products
-from ..several.model import LeastSquares
+from ..several.model import PlainModel
 from ..strata.model import covariance_of_variances, fit_cells, infer_cells
 from ..strata.plan import CellEffect, CellPlan, CellTerm, compile_cells
 from .analysis import Block
 from .several_intervals import ReplicateModel, replicate_models
 
-__all__ = ["Fitted", "SeveralFitter"]
+__all__ = ["SeveralFits", "SeveralFitter"]
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-class Fitted(Protocol):
+class SeveralFits(Protocol):
     """Fits of some replicates of a block, with what can be inferred from them."""
 
     @property
@@ -56,7 +56,7 @@ class SeveralFitter:
     reml: bool
     singular_df: str
 
-    def __call__(self, block: Block, first: int, last: int) -> Fitted:
+    def __call__(self, block: Block, first: int, last: int) -> SeveralFits:
         """Fit replicates first .. last - 1 of a block."""
         draw = block.draw
         if not self.formula.random:
@@ -71,7 +71,7 @@ class SeveralFitter:
         part = block.several_rows(first, last)
         return list(replicate_models(self._cross(part), self._rows(part)))
 
-    def least_squares(self, block: Block, first: int, last: int) -> list[LeastSquares]:
+    def least_squares(self, block: Block, first: int, last: int) -> list[PlainModel]:
         """The same of a formula without random terms."""
         part = block.several_rows(first, last)
         y, X = part.response(self.formula.fixed), [part.term(term) for term in self.formula.fixed]
@@ -79,7 +79,7 @@ class SeveralFitter:
         for r in range(part.replicates):
             kept = slice(None) if part.kept is None else part.kept[:, r]
             own = np.column_stack([np.broadcast_to(x, y.shape)[kept, r] for x in X])
-            found.append(LeastSquares(own, y[kept, r], self.reml))
+            found.append(PlainModel(own, y[kept, r], self.reml))
         return found
 
     @cached_property

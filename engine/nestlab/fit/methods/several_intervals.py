@@ -16,7 +16,7 @@ from ..cross import CrossPlan, CrossRows
 from ..cross.one_by_one import OneReplicate
 from ..profile import profile_parameters
 from ..several.bootstrap import bootstrap_fit, bootstrap_lrt
-from ..several.model import LeastSquares, SeveralModel, fit_factors
+from ..several.model import PlainModel, SeveralModel, fit_factors
 from ..several.profile import by_criterion, profile_fit
 from ..status import Status
 
@@ -136,7 +136,7 @@ def _variance_draws(
 
 def bootstrap_p(
     full: list[ReplicateModel | None],
-    null: list[ReplicateModel | LeastSquares | None],
+    null: list[ReplicateModel | PlainModel | None],
     *,
     draws: int,
     streams: Iterator[Generator],
@@ -145,6 +145,6 @@ def bootstrap_p(
     found = np.full(len(full), np.nan)
     for r, (larger, smaller, generator) in enumerate(zip(full, null, streams, strict=False)):
         if larger is not None and smaller is not None:
-            before = smaller if isinstance(smaller, LeastSquares) else smaller.model
+            before = smaller if isinstance(smaller, PlainModel) else smaller.model
             found[r] = bootstrap_lrt(before, larger.model, draws=draws, generator=generator).p
     return found

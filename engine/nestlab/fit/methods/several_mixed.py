@@ -21,7 +21,7 @@ from ..status import InferenceStatus
 from ..wald import wald_intervals
 from .analysis import Analysed, Block, Candidate, Columns, PreparedSeveral
 from .mixed import TOLERANCES
-from .several_fitters import Fitted, SeveralFitter
+from .several_fitters import SeveralFits, SeveralFitter
 from .several_intervals import Limits, bootstrap_p, percentiles, profiles
 
 __all__ = ["TOLERANCES", "SeveralMixed", "compile_analysis"]
@@ -84,7 +84,7 @@ class SeveralMixed:
 
     # -- intervals -------------------------------------------------------------------------------------------------------------
 
-    def _intervals(self, block: Block, problem: Fitted, variances: Array | None, first: int, last: int) -> Columns:
+    def _intervals(self, block: Block, problem: SeveralFits, variances: Array | None, first: int, last: int) -> Columns:
         """Limits that can't be derived from standard errors, and the standard errors of Wald intervals of variances."""
         method, columns = self.method, Columns()
         kinds = {method.intervals, method.variance_intervals}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..bootstrap import BootstrapTest, share_failed
 from ..compare import lr_statistic
 from ..status import Status
-from .model import LeastSquares, SeveralModel
+from .model import PlainModel, SeveralModel
 from .products import Products, respond
 from .steer import Optimum, find_optimum
 
@@ -68,7 +68,7 @@ def bootstrap_fit(model: SeveralModel, *, draws: int, generator: Generator) -> D
 
 
 def bootstrap_lrt(
-    null: SeveralModel | LeastSquares, full: SeveralModel, *, draws: int, generator: Generator
+    null: SeveralModel | PlainModel, full: SeveralModel, *, draws: int, generator: Generator
 ) -> BootstrapTest:
     """The likelihood ratio test of the null within the full model, both fitted by ML or both by REML to the same rows."""
     assert null.reml == full.reml, "likelihoods of one kind"
@@ -96,7 +96,7 @@ def bootstrap_lrt(
     return BootstrapTest(float(p), statistic, draws, failures)
 
 
-def drawn_responses(model: SeveralModel | LeastSquares, draws: int, generator: Generator) -> Iterator[Array]:
+def drawn_responses(model: SeveralModel | PlainModel, draws: int, generator: Generator) -> Iterator[Array]:
     """Responses (N), less X b, from a fit: in y's unit there."""
     sigma = float(np.sqrt(model.sigma2))
     factors = zip(model.white, model.optimum.G, strict=True) if isinstance(model, SeveralModel) else ()

@@ -24,7 +24,7 @@ from .curvature import Derivatives, is_small
 from .model import SeveralModel
 from .point import Point, point_at
 
-__all__ = ["ZERO", "Held", "Local", "hold"]
+__all__ = ["ZERO", "HeldParameter", "Local", "hold"]
 
 Array = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class Local:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldParameter:
     """A fit with a parameter to be held.
 
     kind: of the parameter. w, d (n, q): directions of L's coordinates in whitened space and among L's columns; of an sd or a
@@ -123,7 +123,7 @@ class Held:
     def _chain(
         self,
         here: Derivatives,
-        effect: _Effect | None,
+        effect: _OfEffect | None,
         F: Array,
         G: Array,
         d: Array,
@@ -170,7 +170,7 @@ class Held:
         c = self.contrast
         return np.linalg.svd(c[None])[2][1:].T, c / (c @ c)
 
-    def _effect(self, point: Point, psi: float) -> _Effect:
+    def _effect(self, point: Point, psi: float) -> _OfEffect:
         p = self.model.p
         basis, along = self._basis
         held = float(self.contrast @ self.model.beta) + psi * self.scale / self.model.scale
@@ -183,13 +183,13 @@ class Held:
         inverse = solve_triangular(C, np.eye(p + 1), lower=True).T
         reduced = replace(point, S=S[np.ix_(kept, kept)], scores=tuple(T[:, :, kept] for T in scores))
         unit = self.scale / self.model.scale
-        return _Effect(
+        return _OfEffect(
             reduced, [T @ inverse[:, p - 1] for T in scores], float(C[p - 1, p - 1]) * unit, float(C[p, p - 1])
         )
 
 
 @dataclass(frozen=True)
-class _Effect:
+class _OfEffect:
     """A held effect: the point of the rest; by factor (levels, q) Z'P w / root(w'P w); that root in units of psi; w'P (y - v w)
     over it."""
 
@@ -215,7 +215,9 @@ class _Effect:
         return g, h
 
 
-def hold(model: SeveralModel, parameter: Parameter, *, zero: bool = False, contrast: Array | None = None) -> Held:
+def hold(
+    model: SeveralModel, parameter: Parameter, *, zero: bool = False, contrast: Array | None = None
+) -> HeldParameter:
     """The coordinates in which a parameter of a fit is held, and the estimate in them.
 
     parameter: kind, b, a as in `profile_parameters`; zero: the sd's estimate is 0. contrast (p): of ("fixed", ., .), over the
@@ -262,7 +264,7 @@ def hold(model: SeveralModel, parameter: Parameter, *, zero: bool = False, contr
         scale *= float(np.sqrt(c @ model.vcov @ c))
     if kind != "sigma":
         x = np.append(x, 0.0)
-    return Held(
+    return HeldParameter(
         model,
         model.reml,
         kind,

@@ -28,7 +28,7 @@ from .point import point_at
 from .products import FactorColumns, Products, make_products
 from .steer import Optimum, find_optimum, load, open_record, point_of
 
-__all__ = ["Inferred", "LeastSquares", "SeveralModel", "factors_of", "fit_factors"]
+__all__ = ["Inferred", "PlainModel", "SeveralModel", "factors_of", "fit_factors"]
 
 Array = NDArray[np.float64]
 
@@ -313,7 +313,7 @@ def _known(factors: Sequence[FactorColumns], roots: Sequence[Array], known: Sequ
 
 
 @dataclass(frozen=True)
-class LeastSquares:
+class PlainModel:
     """A model without random effects, of y (N) on X (N, p) of full rank, beside those that have some."""
 
     X: Array

@@ -40,7 +40,7 @@ from ..contour import (
 from ..profile import Parameter, Profiles, profile_parameters, undetermined
 from ..search import ROOTS
 from ..status import Status
-from .held import ZERO, Held, Local, hold
+from .held import ZERO, HeldParameter, Local, hold
 from .model import SeveralModel
 from .steer import find_optimum
 
@@ -112,7 +112,7 @@ def profile_fit(
     return replace(found, failed=failed[..., 0] | failed[..., 1], evaluations=counts.sum(axis=2))
 
 
-def _starts(held: Held, asked: int | None) -> int:
+def _starts(held: HeldParameter, asked: int | None) -> int:
     return asked if asked is not None else STARTS if held.small else 0
 
 
@@ -141,7 +141,7 @@ class _At:
 class _Search:
     """For one limit: psi = centre + side t, from t = 0."""
 
-    def __init__(self, held: Held, side: float, target: float, least: float, starts: int):
+    def __init__(self, held: HeldParameter, side: float, target: float, least: float, starts: int):
         self.held, self.side, self.target, self.least, self.starts = held, side, target, least, starts
         self.lengths = [held.second - 1, held.second] if held.kind == "cor" else []
         self.evaluations, self.most = 0, MAX_EVALUATIONS
