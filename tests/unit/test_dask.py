@@ -121,6 +121,27 @@ def test_methods_that_are_python_code_and_what_is_stored_already(
     assert report.made == 0, "nothing to do needs no scheduler"
 
 
+def test_several_grouping_factors(cluster: Loopback, tmp_path: Path) -> None:
+    tables = {
+        "name": "three",
+        "seed": 11,
+        "replications": 6,
+        "design": {"rows": 3, "factors": {"school": 8, "class": {"within": "school", "number": 2}}},
+        "truth": {
+            "formula": "y ~ treat + (1 | school/class)",
+            "fixed": {"Intercept": 1, "treat": 0.4},
+            "residual_variance": 0.7,
+            "random": {"school": {"variance": {"Intercept": 0.2}}, "class": {"variance": {"Intercept": 0.1}}},
+        },
+        "predictors": {"treat": {"level": "school", "distribution": "balanced"}},
+        "grid": {"clusters": {"class": [2, 3]}, "rows": [4]},
+    }
+    study = nl.Study.from_dict(tables)
+    study.run(out=tmp_path / "r", backend="dask", scheduler=cluster.address)
+    study.run(out=tmp_path / "local", jobs=1)
+    killing.assert_equal(tmp_path / "r", tmp_path / "local")
+
+
 def test_a_task_that_ends_its_workers_ends_the_run(cluster: Loopback) -> None:
     """Dask gives it up after three more workers; joblib's backend would wait for ever."""
     while sum(worker.poll() is None for worker in cluster.workers) < 5:

@@ -351,6 +351,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         f'{KNOWN}; write a prior such as {{ distribution = "normal", mean = 0.5, sd = 0.1 }}, or a number',
     ),
     (
+        {"prior/icc": {"distribution": ["beta"]}},
+        'prior.icc = {"distribution": ["beta"]}: must be a number or a prior with distribution = '
+        f'{KNOWN}; write a prior such as {{ distribution = "normal", mean = 0.5, sd = 0.1 }}, or a number',
+    ),
+    (
         {"prior/icc": 0.1},
         'prior.icc = 0.1: must be a prior such as { distribution = "beta", mean = 0.1, sd = 0.05 }; '
         "a number is a level of the grid, or stands in [truth]",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import killing
 import nestlab as nl
 from nestlab.run.store import RefusedError
 from nestlab.run.verify import verify
@@ -174,6 +178,28 @@ def test_workers_shards_and_extension_change_nothing(file: Path) -> None:
     pd.testing.assert_frame_equal(rows_of(run(file, "extended")), whole)
 
 
+def test_a_run_that_is_killed_goes_on(file: Path) -> None:
+    """SIGKILL when the first part of four conditions is stored."""
+    path = edited(file, ('"clusters.class" = [2, 3]', '"clusters.class" = [2, 3]\n"clusters.school" = [8, 12]'))
+    out = file.parent / "killed"
+    process = killing.start(["run", path, "--out", out, "--allow-code", "--jobs", 1])
+    while not killing.names(out / "replicates")[0]:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    run(path, "killed")
+    run(path, "whole")
+    killing.assert_equal(out, file.parent / "whole")
+
+
+def test_shards_are_submitted(file: Path) -> None:
+    done, said = cli("submit", file, "--slurm", "--array", "2", "--out", file.parent / "r", "--dry-run", "--allow-code")
+    assert done == 0, said
+    assert "--shard" in said
+    assert not (file.parent / "r").exists()
+
+
 def test_results_are_verified_repaired_and_not_mixed(file: Path) -> None:
     folder = file.parent / "r"
     whole = rows_of(run(file, "r"))
@@ -278,7 +304,7 @@ def test_summary_compare_plots_and_report(file: Path) -> None:
         "8 schools of 2 classes of 3 rows. Every class lies in one school.",
         "treat has a value for each level of school and is 0 or 1, 1 in half of the schools",
         "x varies by row",
-        "sum over grouping factors f of z_fi&#x27; u_f",
+        "sum over grouping factors f of z_fi",
         "intercept variance of school / (all intercept variances + residual variance)",
     ):
         assert words in text, words

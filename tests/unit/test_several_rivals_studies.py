@@ -13,7 +13,7 @@ from test_several_studies import CROSSED, THREE, changed
 import nestlab as nl
 from nestlab.fit.inference import Hypotheses
 from nestlab.fit.methods.several_by_units import ByUnits
-from nestlab.fit.rivals.by_units import EffectTests, both_tests, by_units, min_f
+from nestlab.fit.rivals.by_units import EffectTests, UnitTests, both_tests, by_units, min_f
 from nestlab.fit.rivals.multiway import Robust
 from nestlab.fit.rivals.regression import regress
 from nestlab.fit.rivals.rows import CrossedRows
@@ -207,6 +207,10 @@ def test_a_product_that_dummies_absorb_leaves_true_values_alone(tmp_path: Path) 
     assert truths["cond"] == 0.4
 
 
+def analysed_by(analysis: ByUnits, unit: str, block: DrawnBlock, first: int, last: int) -> UnitTests:
+    return analysis.tests(unit, block.draw, first, last, lambda: analysis.rows(block, first, last))
+
+
 # -- strata -------------------------------------------------------------------------------------------------------------------
 
 
@@ -232,9 +236,9 @@ def test_statistics_of_strata_give_the_analysis_of_rows(tables: Tables, unit: st
     assert isinstance(draw, StrataDraw)
     assert (analysis._plan(unit, draw.sampler) is not None) == strata
     block = DrawnBlock(condition, 0, draw)
-    found = analysis.tests(unit, block, 0, REPLICATES)
+    found = analysed_by(analysis, unit, block, 0, REPLICATES)
     analysis._plans[unit] = None
-    wanted = analysis.tests(unit, block, 0, REPLICATES)
+    wanted = analysed_by(analysis, unit, block, 0, REPLICATES)
     for name in ("beta", "vcov", "df"):
         np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-7, atol=1e-9)
     for name in ("units", "status"):
@@ -252,10 +256,10 @@ def test_groups_of_units_that_differ_in_what_varies_within_them_come_from_strata
     condition = compiled(tables)
     analysis, block = condition.analyses[0], DrawnBlock(condition, 0, condition.draw(0))
     assert isinstance(analysis, ByUnits)
-    found = analysis.tests("subject", block, 3, 3 + REPLICATES)
+    found = analysed_by(analysis, "subject", block, 3, 3 + REPLICATES)
     assert analysis._plans["subject"] is not None
     analysis._plans["subject"] = None
-    wanted = analysis.tests("subject", block, 3, 3 + REPLICATES)
+    wanted = analysed_by(analysis, "subject", block, 3, 3 + REPLICATES)
     for name in ("beta", "vcov", "df"):
         np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-7, atol=1e-9)
     assert (found.df == 10).all()

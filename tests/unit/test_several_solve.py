@@ -113,8 +113,8 @@ def solved(tables: dict[str, Any], folder: Path, **asked: Any) -> Any:
         (SCHOOLS, "clusters.school", "clusters.school", 2),
         (SCHOOLS, "school", "clusters.school", 2),
         (SCHOOLS, "design.factors.school", "clusters.school", 2),
-        (changed(SCHOOLS, truth__fixed__treat=0.7, design__factors__school=20), "class", "clusters.class", 1),
-        (changed(SCHOOLS, design__factors__school=20), "size.school", "clusters.class", 1),
+        (changed(SCHOOLS, truth__fixed__treat=0.7, design__factors__school=20), "class", "clusters.class", 2),
+        (changed(SCHOOLS, design__factors__school=20), "size.school", "clusters.class", 2),
         (changed(SCHOOLS, design__factors__school=20), "size.class", "rows", 2),
         (WORDS, "clusters.subject", "clusters.subject", 2),
         (WORDS, "item", "clusters.item", 2),
@@ -168,7 +168,7 @@ def test_two_numbers_at_the_least_cost(
 
     step = 2 if best[0] == "clusters.school" else 1
     cheapest = math.inf
-    for first, second in product(range(4, 120, step), range(1, 60)):
+    for first, second in product(range(4, 120, step), range(2, 60)):
         counts = other(tables, dict(zip(best, (first, second), strict=True)))
         if power_of(counts) >= 0.8:
             cheapest = min(cheapest, price(counts))
@@ -223,9 +223,9 @@ def test_the_answer_names_the_whole_design(tmp_path: Path) -> None:
 
 
 def test_points_of_other_axes_are_searched_side_by_side(tmp_path: Path) -> None:
-    tables = changed(SCHOOLS, grid={"clusters": {"class": [1, 4]}})
+    tables = changed(SCHOOLS, grid={"clusters": {"class": [2, 6]}})
     few, many = solved(tables, tmp_path / "s", over="school").solutions
-    assert (few.factors, many.factors) == ({"clusters.class": 1}, {"clusters.class": 4})
+    assert (few.factors, many.factors) == ({"clusters.class": 2}, {"clusters.class": 6})
     assert few.values["clusters.school"] > many.values["clusters.school"]
 
 

@@ -191,6 +191,11 @@ def test_axes_by_factor() -> None:
             "is constant within school; remove it there",
         ),
         (
+            {"design__factors__class": {"within": "school", "number": 1}},
+            "design.factors.class.number = 1: must be 2 or more in some school, for with one in each the intercepts of school "
+            "and class are one; raise it, or leave one of them out of the formulas",
+        ),
+        (
             {"grid": {"icc": [0.1]}},
             "grid.icc = [0.1]: needs the factor that is meant; use one of icc.school, icc.class",
         ),

@@ -76,7 +76,9 @@ def take_over(frame: pd.DataFrame, written: str) -> TakenOver:
     if len(formula.groups) > 1:
         several = ", ".join(formula.groups)
         raise FormulaError(
-            formula.text, f"has the grouping factors {several}, and a study is made of a fit with one: keep one"
+            formula.text,
+            f"has the grouping factors {several}, and a study is made of a fit with one: keep one, or write the study with "
+            "[design.factors] (nestlab keys factors)",
         )
     if formula.offsets or ":" in formula.group:
         part = f"the grouping factor {formula.group}" if ":" in formula.group else f"offset({formula.offsets[0]})"

@@ -196,7 +196,7 @@ def read_prior(raw: Mapping[str, Any], domain: Domain, allowed: str) -> Prior:
     ValueError with what is allowed and the repair.
     """
     distribution = raw.get("distribution")
-    if distribution not in _KEYS:
+    if not isinstance(distribution, str) or distribution not in _KEYS:
         words = either(DISTRIBUTIONS)
         guess = close_match(distribution, DISTRIBUTIONS) if isinstance(distribution, str) else None
         repair = meant(guess, str(distribution)) if guess else f"write a prior such as {_EXAMPLE}, or a number"

@@ -160,8 +160,8 @@ def _check_predictor(predictor: Predictor, structure: Structure, problems: Probl
     if predictor.at:
         _check_levels(predictor, structure, problems)
         return
-    if predictor.level == 2:
-        return  # refused already
+    if predictor.level == 2:  # said of its key already
+        return
     if predictor.icc:
         text = "must be absent with several grouping factors; give a predictor of the factor, and one of rows"
         problems.add_number(f"{key}.icc", predictor.icc, text)
@@ -303,6 +303,21 @@ def check_sizes(
                 problems.add_value(key, method.formula.text, text)
         for text in estimator_of(method).too_few_levels(method, structure, rows, _places(predictors)):
             problems.add_value(key, method.formula.text, text)
+        _check_apart(method.formula, structure, problems)
         if rows <= len(method.formula.fixed):
             text = f"must have fewer fixed terms than the {rows} rows; raise a factor's number or {ROWS}"
             problems.add_value(key, method.formula.text, text)
+
+
+def _check_apart(formula: Formula, structure: Structure, problems: Problems) -> None:
+    """No two intercepts are of the same rows: a factor has more levels than the one in which it is nested."""
+    for grouping in structure.groupings:
+        holder = grouping.within
+        if holder is None or not {grouping.name, holder} <= set(formula.intercepts):
+            continue
+        if grouping.levels == structure.grouping(holder).levels and grouping.name not in dict(structure.drawn):
+            text = (
+                f"must be 2 or more in some {holder}, for with one in each the intercepts of {holder} and {grouping.name} are "
+                "one; raise it, or leave one of them out of the formulas"
+            )
+            problems.add_value(f"{FACTORS}.{grouping.name}.number", 1, text)

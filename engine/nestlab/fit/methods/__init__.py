@@ -21,8 +21,7 @@ def compile_analysis(design: AnyDesign, method: Method, key: str) -> Analysis:
     """Prepare a method on a design; key: the condition's data key, of which the analysis makes streams where it draws."""
     if isinstance(design, SeveralDesign):
         several = PreparedSeveral(design.condition, method, key, design)
-        prefix = "" if estimator_of(method).messages else "several_"  # a function has data frames of any design
-        made: Analysis = _module(method, prefix).compile_analysis(several)
+        made: Analysis = _module(method).compile_analysis(several)
         return made
     analysis: Analysis = _module(method).compile_analysis(Prepared(design.condition, method, key, design))
     return analysis
@@ -33,6 +32,8 @@ def tolerances(method: Method) -> str:
     return str(getattr(_module(method), "TOLERANCES", ""))
 
 
-def _module(method: Method, prefix: str = "") -> ModuleType:
-    own = estimator_of(method).module if method.select is None else "selection"
-    return import_module(f".{prefix}{own}", __package__)
+def _module(method: Method) -> ModuleType:
+    row = estimator_of(method)
+    own = row.module if method.select is None else "selection"
+    several = method.formula.factors and not row.messages  # a function has data frames of any design
+    return import_module(f".{'several_' if several else ''}{own}", __package__)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from ...spec.estimand import Column
 from ...spec.methods.by_units import unit_bases, units_of
 from ..lmm import Fits
 from ..rivals.by_units import EffectTests, UnitDesign, UnitTests, both_tests, by_units, min_f
+from ..rivals.rows import CrossedRows
 from ..rivals.unit_strata import UnitPlan, plan_units, tests_of_strata
 from ..status import InferenceStatus, is_failed
 from .analysis import Analysed, Block, Columns, PreparedSeveral
@@ -35,7 +38,8 @@ class ByUnits:
 
     def __call__(self, block: Block, first: int, last: int) -> Analysed:
         """Analyse replicates first .. last - 1 of a block."""
-        on, found = self.on, [self.tests(unit, block, first, last) for unit in units_of(self.on.method)]
+        on, rows = self.on, cache(lambda: self.rows(block, first, last))
+        found = [self.tests(unit, block.draw, first, last, rows) for unit in units_of(on.method)]
         status = np.max([each.status for each in found], axis=0)
         tests = found[0].tests
         if len(found) > 1:
@@ -61,15 +65,18 @@ class ByUnits:
         inference[is_failed(status)] = InferenceStatus.no_fit
         return columns | {Column("inference").name: inference.astype(np.int8)}
 
-    def tests(self, unit: str, block: Block, first: int, last: int) -> UnitTests:
+    def rows(self, block: Block, first: int, last: int) -> CrossedRows:
+        """The rows of replicates first .. last - 1 of a block."""
+        terms = self.on.method.formula.fixed
+        return crossed_rows(block.several_rows(first, last), terms, units_of(self.on.method), without=terms)
+
+    def tests(self, unit: str, draw: Any, first: int, last: int, rows: Callable[[], CrossedRows]) -> UnitTests:
         """The analysis by one factor: from the statistics of strata where they have it, else from rows."""
-        on, draw = self.on, block.draw
-        terms = on.method.formula.fixed
+        on, terms = self.on, self.on.method.formula.fixed
         if isinstance(draw, StrataDraw) and (plan := self._plan(unit, draw.sampler)) is not None:
             found = tests_of_strata(plan, draw.responses(terms), first, last, on.hypotheses)
         else:
-            rows = crossed_rows(block.several_rows(first, last), terms, [unit], without=terms)
-            found = by_units(rows, unit, on.hypotheses, self.design(unit))
+            found = by_units(rows(), unit, on.hypotheses, self.design(unit))
         return replace(found, beta=found.beta + true_coefficients(on))
 
     def design(self, unit: str) -> UnitDesign:

@@ -100,12 +100,17 @@ class CellDesign:
 
     def tables_of(self, drawn: Mapping[int, Array]) -> list[dict[int, Array]]:
         """For each multiplier, by stratum in which it has a part, P_s of it, (levels of the stratum's partition, R or 1)."""
-        found = []
-        for k, m in enumerate(self.multipliers):
-            values = drawn[k] if m.values is None else m.values[:, None]
-            wanted = np.flatnonzero(self.present[:, k]).tolist()
-            found.append(self.strata.tables(m.partition, values, wanted))
-        return found
+        return [
+            self._tables(k, drawn[k]) if m.values is None else self._known[k] for k, m in enumerate(self.multipliers)
+        ]
+
+    @cached_property
+    def _known(self) -> dict[int, dict[int, Array]]:
+        """The tables of multipliers that are not redrawn."""
+        return {k: self._tables(k, m.values[:, None]) for k, m in enumerate(self.multipliers) if m.values is not None}
+
+    def _tables(self, k: int, values: Array) -> dict[int, Array]:
+        return self.strata.tables(self.multipliers[k].partition, values, np.flatnonzero(self.present[:, k]).tolist())
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,17 @@ class Partition:
         need not be finer."""
         from scipy.sparse import coo_array
 
-        weights = 1.0 / self.sizes[self.codes]
-        return coo_array((weights, (self.codes, finer.codes)), shape=(self.levels, finer.levels)).tocsr()
+        kept = self._averages.get(id(finer))
+        if kept is None or kept[0] is not finer:
+            weights = 1.0 / self.sizes[self.codes]
+            made = coo_array((weights, (self.codes, finer.codes)), shape=(self.levels, finer.levels)).tocsr()
+            kept = self._averages[id(finer)] = finer, made
+        return kept[1]
+
+    @cached_property
+    def _averages(self) -> dict[int, tuple[Partition, Any]]:
+        """What `averages` has made, with the partition that it is for, which keeps its identity."""
+        return {}
 
 
 @dataclass(frozen=True)
