@@ -276,8 +276,10 @@ def test_a_third_factor_may_follow_from_the_second() -> None:
         JOINED,
         changed(NESTED, design__factors__class={"within": "school", "number": POISSON}),
         changed(NESTED, missing={"cells": 0.1, "rows": 0.05}),
+        changed(CROSSED, predictors__cond__values=[-0.5, 0.5]),
+        changed(NESTED, predictors__x={"level": "class", "distribution": "time"}),
     ],
-    ids=["joined", "numbers", "missing"],
+    ids=["joined", "numbers", "missing", "latin square", "time of classes"],
 )
 def test_stored_fits_are_those_of_the_rows(tables: dict[str, Any], tmp_path: Path) -> None:
     """A replicate's rows, fitted by themselves, give what is stored."""
