@@ -151,12 +151,19 @@ def test_random_effects_of_a_replay_make_the_response(file: Path) -> None:
     np.testing.assert_array_equal(pd.read_csv(file.parent / "rows.csv")["y"], frame["y"])
 
 
-@pytest.mark.parametrize("estimator", ["statsmodels", "gee", "cluster-means"])
-def test_analyses_of_one_factor_are_refused(file: Path, estimator: str) -> None:
+@pytest.mark.parametrize(
+    ("estimator", "instead"),
+    [
+        ("statsmodels", 'estimator = "lmm"'),
+        ("gee", 'estimator = "ols" with robust = "CR2"'),
+        ("cluster-means", 'estimator = "by-units" with units = "school"'),
+    ],
+)
+def test_analyses_of_one_factor_are_refused(file: Path, estimator: str, instead: str) -> None:
     path = edited(file, ('estimator = "function"\nfunction = "of_schools:first_class"', f'estimator = "{estimator}"'))
     with pytest.raises(StudyError) as caught:
         _ = nl.Study.from_toml(path).conditions
-    line = f'method.first.estimator = "{estimator}": is for one grouping factor: write estimator = "lmm", or keep one factor'
+    line = f'method.first.estimator = "{estimator}": is for one grouping factor: write {instead}, or keep one factor'
     assert line in caught.value.problems
 
 
