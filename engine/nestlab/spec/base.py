@@ -90,7 +90,7 @@ def read_base(study: StudyFile, problems: Problems) -> Base | None:
     found = {name: base_columns(name, table) for name, table in predictors.items()}
     factors = {name: columns for name, columns in found.items() if columns}
     formula = _truth_formula(text, factors, groupings, problems)
-    level: Levels = base_places(predictors) if groupings else base_levels(predictors)
+    level: Levels = base_places(predictors) if groupings.holders else base_levels(predictors)
     read_methods = _methods(
         study.method or [DEFAULT_METHOD], formula, factors, groupings, level, truth.random, problems
     )
