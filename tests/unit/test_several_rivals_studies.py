@@ -12,6 +12,7 @@ from test_several_studies import CROSSED, THREE, changed
 
 import nestlab as nl
 from nestlab.fit.inference import Hypotheses
+from nestlab.fit.methods import tolerances
 from nestlab.fit.methods.several_by_units import ByUnits
 from nestlab.fit.rivals.by_units import EffectTests, UnitTests, both_tests, by_units, min_f
 from nestlab.fit.rivals.multiway import Robust
@@ -483,3 +484,39 @@ def test_contrasts_that_units_do_not_have(contrast: Tables, end: str) -> None:
         'contrast.c.weights is estimated by no method: none has all of cond, group in its formula; "by-units" tests effects one '
         f"by one, and {end}"
     ]
+
+
+def test_levels_that_are_drawn_for_each_replicate_are_its_own() -> None:
+    """Each pupil's hood is drawn given the school: errors are clustered by, and dummies are of, the hoods of the replicate."""
+    tables = changed(
+        THREE, design__rows=6, truth__formula="y ~ treat + (1 | school) + (1 | hood)",
+        truth__random__hood={"variance": {"Intercept": 0.1}},
+    )  # fmt: skip
+    tables["design"]["factors"] = {"school": 10, "hood": {"number": 8, "given": "school", "window": 0.3}}
+    del tables["truth"]["random"]["class"]
+    methods = [{"estimator": "ols", "robust": "CR1"}, {"estimator": "fixed-effects", "factors": "hood"}]
+    methods += [{"estimator": "by-units", "units": "school"}]
+    tables = with_methods(tables, *methods)
+    study, hypotheses = nl.Study.from_dict(tables), Hypotheses.of(2)
+    found = [stored(tables, k) for k in range(3)]
+    seen = set()
+    for r in (0, 7):
+        frame = study.data(0, r)
+        seen.add(tuple(frame["hood"]))
+        X = np.stack([np.ones(len(frame)), frame["treat"].to_numpy(float)])[:, :, None]
+        codes = {name: frame[name].to_numpy() for name in ("school", "hood")}
+        rows = CrossedRows(X, frame[["y"]].to_numpy(), codes)
+        robust = Robust("CR1", ("school", "hood"))
+        wanted = regress(rows, hypotheses, robust=robust).by_rule(hypotheses, ["clusters"])["clusters"]
+        np.testing.assert_allclose(found[0]["se.treat"][r], wanted.se(np.eye(2)[1])[0], rtol=1e-6)
+        inner = regress(CrossedRows(X[1:], rows.y, codes), Hypotheses.of(1), absorbed=["hood"])
+        np.testing.assert_allclose(found[1]["estimate.treat"][r], inner.fits.beta[0, 0], rtol=1e-6)
+        np.testing.assert_allclose(found[2]["se.treat"][r], by_units(rows, "school").tests.se[0, 1], rtol=1e-6)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    "method", [{"estimator": "ols"}, {"estimator": "by-units", "units": "item"}, {"estimator": "lmm"}], ids=str
+)
+def test_the_report_has_the_tolerances_of_every_method(method: Tables) -> None:
+    assert "counts as" in tolerances(nl.Study.from_dict(with_methods(CROSSED, method)).methods[0])
