@@ -175,7 +175,7 @@ def test_fits_and_inference_are_those_of_rows(name, reml):
         k = fits.varcomp.shape[1]
         ses = np.sqrt(np.diag(symmetric(k + 1, variances[r])))
         if all(t.factor >= s.factor for s, t in zip(case.terms, case.terms[1:], strict=False)):
-            expected, residual = model.se_variances()
+            expected, residual = model.variances().ses
             diagonal = [i * (i + 3) // 2 for i in range(plan.q)]
             np.testing.assert_allclose(ses[diagonal], np.concatenate(expected), rtol=1e-5)
             assert ses[k] == pytest.approx(residual, rel=1e-5)
