@@ -89,7 +89,7 @@ def sample(work: CompiledCondition) -> dict[str, Array]:
 def outright() -> dict[str, Array]:
     """REPLICATES data sets of plain rows, by NumPy alone."""
     rng = np.random.default_rng(4)
-    design = compiled("moments").design
+    design = compiled("moments").source.design
     found: dict[str, list[float]] = {name: [] for name in STATISTICS}
     for _ in range(REPLICATES):
         D = np.column_stack(

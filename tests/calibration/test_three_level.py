@@ -4,7 +4,7 @@ The three mean squares are independent chi-squares over their degrees of freedom
 l2 = s2 + n v2 (classes) and s2. REML's estimate of l3, whose order l3 >= l2 >= s2 it keeps, pools adjacent violators, weighed
 by degrees of freedom: it is the largest of the mean squares of schools, of schools and classes, and of all. The effect is
 independent of them with variance 4 l3 / N, so that the power of the t test with schools - 2 degrees of freedom is an integral
-over the three. three_level.csv has the power of the t test of the schools' means, which does not pool.
+over the three. golden/closed_form_three_level.csv has the power of the t test of the schools' means, which does not pool.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def reml_power(K: int, J: int, n: int, v3: float, v2: float, d: float, *, nodes:
 
 
 def designs() -> list[dict[str, str]]:
-    with (HERE / "three_level.csv").open(encoding="utf-8") as file:
+    with (HERE.parent / "golden" / "closed_form_three_level.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

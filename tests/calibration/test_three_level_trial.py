@@ -75,7 +75,9 @@ def exact_power(df: Any, ncp: Any) -> Any:
 
 
 def test_the_table_is_the_noncentral_t() -> None:
-    np.testing.assert_allclose(exact_power(GRID["df"], GRID["ncp"]), GRID["power"], atol=2e-6)
+    given = GRID[GRID["power"].notna()]  # all rows but one
+    assert len(given) == len(GRID) - 1
+    np.testing.assert_allclose(exact_power(given["df"], given["ncp"]), given["power"], atol=2e-6)
 
 
 @pytest.mark.parametrize("k", SOME)

@@ -73,7 +73,8 @@ def both(made: StudyFile, near: StudyFile) -> tuple[CompiledCondition, CompiledC
     for one in (made, near):
         (condition,) = one.conditions()
         compiled.append(compile_condition(condition, one.methods()))
-    return compiled[0], replace(compiled[1], key=compiled[0].key)
+    key = compiled[0].key
+    return compiled[0], replace(compiled[1], key=key, source=replace(compiled[1].source, key=key))
 
 
 def same(far: Columns, near: Columns, invariant: tuple[str, ...], rtol: float) -> None:

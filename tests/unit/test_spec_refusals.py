@@ -84,7 +84,7 @@ CLUSTER_SIZE = "must be a whole number from 1 to 1000000000, or a list of one pe
 SHARE = "a number from 0 to 1, 1 not included; write 0.1, say"
 ESTIMATORS = (
     '"lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means", "gls", '
-    '"change-scores" or "ancova"'
+    '"change-scores", "ancova", "by-units", "min-f" or "both-units"'
 )
 FUNCTION = (
     'must be text such as "module:function"; name a module and a function in it, with a colon between, as in '

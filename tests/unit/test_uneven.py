@@ -16,7 +16,7 @@ from nestlab.fit.deviance import statistics_of
 from nestlab.fit.lmm import compile_plan, counts
 from nestlab.fit.methods import Columns, Prepared
 from nestlab.fit.methods.mixed import MixedModel
-from nestlab.fit.methods.selection import Selection
+from nestlab.fit.methods.selection import compile_analysis
 from nestlab.fit.ols import fit_ols
 from nestlab.fit.rlrt import exact_p_values
 from nestlab.fit.single import fit
@@ -61,7 +61,7 @@ def replicates() -> tuple[Draw, list[pd.DataFrame]]:
 def analysis(formula: str = FORMULA, **options: Any) -> MixedModel:
     made = condition()
     method = Method("m", parse_formula(formula), **options)
-    return MixedModel(Prepared(compile_design(made), method, data_key(made)))
+    return MixedModel(Prepared(made, method, data_key(made), compile_design(made)))
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def test_selected_models_are_those_fitted_alone(smaller: str) -> None:
     large = analysis(
         "y ~ x + z + (1 | g)" if "|" not in smaller else FORMULA, compare=parse_formula(smaller), select="aic"
     )
-    columns = inferred(Selection(large), draw)
+    columns = inferred(compile_analysis(large.on), draw)
     chosen = columns["selected"] == 1
     assert 0 < chosen.sum() < R
     for r, frame in enumerate(frames):

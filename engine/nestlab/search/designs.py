@@ -189,7 +189,11 @@ class Bench:
         if condition.structure is not None:
             return self._step_of_factor(name, condition)
         level = 2 if name == "clusters" else 1
-        return self._whole([p for p in condition.predictors if p.level == level], turns=name == "clusters")
+        predictors = condition.predictors
+        return multiples_for(
+            [p for p in predictors if p.level == level],
+            in_turn=predictors if name == "clusters" else (),
+        )
 
     def _step_of_factor(self, name: str, condition: Condition) -> float:
         """The multiples of a factor's number for which the levels of every factor that grows with it are as they must be."""
@@ -208,19 +212,12 @@ class Bench:
                     step = holders[step]
             if number_word(name) not in (above if at else {"rows"}):
                 continue
-            whole = int(self._whole([p for p in condition.predictors if p.at == at], turns=bool(at)))
+            whole = int(
+                multiples_for(own := [p for p in condition.predictors if p.at == at], in_turn=own if at else ())
+            )
             each = structure.grouping(at).levels / number_of(condition, name) if at else 1.0
             found = math.lcm(found, whole // math.gcd(whole, int(each)) if each.is_integer() else whole)
         return float(found)
-
-    def _whole(self, predictors: Sequence[Predictor], *, turns: bool) -> float:
-        """Multiples of a number of clusters, or of the rows of one, that some predictors need. turns: of sequences and blocks."""
-        allotted = [p for p in predictors if distribution_of(p).allotted]
-        halved = sum(not p.shares and not p.arms for p in allotted)
-        rounds = [
-            n for p in predictors for n in (len(p.sequences), p.blocks) if isinstance(n, int) and 0 < n <= MOST_TURNS
-        ]
-        return float(math.lcm(2 ** min(halved, 3), *(rounds if turns else []), *(whole_at(p.shares) for p in allotted)))
 
     def _least(self, name: str, low: float, high: float, step: float, point: Mapping[str, Any]) -> float:
         """The smallest value that the study allows; StudyError if that is none of the first 100."""
@@ -339,3 +336,12 @@ def _multiples(name: str, between: tuple[float, float], step: float) -> tuple[fl
 
 def as_number(name: str, value: float) -> float | int:
     return int(value) if is_number(name) else float(value)
+
+
+def multiples_for(predictors: Sequence[Predictor], *, in_turn: Sequence[Predictor]) -> float:
+    """Multiples of a number of clusters, or of the rows of one, that predictors need; in_turn: those whose sequences and blocks
+    take turns."""
+    allotted = [p for p in predictors if distribution_of(p).allotted]
+    halved = sum(not p.shares and not p.arms for p in allotted)
+    rounds = [n for p in in_turn for n in (len(p.sequences), p.blocks) if isinstance(n, int) and 0 < n <= MOST_TURNS]
+    return float(math.lcm(2 ** min(halved, 3), *rounds, *(whole_at(p.shares) for p in allotted)))

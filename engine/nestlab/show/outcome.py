@@ -79,7 +79,7 @@ def label_of(name: str) -> str:
     >>> label_of("sd"), label_of("icc:school")
     ('standard deviation', 'icc of school, given all predictors')
     """
-    return LABELS.get(name) or f"icc of {name.removeprefix('icc:')}, given all predictors"
+    return LABELS.get(name) or f"icc of {name.partition(':')[2]}, given all predictors"
 
 
 def outcome_texts(conditions: Sequence[Condition], estimand: str, contrasts: Iterable[Contrast] = ()) -> dict[str, str]:
@@ -106,7 +106,7 @@ def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Ite
     where = [] if len(_looked_at(conditions)) == len(conditions) else ["in the first condition"]
     where += ["at the means of the priors"] if any(prior_names(condition) for condition in conditions[:MOST]) else []
     lines = _of_one(text) if conditions[0].structure is None else []
-    if shares := [f"{name.removeprefix('icc:')} {value}" for name, value in text.items() if name.startswith("icc:")]:
+    if shares := [f"{group} {value}" for name, value in text.items() if (group := name.partition(":")[2])]:
         lines.append(f"icc given all predictors: {', '.join(shares)}")
     if "effect" in text:
         sds = [f"{text[f'd_{unit}']} {unit} sd" for unit in ("outcome", "total", "residual") if f"d_{unit}" in text]
