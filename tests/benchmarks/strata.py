@@ -86,12 +86,12 @@ def measured(plan: CellPlan, truth: CellTruth) -> tuple[float, float, float, flo
 def one_factor() -> tuple[float, float]:
     """Draw and fit of the one-factor kernel."""
     work = compiled(SLOPE)
-    size, plan = work.condition.block_size, compile_plan(work.design, work.methods[0])
+    size, plan = work.condition.block_size, compile_plan(work.source.design, work.methods[0])
     rounds = []
     for _ in range(ROUNDS + 1):
         times = [time.process_time()]
         for block in range(4):
-            gram = respond(work.draw(block), work.design, plan.omitted, plan.multipliers)
+            gram = respond(work.draw(block), work.source.design, plan.omitted, plan.multipliers)
             times.append(time.process_time())
             fit_gram(plan, gram, 0, size)
             times.append(time.process_time())
