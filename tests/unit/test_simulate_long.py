@@ -579,4 +579,6 @@ def test_what_analyses_centre_changes_no_draw():
     assert_allclose(rows.D.T @ rows.D, gram, rtol=1e-9, atol=1e-9)
     assert_allclose(rows.z, draw.z[:, :, 3], atol=1e-12)
     frame = both.frame(3)
-    assert_allclose(rows.term(both.source.design, "within(a)"), frame.a - frame.groupby("g").a.transform("mean"), atol=1e-12)
+    assert_allclose(
+        rows.term(both.source.design, "within(a)"), frame.a - frame.groupby("g").a.transform("mean"), atol=1e-12
+    )
