@@ -45,7 +45,8 @@ from .search import SINGULAR_TOLERANCE, column_square, eigenframe
 from .small import apart, cholesky, eigen, helper, pair, sym
 
 __all__ = [
-    "adjust", "inform_block", "invert_information", "satterthwaite_all", "set_nothing", "set_point", "without_y",
+    "adjust", "inform_block", "invert_information", "invert_lanes", "satterthwaite_all", "satterthwaite_lanes", "set_point",
+    "set_points", "without_y", "without_y_lanes",
 ]  # fmt: skip
 
 #: Pivot over its diagonal of a Hessian or an information matrix: below this it is singular, and there are no degrees of freedom.
@@ -409,6 +410,48 @@ def without_y(lane, o, shape, hypotheses, rows, varcomp, sigma2, df, scale, vcov
         _variance_covariance(lane, o, shape, varcomp, sigma2, varcov, work)
 
 
+@helper
+def set_points(base, first, begin, end, usable, shape, varcomp, sigma2, work):
+    """Set lanes begin .. end - 1 to the estimates of their replicates, of which lane 0 is number `base`; the others have nothing
+    to infer from."""
+    apart()
+    for lane in range(LANES):
+        o = base + lane - first
+        work.ready[lane] = begin <= lane < end and usable[o]
+        work.yes[lane] = 1.0
+        if work.ready[lane] != 0:
+            set_point(lane, o, shape, varcomp, sigma2, work)
+        else:
+            set_nothing(lane, shape, work)
+
+
+@helper
+def satterthwaite_lanes(offset, shape, hypotheses, rows, out, work):
+    """Satterthwaite's degrees of freedom of the lanes, whose first is row `offset` of `out`."""
+    apart()
+    for lane in range(LANES):
+        if work.ready[lane] != 0:
+            satterthwaite_all(lane, offset + lane, shape, hypotheses, rows, out, work)
+
+
+@helper
+def invert_lanes(shape, work):
+    """Invert the information of the lanes; those where it is singular are ready no longer."""
+    apart()
+    for lane in range(LANES):
+        work.ready[lane] = invert_information(lane, shape, work) and work.ready[lane] != 0
+
+
+@helper
+def without_y_lanes(offset, shape, hypotheses, rows, varcomp, sigma2, df, scale, vcov, varcov, work):
+    """`without_y` of the lanes that are ready, whose first is row `offset` of the outputs."""
+    apart()
+    for lane in range(LANES):
+        if work.ready[lane] != 0:
+            o = offset + lane
+            without_y(lane, o, shape, hypotheses, rows, varcomp, sigma2, df, scale, vcov, varcov, work)
+
+
 @compiled()
 def inform_block(
     groups, shapes, memory, dd, dy, yy, weights, first, last, usable, varcomp, sigma2, hypotheses, rows,
@@ -437,40 +480,15 @@ def inform_block(
         reduce_lanes(shape, origin, slot, base, dd, dy, yy, weights, A, B, Rs, Bs, work)
         begin, end = following - base, min(last - base, LANES)
         following = base + end
-        for lane in range(LANES):
-            o = base + lane - first
-            work.ready[lane] = begin <= lane < end and usable[o]
-            work.yes[lane] = 1.0
-            if work.ready[lane] != 0:
-                set_point(lane, o, shape, varcomp, sigma2, work)
-            else:
-                set_nothing(lane, shape, work)
+        set_points(base, first, begin, end, usable, shape, varcomp, sigma2, work)
         if satterthwaite.shape[0] > 0:
             evaluate(shape, repeats, clusters, work)
-            for lane in range(LANES):
-                if work.ready[lane] != 0:
-                    satterthwaite_all(lane, base + lane - first, shape, hypotheses, rows, satterthwaite, work)
+            satterthwaite_lanes(base - first, shape, hypotheses, rows, satterthwaite, work)
         if df.shape[0] > 0 or varcov.shape[0] > 0:
             for lane in range(LANES):
                 work.yes[lane] = 0.0
             evaluate(shape, repeats, clusters, work)
-            for lane in range(LANES):
-                work.ready[lane] = invert_information(lane, shape, work) and work.ready[lane] != 0
+            invert_lanes(shape, work)
             if df.shape[0] > 0:
                 adjust(shape, clusters, work)
-            for lane in range(LANES):
-                if work.ready[lane] != 0:
-                    without_y(
-                        lane,
-                        base + lane - first,
-                        shape,
-                        hypotheses,
-                        rows,
-                        varcomp,
-                        sigma2,
-                        df,
-                        scale,
-                        vcov,
-                        varcov,
-                        work,
-                    )
+            without_y_lanes(base - first, shape, hypotheses, rows, varcomp, sigma2, df, scale, vcov, varcov, work)

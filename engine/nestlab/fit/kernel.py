@@ -45,7 +45,10 @@ from .reduce import pool, reduce_lanes
 from .search import IDLE, RANK_DEFICIENT, advance, begin
 from .small import apart, helper
 
-__all__ = ["fit_block", "move_out"]
+__all__ = ["advance_lanes", "fit_block"]
+
+#: More starts than a search makes: of one grouping factor it ends by itself.
+ALL_STARTS = 1 << 30
 
 
 @helper
@@ -86,6 +89,23 @@ def move_out(lane, o, shape, work, status, iterations, deviances, residuals, bet
         vcov[o, i] = work.vcov[i, lane]
     for i in range(varcomp.shape[1]):
         varcomp[o, i] = work.varcomp[i, lane]
+
+
+@helper
+def advance_lanes(
+    shape, most, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2,
+):  # fmt: skip
+    """Take lanes on to their next evaluation and store what became of those that are done, at the latest after `most` starts. How
+    many are done."""
+    apart()
+    done = 0
+    for lane in range(LANES):
+        if work.phase[lane] != IDLE and (advance(lane, shape, work) or work.which[lane] >= most):
+            o = work.output[lane]
+            move_out(lane, o, shape, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2)
+            work.phase[lane] = IDLE
+            done += 1
+    return done
 
 
 @compiled()
@@ -137,9 +157,6 @@ def fit_block(
         if busy == 0:
             break
         evaluate(shape, repeats, clusters, work)
-        for lane in range(LANES):
-            if work.phase[lane] != IDLE and advance(lane, shape, work):
-                o = work.output[lane]
-                move_out(lane, o, shape, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2)
-                work.phase[lane] = IDLE
-                busy -= 1
+        busy -= advance_lanes(
+            shape, ALL_STARTS, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2
+        )

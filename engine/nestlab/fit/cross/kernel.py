@@ -8,10 +8,10 @@ import math
 import numpy as np
 
 from ...simulate.compiled import compiled
-from ..information import invert_information, satterthwaite_all, set_nothing, set_point, without_y
-from ..kernel import move_out
+from ..information import invert_lanes, satterthwaite_lanes, set_points, without_y_lanes
+from ..kernel import advance_lanes
 from ..lanes import LANES, fma, get, put, splat
-from ..search import IDLE, advance, begin
+from ..search import IDLE, begin
 from ..several.steer import MOST_STARTS
 from ..small import apart, helper, pair, sym
 from .passes import clear, evaluate
@@ -78,12 +78,9 @@ def fit_targets(
         if busy == 0:
             break
         evaluate(shape, head, units, False, mem, work)
-        for lane in range(LANES):
-            if work.phase[lane] != IDLE and (advance(lane, shape, work) or work.which[lane] >= MOST_STARTS):
-                o = work.output[lane]
-                move_out(lane, o, shape, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2)
-                work.phase[lane] = IDLE
-                busy -= 1
+        busy -= advance_lanes(
+            shape, MOST_STARTS, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2
+        )
 
 
 @helper
@@ -187,28 +184,15 @@ def inform_targets(
         reduce_targets(shape, head, units, targets, b, mem, work)
         start, end = following - base, min(last - base, LANES)
         following = base + end
-        for lane in range(LANES):
-            o = base + lane - first
-            work.ready[lane] = start <= lane < end and usable[o]
-            work.yes[lane] = 1.0
-            if work.ready[lane] != 0:
-                set_point(lane, o, shape, varcomp, sigma2, work)
-            else:
-                set_nothing(lane, shape, work)
+        set_points(base, first, start, end, usable, shape, varcomp, sigma2, work)
         if satterthwaite.shape[0] > 0:
             evaluate(shape, head, units, True, mem, work)
-            for lane in range(LANES):
-                if work.ready[lane] != 0:
-                    satterthwaite_all(lane, base + lane - first, shape, hypotheses, rows, satterthwaite, work)
+            satterthwaite_lanes(base - first, shape, hypotheses, rows, satterthwaite, work)
         if df.shape[0] > 0 or varcov.shape[0] > 0:
             for lane in range(LANES):
                 work.yes[lane] = 0.0
             evaluate(shape, head, units, True, mem, work)
-            for lane in range(LANES):
-                work.ready[lane] = invert_information(lane, shape, work) and work.ready[lane] != 0
+            invert_lanes(shape, work)
             if df.shape[0] > 0:
                 _adjust(shape, head, units, mem, work)
-            for lane in range(LANES):
-                if work.ready[lane] != 0:
-                    o = base + lane - first
-                    without_y(lane, o, shape, hypotheses, rows, varcomp, sigma2, df, scale, vcov, varcov, work)
+            without_y_lanes(base - first, shape, hypotheses, rows, varcomp, sigma2, df, scale, vcov, varcov, work)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...simulate.compiled import compiled
-from ..information import adjust, invert_information, satterthwaite_all, set_nothing, set_point, without_y
+from ..information import adjust, invert_lanes, satterthwaite_lanes, set_points, without_y_lanes
 from ..lanes import LANES, fma, get, put, splat
 from ..passes import Clusters
 from ..small import apart, helper, pair
@@ -107,32 +107,19 @@ def inform_strata(
         reduce_entries(shape, parts, entry_map, base, values, entries, B, pool, work)
         begin, end = following - base, min(last - base, LANES)
         following = base + end
-        for lane in range(LANES):
-            o = base + lane - first
-            work.ready[lane] = begin <= lane < end and usable[o]
-            work.yes[lane] = 1.0
-            if work.ready[lane] != 0:
-                set_point(lane, o, shape, varcomp, sigma2, work)
-            else:
-                set_nothing(lane, shape, work)
+        set_points(base, first, begin, end, usable, shape, varcomp, sigma2, work)
         if satterthwaite.shape[0] > 0:
             evaluate_groups(shape, parts, roots, B, T, pool, work)
             derive_entries(shape, parts, roots, T, pool, work)
             _set_chain(shape, work)
-            for lane in range(LANES):
-                if work.ready[lane] != 0:
-                    satterthwaite_all(lane, base + lane - first, shape, hypotheses, rows, satterthwaite, work)
+            satterthwaite_lanes(base - first, shape, hypotheses, rows, satterthwaite, work)
         if df.shape[0] > 0 or varcov.shape[0] > 0:
             for lane in range(LANES):
                 work.yes[lane] = 0.0
             evaluate_groups(shape, parts, roots, B, T, pool, work)
             derive_entries(shape, parts, roots, T, pool, work)
-            for lane in range(LANES):
-                work.ready[lane] = invert_information(lane, shape, work) and work.ready[lane] != 0
+            invert_lanes(shape, work)
             if df.shape[0] > 0:
                 _fill_clusters(shape, parts, roots, T, pool, clusters)
                 adjust(shape, clusters, work)
-            for lane in range(LANES):
-                if work.ready[lane] != 0:
-                    o = base + lane - first
-                    without_y(lane, o, shape, hypotheses, rows, varcomp, sigma2, df, scale, vcov, varcov, work)
+            without_y_lanes(base - first, shape, hypotheses, rows, varcomp, sigma2, df, scale, vcov, varcov, work)

@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from ...simulate.compiled import compiled
-from ..kernel import move_out
+from ..kernel import advance_lanes
 from ..lanes import LANES, put
-from ..search import IDENTIFY, IDLE, advance, begin
+from ..search import IDENTIFY, IDLE, begin
 from ..several.steer import MOST_STARTS
 from ..small import apart, helper
 from .entries import reduce_entries
@@ -91,9 +91,6 @@ def fit_strata(
             identify = identify or work.phase[lane] == IDENTIFY
         if identify:
             derive_entries(shape, parts, roots, T, pool, work)
-        for lane in range(LANES):
-            if work.phase[lane] != IDLE and (advance(lane, shape, work) or work.which[lane] >= MOST_STARTS):
-                o = work.output[lane]
-                move_out(lane, o, shape, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2)
-                work.phase[lane] = IDLE
-                busy -= 1
+        busy -= advance_lanes(
+            shape, MOST_STARTS, work, status, iterations, deviances, residuals, beta, vcov, varcomp, sigma2
+        )
