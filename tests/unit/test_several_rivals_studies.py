@@ -410,7 +410,7 @@ REFUSED: list[tuple[Tables, Tables, str]] = [
         changed(MIXED, design__factors={"subject": 2, "item": 6}),
         {"estimator": "by-units", "units": "subject", "formula": "y ~ group"},
         f'{M}.formula = "y ~ group": must have fewer effects that differ between levels of subject than levels, and Intercept, '
-        "group stand beside 2; raise design.factors.subject or use fewer terms",
+        "group stand beside 2; give design.factors.subject more levels or use fewer terms",
     ),
     (
         changed(CROSSED, design__factors={"subject": 2, "item": 2}, design__rows=1),

@@ -15,6 +15,7 @@ import pytest
 import nestlab as nl
 from nestlab.run.observed import observed_line
 from nestlab.run.summarise import derive
+from nestlab.show.countables import design_lines
 from nestlab.simulate.centres import centres_of
 from nestlab.simulate.possible import check_possible
 from nestlab.simulate.several import SeveralDraw
@@ -25,7 +26,6 @@ from nestlab.spec.identity import data_key
 from nestlab.spec.model import Condition, Structure
 from nestlab.spec.paths import path_reasons
 from nestlab.spec.problems import StudyError
-from nestlab.spec.several import design_lines
 from nestlab.spec.study import StudyFile
 from nestlab.spec.truths import true_values
 from nestlab.spec.writing import to_toml
@@ -847,14 +847,14 @@ def test_sizes_that_no_distribution_has_are_named_by_their_key() -> None:
         (
             NESTED,
             [
-                "design: 20 of school, 2 of class in each school, 4 rows in each cell (160)",
+                "design: 20 schools of 2 classes of 4 rows (160 rows in all)",
                 "predictors: x of rows",
             ],
         ),
         (
             JOINED,
             [
-                "design: 20 of school, 50 of hood, which rows draw given their school, 30 rows in each cell (600)",
+                "design: 20 schools of 30 rows, each row in one of 50 hoods (600 rows in all)",
                 "predictors: w of hood",
             ],
         ),
@@ -863,22 +863,21 @@ def test_sizes_that_no_distribution_has_are_named_by_their_key() -> None:
                 NESTED, design__rows=POISSON, design__factors__class={"within": "school", "number": POISSON | {"redraw": False}}
             ),
             [
-                "design: 20 of school, poisson numbers about 3, drawn once, of class in each school, poisson numbers about 3 "
-                "rows in each cell (about 180)",
+                "design: 20 schools of about 3 classes of about 3 rows (about 180 rows in all)",
                 "predictors: x of rows",
             ],
         ),
         (
             changed(NESTED, design__rows=[3, 5] * 20, grid={"clusters": {"school": [20], "class": [2]}}),
             [
-                "design: 20 of school, 2 of class in each school, 3 to 5 rows in each cell (160)",
+                "design: 20 schools of 2 classes of 3 to 5 rows (160 rows in all)",
                 "predictors: x of rows",
             ],
         ),
         (
             changed(CROSSED, grid={"clusters": {"item": [8, 16]}}),
             [
-                "design of the first condition: 12 of subject, 8 of item, 2 rows in each cell (192)",
+                "design of the first condition: 12 subjects crossed with 8 items, 2 rows per cell (192 rows in all)",
                 "predictors: cond of subject:item",
             ],
         ),
@@ -889,7 +888,7 @@ def test_the_design_in_words(tables: dict[str, Any], lines: list[str]) -> None:
 
 
 def test_the_design_of_a_file_in_words(folder: Path) -> None:
-    assert design_lines(filed(folder).conditions)[0] == "design: 3 of school, 6 of class, 16 rows of a file"
+    assert design_lines(filed(folder).conditions)[0] == "design: 3 schools, 6 classes in 16 rows"
 
 
 def test_a_study_of_one_factor_has_no_such_lines() -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 
 from ..spec.axes import number_word
-from ..spec.model import Grouping, Structure
+from ..spec.model import Condition, Grouping, Structure
+from ..spec.several import rows_of
 
-__all__ = ["axis_of", "counted", "number_text", "structure_text"]
+__all__ = ["axis_of", "counted", "design_lines", "number_text", "structure_text"]
+
+
+#: What a predictor without a factor lives on.
+ROWS = "rows"
 
 
 def axis_of(name: str, group: str = "") -> str:
@@ -89,6 +95,21 @@ def structure_text(structure: Structure) -> str:
     return text + "".join(
         f", each row in one of {counted(structure.grouping(n).levels, n)}" for n, _ in structure.joined
     )
+
+
+def design_lines(conditions: Sequence[Condition]) -> list[str]:
+    """What people are told of a study's first design of several grouping factors, and where its predictors live."""
+    first = conditions[0]
+    structure = first.structure
+    if structure is None:
+        return []
+    where = " of the first condition" if len({condition.structure for condition in conditions}) > 1 else ""
+    about = "about " if structure.drawn else ""
+    whole = "" if structure.listed else f" ({about}{counted(rows_of(structure), 'rows')} in all)"
+    lines = [f"design{where}: {structure_text(structure)}{whole}"]
+    if first.predictors:
+        lines.append(f"predictors: {', '.join(f'{p.name} of {p.at or ROWS}' for p in first.predictors)}")
+    return lines
 
 
 def _nested(structure: Structure, name: str) -> str:

@@ -20,7 +20,7 @@ from ..measure.subsets import DEFAULT_SUBSET, in_subset, unconverged
 from ..run.observed import Said, observed_line
 from ..run.results import StoredResults
 from ..spec.problems import StudyError, close_match, meant, show
-from ..spec.several import design_lines
+from .countables import design_lines
 from .levels import level_text
 from .outcome import outcome_lines
 from .own_truths import truth_lines

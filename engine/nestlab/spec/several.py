@@ -16,7 +16,6 @@ from .methods import estimator_of
 from .missing import PREVIOUS
 from .model import (
     CENTRINGS,
-    Condition,
     Errors,
     Formula,
     Layout,
@@ -35,9 +34,8 @@ from .problems import Problems, nearest
 from .sizes import longest
 from .structure import rows_per_cell
 
-__all__ = ["check_several", "check_sizes", "design_lines", "design_text", "placed", "rows_of", "several_block"]
+__all__ = ["check_several", "check_sizes", "placed", "rows_of", "several_block"]
 
-_ROWS = "rows"
 _BLOCK_BYTES = 64 * 2**20
 
 Predictors = tuple[Predictor, ...]
@@ -47,42 +45,6 @@ Predictors = tuple[Predictor, ...]
 def rows_of(structure: Structure) -> int:
     """The rows of a data set before any are lost; about so many where numbers are drawn."""
     return sum(rows_per_cell(structure))
-
-
-def design_text(structure: Structure) -> str:
-    """How many levels and rows there are, for people: "20 of school, 3 of class in each school, 25 rows in each cell (1,500)"."""
-    rows = f"{rows_of(structure):,}"
-    if structure.listed:
-        levels = [f"{grouping.levels:,} of {grouping.name}" for grouping in structure.groupings]
-        return f"{', '.join(levels)}, {rows} rows of a file"
-    drawn, joined, said = dict(structure.drawn), dict(structure.joined), []
-    for grouping, numbers in zip(structure.groupings, structure.numbers, strict=True):
-        name = grouping.name
-        where = f" in each {grouping.within}" if grouping.within else ""
-        said.append(f"{_number_text(numbers, drawn.get(name))} of {name}{where}")
-        if name in joined:
-            said[-1] += f", which rows draw given their {joined[name].given}"
-    per_cell = _number_text(rows_per_cell(structure), drawn.get(""))
-    return f"{', '.join(said)}, {per_cell} rows in each cell ({'about ' if drawn else ''}{rows})"
-
-
-def _number_text(numbers: Sequence[int], sizes: Sizes | None) -> str:
-    if sizes is not None:
-        return f"{sizes.kind} numbers about {numbers[0]:,}" + ("" if sizes.redraw else ", drawn once,")
-    low, high = min(numbers), max(numbers)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def design_lines(conditions: Sequence[Condition]) -> list[str]:
-    """What people are told of a study's first design of several grouping factors, and where its predictors live."""
-    first = conditions[0]
-    if first.structure is None:
-        return []
-    where = " of the first condition" if len({condition.structure for condition in conditions}) > 1 else ""
-    lines = [f"design{where}: {design_text(first.structure)}"]
-    if first.predictors:
-        lines.append(f"predictors: {', '.join(f'{p.name} of {p.at or _ROWS}' for p in first.predictors)}")
-    return lines
 
 
 def placed(predictor: Predictor, structure: Structure) -> tuple[Predictor, Layout]:

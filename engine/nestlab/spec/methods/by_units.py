@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..factor_keys import FACTORS, number_path
+from ..factor_keys import FACTORS
 from ..model import Formula, Method, Structure, source_of, term_variables
 from ..problems import Problems
 from .estimator import Estimator, Levels
@@ -99,7 +99,6 @@ def _misplaced(method: Method, level: Levels) -> list[str]:
 
 def _too_few(method: Method, structure: Structure, rows: int, level: Levels) -> list[str]:
     found = []
-    within = dict(method.formula.factors)
     for unit in units_of(method):
         levels = structure.grouping(unit).levels
         bases = unit_bases(method.formula, unit, level)
@@ -108,7 +107,7 @@ def _too_few(method: Method, structure: Structure, rows: int, level: Levels) -> 
             if levels <= len(terms):
                 found.append(
                     f"must have fewer effects that differ between levels of {unit} than levels, and {', '.join(terms)} stand "
-                    f"beside {levels}; raise {number_path(unit, within[unit])} or use fewer terms"
+                    f"beside {levels}; give {FACTORS}.{unit} more levels or use fewer terms"
                 )
     return found
 
