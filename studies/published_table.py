@@ -211,10 +211,13 @@ def store(folder: Path) -> None:
 
 
 def replace_section(readme: str, new: str) -> str:
-    """The README with its section replaced, or put before that on the article's fits if it has none."""
-    readme = re.sub(rf"^{re.escape(HEADING)}\n.*?(?=^## )", "", readme, flags=re.DOTALL | re.MULTILINE)
-    place = readme.index("## The article's single fits")
-    return readme[:place] + new + readme[place:]
+    """The README with its section replaced in its place."""
+    found, count = re.subn(
+        rf"^{re.escape(HEADING)}\n.*?(?=^## )", lambda _: new, readme, flags=re.DOTALL | re.MULTILINE
+    )
+    if count != 1:
+        raise ValueError(f"{README}: {count} sections are headed {HEADING!r}, expected one.")
+    return found
 
 
 def main() -> None:
