@@ -1,9 +1,9 @@
-"""Families of outcomes: the distribution of y given the linear predictor eta = X beta + Z u, and the link between eta and its mean.
+"""Families of outcomes: the distribution of y given the linear predictor eta = X beta + Z u, and the link from its mean to eta.
 
     gaussian             y ~ N(eta, residual variance)
     binomial             y ~ Binomial(trials, mu),         link(mu) = eta: logit, probit or cloglog (complementary log-log)
     poisson              y ~ Poisson(mu),                  log(mu) = eta + log(exposure)
-    negative-binomial    E y = mu, Var y = mu + mu^2 / k,  log(mu) = eta + log(exposure); k is the dispersion, infinite for Poisson
+    negative-binomial    E y = mu, Var y = mu + mu^2 / k,  log(mu) = eta + log(exposure); dispersion k, infinite: Poisson
 
 A binary or ordered outcome can be seen as a latent y* = eta + e that crosses 0; e has the variance `Family.latent_variance`, on
 which the latent intraclass correlation rests (Goldstein, Browne and Rasbash 2002, Understanding Statistics 1(4)).
