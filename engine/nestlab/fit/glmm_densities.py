@@ -18,19 +18,12 @@ import math
 
 from numba import njit
 
+from ..spec.family import KINDS
 from .small import helper
 
-__all__ = ["CLOGLOG", "KINDS", "LOG", "LOGIT", "NEGATIVE", "PROBIT", "exponentials", "log_density"]
+__all__ = ["CLOGLOG", "LOG", "LOGIT", "NEGATIVE", "PROBIT", "exponentials", "log_density"]
 
-LOGIT, PROBIT, CLOGLOG, LOG, NEGATIVE = range(5)
-#: The kind of a family's name and link.
-KINDS = {
-    ("binomial", "logit"): LOGIT,
-    ("binomial", "probit"): PROBIT,
-    ("binomial", "cloglog"): CLOGLOG,
-    ("poisson", "log"): LOG,
-    ("negative-binomial", "log"): NEGATIVE,
-}
+LOGIT, PROBIT, CLOGLOG, LOG, NEGATIVE = KINDS.values()
 
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10

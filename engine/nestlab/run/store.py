@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..spec.estimand import Column, Estimand
 from ..spec.estimands import study_estimands
+from ..spec.family import Family
 from ..spec.formula import parse_formula
 from ..spec.model import Method
 from ..spec.truths import TrueValues
@@ -90,7 +91,9 @@ class StoredCondition:
 
     def estimands(self, methods: Sequence[Method]) -> dict[str, Estimand]:
         """What each name stands for that a study with these methods has measures of."""
-        return study_estimands(parse_formula(str(self.spec["truth.formula"])), methods)
+        family = Family.named(str(self.spec.get("truth.family", "gaussian")), self.spec.get("truth.link"))
+        formula = replace(parse_formula(str(self.spec["truth.formula"])), family=family)
+        return study_estimands(formula, methods)
 
 
 class Store:

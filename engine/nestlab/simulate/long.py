@@ -29,6 +29,7 @@ from .known import known_columns, realise
 from .layout import Array, Design, lower_factor
 from .missing import lose_at_random, observed, rows_left
 from .moments import with_known
+from .outcomes import OutcomeDraw, draw_outcomes
 from .priors import correlate, truth_factors
 from .replicate import ReplicateRows
 from .segments import accumulate, add_linear, centre, compress, count, make_errors, means, score
@@ -63,7 +64,8 @@ class _LongClusters:
 
 @dataclass(frozen=True)
 class _RowsLeft:
-    """Rows that are left of some replicates: D (d, n), e (n), segments `starts`; means (sources, segments) of clusters."""
+    """Rows that are left of some replicates: D (d, n), e (n), segments `starts`; means (sources, segments) of clusters. e has the
+    outcomes themselves where they are not Gaussian."""
 
     D: Array
     e: Array
@@ -123,6 +125,24 @@ class LongSampler:
                 z[m:, :, first:last] = rows.means.reshape(-1, last - first, J).transpose(0, 2, 1)
         return Draw(dd, de, ee, clusters.u, z, truths)
 
+    def outcomes(self, generator: Generator, replicates: int, truths: DrawnTruth | None = None) -> OutcomeDraw:
+        """Draw a whole block of outcomes that are not Gaussian, with its rows."""
+        clusters = self._clusters(generator, replicates, truths)
+        parts, starts, end = [], [np.zeros(1, dtype=np.int64)], 0
+        z = clusters.z
+        if self.design.means and z.shape[2] == 1:
+            z = np.repeat(z, replicates, axis=2)
+        m = len(z) - len(self.design.means)
+        for first, last, noise in self._noise(generator, clusters.sizes):
+            rows = self._rows(clusters, noise, first, last)
+            parts.append((rows.D, rows.e))
+            starts.append(end + rows.starts[1:])
+            end += len(rows.e)
+            if self.design.means:
+                z[m:, :, first:last] = rows.means.reshape(-1, last - first, self.design.clusters).transpose(0, 2, 1)
+        D, y = (np.concatenate([part[i] for part in parts], axis=-1) for i in range(2))
+        return OutcomeDraw(D, y, np.concatenate(starts), clusters.u, z, truths)
+
     def replicate(
         self, generator: Generator, replicates: int, r: int, truths: DrawnTruth | None = None
     ) -> ReplicateRows:
@@ -173,11 +193,13 @@ class LongSampler:
         u = self._effects(standard_normal(generator, (J, len(design.random), R)))
         if truths is None:
             correlate(design.random_factor[:, :, None], u)
-            scale = np.full((J, R), design.residual_sd)
+            scale = np.full((J, R), design.residual_sd if truth.formula.family.gaussian else 1.0)
             fixed = np.array(truth.fixed, dtype=float)[:, None]
         else:
             correlate(truth_factors(truths), u)
             scale = np.repeat(np.sqrt(truths.residual_variance)[None, :], J, axis=0)
+            if not truth.formula.family.gaussian:
+                scale[:] = 1.0
             fixed = np.stack([np.broadcast_to(value, (R,)) for value in truths.fixed])
         sizes = draw_sizes(design.condition.layout, design.sizes, generator, R)
         shared = self._shared(generator, R)
@@ -219,18 +241,28 @@ class LongSampler:
             if name in design.columns:
                 column = design.columns.index(name)
                 e *= np.exp(half_log * (D[column] + design.constants[column]))
-        if missing is None:
+        gaussian = design.condition.truth.formula.family.gaussian
+        if missing is None and gaussian:
             return _RowsLeft(D, e, starts, found)
         z = clusters.z[:, :, first:last] if clusters.z.shape[2] > 1 else np.repeat(clusters.z, last - first, axis=2)
         u, fixed = clusters.u[:, :, first:last], clusters.fixed
         fixed = fixed[:, first:last] if fixed.shape[1] > 1 else fixed
         z = self._with_means(z, found)
+        if not gaussian:
+            eta = np.zeros(len(e))
+            add_linear(D, *self._linear(self._all, z, u, fixed), starts, eta)
+            draw_outcomes(design.condition.truth, eta, e)
+        if missing is None:
+            return _RowsLeft(D, e, starts, found)
         kept = self._kept(D, e, starts, noise, _flat(clusters.left[:, first:last]), z, u, fixed)
-        add_linear(D, *self._linear(self._centred, z, u, fixed), starts, e)
+        if gaussian:
+            add_linear(D, *self._linear(self._centred, z, u, fixed), starts, e)
         starts, complete = np.empty_like(starts), starts
         count(kept, complete, starts)
         D, e = _compressed(D, kept, int(starts[-1])), _compressed(e[None], kept, int(starts[-1]))[0]
         found = self._derived(D, starts, last - first)
+        if not gaussian:
+            return _RowsLeft(D, e, starts, found)
         columns, weights = self._linear(self._centred, self._with_means(z, found), u, fixed)
         add_linear(D, columns, -weights, starts, e)
         return _RowsLeft(D, e, starts, found)
@@ -296,7 +328,8 @@ class LongSampler:
             on = missing.at_random[0]
             if on == "previous":
                 cause = e.copy()
-                add_linear(D, *self._linear(self._all, z, u, fixed), starts, cause)
+                if design.condition.truth.formula.family.gaussian:
+                    add_linear(D, *self._linear(self._all, z, u, fixed), starts, cause)
             elif on in design.between:
                 cause = np.repeat(_flat(z[design.between.index(on)]), np.diff(starts))
             else:

@@ -34,7 +34,7 @@ RANK = 1e-10
 class ReplicateRows:
     """N rows: D (N, d) the design's level-1 columns, z (m, J) the level-2 columns, u (J, q) random effects, e (N) errors.
 
-    fixed: the true fixed effects, where they are the replicate's own; sizes (J): rows of each cluster, 0 of one that is absent,
+    Outcomes that are not Gaussian stand in e themselves. fixed: the true fixed effects, where they are the replicate's own; sizes (J): rows of each cluster, 0 of one that is absent,
     where they are. Where rows are missing, e has what the truth's centred predictors are beyond those of the rows that are left.
     """
 
@@ -58,9 +58,11 @@ class ReplicateRows:
         return values
 
     def response(self, design: Design) -> Array:
-        """(N): y = X beta + Z u + e of the truth."""
+        """(N): y = X beta + Z u + e of the truth, or what was drawn of another family."""
         truth = design.condition.truth
         y = self.e.copy()
+        if not truth.formula.family.gaussian:
+            return y
         fixed = truth.fixed if self.fixed is None else self.fixed
         for name, value in zip(truth.formula.fixed, fixed, strict=True):
             if value != 0.0:

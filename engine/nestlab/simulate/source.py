@@ -19,6 +19,7 @@ from .known import stated_values
 from .layout import Design, compile_design
 from .long import LongSampler
 from .moments import MomentSampler
+from .outcomes import OutcomeDraw
 from .priors import draw_truths, unit_design, with_truths, with_truths_of
 from .replicate import ConditionalRows, ReplicateRows
 from .rows import RowSampler
@@ -36,7 +37,7 @@ from .streams import block_generator, conditional_generator
 __all__ = ["AnyDesign", "AnyDraw", "Source", "source_of_data"]
 
 AnyDesign: TypeAlias = Design | SeveralDesign
-AnyDraw: TypeAlias = Draw | SeveralDraw | StrataDraw
+AnyDraw: TypeAlias = Draw | OutcomeDraw | SeveralDraw | StrataDraw
 
 
 class Source(Protocol):
@@ -125,11 +126,13 @@ class OneFactorSource:
     design: Design
     sampler: MomentSampler | RowSampler | LongSampler
 
-    def draw(self, block: int) -> Draw:
+    def draw(self, block: int) -> Draw | OutcomeDraw:
         condition = self.condition
         generator = block_generator(condition.seed, self.key, block)
         truths = _truths_of_block(condition, self.key, block)
         if isinstance(self.sampler, LongSampler):
+            if not condition.truth.formula.family.gaussian:
+                return self.sampler.outcomes(generator, condition.block_size, truths)
             return self.sampler(generator, condition.block_size, truths)
         draw = self.sampler(generator, condition.block_size)
         return draw if truths is None else with_truths(draw, truths)
@@ -177,8 +180,13 @@ class OneFactorSource:
         for predictor in self.condition.predictors:
             columns[predictor.name] = stated_values(predictor, partial(rows.term, design))
         columns[formula.response] = rows.response(design)
+        told = self.condition.truth
+        for name, value in (("trials", told.trials), ("exposure", told.exposure)):
+            if value != 1:
+                columns[name] = np.full(len(rows.e), value)
         if truth:
             for k, name in enumerate(formula.random_columns):
                 columns[f"u:{name}"] = rows.spread(design, rows.u[:, k])
-            columns["e"] = rows.e
+            if formula.family.gaussian:
+                columns["e"] = rows.e
         return pd.DataFrame(columns)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -35,9 +35,9 @@ from .covariance import (
 from .factor_keys import FACTORS, ROWS
 from .formula import find_term
 from .keys import AXES, KEYS, Key, find_key
-from .model import INTERCEPT, Formula
+from .model import INTERCEPT, Effect, Formula
 from .sizes import MOST_ARMS
-from .stated import restated
+from .stated import UNITS, restated
 from .structure import factors_of
 
 __all__ = [
@@ -123,8 +123,10 @@ def setting(name: str, truth: Formula) -> Setting | None:
         case ["truth", "fixed", term]:
             found = find_term(truth.fixed, term)
             return _plain(f"truth.fixed.{found}", _EFFECT) if found else None
-        case ["truth", "fixed", term, "d" | "r2" as unit] if found := find_term(truth.fixed, term):
+        case ["truth", "fixed", term, unit] if unit in UNITS and (found := find_term(truth.fixed, term)):
             return _in_units(f"truth.fixed.{found}", unit) if found != INTERCEPT or unit == "d" else None
+        case ["truth", "baseline"] if key:
+            return _plain(f"truth.fixed.{INTERCEPT}", key, name=name, made=partial(Effect, "baseline"))
         case ["truth", "fixed", *_]:
             return None
         case ["truth", "random", group, *rest]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .contrasts import read_contrasts
@@ -28,6 +28,8 @@ from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlation
 from .formula import FormulaError, find_term, parse_formula, random_term_text, respelled
 from .grid import Given
 from .inference import check_method, df_rules
+from .family import GAUSSIAN
+from .family_keys import as_analysed, check_family, check_outcomes, outcome_values, read_family
 from .methods import estimator_of
 from .methods.estimator import Levels
 from .model import CENTRINGS, Effect, Formula, Method, source_of, term_variables
@@ -46,6 +48,7 @@ __all__ = ["Base", "formula_key", "named_formulas", "read_base"]
 T = TypeVar("T")
 
 DEFAULT_METHOD = MethodTable(name="reml")
+DEFAULT_OF_FAMILIES = MethodTable(name="laplace", estimator="glmm")
 #: Keys of [[method]] that mean the same in a `Method`; others need the formula or the study.
 _TAKEN_OVER = [
     field.name
@@ -89,10 +92,13 @@ def read_base(study: StudyFile, problems: Problems) -> Base | None:
         return None
     found = {name: base_columns(name, table) for name, table in predictors.items()}
     factors = {name: columns for name, columns in found.items() if columns}
+    family = read_family(truth, problems)
     formula = _truth_formula(text, factors, groupings, problems)
+    if formula is not None:
+        formula = replace(formula, family=family)
     level: Levels = base_places(predictors) if groupings.holders else base_levels(predictors)
     read_methods = _methods(
-        study.method or [DEFAULT_METHOD], formula, factors, groupings, level, truth.random, problems
+        study.method or [DEFAULT_METHOD if family.gaussian else DEFAULT_OF_FAMILIES], formula, factors, groupings, level, truth.random, problems
     )
     if formula is None:
         return None
@@ -105,6 +111,9 @@ def read_base(study: StudyFile, problems: Problems) -> Base | None:
     # A stand-in for values that cannot be used, so that none of them counts as missing too.
     scale, random_flat = random or ({}, dict.fromkeys(covariance_paths(formula), 0.0))
     residual, residual_flat = _residual(truth, priors, problems)
+    if not family.gaussian:
+        check_family(study, formula, problems)
+        residual_flat = outcome_values(truth, family)
     flat = {
         **flat_table("design", study.design),
         **_fixed(truth.fixed, formula, priors, problems, factors),
@@ -280,8 +289,10 @@ def _methods(
 ) -> tuple[Method, ...]:
     methods: list[Method] = []
     group = truth.group if truth else "cluster"
-    for position, table in enumerate(tables, start=1):
-        key = f"method.{table.name}"
+    family = truth.family if truth else GAUSSIAN
+    for position, each in enumerate(tables, start=1):
+        table, key = as_analysed(each, family), f"method.{each.name}"
+        check_outcomes(key, table, family, problems)
         if any(method.name == table.name for method in methods):
             text = f"must be a name of its own (method {position} repeats it); rename or remove one"
             problems.add_value(f"{key}.name", table.name, text)
@@ -291,6 +302,7 @@ def _methods(
             formula = _parse(f"{key}.formula", table.formula, problems, factors, groupings, group, random=mixed)
         if formula is None:
             continue
+        formula = replace(formula, family=family)
         if truth and formula.response != truth.response:
             text = f"must have the response of truth.formula; write {truth.response} for {formula.response}"
             problems.add_value(f"{key}.formula", formula.text, text)

@@ -42,6 +42,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from .family import linear_predictor, mean_of
 from .model import INTERCEPT, Condition, Effect, Structure, Truth, source_of, term_variables
 from .outcome import UnknownVarianceError, outcome, predictors_of
 from .outcome_inputs import NO_INPUTS, ImpossibleError, OutcomeInputs, Solver
@@ -163,6 +164,7 @@ class _Conversion:
     def convert(self, stated: Mapping[str, Effect], problems: Problems) -> dict[str, Level]:
         """Set the coefficients of the effects; the levels of those that are shares of variance."""
         levels: dict[str, Level] = {}
+        stated = self.by_family(stated, problems)
         for term, effect in sorted(stated.items(), key=lambda item: item[1].by.startswith("outcome")):
             try:
                 if effect.kind == "d":
@@ -182,6 +184,48 @@ class _Conversion:
                 term, effect = next(iter(shares.items()))
                 problems.add_number(f"truth.fixed.{term}.r2", effect.value, str(refused))
         return levels
+
+    def by_family(self, stated: Mapping[str, Effect], problems: Problems) -> dict[str, Effect]:
+        """Set the coefficients of effects that are stated by the outcome's mean, the baseline first; return the others."""
+        rest = {}
+        for term, effect in sorted(stated.items(), key=lambda item: item[0] != INTERCEPT):
+            try:
+                if effect.kind in ("d", "r2"):
+                    rest[term] = effect
+                    self.check_scale(effect)
+                else:
+                    self.fixed[term] = self.from_mean(effect)
+            except _EffectError as refused:
+                key = "truth.baseline" if effect.kind == "baseline" else f"truth.fixed.{term}.{effect.kind}"
+                problems.add_number(key, effect.value, str(refused))
+        return rest
+
+    def check_scale(self, effect: Effect) -> None:
+        family = self.truth.formula.family
+        if family.gaussian or (effect.kind == "d" and not family.counts and not effect.by.startswith("outcome")):
+            return
+        other = "rate_ratio" if family.counts else "odds_ratio"
+        raise _EffectError(f"is for Gaussian outcomes; write a coefficient, {other} or difference")
+
+    def from_mean(self, effect: Effect) -> float:
+        """The coefficient of an odds ratio, a ratio of rates, a difference from the baseline, or the baseline itself."""
+        family, value = self.truth.formula.family, effect.value
+        if effect.kind in ("odds_ratio", "rate_ratio"):
+            link = "logit" if effect.kind == "odds_ratio" else "log"
+            if family.link != link:
+                text = f"needs the {link} link, and the outcome is {family.name} with link {family.link}"
+                raise _EffectError(f"{text}; write a coefficient or difference")
+            return math.log(value)
+        if family.gaussian:
+            raise _EffectError("is for binary outcomes and counts; write a coefficient, or add a family to [truth]")
+        before = self.fixed.get(INTERCEPT, 0.0) if effect.kind == "difference" else 0.0
+        mean = value + (float(mean_of(family.link, before)) if effect.kind == "difference" else 0.0)
+        if not 0 < mean < (math.inf if family.counts else 1):
+            what = "a rate > 0" if family.counts else "a probability between 0 and 1"
+            if effect.kind == "baseline":
+                raise _EffectError(f"must be {what}")
+            raise _EffectError(f"must lead from the baseline, {mean - value:.6g}, to {what}; lower it, or write a coefficient")
+        return float(linear_predictor(family.link, mean)) - before
 
     def from_d(self, term: str, effect: Effect) -> float:
         if self.condition.structure is not None and effect.by.startswith("outcome"):

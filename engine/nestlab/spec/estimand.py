@@ -202,9 +202,10 @@ def listed(formulas: Sequence[Formula], contrasts: Iterable[Contrast] = ()) -> d
     covariances = [Estimand("cov", group, pair) for group, _, pairs in parts for pair in pairs]
     found = [Estimand("fixed", columns=(term,)) for term in distinct(term for f in formulas for term in f.fixed)]
     found += [Estimand("contrast", columns=(contrast.name,)) for contrast in contrasts]
-    found += [*variances, *covariances, RESIDUAL, *(each.of("sd") for each in (*variances, RESIDUAL))]
+    residual = [RESIDUAL] if any(formula.family.gaussian for formula in formulas) else []
+    found += [*variances, *covariances, *residual, *(each.of("sd") for each in (*variances, *residual))]
     found += [each.of("cor") for each in covariances]
-    iccs = [group for group, columns, _ in parts if INTERCEPT in columns]
+    iccs = [group for group, columns, _ in parts if INTERCEPT in columns and residual]
     several = next(
         (formula for formula in formulas if formula.factors), None
     )  # a stored truth does not say its factors

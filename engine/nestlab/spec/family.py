@@ -16,9 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit, ndtr, ndtri
-
-__all__ = ["FAMILIES", "GAUSSIAN", "LINKS", "Family", "linear_predictor", "mean_of"]
+__all__ = ["FAMILIES", "GAUSSIAN", "KINDS", "LINKS", "STUDY_FAMILIES", "Family", "linear_predictor", "mean_of"]
 
 Array = NDArray[np.float64]
 
@@ -29,8 +27,20 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "poisson": ("log",),
     "negative-binomial": ("log",),
 }
+#: Those that a study may have.
+STUDY_FAMILIES = ("gaussian", "binomial", "poisson")
 #: The variance of the latent error of a binary outcome, by link.
 LINKS = {"logit": math.pi**2 / 3, "probit": 1.0, "cloglog": math.pi**2 / 6}
+
+
+#: The number by which compiled code knows a family and its link.
+KINDS = {
+    ("binomial", "logit"): 0,
+    ("binomial", "probit"): 1,
+    ("binomial", "cloglog"): 2,
+    ("poisson", "log"): 3,
+    ("negative-binomial", "log"): 4,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,11 @@ class Family:
         return self.name == "gaussian"
 
     @property
+    def kind(self) -> int:
+        """Its number in KINDS; KeyError for the Gaussian family."""
+        return KINDS[self.name, self.link]
+
+    @property
     def counts(self) -> bool:
         """Whether outcomes are counts without an upper limit, which may have an exposure."""
         return self.name in ("poisson", "negative-binomial")
@@ -81,6 +96,8 @@ GAUSSIAN = Family()
 
 def mean_of(link: str, eta: Array | float) -> Array:
     """Return the mean of y (of one trial, or per unit of exposure) at a linear predictor, elementwise."""
+    from scipy.special import expit, ndtr
+
     eta = np.asarray(eta, dtype=float)
     if link == "logit":
         found: Array = expit(eta)
@@ -101,6 +118,8 @@ def linear_predictor(link: str, mean: Array | float) -> Array:
     >>> float(mean_of("cloglog", linear_predictor("cloglog", 0.2)).round(12))
     0.2
     """
+    from scipy.special import logit, ndtri
+
     mean = np.asarray(mean, dtype=float)
     if link == "logit":
         found: Array = logit(mean)

@@ -334,7 +334,7 @@ def _known(given: Given) -> list[str]:
     truth = given.truth
     known = [*AXES, *layout_axes(truth), f"truth.{given.residual or 'residual_variance'}"]
     known += [f"truth.fixed.{term}" for term in truth.fixed]
-    known += [f"truth.fixed.{term}.{unit}" for term in truth.fixed for unit in ("d", "r2") if term != INTERCEPT]
+    known += [f"truth.fixed.{term}.{unit}" for term in truth.fixed for unit in UNITS if term != INTERCEPT]
     for part in truth.parts:
         paths = variance_paths(part)
         known += [p.replace(".variance.", ".sd.", 1) for p in paths] if given.scales.get(part.group) == "sd" else paths

@@ -220,9 +220,11 @@ def _sizes(layout: Layout) -> dict[str, Any]:
 
 
 def _formula(formula: Formula) -> dict[str, Any]:
+    family = formula.family
     return {
         "fixed": formula.fixed,
         "random": [[term.group, term.columns] for term in formula.random],
+        **({} if family.gaussian else {"family": [family.name, family.link]}),
     }
 
 
@@ -233,6 +235,7 @@ def _truth(truth: Truth) -> dict[str, Any]:
         "covariance": [[float(value) for value in row] for row in truth.covariance],
         "residual_variance": float(truth.residual_variance),
     }
+    identity |= _family(truth)
     if errors := error_words(truth.errors):
         identity["errors"] = errors
     if truth.random != NORMAL:
@@ -240,6 +243,16 @@ def _truth(truth: Truth) -> dict[str, Any]:
     if truth.shapes:
         identity["random"] = {group: shape_words(shape) for group, shape in truth.shapes}
     return identity
+
+
+def _family(truth: Truth) -> dict[str, Any]:
+    """The family of the outcome in the study file's words; nothing for Gaussian ones."""
+    family = truth.formula.family
+    if family.gaussian:
+        return {}
+    if family.counts:
+        return {"family": family.name, "exposure": float(truth.exposure)}
+    return {"family": family.name, "link": family.link, "trials": truth.trials}
 
 
 @lru_cache(maxsize=4096)
@@ -310,7 +323,7 @@ def describe(condition: Condition) -> dict[str, Any]:
             "formula": formula_text(truth.formula),
             "fixed": dict(zip(truth.formula.fixed, (float(value) for value in truth.fixed), strict=True)),
             "random": {part.group: _random(truth, part, condition.held) for part in truth.formula.parts if part.random},
-            "residual_variance": float(truth.residual_variance),
+            **({"residual_variance": float(truth.residual_variance)} if truth.formula.family.gaussian else _family(truth)),
             **({"errors": errors} if (errors := error_words(truth.errors)) else {}),
             **({"outcome": outcome} if outcome else {}),
         },

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
+from .family import GAUSSIAN, Family
 from .prior import Prior
 
 __all__ = [
@@ -62,6 +63,7 @@ MAX_FIXED, MAX_RANDOM = 40, 6
 MOST_RANDOM = 16
 
 Path = Literal["moments", "rows", "strata"]
+EffectKind = Literal["d", "r2", "odds_ratio", "rate_ratio", "difference", "baseline"]
 FactorValue = int | float | str
 
 
@@ -111,7 +113,7 @@ class Formula:
     `fixed` and the columns of `random` hold terms in lme4's order (by degree, then as written); `offsets` what is in offset(...);
     `variables` the names and calls of the fixed part, in the order in which they first stand there. factors: of a study with
     several grouping factors, their names, and the factor in which each is nested or ""; tabled: those of them that are nested in
-    none and have a table of their own, where their number of levels stands.
+    none and have a table of their own, where their number of levels stands. family: of the response, and the link.
     """
 
     text: str
@@ -122,6 +124,7 @@ class Formula:
     variables: tuple[str, ...] = ()
     factors: tuple[tuple[str, str], ...] = ()
     tabled: tuple[str, ...] = ()
+    family: Family = GAUSSIAN
 
     @property
     def group(self) -> str:
@@ -201,11 +204,13 @@ class Effect:
     kind "d": value standard deviations of the response, by "total" (random intercept and residual) or "residual" variance, or by
     that of the "outcome" within arms, their mean or the control's ("outcome-control"), per unit of the term or per standard
     deviation of it. kind "r2": the share, in [0, 1), of the response's variance at a level that the term explains, by "outcome"
-    that which all covariates explain within arms; negative: of its coefficient. level: of that share, 1 within and 2 between
+    that which all covariates explain within arms; negative: of its coefficient. Of other families: odds_ratio, rate_ratio, and difference,
+    of the mean (a probability, a rate) from the baseline; baseline, of the Intercept, the mean where all predictors and random effects
+    are 0. level: of that share, 1 within and 2 between
     clusters, 0 while it is not known. at_means: the coefficient follows from values that have priors, at their means.
     """
 
-    kind: Literal["d", "r2"]
+    kind: EffectKind
     value: float
     by: Literal["total", "residual", "outcome", "outcome-control"] = "total"
     per: Literal["unit", "sd"] = "unit"
@@ -219,13 +224,15 @@ class Effect:
     @property
     def text(self) -> str:
         """For people: "d = 0.3 by total variance", "r2 = 0.1 of level 1, negative"."""
-        return f"{self.kind} = {self.value:.10g} {self.unit}" + (
+        return f"{self.kind} = {self.value:.10g} {self.unit}".rstrip() + (
             ", at the means of the priors" if self.at_means else ""
         )
 
     @property
     def unit(self) -> str:
         """What the number counts: "by total variance", "by residual variance, per sd", "of level 2"."""
+        if self.kind not in ("d", "r2"):
+            return ""
         if self.kind == "d":
             by = {"outcome": "the outcome's", "outcome-control": "the control arm's outcome"}.get(self.by, self.by)
             return f"by {by} variance" + (", per sd" if self.per == "sd" else "")
@@ -335,7 +342,10 @@ class Truth:
     fixed: p values in the order of `formula.fixed`; covariance: q x q in the order of `formula.random_columns`,
     positive semi-definite, 0 between terms. errors, random: other distributions of e, and of u = L v: v has independent entries
     of that distribution with mean 0 and variance 1, L is the covariance's lower factor. shapes: of several grouping factors,
-    those whose effects are not normal, in place of random. family: of y given X beta + Z u.
+    those whose effects are not normal, in place of random.
+
+    Outcomes of another family (`formula.family`): link(mean of y) = X beta + Z u; trials, exposure: of each row, as the family has
+    them; residual_variance is then that of the latent error behind a binary outcome, 1 for counts, and is not drawn.
     """
 
     formula: Formula
@@ -345,7 +355,8 @@ class Truth:
     errors: Errors = Errors()
     random: Distribution = NORMAL
     shapes: tuple[tuple[str, Distribution], ...] = ()
-    family: Literal["gaussian"] = "gaussian"
+    trials: int = 1
+    exposure: float = 1.0
 
     def shape_of(self, group: str) -> Distribution:
         """The distribution of a grouping factor's random effects."""
@@ -535,7 +546,8 @@ class Method:
     its formula's model, `compare`'s or one of `smaller`, each nested in the one before: that which tests at level select_alpha,
     or the AIC, choose. working, covariance: of a GEE, its correlation structure and its standard errors. function:
     "module:function"; digest: the SHA-256 of that module's source, "" until it is looked up. max_failed: the share of replicates
-    without an optimum above which a condition ends early; it changes no replicate.
+    without an optimum above which a condition ends early; it changes no replicate. nodes: of adaptive quadrature, 1 for Laplace's
+    approximation.
     """
 
     name: str
@@ -564,6 +576,7 @@ class Method:
     function: str | None = None
     digest: str = ""
     max_failed: float | None = None
+    nodes: int = 1
 
     @property
     def tests_ratio(self) -> bool:

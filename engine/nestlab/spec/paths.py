@@ -61,7 +61,7 @@ def is_plain(condition: Condition) -> bool:
     truth, formula = condition.truth, condition.truth.formula
     terms = (*formula.fixed, *formula.random_columns)
     centred = any(source_of(v)[1] for term in terms for v in term_variables(term))
-    errors = truth.family == "gaussian" and truth.errors == Errors() and truth.random == NORMAL
+    errors = formula.family.gaussian and truth.errors == Errors() and truth.random == NORMAL
     return (
         usual and not centred and errors and not (condition.layout.drawn or condition.missing or condition.correlations)
     )
@@ -77,6 +77,8 @@ def rows_reasons(
     """Why rows have to be drawn: none where the sufficient statistics can be drawn directly, and exactly."""
     reasons: list[str] = []
     levels = variable_levels(predictors)
+    if not truth.family.gaussian:
+        reasons.append(f"outcomes are {truth.family.name}")
     if errors.distribution != NORMAL:
         reasons.append(f"errors are {errors.distribution.kind}")
     if errors.ar1:

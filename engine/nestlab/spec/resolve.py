@@ -23,6 +23,7 @@ from .covariance import (
 )
 from .derived import Derived
 from .effects import converted, take_stated
+from .family_keys import check_axes
 from .grid import Grid, read_grid
 from .inference import check_known_variances, check_levels
 from .missing import read_missing
@@ -99,6 +100,7 @@ def resolve(study: StudyFile, problems: Problems, *, expand: bool = True) -> Res
         problems.add(path, text)
     _check_priors(base, axes, problems)
     _check_outcome(base, axes, problems)
+    check_axes(base.truth.family, axes.settings, problems)
     check_levels(base.methods, sorted(axes.sets), problems)
     if not expand or len(problems) > before or not base.sound:
         return None
@@ -359,6 +361,8 @@ class _Builder:
                 errors=parts.errors,
                 random=NORMAL if structure is not None else one,
                 shapes=shapes if structure is not None else (),
+                trials=flat.get("truth.trials", 1),
+                exposure=flat.get("truth.exposure", 1.0),
             ),
             predictors=parts.predictors,
             path=path,

@@ -14,6 +14,7 @@ from pydantic import Discriminator, Tag
 from . import values as v
 from .kinds import TABLE, Flag, Holds, KeyTable, Nonblank, Number, OneOf, Part, Positive, Says, Share, Text, key
 from .measures import MEASURES
+from .family import STUDY_FAMILIES
 from .methods import ESTIMATORS
 from .predictors import DISTRIBUTIONS, SHAPES
 from .prior import PriorTable
@@ -265,6 +266,13 @@ class TruthTable(KeyTable):
     """[truth]: the data-generating model."""
 
     formula: v.FormulaText = key("the model, as in lme4", "y ~ x + (1 | cluster)", ..., axis=False)
+    family: Annotated[str, OneOf(STUDY_FAMILIES)] = key("of the outcome", "binomial", "gaussian", axis=False)
+    link: Literal["logit", "probit", "cloglog"] | None = key("of a binomial outcome; logit where absent", "probit", axis=False)
+    trials: v.Trials | None = key("binomial: the trials of each row; 1 where absent", 10)
+    exposure: Positive | None = key("counts: the exposure of each row, time or persons; 1 where absent", 2.5)
+    baseline: Positive | None = key(
+        "in place of the Intercept: the probability or rate where all predictors and random effects are 0", 0.2
+    )
     fixed: dict[str, v.FixedEffect] = key(
         "of each fixed term: the coefficient, a prior, or { d = 0.3 } or { r2 = 0.1 } in standard units", {"x": 0.5}, {},
         each="term",
@@ -328,6 +336,7 @@ class MethodTable(KeyTable):
     estimator: Annotated[str, OneOf(tuple(ESTIMATORS))] = key("how it is fitted", "ols", "lmm")
     formula: v.FormulaText | None = key("its model; that of the truth where absent", "y ~ x + (1 | cluster)")
     reml: Flag = key("false: maximum likelihood", False, True)
+    nodes: v.Nodes = key("glmm: points of adaptive Gauss-Hermite quadrature; 1 is Laplace's approximation", 7, 1)
     df: v.DfRules | None = key(
         "degrees of freedom of its tests, one rule or several; of lmm satterthwaite where absent", "kenward-roger"
     )

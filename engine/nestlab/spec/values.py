@@ -302,6 +302,8 @@ Margin: TypeAlias = Annotated[
 FixedEffect: TypeAlias = Annotated[
     float | Prior | StatedEffect, MayBePrior(Number, "effect", stated=True), Holds(EffectTable)
 ]
+Trials: TypeAlias = Annotated[Whole, Ge(1), Le(1_000_000)]
+Nodes: TypeAlias = Annotated[Whole, Ge(1), Le(25)]
 EffectLevel: TypeAlias = Annotated[float | Prior, MayBePrior(Number, "effect")]
 Variance: TypeAlias = Annotated[float | Prior, MayBePrior(NonNegative, "variance")]
 RandomSd: TypeAlias = Annotated[float | Prior, MayBePrior(Sd, "sd")]

@@ -8,6 +8,7 @@ from .by_units import BOTH_UNITS, BY_UNITS, MIN_F
 from .estimator import Estimator, UnknownError
 from .function import FUNCTION
 from .gee import GEE
+from .glmm import GLMM
 from .least_squares import CLUSTER_MEANS, FIXED_EFFECTS, GLS, OLS
 from .mixed import LMM, STATSMODELS
 from .summary_measures import ANCOVA, CHANGE_SCORES
@@ -16,6 +17,7 @@ __all__ = ["ESTIMATORS", "Estimator", "UnknownError", "estimator_of"]
 
 _ROWS = (
     LMM,
+    GLMM,
     STATSMODELS,
     GEE,
     FUNCTION,

@@ -40,6 +40,7 @@ class Estimator:
     needs: sufficient statistics, or rows. Methods on rows are Python code and take milliseconds per fit.
     keys: the keys of [[method]] that it takes and not all estimators do.
     rules: of degrees of freedom; the first is the default.
+    outcomes: the families of outcomes that it is for.
     random: it estimates the random part of its formula; residual: and the residual variance of rows.
     covariances: it gives the covariance of fixed effects, which contrasts need; of_variances: and that of variances, which
     standardised contrasts need.
@@ -72,6 +73,7 @@ class Estimator:
     needs: Literal["gram", "rows"] = "gram"
     keys: frozenset[str] = frozenset()
     rules: tuple[str, ...] = ("z",)
+    outcomes: tuple[str, ...] = ("gaussian",)
     random: bool = False
     residual: bool = True
     covariances: bool = True

@@ -1,0 +1,135 @@
+"""Outcomes that are not Gaussian: drawn from their family given the linear predictor, by inversion of one normal score a row.
+
+Row by row, y = F^-1(Phi(score); mean), F the distribution function of the family at link^-1(eta). The score stands in the place
+of a Gaussian outcome's error, so that predictors, sizes, missing rows and random effects are drawn as for those.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from ..spec.model import Truth
+from ..spec.uncertain import DrawnTruth
+from .compiled import compiled
+from .layout import Array, Design
+
+__all__ = ["OutcomeDraw", "draw_outcomes", "terms_of_rows"]
+
+Integers = NDArray[np.int64]
+_LOGIT, _PROBIT, _CLOGLOG = 0, 1, 2
+#: Standard deviations above the mean, and counts beside them, at which a count stops: what lies beyond has no probability.
+_FAR = 60.0
+
+
+@dataclass(frozen=True)
+class OutcomeDraw:
+    """One block as rows, replicate after replicate and cluster after cluster; n rows in all, J clusters, R replicates.
+
+    D (d, n): the design's level-1 columns; y (n); starts (R J + 1): where the rows of each cluster of each replicate begin;
+    z (m, J, R or 1): level-2 predictors, u (J, q, R). truths: of each replicate, where the condition has priors.
+    """
+
+    D: Array
+    y: Array
+    starts: Integers
+    u: Array
+    z: Array
+    truths: DrawnTruth | None = None
+
+    @property
+    def replicates(self) -> int:
+        return int(self.u.shape[2])
+
+    @property
+    def sizes(self) -> Integers:
+        """(J, R): the rows of each cluster."""
+        return np.diff(self.starts).reshape(self.replicates, -1).T
+
+    @property
+    def counts(self) -> dict[str, NDArray[np.int32]]:
+        """What each replicate has: `rows` and `clusters`, those with rows."""
+        sizes = self.sizes
+        return {"rows": sizes.sum(axis=0).astype(np.int32), "clusters": (sizes > 0).sum(axis=0).astype(np.int32)}
+
+
+def terms_of_rows(draw: OutcomeDraw, design: Design, terms: tuple[str, ...], first: int, last: int) -> Array:
+    """(terms, n): the values of terms on the rows of replicates first .. last - 1."""
+    J = design.clusters
+    a, b = int(draw.starts[first * J]), int(draw.starts[last * J])
+    sizes = np.diff(draw.starts[first * J : last * J + 1])
+    D = design.stated(draw.D[:, a:b].T).T
+    z = draw.z[:, :, first:last] if draw.z.shape[2] > 1 else np.repeat(draw.z, last - first, axis=2)
+    values = np.empty((len(terms), b - a))
+    for k, term in enumerate(terms):
+        column, outer = design.split(term)
+        values[k] = D[column]
+        for name in outer:
+            values[k] *= np.repeat(z[design.between.index(name)].T.ravel(), sizes)
+    return values
+
+
+def draw_outcomes(truth: Truth, eta: Array, scores: Array) -> None:
+    """Turn the scores (n) into outcomes, given the linear predictors eta (n)."""
+    family = truth.formula.family
+    if family.counts:
+        _counts(eta + math.log(truth.exposure), scores)
+    else:
+        _successes(family.kind, truth.trials, eta, scores)
+
+
+@njit(error_model="numpy")
+def _probability(kind, eta):  # type: ignore[no-untyped-def]  # pragma: no cover
+    if kind == _LOGIT:
+        return 1.0 / (1.0 + math.exp(-eta))
+    if kind == _PROBIT:
+        return 0.5 * math.erfc(-eta / math.sqrt(2.0))
+    return -math.expm1(-math.exp(eta))
+
+
+@compiled()
+def _successes(kind: int, trials: int, eta: Array, scores: Array) -> None:  # pragma: no cover
+    """Binomial counts: the number of the distribution function's values below Phi(score), from the nearer end."""
+    for i in range(len(eta)):
+        p = _probability(kind, eta[i])
+        above = 0.5 * math.erfc(scores[i] / math.sqrt(2.0))
+        if trials == 1:
+            scores[i] = 1.0 if above < p else 0.0
+            continue
+        # counts of failures from the upper tail where successes are many
+        many = p > 0.5
+        q, u = (1.0 - p, above) if many else (p, 0.5 * math.erfc(-scores[i] / math.sqrt(2.0)))
+        k, term = 0, math.exp(trials * math.log1p(-q))
+        total = term
+        while total <= u and k < trials:
+            term *= (trials - k) / (k + 1.0) * q / (1.0 - q)
+            k += 1
+            total += term
+            if term < 1e-300 and k > trials * q:
+                break
+        scores[i] = float(trials - k if many else k)
+
+
+@compiled()
+def _counts(eta: Array, scores: Array) -> None:  # pragma: no cover
+    """Poisson counts; from a mean of 500 on the sum of parts would underflow, and a rounded Cornish-Fisher quantile is taken."""
+    for i in range(len(eta)):
+        mean, s = math.exp(eta[i]), scores[i]
+        if mean > 500.0:
+            root = math.sqrt(mean)
+            x = mean + root * s + (s * s - 1.0) / 6.0 + (s - s**3) / (72.0 * root) * (1.0) - 0.5
+            scores[i] = max(0.0, math.floor(x + 0.5))
+            continue
+        u = 0.5 * math.erfc(-s / math.sqrt(2.0))
+        most = mean + _FAR * math.sqrt(mean) + _FAR
+        k, term = 0.0, math.exp(-mean)
+        total = term
+        while total <= u and k < most:
+            k += 1.0
+            term *= mean / k
+            total += term
+        scores[i] = k
