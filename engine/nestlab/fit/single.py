@@ -16,7 +16,15 @@ from .checks import check_data, check_rules, check_sizes, refuse_unusable
 from .hypotheses import Test, parse_hypotheses
 from .inference import Model
 from .lmm import Fits, fit_replicates
-from .problem import ScaledModel, gram_and_shape, members_of, own_columns, symmetric, term_numbers
+from .problem import (
+    ScaledModel,
+    gram_and_shape,
+    members_of,
+    own_columns,
+    relative_factor,
+    symmetric,
+    term_numbers,
+)
 from .several.model import SeveralModel, factors_of, fit_factors
 from .status import Status
 from .weights import read_rows, weighted
@@ -281,7 +289,7 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_
         formula=formula, response=m.response, levels={m.group: J}, reml=reml, rows=N, balanced=_balanced(m), dropped=m.dropped,
         beta=_by_term(m, beta), se=_by_term(m, np.sqrt(np.diag(adjusted))), df=_by_term(m, inference.df[0]), df_rule=df,
         vcov_beta=vcov,
-        theta=np.concatenate([_relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
+        theta=np.concatenate([relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
         varcomp={name: T @ T.T * sigma2 for name, T in zip(terms, roots, strict=True)}, random_names=m.random_names,
         neg2loglik=float(raw.deviance[0] + 2 * restricted * np.log(scale) + determinant), status=status,
         iterations=int(raw.iterations[0]), certificate=float(raw.residual[0]),
@@ -310,7 +318,7 @@ def _fit_several(m: ModelMatrices, formula: str, reml: bool, df: str, singular_d
         levels=dict(zip(dict.fromkeys(groups), model.products.levels, strict=True)),
         beta=_by_term(m, ols + back @ model.beta), se=_by_term(m, np.sqrt(np.diag(adjusted))),
         df=_by_term(m, inference.df[0]), df_rule=df, vcov_beta=back @ model.vcov @ back.T,
-        theta=np.concatenate([_relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
+        theta=np.concatenate([relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
         varcomp={name: T @ T.T * sigma2 for name, T in zip(terms, roots, strict=True)},
         random_names=tuple(m.random_names[t] for t in m.term_order), neg2loglik=model.neg2loglik, status=status,
         iterations=optimum.iterations, certificate=optimum.residual,
@@ -365,25 +373,6 @@ def _relative_roots(raw: Fits, factors: list[Array]) -> list[Array]:
         roots.append(np.linalg.solve(F, vectors[:, kept] * np.sqrt(values[kept])))
         start = stop
     return roots
-
-
-def _relative_factor(T: Array) -> Array:
-    """L, lower triangular with L L' = T T'; a row that depends on those before it gets a zero column.
-
-    Gram-Schmidt on the rows of T: a Cholesky factor of T T' would make the square root of its rounding errors a variance.
-    """
-    L = np.zeros((len(T), len(T)))
-    directions = np.zeros_like(L, shape=(len(T), T.shape[1]))
-    for j, row in enumerate(T):
-        rest = row.copy()
-        for _ in range(2):
-            along = directions @ rest
-            L[j] += along
-            rest -= along @ directions
-        size = np.linalg.norm(rest)
-        if size > 1e-9 * np.linalg.norm(row):
-            L[j, j], directions[j] = size, rest / size
-    return L
 
 
 def _equation(m: ModelMatrices) -> tuple[int, ...]:
