@@ -134,10 +134,11 @@ class Outcome:
 
 
 def _logit(y: Array, n: Array, eta: Array, order: int) -> list[Array]:
-    found = [y * eta - n * np.logaddexp(0.0, eta)]
+    small = np.exp(-np.abs(eta))
+    found = [y * eta - n * (np.maximum(eta, 0.0) + np.log1p(small))]
     if order:
-        mu = expit(eta)
-        v = n * mu * expit(-eta)
+        mu = np.where(eta >= 0, 1.0, small) / (1 + small)
+        v = n * small / ((1 + small) * (1 + small))
         found += [y - n * mu, -v, -v * (1 - 2 * mu), -v * (1 - 6 * mu * (1 - mu))][:order]
     return found
 

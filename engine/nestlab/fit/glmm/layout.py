@@ -178,9 +178,13 @@ class Elimination:
         factors = self.layout.factors
         B = right[0].shape[1]
         below = np.concatenate([r.swapaxes(0, 1).reshape(B, -1) for r in right[1:]], axis=1)
-        below = below - np.einsum("bjar,jba->br", self.half, right[0], optimize=True)
-        solved = np.einsum("brs,bs->br", self.rest_inverse, below)
-        found = [_times(self.inverse, right[0]) - np.einsum("bjar,br->jba", self.half, solved, optimize=True)]
+        lead = factors[0]
+        half = self.half.reshape(B, lead.levels * lead.q, -1)
+        above = right[0].swapaxes(0, 1).reshape(B, 1, -1)
+        below = below - (above @ half)[:, 0]
+        solved = (self.rest_inverse @ below[:, :, None])[..., 0]
+        first = (half @ solved[:, :, None]).reshape(B, lead.levels, lead.q).swapaxes(0, 1)
+        found = [_times(self.inverse, right[0]) - first]
         start = 0
         for factor in factors[1:]:
             stop = start + factor.levels * factor.q

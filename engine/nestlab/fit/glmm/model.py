@@ -21,7 +21,7 @@ from ..status import Status
 from .families import Outcome
 from .layout import Layout
 from .objective import Curvature, Objective
-from .search import LIMIT, Point, certify, find_optimum, minimise
+from .search import Point, certify, find_optimum, minimise
 from .separation import Recession, find_recession, separable
 
 __all__ = ["GlmmModel", "fit_glmm", "term_columns"]
@@ -34,6 +34,8 @@ GLM_STEPS = 40
 OVERLAP = 1e-4
 #: Whitened standard deviation of a binary outcome's random effects above which these may separate it.
 SUSPECT = 8.0
+#: k over the mean at which the slope of a negative binomial likelihood is that at Poisson's limit.
+NEAR_LIMIT = 1e6
 #: What of a column of X, or of a coefficient, is not in the span of the rows that are left.
 SPANNED = 1e-8
 
@@ -60,11 +62,17 @@ class GlmmModel:
     status: Status
     limit: bool = False
 
+    @property
+    def lost(self) -> bool:
+        """Whether nothing finite is estimated: no row is left, or the random effects separate the outcomes."""
+        return self.point is None or (self.status == Status.separated and not self.recession.any)
+
     @cached_property
     def beta(self) -> Array:
         """(p): infinite where a coefficient runs there, nan where its limit is not known."""
-        if self.objective is None or self.point is None:
-            return np.where(self.recession.signs == 0, np.nan, self.recession.signs * np.inf)
+        if self.objective is None or self.point is None or self.lost:
+            with np.errstate(invalid="ignore"):
+                return np.where(self.recession.signs == 0, np.nan, self.recession.signs * np.inf)
         found = self.back @ self.point.psi[: self.objective.p]
         with np.errstate(invalid="ignore"):
             gone = np.where(self.recession.signs == 0, np.nan, self.recession.signs * np.inf)
@@ -94,7 +102,7 @@ class GlmmModel:
     @cached_property
     def vcov(self) -> Array:
         """(p, p) of beta; nan where it is not estimated."""
-        if self.objective is None:
+        if self.objective is None or self.lost:
             return np.full((len(self.estimable),) * 2, np.nan)
         r = self.objective.p
         found = self.back @ self.covariance[:r, :r] @ self.back.T
@@ -117,14 +125,14 @@ class GlmmModel:
     def covariances(self) -> list[Array]:
         """G (q, q) of each term's random effects; infinite or nan where there is none."""
         sizes = [size for f in self.factors for size in f.sizes]
-        if self.point is None:
+        if self.point is None or self.lost:
             return [np.full((size, size), np.nan) for size in sizes]
         return [T @ T.T for T in self.terms_of(self.point.psi)]
 
     @cached_property
     def theta(self) -> Array:
         """lme4's: the free entries of L by columns, L L' = G."""
-        if self.point is None:
+        if self.point is None or self.lost:
             return np.full(sum(len(G) * (len(G) + 1) // 2 for G in self.covariances), np.nan)
         roots = [relative_factor(T) for T in self.terms_of(self.point.psi)]
         return np.concatenate([L.T[np.triu_indices(len(L))] for L in roots])
@@ -132,7 +140,9 @@ class GlmmModel:
     @property
     def deviance(self) -> float:
         """-2 log likelihood; in the limit where it runs to infinity."""
-        return self.point.deviance if self.point is not None else 0.0
+        if self.point is None:
+            return float("nan") if self.recession.kept.any() else 0.0
+        return self.point.deviance
 
     @property
     def dispersion(self) -> float:
@@ -202,8 +212,11 @@ def fit_glmm(
         own_factors = tuple(replace(f, codes=f.codes[rows], Z=f.Z[rows]) for f in factors)
     white, roots = _whitened(own_factors)
     objective = Objective(kept, scaled, offset[recession.kept], Layout(white), nodes, curvature)
-    point, limit = _searched(objective, start, without_random)
-    status = _status(objective, point, limit) if not recession.any else Status.separated
+    point: Point | None = None
+    limit, status = False, Status.separated
+    if without_random or not _pure(objective):
+        point, limit = _searched(objective, start, without_random)
+        status = _status(objective, point, limit) if not recession.any else Status.separated
     return GlmmModel(
         outcome, X, offset, factors, objective, point, back, roots, estimable, recession, status, limit
     )
@@ -289,16 +302,23 @@ def _fit_plain(outcome: Outcome, X: Array, offset: Array) -> _Plain:
 
 def _searched(objective: Objective, start: _Plain, without_random: bool) -> tuple[Point, bool]:
     """The optimum, and whether it is Poisson's of a negative binomial outcome."""
+    outcome = objective.outcome
+    if not outcome.dispersed:
+        return _optimum(objective, start, without_random), False
+    # the limit first: where it is an optimum the search runs there, step by step
+    limit = _poisson_limit(objective, start, without_random)
+    if limit is not None:
+        start = replace(start, log_k=min(start.log_k or 0.0, 1.0))
+    point = _optimum(objective, start, without_random, once=limit is not None)
+    if limit is not None and not (point.certified and point.deviance < limit.deviance):
+        return limit, True
+    return point, False
+
+
+def _optimum(objective: Objective, start: _Plain, without_random: bool, *, once: bool = False) -> Point:
     if without_random:
-        point = _without_random(objective, start.beta, start.log_k)
-    else:
-        point = find_optimum(objective, start.beta, start.log_k)
-    if not objective.outcome.dispersed:
-        return point, False
-    mean = float(np.log1p(objective.outcome.y.mean()))
-    if point.certified and point.psi[-1] < mean + LIMIT:
-        return point, False
-    return _poisson_limit(objective, start, without_random, mean) or (point, False)
+        return _without_random(objective, start.beta, start.log_k)
+    return find_optimum(objective, start.beta, start.log_k, once=once)
 
 
 def _without_random(objective: Objective, beta: Array, log_k: float | None) -> Point:
@@ -314,28 +334,28 @@ def _without_random(objective: Objective, beta: Array, log_k: float | None) -> P
     return replace(judged, iterations=found.iterations, away=found.away)
 
 
-def _poisson_limit(objective: Objective, start: _Plain, without_random: bool, mean: float) -> tuple[Point, bool] | None:
+def _poisson_limit(objective: Objective, start: _Plain, without_random: bool) -> Point | None:
     """Poisson's optimum, if the likelihood does not rise as 1 / k leaves 0 there."""
     outcome = objective.outcome
     poisson = Outcome(Family("poisson", "log"), outcome.y, outcome.trials)
-    plain = replace(objective, outcome=poisson)
-    own, _ = _searched(plain, replace(start, log_k=None), without_random)
-    psi = np.append(own.psi, mean + np.log(1e6))
+    own = _optimum(replace(objective, outcome=poisson), replace(start, log_k=None), without_random)
+    psi = np.append(own.psi, np.log1p(outcome.y.mean()) + np.log(NEAR_LIMIT))
     slope = objective(psi[None], own.at.modes).gradient[0, -1]
-    if not slope <= 1e-9 * (1 + abs(own.deviance)):
+    if not own.certified or not slope <= 1e-9:
         return None
-    gradient, n = np.append(own.at.gradient, [[0.0]], axis=1), len(psi)
-    hessian = np.zeros((n, n))
+    hessian = np.zeros((len(psi), len(psi)))
     hessian[:-1, :-1] = own.hessian
-    at = replace(own.at, gradient=gradient)
-    return replace(own, psi=psi, at=at, hessian=hessian, vanished=np.append(own.vanished, True)), True
+    at = replace(own.at, gradient=np.append(own.at.gradient, [[0.0]], axis=1))
+    return replace(own, psi=psi, at=at, hessian=hessian, vanished=np.append(own.vanished, True))
 
 
 def _status(objective: Objective, point: Point, limit: bool) -> Status:
     if not np.isfinite(point.deviance):
         return Status.nonfinite
     theta = np.abs(point.psi[objective.theta]).max(initial=0.0)
-    if objective.outcome.family.name == "binomial" and _separated(objective, suspect=point.away or theta > SUSPECT):
+    # fixed and random effects together, all free, give every row its side: the variances grow without end
+    suspect = objective.outcome.family.name == "binomial" and (point.away or theta > SUSPECT)
+    if suspect and separable(objective.outcome, objective.X, objective.layout.factors):
         return Status.separated
     if not point.certified:
         return Status.not_converged
@@ -347,28 +367,24 @@ def _status(objective: Objective, point: Point, limit: bool) -> Status:
     return Status.singular if point.singular or limit else Status.ok
 
 
-def _separated(objective: Objective, *, suspect: bool) -> bool:
-    """Whether random effects separate a binary outcome: a likelihood that is highest as their variance goes to infinity.
+def _pure(objective: Objective) -> bool:
+    """Whether every level of a factor with an intercept has one outcome only, and fixed effects that are constant within it.
 
-    It is so where every level of a factor has one outcome only and fixed effects that are constant within it: at an infinite
-    variance all is explained. With others it is so where the search ran to large variances and fixed and random effects
-    together, all free, separate every row.
+    The likelihood of a binary outcome is then highest where the variance is infinite, as all is explained there.
     """
     outcome, X = objective.outcome, objective.X
-    if ((outcome.y > 0) & (outcome.y < outcome.trials)).any():
+    if outcome.family.name != "binomial" or ((outcome.y > 0) & (outcome.y < outcome.trials)).any():
         return False
     for factor in objective.layout.factors:
-        counts = np.bincount(factor.codes, minlength=factor.levels)
         events = np.bincount(factor.codes, outcome.y > 0, factor.levels)
-        if ((events > 0) & (events < counts)).any() or counts.max() + outcome.trials.max() < 3:
-            continue
+        counts = np.bincount(factor.codes, minlength=factor.levels)
         first = np.zeros(factor.levels, dtype=np.int64)
         first[factor.codes[::-1]] = np.arange(len(X))[::-1]
         constant = np.abs(X - X[first[factor.codes]]).max() < 1e-9 * np.abs(X).max()
-        intercept = all(np.ptp(Z) < 1e-9 for Z in factor.Z.T[:1])
-        if constant and intercept:
+        pure = ((events == 0) | (events == counts)).all() and np.bincount(factor.codes, outcome.trials).max() > 1
+        if pure and constant and np.ptp(factor.Z, axis=0).min() < 1e-9:
             return True
-    return suspect and separable(outcome, X, objective.layout.factors)
+    return False
 
 
 def term_columns(factors: Sequence[FactorColumns]) -> list[tuple[int, slice]]:

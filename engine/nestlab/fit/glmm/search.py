@@ -41,8 +41,8 @@ SINGULAR_TOLERANCE = 1e-7
 AWAY_THETA, AWAY_ETA = 60.0, 40.0
 #: Standard deviations (whitened) that a search may begin at.
 SCALES = (0.1, 0.3, 0.7, 1.5, 3.0)
-#: Negative binomial: log k over that of the mean at which Poisson's limit is looked at.
-LIMIT = 9.0
+#: Negative binomial: log k over that of the mean beyond which the search has run away to Poisson's limit.
+LIMIT = 16.0
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Point:
         return bool(self.vanished.any())
 
 
-def find_optimum(objective: Objective, beta: Array, log_k: float | None) -> Point:
+def find_optimum(objective: Objective, beta: Array, log_k: float | None, *, once: bool = False) -> Point:
     """Search from several places, as many as it takes, and return the lowest optimum.
 
-    beta, log_k: where the model without random effects is at its optimum.
+    beta, log_k: where the model without random effects is at its optimum; once: search from the best place only.
     """
     layout, q = objective.layout, len(SCALES)
     unit = np.array([float(a == b) for _, a, b in layout.entries])
@@ -96,7 +96,7 @@ def find_optimum(objective: Objective, beta: Array, log_k: float | None) -> Poin
         if best is None or (found.certified, -found.deviance) > (best.certified, -best.deviance):
             best = found
         # one start is enough inside; on the boundary and where the surface is flat two must end at the same place
-        if best.certified and (not _uncertain(objective, best) or tried >= 1):
+        if once or best.certified and (not _uncertain(objective, best) or tried >= 1):
             break
     assert best is not None, "the deviance is finite where the model without random effects has its optimum"
     return best
@@ -106,7 +106,8 @@ def _uncertain(objective: Objective, point: Point) -> bool:
     """Whether another start is worth its time."""
     values = np.linalg.eigvalsh(point.hessian[~point.vanished][:, ~point.vanished])
     weak = len(values) and values[0] < 1e-3 * values[-1]
-    return bool(point.singular or weak or len(objective.layout.entries) > 1)
+    several = any(size > 1 for factor in objective.layout.factors for size in factor.sizes)
+    return bool(point.singular or weak or several)
 
 
 def minimise(
@@ -181,7 +182,7 @@ def _away(objective: Objective, psi: Array) -> bool:
     theta = psi[objective.theta]
     if np.abs(theta).max(initial=0.0) > AWAY_THETA:
         return True
-    if objective.outcome.dispersed and not -12.0 < psi[-1] < 30.0:
+    if objective.outcome.dispersed and not -12.0 < psi[-1] < np.log1p(objective.outcome.y.mean()) + LIMIT:
         return True
     eta = objective.X @ psi[: objective.p]
     return bool(objective.outcome.family.name == "binomial" and np.abs(eta).max() > AWAY_ETA)

@@ -24,7 +24,7 @@ __all__ = ["Recession", "find_recession", "separable"]
 
 Array = NDArray[np.float64]
 
-#: What x_i'd, with entries of d at most 1 in units of X's columns, counts as 0.
+#: What an entry of d, at most 1 in units of X's columns, counts as 0.
 ZERO = 1e-7
 
 
@@ -54,14 +54,14 @@ def find_recession(outcome: Outcome, X: Array) -> Recession:
     N, p = S.shape
     signed = S[free] * rows[free, -1:]
     gains = len(signed)
-    # slack c_i <= x_i'd, at most 1: their sum is largest where as many as possible are strict
+    # c_i <= x_i'd, at most 1: with d of any length, their sum is largest where as many as possible are 1, and the others 0
     A = np.hstack([-signed, np.eye(gains)])
     B = np.hstack([S[~free], np.zeros((N - gains, gains))])
-    bounds = [(-1.0, 1.0)] * p + [(0.0, 1.0)] * gains
+    bounds: list[tuple[float | None, float | None]] = [(None, None)] * p + [(0.0, 1.0)] * gains
     found = linprog(np.r_[np.zeros(p), -np.ones(gains)], A, np.zeros(gains), B, np.zeros(N - gains), bounds)
     changed = np.zeros(N, dtype=bool)
     if found.x is not None:
-        changed[free] = signed @ found.x[:p] > ZERO
+        changed[free] = found.x[p:] > 0.5
     kept = ~changed[kind.ravel()]
     if kept.all():
         return Recession(kept, np.zeros(p))
@@ -71,7 +71,7 @@ def find_recession(outcome: Outcome, X: Array) -> Recession:
         for direction in (1.0, -1.0):
             cost = np.zeros(p)
             cost[k] = -direction
-            best = linprog(cost, -signed, np.zeros(gains), S[~free], np.zeros(N - gains), bounds[:p])
+            best = linprog(cost, -signed, np.zeros(gains), S[~free], np.zeros(N - gains), (-1.0, 1.0))
             ends.append(best.x is not None and direction * best.x[k] > ZERO)
         signs[k] = np.nan if all(ends) else float(ends[0]) - float(ends[1])
     return Recession(kept, signs)
@@ -79,6 +79,8 @@ def find_recession(outcome: Outcome, X: Array) -> Recession:
 
 def separable(outcome: Outcome, X: Array, factors: Sequence[FactorColumns]) -> bool:
     """Whether fixed and random effects, all free, can give every row of a binary outcome its side of 0."""
+    if ((outcome.y > 0) & (outcome.y < outcome.trials)).any():
+        return False
     side = np.where(outcome.y > 0, 1.0, -1.0)
     N = len(X)
     columns = [csr_array(X)]
