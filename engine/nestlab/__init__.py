@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .fit.glmm.single import GeneralisedFit
     from .fit.single import Fit, fit
     from .fit.status import Status
     from .run.store import RefusedError
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from .spec.formula import FormulaError
     from .spec.problems import DataError, StudyError
 
-__all__ = ["DataError", "Fit", "FormulaError", "RefusedError", "Results", "Status", "Study", "StudyError", "fit"]
+__all__ = [
+    "DataError", "Fit", "FormulaError", "GeneralisedFit", "RefusedError", "Results", "Status", "Study", "StudyError", "fit",
+]  # fmt: skip
 
 __version__ = "0.1.0"
 
@@ -29,6 +32,7 @@ _HOMES = {
     "DataError": "spec.problems",
     "Fit": "fit.single",
     "FormulaError": "spec.formula",
+    "GeneralisedFit": "fit.glmm.single",
     "RefusedError": "run.store",
     "Results": "show.api",
     "Status": "fit.status",

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from nestlab.fit.printed import summary_text
-from nestlab.fit.single import _relative_factor, fit
+from nestlab.fit.problem import relative_factor
+from nestlab.fit.single import fit
 from nestlab.fit.status import Status
 from nestlab.show.fit_command import fit_command
 from nestlab.spec.data import read_frame
@@ -538,7 +539,7 @@ class TestSingular:
             T = random.normal(size=(4, 2))
             T[1] = T[0] + nearly * T[1]
             T *= 10.0 ** random.integers(-4, 5, size=(4, 1))
-            L = _relative_factor(T)
+            L = relative_factor(T)
             assert sum(np.diag(L) > 0) == 2
             np.testing.assert_array_equal(L, np.tril(L))
             size = np.linalg.norm(T, axis=1)

@@ -18,9 +18,11 @@ from .several.model import PlainModel, SeveralModel, factors_of, fit_factors
 from .status import Status
 
 if TYPE_CHECKING:
+    from ..spec.model import Formula
+    from .glmm.single import GeneralisedFit
     from .single import Fit
 
-__all__ = ["REFERENCES", "ModelTest", "check_reference", "test_against"]
+__all__ = ["REFERENCES", "ModelTest", "check_reference", "test_against", "test_generalised"]
 
 #: What a likelihood ratio is judged by.
 REFERENCES = ("asymptotic", "chisq", "bootstrap")
@@ -60,12 +62,7 @@ def check_reference(reference: str) -> None:
 
 def test_against(fit: Fit, null: str, *, reference: str, draws: int, seed: int) -> ModelTest:
     """See `Fit.compare`."""
-    check_reference(reference)
-    formula = parse_formula(null)
-    try:
-        comparison = compare(formula, fit.matrices.formula)
-    except ValueError as error:
-        raise DataError(str(error)) from None
+    formula, comparison = _compared(fit.matrices.formula, null, reference)
     if reference == "asymptotic" and not comparison.mixture:
         raise DataError(
             f"the test of {comparison.name} has no known large-sample distribution: take the bootstrap as reference, or test "
@@ -84,6 +81,39 @@ def test_against(fit: Fit, null: str, *, reference: str, draws: int, seed: int) 
         return ModelTest(written, comparison.name, reml, found.statistic, reference, (), found.p)
     p = float(p_value(comparison, statistic, mixture=reference == "asymptotic"))
     return ModelTest(written, comparison.name, reml, statistic, reference, _mixture(comparison, reference), p)
+
+
+def test_generalised(fit: GeneralisedFit, null: str, *, reference: str) -> ModelTest:
+    """See `GeneralisedFit.compare`."""
+    formula, comparison = _compared(fit.matrices.formula, null, reference)
+    if fit.method == "pql":
+        raise DataError("penalised quasi-likelihood has no likelihood to compare by; fit with method = 'likelihood'")
+    if reference == "bootstrap":
+        raise DataError(
+            "reference = 'bootstrap': families other than gaussian are compared by asymptotic and chisq; use one of them"
+        )
+    if reference == "asymptotic" and not comparison.mixture:
+        raise DataError(
+            f"the test of {comparison.name} has no known large-sample distribution: test fewer parameters at once, or take "
+            "chisq, which is conservative"
+        )
+    before, after = fit.refit(null), fit.refit()
+    statistic = float(lr_statistic(before.deviance, after.deviance))
+    if before.status > Status.singular or after.status > Status.singular:
+        statistic = np.nan
+    p = float(p_value(comparison, statistic, mixture=reference == "asymptotic"))
+    mixture = _mixture(comparison, reference)
+    return ModelTest(formula_text(formula), comparison.name, False, statistic, reference, mixture, p)
+
+
+def _compared(full: Formula, null: str, reference: str) -> tuple[Formula, Comparison]:
+    """The null's formula, and what its comparison with the full one tests."""
+    check_reference(reference)
+    formula = parse_formula(null)
+    try:
+        return formula, compare(formula, full)
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _mixture(comparison: Comparison, reference: str) -> tuple[tuple[float, int], ...]:

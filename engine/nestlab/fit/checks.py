@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,30 +12,49 @@ from ..spec.problems import DataError
 from .inference import RULES, SINGULAR_DF
 from .status import Status
 
-__all__ = ["check_data", "check_rules", "check_sizes", "refuse_unusable"]
+__all__ = [
+    "check_data", "check_dependence", "check_levels", "check_rules", "check_sizes", "one_of", "refuse_generalised",
+    "refuse_unusable",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
 
 def check_rules(df: str, singular_df: str, *, reml: bool) -> None:
-    for name, value, allowed in (("df", df, RULES), ("singular_df", singular_df, SINGULAR_DF)):
-        if value not in allowed:
-            raise DataError(
-                f"{name} = {value!r}: allowed are {', '.join(allowed[:-1])} and {allowed[-1]}; use one of them"
-            )
+    one_of("df", df, RULES)
+    one_of("singular_df", singular_df, SINGULAR_DF)
     if df == "kenward-roger" and not reml:
         raise DataError(
             "df = 'kenward-roger' needs REML, and this is a fit by maximum likelihood; leave out ML, or use satterthwaite"
         )
 
 
-def check_data(m: ModelMatrices, *, reml: bool) -> None:
-    """Refuse what has no answer, in the words of the data."""
-    rows, p = m.X.shape
+def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse an option that is not among those that are allowed."""
+    if value not in allowed:
+        raise DataError(f"{name} = {value!r}: allowed are {', '.join(allowed[:-1])} and {allowed[-1]}; use one of them")
+
+
+def refuse_generalised(**options: object) -> None:
+    """Refuse options of other families than the normal one that are not their defaults."""
+    usual = {"nodes": 1, "curvature": "observed", "method": "likelihood", "scale": "estimated"}
+    for name, value in options.items():
+        if value != usual.get(name):
+            raise DataError(f"{name} = {value!r} is for families other than gaussian; give family, or leave it out")
+
+
+def check_levels(m: ModelMatrices) -> None:
+    """Refuse grouping factors of one level."""
     for group, levels in m.levels.items():
         if len(levels.labels) < 2:
             name = group.strip("`")
             raise DataError(f"grouping factor {name} has {len(levels.labels)} level; a random effect needs at least 2")
+
+
+def check_data(m: ModelMatrices, *, reml: bool) -> None:
+    """Refuse what has no answer, in the words of the data."""
+    rows, p = m.X.shape
+    check_levels(m)
     for names, term, random in zip(m.random_names, m.terms, m.formula.random, strict=True):
         effects = len(m.levels[random.group].labels) * len(names)
         if rows <= effects:
@@ -44,9 +65,9 @@ def check_data(m: ModelMatrices, *, reml: bool) -> None:
     if rows <= p:
         raise DataError(f"{rows} rows are not more than the {p} fixed effects; use fewer terms or more rows")
     check_sizes(m)
-    _check_dependence("fixed effect", m.X, m.fixed_names)
+    check_dependence("fixed effect", m.X, m.fixed_names)
     for Z, names in zip(m.Z, m.random_names, strict=True):
-        _check_dependence("random column", Z, names)
+        check_dependence("random column", Z, names)
     spread = m.y - m.y.mean()
     if not np.abs(spread).max() > 1e-13 * np.abs(m.y).max():
         raise DataError(f"response {m.response} is constant; there is nothing to fit")
@@ -66,7 +87,7 @@ def check_sizes(m: ModelMatrices) -> None:
             raise DataError(f"{name} has values up to {largest:.3g}; allowed are 1e-140 to 1e140: rescale it")
 
 
-def _check_dependence(what: str, X: Array, names: tuple[str, ...]) -> None:
+def check_dependence(what: str, X: Array, names: tuple[str, ...]) -> None:
     """Refuse columns that are combinations of the columns before them."""
     scaled = X / np.maximum(np.linalg.norm(X, axis=0), 1e-300)
     diagonal = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))

@@ -24,9 +24,10 @@ from .wald import wald_intervals
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .glmm.single import GeneralisedFit
     from .single import Fit
 
-__all__ = ["INTERVALS", "check_intervals", "confint_lines", "interval_table"]
+__all__ = ["INTERVALS", "check_intervals", "check_level", "confint_lines", "interval_table", "parameter_name"]
 
 Array = NDArray[np.float64]
 Limits = tuple[float, float]
@@ -54,8 +55,14 @@ def interval_table(fit: Fit, *, level: float, method: str, draws: int = 999, see
         rows = _percentiles(fit, parameters, level=level, draws=draws, seed=seed)
     else:
         rows = _wald(fit, parameters, level=level, log=method == "wald-log")
-    names = [_name(fit, parameter) for parameter in parameters]
+    names = [parameter_name(fit, _blocks(fit), parameter) for parameter in parameters]
     return pd.DataFrame(rows, index=pd.Index(names), columns=["lower", "upper"])
+
+
+def check_level(level: float) -> None:
+    """Raise DataError for a coverage that is none."""
+    if not 0 < level < 1:
+        raise DataError(f"level = {level!r}: allowed are numbers between 0 and 1, for example 0.95")
 
 
 def check_intervals(method: str, *, level: float, draws: int, name: str = "method") -> None:
@@ -63,8 +70,7 @@ def check_intervals(method: str, *, level: float, draws: int, name: str = "metho
     if method not in INTERVALS:
         allowed = f"{', '.join(INTERVALS[:-1])} and {INTERVALS[-1]}"
         raise DataError(f"{name} = {method!r}: allowed are {allowed}; use one of them")
-    if not 0 < level < 1:
-        raise DataError(f"level = {level!r}: allowed are numbers between 0 and 1, for example 0.95")
+    check_level(level)
     if draws < FEWEST_DRAWS:
         raise DataError(f"draws = {draws!r}: allowed are whole numbers from {FEWEST_DRAWS}, for example 999")
 
@@ -170,14 +176,15 @@ def _profile(
     return found, scale
 
 
-def _name(fit: Fit, parameter: Parameter) -> str:
+def parameter_name(fit: Fit | GeneralisedFit, blocks: Sequence[int], parameter: Parameter) -> str:
+    """lme4's name of a parameter; blocks: the term of each random column."""
     kind, b, a = parameter
     if kind == "sigma":
         return "sigma"
     if kind == "fixed":
         return _r_name(list(fit.beta)[a])
     columns = [_r_name(name) for names in fit.random_names for name in names]
-    group = fit.matrices.term_groups[_blocks(fit)[a]]
+    group = fit.matrices.term_groups[blocks[a]]
     return f"sd_{columns[a]}|{group}" if kind == "sd" else f"cor_{columns[b]}.{columns[a]}|{group}"
 
 

@@ -30,9 +30,13 @@ from .rformat import (
 from .status import Status
 
 if TYPE_CHECKING:
+    from .glmm.single import GeneralisedFit
     from .single import Fit
 
-__all__ = ["summary_text"]
+__all__ = [
+    "call_lines", "coefficient_lines", "correlation_lines", "information_lines", "observation_lines", "random_lines",
+    "remark_lines", "residual_lines", "summary_text",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -47,8 +51,8 @@ _LEGEND = "0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1"
 def summary_text(fit: Fit, *, data: str | None = None) -> str:
     """The fit as lmer prints it. data: what the line "Data:" names; without it there is no such line."""
     parts = [
-        _title(fit), _call(fit, data), [""], _criterion(fit), [""], _residuals(fit), [""], _random(fit), _observations(fit),
-        [""], _fixed(fit), _correlation(fit), _remarks(fit),
+        _title(fit), call_lines(fit, data), [""], _criterion(fit), [""], residual_lines(fit), [""], random_lines(fit, fit.sigma), observation_lines(fit),
+        [""], coefficient_lines(fit), correlation_lines(fit), remark_lines(fit),
     ]  # fmt: skip
     return "\n".join(chain.from_iterable(parts))
 
@@ -66,7 +70,8 @@ def _title(fit: Fit) -> list[str]:
     return cat_fill([*wrapped, " [", kind, "]"], "")
 
 
-def _call(fit: Fit, data: str | None) -> list[str]:
+def call_lines(fit: Fit | GeneralisedFit, data: str | None) -> list[str]:
+    """The formula, and the names of what else was given."""
     text = f"Formula: {fit.formula}"
     lines = textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
     named = {"   Data": data, "Weights": fit.weights, " Offset": fit.offset}
@@ -76,21 +81,26 @@ def _call(fit: Fit, data: str | None) -> list[str]:
 def _criterion(fit: Fit) -> list[str]:
     if fit.reml:
         return [f"REML criterion at convergence: {format_real([round_to(fit.neg2loglik, 1)])[0]}"]
-    parameters = len(fit.beta) + len(fit.theta) + 1
-    deviance = fit.neg2loglik
-    table = [deviance + 2 * parameters, deviance + math.log(fit.rows) * parameters, -deviance / 2, deviance]
-    residual_df = fit.rows - parameters
+    return information_lines(fit.neg2loglik, len(fit.beta) + len(fit.theta) + 1, fit.rows)
+
+
+def information_lines(deviance: float, parameters: int, rows: int) -> list[str]:
+    """The line of AIC, BIC, log likelihood, deviance and residual df of a fit by maximum likelihood."""
+    table = [deviance + 2 * parameters, deviance + math.log(rows) * parameters, -deviance / 2, deviance]
+    residual_df = rows - parameters
     texts = format_real([round_to(v, 1) for v in [*table, residual_df]])
     return named_lines(["AIC", "BIC", "logLik", "deviance", "df.resid"], [*texts[:4], *format_real([residual_df])])
 
 
-def _residuals(fit: Fit) -> list[str]:
+def residual_lines(fit: Fit | GeneralisedFit) -> list[str]:
+    """Quartiles of the scaled residuals."""
     quantiles = np.quantile(fit.scaled_residuals, [0, 0.25, 0.5, 0.75, 1]).tolist()
     texts = format_real(zapsmall(quantiles, DIGITS + 1), DIGITS)
     return ["Scaled residuals: ", *named_lines(["Min", "1Q", "Median", "3Q", "Max"], texts)]
 
 
-def _random(fit: Fit) -> list[str]:
+def random_lines(fit: Fit | GeneralisedFit, sigma: float | None = None) -> list[str]:
+    """Variances, standard deviations and correlations of the random effects; sigma: that of a residual, if there is one."""
     groups: list[str] = []
     names: list[str] = []
     sds: list[float] = []
@@ -101,8 +111,9 @@ def _random(fit: Fit) -> list[str]:
         names += map(_r_name, columns)
         sds += np.sqrt(np.diag(covariance)).tolist()
         correlations += [(row + [""] * widest)[: widest - 1] for row in _lower(covariance, decimals=2)]
-    groups, names, sds = [*groups, "Residual"], [*names, ""], [*sds, fit.sigma]
-    correlations.append([""] * (widest - 1))
+    if sigma is not None:
+        groups, names, sds = [*groups, "Residual"], [*names, ""], [*sds, sigma]
+        correlations.append([""] * (widest - 1))
     variances = format_real([sd**2 for sd in sds], DIGITS)
     rows = zip(groups, names, variances, format_real(sds, DIGITS), strict=True)
     cells = [[*row, *extra] for row, extra in zip(rows, correlations, strict=True)]
@@ -121,23 +132,28 @@ def _lower(covariance: Array, decimals: int) -> list[list[str]]:
     return [[texts[i * p + k] if k < i else "" for k in range(p)] for i in range(p)]
 
 
-def _observations(fit: Fit) -> list[str]:
+def observation_lines(fit: Fit | GeneralisedFit) -> list[str]:
+    """The numbers of rows and of levels."""
     groups = "; ".join(f"{name}, {levels}" for name, levels in fit.levels.items())
     return cat_fill([f"Number of obs: {fit.rows}, groups: ", groups])
 
 
-def _fixed(fit: Fit) -> list[str]:
+def coefficient_lines(fit: Fit | GeneralisedFit, *, z: bool = False) -> list[str]:
+    """The table of fixed effects. z: where the statistic is normal, print z and its p value as glmer does; lmer prints t alone."""
     names = list(map(_r_name, fit.beta))
     estimate, se = np.array(list(fit.beta.values())), np.array(list(fit.se.values()))
-    t = estimate / se
-    if fit.df_rule == "z":
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = estimate / se
+    normal = fit.df_rule == "z"
+    if normal and not z:
         columns = _coefficients([estimate, se], t)
         cells = [list(row) for row in zip(*columns, strict=True)]
         return ["Fixed effects:", *matrix_lines(names, ["Estimate", "Std. Error", "t value"], cells, right=True)]
     df = np.array(list(fit.df.values()))
     p = np.array([two_sided(*each) for each in zip(t, df, strict=True)])
-    columns = [*_coefficients([estimate, se, df], t), _p_values(p)]
-    heads = ["Estimate", "Std. Error", "df", "t value", "Pr(>|t|)"]
+    columns = [*_coefficients([estimate, se] if normal else [estimate, se, df], t), _p_values(p)]
+    heads = ["Estimate", "Std. Error", *([] if normal else ["df"])]
+    heads += ["z value", "Pr(>|z|)"] if normal else ["t value", "Pr(>|t|)"]
     legend = []
     if (p < 0.1).any():
         marks = stars(p.tolist())
@@ -166,7 +182,8 @@ def _p_values(p: Array) -> list[str]:
     return ["NA" if math.isnan(v) else next(texts) for v in p]
 
 
-def _correlation(fit: Fit) -> list[str]:
+def correlation_lines(fit: Fit | GeneralisedFit) -> list[str]:
+    """The correlations of the estimates."""
     p = len(fit.beta)
     if p == 1:
         return []
@@ -178,8 +195,12 @@ def _correlation(fit: Fit) -> list[str]:
     return ["", "Correlation of Fixed Effects:", *lines]
 
 
-def _remarks(fit: Fit) -> list[str]:
-    heads = {Status.singular: "boundary (singular) fit", Status.not_converged: "Model failed to converge"}
+def remark_lines(fit: Fit | GeneralisedFit) -> list[str]:
+    """What became of a fit that is not ok, and of rows with missing values."""
+    heads = {
+        Status.singular: "boundary (singular) fit", Status.not_converged: "Model failed to converge",
+        Status.separated: "outcomes are separated",
+    }  # fmt: skip
     lines = []
     if fit.status in heads:
         lines = [heads[fit.status], fit.status.sentence]

@@ -16,7 +16,8 @@ from .lmm import Fits, fit_replicates, pairs
 from .workspace import make_shape
 
 __all__ = [
-    "ScaledModel", "Variances", "gram_and_shape", "hypotheses_test", "members_of", "own_columns", "symmetric", "term_numbers",
+    "ScaledModel", "Variances", "gram_and_shape", "hypotheses_test", "members_of", "own_columns", "relative_factor",
+    "symmetric", "term_numbers",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -166,3 +167,22 @@ def symmetric(n: int, packed: Array) -> Array:
     for value, (i, k) in zip(packed, pairs(n), strict=True):
         full[i, k] = full[k, i] = value
     return full
+
+
+def relative_factor(T: Array) -> Array:
+    """L, lower triangular with L L' = T T'; a row that depends on those before it gets a zero column.
+
+    Gram-Schmidt on the rows of T: a Cholesky factor of T T' would make the square root of its rounding errors a variance.
+    """
+    L = np.zeros((len(T), len(T)))
+    directions = np.zeros_like(L, shape=(len(T), T.shape[1]))
+    for j, row in enumerate(T):
+        rest = row.copy()
+        for _ in range(2):
+            along = directions @ rest
+            L[j] += along
+            rest -= along @ directions
+        size = np.linalg.norm(rest)
+        if size > 1e-9 * np.linalg.norm(row):
+            L[j, j], directions[j] = size, rest / size
+    return L

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,19 @@ from numpy.typing import NDArray
 from ..spec.matrices import ModelMatrices
 from ..spec.model import INTERCEPT, MAX_RANDOM
 from ..spec.problems import DataError
-from .checks import check_data, check_rules, check_sizes, refuse_unusable
+from .checks import check_data, check_rules, check_sizes, refuse_generalised, refuse_unusable
 from .hypotheses import Test, parse_hypotheses
 from .inference import Model
 from .lmm import Fits, fit_replicates
-from .problem import ScaledModel, gram_and_shape, members_of, own_columns, symmetric, term_numbers
+from .problem import (
+    ScaledModel,
+    gram_and_shape,
+    members_of,
+    own_columns,
+    relative_factor,
+    symmetric,
+    term_numbers,
+)
 from .several.model import SeveralModel, factors_of, fit_factors
 from .status import Status
 from .weights import read_rows, weighted
@@ -25,8 +33,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .against import ModelTest
+    from .glmm.single import GeneralisedFit
 
-__all__ = ["Fit", "finite", "fit"]
+__all__ = ["Fit", "by_term", "finite", "fit", "is_balanced", "term_names"]
 
 Array = NDArray[np.float64]
 
@@ -213,20 +222,45 @@ class Fit:
         return cleaned
 
 
+@overload
 def fit(
-    formula: str, data: pd.DataFrame, *, reml: bool = True, df: str = "satterthwaite", singular_df: str = "lmertest",
-    weights: str | None = None, offset: str | None = None,
-) -> Fit:  # fmt: skip
-    """Fit a linear mixed model to a data frame.
+    formula: str, data: pd.DataFrame, *, reml: bool = True, df: str | None = None, singular_df: str = "lmertest",
+    weights: str | None = None, offset: str | None = None, family: Literal["gaussian"] = "gaussian",
+) -> Fit: ...  # fmt: skip
+
+
+@overload
+def fit(
+    formula: str, data: pd.DataFrame, *, reml: bool = True, df: str | None = None, singular_df: str = "lmertest",
+    weights: str | None = None, offset: str | None = None, family: str, link: str | None = None, nodes: int = 1,
+    trials: str | None = None, curvature: str = "observed", method: str = "likelihood", scale: str = "estimated",
+) -> Fit | GeneralisedFit: ...  # fmt: skip
+
+
+def fit(
+    formula: str, data: pd.DataFrame, *, reml: bool = True, df: str | None = None, singular_df: str = "lmertest",
+    weights: str | None = None, offset: str | None = None, family: str = "gaussian", link: str | None = None,
+    nodes: int = 1, trials: str | None = None, curvature: str = "observed", method: str = "likelihood",
+    scale: str = "estimated",
+) -> Fit | GeneralisedFit:  # fmt: skip
+    """Fit a mixed model to a data frame: linear, or generalised for binary, binomial and count outcomes.
 
     formula: `y ~ x + (1 + x | g)` in R's grammar, with any number of grouping factors, nested or crossed, at most 16 random
     columns and 40 fixed ones. data: a row an observation, a column a variable; text and categories are factors, rows with
-    missing values are dropped. reml: restricted maximum likelihood, or maximum likelihood. df: "satterthwaite", "kenward-roger"
-    (REML only), "between-within", "residual" (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at the boundary,
-    "lmertest" or "refit" (see `inference.infer`). weights: a column of numbers above 0, lmer's prior weights: the residual
-    variance is s2 / w. offset: a column of numbers that are part of the response's mean with coefficient 1.
+    missing values are dropped. reml: restricted maximum likelihood, or maximum likelihood. df: "satterthwaite" (the default),
+    "kenward-roger" (REML only), "between-within", "residual" (rows - fixed effects) or "z". singular_df: Satterthwaite's rule at
+    the boundary, "lmertest" or "refit" (see `inference.infer`). weights: a column of numbers above 0, lmer's prior weights: the
+    residual variance is s2 / w. offset: a column of numbers that are part of the linear predictor with coefficient 1.
 
-    Raises FormulaError and DataError (both ValueError), with what was found and the repair.
+    family: "gaussian", "binomial", "poisson" or "negative-binomial"; link: "logit", "probit" or "cloglog" of a binomial one.
+    A binomial response is 0/1, cbind(events, others), or events with `trials`, a column of numbers. nodes: 1 for Laplace's
+    method, up to 25 for adaptive Gauss-Hermite quadrature (one grouping factor, one or two random columns). curvature:
+    "observed", as glmmTMB, or "expected", as glmer, whose Laplace differs with links other than the logit and the log. method:
+    "likelihood", or "pql", penalised quasi-likelihood, by REML or ML, with a residual `scale` that is "estimated" or "fixed" at 1.
+    df is "z" (the default) or "between-within" for likelihoods, which are always maximised without restriction.
+
+    Returns a `Fit`, or a `GeneralisedFit` of another family. Raises FormulaError and DataError (both ValueError), with what was
+    found and the repair.
 
     >>> import numpy as np, pandas as pd
     >>> g = np.repeat(np.arange(10), 5)
@@ -234,6 +268,14 @@ def fit(
     >>> round(fit("y ~ 1 + (1 | g)", frame).beta["Intercept"], 3)
     0.453
     """
+    if family != "gaussian":
+        from .glmm.single import GeneralisedOptions, fit_generalised
+
+        curved: Any = curvature
+        options = GeneralisedOptions(family, link, nodes, curved, trials, method, scale, reml, df)
+        return fit_generalised(formula, data, options, offset=offset, weights=weights)
+    refuse_generalised(link=link, nodes=nodes, trials=trials, curvature=curvature, method=method, scale=scale)
+    df = df or "satterthwaite"
     check_rules(df, singular_df, reml=reml)
     matrices, w = read_rows(formula, data, weights=weights, offset=offset)
     check_data(matrices, reml=reml)
@@ -278,10 +320,10 @@ def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_
     determinant = 2 * np.log(np.abs(np.diag(R))).sum() - p * np.log(N) if reml else 0.0
     residuals = y / scale - Q @ raw.beta[0] * np.sqrt(N)
     return Fit(
-        formula=formula, response=m.response, levels={m.group: J}, reml=reml, rows=N, balanced=_balanced(m), dropped=m.dropped,
-        beta=_by_term(m, beta), se=_by_term(m, np.sqrt(np.diag(adjusted))), df=_by_term(m, inference.df[0]), df_rule=df,
+        formula=formula, response=m.response, levels={m.group: J}, reml=reml, rows=N, balanced=is_balanced(m), dropped=m.dropped,
+        beta=by_term(m, beta), se=by_term(m, np.sqrt(np.diag(adjusted))), df=by_term(m, inference.df[0]), df_rule=df,
         vcov_beta=vcov,
-        theta=np.concatenate([_relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
+        theta=np.concatenate([relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
         varcomp={name: T @ T.T * sigma2 for name, T in zip(terms, roots, strict=True)}, random_names=m.random_names,
         neg2loglik=float(raw.deviance[0] + 2 * restricted * np.log(scale) + determinant), status=status,
         iterations=int(raw.iterations[0]), certificate=float(raw.residual[0]),
@@ -303,22 +345,28 @@ def _fit_several(m: ModelMatrices, formula: str, reml: bool, df: str, singular_d
     adjusted = back @ symmetric(p, inference.vcov[0]) @ back.T
     roots = model.covariances()
     groups = m.term_groups
-    before = [groups[:k].count(name) for k, name in enumerate(groups)]
-    terms = [f"{name}.{k}" if k else name for name, k in zip(groups, before, strict=True)]
     return Fit(
-        formula=formula, response=m.response, reml=reml, rows=len(m.y), balanced=_balanced(m), dropped=m.dropped,
+        formula=formula, response=m.response, reml=reml, rows=len(m.y), balanced=is_balanced(m), dropped=m.dropped,
         levels=dict(zip(dict.fromkeys(groups), model.products.levels, strict=True)),
-        beta=_by_term(m, ols + back @ model.beta), se=_by_term(m, np.sqrt(np.diag(adjusted))),
-        df=_by_term(m, inference.df[0]), df_rule=df, vcov_beta=back @ model.vcov @ back.T,
-        theta=np.concatenate([_relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
-        varcomp={name: T @ T.T * sigma2 for name, T in zip(terms, roots, strict=True)},
+        beta=by_term(m, ols + back @ model.beta), se=by_term(m, np.sqrt(np.diag(adjusted))),
+        df=by_term(m, inference.df[0]), df_rule=df, vcov_beta=back @ model.vcov @ back.T,
+        theta=np.concatenate([relative_factor(T).T[np.triu_indices(len(T))] for T in roots]), sigma=float(np.sqrt(sigma2)),
+        varcomp={name: T @ T.T * sigma2 for name, T in zip(term_names(m), roots, strict=True)},
         random_names=tuple(m.random_names[t] for t in m.term_order), neg2loglik=model.neg2loglik, status=status,
         iterations=optimum.iterations, certificate=optimum.residual,
         scaled_residuals=model.residuals / np.sqrt(model.sigma2), matrices=m, _problem=model,
     )  # fmt: skip
 
 
-def _balanced(m: ModelMatrices) -> bool:
+def term_names(m: ModelMatrices) -> list[str]:
+    """lme4's names of the random terms, in its order: the factor's, with .1 and so on for further ones."""
+    groups = m.term_groups
+    before = [groups[:k].count(name) for k, name in enumerate(groups)]
+    return [f"{name}.{k}" if k else name for name, k in zip(groups, before, strict=True)]
+
+
+def is_balanced(m: ModelMatrices) -> bool:
+    """Whether each grouping factor has as many rows in every level."""
     sizes = [np.bincount(levels.codes) for levels in m.levels.values()]
     return all(bool((own == own[0]).all()) for own in sizes)
 
@@ -339,7 +387,8 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _by_term(m: ModelMatrices, values: Array) -> dict[str, float]:
+def by_term(m: ModelMatrices, values: Array) -> dict[str, float]:
+    """Values by the names of the fixed effects."""
     return {name: float(v) for name, v in zip(m.fixed_names, values, strict=True)}
 
 
@@ -365,25 +414,6 @@ def _relative_roots(raw: Fits, factors: list[Array]) -> list[Array]:
         roots.append(np.linalg.solve(F, vectors[:, kept] * np.sqrt(values[kept])))
         start = stop
     return roots
-
-
-def _relative_factor(T: Array) -> Array:
-    """L, lower triangular with L L' = T T'; a row that depends on those before it gets a zero column.
-
-    Gram-Schmidt on the rows of T: a Cholesky factor of T T' would make the square root of its rounding errors a variance.
-    """
-    L = np.zeros((len(T), len(T)))
-    directions = np.zeros_like(L, shape=(len(T), T.shape[1]))
-    for j, row in enumerate(T):
-        rest = row.copy()
-        for _ in range(2):
-            along = directions @ rest
-            L[j] += along
-            rest -= along @ directions
-        size = np.linalg.norm(rest)
-        if size > 1e-9 * np.linalg.norm(row):
-            L[j, j], directions[j] = size, rest / size
-    return L
 
 
 def _equation(m: ModelMatrices) -> tuple[int, ...]:

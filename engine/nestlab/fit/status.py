@@ -16,8 +16,8 @@ class Status(IntEnum):
     """Status of a fit, with a sentence for people.
 
     ok and singular (on the boundary: a variance is 0, or a correlation -1 or 1) hold the certificate of an optimum;
-    not_converged, rank_deficient, nonfinite and method_error do not, and have no estimates to use: `measure.subsets` leaves
-    them out.
+    not_converged, rank_deficient, nonfinite, method_error and separated do not, and have no estimates to use: `measure.subsets`
+    leaves them out.
     """
 
     ok = 0
@@ -26,6 +26,7 @@ class Status(IntEnum):
     rank_deficient = 3
     nonfinite = 4
     method_error = 5
+    separated = 6
 
     @property
     def converged(self) -> bool:
@@ -55,6 +56,7 @@ _SENTENCES = {
     Status.rank_deficient: "Columns are linear combinations of one another, or the data can't tell the variances apart.",
     Status.nonfinite: "The data or the deviance are not finite, or the residual variance is 0 (a response without noise).",
     Status.method_error: "The method raised an error.",
+    Status.separated: "The likelihood has no maximum: it rises as estimates run to infinity (outcomes are separated).",
 }
 
 

@@ -36,7 +36,8 @@ class Levels(NamedTuple):
 class ModelMatrices:
     """y (N), X (N, p) with its column names, one Z (N, q_t) and its names for each random term, levels of each grouping factor.
 
-    y is less the formula's offsets. r_names: of the columns of X in R; factors: the variables of the formula on the N rows.
+    y is less the formula's offsets, unless it holds counts: then offset (N) has them, and trials (N) those of cbind(events, others).
+    r_names: of the columns of X in R; factors: the variables of the formula on the N rows.
     dropped: rows left out because a value was missing; index: the labels of the rows that stayed. roots (N): what rows of y, X
     and Z were multiplied by, the roots of weights.
     """
@@ -53,6 +54,8 @@ class ModelMatrices:
     dropped: int
     index: pd.Index
     roots: Array | None = None
+    offset: Array | None = None
+    trials: Array | None = None
 
     @property
     def response(self) -> str:
@@ -123,9 +126,12 @@ class ModelMatrices:
         return np.where(np.abs(weights) < 1e-9 * np.abs(weights).max(), 0.0, weights)
 
 
-def model_matrices(text: str, frame: pd.DataFrame, *, also: Sequence[str] = ()) -> ModelMatrices:
+def model_matrices(
+    text: str, frame: pd.DataFrame, *, also: Sequence[str] = (), counts: bool = False
+) -> ModelMatrices:
     """Evaluate a mixed-model formula on a frame; rows with a missing value in a variable of it, or in `also`, are dropped.
 
+    counts: the response is of counts: it may be cbind(events, others), and offsets are not taken from it.
     Raises FormulaError, and DataError for a column that is missing, of an unusable type or not finite.
     """
     formula = parse_formula(text)
@@ -146,14 +152,18 @@ def model_matrices(text: str, frame: pd.DataFrame, *, also: Sequence[str] = ()) 
     N = int(used.sum())
     fixed = _columns(formula.fixed, formula.variables, factors, N)
     random = [_columns(term.columns, (), factors, N) for term in formula.random]
-    y = _response(formula.response, rows)
+    offset = np.zeros(N)
     for name in formula.offsets:
-        y = y - _numbers(f"offset({name})", evaluate(name, rows))
+        offset = offset + _numbers(f"offset({name})", evaluate(name, rows))
+    if counts:
+        y, trials = _counts(formula.response, rows)
+    else:
+        y, trials = _response(formula.response, rows) - offset, None
     matrices = ModelMatrices(
         formula=formula, y=y, X=np.hstack([X for X, _ in fixed]), fixed_names=_names(fixed), r_names=_names(fixed, in_r=True),
         Z=tuple(np.hstack([Z for Z, _ in term]) for term in random), random_names=tuple(_names(term) for term in random),
         factors=factors, levels={group: _present(*found, used) for group, found in clusters.items()},
-        dropped=len(frame) - N, index=frame.index[used],
+        dropped=len(frame) - N, index=frame.index[used], offset=offset if counts else None, trials=trials,
     )  # fmt: skip
     _check_width(matrices)
     return matrices
@@ -241,9 +251,7 @@ def _complete(frame: pd.DataFrame, variables: Sequence[str]) -> NDArray[np.bool_
 def _response(name: str, rows: Rows) -> Array:
     node = read_variable(name)
     if node.value == "cbind":
-        raise DataError(
-            f"response {name} is of counts, and families other than the normal one are not possible yet; give one column"
-        )
+        raise DataError(f"response {name} is of counts: give family = \"binomial\", or one column")
     for column in variables_in(node):
         values = plain(rows.frame, column)
         if isinstance(values, pd.Categorical) or values.dtype == object:
@@ -252,6 +260,23 @@ def _response(name: str, rows: Rows) -> Array:
             examples = ", ".join(f'"{v}"' for v in (found[unreadable] if unreadable.any() else found)[:3])
             raise DataError(f"response {name} is not numeric: {column} holds {examples}; give numbers")
     return _numbers(f"response {name}", evaluate(name, rows))
+
+
+def _counts(name: str, rows: Rows) -> tuple[Array, Array | None]:
+    """The events, and the trials if the response is cbind(events, others)."""
+    node = read_variable(name)
+    if node.value != "cbind":
+        return _response(name, rows), None
+    if len(node.parts) != 2:
+        raise DataError(f"response {name} must have two columns, events and others; write cbind(k, n - k)")
+    events, others = (_part(part, rows) for part in map(printed, node.parts))
+    return events, events + others
+
+
+def _part(name: str, rows: Rows) -> Array:
+    """One side of cbind: a column, or arithmetic of columns as inside of I()."""
+    plain_name = read_variable(name).kind in ("name", "call")
+    return _response(name if plain_name else f"I({name})", rows)
 
 
 def _numbers(what: str, found: Factor) -> Array:
