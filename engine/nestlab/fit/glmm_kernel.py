@@ -47,7 +47,12 @@ _MODE_DONE, _MODE_NEAR = 1e-19, 1e-10
 _DONE = 1e-11
 #: The least eigenvalue of L'AL, A the mean of Z'WZ over clusters, relative to which a random effect counts as 0.
 _SINGULAR = 1e-7
-_FAR = 12.0
+#: The same where rounding hides any further progress.
+_ROUNDED = 1e-7
+#: The sd of random effects on the scale of the linear predictor beyond which data that effects can tell apart count as separated.
+_WIDE = 8.0
+#: The sd, on that scale, from which a second search starts.
+_START = 1.5
 OK, SINGULAR, NOT_CONVERGED, RANK_DEFICIENT, NONFINITE, SEPARATED = 0, 1, 2, 3, 4, 6
 L1, W, W1, W2, EXP, ALPHA, BETA, SCRATCH = range(8)
 
@@ -483,9 +488,7 @@ def _by_theta(R, Z, z, E, i, HA, b, V, lam, cluster, m):
     total = 0.0
     for r in range(m):
         j = cluster[r]
-        total += Z[z, r] * (
-            R[BETA, r] * V[i, b, j] + E[i, r] * (R[W1, r] * HA[b, r] - R[W, r] * lam[b, j])
-        )
+        total += Z[z, r] * (R[BETA, r] * V[i, b, j] + E[i, r] * (R[W1, r] * HA[b, r] - R[W, r] * lam[b, j]))
     return total
 
 
@@ -515,7 +518,9 @@ def _laplace(model, rows, work, gradient, hessian):
     w, alpha = R[W], R[ALPHA]
     for k in range(K):
         for i in range(k + 1):
-            hessian[k, i] = _pair(w, D, alpha, E, k, i, m) - _between(work.rhs, work.V, work.DH, k, i, rows.repeat, q, J)
+            hessian[k, i] = _pair(w, D, alpha, E, k, i, m) - _between(
+                work.rhs, work.V, work.DH, k, i, rows.repeat, q, J
+            )
     for k in range(p, K):
         c, b = model.ta[k - p], model.tb[k - p]
         for i in range(K):
@@ -665,7 +670,9 @@ def _quadrature(model, rows, work, gradient, hessian):
         _at_node(i, model.logs[i], far, p, K, rows.starts, J, work.R, work.A, rows.X, rows.Z, work.E, work.v, work.V, work.VV,
                  work.HI, work.HH, work.DH, work.sums, work.node, moves)  # fmt: skip
     _copy(work.v[0], modes, J)
-    return _over_nodes(len(model.nodes), K, J, rows.repeat, work.HI, work.HH, work.DH, work.node, moves, gradient, hessian)
+    return _over_nodes(
+        len(model.nodes), K, J, rows.repeat, work.HI, work.HH, work.DH, work.node, moves, gradient, hessian
+    )
 
 
 @row_loop
@@ -805,14 +812,21 @@ def _without_random_effects(model, rows, psi, work, gradient, hessian, factor, s
 
 
 @helper
-def _first_theta(model, rows, psi, work):
-    """Start of theta: a diagonal L, by the spread of the clusters' scores beyond what sampling makes (S^2 - W over W^2)."""
-    p, J, R = len(rows.X), len(rows.repeat), work.R
+def _first_theta(model, rows, psi, work, wide):
+    """Start of theta: a diagonal L, by the spread of the clusters' scores beyond what sampling makes (S^2 - W over W^2).
+
+    wide: random effects that move the linear predictor by _START instead.
+    """
+    p, J, R, m = len(rows.X), len(rows.repeat), work.R, rows.starts[-1]
     for k in range(len(model.ta)):
         psi[p + k] = 0.0
         if model.ta[k] != model.tb[k]:
             continue
         c, above, below = model.ta[k], 0.0, 1e-300
+        if wide:
+            _times(R[SCRATCH], rows.repeats, rows.Z, c, m)
+            psi[p + k] = _START * math.sqrt(m / max(_total2(R[SCRATCH], rows.Z, c, m), 1e-300))
+            continue
         _sums(work.kept[0], R[L1], rows.Z, c, rows.starts, J)
         _products(work.lam[0], R[W], rows.Z, c, rows.Z, c, rows.starts, J)
         for j in range(J):
@@ -844,8 +858,11 @@ def _moves_of_rows(model, rows, step):
 
 
 @helper
-def _search(model, rows, psi, work, gradient, hessian, factor, scale, step, trial, bound):
-    """Newton steps from psi. Returns the status, F and the number of steps; the Hessian's factor is left in `factor`."""
+def _search(model, least, rows, psi, work, gradient, hessian, factor, scale, step, trial, bound):
+    """Newton steps from psi. Returns the status, F and the number of steps; the Hessian's factor is left in `factor`.
+
+    least: F of a fit on the boundary that was found before, or -inf: a search that shrinks to it is given up.
+    """
     p, q, J = len(rows.X), len(rows.Z), len(rows.repeat)
     K = p + len(model.ta)
     for a in range(q):
@@ -857,6 +874,9 @@ def _search(model, rows, psi, work, gradient, hessian, factor, scale, step, tria
     F = _evaluate(model, rows, psi, work, gradient, hessian)
     if not F < math.inf:
         return NOT_CONVERGED, F, 0
+    start = 0.0
+    for k in range(p, K):
+        start = max(start, abs(psi[k]))
     for it in range(1, _STEPS + 1):
         decrement, sure = _newton(K, gradient, hessian, factor, scale, step)
         if not decrement >= 0.0:
@@ -897,14 +917,36 @@ def _search(model, rows, psi, work, gradient, hessian, factor, scale, step, tria
                 break
             size *= 0.3
         if not found <= F + 1e-12 * (1.0 + abs(F)):
-            return NOT_CONVERGED, F, it
+            for k in range(K):
+                psi[k] = trial[k]
+            F = _evaluate(model, rows, psi, work, gradient, hessian)
+            decrement, sure = _newton(K, gradient, hessian, factor, scale, step)
+            return (OK if sure and decrement < _ROUNDED else NOT_CONVERGED), F, it
         F = found
         widest = 0.0
         for k in range(p, K):
             widest = max(widest, abs(psi[k]))
         if widest > 1e3:
             return SEPARATED, F, it
+        if widest < 0.4 * start and F > least - 1e-9 and least > -math.inf:
+            return NOT_CONVERGED, F, it
     return NOT_CONVERGED, F, _STEPS
+
+
+@helper
+def _told_apart(rows, work):
+    """Whether the fixed and random effects put every row on its side of 0, with random effects of a large variance: Laplace's
+    approximation may have an optimum there, the likelihood has none."""
+    widest = 0.0
+    for r in range(rows.starts[-1]):
+        x = 0.0
+        for a in range(len(rows.Z)):
+            x += work.A[a, r] * work.A[a, r]
+        widest = max(widest, x)
+        none, all_ = rows.y[r] <= 0.0, rows.y[r] >= rows.n[r]
+        if not (none and work.eta[r] < 0.0) and not (all_ and work.eta[r] > 0.0):
+            return False
+    return widest > _WIDE * _WIDE
 
 
 @helper
@@ -914,7 +956,7 @@ def _least_share(model, rows, psi, work):
     total = 0.0
     for j in range(J):
         total += rows.repeat[j]
-    M, N, z = work.small[: q], work.small[q : 2 * q], rows.Z
+    M, N, z = work.small[:q], work.small[q : 2 * q], rows.Z
     for a in range(q):
         for b in range(a + 1):
             M[a, b] = _total3(R[W], z, a, z, b, rows.starts[-1]) / total
@@ -946,21 +988,102 @@ def _least_share(model, rows, psi, work):
 
 
 @helper
-def _fit(model, rows, psi, work, gradient, hessian, factor, scale, step, trial, bound):
-    """The best fit of one replicate: its status, F and number of steps; psi and the factor of the Hessian."""
-    p, J = len(rows.X), len(rows.repeat)
+def _fit_once(model, least, rows, psi, work, gradient, hessian, factor, scale, step, trial, bound):
+    """A search from the usual start or, where a fit of F = least is on the boundary, from a wide one: its status, F and number of steps; psi and the factor of the Hessian."""
+    p = len(rows.X)
     K = p + len(model.ta)
     if not _without_random_effects(model, rows, psi, work, gradient, hessian, factor, scale, step):
         return RANK_DEFICIENT, math.nan, 0
-    _first_theta(model, rows, psi, work)
-    status, F, steps = _search(model, rows, psi, work, gradient, hessian, factor, scale, step, trial, bound)
-    if status == OK and _least_share(model, rows, psi, work) < _SINGULAR:
+    _first_theta(model, rows, psi, work, least > -math.inf)
+    status, F, steps = _search(model, least, rows, psi, work, gradient, hessian, factor, scale, step, trial, bound)
+    if status != OK:
+        return status, F, steps
+    if model.kind < 3:
+        _densities(model, rows, work, True)
+        if _told_apart(rows, work):
+            return SEPARATED, F, steps
+    if _least_share(model, rows, psi, work) < _SINGULAR:
         status = SINGULAR
         if K == p + 1:
             psi[p] = 0.0
             at = _evaluate(model, rows, psi, work, gradient, hessian)
             _newton(K, gradient, hessian, factor, scale, step)
             F = min(F, at)
+    return status, F, steps
+
+
+@helper
+def _reverse(Z, m):
+    q = len(Z)
+    for a in range(q // 2):
+        for r in range(m):
+            Z[a, r], Z[q - 1 - a, r] = Z[q - 1 - a, r], Z[a, r]
+
+
+@helper
+def _fit(model, turned, rows, psi, work, gradient, hessian, factor, scale, step, trial, bound, best, G):
+    """The fit of one replicate: its status, F and number of steps; psi, the factor of the Hessian, and G.
+
+    Where the first random column has no variance but others have, L_11 = 0 leaves the directions of the next columns open and
+    steps stall: the search is then made again with the columns in reverse order (`turned`). A fit on the boundary is checked by the
+    same second search, which starts elsewhere, and the lower of the two is kept. best (K + 2, K): scratch.
+    """
+    p, q, m = len(rows.X), len(rows.Z), rows.starts[-1]
+    for a in range(q):
+        for b in range(q):
+            work.L[a, b] = 0.0
+    status, F, steps = _fit_once(
+        model, -math.inf, rows, psi, work, gradient, hessian, factor, scale, step, trial, bound
+    )
+    again = status == SINGULAR or (status == NOT_CONVERGED and q > 1)
+    if again:
+        K = len(psi)
+        for k in range(K):
+            best[K, k], best[K + 1, k] = psi[k], scale[k]
+            for i in range(K):
+                best[k, i] = factor[k, i]
+        first, least = status, F
+        _reverse(rows.Z, m)
+        for a in range(q):
+            for b in range(q):
+                work.L[a, b] = 0.0
+        status, F, more = _fit_once(
+            turned,
+            F if status == SINGULAR else -math.inf,
+            rows,
+            psi,
+            work,
+            gradient,
+            hessian,
+            factor,
+            scale,
+            step,
+            trial,
+            bound,
+        )
+        steps += more
+        _reverse(rows.Z, m)
+        if first == SINGULAR and not (status <= SINGULAR and F < least - 1e-9):
+            again, status, F = False, first, least
+            for k in range(K):
+                psi[k], scale[k] = best[K, k], best[K + 1, k]
+                for i in range(K):
+                    factor[k, i] = best[k, i]
+    for a in range(q):
+        for b in range(q):
+            work.L[a, b] = 0.0
+    L = work.L
+    for k in range(len(model.ta)):
+        if again:
+            L[turned.ta[k], turned.tb[k]] = psi[p + k]
+        else:
+            L[model.ta[k], model.tb[k]] = psi[p + k]
+    for a in range(q):
+        for b in range(q):
+            x = 0.0
+            for c in range(q):
+                x += L[q - 1 - a if again else a, c] * L[q - 1 - b if again else b, c]
+            G[a, b] = x
     return status, F, steps
 
 
@@ -980,12 +1103,13 @@ def _work(p, q, t, J, m, nodes):
 
 @compiled()
 def fit_glmm(kind, dispersion, ta, tb, nodes, logs, X, Z, y, n, offset, starts, cluster, repeat, repeats, first_row,
-             first_cluster, status, steps, F, psi, vcov):  # fmt: skip
+             first_cluster, status, steps, F, psi, vcov, G):  # fmt: skip
     """Fit R replicates whose rows and clusters lie one after another.
 
     X (p, N), Z (q, N), y, n, offset, repeats, cluster (N): rows, `cluster` counted from 0 in each replicate; starts: where
     clusters begin in their replicate, J + 1 numbers each; repeat: of clusters. first_row, first_cluster (R + 1): where replicates
-    begin. Fills status, steps, F (R), psi (R, K) and vcov (R, K, K), the inverse of the Hessian.
+    begin. Fills status, steps, F (R), psi (R, K), vcov (R, K, K), the inverse of the Hessian, and G (R, q, q); Z is scratch.
+    theta in psi and vcov is that of the columns in reverse order where these had to be reversed (`_fit`).
     """
     p, q, t = len(X), len(Z), len(ta)
     K, most, clusters = p + t, 1, 1
@@ -994,14 +1118,16 @@ def fit_glmm(kind, dispersion, ta, tb, nodes, logs, X, Z, y, n, offset, starts, 
         clusters = max(clusters, first_cluster[r + 1] - first_cluster[r])
     work = _work(p, q, t, clusters, most, len(nodes))
     model = Model(kind, dispersion, ta, tb, nodes, logs)
+    turned = Model(kind, dispersion, q - 1 - tb, q - 1 - ta, nodes, logs)
     gradient, hessian, factor = np.empty(K), np.empty((K, K)), np.empty((K, K))
+    best = np.empty((K + 2, K))
     scale, step, trial, bound = np.empty(K), np.empty(K), np.empty(K), np.empty((q, clusters))
     for r in range(len(status)):
         a, b, c, d = first_row[r], first_row[r + 1], first_cluster[r], first_cluster[r + 1]
         rows = Rows(X[:, a:b], Z[:, a:b], y[a:b], n[a:b], offset[a:b], starts[c + r : d + r + 1], cluster[a:b], repeat[c:d],
                     repeats[a:b])  # fmt: skip
         status[r], F[r], steps[r] = _fit(
-            model, rows, psi[r], work, gradient, hessian, factor, scale, step, trial, bound
+            model, turned, rows, psi[r], work, gradient, hessian, factor, scale, step, trial, bound, best, G[r]
         )
         for i in range(K):
             for k in range(K):

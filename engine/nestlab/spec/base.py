@@ -98,7 +98,13 @@ def read_base(study: StudyFile, problems: Problems) -> Base | None:
         formula = replace(formula, family=family)
     level: Levels = base_places(predictors) if groupings.holders else base_levels(predictors)
     read_methods = _methods(
-        study.method or [DEFAULT_METHOD if family.gaussian else DEFAULT_OF_FAMILIES], formula, factors, groupings, level, truth.random, problems
+        study.method or [DEFAULT_METHOD if family.gaussian else DEFAULT_OF_FAMILIES],
+        formula,
+        factors,
+        groupings,
+        level,
+        truth.random,
+        problems,
     )
     if formula is None:
         return None

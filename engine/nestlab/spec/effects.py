@@ -224,7 +224,9 @@ class _Conversion:
             what = "a rate > 0" if family.counts else "a probability between 0 and 1"
             if effect.kind == "baseline":
                 raise _EffectError(f"must be {what}")
-            raise _EffectError(f"must lead from the baseline, {mean - value:.6g}, to {what}; lower it, or write a coefficient")
+            raise _EffectError(
+                f"must lead from the baseline, {mean - value:.6g}, to {what}; lower it, or write a coefficient"
+            )
         return float(linear_predictor(family.link, mean)) - before
 
     def from_d(self, term: str, effect: Effect) -> float:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 __all__ = ["FAMILIES", "GAUSSIAN", "KINDS", "LINKS", "STUDY_FAMILIES", "Family", "linear_predictor", "mean_of"]
 
 Array = NDArray[np.float64]

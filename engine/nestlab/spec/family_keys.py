@@ -25,7 +25,9 @@ def read_family(truth: TruthTable, problems: Problems) -> Family:
     try:
         family = Family.named(truth.family, truth.link)
     except ValueError:
-        problems.add_value("truth.link", truth.link, f"is for binomial outcomes, and the outcome is {truth.family}; remove it")
+        problems.add_value(
+            "truth.link", truth.link, f"is for binomial outcomes, and the outcome is {truth.family}; remove it"
+        )
         family = Family.named(truth.family)
     needs = {"trials": ("binomial",), "exposure": ("poisson",), "baseline": ("binomial", "poisson")}
     for word, families in needs.items():

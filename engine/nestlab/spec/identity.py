@@ -323,7 +323,11 @@ def describe(condition: Condition) -> dict[str, Any]:
             "formula": formula_text(truth.formula),
             "fixed": dict(zip(truth.formula.fixed, (float(value) for value in truth.fixed), strict=True)),
             "random": {part.group: _random(truth, part, condition.held) for part in truth.formula.parts if part.random},
-            **({"residual_variance": float(truth.residual_variance)} if truth.formula.family.gaussian else _family(truth)),
+            **(
+                {"residual_variance": float(truth.residual_variance)}
+                if truth.formula.family.gaussian
+                else _family(truth)
+            ),
             **({"errors": errors} if (errors := error_words(truth.errors)) else {}),
             **({"outcome": outcome} if outcome else {}),
         },

@@ -126,9 +126,7 @@ class ModelMatrices:
         return np.where(np.abs(weights) < 1e-9 * np.abs(weights).max(), 0.0, weights)
 
 
-def model_matrices(
-    text: str, frame: pd.DataFrame, *, also: Sequence[str] = (), counts: bool = False
-) -> ModelMatrices:
+def model_matrices(text: str, frame: pd.DataFrame, *, also: Sequence[str] = (), counts: bool = False) -> ModelMatrices:
     """Evaluate a mixed-model formula on a frame; rows with a missing value in a variable of it, or in `also`, are dropped.
 
     counts: the response is of counts: it may be cbind(events, others), and offsets are not taken from it.
@@ -251,7 +249,7 @@ def _complete(frame: pd.DataFrame, variables: Sequence[str]) -> NDArray[np.bool_
 def _response(name: str, rows: Rows) -> Array:
     node = read_variable(name)
     if node.value == "cbind":
-        raise DataError(f"response {name} is of counts: give family = \"binomial\", or one column")
+        raise DataError(f'response {name} is of counts: give family = "binomial", or one column')
     for column in variables_in(node):
         values = plain(rows.frame, column)
         if isinstance(values, pd.Categorical) or values.dtype == object:

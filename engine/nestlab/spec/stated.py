@@ -43,7 +43,9 @@ class EffectTable(KeyTable):
     sign: Literal["+", "-"] = key("of r2: of the coefficient", "-", "+", axis=False)
     odds_ratio: Positive | None = key("binary outcomes with the logit link: the odds ratio of a step of one unit", 1.5)
     rate_ratio: Positive | None = key("counts: the ratio of rates for a step of one unit", 1.3)
-    difference: Number | None = key("binary outcomes and counts: what one unit adds to the baseline probability or rate", 0.1)
+    difference: Number | None = key(
+        "binary outcomes and counts: what one unit adds to the baseline probability or rate", 0.1
+    )
 
 
 #: Each unit of an effect with the keys that go with it.

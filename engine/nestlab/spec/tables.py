@@ -267,7 +267,9 @@ class TruthTable(KeyTable):
 
     formula: v.FormulaText = key("the model, as in lme4", "y ~ x + (1 | cluster)", ..., axis=False)
     family: Annotated[str, OneOf(STUDY_FAMILIES)] = key("of the outcome", "binomial", "gaussian", axis=False)
-    link: Literal["logit", "probit", "cloglog"] | None = key("of a binomial outcome; logit where absent", "probit", axis=False)
+    link: Literal["logit", "probit", "cloglog"] | None = key(
+        "of a binomial outcome; logit where absent", "probit", axis=False
+    )
     trials: v.Trials | None = key("binomial: the trials of each row; 1 where absent", 10)
     exposure: Positive | None = key("counts: the exposure of each row, time or persons; 1 where absent", 2.5)
     baseline: Positive | None = key(

@@ -126,7 +126,9 @@ def _profiles(
         half = (ends[1] - ends[0]) / 2
         if kind == "fixed":
             path = _fixed_path(model, a, half)
-        elif np.isnan(_parameter(model.terms_of(model.point.psi)[blocks[a]], kind, _within(blocks, b), _within(blocks, a))):
+        elif np.isnan(
+            _parameter(model.terms_of(model.point.psi)[blocks[a]], kind, _within(blocks, b), _within(blocks, a))
+        ):
             found.append((np.nan, np.nan))
             continue
         else:

@@ -121,9 +121,7 @@ class Layout:
 
     def eliminate(self, L: Sequence[Array], W: Array) -> Elimination:
         """Factor H at weights W (N, B)."""
-        blocks = [
-            _turned(own, self.weighted_squares(f, W)) + np.eye(self.factors[f].q) for f, own in enumerate(L)
-        ]
+        blocks = [_turned(own, self.weighted_squares(f, W)) + np.eye(self.factors[f].q) for f, own in enumerate(L)]
         lead = blocks[0]
         if len(self.factors) == 1:
             return Elimination(self, lead, inverse_of(lead), None, None, None)

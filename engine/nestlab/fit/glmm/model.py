@@ -217,9 +217,7 @@ def fit_glmm(
     if without_random or not _pure(objective):
         point, limit = _searched(objective, start, without_random)
         status = _status(objective, point, limit) if not recession.any else Status.separated
-    return GlmmModel(
-        outcome, X, offset, factors, objective, point, back, roots, estimable, recession, status, limit
-    )
+    return GlmmModel(outcome, X, offset, factors, objective, point, back, roots, estimable, recession, status, limit)
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,7 @@ class Objective:
         start = [v if v.shape[1] == B else np.repeat(v, B, axis=1) for v in start]
         width = max(1, len(self.X) * (len(self.rule[1]) if self.nodes > 1 else 1), self._order)
         size = max(1, MOST_NUMBERS // width)
-        parts = [
-            self._evaluate(psi[k : k + size], [v[:, k : k + size] for v in start]) for k in range(0, B, size)
-        ]
+        parts = [self._evaluate(psi[k : k + size], [v[:, k : k + size] for v in start]) for k in range(0, B, size)]
         if len(parts) == 1:
             return parts[0]
         return Evaluation(
@@ -146,7 +144,11 @@ class Objective:
             step = self.layout.eliminate(L, -g2).solve(slope)
             decrement = self._by_unit([s * d for s, d in zip(slope, step, strict=True)])
             if last or not np.isfinite(decrement).all():
-                return L, [a + b for a, b in zip(v, step, strict=True)] if last else v, self._eta(fixed, L, v, step, last)
+                return (
+                    L,
+                    [a + b for a, b in zip(v, step, strict=True)] if last else v,
+                    self._eta(fixed, L, v, step, last),
+                )
             last = bool((decrement < MODE_DECREMENT).all())
             if last:
                 v, eta = [a + b for a, b in zip(v, step, strict=True)], self._eta(fixed, L, v, step, True)
@@ -212,7 +214,11 @@ class Objective:
         sums_rho, sums_g1 = layout.gather(rho), layout.gather(g1)
         by_factor = []
         for f in range(len(v)):
-            slopes = outer[f] + sums_rho[f][..., :, None] * v[f][..., None, :] + sums_g1[f][..., :, None] * s[f][..., None, :]
+            slopes = (
+                outer[f]
+                + sums_rho[f][..., :, None] * v[f][..., None, :]
+                + sums_g1[f][..., :, None] * s[f][..., None, :]
+            )
             by_factor.append((slopes - layout.gather_within(f, W[:, :, None] * e[f])).sum(axis=0))
         for k, (f, one, other) in enumerate(layout.entries):
             gradient[:, self.p + k] = by_factor[f][:, one, other]
@@ -236,7 +242,9 @@ class Objective:
         logdet_C = np.log(np.abs(np.diagonal(C, axis1=2, axis2=3))).sum(axis=2)
         points = v[:, :, None, :] + np.einsum("jbac,kc->jbka", C, x)  # (J, B, K, q)
         effects = points @ own.swapaxes(1, 2)
-        eta = self.fixed_part(psi)[:, :, None] + np.einsum("ibka,ia->ibk", effects[factor.codes], factor.Z, optimize=True)
+        eta = self.fixed_part(psi)[:, :, None] + np.einsum(
+            "ibka,ia->ibk", effects[factor.codes], factor.Z, optimize=True
+        )
         log_k = np.asarray(self.log_k(psi))[..., None] if outcome.dispersed else 0.0
         logf, g1 = outcome.derivatives(eta, 1, log_k)
         h = (layout.sums[0] @ logf.reshape(len(logf), -1)).reshape(J, B, K) - (points**2).sum(axis=3) / 2
@@ -246,7 +254,9 @@ class Objective:
         total = shares.sum(axis=2, keepdims=True)
         value = (np.log(total) + top)[..., 0] + logdet_C
         shares = shares / total
-        slopes = (layout.sums[0] @ (g1[:, :, :, None] * factor.Z[:, None, None, :]).reshape(len(g1), -1)).reshape(J, B, K, q)
+        slopes = (layout.sums[0] @ (g1[:, :, :, None] * factor.Z[:, None, None, :]).reshape(len(g1), -1)).reshape(
+            J, B, K, q
+        )
         s = slopes @ own - points  # dh/dv
         pull = np.einsum("jbk,jbka->jba", shares, s)
         Q = np.einsum("jbk,ka,jbkc->jbac", shares, x, s @ C, optimize=True) + np.eye(q)

@@ -110,9 +110,7 @@ def _uncertain(objective: Objective, point: Point) -> bool:
     return bool(point.singular or weak or several)
 
 
-def minimise(
-    objective: Objective, start: Array, modes: list[Array] | None = None, free: Mask | None = None
-) -> Point:
+def minimise(objective: Objective, start: Array, modes: list[Array] | None = None, free: Mask | None = None) -> Point:
     """Search from one place by damped Newton steps; free (n): the parameters that move, all if None."""
     moving = np.ones(objective.n, dtype=bool) if free is None else free
     now, psi = objective(start[None], modes), start.copy()

@@ -91,7 +91,7 @@ class GeneralisedModel:
         a, b = self._theta
         K = p + len(a)
         status, steps = np.empty(R, dtype=np.int64), np.empty(R, dtype=np.int64)
-        F, psi, vcov = np.empty(R), np.empty((R, K)), np.empty((R, K, K))
+        F, psi, vcov, G = np.empty(R), np.empty((R, K)), np.empty((R, K, K)), np.empty((R, q, q))
         nodes, weights = hermgauss(on.method.nodes)
         offset = np.zeros(len(pooled.y))
         if family.counts:
@@ -100,11 +100,8 @@ class GeneralisedModel:
         fit_glmm(
             family.kind, 1.0, a, b, nodes, np.log(weights) + nodes**2, pooled.X, pooled.Z, pooled.y, pooled.n, offset,
             pooled.starts, pooled.cluster, pooled.repeat, pooled.repeats, pooled.first_row, pooled.first_cluster, status, steps, F,
-            psi, vcov,
+            psi, vcov, G,
         )  # fmt: skip
-        L = np.zeros((R, q, q))
-        L[:, a, b] = psi[:, p:]
-        G = L @ L.transpose(0, 2, 1)
         gone = is_failed(status)
         beta = np.where(gone[:, None], np.nan, psi[:, :p])
         varcomp = np.stack([np.where(gone, np.nan, G[:, i, k]) for i, k in pairs(q)], axis=1)

@@ -17,8 +17,15 @@ __all__ = ["GLMM"]
 
 def _words(method: Method) -> Iterator[tuple[str, str]]:
     family = method.formula.family
-    how = "Laplace's approximation" if method.nodes == 1 else f"adaptive Gauss-Hermite quadrature with {method.nodes} nodes"
-    yield "estimator", f"generalised linear mixed model ({family.name}, link {family.link}) by maximum likelihood, {how}"
+    how = (
+        "Laplace's approximation"
+        if method.nodes == 1
+        else f"adaptive Gauss-Hermite quadrature with {method.nodes} nodes"
+    )
+    yield (
+        "estimator",
+        f"generalised linear mixed model ({family.name}, link {family.link}) by maximum likelihood, {how}",
+    )
 
 
 def _check(key: str, table: MethodTable, method: Method, written: Formula, problems: Problems) -> None:
