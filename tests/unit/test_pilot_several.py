@@ -182,6 +182,11 @@ MADE = {
         "y ~ x + I(x^2) + (1 | school/class)", nested, {"school": 12, "class": 36},
         {"x": ("", "schedule"), "I_x_2": ("", "schedule")}, terms=("school", "school:class"),
     ),
+    "functions of one column in cells of one row": Pilot(
+        "y ~ x + I(x^2) + (1 | cluster) + (1 | cluster:period) + (1 | cluster:person)",
+        lambda r: wedge(r).assign(x=r.normal(size=180)), {"cluster": 9, "period": 36, "person": 45},
+        {"x": ("", "list"), "I_x_2": ("", "list")}, listed=True, terms=("cluster", "cluster:period", "cluster:person"),
+    ),
     "an uneven condition": Pilot(
         "y ~ odd + (1 | subject) + (1 | item)", lambda r: crossed(r).assign(odd=lambda d: (d["subject"] * d["item"]) % 7 < 2),
         {"subject": 20, "item": 8}, {"odd": ("subject:item", "list")}, terms=("subject", "item"),

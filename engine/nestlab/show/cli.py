@@ -483,7 +483,7 @@ def new(
         tuple[Path, str] | None,
         typer.Option(
             metavar="DATA FORMULA",
-            help="A pilot: its data and lme4 formula, of one grouping factor or several.",
+            help="A pilot: its data and lme4 formula, with one grouping factor or several.",
             show_default=False,
         ),
     ] = None,

@@ -41,17 +41,27 @@ class PilotFile:
 def several_plans(
     columns: Sequence[PilotColumn], factors: Sequence[PilotFactor], file: PilotFile
 ) -> Iterator[PilotPlan]:
-    """The plans of a pilot, the most like its predictors' distributions first. Raises StudyError for rows that
-    a study can only list, where they are too many for that."""
+    """The plans of a pilot, the most like its predictors' distributions first. Raises StudyError where there is none: a study can
+    only list the pilot's rows, which are too many for that."""
+    none = True
+    for plan in _plans(columns, factors, file):
+        if plan is not None:
+            none = False
+            yield plan
+    if none:
+        rows = f"{len(factors[0].codes):,} rows, which the file does not have as they are"
+        text = f"it needs {rows}; write a file of these rows alone, with columns of numbers, and start from it"
+        raise StudyError([text])
+
+
+def _plans(
+    columns: Sequence[PilotColumn], factors: Sequence[PilotFactor], file: PilotFile
+) -> Iterator[PilotPlan | None]:
+    """The plans in turn, None for one of more rows than a study should list."""
     natural = {factor.name: np.arange(factor.levels) for factor in factors if not factor.within}
     cells = divided(factors, natural)
     if cells is None:
-        plan = _of_rows(columns, factors, file, "some combinations of levels have no rows")
-        if plan is None:
-            rows = f"{len(factors[0].codes):,} rows, which the file does not have as they are"
-            text = f"it needs {rows}; write a file of these rows alone, with columns of numbers, and start from it"
-            raise StudyError([text])
-        yield plan
+        yield _of_rows(columns, factors, file, "some combinations of levels have no rows")
         return
     squares = [p for column in columns if (p := _latin_square(column, cells))]
     if not squares:
@@ -61,14 +71,15 @@ def several_plans(
     design = _Divided([c for c in columns if c.name not in {p.name for p in squares}], cells, squares)
     if not design.kept:
         yield design.plan({})
-    if (design.kept or design.outer) and design.can_list(design.kept):
-        yield design.plan(design.kept, in_turn=True)
+    listed = [design.kept] if design.kept or design.outer else []
     free = {c.name: "" for c in design.rows.inner if not design.rows.is_placed(c)}
     if not free.keys() <= design.kept.keys():
-        if design.can_list(free):
-            yield design.plan(free, in_turn=True)
-        elif plan := _of_rows(columns, factors, file, ""):
-            yield plan
+        listed.append(free)
+    for kept in listed:
+        if not design.can_list(kept):
+            yield _of_rows(columns, factors, file, reasons(kept))
+            return
+        yield design.plan(kept, in_turn=True)
 
 
 def _codes(factors: Sequence[PilotFactor], name: str) -> Integers:
