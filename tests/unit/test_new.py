@@ -25,7 +25,7 @@ from nestlab.show import study_text
 from nestlab.show.from_fit import read_pilot
 from nestlab.show.new_command import NewOptions, new_command
 from nestlab.show.outcome import outcome_lines
-from nestlab.show.pilot_predictors import plans
+from nestlab.show.pilot_check import plans
 from nestlab.show.pilot_text import pilot_text
 from nestlab.show.questions import QUESTIONS
 from nestlab.spec.study import StudyFile
@@ -525,7 +525,7 @@ class TestUncertain:
     def text(self, formula: str, frame: pd.DataFrame) -> tuple[str, dict[str, Any]]:
         frame.to_csv("pilot.csv", index=False)
         pilot = read_pilot(Path("pilot.csv"), formula)
-        plan = next(plans(pilot.columns, pilot.groups, max(pilot.sizes)))
+        plan = next(plans(pilot))
         text = pilot_text(pilot, plan, name="p", file="p.toml", seed=1, replications=50, uncertain=True)
         return text, tomllib.loads(text)["truth"]
 

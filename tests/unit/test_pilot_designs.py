@@ -285,7 +285,7 @@ def test_more_rows_than_a_file_should_hold(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Some of the clusters are taken, and what that costs is told where it is much."""
-    monkeypatch.setattr("nestlab.show.pilot_predictors._MOST_NUMBERS", 40)
+    monkeypatch.setattr("nestlab.show.pilot_predictors.MOST_NUMBERS", 40)
     pilot = MADE["visits with gaps"]
     pilot.frame().to_csv("pilot.csv", index=False)
     new(pilot.formula)

@@ -481,7 +481,11 @@ def new(
     file: Annotated[Path | None, typer.Argument(help="File to write [default: NAME.toml].", show_default=False)] = None,
     from_fit: Annotated[
         tuple[Path, str] | None,
-        typer.Option(metavar="DATA FORMULA", help="A pilot: its data and lme4 formula.", show_default=False),
+        typer.Option(
+            metavar="DATA FORMULA",
+            help="A pilot: its data and lme4 formula, with one grouping factor or several.",
+            show_default=False,
+        ),
     ] = None,
     uncertain: Annotated[
         bool, typer.Option("--uncertain", help="The pilot's uncertainty as priors, not its estimates alone.")

@@ -193,26 +193,38 @@ def _from_fit(file: Path | None, options: NewOptions, data: Path, formula: str) 
     sizes = answers.get("cluster_size", ())
     try:
         with compiling_said():
-            pilot = read_pilot(data, formula)
+            pilot = read_pilot(data, formula, path.parent)
+            _check_numbers(pilot, options.flags)
             plan, found = choose_plan(pilot, made, max(sizes, default=0))
         wanted = {"clusters": answers.get("clusters", ()), "cluster_size": sizes, "uncertain": options.uncertain}
-        study = check_text(made(pilot, plan, **wanted))
+        study = check_text(made(pilot, plan, **wanted), pilot.folder)
     except StudyError as error:
         raise StudyError([f"the study of this fit: {line}" for line in error.problems]) from None
     estimand = study.interest.among(study.interest.effects)
     write_new(path, made(pilot, plan, estimand=estimand, **wanted))
     _say_outcome(study, estimand or INTERCEPT)
     _say_pilot(path, pilot, plan, found)
-    _next(path, name, estimand or INTERCEPT, measure="power", solve=options.solve)
+    over = pilot.factors[0].name if pilot.several else "clusters"
+    solve = options.solve and plan.searchable
+    _next(path, name, estimand or INTERCEPT, measure="power", solve=solve, over=over)
+
+
+def _check_numbers(pilot: Pilot, flags: Mapping[str, str]) -> None:
+    """StudyError for numbers of clusters where there are several grouping factors."""
+    for key in ("clusters", "cluster_size"):
+        if pilot.several and key in flags:
+            flag = f"--{key.replace('_', '-')}"
+            text = f"is for one grouping factor; leave {flag} out, and edit the numbers in the file's [design]"
+            raise StudyError([f"{flag} {show(flags[key])}: {text}"])
 
 
 def _say_pilot(path: Path, pilot: Pilot, plan: PilotPlan, found: Mapping[str, float]) -> None:
     """What was written, and what a reader must know of it. found: ratios of standard errors by coefficient."""
     from .pilot_check import ALLOWED, why_not
-    from .pilot_text import plan_note
+    from .pilot_text import levels_text, plan_note
 
     typer.echo(
-        f"written to {path}: {len(pilot.sizes):,} clusters ({pilot.formula.group}), {pilot.rows:,} rows"
+        f"written to {path}: {levels_text(pilot)}, {pilot.rows:,} rows"
         + (f", {pilot.dropped:,} rows left out for missing values" if pilot.dropped else "")
     )
     if pilot.singular:
@@ -222,8 +234,8 @@ def _say_pilot(path: Path, pilot: Pilot, plan: PilotPlan, found: Mapping[str, fl
     for predictor in plan.predictors:
         for note in predictor.notes:
             typer.echo(f"note: {predictor.name}: {note}")
-    if plan.why:
-        typer.echo(f"note: {plan_note(pilot, plan)}")
+    if plan.why or plan.of_rows:
+        typer.echo(f"note: {'the rows of the design are ' * plan.of_rows}{plan_note(pilot, plan)}")
     for term, ratio in found.items():
         if not 1 / (1 + ALLOWED) <= ratio <= 1 + ALLOWED:
             typer.echo(
@@ -253,8 +265,8 @@ def _say_outcome(study: StudyFile, estimand: str) -> None:
     typer.echo("\n".join(outcome_lines(study.conditions(), estimand)))
 
 
-def _next(path: Path, name: str, estimand: str, *, measure: str, solve: bool) -> None:
+def _next(path: Path, name: str, estimand: str, *, measure: str, solve: bool, over: str = "clusters") -> None:
     typer.echo(f"    nestlab run {_shown(path)}")
     typer.echo(f"    nestlab summary results/{name} --estimand {shlex.quote(estimand)} --measure {measure}")
     if solve:
-        typer.echo(f"    nestlab solve {_shown(path)} --power 0.8 --estimand {shlex.quote(estimand)} --over clusters")
+        typer.echo(f"    nestlab solve {_shown(path)} --power 0.8 --estimand {shlex.quote(estimand)} --over {over}")

@@ -6,29 +6,35 @@ V_j = Z_j G Z_j' + s2 I and G = L L'. By Woodbury's identity
     X'V^-1 X = (X'X - X'Z L (s2 I + L'Z'Z L)^-1 L'Z'X) / s2,
 
 so that the products of the design's columns, which the engine draws, are enough. The standard errors are the means over
-replicates of the written study; the pilot's are those of its fit.
+replicates of the written study; the pilot's are those of its fit. With several grouping factors rows are drawn, and a model of
+them that is held at these estimates gives the standard errors.
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..fit.lmm import coordinates
+from ..fit.several.model import fit_factors
+from ..fit.several.products import FactorColumns
 from ..run.block import compile_condition
 from ..simulate.layout import Design, pair
+from ..simulate.several import SeveralDesign, SeveralDraw, SeveralSampler
 from ..simulate.source import OneFactorSource
 from ..simulate.streams import block_generator
+from ..spec.model import Condition
 from ..spec.problems import StudyError
 from ..spec.study import StudyFile
 from .from_fit import Pilot
-from .pilot_predictors import PilotPlan, plans
+from .pilot_predictors import PilotPlan, one_factor_plans
+from .pilot_several import several_plans
+from .study_text import check_text
 
-__all__ = ["ALLOWED", "choose_plan", "ratios", "why_not"]
+__all__ = ["ALLOWED", "choose_plan", "plans", "ratios", "why_not"]
 
 Array = NDArray[np.float64]
 
@@ -48,14 +54,13 @@ def choose_plan(
 
     Raises StudyError if the study of no plan can be read.
     """
-    own = plans(pilot.columns, pilot.groups, max(pilot.sizes))
-    wanted = plans(pilot.columns, pilot.groups, longest or max(pilot.sizes))
+    own, wanted = plans(pilot), plans(pilot, longest)
     refused: StudyError | None = None
     best: tuple[PilotPlan, dict[str, float]] | None = None
     why = ""
     for plan, longer in zip(own, wanted, strict=True):
         try:
-            found = ratios(pilot, StudyFile.from_dict(tomllib.loads(written(pilot, plan))))
+            found = ratios(pilot, check_text(written(pilot, plan), pilot.folder))
         except StudyError as error:
             refused = refused or error
             why = why or "they have correlations that no such distributions have"
@@ -75,6 +80,13 @@ def choose_plan(
         assert refused is not None, "a pilot has a plan"
         raise refused
     return best
+
+
+def plans(pilot: Pilot, longest: int = 0) -> Iterator[PilotPlan]:
+    """The plans of a pilot, the most like its predictors' distributions first. longest: as in `choose_plan`."""
+    if pilot.several:
+        return several_plans(pilot.columns, pilot.factors, pilot.file)
+    return one_factor_plans(pilot.columns, pilot.groups, longest or max(pilot.sizes))
 
 
 def why_not(pilot: Pilot, plan: PilotPlan) -> str:
@@ -98,10 +110,17 @@ def ratios(pilot: Pilot, study: StudyFile) -> dict[str, float]:
     condition = study.conditions()[0]
     compiled = compile_condition(condition, ())
     source = compiled.source
+    generator = block_generator(condition.seed, compiled.key, 0)
+    if isinstance(source.design, SeveralDesign):
+        errors = _errors_of_several(condition, source.design, generator)
+        return {
+            term: float(se / pilot.fixed[term].se)
+            for term, se in zip(condition.truth.formula.fixed, errors, strict=True)
+        }
     assert isinstance(source, OneFactorSource)
     products = sum(1 for _ in source.design.columns) ** 2 * condition.layout.clusters
     replicates = int(np.clip(_HELD // products, 4, _REPLICATES))
-    draw = source.sampler(block_generator(condition.seed, compiled.key, 0), replicates)
+    draw = source.sampler(generator, replicates)
     terms, columns = condition.truth.formula.fixed, condition.truth.formula.random_columns
     inner = {name: c for name, c in source.design.moved.items() if condition.predictor(name).level == 1}
     rows = replace(source.design, moved=inner)  # a draw has level-2 predictors as stated
@@ -155,3 +174,39 @@ def _standard_errors(information: Array, back: Array) -> Array:
         return np.full(scale.shape[1], np.inf)
     covariance = np.linalg.inv(scaled) / (scale[:, :, None] * scale[:, None, :])
     return np.asarray(np.sqrt(np.einsum("ij,rjk,ik->ri", back, covariance, back)).mean(axis=0))
+
+
+# -- several grouping factors ----------------------------------------------------------------------------------------------
+
+
+def _errors_of_several(condition: Condition, design: SeveralDesign, generator: np.random.Generator) -> Array:
+    """(p): the means over replicates of the standard errors; inf where one has not all of them."""
+    formula = condition.truth.formula
+    columns = len(formula.fixed) + len(formula.places)
+    replicates = int(np.clip(_HELD // (design.rows * columns), 4, _REPLICATES))
+    draw = SeveralSampler(design)(generator, replicates)
+    differ = max((values.shape[-1] for values in draw.columns.values()), default=1)
+    each = [_errors_of_one(draw.part(r, r + 1)) for r in range(differ)]
+    return np.asarray(np.mean(each, axis=0))
+
+
+def _errors_of_one(draw: SeveralDraw) -> Array:
+    """(p): those of a draw of one replicate, at the truth."""
+    truth = draw.design.condition.truth
+    formula = truth.formula
+    X = np.column_stack([draw.term(term)[:, 0] for term in formula.fixed])
+    if np.linalg.matrix_rank(X / np.linalg.norm(X, axis=0)) < X.shape[1]:
+        return np.full(X.shape[1], np.inf)
+    factors, known, first = [], [], 0
+    covariance = np.array(truth.covariance) / truth.residual_variance
+    where = {}
+    for term in formula.random:
+        where[term] = slice(first, first := first + len(term.columns))
+    for part in formula.parts:
+        levels, codes = np.unique(draw.codes[part.group][:, 0], return_inverse=True)
+        Z = np.column_stack([draw.term(column)[:, 0] for column in part.random_columns])
+        factors.append(FactorColumns(codes.astype(np.int64), len(levels), Z, part.block_sizes))
+        known += [covariance[where[term], where[term]] for term in part.random]
+    model = fit_factors(factors, X, draw.e[:, 0], reml=True, known=known)
+    variances = np.diag(model.back @ model.vcov @ model.back.T) / model.sigma2 * truth.residual_variance
+    return np.asarray(np.sqrt(variances))

@@ -58,13 +58,15 @@ class TakenOver:
     """A pilot's data and formula in the words of a study.
 
     frame: the columns by their new names, without rows that have missing values; fitted: the formula to fit to it; study: that of
-    the study, which names a category's column in the random part. names: the data's name by the study's, where they differ.
+    the study, which names a category's column in the random part. groups: the data's columns of the grouping factors, by their
+    names in the study. names: the data's name by the study's, where they differ.
     """
 
     frame: pd.DataFrame
     fitted: str
     study: str
     columns: tuple[PilotColumn, ...]
+    groups: dict[str, str]
     names: dict[str, str]
     coded: dict[str, tuple[str, str]]
 
@@ -73,16 +75,9 @@ def take_over(frame: pd.DataFrame, written: str) -> TakenOver:
     """Name and compute the columns of a formula. Raises DataError and FormulaError for what a study can't have."""
     before = model_matrices(written, frame)
     formula = before.formula
-    if len(formula.groups) > 1:
-        several = ", ".join(formula.groups)
-        raise FormulaError(
-            formula.text,
-            f"has the grouping factors {several}, and a study is made of a fit with one: keep one, or write the study with "
-            "[design.factors] (nestlab keys factors)",
-        )
-    if formula.offsets or ":" in formula.group:
-        part = f"the grouping factor {formula.group}" if ":" in formula.group else f"offset({formula.offsets[0]})"
-        raise FormulaError(formula.text, f"can't have {part} in a study; make it a column of the data, or leave it out")
+    if formula.offsets:
+        text = f"can't have offset({formula.offsets[0]}) in a study; make it a column of the data, or leave it out"
+        raise FormulaError(formula.text, text)
     columns: dict[str, list[PilotColumn]] = {}
     coded: dict[str, tuple[str, str]] = {}
     taken: dict[str, str] = {}
@@ -91,18 +86,24 @@ def take_over(frame: pd.DataFrame, written: str) -> TakenOver:
     variables = [v for term in (*formula.fixed, *formula.random_columns) for v in term_variables(term)]
     for variable in dict.fromkeys(variables):
         columns[variable] = _columns(variable, before.factors[variable], taken, coded)
-    group = _free_name(before.group, taken)
-    made = pd.DataFrame({response: before.y, group: frame.loc[before.index, before.group].to_numpy()})
+    groups: dict[str, str] = {}
+    grouping: dict[str, str] = {}
+    for grouped in dict.fromkeys(name for group in formula.groups for name in term_variables(group)):
+        own = next(variables_in(read_variable(grouped)))
+        name = grouping[grouped] = _free_name(own, taken)
+        groups[name] = taken[name] = own
+    made = pd.DataFrame(
+        {response: before.y} | {n: frame.loc[before.index, own].to_numpy() for n, own in groups.items()}
+    )
     for column in (c for found in columns.values() for c in found):
         made[column.name] = (
             pd.Categorical.from_codes(column.values.astype(int), categories=pd.Index(column.categories))
             if column.categories
             else column.values
         )
-    renamed = {formula.response: response, formula.group: group}
-    fitted = _rewritten(written, formula, renamed, columns)
+    fitted = _rewritten(written, formula, response, grouping, columns)
     _check_coefficients(before, fitted, made, columns, coded)
-    names = {response: formula.response.strip("`"), group: before.group} | {
+    names = {response: formula.response.strip("`"), **groups} | {
         c.name: c.written.strip("`") for found in columns.values() for c in found
     }
     return TakenOver(
@@ -110,6 +111,7 @@ def take_over(frame: pd.DataFrame, written: str) -> TakenOver:
         fitted,
         _with_categories(fitted, columns),
         tuple(c for found in columns.values() for c in found),
+        groups,
         {new: old for new, old in names.items() if new != old},
         coded,
     )
@@ -165,14 +167,25 @@ def _category_names(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _rewritten(
-    written: str, formula: Formula, renamed: Mapping[str, str], columns: Mapping[str, Sequence[PilotColumn]]
+    written: str,
+    formula: Formula,
+    response: str,
+    grouping: Mapping[str, str],
+    columns: Mapping[str, Sequence[PilotColumn]],
 ) -> str:
-    """The formula with the study's names; several columns of one factor as their sum."""
-    if all(len(found) == 1 for found in columns.values()):
-        new = {**renamed, **{variable: found[0].name for variable, found in columns.items()}}
+    """The formula with the study's names; several columns of one factor as their sum. grouping: names of grouping factors."""
+    if all(len(found) == 1 for found in columns.values()) and not grouping.keys() & columns.keys():
+        new = {
+            formula.response: response,
+            **grouping,
+            **{variable: found[0].name for variable, found in columns.items()},
+        }
         return respelled(written, new)
-    random = tuple(RandomTerm(renamed[t.group], _multiplied(t.columns, columns)) for t in formula.random)
-    return formula_text(Formula("", renamed[formula.response], _multiplied(formula.fixed, columns), random))
+    random = tuple(
+        RandomTerm(":".join(grouping[name] for name in term_variables(t.group)), _multiplied(t.columns, columns))
+        for t in formula.random
+    )
+    return formula_text(Formula("", response, _multiplied(formula.fixed, columns), random))
 
 
 def _multiplied(terms: Sequence[str], columns: Mapping[str, Sequence[PilotColumn]]) -> tuple[str, ...]:

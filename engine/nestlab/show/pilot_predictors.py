@@ -2,7 +2,8 @@
 
 A plan says how every predictor is made. The first ones draw what was drawn in the pilot from a distribution like it: a share and
 an intraclass correlation, a mean, an sd and correlations. The last one takes the pilot's own clusters in turn, row by row.
-`pilot_check` chooses the first plan whose standard errors are those of the pilot.
+`pilot_check` chooses the first plan whose standard errors are those of the pilot. `pilot_several` makes those of several
+grouping factors from the same parts: the levels of a factor, or the cells, are clusters there.
 
 Clusters that come in turn stand in an order of which every beginning is like the whole: sorted by what distinguishes them, and
 then taken in the order of the van der Corput sequence, whose first m points are spread evenly over the ranks whatever m is.
@@ -10,10 +11,10 @@ then taken in the order of the van der Corput sequence, whose first m points are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from ..spec.predictors import DISTRIBUTIONS, PredictorDistribution
 from .pilot_columns import PilotColumn
 from .study_text import number, resolved
 
-__all__ = ["PilotPlan", "PilotPredictor", "plans"]
+__all__ = ["MOST_NUMBERS", "PilotPlan", "PilotPredictor", "PilotRows", "is_constant", "one_factor_plans", "reasons"]
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -31,7 +32,7 @@ Integers = NDArray[np.int64]
 _LEAST_SHARE = 0.005
 _LEAST_CORRELATION = 0.01
 #: Most numbers of a plan that takes rows as they are; with more it takes some of the clusters.
-_MOST_NUMBERS = 20_000
+MOST_NUMBERS = 20_000
 #: A predictor with at most so many values is called discrete; so many numbers tell its shares.
 _FEW, _RESAMPLED = 10, 200
 
@@ -39,10 +40,10 @@ _FEW, _RESAMPLED = 10, 200
 @dataclass(frozen=True, slots=True)
 class PilotPredictor:
     """A predictor as a study makes it: its keys without the level, what is said beside the distribution, and what the data have
-    otherwise."""
+    otherwise. level: 1 or 2, or with several grouping factors the one, or the crossing, on whose levels it lives."""
 
     name: str
-    level: Literal[1, 2]
+    level: int | str
     words: Mapping[str, Any]
     comment: str = ""
     notes: tuple[str, ...] = ()
@@ -50,7 +51,8 @@ class PilotPredictor:
     @property
     def in_turn(self) -> bool:
         """Whether clusters have the pilot's values, one after the other."""
-        return self.row.listed and (self.level == 2 or self.row.turn is not None)
+        row = self.row
+        return row.listed and not row.crossed and (self.level != 1 or row.turn is not None)
 
     @property
     def row(self) -> PredictorDistribution:
@@ -59,22 +61,38 @@ class PilotPredictor:
 
 @dataclass(frozen=True, slots=True)
 class PilotPlan:
-    """Predictors, correlations between them, and sizes as a study has them. sizes: a number, or a table. taken: clusters that are
-    taken row by row, 0 if none are. why: the plan is not the first, and what would be wrong with that."""
+    """Predictors, correlations between them, and sizes as a study has them. sizes: a number, or a table. factors: with several
+    grouping factors, each as [design.factors] has it; sizes are those of cells then, absent where a file has the rows. taken:
+    clusters that are taken row by row, 0 if none are. why: the plan is not the first, and what would be wrong with that."""
 
     predictors: tuple[PilotPredictor, ...]
     correlations: tuple[tuple[str, str, float], ...]
-    sizes: int | Mapping[str, Any]
+    sizes: int | Mapping[str, Any] | None
+    factors: Mapping[str, int | Mapping[str, Any]] = field(default_factory=dict)
     taken: int = 0
     why: str = field(default="")
 
+    @property
+    def searchable(self) -> bool:
+        """Whether `nestlab solve` can search numbers of levels: of several factors they must not be listed, nor be of rows."""
+        lists = [
+            self.sizes,
+            *(own["number"] for own in self.factors.values() if isinstance(own, Mapping) and "number" in own),
+        ]
+        return not self.factors or all(isinstance(number, int) for number in lists)
 
-def plans(columns: Sequence[PilotColumn], groups: Integers, longest: int) -> Iterator[PilotPlan]:
-    """The plans of a pilot, the most like its predictors' distributions first.
+    @property
+    def of_rows(self) -> bool:
+        """Whether the rows of the design are the pilot's, so that no number of levels can be another."""
+        return self.sizes is None
+
+
+def one_factor_plans(columns: Sequence[PilotColumn], groups: Integers, longest: int) -> Iterator[PilotPlan]:
+    """The plans of a pilot of one grouping factor, the most like its predictors' distributions first.
 
     groups (N): the cluster of each row, 0 .. J - 1; longest: the rows of the largest cluster that the study will have.
     """
-    pilot = _PilotRows([replace(column, values=_rounded(column.values)) for column in columns], groups)
+    pilot = PilotRows(columns, groups)
     if not pilot.kept:
         yield pilot.drawn()
     if pilot.outer or pilot.kept:
@@ -84,13 +102,19 @@ def plans(columns: Sequence[PilotColumn], groups: Integers, longest: int) -> Ite
         yield pilot.in_turn({c.name: "" for c in free}, longest)
 
 
-class _PilotRows:
-    """A pilot's rows: sorted by cluster, in it by the visits that all clusters share."""
+class PilotRows:
+    """A pilot's rows: sorted by cluster, in it by the visits that all clusters share.
 
-    def __init__(self, columns: Sequence[PilotColumn], groups: Integers) -> None:
+    place: with several grouping factors, where all of the columns live: on the levels of a factor or a crossing, which are the
+    clusters, or 1 for rows, of which the cells are clusters. What is drawn for rows is then drawn for each by itself.
+    """
+
+    def __init__(self, columns: Sequence[PilotColumn], groups: Integers, place: int | str | None = None) -> None:
+        columns = [replace(column, values=_rounded(column.values)) for column in columns]
         self.J = int(groups.max()) + 1
         self.sizes = np.bincount(groups)
-        self.outer = tuple(c for c in columns if _is_constant(c.values, groups))
+        self.alone, self.place = place is None, place or 2
+        self.outer = tuple(c for c in columns if (is_constant(c.values, groups) if self.alone else place != 1))
         self.inner = tuple(c for c in columns if c not in self.outer)
         self.visits: dict[str, Array] = {}
         order = np.argsort(groups, kind="stable")
@@ -108,6 +132,18 @@ class _PilotRows:
         self.ends = np.cumsum(self.sizes)
         self.turns = self._turns()
         self.kept = self._as_they_are()
+
+    @property
+    def cluster(self) -> str:
+        """What a cluster is called."""
+        return "cluster" if self.alone else "cell"
+
+    @property
+    def clusters(self) -> str:
+        """What several are called."""
+        if self.alone:
+            return "clusters"
+        return "cells" if self.place == 1 else f"levels of {self.place}"
 
     def _shared_rows(self, names: Sequence[str], order: Integers) -> dict[str, Array]:
         """The rows of the largest cluster, of which every cluster has the first ones; nothing if that is not so."""
@@ -127,8 +163,9 @@ class _PilotRows:
         return column.name in self.visits or self._is_halved(column)
 
     def _is_halved(self, column: PilotColumn) -> bool:
-        x = column.values
-        return set(np.unique(x)) == {0.0, 1.0} and bool((np.abs(2 * self._sums(column.name) - self.sizes) <= 1).all())
+        odd = 1 if self.alone else 0  # with several grouping factors no turns are taken by odd rows
+        missed = np.abs(2 * self._sums(column.name) - self.sizes)
+        return set(np.unique(column.values)) == {0.0, 1.0} and bool((missed <= odd).all())
 
     def _sums(self, name: str) -> Array:
         return np.asarray(np.bincount(self.groups, weights=self.values[name]), dtype=float)
@@ -177,28 +214,23 @@ class _PilotRows:
 
     def drawn(self) -> PilotPlan:
         """Every predictor from a distribution, or by its place."""
-        between, within = self.drawn_between(), [self._placed(c) or self._distributed(c) for c in self.inner]
+        between, within = self.drawn_between(), self.drawn_within()
         arms = next((p.name for p in between if p.row.outer), None)
         sizes = self._sizes(self.turns) if arms is None else self._sizes_by_arm(arms)
-        return PilotPlan((*between, *within), self._correlations(between, within), sizes)
+        return PilotPlan((*between, *within), self.correlations(between, within), sizes)
 
     def in_turn(self, kept: Mapping[str, str], longest: int) -> PilotPlan:
         """Level-2 predictors and those of level 1 in `kept` as the pilot's clusters have them, one after the other.
 
         kept: why, by predictor.
         """
-        copied = [c for c in self.inner if c.name in kept]
-        most = max(2, _MOST_NUMBERS // (longest * len(copied))) if copied else self.J
-        turns = self.turns[:most]
-        within = [
-            self._sequences(c, turns, longest) if c in copied else self._placed(c) or self._distributed(c)
-            for c in self.inner
-        ]
-        why = "; ".join(dict.fromkeys(reason for reason in kept.values() if reason))
-        correlations = self._correlations([], within)
+        copied = sum(c.name in kept for c in self.inner)
+        turns = self.turns[: max(2, MOST_NUMBERS // (longest * copied))] if copied else self.turns
+        within = self.drawn_within(kept, turns, longest)
         return PilotPlan(
-            (*self.listed(turns), *within), correlations, self._sizes(turns), len(turns) * bool(copied), why
-        )
+            (*self.listed(turns), *within), self.correlations([], within), self._sizes(turns),
+            taken=len(turns) * bool(copied), why=reasons(kept),
+        )  # fmt: skip
 
     def _sizes(self, turns: Integers) -> int | Mapping[str, Any]:
         sizes = self.sizes[turns].tolist()
@@ -213,34 +245,45 @@ class _PilotRows:
     def drawn_between(self) -> list[PilotPredictor]:
         """Level-2 predictors as allocations with the pilot's shares, and as distributions."""
         factors = [c for c in self.outer if c.categories or set(np.unique(c.values)) == {0.0, 1.0}]
-        return [self._allocation(c, arms=len(factors) == 1) if c in factors else self._normal(c) for c in self.outer]
+        arms = self.alone and len(factors) == 1
+        return [self._allocation(c, arms=arms) if c in factors else self._normal(c) for c in self.outer]
 
     def _allocation(self, column: PilotColumn, *, arms: bool) -> PilotPredictor:
         """arms: whether it is the only one, which sizes may go by."""
         counts = np.bincount(np.round(self._means(column.name)).astype(int))
         equal = len(set(self.sizes.tolist())) == 1
-        comment = f"{' + '.join(map(str, counts))} clusters, as in the data"
+        comment = f"{' + '.join(map(str, counts))} {self.clusters}, as in the data"
         if not column.categories and abs(int(counts[0] - counts[1])) <= 1 and (equal or not arms):
-            return PilotPredictor(column.name, 2, {"distribution": "balanced"}, "half of the clusters are 0, half 1")
+            return PilotPredictor(
+                column.name, self.place, {"distribution": "balanced"}, f"half of the {self.clusters} are 0, half 1"
+            )
         words: dict[str, Any] = {"distribution": "balanced" if equal or not arms else "arms"}
         words |= {"categories": list(column.categories)} if column.categories else {}
         words["shares"] = (counts // np.gcd.reduce(counts)).tolist()
-        return PilotPredictor(column.name, 2, words, comment)
+        return PilotPredictor(column.name, self.place, words, comment)
 
     def listed(self, turns: Integers | None = None) -> list[PilotPredictor]:
         """Level-2 predictors as the clusters have them."""
         found = []
         for column in self.outer:
             values = self._means(column.name)[self.turns if turns is None else turns]
+            values = values[: self._period(values)]
             words: dict[str, Any] = {"distribution": "list"}
             if column.categories:
                 words |= {"categories": list(column.categories), "values": np.round(values).astype(int).tolist()}
-                comment = "the pilot's clusters in turn, numbers of the categories"
+                comment = f"the pilot's {self.clusters} in turn, numbers of the categories"
             else:
                 words["values"] = self._numbers(values)
-                comment = "the pilot's clusters in turn"
-            found.append(PilotPredictor(column.name, 2, words, comment))
+                comment = f"the pilot's {self.clusters} in turn"
+            found.append(PilotPredictor(column.name, self.place, words, comment))
         return found
+
+    def _period(self, values: Array) -> int:
+        """After how many levels of a factor their values come again, as a list does after its last one."""
+        if self.alone:
+            return len(values)
+        sizes = (n for n in range(2, len(values) + 1) if len(values) % n == 0)
+        return next(n for n in sizes if (values.reshape(-1, n) == values[:n]).all())
 
     def _numbers(self, values: Array) -> list[float]:
         spread = float(values.std())
@@ -248,23 +291,33 @@ class _PilotRows:
 
     # -- level 1 ---------------------------------------------------------------------------------------------------------------
 
+    def drawn_within(
+        self, kept: Collection[str] = (), turns: Integers | None = None, longest: int = 0
+    ) -> list[PilotPredictor]:
+        """Level-1 predictors by their place in the cluster or from a distribution, those in `kept` as clusters have them."""
+        turns = self.turns if turns is None else turns
+        return [
+            self._sequences(c, turns, longest) if c.name in kept else self._placed(c) or self._distributed(c)
+            for c in self.inner
+        ]
+
     def _placed(self, column: PilotColumn) -> PilotPredictor | None:
         name = column.name
         if self._is_halved(column) and name not in self.visits:
-            half = "half of the rows of each cluster are 0, half 1"
+            half = f"half of the rows of each {self.cluster} are 0, half 1"
             return PilotPredictor(name, 1, {"distribution": "balanced"}, half)
         if name not in self.visits:
             return None
         rows = self.visits[name]
         if column.categories:
             words = {"distribution": "list", "categories": list(column.categories), "values": rows.astype(int).tolist()}
-            return PilotPredictor(name, 1, words, "the rows of every cluster, numbers of the categories")
+            return PilotPredictor(name, 1, words, f"the rows of every {self.cluster}, numbers of the categories")
         steps = np.diff(rows)
         if len(steps) and steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-9, atol=0):
             words = {"distribution": "time", "start": number(float(rows[0]), 15), "step": number(float(steps[0]), 15)}
             return PilotPredictor(name, 1, words, "as in the data")
         words = {"distribution": "list", "values": self._numbers(rows)}
-        return PilotPredictor(name, 1, words, "the rows of every cluster, as in the data")
+        return PilotPredictor(name, 1, words, f"the rows of every {self.cluster}, as in the data")
 
     def _distributed(self, column: PilotColumn) -> PilotPredictor:
         name, x = column.name, self.values[column.name]
@@ -284,6 +337,7 @@ class _PilotRows:
         if self._is_discrete(column) and not self._icc(self._components(name)):
             values, counts = np.unique(x, return_counts=True)
             each = np.maximum(1, np.round(counts / counts.sum() * min(len(x), _RESAMPLED))).astype(int)
+            each = each // np.gcd.reduce(each)
             words = {"distribution": "resampled", "values": [number(float(v), 15) for v in np.repeat(values, each)]}
             return PilotPredictor(name, 1, words, "drawn from these, in the shares of the data")
         return self._normal(column)
@@ -297,7 +351,7 @@ class _PilotRows:
             within, between = self._components(column.name)
             words = {"mean": float(x.mean()), "sd": float(np.sqrt(within + between)), **self._icc((within, between))}
         words |= {"mean": resolved(words["mean"], words["sd"]), "sd": number(words["sd"])}
-        level: Literal[1, 2] = 2 if column in self.outer else 1
+        level = self.place if column in self.outer else 1
         shown = ", ".join(f"{v:g}" for v in np.unique(x)[: _FEW + 1])
         notes = (f"it has the values {shown} in the data; here it is continuous",) * self._is_discrete(column)
         return PilotPredictor(column.name, level, {"distribution": "normal", **words}, notes=notes)
@@ -305,6 +359,8 @@ class _PilotRows:
     def _components(self, name: str) -> tuple[float, float]:
         """The variances of a predictor within and between clusters, by the analysis of variance; none is below 0."""
         x, means, N = self.values[name], self._means(name), len(self.groups)
+        if not self.alone:
+            return float(x.var(ddof=1)), 0.0
         squares = float(((x - means[self.groups]) ** 2).sum())
         within = squares / max(1, N - self.J)
         size = (N - float((self.sizes**2).sum()) / N) / (self.J - 1)
@@ -326,11 +382,11 @@ class _PilotRows:
         words: dict[str, Any] = {"distribution": "schedule"}
         words |= {"categories": list(column.categories)} if column.categories else {}
         words["sequences"] = [[number(v, 15) for v in row] for row in rows]
-        return PilotPredictor(column.name, 1, words, "the rows of the pilot's clusters, which come in turn")
+        return PilotPredictor(column.name, 1, words, f"the rows of the pilot's {self.clusters}, which come in turn")
 
     # -- correlations ----------------------------------------------------------------------------------------------------------
 
-    def _correlations(
+    def correlations(
         self, between: Sequence[PilotPredictor], within: Sequence[PilotPredictor]
     ) -> tuple[tuple[str, str, float], ...]:
         """Of what is drawn; at level 1 those within clusters, of which a part of the variance is between them."""
@@ -338,8 +394,10 @@ class _PilotRows:
         for predictors in (between, within):
             drawn = [p for p in predictors if p.row.correlated]
             for a, b in combinations(drawn, 2):
-                if a.level == 2:
+                if a.level != 1:
                     r = _correlation(self._means(a.name), self._means(b.name))
+                elif not self.alone:
+                    r = _correlation(self.values[a.name], self.values[b.name])
                 else:
                     x, z = (self.values[p.name] - self._means(p.name)[self.groups] for p in (a, b))
                     s, t = (float(p.words.get("icc", 0.0)) for p in (a, b))
@@ -349,13 +407,18 @@ class _PilotRows:
         return tuple(found)
 
 
+def reasons(kept: Mapping[str, str]) -> str:
+    """Why predictors are taken as they are, each reason once."""
+    return "; ".join(dict.fromkeys(reason for reason in kept.values() if reason))
+
+
 def _rounded(x: Array) -> Array:
     """Without the last digits, in which values that are computed differ although they are one."""
     most = float(np.abs(x).max())
     return np.asarray(np.round(x, 12 - int(np.ceil(np.log10(most))))) if most > 0 else x
 
 
-def _is_constant(x: Array, groups: Integers) -> bool:
+def is_constant(x: Array, groups: Integers) -> bool:
     """Whether it has one value in every cluster."""
     low, high = np.full(groups.max() + 1, np.inf), np.full(groups.max() + 1, -np.inf)
     np.minimum.at(low, groups, x)

@@ -6,13 +6,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..spec.covariance import correlation_path, find_pair, not_semidefinite, variance_path
+from ..spec.model import Formula
 from ..spec.problems import StudyError
+from .countables import counted
 from .from_fit import Estimate, Pilot
 from .pilot_predictors import PilotPlan
 from .study_text import entry, header, limits, number, remark, resolved, table
 
-__all__ = ["pilot_text", "plan_note"]
+__all__ = ["levels_text", "pilot_text", "plan_note"]
 
 #: Digits tried for correlations: rounding must not leave them without a covariance matrix.
 _DIGITS = (6, 12, 17)
@@ -49,11 +53,10 @@ def pilot_text(
 
 
 def _head(pilot: Pilot, file: str, uncertain: bool) -> list[str]:
-    group = pilot.formula.group
     dropped = f", {pilot.dropped:,} rows left out for missing values" if pilot.dropped else ""
     lines = [
-        f"A pilot as a study: {pilot.written}, fitted by REML to {pilot.source} ({pilot.rows:,} rows, {len(pilot.sizes):,} "
-        f"clusters ({group}){dropped}).",
+        f"A pilot as a study: {pilot.written}, fitted by REML to {pilot.source} ({pilot.rows:,} rows, {levels_text(pilot)}"
+        f"{dropped}).",
         "The truth is as uncertain as the estimates: every replication draws its own, from the priors that stand for "
         "numbers here."
         if uncertain
@@ -71,7 +74,16 @@ def _head(pilot: Pilot, file: str, uncertain: bool) -> list[str]:
     return [*map(remark, lines), "#", f"#     nestlab run {file}"]
 
 
+def levels_text(pilot: Pilot) -> str:
+    """How many levels each grouping factor has."""
+    if pilot.several:
+        return ", ".join(counted(factor.levels, factor.name) for factor in pilot.factors)
+    return f"{len(pilot.sizes):,} clusters ({pilot.formula.group})"
+
+
 def _design(pilot: Pilot, plan: PilotPlan, clusters: Sequence[int], cluster_size: Sequence[int]) -> list[str]:
+    if pilot.several:
+        return _several(pilot, plan)
     group, sizes = pilot.formula.group, pilot.sizes
     lines, grid, tables = [], [], []
     if len(clusters) > 1:
@@ -85,7 +97,7 @@ def _design(pilot: Pilot, plan: PilotPlan, clusters: Sequence[int], cluster_size
         lines.append(entry("cluster_size", cluster_size[0]))
     elif isinstance(plan.sizes, int):
         lines.append(entry("cluster_size", plan.sizes, f"rows of each {group}, as in the data"))
-    else:
+    elif plan.sizes is not None:
         tables = _sizes(plan.sizes, group)
     made = [*([table("design", lines)] if lines else []), *tables]
     if grid:
@@ -94,6 +106,56 @@ def _design(pilot: Pilot, plan: PilotPlan, clusters: Sequence[int], cluster_size
         return made
     more = [len(sizes), 2 * len(sizes), 4 * len(sizes)]
     return [*made, table("# [grid]", [f"# clusters = {more}"], "designs to compare: remove the # of these lines")]
+
+
+def _several(pilot: Pilot, plan: PilotPlan) -> list[str]:
+    """The numbers of several grouping factors and of rows, or where the rows are."""
+    if plan.of_rows:
+        listed = [(name, words) for name, words in plan.factors.items() if isinstance(words, Mapping)]
+        tables = [_in_lines(header("design", "factors", name), words) for name, words in listed]
+        said = [f"The rows of the design are {plan_note(pilot, plan)}.", *_like_them(pilot)]
+        return ["\n" + remark(" ".join(said)), *tables]
+    innermost = {factor.name for factor in pilot.factors} - {factor.within for factor in pilot.factors}
+    cell = f"each {innermost.pop()}" if len(innermost) == 1 else "each cell"
+    rows, tables = list[str](), list[str]()
+    if isinstance(plan.sizes, int):
+        rows = [table("design", [entry("rows", plan.sizes, f"in {cell}, as in the data")])]
+    else:
+        tables.append(_in_lines("design.rows", plan.sizes or {}, f"of {cell}, as in the data, in turn"))
+    nested = {name: own for name, own in plan.factors.items() if isinstance(own, Mapping)}
+    tabled = any(
+        not isinstance(own["number"], int) for own in nested.values()
+    )  # factors stand in their order, all or none
+    plain = [entry(name, own) for name, own in plan.factors.items() if not (tabled and name in nested)]
+    parts = [*rows, table("design.factors", plain, "numbers of levels, as in the data")]
+    for name, own in nested.items() if tabled else ():
+        number = own["number"]
+        count = [entry("number", number)] if isinstance(number, int) else []
+        parts.append(table(header("design", "factors", name), [entry("within", own["within"]), *count]))
+        if not count:
+            what = f"in each {own['within']}, in turn"
+            parts.append(_in_lines(header("design", "factors", name, "number"), number, what))
+    top = pilot.factors[0]
+    more = f'# "clusters.{top.name}" = {[top.levels, 2 * top.levels, 4 * top.levels]}'
+    return [*parts, *tables, table("# [grid]", [more], "designs to compare: remove the # of these lines")]
+
+
+def _like_them(pilot: Pilot) -> list[str]:
+    """What to write for other numbers than the pilot's, where its factors are crossed and most combinations have rows."""
+    cells = len(np.unique(np.stack([factor.codes for factor in pilot.factors]), axis=1).T)
+    share = cells / math.prod(factor.levels for factor in pilot.factors)
+    if share < 0.5 or any(factor.within for factor in pilot.factors):
+        return []
+    numbers = ", ".join(f"{factor.name} = {factor.levels}" for factor in pilot.factors)
+    rows = max(1, round(pilot.rows / cells))
+    return [
+        f"For other numbers write {numbers} in place of the file, rows = {rows} in [design] and cells = "
+        f"{number(1 - share, 3)} in [missing], and give predictors of rows a distribution."
+    ]
+
+
+def _in_lines(name: str, words: Mapping[str, Any], comment: str = "") -> str:
+    return table(name, [entry(key, value) for key, value in words.items()], comment)
 
 
 def _sizes(sizes: Mapping[str, Any], group: str) -> list[str]:
@@ -114,7 +176,7 @@ def _sizes(sizes: Mapping[str, Any], group: str) -> list[str]:
 
 
 def _truth(pilot: Pilot, uncertain: bool) -> list[str]:
-    residual, group = pilot.residual, pilot.formula.group
+    residual = pilot.residual
     parts = [
         table(
             "truth",
@@ -130,19 +192,26 @@ def _truth(pilot: Pilot, uncertain: bool) -> list[str]:
     for term, found in pilot.fixed.items():
         lines += [entry(term, _effect(found, uncertain), _beside(found, uncertain)), *_effect_remarks(found, uncertain)]
     parts.append(table("truth.fixed", lines))
-    lines = []
-    for column, found in pilot.variances.items():
-        lines += _random_variance(pilot, column, found, uncertain)
-    what = "variances between clusters: of the intercept" + (", of slopes" if len(pilot.variances) > 1 else "")
-    parts.append(table(header("truth", "random", group, "variance"), lines, what))
+    for part in pilot.formula.parts:
+        lines = []
+        for column in part.random_columns:
+            lines += _random_variance(column, pilot.variances[part.group, column], uncertain)
+        what = f"levels of {part.group}" if pilot.several else "clusters"
+        what = f"variances between {what}: of the intercept" + (", of slopes" if len(part.random_columns) > 1 else "")
+        parts.append(table(header("truth", "random", part.group, "variance"), lines, what))
     if pilot.singular:
         parts.insert(2, "\n" + remark(_singular(pilot)))
-    return parts + _correlations(pilot)
+    return parts + [text for part in pilot.formula.parts for text in _correlations(pilot, part)]
 
 
 def _singular(pilot: Pilot) -> str:
-    zero = [column for column, found in pilot.variances.items() if found.value == 0]
-    edge = [f"{a}:{b}" for (a, b), found in pilot.correlations.items() if 1 - abs(found.value) < 1e-6]
+    def named(text: str, group: str) -> str:
+        return f"{text} of {group}" if pilot.several else text
+
+    zero = [named(column, group) for (group, column), found in pilot.variances.items() if found.value == 0]
+    edge = [
+        named(f"{a}:{b}", group) for (group, a, b), found in pilot.correlations.items() if 1 - abs(found.value) < 1e-6
+    ]
     what = [f"the variance of {_and(zero)} is estimated 0"] * bool(zero)
     what += [f"the correlation {_and(edge)} is estimated -1 or 1"] * bool(edge)
     found = " and ".join(what) or "the random effects have a covariance matrix without full rank"
@@ -156,7 +225,7 @@ def _and(words: Iterable[str]) -> str:
     return " and ".join(words)
 
 
-def _random_variance(pilot: Pilot, column: str, found: Estimate, uncertain: bool) -> list[str]:
+def _random_variance(column: str, found: Estimate, uncertain: bool) -> list[str]:
     if found.value > 0:
         return [
             entry(column, _variance(found, uncertain), _beside(found, uncertain)),
@@ -171,35 +240,34 @@ def _random_variance(pilot: Pilot, column: str, found: Estimate, uncertain: bool
     return [entry(column, 0, f"not evidence of no variance: {upper} is its 95 % limit; try {column} = {upper} too")]
 
 
-def _correlations(pilot: Pilot) -> list[str]:
-    if not pilot.correlations:
+def _correlations(pilot: Pilot, part: Formula) -> list[str]:
+    """Those of one grouping factor. part: the formula with its random terms only."""
+    own = {(a, b): found for (group, a, b), found in pilot.correlations.items() if group == part.group}
+    if not own:
         return []
-    formula = pilot.formula
-    flat = {variance_path(formula, c): max(v.value, 0.0) for c, v in pilot.variances.items()}
+    flat = {variance_path(part, c): max(pilot.variances[part.group, c].value, 0.0) for c in part.random_columns}
     for digits in _DIGITS:
-        rounded = {pair: number(r.value, digits) for pair, r in pilot.correlations.items()}
-        flat |= {correlation_path(formula, a, b): r for (a, b), r in rounded.items()}
-        if not_semidefinite(formula, flat) is None:
+        rounded = {pair: number(r.value, digits) for pair, r in own.items()}
+        flat |= {correlation_path(part, a, b): r for (a, b), r in rounded.items()}
+        if not_semidefinite(part, flat) is None:
             break
     lines = []
     for pair, r in rounded.items():
         key = ":".join(pair)
-        if isinstance(find_pair(formula, key), str):  # the key of products can be read in two ways
+        if isinstance(find_pair(part, key), str):  # the key of products can be read in two ways
             text = "its random columns have correlations whose names can be read in two ways; use separate random terms"
             raise StudyError([f"{pilot.written}: {text}"])
-        lines.append(entry(key, r, _beside(pilot.correlations[pair], uncertain=False)))
-    return [table(header("truth", "random", formula.group, "correlation"), lines)]
+        lines.append(entry(key, r, _beside(own[pair], uncertain=False)))
+    return [table(header("truth", "random", part.group, "correlation"), lines)]
 
 
 def _predictors(pilot: Pilot, plan: PilotPlan) -> list[str]:
-    group, parts = pilot.formula.group, []
+    parts = []
     columns = {column.name: column for column in pilot.columns}
-    if plan.why:
+    if plan.why and not plan.of_rows:
         parts.append("\n" + remark(f"{plan_note(pilot, plan)}."))
     for p in plan.predictors:
-        lines = [
-            entry("level", p.level, "varies within clusters" if p.level == 1 else f"one value a cluster ({group})")
-        ]
+        lines = [entry("level", p.level, _where(pilot, p.level))]
         zero, one = pilot.coded.get(p.name, ("", ""))
         said = [p.comment] * bool(p.comment) + [f'0 is "{zero}", 1 is "{one}"'] * bool(one)
         lines.append(entry("distribution", p.words["distribution"], ": ".join(said)))
@@ -214,9 +282,21 @@ def _predictors(pilot: Pilot, plan: PilotPlan) -> list[str]:
     return parts
 
 
+def _where(pilot: Pilot, level: int | str) -> str:
+    """What a predictor's level means."""
+    if level == 1:
+        return "each row has its own value" if pilot.several else "varies within clusters"
+    one = f"({pilot.formula.group})" if level == 2 else ""
+    return f"one value a cluster {one}" if one else f"one value for each {str(level).replace(':', ' and ')}"
+
+
 def plan_note(pilot: Pilot, plan: PilotPlan) -> str:
-    """What is not drawn from a distribution, and why."""
+    """What is not drawn from a distribution, and why; of a design of the pilot's rows whose they are."""
+    if plan.of_rows:
+        return "the pilot's" + (f", as {plan.why}" if plan.why else "")
     names = [p.name for p in plan.predictors if p.in_turn]
+    if pilot.several:
+        return f"{_and(names)}: as in the pilot's levels and cells, which come in turn; {plan.why}"
     some = f" ({plan.taken:,} of them)" if 0 < plan.taken < len(pilot.sizes) else ""
     return f"{_and(names)}: as in the pilot's clusters{some}, which come in turn; {plan.why}"
 

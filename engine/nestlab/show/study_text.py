@@ -109,9 +109,9 @@ def table(name: str, entries: Iterable[str], comment: str = "") -> str:
     return "\n".join(["", first, *entries])
 
 
-def check_text(text: str) -> StudyFile:
-    """The study that the text of a file means. StudyError tells all that is wrong."""
-    return StudyFile.from_dict(tomllib.loads(text))
+def check_text(text: str, folder: Path | None = None) -> StudyFile:
+    """The study that the text of a file means, which will stand in a folder. StudyError tells all that is wrong."""
+    return StudyFile.from_dict(tomllib.loads(text), folder=folder)
 
 
 def refuse_existing(path: Path, *, force: bool, repair: str = "name another file, or add --force") -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "cells_of",
     "check_factors",
     "factors_of",
+    "least_cells",
     "read_structure",
     "rows_per_cell",
     "structure_words",
@@ -217,7 +218,7 @@ def _read(items: Items, factors: GroupingFactors) -> Made[Structure]:
         groupings.append(Grouping(name, sum(own), within or None))
         numbers.append(own)
     structure = Structure(tuple(groupings), tuple(numbers), 1, drawn=tuple(drawn), joined=joined)
-    if _cells(structure) > MOST_ROWS:
+    if least_cells(structure) > MOST_ROWS:
         return Made(None, (*problems, _too_many(flat, problems)))
     cells = len(next(iter(cells_of(structure).values())))
     if uneven:
@@ -309,7 +310,7 @@ def _listed(flat: Mapping[str, Any], factors: GroupingFactors) -> Structure:
     return Structure(tuple(groupings), tuple(numbers), len(listed[0]), listed=listed)
 
 
-def _cells(structure: Structure) -> float:
+def least_cells(structure: Structure) -> float:
     """At least the number of cells."""
     found: dict[str, tuple[str, int]] = {}
     tops, joined = 1.0, dict(structure.joined)
