@@ -113,7 +113,7 @@ def cross_classified(
     return CrossedRows(np.stack([np.ones_like(X), X, W, Z]), y, {"school": school, "hood": hood})
 
 
-def tested(found: Regressed, k: int, rule: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def inferred(found: Regressed, k: int, rule: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Estimates of coefficient k with their standard errors and df by a rule: lfe's residual ones, or, where dummies stand inside
     the clusters, the fewest clusters - 1."""
     p = found.fits.beta.shape[1]
@@ -138,7 +138,7 @@ def test_two_way_robust_errors_have_the_published_performance(design):
                 (fe, 0, "clusters") if row["method"] == "FE" else (ols, " XWZ".index(row["cov"]), "residual")
             )
             true = x if row["cov"] == "X" else w
-            for name, value, variance in figures(*tested(found, k, rule), true):
+            for name, value, variance in figures(*inferred(found, k, rule), true):
                 if np.isfinite(row[name]):
                     se = np.sqrt(variance * (1 / WITHIN_SETS + 1 / PUBLISHED_SETS))
                     distances.append((value - row[name]) / se)
