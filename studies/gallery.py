@@ -16,6 +16,7 @@ import data_answers
 import df_methods_figure
 import powerup
 import published_table
+import several_answers
 from matplotlib.figure import Figure
 from numbers_of import Numbers, shown
 
@@ -242,6 +243,41 @@ SECTIONS = (
         line("power", x="truth.random.school.variance.x", color="method", facet="clusters", estimand="x"),
         data_answers.selection,
         "selection.svg",
+    ),
+    Section(
+        "Must a model of subjects and items be maximal?",
+        "crossed_maximal",
+        several_answers.crossed_maximal_figure,
+        several_answers.crossed_maximal,
+        "crossed_maximal.svg",
+    ),
+    Section(
+        "Do more participants make up for few stimuli? (Westfall, Kenny and Judd 2014)",
+        "westfall_2014",
+        several_answers.westfall_figure,
+        several_answers.westfall,
+        "westfall_2014.svg",
+    ),
+    Section(
+        "A model or robust errors, where pupils are of schools and of neighbourhoods? (Lee and Pustejovsky 2023)",
+        "cross_classified",
+        several_answers.cross_classified_figure,
+        several_answers.cross_classified,
+        "cross_classified.svg",
+    ),
+    Section(
+        "What power has a three-level trial with treated schools?",
+        "three_level_trial",
+        several_answers.three_level_figure,
+        several_answers.three_level,
+        "three_level_trial.svg",
+    ),
+    Section(
+        "What if a stepped wedge follows the same people?",
+        "cohort_wedge",
+        several_answers.cohort_wedge_figure,
+        several_answers.cohort_wedge,
+        "cohort_wedge.svg",
     ),
     Section(
         "Do Wald intervals of variances hold? (Maas and Hox 2005)",

@@ -29,6 +29,7 @@ from .lookup import REACH, look_up, step
 __all__ = [
     "Transform",
     "attainable",
+    "factor_shares",
     "latent_ar1",
     "latent_correlation",
     "latent_icc",
@@ -193,17 +194,26 @@ def latent_icc(predictor: Predictor) -> float:
     return latent_correlation(drawn, drawn, predictor.icc, f"predictors.{predictor.name}.icc") if predictor.icc else 0.0
 
 
+def factor_shares(predictors: Sequence[Predictor]) -> dict[str, Array]:
+    """(k) by grouping factor, of several: the shares of the variance of predictors of rows that lie between its levels."""
+    factors = dict.fromkeys(factor for p in predictors for factor, _ in p.iccs)
+    return {factor: np.array([dict(p.iccs).get(factor, 0.0) for p in predictors]) for factor in factors}
+
+
 def score_correlations(
     predictors: Sequence[Predictor], correlations: Sequence[tuple[str, str, float]]
 ) -> tuple[Array, Array]:
     """Of predictors of one level: (k, k) the correlations of scores within and between clusters, and (k) their shares between.
 
     The score of predictor a in row i of cluster j is sqrt(s_a) b_ja + sqrt(1 - s_a) w_ija, b and w with the same correlations R,
-    so that those of the rows are R_ab (sqrt(s_a s_b) + sqrt((1 - s_a)(1 - s_b))). Raises StudyError for a correlation that the
-    distributions or the shares rule out, and for correlations that contradict each other.
+    so that those of the rows are R_ab (sqrt(s_a s_b) + sqrt((1 - s_a)(1 - s_b))); with several grouping factors there is such a
+    part for each (`factor_shares`). Raises StudyError for a correlation that the distributions or the shares rule out, and for
+    correlations that contradict each other.
     """
     place = {predictor.name: k for k, predictor in enumerate(predictors)}
     shares = np.array([latent_icc(p) if p.level == 1 else 0.0 for p in predictors])
+    parts = np.stack([shares, *factor_shares(predictors).values()])
+    parts = np.vstack([parts, 1 - parts.sum(axis=0)])
     R = np.eye(len(predictors))
     for a, b, r in correlations:
         if a not in place or b not in place:
@@ -212,7 +222,7 @@ def score_correlations(
         key = f'correlation."{a}:{b}"'
         drawn = predictor_transform(predictors[i]), predictor_transform(predictors[k])
         score = latent_correlation(*drawn, r, key)
-        most = np.sqrt(shares[i] * shares[k]) + np.sqrt((1 - shares[i]) * (1 - shares[k]))
+        most = float(np.sqrt(parts[:, i] * parts[:, k]).sum())
         if abs(score) > most:
             ends = [_correlation(*drawn, float(end)) for end in (-most, most)]
             raise StudyError(

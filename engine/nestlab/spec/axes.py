@@ -35,6 +35,7 @@ from .covariance import (
 from .factor_keys import FACTORS, ROWS
 from .formula import find_term
 from .keys import AXES, KEYS, Key, find_key
+from .kinds import Share
 from .model import INTERCEPT, Effect, Formula
 from .sizes import MOST_ARMS
 from .stated import UNITS, restated
@@ -142,6 +143,8 @@ def setting(name: str, truth: Formula) -> Setting | None:
         case ["truth", "outcome", word] if key and key.axis:
             sets = outcome_sets(word, truth)
             return _plain(name, key, instead=sets) if sets or word != "icc" else None
+        case ["predictors", _, "icc"] if key:
+            return _plain(name, replace(key, annotation=Share, below={}))
         case ["correlation", pair] if key:
             return _plain(correlation_key(pair), key)
     return _plain(name, key, affects=_beside(name, key)) if key and key.axis else None

@@ -77,6 +77,10 @@ class Checks:
         if missing is not None and (missing.cells or missing.levels):
             text = "is for several grouping factors; write missing.clusters, or add [design.factors]"
             problems.add("missing.cells" if missing.cells else "missing.levels", text)
+        for predictor in predictors:
+            if predictor.iccs:
+                text = f"must be a number with one grouping factor; write icc = {predictor.iccs[0][1]:g}, say"
+                problems.add_number(f"predictors.{predictor.name}.icc", dict(predictor.iccs), text)
         level = variable_levels(predictors)
         constant = {p.name for p in predictors if p.level == 2}
         for key, formula in named_formulas(self.truth, self.methods).items():

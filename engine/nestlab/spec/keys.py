@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -178,11 +178,19 @@ def _key(path: str, found: FieldInfo, table: type[KeyTable]) -> Key:
     text, example = found.description or "", (found.examples or [None])[0]
     if not extra["each"]:
         return Key(path, annotation, found.default, text, example, part, axis, _keys_of(annotation, f"{path}."))
-    item, here = get_args(unwrapped(annotation)[0])[-1], f"{path}.<{extra['each']}>"
-    one = next(iter(example.values() if isinstance(example, dict) else example))
+    item, here = _item_of(annotation), f"{path}.<{extra['each']}>"
+    plain = isinstance(example, int | float)  # one number may stand for all
+    one = example if plain else next(iter(example.values() if isinstance(example, dict) else example))
     varies = part == "data" and allowed(item) != TABLE
     below = {"<>": Key(here, item, None, text, one, part, varies, _keys_of(item, f"{here}."))}
-    return Key(path, annotation, found.default, text, example, part, False, below)
+    return Key(path, annotation, found.default, text, example, part, plain and varies, below)
+
+
+def _item_of(annotation: Any) -> Any:
+    """The type of what a table or a list holds; of several types, the last one's."""
+    base = unwrapped(annotation)[0]
+    last = get_args(base)[-1]
+    return get_args(unwrapped(last)[0])[-1] if get_origin(base) is Union else last
 
 
 def find_key(path: Sequence[str | int], of: Key | None = None) -> Key | None:

@@ -284,7 +284,8 @@ class Predictor:
 
     redraw: False keeps one draw for all replicates. What is known is not drawn; at level 2 redraw then puts its values to
     clusters at random, within blocks where there are any. icc: of a level-1 predictor, the share of its variance between
-    clusters, which is the correlation of two of its rows.
+    clusters, which is the correlation of two of its rows. iccs: of several grouping factors, (factor or crossing, share) of those
+    between whose levels a part of its variance lies; the correlation of two rows is the sum over those that they share.
     """
 
     name: str
@@ -295,6 +296,7 @@ class Predictor:
     redraw: bool = True
     shape: tuple[tuple[str, float], ...] = ()
     icc: float = 0.0
+    iccs: tuple[tuple[str, float], ...] = ()
     values: tuple[float, ...] = ()
     categories: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()

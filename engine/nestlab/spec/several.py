@@ -125,8 +125,11 @@ def _check_predictor(predictor: Predictor, structure: Structure, problems: Probl
     if predictor.level == 2:  # said of its key already
         return
     if predictor.icc:
-        text = "must be absent with several grouping factors; give a predictor of the factor, and one of rows"
+        share = f"{predictor.icc:g}"
+        text = f"must say between the levels of which factor; write icc = {{ {structure.names[0]} = {share} }}, say"
         problems.add_number(f"{key}.icc", predictor.icc, text)
+    if predictor.iccs:
+        _check_iccs(predictor, structure, problems)
     if row.outer:
         text = "must be a factor of [design.factors] here, whose levels the arms are made of"
         problems.add_value(f"{key}.level", predictor.level, text)
@@ -146,6 +149,29 @@ def _check_predictor(predictor: Predictor, structure: Structure, problems: Probl
         return
     if refused := row.refuse_sizes(predictor, Layout(rows_per_cell(structure)), _longest(structure)):
         problems.add_value(ROWS, structure.rows, refused.replace("cluster", "cell"))
+
+
+def _check_iccs(predictor: Predictor, structure: Structure, problems: Problems) -> None:
+    """What forbids parts of a predictor of rows that are those of levels."""
+    key = f"predictors.{predictor.name}.icc"
+    for name, share in predictor.iccs:
+        if unknown := [part for part in name.split(":") if part not in structure.names]:
+            text = f"must be of a factor of [design.factors], or of a crossing; {nearest(unknown[0], structure.names)}"
+            problems.add_number(f"{key}.{name}", share, text)
+    shares = dict(predictor.iccs)
+    if sum(shares.values()) >= 1:
+        listed = " + ".join(f"{share:.10g}" for share in shares.values())
+        text = f"must have shares that sum to less than 1, and {listed} = {sum(shares.values()):.10g}; lower them"
+        problems.add_number(key, shares, text)
+    if predictor.distribution != "normal":
+        text = (
+            f'must be absent for distribution = "{predictor.distribution}" with several grouping factors, where parts of levels '
+            'and rows are added; remove it, or write distribution = "normal"'
+        )
+        problems.add_number(key, shares, text)
+    if not predictor.redraw:
+        text = "must be true or absent for a predictor with parts of several factors' levels; remove it"
+        problems.add_value(f"predictors.{predictor.name}.redraw", False, text)
 
 
 def _check_levels(predictor: Predictor, structure: Structure, problems: Problems) -> None:

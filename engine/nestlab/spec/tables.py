@@ -118,6 +118,14 @@ FactorNumber: TypeAlias = Annotated[
     Says("a whole number >= 1, a list of one for each level of the factor that holds it, or a table of a distribution"),
 ]  # fmt: skip
 
+PredictorIcc: TypeAlias = Annotated[
+    Annotated[Share, Tag("<number>")] | Annotated[dict[str, Share], Tag("<table>")],
+    Discriminator(lambda value: "<table>" if isinstance(value, Mapping) else "<number>"),
+    Says(
+        "a number from 0 to 1, 1 not included, or with several factors a table of such", "write 0.1 or { school = 0.1 }"
+    ),
+]
+
 CellRows: TypeAlias = Annotated[
     Annotated[v.FewRows, Tag("<number>")]
     | Annotated[v.RowsList, Tag("<list>")]
@@ -305,7 +313,10 @@ class PredictorTable(SourcedTable):
     skewness: v.Skewness | None = key("of skew-normal (at most 0.995 either way), gamma and lognormal", 1)
     share: Share | None = key("binary: the probability of 1; contaminated: the share that has a larger sd", 0.3)
     ratio: v.SdRatio | None = key("of contaminated: how many times the sd of the rest", 3)
-    icc: Share | None = key("of level 1: the share of its variance that lies between clusters", 0.1)
+    icc: PredictorIcc | None = key(
+        "of level 1: the share of its variance that lies between clusters; with several factors by name, { school = 0.2 }", 0.1,
+        each="factor",
+    )  # fmt: skip
     categories: v.Categories | None = key(
         "names of categories; in formulas the name stands for their columns", ["a", "b", "c"], axis=False
     )

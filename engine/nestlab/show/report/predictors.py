@@ -22,6 +22,9 @@ def predictor_text(predictor: Predictor, *, several: bool = False) -> str:
     units = f"levels of {p.at}" if p.at else "clusters"
     chance = f", which allocates {units} at random: their numbers differ between replicates" if is_by_chance(p) else ""
     icc = f", {value_text(p.icc)} of its variance between clusters" if p.icc else ""
+    if p.iccs:
+        shares = [f"{value_text(share)} between levels of {factor}" for factor, share in p.iccs]
+        icc = f", of its variance {', '.join(shares[:-1])}{' and ' if shares[1:] else ''}{shares[-1]}"
     text = row.text(p)
     if several:  # a factor's levels are the clusters of its predictors, and cells those of rows
         one = p.at or "cell"

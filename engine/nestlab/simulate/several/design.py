@@ -94,7 +94,8 @@ def compile_several(condition: Condition, groups: Sequence[str] = ()) -> Several
     """Everything that replicates of this condition share. groups: grouping factors of methods beside the truth's."""
     structure = widest(condition)
     ats = dict.fromkeys(p.at for p in condition.predictors if p.at)
-    named = dict.fromkeys([*structure.names, *ats, *condition.truth.formula.groups, *groups])
+    parts = [factor for p in condition.predictors for factor, _ in p.iccs]
+    named = dict.fromkeys([*structure.names, *ats, *condition.truth.formula.groups, *parts, *groups])
     levels = {name: structure.grouping(name).levels for name in named}
     members = settled_members(condition, structure, levels)
     runs = [p for p in condition.predictors if p.at and distribution_of(p).level == 1]

@@ -1,8 +1,9 @@
 """Blocks of several grouping factors drawn as rows.
 
 The order of the draws: numbers of levels and rows, and levels of rows, where replicates differ in them; the predictors of each
-factor in turn, the random effects of each; for every row the scores of the predictors that are drawn there and of the error; what
-is lost, of rows, cells, levels of each factor, by dropout and at random. The replicate is the last index everywhere.
+factor in turn, the random effects of each; the parts of predictors of rows that are those of levels; for every row the scores of
+the predictors that are drawn there and of the error; what is lost, of rows, cells, levels of each factor, by dropout and at
+random. The replicate is the last index everywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ...spec.model import Missing
 from ...spec.uncertain import DrawnTruth
 from ..between import draw_between
 from ..deviates import standard_normal
-from ..distributions import latent_ar1, score_correlations, transform
+from ..distributions import factor_shares, latent_ar1, score_correlations, transform
 from ..known import known_columns, lower_factor, realise, stated_values
 from ..missing import rows_left
 from ..priors import correlate
@@ -112,6 +113,7 @@ class SeveralSampler:
         self._shapes = {group: transform(condition.truth.shape_of(group)) for group in condition.truth.formula.groups}
         self._ar1 = latent_ar1(condition.truth.errors)
         inner = design.inner
+        self._shares = factor_shares(inner.predictors)
         self._scores_factor = lower_factor(score_correlations(inner.predictors, inner.condition.correlations)[0])
         self._ratios = [(name, np.log(ratio) / 2) for name, ratio in condition.truth.errors.ratios]
 
@@ -132,8 +134,7 @@ class SeveralSampler:
             correlate(random_factor(design, group, truths), effects)
             u[group] = effects
         columns |= self._known_rows(members)
-        scores = [standard_normal(generator, (members.rows, R)) for _ in design.inner.predictors]
-        for predictor, score in zip(design.inner.predictors, self._correlated(scores), strict=True):
+        for predictor, score in zip(design.inner.predictors, self._row_scores(members, generator, R), strict=True):
             columns |= dict(zip(predictor.columns, realise(predictor, score), strict=True))
         e = standard_normal(generator, (members.rows, R))
         if self._ar1:
@@ -159,6 +160,21 @@ class SeveralSampler:
             values = known_columns(inner.condition, np.ascontiguousarray(sizes))
             found[:, : len(values), r] = values[:, 1 : inner.known].T
         return dict(zip(names, found, strict=True))
+
+    def _row_scores(self, members: Members, generator: Generator, R: int) -> list[Array]:
+        """(N, R) of each predictor of rows: the sum of its parts between the levels of factors and of its part of rows."""
+        count, parts = len(self.design.inner.predictors), []
+        for factor in self._shares:
+            drawn = [standard_normal(generator, (self.design.levels[factor], R)) for _ in range(count)]
+            parts.append((factor, self._correlated(drawn)))
+        scores = self._correlated([standard_normal(generator, (members.rows, R)) for _ in range(count)])
+        for k, score in enumerate(scores):
+            if (rest := 1 - sum(shares[k] for shares in self._shares.values())) < 1:
+                score *= np.sqrt(rest)
+            for factor, drawn in parts:
+                if share := self._shares[factor][k]:
+                    score += np.sqrt(share) * members.spread(factor, drawn[k])
+        return scores
 
     def _correlated(self, scores: list[Array]) -> list[Array]:
         """The scores of predictors with their correlations."""

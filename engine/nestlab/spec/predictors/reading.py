@@ -75,11 +75,13 @@ def read_predictor(
     """The predictor as the flat values have it. varies: whether its distribution is an axis; keys may then be idle. structure: of
     several grouping factors."""
     items = tuple((key, flat[path]) for key in KEYS if (path := f"predictors.{name}.{key}") in flat)
+    shares = f"predictors.{name}.icc."
+    iccs = tuple(sorted((path.removeprefix(shares), value) for path, value in flat.items() if path.startswith(shares)))
     row = DISTRIBUTIONS.get(flat.get(f"predictors.{name}.distribution", ""))
     at = str(level) if isinstance(level := flat.get(f"predictors.{name}.level"), str) else ""
     clusters = flat.get("design.clusters") if structure is None else structure.grouping(at).levels
     place = _NOWHERE if structure is None or not at else _place(at, structure)
-    return _read(name, items, varies, clusters if row and row.allotted else None, place)
+    return _read(name, items, iccs, varies, clusters if row and row.allotted else None, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +106,14 @@ def _place(at: str, structure: Structure) -> _Place:
 
 
 @lru_cache(maxsize=4096)
-def _read(name: str, items: Items, varies: bool, clusters: int | None, place: _Place) -> Made[Predictor]:
-    """clusters: their number, where the predictor's shares are of clusters; place: the factor whose levels stand for them."""
+def _read(name: str, items: Items, iccs: Items, varies: bool, clusters: int | None, place: _Place) -> Made[Predictor]:
+    """iccs: by factor; clusters: their number, where the predictor's shares are of clusters; place: the factor whose levels stand
+    for them."""
     problems, given, key = Problems(), dict(items), f"predictors.{name}"
-    given |= {"level": 2} if place.at else {}
+    if iccs and "icc" in given:
+        text = f"must be absent beside {key}.icc.{iccs[0][0]}; remove one of the two"
+        problems.add_number(f"{key}.icc", given["icc"], text)
+    given |= ({"level": 2} if place.at else {}) | ({"icc": dict(iccs)} if iccs else {})
     row = DISTRIBUTIONS[given["distribution"]]
     if not varies:
         own = {word: value for word, value in given.items() if word not in ("level", "distribution", "source")}
@@ -118,11 +124,10 @@ def _read(name: str, items: Items, varies: bool, clusters: int | None, place: _P
     _check_level(row, given, key, place, problems)
     if not problems:
         row.check(given, key, clusters, problems)
-    return (
-        Made(None, tuple(problems))
-        if problems
-        else Made(replace(row.make(name, given, clusters), at=place.at, crossing=place.crossing))
-    )
+    if problems:
+        return Made(None, tuple(problems))
+    made = row.make(name, given | {"icc": 0.0} if iccs else given, clusters)
+    return Made(replace(made, at=place.at, crossing=place.crossing, iccs=tuple((f, r) for f, r in iccs if r)))
 
 
 def check_idle(
@@ -211,6 +216,6 @@ def predictor_words(predictor: Predictor) -> dict[str, Any]:
         made |= {"categories": list(p.categories)}
     if p.categories:
         made |= {"coding": p.coding}
-    if p.icc:
-        made |= {"icc": float(p.icc)}
+    if p.icc or p.iccs:
+        made |= {"icc": {factor: float(share) for factor, share in p.iccs} or float(p.icc)}
     return made
