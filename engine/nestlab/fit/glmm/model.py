@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ...spec.family import Family
+from ...spec.family import Family, linear_predictor
 from ..problem import relative_factor
 from ..several.products import FactorColumns
 from ..status import Status
@@ -24,7 +24,7 @@ from .objective import Curvature, Objective
 from .search import Point, certify, find_optimum, minimise
 from .separation import Recession, find_recession, separable
 
-__all__ = ["GlmmModel", "fit_glmm", "term_columns"]
+__all__ = ["GlmmModel", "PlainStart", "fit_glmm", "fit_plain", "orthonormal", "unfitted", "whitened"]
 
 Array = NDArray[np.float64]
 
@@ -192,8 +192,8 @@ def fit_glmm(
     factors = tuple(factors)
     p = X.shape[1]
     recession = Recession(np.ones(len(X), dtype=bool), np.zeros(p))
-    scaled, back, estimable = _orthonormal(X)
-    start = _fit_plain(outcome, scaled, offset)
+    scaled, back, estimable = orthonormal(X)
+    start = fit_plain(outcome, scaled, offset)
     if not start.overlapping:
         recession = find_recession(outcome, X)
     kept, own_factors = outcome, factors
@@ -201,16 +201,12 @@ def fit_glmm(
         rows = recession.kept
         kept = Outcome(outcome.family, outcome.y[rows], outcome.trials[rows])
         if not rows.any() or np.linalg.matrix_rank(X[rows]) == 0:
-            roots = tuple(np.eye(size) for f in factors for size in f.sizes)
-            none = np.zeros(p, dtype=bool)
-            return GlmmModel(
-                outcome, X, offset, factors, None, None, np.zeros((p, 0)), roots, none, recession, Status.separated
-            )
-        scaled, back, estimable = _orthonormal(X[rows])
+            return unfitted(outcome, X, offset, factors, recession)
+        scaled, back, estimable = orthonormal(X[rows])
         estimable &= recession.signs == 0
-        start = _fit_plain(kept, scaled, offset[rows])
+        start = fit_plain(kept, scaled, offset[rows])
         own_factors = tuple(replace(f, codes=f.codes[rows], Z=f.Z[rows]) for f in factors)
-    white, roots = _whitened(own_factors)
+    white, roots = whitened(own_factors)
     objective = Objective(kept, scaled, offset[recession.kept], Layout(white), nodes, curvature)
     point: Point | None = None
     limit, status = False, Status.separated
@@ -222,8 +218,19 @@ def fit_glmm(
     )
 
 
+def unfitted(
+    outcome: Outcome, X: Array, offset: Array, factors: Sequence[FactorColumns], recession: Recession
+) -> GlmmModel:
+    """The model where no row is left to fit: nothing is finite."""
+    p = X.shape[1]
+    roots = tuple(np.eye(size) for f in factors for size in f.sizes)
+    none = np.zeros(p, dtype=bool)
+    back = np.zeros((p, 0))
+    return GlmmModel(outcome, X, offset, tuple(factors), None, None, back, roots, none, recession, Status.separated)
+
+
 @dataclass(frozen=True)
-class _Plain:
+class PlainStart:
     """The model without random effects: beta, log k (None for other families), and whether its optimum is clear."""
 
     beta: Array
@@ -231,7 +238,7 @@ class _Plain:
     overlapping: bool
 
 
-def _orthonormal(X: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+def orthonormal(X: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Orthonormal columns times sqrt(N) that span X's; back to X's coefficients; which of these the rows determine."""
     N = len(X)
     sizes = np.maximum(np.abs(X).max(axis=0), 1e-300)
@@ -242,7 +249,7 @@ def _orthonormal(X: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     return U[:, kept] * np.sqrt(N), back, estimable & (len(d) == X.shape[1])
 
 
-def _whitened(factors: Sequence[FactorColumns]) -> tuple[tuple[FactorColumns, ...], tuple[Array, ...]]:
+def whitened(factors: Sequence[FactorColumns]) -> tuple[tuple[FactorColumns, ...], tuple[Array, ...]]:
     """The factors with each term's columns orthonormal times sqrt(N), and R per term with Z = white R."""
     white, roots = [], []
     for factor in factors:
@@ -250,23 +257,22 @@ def _whitened(factors: Sequence[FactorColumns]) -> tuple[tuple[FactorColumns, ..
         for size in factor.sizes:
             Q, R = np.linalg.qr(factor.Z[:, start : start + size])
             N = np.sqrt(len(Q))
-            if (np.abs(np.diag(R)) < SPANNED * np.abs(R).max(initial=1e-300)).any():  # on the rows that are left
-                Q, R = factor.Z[:, start : start + size] / N, np.eye(size)
+            if len(R) < size or (np.abs(np.diag(R)) < SPANNED * np.abs(R).max(initial=1e-300)).any():
+                # of rank size on all rows, not on those that are left
+                Q, R = factor.Z[:, start : start + size] / N, np.eye(size) * N
             parts.append(Q * N)
-            roots.append(R / N if R is not None else R)
+            roots.append(R / N)
             start += size
         white.append(replace(factor, Z=np.hstack(parts)))
     return tuple(white), tuple(roots)
 
 
-def _fit_plain(outcome: Outcome, X: Array, offset: Array) -> _Plain:
+def fit_plain(outcome: Outcome, X: Array, offset: Array) -> PlainStart:
     """Fit the fixed part by damped Newton steps, counts by Poisson's likelihood, and k by moments."""
     plain = Outcome(Family("poisson", "log"), outcome.y, outcome.trials) if outcome.family.counts else outcome
     N, p = X.shape
     # an intercept near the marginal mean
     mean = (plain.y.sum() + 0.5) / (plain.trials.sum() + 1) if not plain.family.counts else plain.y.mean() + 0.1
-    from ...spec.family import linear_predictor
-
     centre = float(linear_predictor(plain.family.link, mean)) - (offset.mean() if plain.family.counts else 0.0)
     beta = X.T @ np.full(N, centre) / N
     value = -np.inf
@@ -297,10 +303,10 @@ def _fit_plain(outcome: Outcome, X: Array, offset: Array) -> _Plain:
         mu = np.exp(np.clip(offset + X @ beta, -50, 50))
         inverse = ((outcome.y - mu) ** 2 - mu).sum() / max((mu**2).sum(), 1e-300)
         log_k = float(np.log(1 / np.clip(inverse, 0.02, 20.0)))
-    return _Plain(beta, log_k, overlapping)
+    return PlainStart(beta, log_k, overlapping)
 
 
-def _searched(objective: Objective, start: _Plain, without_random: bool) -> tuple[Point, bool]:
+def _searched(objective: Objective, start: PlainStart, without_random: bool) -> tuple[Point, bool]:
     """The optimum, and whether it is Poisson's of a negative binomial outcome."""
     outcome = objective.outcome
     if not outcome.dispersed:
@@ -315,7 +321,7 @@ def _searched(objective: Objective, start: _Plain, without_random: bool) -> tupl
     return point, False
 
 
-def _optimum(objective: Objective, start: _Plain, without_random: bool, *, once: bool = False) -> Point:
+def _optimum(objective: Objective, start: PlainStart, without_random: bool, *, once: bool = False) -> Point:
     if without_random:
         return _without_random(objective, start.beta, start.log_k)
     return find_optimum(objective, start.beta, start.log_k, once=once)
@@ -334,7 +340,7 @@ def _without_random(objective: Objective, beta: Array, log_k: float | None) -> P
     return replace(judged, iterations=found.iterations, away=found.away)
 
 
-def _poisson_limit(objective: Objective, start: _Plain, without_random: bool) -> Point | None:
+def _poisson_limit(objective: Objective, start: PlainStart, without_random: bool) -> Point | None:
     """Poisson's optimum, if the likelihood does not rise as 1 / k leaves 0 there."""
     outcome = objective.outcome
     poisson = Outcome(Family("poisson", "log"), outcome.y, outcome.trials)
@@ -386,11 +392,3 @@ def _pure(objective: Objective) -> bool:
             return True
     return False
 
-
-def term_columns(factors: Sequence[FactorColumns]) -> list[tuple[int, slice]]:
-    """For each term its factor and its columns there."""
-    found = []
-    for f, factor in enumerate(factors):
-        ends = np.cumsum([0, *factor.sizes])
-        found += [(f, slice(int(a), int(b))) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    return found

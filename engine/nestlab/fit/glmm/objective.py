@@ -27,16 +27,17 @@ from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 
 from .families import Outcome
-from .layout import Elimination, Layout
+from .layout import Elimination, Layout, lower_times, times
 
 __all__ = ["Curvature", "Evaluation", "Objective"]
 
 Array = NDArray[np.float64]
 Curvature = Literal["observed", "expected"]
 
-#: Newton steps to the mode, halvings of one, and its decrement below which one more step is the last.
+#: Newton steps to the mode, and halvings of one.
 MODE_STEPS, HALVINGS = 100, 40
-MODE_DECREMENT = 1e-11
+#: Decrements of h below which a step is the last (what it leaves is of their size), and below which it needs no halving.
+MODE_DECREMENT, SAFE_DECREMENT = 1e-11, 1e-2
 #: Numbers that an evaluation of a batch may hold in one array of rows.
 MOST_NUMBERS = 4_000_000
 
@@ -134,50 +135,44 @@ class Objective:
             return self._at_mode(psi, *self._mode(psi, start))
 
     def _mode(self, psi: Array, v: list[Array]) -> tuple[list[Array], list[Array], Array]:
-        """L, and v^ by damped Newton steps: halved unit by unit until h rises. Returns eta at the mode, too."""
+        """L, v^ by damped Newton steps, and eta at the mode."""
         L = self.layout.factor_matrices(psi[:, self.theta])
-        fixed, log_k, units = self.fixed_part(psi), self.log_k(psi), self.layout.units
+        fixed, log_k = self.fixed_part(psi), self.log_k(psi)
         eta = fixed + self.layout.spread(L, v)
-        last = False
-        value = None
         for _ in range(MODE_STEPS):
             logf, g1, g2 = self.outcome.derivatives(eta, 2, log_k)
-            slope = [_lower_times(own, s) - each for own, s, each in zip(L, self.layout.gather(g1), v, strict=True)]
+            slope = [lower_times(own, s) - each for own, s, each in zip(L, self.layout.gather(g1), v, strict=True)]
             step = self.layout.eliminate(L, -g2).solve(slope)
             decrement = self._by_unit([s * d for s, d in zip(slope, step, strict=True)])
-            if last or not np.isfinite(decrement).all():
-                return L, [a + b for a, b in zip(v, step, strict=True)] if last else v, self._eta(fixed, L, v, step, last)
-            last = bool((decrement < MODE_DECREMENT).all())
-            if last:
-                v, eta = [a + b for a, b in zip(v, step, strict=True)], self._eta(fixed, L, v, step, True)
-                continue
-            if value is None:
-                value = units @ logf - self._by_unit([a * a for a in v]) / 2
-            v, eta, value = self._shortened(L, fixed, log_k, v, step, value, decrement)
+            largest = float(decrement.max())
+            if not np.isfinite(largest):
+                break
+            if largest < SAFE_DECREMENT:
+                v = [a + b for a, b in zip(v, step, strict=True)]
+                eta = fixed + self.layout.spread(L, v)
+            else:
+                v, eta = self._shortened(L, fixed, log_k, v, step, logf)
+            if largest < MODE_DECREMENT:
+                break
         return L, v, eta
 
-    def _eta(self, fixed: Array, L: list[Array], v: list[Array], step: list[Array], moved: bool) -> Array:
-        at = [a + b for a, b in zip(v, step, strict=True)] if moved else v
-        return fixed + self.layout.spread(L, at)
-
     def _shortened(
-        self, L: list[Array], fixed: Array, log_k: Array | float, v: list[Array], step: list[Array], value: Array, decrement: Array
-    ) -> tuple[list[Array], Array, Array]:  # fmt: skip
-        """The point after a step, shortened where h would not rise; its eta and h by unit."""
+        self, L: list[Array], fixed: Array, log_k: Array | float, v: list[Array], step: list[Array], logf: Array
+    ) -> tuple[list[Array], Array]:  # fmt: skip
+        """The point after a step, halved unit by unit until h rises; and its eta."""
         units = self.layout.units
-        t = np.ones_like(decrement)
+        value = units @ logf - self._by_unit([a * a for a in v]) / 2
+        t = np.ones_like(value)
         noise = 1e-13 * (1 + np.abs(value))
         for _ in range(HALVINGS):
-            scale = t[:, :, None]  # one unit, or a unit per level
-            moved = [a + scale * b for a, b in zip(v, step, strict=True)]
+            moved = [a + t[:, :, None] * b for a, b in zip(v, step, strict=True)]  # t: of one unit, or of each level
             eta = fixed + self.layout.spread(L, moved)
             (logf,) = self.outcome.derivatives(eta, 0, log_k)
-            now = units @ logf - self._by_unit([a * a for a in moved]) / 2
-            worse = ~(now >= value - noise)
+            worse = ~(units @ logf - self._by_unit([a * a for a in moved]) / 2 >= value - noise)
             if not worse.any():
                 break
             t = np.where(worse, t / 2, t)
-        return moved, eta, np.where(np.isfinite(now), now, value)
+        return moved, eta
 
     def _by_unit(self, squares: list[Array]) -> Array:
         """Sums over the effects of a unit: (levels, B), or (1, B) with several factors."""
@@ -201,10 +196,9 @@ class Objective:
             direct, direct_k = g1, outcome.in_dispersion(eta, log_k)[0] if outcome.dispersed else None
         else:
             value, e, pull, outer, direct, direct_k = self._quadrature(psi, L, v, scaled)
-        a = [np.einsum("ia,bac->ibc", f.Z, own) for f, own in zip(layout.factors, L, strict=True)]
-        d = sum(np.einsum("ibc,ibc->ib", one, other) for one, other in zip(e, a, strict=True))
+        d = sum((one * other).sum(axis=2) for one, other in zip(e, layout.columns(L), strict=True))
         # the adjoint of the mode
-        bend = [_lower_times(own, s) for own, s in zip(L, layout.gather(dW * d), strict=True)]
+        bend = [lower_times(own, s) for own, s in zip(L, layout.gather(dW * d), strict=True)]
         s = observed.solve([r - b / 2 for r, b in zip(pull, bend, strict=True)])
         rho = -dW * d / 2 + g2 * layout.spread(L, s)
         gradient = np.empty((len(psi), self.n))
@@ -253,7 +247,7 @@ class Objective:
         P = np.tril(Q)
         P[..., range(q), range(q)] /= 2
         M = C @ (P + P.swapaxes(2, 3)) @ C.swapaxes(2, 3)
-        e = np.einsum("ibac,ibc->iba", M[factor.codes], np.einsum("ia,bac->ibc", factor.Z, own))
+        e = times(M[factor.codes], layout.columns(L)[0])
         outer = np.einsum("jbk,jbka,jbkc->jbac", shares, slopes, points, optimize=True)
         by_row = shares[factor.codes]
         direct = (by_row * g1).sum(axis=2)
@@ -270,8 +264,3 @@ def _inverse_root(scaled: Elimination) -> Array:
     R = np.linalg.cholesky(np.where(good[..., None, None], H, np.eye(H.shape[-1])))
     C = np.linalg.inv(R).swapaxes(2, 3)
     return np.where(good[..., None, None], C, np.nan)
-
-
-def _lower_times(L: Array, effects: Array) -> Array:
-    """L' times effects (levels, B, q)."""
-    return effects * L[:, 0] if L.shape[-1] == 1 else np.einsum("bac,jba->jbc", L, effects)
