@@ -256,7 +256,7 @@ def fit(
     A binomial response is 0/1, cbind(events, others), or events with `trials`, a column of numbers. nodes: 1 for Laplace's
     method, up to 25 for adaptive Gauss-Hermite quadrature (one grouping factor, one or two random columns). curvature:
     "observed", as glmmTMB, or "expected", as glmer, whose Laplace differs with links other than the logit and the log. method:
-    "likelihood", or "pql", penalised quasi-likelihood, by REML or ML, with a residual `scale` that is "estimated" or "fixed" at 1.
+    "likelihood", or "pql", penalised quasi-likelihood by REML or ML with a residual `scale`, "estimated" or "fixed" at 1.
     df is "z" (the default) or "between-within" for likelihoods, which are always maximised without restriction.
 
     Returns a `Fit`, or a `GeneralisedFit` of another family. Raises FormulaError and DataError (both ValueError), with what was

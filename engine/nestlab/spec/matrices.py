@@ -36,7 +36,7 @@ class Levels(NamedTuple):
 class ModelMatrices:
     """y (N), X (N, p) with its column names, one Z (N, q_t) and its names for each random term, levels of each grouping factor.
 
-    y is less the formula's offsets, unless it holds counts: then offset (N) has them, and trials (N) those of cbind(events, others).
+    y is less the formula's offsets, unless it holds counts: then offset (N) has them, and trials (N) are cbind's.
     r_names: of the columns of X in R; factors: the variables of the formula on the N rows.
     dropped: rows left out because a value was missing; index: the labels of the rows that stayed. roots (N): what rows of y, X
     and Z were multiplied by, the roots of weights.
@@ -126,9 +126,7 @@ class ModelMatrices:
         return np.where(np.abs(weights) < 1e-9 * np.abs(weights).max(), 0.0, weights)
 
 
-def model_matrices(
-    text: str, frame: pd.DataFrame, *, also: Sequence[str] = (), counts: bool = False
-) -> ModelMatrices:
+def model_matrices(text: str, frame: pd.DataFrame, *, also: Sequence[str] = (), counts: bool = False) -> ModelMatrices:
     """Evaluate a mixed-model formula on a frame; rows with a missing value in a variable of it, or in `also`, are dropped.
 
     counts: the response is of counts: it may be cbind(events, others), and offsets are not taken from it.
@@ -251,7 +249,7 @@ def _complete(frame: pd.DataFrame, variables: Sequence[str]) -> NDArray[np.bool_
 def _response(name: str, rows: Rows) -> Array:
     node = read_variable(name)
     if node.value == "cbind":
-        raise DataError(f"response {name} is of counts: give family = \"binomial\", or one column")
+        raise DataError(f'response {name} is of counts: give family = "binomial", or one column')
     for column in variables_in(node):
         values = plain(rows.frame, column)
         if isinstance(values, pd.Categorical) or values.dtype == object:

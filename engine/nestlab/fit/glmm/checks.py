@@ -29,7 +29,9 @@ def family_of(name: str, link: str | None) -> Family:
 def check_options(family: Family, *, nodes: int, curvature: str, df: str, rules: tuple[str, ...]) -> None:
     """Refuse options that are not possible whatever the data."""
     if isinstance(nodes, bool) or not isinstance(nodes, int) or not 1 <= nodes <= MOST_NODES:
-        raise DataError(f"nodes = {nodes!r}: allowed are whole numbers from 1 (Laplace) to {MOST_NODES}; use one of them")
+        raise DataError(
+            f"nodes = {nodes!r}: allowed are whole numbers from 1 (Laplace) to {MOST_NODES}; use one of them"
+        )
     one_of("curvature", curvature, ("observed", "expected"))
     one_of("df", df, rules)
     if curvature == "expected" and family.name == "negative-binomial":
@@ -59,10 +61,14 @@ def check_counts(m: ModelMatrices, family: Family, trials: Array | None, column:
     _whole_numbers(m.response, y)
     _whole_numbers(named, n)
     if (n < 1).any():
-        raise DataError(f"{named} must be 1 or more, and {int((n < 1).sum())} of {len(n)} rows have none; remove those rows")
+        raise DataError(
+            f"{named} must be 1 or more, and {int((n < 1).sum())} of {len(n)} rows have none; remove those rows"
+        )
     if (over := y > n).any():
         k = int(np.flatnonzero(over)[0])
-        raise DataError(f"response {m.response} has {y[k]:g} events in {n[k]:g} trials; correct {int(over.sum())} such rows")
+        raise DataError(
+            f"response {m.response} has {y[k]:g} events in {n[k]:g} trials; correct {int(over.sum())} such rows"
+        )
     return n
 
 
@@ -93,7 +99,9 @@ def check_columns(m: ModelMatrices, family: Family, trials: Array, nodes: int) -
         )
     columns = sum(map(len, m.random_names))
     if nodes > 1 and columns > 2:
-        raise DataError(f"nodes = {nodes}: quadrature takes at most 2 random columns, not {columns}; use nodes = 1, Laplace")
+        raise DataError(
+            f"nodes = {nodes}: quadrature takes at most 2 random columns, not {columns}; use nodes = 1, Laplace"
+        )
     if family.name == "binomial" and trials.max() == 1:
         for name, levels in m.levels.items():
             if len(levels.labels) == rows:

@@ -1,8 +1,8 @@
 """Intervals of one generalised fit, under lme4's names: by standard errors, or by the profile of the likelihood.
 
-The profile deviance of a parameter is the least over all others. Fixed effects enter it by a shift of the offset along X; standard
-deviations and correlations by writing L through them: row a of a term's factor is its standard deviation times a row of
-length 1, and with the rows of a pair first their correlation is the first entry of the second.
+The profile deviance of a parameter is the least over all others. A fixed effect is held by moving beta in the plane where it has
+one value; a standard deviation or correlation by writing L through it: row a of a term's factor is its standard deviation times
+a row of length 1, and with the rows of a pair first their correlation is the first entry of the second.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def _profiles(
         half = (ends[1] - ends[0]) / 2
         if kind == "fixed":
             path = _fixed_path(model, a, half)
-        elif np.isnan(_parameter(model.terms_of(model.point.psi)[blocks[a]], kind, _within(blocks, b), _within(blocks, a))):
+        elif np.isnan(
+            _parameter(model.terms_of(model.point.psi)[blocks[a]], kind, _within(blocks, b), _within(blocks, a))
+        ):
             found.append((np.nan, np.nan))
             continue
         else:
@@ -137,7 +139,8 @@ def _profiles(
 
 def _fixed_path(model: GlmmModel, k: int, half: float) -> _Path:
     """Of fixed effect k = w'b: b = w value / w'w + (what is orthogonal to w)."""
-    assert model.point is not None and model.objective is not None
+    assert model.point is not None
+    assert model.objective is not None
     psi, p = model.point.psi, model.objective.p
     w = model.back[k]
     basis = np.linalg.svd(w[None])[2][1:]
@@ -152,7 +155,8 @@ def _fixed_path(model: GlmmModel, k: int, half: float) -> _Path:
 
 def _variance_path(model: GlmmModel, kind: str, term: int, i: int, k: int, half: float) -> _Path:
     """Of a standard deviation or correlation of a term."""
-    assert model.point is not None and model.objective is not None
+    assert model.point is not None
+    assert model.objective is not None
     psi, layout = model.point.psi, model.objective.layout
     T = model.terms_of(psi)[term]
     q = len(T)
@@ -206,7 +210,9 @@ def _limit(model: GlmmModel, path: _Path, level: float, side: float) -> float:
     others, modes = path.others, model.point.at.modes
     slopes = _slopes(path, path.centre, others)
     curvature = slopes @ model.point.hessian @ slopes.T + 1e-3 * np.eye(len(others))
-    inverse = np.linalg.inv(curvature) if np.linalg.eigvalsh(curvature).min(initial=1.0) > 0 else np.eye(len(others))
+    inverse: Array = np.eye(len(others))
+    if np.linalg.eigvalsh(curvature).min(initial=1.0) > 0:
+        inverse = np.asarray(np.linalg.inv(curvature))
 
     def rise(value: float) -> float:
         nonlocal others, modes

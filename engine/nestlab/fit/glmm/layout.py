@@ -136,9 +136,7 @@ class Layout:
 
     def eliminate(self, L: Sequence[Array], W: Array) -> Elimination:
         """Factor H at weights W (N, B)."""
-        blocks = [
-            _turned(own, self.weighted_squares(f, W)) + np.eye(self.factors[f].q) for f, own in enumerate(L)
-        ]
+        blocks = [_turned(own, self.weighted_squares(f, W)) + np.eye(self.factors[f].q) for f, own in enumerate(L)]
         lead = blocks[0]
         if len(self.factors) == 1:
             return Elimination(self, lead, inverse_of(lead), None, None, None)
@@ -163,13 +161,16 @@ class Layout:
         inverse = inverse_of(lead)
         half = inverse.swapaxes(0, 1) @ C
         rest = E - C.reshape(B, J * q, -1).swapaxes(1, 2) @ half.reshape(B, J * q, -1)
-        return Elimination(self, lead, inverse, half, rest, np.linalg.inv(rest))
+        return Elimination(self, lead, inverse, half, rest, inverse_of(rest))
 
 
 @dataclass(frozen=True)
 class Elimination:
-    """H, factored. lead, inverse (levels, B, q, q): the blocks D of the leading factor and their inverses; half (B, levels, q, r):
-    D^-1 C; rest, rest_inverse (B, r, r): the Schur complement, if there are other factors."""
+    """H, factored.
+
+    lead, inverse (levels, B, q, q): the blocks D of the leading factor and their inverses. Where there are other factors, half
+    (B, levels, q, r): D^-1 C, and rest, rest_inverse (B, r, r): the Schur complement.
+    """
 
     layout: Layout
     lead: Array
@@ -184,7 +185,7 @@ class Elimination:
         own = logdet_of(self.lead)
         if self.rest is None:
             return own
-        return own.sum(axis=0, keepdims=True) + logdet_of(self.rest)[None]
+        return np.asarray(own.sum(axis=0, keepdims=True) + logdet_of(self.rest)[None])
 
     def solve(self, right: Effects) -> Effects:
         """H^-1 times effects."""
@@ -217,7 +218,7 @@ class Elimination:
         B = len(self.half)
         across = self.half @ self.rest_inverse[:, None]  # -M_12
         own = self.inverse + (across @ self.half.swapaxes(2, 3)).swapaxes(0, 1)
-        found = [times(own[lead.codes], a[0])]
+        found: Effects = [times(own[lead.codes], a[0])]
         starts = np.cumsum([0, *self.layout.orders[1:]])
         for g, factor in enumerate(factors[1:], start=1):
             part = across[..., starts[g - 1] : starts[g]].reshape(B, lead.levels, lead.q, factor.levels, factor.q)
@@ -228,13 +229,13 @@ class Elimination:
                 block = self.rest_inverse[:, starts[g - 1] : starts[g], starts[h - 1] : starts[h]]
                 block = block.reshape(B, factor.levels, factor.q, other.levels, other.q)
                 total = total + times(block[:, factor.codes, :, other.codes], a[h])
-            found.append(total)
+            found.append(np.asarray(total))
         return found
 
 
 def inverse_of(H: Array) -> Array:
     """The inverses of small matrices."""
-    return 1.0 / H if H.shape[-1] == 1 else np.linalg.inv(H)
+    return np.asarray(1.0 / H if H.shape[-1] == 1 else np.linalg.inv(H), dtype=float)
 
 
 def logdet_of(H: Array) -> Array:
@@ -255,7 +256,7 @@ def times(M: Array, v: Array) -> Array:
 
 def lower_times(L: Array, effects: Array) -> Array:
     """L' times effects (levels, B, q)."""
-    return effects * L[:, 0] if L.shape[-1] == 1 else np.einsum("bac,jba->jbc", L, effects)
+    return np.asarray(effects * L[:, 0] if L.shape[-1] == 1 else np.einsum("bac,jba->jbc", L, effects))
 
 
 def _turned(L: Array, S: Array) -> Array:

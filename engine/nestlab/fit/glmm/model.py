@@ -111,13 +111,14 @@ class GlmmModel:
     def terms_of(self, psi: Array) -> list[Array]:
         """For each term a T with T T' its G in the units of the data."""
         assert self.objective is not None
-        found, k = [], 0
+        found: list[Array] = []
+        k = 0
         L = self.objective.layout.factor_matrices(psi[None, self.objective.theta])
         for own, factor in zip(L, self.factors, strict=True):
             start = 0
             for size in factor.sizes:
                 at = slice(start, start + size)
-                found.append(np.linalg.solve(self.roots[k], own[0, at, at]))
+                found.append(np.asarray(np.linalg.solve(self.roots[k], own[0, at, at])))
                 start, k = start + size, k + 1
         return found
 
@@ -210,12 +211,10 @@ def fit_glmm(
     objective = Objective(kept, scaled, offset[recession.kept], Layout(white), nodes, curvature)
     point: Point | None = None
     limit, status = False, Status.separated
-    if without_random or not _pure(objective):
-        point, limit = _searched(objective, start, without_random)
-        status = _status(objective, point, limit) if not recession.any else Status.separated
-    return GlmmModel(
-        outcome, X, offset, factors, objective, point, back, roots, estimable, recession, status, limit
-    )
+    if without_random or not _pure(kept, objective):
+        point, limit = _searched(kept, objective, start, without_random)
+        status = _status(kept, objective, point, limit) if not recession.any else Status.separated
+    return GlmmModel(outcome, X, offset, factors, objective, point, back, roots, estimable, recession, status, limit)
 
 
 def unfitted(
@@ -277,7 +276,7 @@ def fit_plain(outcome: Outcome, X: Array, offset: Array) -> PlainStart:
     beta = X.T @ np.full(N, centre) / N
     value = -np.inf
     overlapping = False
-    step = np.zeros(p)
+    step: Array = np.zeros(p)
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(GLM_STEPS):
             t = 1.0
@@ -292,7 +291,7 @@ def fit_plain(outcome: Outcome, X: Array, offset: Array) -> PlainStart:
             lowest = np.linalg.eigvalsh(H)[0] if np.isfinite(H).all() else 0.0
             if not lowest > 1e-9 * N:
                 break
-            step = np.linalg.solve(H, X.T @ g1)
+            step = np.asarray(np.linalg.solve(H, X.T @ g1))
             if step @ (X.T @ g1) < 1e-12:
                 overlapping = bool(lowest > OVERLAP * N * min(1.0, plain.y.mean()))
                 break
@@ -306,13 +305,12 @@ def fit_plain(outcome: Outcome, X: Array, offset: Array) -> PlainStart:
     return PlainStart(beta, log_k, overlapping)
 
 
-def _searched(objective: Objective, start: PlainStart, without_random: bool) -> tuple[Point, bool]:
+def _searched(outcome: Outcome, objective: Objective, start: PlainStart, without_random: bool) -> tuple[Point, bool]:
     """The optimum, and whether it is Poisson's of a negative binomial outcome."""
-    outcome = objective.outcome
     if not outcome.dispersed:
         return _optimum(objective, start, without_random), False
     # the limit first: where it is an optimum the search runs there, step by step
-    limit = _poisson_limit(objective, start, without_random)
+    limit = _poisson_limit(outcome, objective, start, without_random)
     if limit is not None:
         start = replace(start, log_k=min(start.log_k or 0.0, 1.0))
     point = _optimum(objective, start, without_random, once=limit is not None)
@@ -340,9 +338,8 @@ def _without_random(objective: Objective, beta: Array, log_k: float | None) -> P
     return replace(judged, iterations=found.iterations, away=found.away)
 
 
-def _poisson_limit(objective: Objective, start: PlainStart, without_random: bool) -> Point | None:
+def _poisson_limit(outcome: Outcome, objective: Objective, start: PlainStart, without_random: bool) -> Point | None:
     """Poisson's optimum, if the likelihood does not rise as 1 / k leaves 0 there."""
-    outcome = objective.outcome
     poisson = Outcome(Family("poisson", "log"), outcome.y, outcome.trials)
     own = _optimum(replace(objective, outcome=poisson), replace(start, log_k=None), without_random)
     psi = np.append(own.psi, np.log1p(outcome.y.mean()) + np.log(NEAR_LIMIT))
@@ -355,13 +352,13 @@ def _poisson_limit(objective: Objective, start: PlainStart, without_random: bool
     return replace(own, psi=psi, at=at, hessian=hessian, vanished=np.append(own.vanished, True))
 
 
-def _status(objective: Objective, point: Point, limit: bool) -> Status:
+def _status(outcome: Outcome, objective: Objective, point: Point, limit: bool) -> Status:
     if not np.isfinite(point.deviance):
         return Status.nonfinite
     theta = np.abs(point.psi[objective.theta]).max(initial=0.0)
     # fixed and random effects together, all free, give every row its side: the variances grow without end
     suspect = objective.outcome.family.name == "binomial" and (point.away or theta > SUSPECT)
-    if suspect and separable(objective.outcome, objective.X, objective.layout.factors):
+    if suspect and separable(outcome, objective.X, objective.layout.factors):
         return Status.separated
     if not point.certified:
         return Status.not_converged
@@ -373,12 +370,12 @@ def _status(objective: Objective, point: Point, limit: bool) -> Status:
     return Status.singular if point.singular or limit else Status.ok
 
 
-def _pure(objective: Objective) -> bool:
+def _pure(outcome: Outcome, objective: Objective) -> bool:
     """Whether every level of a factor with an intercept has one outcome only, and fixed effects that are constant within it.
 
     The likelihood of a binary outcome is then highest where the variance is infinite, as all is explained there.
     """
-    outcome, X = objective.outcome, objective.X
+    X = objective.X
     if outcome.family.name != "binomial" or ((outcome.y > 0) & (outcome.y < outcome.trials)).any():
         return False
     for factor in objective.layout.factors:
@@ -391,4 +388,3 @@ def _pure(objective: Objective) -> bool:
         if pure and constant and np.ptp(factor.Z, axis=0).min() < 1e-9:
             return True
     return False
-

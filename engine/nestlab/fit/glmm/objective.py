@@ -3,16 +3,16 @@
     eta_i = o_i + x_i'beta + z_i'L v,  v ~ N(0, I);   h(v) = sum_i log f(y_i | eta_i) - v'v / 2
 
 with mode v^ and H = I + L'Z'W Z L there, W the observed or the expected information about eta. With nodes x_k and weights w_k of
-the standard normal distribution and C C' = H^-1, a level's likelihood is |C| sum_k w_k exp(h(v^ + C x_k) + x_k'x_k / 2), which one
-node, x = 0, makes Laplace's (Pinheiro & Chao 2006, J. Comput. Graph. Stat. 15, 58-81; with several factors only this one).
+the standard normal distribution and C C' = H^-1, a level's likelihood is |C| sum_k w_k exp(h(v^ + C x_k) + x_k'x_k / 2). One
+node, x = 0, makes it Laplace's (Pinheiro & Chao 2006, J. Comput. Graph. Stat. 15, 58-81); several factors have only this one.
 
 The gradient is exact: v^ and C move with the parameters. Let p_k be the terms' shares, s_k = dh/dv at a node, r = sum p_k s_k,
 P the lower triangle of I + sum p_k x_k (C's_k)' with half its diagonal, and M = C (P + P') C', which is H^-1 for Laplace. Then
 
     dl = sum_k p_k dh(v_k) + r'dv^ - tr(M dH) / 2,
 
-dh at fixed v. dv^ = H_obs^-1 d(dh/dv) by the observed weights enters by one adjoint solve, and dH by the leverages d_i = a_i'M a_i,
-a_i = L'z_i, and the derivative W' of the weights. Checks: `tests/unit/test_glmm_objective.py`.
+dh at fixed v. dv^ = H_obs^-1 d(dh/dv) by the observed weights enters by one adjoint solve, and dH by the leverages a_i'M a_i,
+with a_i = L'z_i, and the derivative W' of the weights. Checks: `tests/unit/test_glmm_objective.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 
-from .families import Outcome
+from .families import Density
 from .layout import Elimination, Layout, lower_times, times
 
 __all__ = ["Curvature", "Evaluation", "Objective"]
@@ -65,7 +65,7 @@ class Objective:
     X (N, p); offset (N); nodes: of the quadrature, 1 for Laplace; log k is there for negative binomial outcomes only.
     """
 
-    outcome: Outcome
+    outcome: Density
     X: Array
     offset: Array
     layout: Layout
@@ -106,9 +106,7 @@ class Objective:
         start = [v if v.shape[1] == B else np.repeat(v, B, axis=1) for v in start]
         width = max(1, len(self.X) * (len(self.rule[1]) if self.nodes > 1 else 1), self._order)
         size = max(1, MOST_NUMBERS // width)
-        parts = [
-            self._evaluate(psi[k : k + size], [v[:, k : k + size] for v in start]) for k in range(0, B, size)
-        ]
+        parts = [self._evaluate(psi[k : k + size], [v[:, k : k + size] for v in start]) for k in range(0, B, size)]
         if len(parts) == 1:
             return parts[0]
         return Evaluation(
@@ -177,7 +175,7 @@ class Objective:
     def _by_unit(self, squares: list[Array]) -> Array:
         """Sums over the effects of a unit: (levels, B), or (1, B) with several factors."""
         if len(squares) == 1:
-            return squares[0].sum(axis=2)
+            return np.asarray(squares[0].sum(axis=2))
         return np.asarray(sum(each.sum(axis=(0, 2)) for each in squares))[None]
 
     def _at_mode(self, psi: Array, L: list[Array], v: list[Array], eta: Array) -> Evaluation:
@@ -193,7 +191,7 @@ class Objective:
             value = layout.units @ logf - self._by_unit([a * a for a in v]) / 2 - scaled.logdet / 2
             e, pull = scaled.rowwise(L), [np.zeros_like(a) for a in v]
             outer = [layout.gather(g1)[f][..., :, None] * v[f][..., None, :] for f in range(len(v))]
-            direct, direct_k = g1, outcome.in_dispersion(eta, log_k)[0] if outcome.dispersed else None
+            direct, direct_k = g1, outcome.in_dispersion(eta, log_k)[0] if outcome.dispersed else g1
         else:
             value, e, pull, outer, direct, direct_k = self._quadrature(psi, L, v, scaled)
         d = sum((one * other).sum(axis=2) for one, other in zip(e, layout.columns(L), strict=True))
@@ -206,7 +204,11 @@ class Objective:
         sums_rho, sums_g1 = layout.gather(rho), layout.gather(g1)
         by_factor = []
         for f in range(len(v)):
-            slopes = outer[f] + sums_rho[f][..., :, None] * v[f][..., None, :] + sums_g1[f][..., :, None] * s[f][..., None, :]
+            slopes = (
+                outer[f]
+                + sums_rho[f][..., :, None] * v[f][..., None, :]
+                + sums_g1[f][..., :, None] * s[f][..., None, :]
+            )
             by_factor.append((slopes - layout.gather_within(f, W[:, :, None] * e[f])).sum(axis=0))
         for k, (f, one, other) in enumerate(layout.entries):
             gradient[:, self.p + k] = by_factor[f][:, one, other]
@@ -219,7 +221,7 @@ class Objective:
 
     def _quadrature(
         self, psi: Array, L: list[Array], modes: list[Array], scaled: Elimination
-    ) -> tuple[Array, list[Array], list[Array], list[Array], Array, Array | None]:
+    ) -> tuple[Array, list[Array], list[Array], list[Array], Array, Array]:
         """By level the logarithm of the likelihood, and what the gradient needs of the nodes."""
         layout, outcome = self.layout, self.outcome
         factor, own, v = layout.factors[0], L[0], modes[0]
@@ -230,7 +232,9 @@ class Objective:
         logdet_C = np.log(np.abs(np.diagonal(C, axis1=2, axis2=3))).sum(axis=2)
         points = v[:, :, None, :] + np.einsum("jbac,kc->jbka", C, x)  # (J, B, K, q)
         effects = points @ own.swapaxes(1, 2)
-        eta = self.fixed_part(psi)[:, :, None] + np.einsum("ibka,ia->ibk", effects[factor.codes], factor.Z, optimize=True)
+        eta = self.fixed_part(psi)[:, :, None] + np.einsum(
+            "ibka,ia->ibk", effects[factor.codes], factor.Z, optimize=True
+        )
         log_k = np.asarray(self.log_k(psi))[..., None] if outcome.dispersed else 0.0
         logf, g1 = outcome.derivatives(eta, 1, log_k)
         h = (layout.sums[0] @ logf.reshape(len(logf), -1)).reshape(J, B, K) - (points**2).sum(axis=3) / 2
@@ -240,7 +244,9 @@ class Objective:
         total = shares.sum(axis=2, keepdims=True)
         value = (np.log(total) + top)[..., 0] + logdet_C
         shares = shares / total
-        slopes = (layout.sums[0] @ (g1[:, :, :, None] * factor.Z[:, None, None, :]).reshape(len(g1), -1)).reshape(J, B, K, q)
+        slopes = (layout.sums[0] @ (g1[:, :, :, None] * factor.Z[:, None, None, :]).reshape(len(g1), -1)).reshape(
+            J, B, K, q
+        )
         s = slopes @ own - points  # dh/dv
         pull = np.einsum("jbk,jbka->jba", shares, s)
         Q = np.einsum("jbk,ka,jbkc->jbac", shares, x, s @ C, optimize=True) + np.eye(q)
@@ -251,7 +257,7 @@ class Objective:
         outer = np.einsum("jbk,jbka,jbkc->jbac", shares, slopes, points, optimize=True)
         by_row = shares[factor.codes]
         direct = (by_row * g1).sum(axis=2)
-        direct_k = (by_row * outcome.in_dispersion(eta, log_k)[0]).sum(axis=2) if outcome.dispersed else None
+        direct_k = (by_row * outcome.in_dispersion(eta, log_k)[0]).sum(axis=2) if outcome.dispersed else direct
         return value, [e], [pull], [outer], direct, direct_k
 
 

@@ -1,11 +1,11 @@
 """Penalised quasi-likelihood: a linear mixed model of weighted pseudo-data, refitted until it stands still.
 
-    z = eta - o + (y / n - mu) / mu',   w = n mu'^2 / V(mu)
+    z = eta - o + (y / n - mu) / mu',  w = n mu'^2 / V(mu)
 
-are fitted by ML or REML with Var z = scale^2 / w given the random effects, and give the next eta (Breslow & Clayton 1993, JASA 88,
-9-25). With scale = "estimated" this is MASS's glmmPQL, whose standard errors by ML have a factor sqrt(N / (N - p)), with "fixed" SAS
-GLIMMIX's RSPL (REML) and MSPL. There is no likelihood: the certificate is that of the last pseudo-model. Variances are biased
-downwards for binary outcomes in small clusters.
+are fitted by ML or REML with Var z = scale^2 / w given the random effects, and give the next eta (Breslow & Clayton 1993, JASA
+88, 9-25). With scale = "estimated" this is MASS's glmmPQL, whose standard errors by ML have a factor sqrt(N / (N - p)); with
+"fixed" it is SAS GLIMMIX's RSPL (REML) and MSPL. There is no likelihood: the certificate is that of the last pseudo-model.
+Variances are biased downwards for binary outcomes in small clusters.
 
 At a fixed scale the pseudo-model's deviance is the mixed model objective with a normal density of known variance; REML adds X to
 the random effects, with a standard deviation so large that their prior is flat.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...spec.family import Family, mean_of
+from ...spec.family import GAUSSIAN, Family, mean_of
 from ...spec.matrices import ModelMatrices
 from ...spec.problems import DataError
 from ..checks import check_rules, one_of
@@ -62,7 +62,7 @@ class NormalRows:
 
     z: Array
     w: Array
-    family: Family = Family()
+    family: Family = GAUSSIAN
     dispersed: bool = False
 
     def derivatives(self, eta: Array, order: int, log_k: Array | float = 0.0) -> list[Array]:
@@ -85,7 +85,8 @@ class NormalRows:
 
 @dataclass(frozen=True)
 class _Round:
-    """A fit of pseudo-data: beta (p), vcov (p, p), df (p) or None, the terms' T (T T' = G), scale, Zu (N), status, certificate."""
+    """A fit of pseudo-data: beta (p), vcov (p, p), df (p) or None, the terms' T with T T' = G, scale, effects Zu (N), status,
+    certificate."""
 
     beta: Array
     vcov: Array
@@ -231,11 +232,12 @@ class _Fixed:
             vcov[:, k] = made.solve(right)[-1][0, 0] * FLAT_SD**2
         b = FLAT_SD * now.modes[-1][0, 0]
         effects = self.full.spread(L, now.modes)[:, 0] - self.X @ b
-        terms, k = [], 0
+        terms: list[Array] = []
+        k = 0
         for own, factor in zip(L, self.white, strict=False):
             at = 0
             for size in factor.sizes:
-                terms.append(np.linalg.solve(self.roots[k], own[0, at : at + size, at : at + size]))
+                terms.append(np.asarray(np.linalg.solve(self.roots[k], own[0, at : at + size, at : at + size])))
                 at, k = at + size, k + 1
         status = Status.singular if gone.any() else Status.ok
         if away or not residual < RESIDUAL_TOLERANCE:
@@ -305,9 +307,7 @@ def _packed(T: Array) -> Array:
     return np.asarray(L.T[np.triu_indices(len(L))])
 
 
-def _modes(
-    factors: list[FactorColumns], found: _Round, pseudo: tuple[Array, Array], X: Array, o: Array
-) -> list[Array]:
+def _modes(factors: list[FactorColumns], found: _Round, pseudo: tuple[Array, Array], X: Array, o: Array) -> list[Array]:
     """Predictions (levels, q) of the random effects by factor, at the last pseudo-data."""
     z, w = pseudo
     layout = Layout(tuple(factors))
@@ -316,4 +316,3 @@ def _modes(
     now = Objective(rows, X[:, :0], np.zeros(len(X)), layout)(theta[None])
     L = layout.factor_matrices(theta[None])
     return [v[:, 0] @ own[0].T for v, own in zip(now.modes, L, strict=True)]
-

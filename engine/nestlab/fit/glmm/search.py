@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..problem import relative_factor
+from .families import Outcome
 from .objective import Evaluation, Objective
 
 __all__ = ["RESIDUAL_TOLERANCE", "Point", "find_optimum", "hessian_at", "minimise", "projected"]
@@ -96,7 +97,7 @@ def find_optimum(objective: Objective, beta: Array, log_k: float | None, *, once
         if best is None or (found.certified, -found.deviance) > (best.certified, -best.deviance):
             best = found
         # one start is enough inside; on the boundary and where the surface is flat two must end at the same place
-        if once or best.certified and (not _uncertain(objective, best) or tried >= 1):
+        if once or (best.certified and (not _uncertain(objective, best) or tried >= 1)):
             break
     assert best is not None, "the deviance is finite where the model without random effects has its optimum"
     return best
@@ -110,16 +111,15 @@ def _uncertain(objective: Objective, point: Point) -> bool:
     return bool(point.singular or weak or several)
 
 
-def minimise(
-    objective: Objective, start: Array, modes: list[Array] | None = None, free: Mask | None = None
-) -> Point:
+def minimise(objective: Objective, start: Array, modes: list[Array] | None = None, free: Mask | None = None) -> Point:
     """Search from one place by damped Newton steps; free (n): the parameters that move, all if None."""
     moving = np.ones(objective.n, dtype=bool) if free is None else free
     psi = start.copy()
     now, H = _with_hessian(objective, psi, modes, moving)
     away = False
     iterations = 0
-    for iterations in range(1, MAX_ITERATIONS + 1):
+    while iterations < MAX_ITERATIONS:
+        iterations += 1
         g = now.gradient[0, moving]
         step, decrement, lowest = _direction(H, g)
         if decrement < DECREMENT_TOLERANCE and lowest > -1e-7:
@@ -165,7 +165,9 @@ def _walk(
         there = psi.copy()
         there[moving] += t * step
         # most first steps are good: their Hessian is made in one go
-        found, H = (objective(there[None], now.modes), None) if k else _with_hessian(objective, there, now.modes, moving)
+        found, H = (
+            (objective(there[None], now.modes), None) if k else _with_hessian(objective, there, now.modes, moving)
+        )
         if found.deviance[0] <= now.deviance[0] + SUFFICIENT * t * min(slope, 0.0) + noise:
             rising = abs(found.deviance[0] - now.deviance[0]) <= noise
             if rising and decrement > STALLED_TOLERANCE and t < 1e-3:
@@ -184,8 +186,9 @@ def _away(objective: Objective, psi: Array, moving: Mask) -> bool:
     theta = psi[objective.theta][moving[objective.theta]]
     if np.abs(theta).max(initial=0.0) > AWAY_THETA:
         return True
-    if objective.outcome.dispersed and not -12.0 < psi[-1] < np.log1p(objective.outcome.y.mean()) + LIMIT:
-        return True
+    outcome = objective.outcome
+    if isinstance(outcome, Outcome) and outcome.dispersed:
+        return not -12.0 < psi[-1] < np.log1p(outcome.y.mean()) + LIMIT
     eta = objective.X @ psi[: objective.p]
     return bool(objective.outcome.family.name == "binomial" and np.abs(eta).max() > AWAY_ETA)
 

@@ -249,7 +249,9 @@ def fit_generalised(
     family = family_of(options.family, options.link)
     one_of("method", options.method, METHODS)
     if weights is not None:
-        raise DataError(f"weights = {show(weights)}: family {family.name} takes none; give trials of a binomial outcome")
+        raise DataError(
+            f"weights = {show(weights)}: family {family.name} takes none; give trials of a binomial outcome"
+        )
     if options.method == "pql":
         from .pql import fit_pql
 
