@@ -21,7 +21,7 @@ pql <- function(id, method, sigma) {
   list(beta = as.list(fixef(m)), se = unname(sqrt(diag(vcov(m)))), varcomp = unname(unclass(getVarCov(m))[1:(1 + slope), 1:(1 + slope)]), sigma = m$sigma, change = change)
 }
 found <- list()
-for (id in cases) for (method in c("ML", "REML")) for (sigma in c(0, 1)) {
+for (id in cases) for (method in c("ML", "REML")) for (sigma in c(0, 1)) if (method == "ML" || sigma == 0) {
   fit <- try(pql(id, method, if (sigma == 0) NULL else 1), silent = TRUE)
   if (!inherits(fit, "try-error")) found[[paste(id, method, if (sigma == 0) "estimated" else "fixed")]] <- fit else message(id, method, sigma, fit)
 }

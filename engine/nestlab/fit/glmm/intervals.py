@@ -37,6 +37,8 @@ Limits = tuple[float, float]
 INTERVALS = ("wald", "profile")
 #: Steps outwards, each twice the last, after which there is no limit.
 STEPS = 12
+#: Where a standard deviation (whitened) that vanished begins, with another parameter held.
+NUDGE = 0.1
 
 
 def generalised_intervals(fit: GeneralisedFit, *, level: float, method: str) -> pd.DataFrame:
@@ -149,7 +151,7 @@ def _fixed_path(model: GlmmModel, k: int, half: float) -> _Path:
     def place(value: float, others: Array) -> Array:
         return np.concatenate([along * value + others[: p - 1] @ basis, others[p - 1 :]])
 
-    others = np.concatenate([basis @ psi[:p], psi[p:]])
+    others = np.concatenate([basis @ psi[:p], _off_boundary(model)[p:]])
     return _Path(place, others, float(w @ psi[:p]), half)
 
 
@@ -158,7 +160,9 @@ def _variance_path(model: GlmmModel, kind: str, term: int, i: int, k: int, half:
     assert model.point is not None
     assert model.objective is not None
     psi, layout = model.point.psi, model.objective.layout
-    T = model.terms_of(psi)[term]
+    nudged = _off_boundary(model)
+    T = model.terms_of(nudged)[term]
+    centre = _parameter(model.terms_of(psi)[term], kind, i, k)
     q = len(T)
     first = [k] if kind == "sd" else [i, k]
     order = [*first, *(row for row in range(q) if row not in first)]
@@ -179,7 +183,7 @@ def _variance_path(model: GlmmModel, kind: str, term: int, i: int, k: int, half:
         del Q
         return np.concatenate([upper.T[b:, b] for b in range(q)])
 
-    rest = np.delete(psi, np.arange(own.start, own.stop))
+    rest = np.delete(nudged, np.arange(own.start, own.stop))
     entries = L[lower]
 
     def place(value: float, others: Array) -> Array:
@@ -197,10 +201,22 @@ def _variance_path(model: GlmmModel, kind: str, term: int, i: int, k: int, half:
         return made
 
     if kind == "sd":
-        return _Path(place, np.concatenate([rest, entries[1:]]), float(L[0, 0]), half, least=0.0)
+        return _Path(place, np.concatenate([rest, entries[1:]]), centre, half, least=0.0)
     sd = float(np.hypot(L[1, 0], L[1, 1]))
     others = np.concatenate([rest, [L[0, 0], sd], entries[3:]])
-    return _Path(place, others, float(L[1, 0] / sd), half, least=-1.0, most=1.0)
+    return _Path(place, others, centre, half, least=-1.0, most=1.0)
+
+
+def _off_boundary(model: GlmmModel) -> Array:
+    """The optimum, columns of L that vanished made a little of: at 0 their slope is 0 wherever the others go."""
+    assert model.point is not None
+    assert model.objective is not None
+    psi = model.point.psi.copy()
+    for k, (_, a, b) in enumerate(model.objective.layout.entries):
+        place = model.objective.p + k
+        if a == b and model.point.vanished[place]:
+            psi[place] = NUDGE
+    return psi
 
 
 def _limit(model: GlmmModel, path: _Path, level: float, side: float) -> float:
