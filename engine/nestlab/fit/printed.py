@@ -51,8 +51,8 @@ _LEGEND = "0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1"
 def summary_text(fit: Fit, *, data: str | None = None) -> str:
     """The fit as lmer prints it. data: what the line "Data:" names; without it there is no such line."""
     parts = [
-        _title(fit), call_lines(fit, data), [""], _criterion(fit), [""], residual_lines(fit), [""], random_lines(fit, fit.sigma), observation_lines(fit),
-        [""], coefficient_lines(fit), correlation_lines(fit), remark_lines(fit),
+        _title(fit), call_lines(fit, data), [""], _criterion(fit), [""], residual_lines(fit), [""], random_lines(fit, fit.sigma),
+        observation_lines(fit), [""], coefficient_lines(fit), correlation_lines(fit), remark_lines(fit),
     ]  # fmt: skip
     return "\n".join(chain.from_iterable(parts))
 
@@ -139,7 +139,7 @@ def observation_lines(fit: Fit | GeneralisedFit) -> list[str]:
 
 
 def coefficient_lines(fit: Fit | GeneralisedFit, *, z: bool = False) -> list[str]:
-    """The table of fixed effects. z: where the statistic is normal, print z and its p value as glmer does; lmer prints t alone."""
+    """The table of fixed effects. z: print z and its p value where the statistic is normal, as glmer; lmer prints t alone."""
     names = list(map(_r_name, fit.beta))
     estimate, se = np.array(list(fit.beta.values())), np.array(list(fit.se.values()))
     with np.errstate(invalid="ignore", divide="ignore"):

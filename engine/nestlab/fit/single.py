@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .against import ModelTest
     from .glmm.single import GeneralisedFit
 
-__all__ = ["Fit", "by_term", "finite", "fit", "is_balanced", "term_names"]
+__all__ = ["Fit", "by_term", "finite", "fit", "fit_rows", "is_balanced", "term_names"]
 
 Array = NDArray[np.float64]
 
@@ -256,7 +256,7 @@ def fit(
     A binomial response is 0/1, cbind(events, others), or events with `trials`, a column of numbers. nodes: 1 for Laplace's
     method, up to 25 for adaptive Gauss-Hermite quadrature (one grouping factor, one or two random columns). curvature:
     "observed", as glmmTMB, or "expected", as glmer, whose Laplace differs with links other than the logit and the log. method:
-    "likelihood", or "pql", penalised quasi-likelihood, by REML or ML, with a residual `scale` that is "estimated" or "fixed" at 1.
+    "likelihood", or "pql", penalised quasi-likelihood by REML or ML with a residual `scale`, "estimated" or "fixed" at 1.
     df is "z" (the default) or "between-within" for likelihoods, which are always maximised without restriction.
 
     Returns a `Fit`, or a `GeneralisedFit` of another family. Raises FormulaError and DataError (both ValueError), with what was
@@ -279,15 +279,19 @@ def fit(
     check_rules(df, singular_df, reml=reml)
     matrices, w = read_rows(formula, data, weights=weights, offset=offset)
     check_data(matrices, reml=reml)
-    several = len(matrices.levels) > 1 or sum(map(len, matrices.random_names)) > MAX_RANDOM
-    fitting = _fit_several if several else _fit_matrices
     written = " ".join(formula.split())
     if w is None:
-        return replace(fitting(matrices, written, reml, df, singular_df), offset=offset)
+        return replace(fit_rows(matrices, written, reml=reml, df=df, singular_df=singular_df), offset=offset)
     matrices = weighted(matrices, w)
     check_sizes(matrices)
-    found = fitting(matrices, written, reml, df, singular_df)
+    found = fit_rows(matrices, written, reml=reml, df=df, singular_df=singular_df)
     return replace(found, neg2loglik=found.neg2loglik - float(np.log(w).sum()), weights=weights, offset=offset)
+
+
+def fit_rows(m: ModelMatrices, formula: str, *, reml: bool, df: str, singular_df: str) -> Fit:
+    """Fit a linear mixed model to its matrices; formula: as it is printed."""
+    several = len(m.levels) > 1 or sum(map(len, m.random_names)) > MAX_RANDOM
+    return (_fit_several if several else _fit_matrices)(m, formula, reml, df, singular_df)
 
 
 def _fit_matrices(m: ModelMatrices, formula: str, reml: bool, df: str, singular_df: str) -> Fit:

@@ -373,8 +373,13 @@ def fit(
     formula: Annotated[str, typer.Argument(help='As in lme4: "y ~ x + (1 + x | g)".', show_default=False)],
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     df: Annotated[
-        str, typer.Option(help="Degrees of freedom: satterthwaite, kenward-roger, between-within, residual or z.")
-    ] = "satterthwaite",
+        str | None,
+        typer.Option(
+            help="Degrees of freedom: satterthwaite (the default), kenward-roger, between-within, residual or z; of other "
+            "families z (the default) or between-within.",
+            show_default=False,
+        ),
+    ] = None,
     singular_df: Annotated[
         str, typer.Option(help="Satterthwaite's at a singular fit: lmertest, or refit without what vanished.")
     ] = "lmertest",
@@ -407,18 +412,34 @@ def fit(
         str | None, typer.Option(help="Column of prior weights: the residual variance is s2 / w.", show_default=False)
     ] = None,
     offset: Annotated[
-        str | None, typer.Option(help="Column that is part of the mean with coefficient 1.", show_default=False)
+        str | None,
+        typer.Option(help="Column that is part of the linear predictor with coefficient 1.", show_default=False),
     ] = None,
+    family: Annotated[str, typer.Option(help="gaussian, binomial, poisson or negative-binomial.")] = "gaussian",
+    link: Annotated[
+        str | None, typer.Option(help="Of a binomial family: logit, probit or cloglog.", show_default=False)
+    ] = None,
+    nodes: Annotated[int, typer.Option(help="Of adaptive quadrature, up to 25; 1 is Laplace.")] = 1,
+    trials: Annotated[
+        str | None, typer.Option(help="Column of trials, where the response counts events.", show_default=False)
+    ] = None,
+    curvature: Annotated[
+        str, typer.Option(help="Weights of Laplace and quadrature: observed, or expected as in glmer.")
+    ] = "observed",
+    pql: Annotated[bool, typer.Option("--pql", help="Penalised quasi-likelihood instead of the likelihood.")] = False,
+    scale: Annotated[str, typer.Option(help="Residual scale of --pql: estimated, or fixed at 1.")] = "estimated",
 ) -> None:
-    """Fit one data set and print it as lmer does."""
+    """Fit one data set and print it as lmer does, or glmer."""
     with _exit_codes():
         from .fit_command import fit_command
 
         made = fit_command(
             data, formula, ml=ml, df=df, as_json=as_json, singular_df=singular_df, tests=test or [],
             compare=compare or [], reference=reference, intervals=intervals or ("profile" if confint else None), level=level,
-            draws=draws, seed=seed, weights=weights,
-            offset=offset,
+            draws=draws, seed=seed,
+            columns={"weights": weights, "offset": offset, "trials": trials},
+            model={"family": family, "link": link, "nodes": nodes, "curvature": curvature, "scale": scale,
+                   "method": "pql" if pql else "likelihood"},
         )  # fmt: skip
         typer.echo(made)
 

@@ -36,7 +36,7 @@ class Levels(NamedTuple):
 class ModelMatrices:
     """y (N), X (N, p) with its column names, one Z (N, q_t) and its names for each random term, levels of each grouping factor.
 
-    y is less the formula's offsets, unless it holds counts: then offset (N) has them, and trials (N) those of cbind(events, others).
+    y is less the formula's offsets, unless it holds counts: then offset (N) has them, and trials (N) are cbind's.
     r_names: of the columns of X in R; factors: the variables of the formula on the N rows.
     dropped: rows left out because a value was missing; index: the labels of the rows that stayed. roots (N): what rows of y, X
     and Z were multiplied by, the roots of weights.

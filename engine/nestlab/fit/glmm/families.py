@@ -15,8 +15,10 @@ Rows stand on the first axis of arrays, and any number of linear predictors of t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ from scipy.special import expit, gammaln, log_ndtr
 
 from ...spec.family import Family
 
-__all__ = ["Outcome"]
+__all__ = ["Density", "Outcome"]
 
 Array = NDArray[np.float64]
 
@@ -41,6 +43,18 @@ _BERNOULLI = (
 )  # fmt: skip
 #: Linear predictors beyond this are taken as this in exponentials, which stay finite.
 LARGEST = 700.0
+
+
+class Density(Protocol):
+    """What an objective needs of the density of the rows given eta."""
+
+    @property
+    def family(self) -> Family: ...
+    @property
+    def dispersed(self) -> bool: ...
+    def derivatives(self, eta: Array, order: int, log_k: Array | float = 0.0) -> list[Array]: ...
+    def expected_weights(self, eta: Array) -> tuple[Array, Array]: ...
+    def in_dispersion(self, eta: Array, log_k: Array | float) -> tuple[Array, Array, Array]: ...
 
 
 @dataclass(frozen=True)
@@ -124,7 +138,7 @@ class Outcome:
     def _rising_slope(self, log_k: Array | float, eta: Array) -> Array:
         return self._table(lambda r: -r / (1 + r), log_k, eta)
 
-    def _table(self, of, log_k: Array | float, eta: Array) -> Array:  # type: ignore[no-untyped-def]
+    def _table(self, of: Callable[[Array], Array], log_k: Array | float, eta: Array) -> Array:
         k = np.exp(np.asarray(log_k, dtype=float))
         shared = k.reshape(k.shape[1:]) if k.ndim == eta.ndim else k  # one for all rows
         j = np.arange(int(self.y.max(initial=0))).reshape(-1, *[1] * shared.ndim)

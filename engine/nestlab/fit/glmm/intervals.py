@@ -1,8 +1,8 @@
 """Intervals of one generalised fit, under lme4's names: by standard errors, or by the profile of the likelihood.
 
-The profile deviance of a parameter is the least over all others. Fixed effects enter it by a shift of the offset along X; standard
-deviations and correlations by writing L through them: row a of a term's factor is its standard deviation times a row of
-length 1, and with the rows of a pair first their correlation is the first entry of the second.
+The profile deviance of a parameter is the least over all others. A fixed effect is held by moving beta in the plane where it has
+one value; a standard deviation or correlation by writing L through it: row a of a term's factor is its standard deviation times
+a row of length 1, and with the rows of a pair first their correlation is the first entry of the second.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ Limits = tuple[float, float]
 INTERVALS = ("wald", "profile")
 #: Steps outwards, each twice the last, after which there is no limit.
 STEPS = 12
+#: Where a standard deviation (whitened) that vanished begins, with another parameter held.
+NUDGE = 0.1
 
 
 def generalised_intervals(fit: GeneralisedFit, *, level: float, method: str) -> pd.DataFrame:
@@ -139,7 +141,8 @@ def _profiles(
 
 def _fixed_path(model: GlmmModel, k: int, half: float) -> _Path:
     """Of fixed effect k = w'b: b = w value / w'w + (what is orthogonal to w)."""
-    assert model.point is not None and model.objective is not None
+    assert model.point is not None
+    assert model.objective is not None
     psi, p = model.point.psi, model.objective.p
     w = model.back[k]
     basis = np.linalg.svd(w[None])[2][1:]
@@ -148,15 +151,18 @@ def _fixed_path(model: GlmmModel, k: int, half: float) -> _Path:
     def place(value: float, others: Array) -> Array:
         return np.concatenate([along * value + others[: p - 1] @ basis, others[p - 1 :]])
 
-    others = np.concatenate([basis @ psi[:p], psi[p:]])
+    others = np.concatenate([basis @ psi[:p], _off_boundary(model)[p:]])
     return _Path(place, others, float(w @ psi[:p]), half)
 
 
 def _variance_path(model: GlmmModel, kind: str, term: int, i: int, k: int, half: float) -> _Path:
     """Of a standard deviation or correlation of a term."""
-    assert model.point is not None and model.objective is not None
+    assert model.point is not None
+    assert model.objective is not None
     psi, layout = model.point.psi, model.objective.layout
-    T = model.terms_of(psi)[term]
+    nudged = _off_boundary(model)
+    T = model.terms_of(nudged)[term]
+    centre = _parameter(model.terms_of(psi)[term], kind, i, k)
     q = len(T)
     first = [k] if kind == "sd" else [i, k]
     order = [*first, *(row for row in range(q) if row not in first)]
@@ -177,7 +183,7 @@ def _variance_path(model: GlmmModel, kind: str, term: int, i: int, k: int, half:
         del Q
         return np.concatenate([upper.T[b:, b] for b in range(q)])
 
-    rest = np.delete(psi, np.arange(own.start, own.stop))
+    rest = np.delete(nudged, np.arange(own.start, own.stop))
     entries = L[lower]
 
     def place(value: float, others: Array) -> Array:
@@ -195,10 +201,22 @@ def _variance_path(model: GlmmModel, kind: str, term: int, i: int, k: int, half:
         return made
 
     if kind == "sd":
-        return _Path(place, np.concatenate([rest, entries[1:]]), float(L[0, 0]), half, least=0.0)
+        return _Path(place, np.concatenate([rest, entries[1:]]), centre, half, least=0.0)
     sd = float(np.hypot(L[1, 0], L[1, 1]))
     others = np.concatenate([rest, [L[0, 0], sd], entries[3:]])
-    return _Path(place, others, float(L[1, 0] / sd), half, least=-1.0, most=1.0)
+    return _Path(place, others, centre, half, least=-1.0, most=1.0)
+
+
+def _off_boundary(model: GlmmModel) -> Array:
+    """The optimum, columns of L that vanished made a little of: at 0 their slope is 0 wherever the others go."""
+    assert model.point is not None
+    assert model.objective is not None
+    psi = model.point.psi.copy()
+    for k, (_, a, b) in enumerate(model.objective.layout.entries):
+        place = model.objective.p + k
+        if a == b and model.point.vanished[place]:
+            psi[place] = NUDGE
+    return psi
 
 
 def _limit(model: GlmmModel, path: _Path, level: float, side: float) -> float:
@@ -208,7 +226,9 @@ def _limit(model: GlmmModel, path: _Path, level: float, side: float) -> float:
     others, modes = path.others, model.point.at.modes
     slopes = _slopes(path, path.centre, others)
     curvature = slopes @ model.point.hessian @ slopes.T + 1e-3 * np.eye(len(others))
-    inverse = np.linalg.inv(curvature) if np.linalg.eigvalsh(curvature).min(initial=1.0) > 0 else np.eye(len(others))
+    inverse: Array = np.eye(len(others))
+    if np.linalg.eigvalsh(curvature).min(initial=1.0) > 0:
+        inverse = np.asarray(np.linalg.inv(curvature))
 
     def rise(value: float) -> float:
         nonlocal others, modes

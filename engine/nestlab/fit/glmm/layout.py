@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,14 @@ from scipy.sparse import csr_array
 
 from ..several.products import FactorColumns
 
-__all__ = ["Elimination", "Layout"]
+__all__ = ["Elimination", "Layout", "lower_times", "times"]
 
 Array = NDArray[np.float64]
 Effects = list[Array]
+Indicators = Any  # a matrix of 0 and 1, dense or sparse
+
+#: Entries of such a matrix up to which its products are faster dense.
+DENSE = 30_000
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,12 @@ class Layout:
         return found
 
     @cached_property
-    def sums(self) -> list[csr_array]:
+    def sums(self) -> list[Indicators]:
         """By factor, the indicators (levels, N) whose products with rows are sums over levels."""
         return [_indicator(f.codes, f.levels) for f in self.factors]
 
     @cached_property
-    def units(self) -> csr_array:
+    def units(self) -> Indicators:
         """The indicators of what has random effects of its own: the levels of one factor, or all rows of several."""
         if len(self.factors) == 1:
             return self.sums[0]
@@ -70,7 +75,7 @@ class Layout:
         return [(f.Z[:, :, None] * f.Z[:, None, :]).reshape(len(f.Z), -1) for f in self.factors]
 
     @cached_property
-    def crossings(self) -> dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64], csr_array, Array]]:
+    def crossings(self) -> dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64], Indicators, Array]]:
         """For factors f < g: the pairs of levels that occur (two arrays), their indicators, and products (N, q_f q_g)."""
         found = {}
         for f, one in enumerate(self.factors):
@@ -98,10 +103,20 @@ class Layout:
             )
         return np.asarray(total)
 
+    def columns(self, L: Sequence[Array]) -> Effects:
+        """By factor a_i = L'z_i, (N, B, q)."""
+        return [
+            f.Z[:, None, :] * own[:, 0] if own.shape[-1] == 1 else np.einsum("ia,bac->ibc", f.Z, own)
+            for f, own in zip(self.factors, L, strict=True)
+        ]
+
     def gather(self, rows: Array) -> Effects:
         """By factor the sums (levels, B, q) over a level's rows of z_i times rows (N, B)."""
         found = []
         for factor, sums in zip(self.factors, self.sums, strict=True):
+            if factor.Z.shape[1] == 1:
+                found.append((sums @ (rows * factor.Z))[:, :, None])
+                continue
             products = rows[:, :, None] * factor.Z[:, None, :]
             found.append((sums @ products.reshape(len(rows), -1)).reshape(factor.levels, rows.shape[1], factor.q))
         return found
@@ -146,13 +161,16 @@ class Layout:
         inverse = inverse_of(lead)
         half = inverse.swapaxes(0, 1) @ C
         rest = E - C.reshape(B, J * q, -1).swapaxes(1, 2) @ half.reshape(B, J * q, -1)
-        return Elimination(self, lead, inverse, half, rest, np.linalg.inv(rest))
+        return Elimination(self, lead, inverse, half, rest, inverse_of(rest))
 
 
 @dataclass(frozen=True)
 class Elimination:
-    """H, factored. lead, inverse (levels, B, q, q): the blocks D of the leading factor and their inverses; half (B, levels, q, r):
-    D^-1 C; rest, rest_inverse (B, r, r): the Schur complement, if there are other factors."""
+    """H, factored.
+
+    lead, inverse (levels, B, q, q): the blocks D of the leading factor and their inverses. Where there are other factors, half
+    (B, levels, q, r): D^-1 C, and rest, rest_inverse (B, r, r): the Schur complement.
+    """
 
     layout: Layout
     lead: Array
@@ -167,12 +185,12 @@ class Elimination:
         own = logdet_of(self.lead)
         if self.rest is None:
             return own
-        return own.sum(axis=0, keepdims=True) + logdet_of(self.rest)[None]
+        return np.asarray(own.sum(axis=0, keepdims=True) + logdet_of(self.rest)[None])
 
     def solve(self, right: Effects) -> Effects:
         """H^-1 times effects."""
         if self.half is None or self.rest_inverse is None:
-            return [_times(self.inverse, right[0])]
+            return [times(self.inverse, right[0])]
         factors = self.layout.factors
         B = right[0].shape[1]
         below = np.concatenate([r.swapaxes(0, 1).reshape(B, -1) for r in right[1:]], axis=1)
@@ -182,7 +200,7 @@ class Elimination:
         below = below - (above @ half)[:, 0]
         solved = (self.rest_inverse @ below[:, :, None])[..., 0]
         first = (half @ solved[:, :, None]).reshape(B, lead.levels, lead.q).swapaxes(0, 1)
-        found = [_times(self.inverse, right[0]) - first]
+        found = [times(self.inverse, right[0]) - first]
         start = 0
         for factor in factors[1:]:
             stop = start + factor.levels * factor.q
@@ -193,31 +211,31 @@ class Elimination:
     def rowwise(self, L: Sequence[Array]) -> Effects:
         """By factor (N, B, q): for each row i the part of H^-1 a_i at its level, a_i = L'z_i over all factors."""
         factors = self.layout.factors
-        a = [np.einsum("ia,bac->ibc", f.Z, own) for f, own in zip(factors, L, strict=True)]
+        a = self.layout.columns(L)
         lead = factors[0]
         if self.half is None or self.rest_inverse is None:
-            return [_times(self.inverse[lead.codes], a[0])]
+            return [times(self.inverse[lead.codes], a[0])]
         B = len(self.half)
         across = self.half @ self.rest_inverse[:, None]  # -M_12
         own = self.inverse + (across @ self.half.swapaxes(2, 3)).swapaxes(0, 1)
-        found = [_times(own[lead.codes], a[0])]
+        found: Effects = [times(own[lead.codes], a[0])]
         starts = np.cumsum([0, *self.layout.orders[1:]])
         for g, factor in enumerate(factors[1:], start=1):
             part = across[..., starts[g - 1] : starts[g]].reshape(B, lead.levels, lead.q, factor.levels, factor.q)
             touched = part[:, lead.codes, :, factor.codes]  # (N, B, q, q_g): the indices come first
-            found[0] = found[0] - _times(touched, a[g])
-            total = -_times(touched.swapaxes(2, 3), a[0])
+            found[0] = found[0] - times(touched, a[g])
+            total = -times(touched.swapaxes(2, 3), a[0])
             for h, other in enumerate(factors[1:], start=1):
                 block = self.rest_inverse[:, starts[g - 1] : starts[g], starts[h - 1] : starts[h]]
                 block = block.reshape(B, factor.levels, factor.q, other.levels, other.q)
-                total = total + _times(block[:, factor.codes, :, other.codes], a[h])
-            found.append(total)
+                total = total + times(block[:, factor.codes, :, other.codes], a[h])
+            found.append(np.asarray(total))
         return found
 
 
 def inverse_of(H: Array) -> Array:
     """The inverses of small matrices."""
-    return 1.0 / H if H.shape[-1] == 1 else np.linalg.inv(H)
+    return np.asarray(1.0 / H if H.shape[-1] == 1 else np.linalg.inv(H), dtype=float)
 
 
 def logdet_of(H: Array) -> Array:
@@ -229,11 +247,16 @@ def logdet_of(H: Array) -> Array:
     return np.where(sign > 0, value, np.nan)
 
 
-def _times(M: Array, v: Array) -> Array:
+def times(M: Array, v: Array) -> Array:
     """Matrices (..., a, b) times vectors (..., b)."""
     if M.shape[-1] == 1 and M.shape[-2] == 1:
         return M[..., 0] * v
     return np.asarray((M @ v[..., None])[..., 0])
+
+
+def lower_times(L: Array, effects: Array) -> Array:
+    """L' times effects (levels, B, q)."""
+    return np.asarray(effects * L[:, 0] if L.shape[-1] == 1 else np.einsum("bac,jba->jbc", L, effects))
 
 
 def _turned(L: Array, S: Array) -> Array:
@@ -243,6 +266,10 @@ def _turned(L: Array, S: Array) -> Array:
     return np.asarray(L.swapaxes(1, 2) @ S @ L)
 
 
-def _indicator(codes: NDArray[np.int64], levels: int) -> csr_array:
+def _indicator(codes: NDArray[np.int64], levels: int) -> Indicators:
     N = len(codes)
+    if levels * N <= DENSE:
+        found = np.zeros((levels, N))
+        found[codes, np.arange(N)] = 1.0
+        return found
     return csr_array((np.ones(N), (codes, np.arange(N))), shape=(levels, N))

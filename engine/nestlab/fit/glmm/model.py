@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ...spec.family import Family
+from ...spec.family import Family, linear_predictor
 from ..problem import relative_factor
 from ..several.products import FactorColumns
 from ..status import Status
@@ -24,7 +24,7 @@ from .objective import Curvature, Objective
 from .search import Point, certify, find_optimum, minimise
 from .separation import Recession, find_recession, separable
 
-__all__ = ["GlmmModel", "fit_glmm", "term_columns"]
+__all__ = ["GlmmModel", "PlainStart", "fit_glmm", "fit_plain", "orthonormal", "unfitted", "whitened"]
 
 Array = NDArray[np.float64]
 
@@ -111,13 +111,14 @@ class GlmmModel:
     def terms_of(self, psi: Array) -> list[Array]:
         """For each term a T with T T' its G in the units of the data."""
         assert self.objective is not None
-        found, k = [], 0
+        found: list[Array] = []
+        k = 0
         L = self.objective.layout.factor_matrices(psi[None, self.objective.theta])
         for own, factor in zip(L, self.factors, strict=True):
             start = 0
             for size in factor.sizes:
                 at = slice(start, start + size)
-                found.append(np.linalg.solve(self.roots[k], own[0, at, at]))
+                found.append(np.asarray(np.linalg.solve(self.roots[k], own[0, at, at])))
                 start, k = start + size, k + 1
         return found
 
@@ -192,8 +193,8 @@ def fit_glmm(
     factors = tuple(factors)
     p = X.shape[1]
     recession = Recession(np.ones(len(X), dtype=bool), np.zeros(p))
-    scaled, back, estimable = _orthonormal(X)
-    start = _fit_plain(outcome, scaled, offset)
+    scaled, back, estimable = orthonormal(X)
+    start = fit_plain(outcome, scaled, offset)
     if not start.overlapping:
         recession = find_recession(outcome, X)
     kept, own_factors = outcome, factors
@@ -201,27 +202,34 @@ def fit_glmm(
         rows = recession.kept
         kept = Outcome(outcome.family, outcome.y[rows], outcome.trials[rows])
         if not rows.any() or np.linalg.matrix_rank(X[rows]) == 0:
-            roots = tuple(np.eye(size) for f in factors for size in f.sizes)
-            none = np.zeros(p, dtype=bool)
-            return GlmmModel(
-                outcome, X, offset, factors, None, None, np.zeros((p, 0)), roots, none, recession, Status.separated
-            )
-        scaled, back, estimable = _orthonormal(X[rows])
+            return unfitted(outcome, X, offset, factors, recession)
+        scaled, back, estimable = orthonormal(X[rows])
         estimable &= recession.signs == 0
-        start = _fit_plain(kept, scaled, offset[rows])
+        start = fit_plain(kept, scaled, offset[rows])
         own_factors = tuple(replace(f, codes=f.codes[rows], Z=f.Z[rows]) for f in factors)
-    white, roots = _whitened(own_factors)
+    white, roots = whitened(own_factors)
     objective = Objective(kept, scaled, offset[recession.kept], Layout(white), nodes, curvature)
     point: Point | None = None
     limit, status = False, Status.separated
-    if without_random or not _pure(objective):
-        point, limit = _searched(objective, start, without_random)
-        status = _status(objective, point, limit) if not recession.any else Status.separated
+    if without_random or not _pure(kept, objective):
+        point, limit = _searched(kept, objective, start, without_random)
+        status = _status(kept, objective, point, limit) if not recession.any else Status.separated
     return GlmmModel(outcome, X, offset, factors, objective, point, back, roots, estimable, recession, status, limit)
 
 
+def unfitted(
+    outcome: Outcome, X: Array, offset: Array, factors: Sequence[FactorColumns], recession: Recession
+) -> GlmmModel:
+    """The model where no row is left to fit: nothing is finite."""
+    p = X.shape[1]
+    roots = tuple(np.eye(size) for f in factors for size in f.sizes)
+    none = np.zeros(p, dtype=bool)
+    back = np.zeros((p, 0))
+    return GlmmModel(outcome, X, offset, tuple(factors), None, None, back, roots, none, recession, Status.separated)
+
+
 @dataclass(frozen=True)
-class _Plain:
+class PlainStart:
     """The model without random effects: beta, log k (None for other families), and whether its optimum is clear."""
 
     beta: Array
@@ -229,7 +237,7 @@ class _Plain:
     overlapping: bool
 
 
-def _orthonormal(X: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+def orthonormal(X: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Orthonormal columns times sqrt(N) that span X's; back to X's coefficients; which of these the rows determine."""
     N = len(X)
     sizes = np.maximum(np.abs(X).max(axis=0), 1e-300)
@@ -240,7 +248,7 @@ def _orthonormal(X: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     return U[:, kept] * np.sqrt(N), back, estimable & (len(d) == X.shape[1])
 
 
-def _whitened(factors: Sequence[FactorColumns]) -> tuple[tuple[FactorColumns, ...], tuple[Array, ...]]:
+def whitened(factors: Sequence[FactorColumns]) -> tuple[tuple[FactorColumns, ...], tuple[Array, ...]]:
     """The factors with each term's columns orthonormal times sqrt(N), and R per term with Z = white R."""
     white, roots = [], []
     for factor in factors:
@@ -248,28 +256,27 @@ def _whitened(factors: Sequence[FactorColumns]) -> tuple[tuple[FactorColumns, ..
         for size in factor.sizes:
             Q, R = np.linalg.qr(factor.Z[:, start : start + size])
             N = np.sqrt(len(Q))
-            if (np.abs(np.diag(R)) < SPANNED * np.abs(R).max(initial=1e-300)).any():  # on the rows that are left
-                Q, R = factor.Z[:, start : start + size] / N, np.eye(size)
+            if len(R) < size or (np.abs(np.diag(R)) < SPANNED * np.abs(R).max(initial=1e-300)).any():
+                # of rank size on all rows, not on those that are left
+                Q, R = factor.Z[:, start : start + size] / N, np.eye(size) * N
             parts.append(Q * N)
-            roots.append(R / N if R is not None else R)
+            roots.append(R / N)
             start += size
         white.append(replace(factor, Z=np.hstack(parts)))
     return tuple(white), tuple(roots)
 
 
-def _fit_plain(outcome: Outcome, X: Array, offset: Array) -> _Plain:
+def fit_plain(outcome: Outcome, X: Array, offset: Array) -> PlainStart:
     """Fit the fixed part by damped Newton steps, counts by Poisson's likelihood, and k by moments."""
     plain = Outcome(Family("poisson", "log"), outcome.y, outcome.trials) if outcome.family.counts else outcome
     N, p = X.shape
     # an intercept near the marginal mean
     mean = (plain.y.sum() + 0.5) / (plain.trials.sum() + 1) if not plain.family.counts else plain.y.mean() + 0.1
-    from ...spec.family import linear_predictor
-
     centre = float(linear_predictor(plain.family.link, mean)) - (offset.mean() if plain.family.counts else 0.0)
     beta = X.T @ np.full(N, centre) / N
     value = -np.inf
     overlapping = False
-    step = np.zeros(p)
+    step: Array = np.zeros(p)
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(GLM_STEPS):
             t = 1.0
@@ -284,7 +291,7 @@ def _fit_plain(outcome: Outcome, X: Array, offset: Array) -> _Plain:
             lowest = np.linalg.eigvalsh(H)[0] if np.isfinite(H).all() else 0.0
             if not lowest > 1e-9 * N:
                 break
-            step = np.linalg.solve(H, X.T @ g1)
+            step = np.asarray(np.linalg.solve(H, X.T @ g1))
             if step @ (X.T @ g1) < 1e-12:
                 overlapping = bool(lowest > OVERLAP * N * min(1.0, plain.y.mean()))
                 break
@@ -295,16 +302,15 @@ def _fit_plain(outcome: Outcome, X: Array, offset: Array) -> _Plain:
         mu = np.exp(np.clip(offset + X @ beta, -50, 50))
         inverse = ((outcome.y - mu) ** 2 - mu).sum() / max((mu**2).sum(), 1e-300)
         log_k = float(np.log(1 / np.clip(inverse, 0.02, 20.0)))
-    return _Plain(beta, log_k, overlapping)
+    return PlainStart(beta, log_k, overlapping)
 
 
-def _searched(objective: Objective, start: _Plain, without_random: bool) -> tuple[Point, bool]:
+def _searched(outcome: Outcome, objective: Objective, start: PlainStart, without_random: bool) -> tuple[Point, bool]:
     """The optimum, and whether it is Poisson's of a negative binomial outcome."""
-    outcome = objective.outcome
     if not outcome.dispersed:
         return _optimum(objective, start, without_random), False
     # the limit first: where it is an optimum the search runs there, step by step
-    limit = _poisson_limit(objective, start, without_random)
+    limit = _poisson_limit(outcome, objective, start, without_random)
     if limit is not None:
         start = replace(start, log_k=min(start.log_k or 0.0, 1.0))
     point = _optimum(objective, start, without_random, once=limit is not None)
@@ -313,7 +319,7 @@ def _searched(objective: Objective, start: _Plain, without_random: bool) -> tupl
     return point, False
 
 
-def _optimum(objective: Objective, start: _Plain, without_random: bool, *, once: bool = False) -> Point:
+def _optimum(objective: Objective, start: PlainStart, without_random: bool, *, once: bool = False) -> Point:
     if without_random:
         return _without_random(objective, start.beta, start.log_k)
     return find_optimum(objective, start.beta, start.log_k, once=once)
@@ -332,9 +338,8 @@ def _without_random(objective: Objective, beta: Array, log_k: float | None) -> P
     return replace(judged, iterations=found.iterations, away=found.away)
 
 
-def _poisson_limit(objective: Objective, start: _Plain, without_random: bool) -> Point | None:
+def _poisson_limit(outcome: Outcome, objective: Objective, start: PlainStart, without_random: bool) -> Point | None:
     """Poisson's optimum, if the likelihood does not rise as 1 / k leaves 0 there."""
-    outcome = objective.outcome
     poisson = Outcome(Family("poisson", "log"), outcome.y, outcome.trials)
     own = _optimum(replace(objective, outcome=poisson), replace(start, log_k=None), without_random)
     psi = np.append(own.psi, np.log1p(outcome.y.mean()) + np.log(NEAR_LIMIT))
@@ -347,13 +352,13 @@ def _poisson_limit(objective: Objective, start: _Plain, without_random: bool) ->
     return replace(own, psi=psi, at=at, hessian=hessian, vanished=np.append(own.vanished, True))
 
 
-def _status(objective: Objective, point: Point, limit: bool) -> Status:
+def _status(outcome: Outcome, objective: Objective, point: Point, limit: bool) -> Status:
     if not np.isfinite(point.deviance):
         return Status.nonfinite
     theta = np.abs(point.psi[objective.theta]).max(initial=0.0)
     # fixed and random effects together, all free, give every row its side: the variances grow without end
     suspect = objective.outcome.family.name == "binomial" and (point.away or theta > SUSPECT)
-    if suspect and separable(objective.outcome, objective.X, objective.layout.factors):
+    if suspect and separable(outcome, objective.X, objective.layout.factors):
         return Status.separated
     if not point.certified:
         return Status.not_converged
@@ -365,12 +370,12 @@ def _status(objective: Objective, point: Point, limit: bool) -> Status:
     return Status.singular if point.singular or limit else Status.ok
 
 
-def _pure(objective: Objective) -> bool:
+def _pure(outcome: Outcome, objective: Objective) -> bool:
     """Whether every level of a factor with an intercept has one outcome only, and fixed effects that are constant within it.
 
     The likelihood of a binary outcome is then highest where the variance is infinite, as all is explained there.
     """
-    outcome, X = objective.outcome, objective.X
+    X = objective.X
     if outcome.family.name != "binomial" or ((outcome.y > 0) & (outcome.y < outcome.trials)).any():
         return False
     for factor in objective.layout.factors:
@@ -383,12 +388,3 @@ def _pure(objective: Objective) -> bool:
         if pure and constant and np.ptp(factor.Z, axis=0).min() < 1e-9:
             return True
     return False
-
-
-def term_columns(factors: Sequence[FactorColumns]) -> list[tuple[int, slice]]:
-    """For each term its factor and its columns there."""
-    found = []
-    for f, factor in enumerate(factors):
-        ends = np.cumsum([0, *factor.sizes])
-        found += [(f, slice(int(a), int(b))) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    return found

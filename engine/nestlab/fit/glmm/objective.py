@@ -3,16 +3,16 @@
     eta_i = o_i + x_i'beta + z_i'L v,  v ~ N(0, I);   h(v) = sum_i log f(y_i | eta_i) - v'v / 2
 
 with mode v^ and H = I + L'Z'W Z L there, W the observed or the expected information about eta. With nodes x_k and weights w_k of
-the standard normal distribution and C C' = H^-1, a level's likelihood is |C| sum_k w_k exp(h(v^ + C x_k) + x_k'x_k / 2), which one
-node, x = 0, makes Laplace's (Pinheiro & Chao 2006, J. Comput. Graph. Stat. 15, 58-81; with several factors only this one).
+the standard normal distribution and C C' = H^-1, a level's likelihood is |C| sum_k w_k exp(h(v^ + C x_k) + x_k'x_k / 2). One
+node, x = 0, makes it Laplace's (Pinheiro & Chao 2006, J. Comput. Graph. Stat. 15, 58-81); several factors have only this one.
 
 The gradient is exact: v^ and C move with the parameters. Let p_k be the terms' shares, s_k = dh/dv at a node, r = sum p_k s_k,
 P the lower triangle of I + sum p_k x_k (C's_k)' with half its diagonal, and M = C (P + P') C', which is H^-1 for Laplace. Then
 
     dl = sum_k p_k dh(v_k) + r'dv^ - tr(M dH) / 2,
 
-dh at fixed v. dv^ = H_obs^-1 d(dh/dv) by the observed weights enters by one adjoint solve, and dH by the leverages d_i = a_i'M a_i,
-a_i = L'z_i, and the derivative W' of the weights. Checks: `tests/unit/test_glmm_objective.py`.
+dh at fixed v. dv^ = H_obs^-1 d(dh/dv) by the observed weights enters by one adjoint solve, and dH by the leverages a_i'M a_i,
+with a_i = L'z_i, and the derivative W' of the weights. Checks: `tests/unit/test_glmm_objective.py`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 
-from .families import Outcome
-from .layout import Elimination, Layout
+from .families import Density
+from .layout import Elimination, Layout, lower_times, times
 
 __all__ = ["Curvature", "Evaluation", "Objective"]
 
 Array = NDArray[np.float64]
 Curvature = Literal["observed", "expected"]
 
-#: Newton steps to the mode, halvings of one, and its decrement below which one more step is the last.
+#: Newton steps to the mode, and halvings of one.
 MODE_STEPS, HALVINGS = 100, 40
-MODE_DECREMENT = 1e-11
+#: Decrements of h below which a step is the last (what it leaves is of their size), and below which it needs no halving.
+MODE_DECREMENT, SAFE_DECREMENT = 1e-11, 1e-2
 #: Numbers that an evaluation of a batch may hold in one array of rows.
 MOST_NUMBERS = 4_000_000
 
@@ -64,7 +65,7 @@ class Objective:
     X (N, p); offset (N); nodes: of the quadrature, 1 for Laplace; log k is there for negative binomial outcomes only.
     """
 
-    outcome: Outcome
+    outcome: Density
     X: Array
     offset: Array
     layout: Layout
@@ -132,59 +133,49 @@ class Objective:
             return self._at_mode(psi, *self._mode(psi, start))
 
     def _mode(self, psi: Array, v: list[Array]) -> tuple[list[Array], list[Array], Array]:
-        """L, and v^ by damped Newton steps: halved unit by unit until h rises. Returns eta at the mode, too."""
+        """L, v^ by damped Newton steps, and eta at the mode."""
         L = self.layout.factor_matrices(psi[:, self.theta])
-        fixed, log_k, units = self.fixed_part(psi), self.log_k(psi), self.layout.units
+        fixed, log_k = self.fixed_part(psi), self.log_k(psi)
         eta = fixed + self.layout.spread(L, v)
-        last = False
-        value = None
         for _ in range(MODE_STEPS):
             logf, g1, g2 = self.outcome.derivatives(eta, 2, log_k)
-            slope = [_lower_times(own, s) - each for own, s, each in zip(L, self.layout.gather(g1), v, strict=True)]
+            slope = [lower_times(own, s) - each for own, s, each in zip(L, self.layout.gather(g1), v, strict=True)]
             step = self.layout.eliminate(L, -g2).solve(slope)
             decrement = self._by_unit([s * d for s, d in zip(slope, step, strict=True)])
-            if last or not np.isfinite(decrement).all():
-                return (
-                    L,
-                    [a + b for a, b in zip(v, step, strict=True)] if last else v,
-                    self._eta(fixed, L, v, step, last),
-                )
-            last = bool((decrement < MODE_DECREMENT).all())
-            if last:
-                v, eta = [a + b for a, b in zip(v, step, strict=True)], self._eta(fixed, L, v, step, True)
-                continue
-            if value is None:
-                value = units @ logf - self._by_unit([a * a for a in v]) / 2
-            v, eta, value = self._shortened(L, fixed, log_k, v, step, value, decrement)
+            largest = float(decrement.max())
+            if not np.isfinite(largest):
+                break
+            if largest < SAFE_DECREMENT:
+                v = [a + b for a, b in zip(v, step, strict=True)]
+                eta = fixed + self.layout.spread(L, v)
+            else:
+                v, eta = self._shortened(L, fixed, log_k, v, step, logf)
+            if largest < MODE_DECREMENT:
+                break
         return L, v, eta
 
-    def _eta(self, fixed: Array, L: list[Array], v: list[Array], step: list[Array], moved: bool) -> Array:
-        at = [a + b for a, b in zip(v, step, strict=True)] if moved else v
-        return fixed + self.layout.spread(L, at)
-
     def _shortened(
-        self, L: list[Array], fixed: Array, log_k: Array | float, v: list[Array], step: list[Array], value: Array, decrement: Array
-    ) -> tuple[list[Array], Array, Array]:  # fmt: skip
-        """The point after a step, shortened where h would not rise; its eta and h by unit."""
+        self, L: list[Array], fixed: Array, log_k: Array | float, v: list[Array], step: list[Array], logf: Array
+    ) -> tuple[list[Array], Array]:  # fmt: skip
+        """The point after a step, halved unit by unit until h rises; and its eta."""
         units = self.layout.units
-        t = np.ones_like(decrement)
+        value = units @ logf - self._by_unit([a * a for a in v]) / 2
+        t = np.ones_like(value)
         noise = 1e-13 * (1 + np.abs(value))
         for _ in range(HALVINGS):
-            scale = t[:, :, None]  # one unit, or a unit per level
-            moved = [a + scale * b for a, b in zip(v, step, strict=True)]
+            moved = [a + t[:, :, None] * b for a, b in zip(v, step, strict=True)]  # t: of one unit, or of each level
             eta = fixed + self.layout.spread(L, moved)
             (logf,) = self.outcome.derivatives(eta, 0, log_k)
-            now = units @ logf - self._by_unit([a * a for a in moved]) / 2
-            worse = ~(now >= value - noise)
+            worse = ~(units @ logf - self._by_unit([a * a for a in moved]) / 2 >= value - noise)
             if not worse.any():
                 break
             t = np.where(worse, t / 2, t)
-        return moved, eta, np.where(np.isfinite(now), now, value)
+        return moved, eta
 
     def _by_unit(self, squares: list[Array]) -> Array:
         """Sums over the effects of a unit: (levels, B), or (1, B) with several factors."""
         if len(squares) == 1:
-            return squares[0].sum(axis=2)
+            return np.asarray(squares[0].sum(axis=2))
         return np.asarray(sum(each.sum(axis=(0, 2)) for each in squares))[None]
 
     def _at_mode(self, psi: Array, L: list[Array], v: list[Array], eta: Array) -> Evaluation:
@@ -200,13 +191,12 @@ class Objective:
             value = layout.units @ logf - self._by_unit([a * a for a in v]) / 2 - scaled.logdet / 2
             e, pull = scaled.rowwise(L), [np.zeros_like(a) for a in v]
             outer = [layout.gather(g1)[f][..., :, None] * v[f][..., None, :] for f in range(len(v))]
-            direct, direct_k = g1, outcome.in_dispersion(eta, log_k)[0] if outcome.dispersed else None
+            direct, direct_k = g1, outcome.in_dispersion(eta, log_k)[0] if outcome.dispersed else g1
         else:
             value, e, pull, outer, direct, direct_k = self._quadrature(psi, L, v, scaled)
-        a = [np.einsum("ia,bac->ibc", f.Z, own) for f, own in zip(layout.factors, L, strict=True)]
-        d = sum(np.einsum("ibc,ibc->ib", one, other) for one, other in zip(e, a, strict=True))
+        d = sum((one * other).sum(axis=2) for one, other in zip(e, layout.columns(L), strict=True))
         # the adjoint of the mode
-        bend = [_lower_times(own, s) for own, s in zip(L, layout.gather(dW * d), strict=True)]
+        bend = [lower_times(own, s) for own, s in zip(L, layout.gather(dW * d), strict=True)]
         s = observed.solve([r - b / 2 for r, b in zip(pull, bend, strict=True)])
         rho = -dW * d / 2 + g2 * layout.spread(L, s)
         gradient = np.empty((len(psi), self.n))
@@ -231,7 +221,7 @@ class Objective:
 
     def _quadrature(
         self, psi: Array, L: list[Array], modes: list[Array], scaled: Elimination
-    ) -> tuple[Array, list[Array], list[Array], list[Array], Array, Array | None]:
+    ) -> tuple[Array, list[Array], list[Array], list[Array], Array, Array]:
         """By level the logarithm of the likelihood, and what the gradient needs of the nodes."""
         layout, outcome = self.layout, self.outcome
         factor, own, v = layout.factors[0], L[0], modes[0]
@@ -263,11 +253,11 @@ class Objective:
         P = np.tril(Q)
         P[..., range(q), range(q)] /= 2
         M = C @ (P + P.swapaxes(2, 3)) @ C.swapaxes(2, 3)
-        e = np.einsum("ibac,ibc->iba", M[factor.codes], np.einsum("ia,bac->ibc", factor.Z, own))
+        e = times(M[factor.codes], layout.columns(L)[0])
         outer = np.einsum("jbk,jbka,jbkc->jbac", shares, slopes, points, optimize=True)
         by_row = shares[factor.codes]
         direct = (by_row * g1).sum(axis=2)
-        direct_k = (by_row * outcome.in_dispersion(eta, log_k)[0]).sum(axis=2) if outcome.dispersed else None
+        direct_k = (by_row * outcome.in_dispersion(eta, log_k)[0]).sum(axis=2) if outcome.dispersed else direct
         return value, [e], [pull], [outer], direct, direct_k
 
 
@@ -280,8 +270,3 @@ def _inverse_root(scaled: Elimination) -> Array:
     R = np.linalg.cholesky(np.where(good[..., None, None], H, np.eye(H.shape[-1])))
     C = np.linalg.inv(R).swapaxes(2, 3)
     return np.where(good[..., None, None], C, np.nan)
-
-
-def _lower_times(L: Array, effects: Array) -> Array:
-    """L' times effects (levels, B, q)."""
-    return effects * L[:, 0] if L.shape[-1] == 1 else np.einsum("bac,jba->jbc", L, effects)

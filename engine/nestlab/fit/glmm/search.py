@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..problem import relative_factor
+from .families import Outcome
 from .objective import Evaluation, Objective
 
-__all__ = ["RESIDUAL_TOLERANCE", "Point", "find_optimum", "hessian_at", "minimise"]
+__all__ = ["RESIDUAL_TOLERANCE", "Point", "find_optimum", "hessian_at", "minimise", "projected"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -89,14 +90,14 @@ def find_optimum(objective: Objective, beta: Array, log_k: float | None, *, once
     first = objective(starts)
     order = np.argsort(first.deviance)
     best: Point | None = None
-    for tried, k in enumerate([*order[:1], *order[-1:], *order[1:-1]]):
+    for tried, k in enumerate([order[0], order[2], order[1], *order[3:]]):
         if not np.isfinite(first.deviance[k]):
             continue
         found = _settled(objective, minimise(objective, starts[k], first.only(k).modes))
         if best is None or (found.certified, -found.deviance) > (best.certified, -best.deviance):
             best = found
         # one start is enough inside; on the boundary and where the surface is flat two must end at the same place
-        if once or best.certified and (not _uncertain(objective, best) or tried >= 1):
+        if once or (best.certified and (not _uncertain(objective, best) or tried >= 1)):
             break
     assert best is not None, "the deviance is finite where the model without random effects has its optimum"
     return best
@@ -113,13 +114,13 @@ def _uncertain(objective: Objective, point: Point) -> bool:
 def minimise(objective: Objective, start: Array, modes: list[Array] | None = None, free: Mask | None = None) -> Point:
     """Search from one place by damped Newton steps; free (n): the parameters that move, all if None."""
     moving = np.ones(objective.n, dtype=bool) if free is None else free
-    now, psi = objective(start[None], modes), start.copy()
+    psi = start.copy()
+    now, H = _with_hessian(objective, psi, modes, moving)
     away = False
-    H = np.zeros((objective.n, objective.n))
     iterations = 0
-    for iterations in range(1, MAX_ITERATIONS + 1):
+    while iterations < MAX_ITERATIONS:
+        iterations += 1
         g = now.gradient[0, moving]
-        H = _forward(objective, psi, now, moving)
         step, decrement, lowest = _direction(H, g)
         if decrement < DECREMENT_TOLERANCE and lowest > -1e-7:
             break
@@ -128,8 +129,8 @@ def minimise(objective: Objective, start: Array, modes: list[Array] | None = Non
         moved = _walk(objective, psi, now, moving, step, min(decrement, 1e30))
         if moved is None:
             break
-        psi, now = moved
-        away = _away(objective, psi)
+        psi, now, H = moved
+        away = _away(objective, psi, moving)
         if away:
             break
     return replace(_point(objective, psi, now, H, moving), iterations=iterations, away=away)
@@ -155,48 +156,54 @@ def _off_saddle(H: Array) -> Array:
 
 def _walk(
     objective: Objective, psi: Array, now: Evaluation, moving: Mask, step: Array, decrement: float
-) -> tuple[Array, Evaluation] | None:
-    """The first of ever shorter steps that is low enough, or None."""
+) -> tuple[Array, Evaluation, Array] | None:
+    """The first of ever shorter steps that is low enough, with the Hessian there; or None."""
     slope = float(now.gradient[0, moving] @ step)
     noise = NOISE * (1 + abs(float(now.deviance[0])))
     t = 1.0
-    for _ in range(30):
+    for k in range(30):
         there = psi.copy()
         there[moving] += t * step
-        found = objective(there[None], now.modes)
+        # most first steps are good: their Hessian is made in one go
+        found, H = (
+            (objective(there[None], now.modes), None) if k else _with_hessian(objective, there, now.modes, moving)
+        )
         if found.deviance[0] <= now.deviance[0] + SUFFICIENT * t * min(slope, 0.0) + noise:
             rising = abs(found.deviance[0] - now.deviance[0]) <= noise
             if rising and decrement > STALLED_TOLERANCE and t < 1e-3:
                 return None
             if rising and np.abs(found.gradient[0, moving]).max() >= np.abs(now.gradient[0, moving]).max():
                 return None
-            return there, found
+            if H is None:
+                found, H = _with_hessian(objective, there, found.modes, moving)
+            return there, found, H
         t /= 3.0
     return None
 
 
-def _away(objective: Objective, psi: Array) -> bool:
+def _away(objective: Objective, psi: Array, moving: Mask) -> bool:
     """Whether a search has left what an optimum can be."""
-    theta = psi[objective.theta]
+    theta = psi[objective.theta][moving[objective.theta]]
     if np.abs(theta).max(initial=0.0) > AWAY_THETA:
         return True
-    if objective.outcome.dispersed and not -12.0 < psi[-1] < np.log1p(objective.outcome.y.mean()) + LIMIT:
-        return True
+    outcome = objective.outcome
+    if isinstance(outcome, Outcome) and outcome.dispersed:
+        return not -12.0 < psi[-1] < np.log1p(outcome.y.mean()) + LIMIT
     eta = objective.X @ psi[: objective.p]
     return bool(objective.outcome.family.name == "binomial" and np.abs(eta).max() > AWAY_ETA)
 
 
-def _forward(objective: Objective, psi: Array, now: Evaluation, moving: Mask) -> Array:
-    """The Hessian (free, free) by forward differences of the gradient."""
+def _with_hessian(
+    objective: Objective, psi: Array, modes: list[Array] | None, moving: Mask
+) -> tuple[Evaluation, Array]:
+    """The evaluation at psi, and the Hessian (free, free) there by forward differences of the gradient."""
     places = np.flatnonzero(moving)
-    if not len(places):
-        return np.zeros((0, 0))
-    steps = np.zeros((len(places), len(psi)))
-    steps[range(len(places)), places] = STEP
-    found = objective(psi + steps, now.modes).gradient[:, moving]
-    H = (found - now.gradient[:, moving]) / STEP
+    at = np.tile(psi, (len(places) + 1, 1))
+    at[range(1, len(at)), places] += STEP
+    found = objective(at, modes)
+    H = (found.gradient[1:, moving] - found.gradient[0, moving]) / STEP
     H = (H + H.T) / 2
-    return np.where(np.isfinite(H), H, 0.0)
+    return found.only(0), np.where(np.isfinite(H), H, 0.0)
 
 
 def hessian_at(objective: Objective, psi: Array, modes: list[Array], *, step: float = FINAL_STEP) -> Array:
@@ -223,16 +230,16 @@ def _settled(objective: Objective, found: Point) -> Point:
     psi, now, iterations = found.psi, found.at, found.iterations
     vanished = np.zeros(objective.n, dtype=bool)
     for _ in range(3):
-        projected, new = _projected(objective, psi, now)
+        moved, new = projected(objective, psi, now)
         if not new.any():
             break
-        there = objective(projected[None], now.modes)
+        there = objective(moved[None], now.modes)
         if not there.deviance[0] <= now.deviance[0] + 1e-6:
             break
-        again = minimise(objective, projected, there.modes, ~new)
+        again = minimise(objective, moved, there.modes, ~new)
         psi, now, vanished = again.psi, again.at, new
         iterations += again.iterations
-        if _projected(objective, psi, now)[1].sum() == new.sum():
+        if projected(objective, psi, now)[1].sum() == new.sum():
             break
     return replace(certify(objective, psi, now, vanished), iterations=iterations, away=found.away)
 
@@ -265,7 +272,7 @@ def _not_theta(objective: Objective) -> Mask:
     return mask
 
 
-def _projected(objective: Objective, psi: Array, now: Evaluation) -> tuple[Array, Mask]:
+def projected(objective: Objective, psi: Array, now: Evaluation) -> tuple[Array, Mask]:
     """psi with the vanished columns of L set to 0, and which entries of psi those are.
 
     A column has vanished where an eigenvalue of G, whitened by the mean information that a level has of the term's effects, is
@@ -273,7 +280,7 @@ def _projected(objective: Objective, psi: Array, now: Evaluation) -> tuple[Array
     """
     layout = objective.layout
     L = layout.factor_matrices(psi[None, objective.theta])
-    projected, vanished = psi.copy(), np.zeros(objective.n, dtype=bool)
+    moved, vanished = psi.copy(), np.zeros(objective.n, dtype=bool)
     entries = {(f, a, b): objective.p + k for k, (f, a, b) in enumerate(layout.entries)}
     for f, factor in enumerate(layout.factors):
         information = layout.weighted_squares(f, np.maximum(now.weights, 0.0))[:, 0].mean(axis=0)
@@ -290,7 +297,7 @@ def _projected(objective: Objective, psi: Array, now: Evaluation) -> tuple[Array
                 new = relative_factor(T) if kept.any() else np.zeros_like(own)
                 for b in range(size):
                     for a in range(b, size):
-                        projected[entries[f, start + a, start + b]] = new[a, b]
+                        moved[entries[f, start + a, start + b]] = new[a, b]
                         vanished[entries[f, start + a, start + b]] = not new[:, b].any()
             start += size
-    return projected, vanished
+    return moved, vanished

@@ -30,8 +30,8 @@ ZERO = 1e-7
 
 @dataclass(frozen=True)
 class Recession:
-    """kept (N): the rows that no direction of recession changes; signs (p): 1 or -1 where a coefficient runs to that infinity, nan
-    where to either, 0 where it stays finite."""
+    """kept (N): the rows that no direction of recession changes; signs (p): 1 or -1 where a coefficient runs to plus or minus
+    infinity, nan where to either, 0 where it stays finite."""
 
     kept: NDArray[np.bool_]
     signs: Array
@@ -85,8 +85,7 @@ def separable(outcome: Outcome, X: Array, factors: Sequence[FactorColumns]) -> b
     N = len(X)
     columns = [csr_array(X)]
     for factor in factors:
-        for z in factor.Z.T:
-            columns.append(csr_array((z, (np.arange(N), factor.codes)), shape=(N, factor.levels)))
+        columns += [csr_array((z, (np.arange(N), factor.codes)), shape=(N, factor.levels)) for z in factor.Z.T]
     A = hstack(columns).multiply(side[:, None]).tocsr()
     found = linprog(np.zeros(A.shape[1]), -A, -np.ones(N), bounds=(None, None))
     return bool(found.status == 0)
