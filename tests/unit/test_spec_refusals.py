@@ -83,7 +83,7 @@ CLUSTERS = "must be a whole number from 2 to 1000000"
 CLUSTER_SIZE = "must be a whole number from 1 to 1000000000, or a list of one per cluster"
 SHARE = "a number from 0 to 1, 1 not included; write 0.1, say"
 ESTIMATORS = (
-    '"lmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means", "gls", '
+    '"lmm", "glmm", "statsmodels", "gee", "function", "ols", "fixed-effects", "cluster-means", "gls", '
     '"change-scores", "ancova", "by-units", "min-f" or "both-units"'
 )
 FUNCTION = (
@@ -355,8 +355,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     # methods
     ({"method/0/name": NONE}, 'method.1.name is missing; add name = "reml"'),
     (
-        {"method/0/estimator": "glmm"},
-        f'method.reml.estimator = "glmm": must be {ESTIMATORS}; did you mean "lmm"?',
+        {"method/0/estimator": "lmn"},
+        f'method.reml.estimator = "lmn": must be {ESTIMATORS}; did you mean "lmm"?',
     ),
     ({"method/0/reml": 1}, "method.reml.reml = 1: must be true or false; write true or false, without quotes"),
     (

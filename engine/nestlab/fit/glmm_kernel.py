@@ -34,7 +34,7 @@ from ..simulate.compiled import compiled
 from .glmm_densities import log_density, row_loop
 from .small import helper
 
-__all__ = ["Rows", "fit_glmm"]
+__all__ = ["evaluate_glmm", "fit_glmm"]
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -57,7 +57,7 @@ OK, SINGULAR, NOT_CONVERGED, RANK_DEFICIENT, NONFINITE, SEPARATED = 0, 1, 2, 3, 
 L1, W, W1, W2, EXP, ALPHA, BETA, SCRATCH = range(8)
 
 
-class Rows(NamedTuple):
+class KernelRows(NamedTuple):
     """The rows of one replicate, cluster after cluster. X (p, N), Z (q, N), y, n (trials), offset (N); starts (J + 1): where
     clusters begin, 0 first; cluster (N): of each row; repeat (J): how many clusters are like it, repeats (N): likewise by row."""
 
@@ -72,7 +72,7 @@ class Rows(NamedTuple):
     repeats: Array
 
 
-class Model(NamedTuple):
+class KernelModel(NamedTuple):
     """kind, dispersion: see `log_density`; ta, tb (t): the entries of L that are theta; nodes
     (i), logs (i): t_i and log omega_i + t_i^2 of quadrature, one for Laplace."""
 
@@ -84,7 +84,7 @@ class Model(NamedTuple):
     logs: Array
 
 
-class Work(NamedTuple):
+class KernelWork(NamedTuple):
     """Scratch; v (q, J) the modes and V (K, q, J) their derivatives, from which the next evaluation starts.
 
     By row: A (q, N) = L'Z, HA = H^-1 A, R the derivatives of densities and what is made of them, D and E (K, N) the partial and
@@ -872,7 +872,7 @@ def _search(model, least, rows, psi, work, gradient, hessian, factor, scale, ste
         for r in range(rows.starts[-1]):
             work.D[k, r] = rows.X[k, r]
     F = _evaluate(model, rows, psi, work, gradient, hessian)
-    if not F < math.inf:
+    if not math.inf > F:
         return NOT_CONVERGED, F, 0
     start = 0.0
     for k in range(p, K):
@@ -928,7 +928,7 @@ def _search(model, least, rows, psi, work, gradient, hessian, factor, scale, ste
             widest = max(widest, abs(psi[k]))
         if widest > 1e3:
             return SEPARATED, F, it
-        if widest < 0.4 * start and F > least - 1e-9 and least > -math.inf:
+        if widest < 0.4 * start and least - 1e-9 < F and least > -math.inf:
             return NOT_CONVERGED, F, it
     return NOT_CONVERGED, F, _STEPS
 
@@ -951,7 +951,7 @@ def _told_apart(rows, work):
 
 @helper
 def _least_share(model, rows, psi, work):
-    """Of one random column: theta^2 times the mean of z'Wz over clusters. Of several: the least eigenvalue, by its determinant."""
+    """The least pivot of L'AL, A the mean of Z'WZ over clusters: how much the weakest random effect adds to what is known."""
     q, J, R = len(rows.Z), len(rows.repeat), work.R
     total = 0.0
     for j in range(J):
@@ -989,7 +989,10 @@ def _least_share(model, rows, psi, work):
 
 @helper
 def _fit_once(model, least, rows, psi, work, gradient, hessian, factor, scale, step, trial, bound):
-    """A search from the usual start or, where a fit of F = least is on the boundary, from a wide one: its status, F and number of steps; psi and the factor of the Hessian."""
+    """A search from the usual start or, where a fit of F = least is on the boundary, from a wide one.
+
+    Returns its status, F and number of steps; leaves psi and the factor of the Hessian.
+    """
     p = len(rows.X)
     K = p + len(model.ta)
     if not _without_random_effects(model, rows, psi, work, gradient, hessian, factor, scale, step):
@@ -1004,7 +1007,7 @@ def _fit_once(model, least, rows, psi, work, gradient, hessian, factor, scale, s
             return SEPARATED, F, steps
     if _least_share(model, rows, psi, work) < _SINGULAR:
         status = SINGULAR
-        if K == p + 1:
+        if p + 1 == K:
             psi[p] = 0.0
             at = _evaluate(model, rows, psi, work, gradient, hessian)
             _newton(K, gradient, hessian, factor, scale, step)
@@ -1025,8 +1028,8 @@ def _fit(model, turned, rows, psi, work, gradient, hessian, factor, scale, step,
     """The fit of one replicate: its status, F and number of steps; psi, the factor of the Hessian, and G.
 
     Where the first random column has no variance but others have, L_11 = 0 leaves the directions of the next columns open and
-    steps stall: the search is then made again with the columns in reverse order (`turned`). A fit on the boundary is checked by the
-    same second search, which starts elsewhere, and the lower of the two is kept. best (K + 2, K): scratch.
+    steps stall: the search is then made again with the columns in reverse order (`turned`). A fit on the boundary is checked by
+    the same second search, which starts elsewhere, and the lower of the two is kept. best (K + 2, K): scratch.
     """
     p, q, m = len(rows.X), len(rows.Z), rows.starts[-1]
     for a in range(q):
@@ -1063,7 +1066,7 @@ def _fit(model, turned, rows, psi, work, gradient, hessian, factor, scale, step,
         )
         steps += more
         _reverse(rows.Z, m)
-        if first == SINGULAR and not (status <= SINGULAR and F < least - 1e-9):
+        if first == SINGULAR and not (status <= SINGULAR and least - 1e-9 > F):
             again, status, F = False, first, least
             for k in range(K):
                 psi[k], scale[k] = best[K, k], best[K + 1, k]
@@ -1092,7 +1095,7 @@ def _work(p, q, t, J, m, nodes):
     K = p + t
     whole, side = np.empty(m, np.int64), max(2 * q, K)
     second = (K, K, J) if nodes > 1 else (1, 1, 1)
-    return Work(
+    return KernelWork(
         np.zeros((q, J)), np.zeros((K, q, J)), np.empty((q, m)), np.empty((q, m)), np.empty((8, m)), np.empty((K, m)),
         np.empty((K, m)), np.empty(m), np.empty(m), np.empty((q, q, J)), np.empty((q, q, J)), np.empty((K, q, q, J)),
         np.empty((K, q, J)), np.empty((q, J)), np.empty((q, J)), np.empty(J), np.zeros((q, q)), whole, whole.view(np.float64),
@@ -1117,14 +1120,14 @@ def fit_glmm(kind, dispersion, ta, tb, nodes, logs, X, Z, y, n, offset, starts, 
         most = max(most, first_row[r + 1] - first_row[r])
         clusters = max(clusters, first_cluster[r + 1] - first_cluster[r])
     work = _work(p, q, t, clusters, most, len(nodes))
-    model = Model(kind, dispersion, ta, tb, nodes, logs)
-    turned = Model(kind, dispersion, q - 1 - tb, q - 1 - ta, nodes, logs)
+    model = KernelModel(kind, dispersion, ta, tb, nodes, logs)
+    turned = KernelModel(kind, dispersion, q - 1 - tb, q - 1 - ta, nodes, logs)
     gradient, hessian, factor = np.empty(K), np.empty((K, K)), np.empty((K, K))
     best = np.empty((K + 2, K))
     scale, step, trial, bound = np.empty(K), np.empty(K), np.empty(K), np.empty((q, clusters))
     for r in range(len(status)):
         a, b, c, d = first_row[r], first_row[r + 1], first_cluster[r], first_cluster[r + 1]
-        rows = Rows(X[:, a:b], Z[:, a:b], y[a:b], n[a:b], offset[a:b], starts[c + r : d + r + 1], cluster[a:b], repeat[c:d],
+        rows = KernelRows(X[:, a:b], Z[:, a:b], y[a:b], n[a:b], offset[a:b], starts[c + r : d + r + 1], cluster[a:b], repeat[c:d],
                     repeats[a:b])  # fmt: skip
         status[r], F[r], steps[r] = _fit(
             model, turned, rows, psi[r], work, gradient, hessian, factor, scale, step, trial, bound, best, G[r]
@@ -1149,5 +1152,7 @@ def evaluate_glmm(kind, dispersion, ta, tb, nodes, logs, X, Z, y, n, offset, sta
     for k in range(len(X)):
         for r in range(len(y)):
             work.D[k, r] = X[k, r]
-    model = Model(kind, dispersion, ta, tb, nodes, logs)
-    return _evaluate(model, Rows(X, Z, y, n, offset, starts, cluster, repeat, repeats), psi, work, gradient, hessian)
+    model = KernelModel(kind, dispersion, ta, tb, nodes, logs)
+    return _evaluate(
+        model, KernelRows(X, Z, y, n, offset, starts, cluster, repeat, repeats), psi, work, gradient, hessian
+    )

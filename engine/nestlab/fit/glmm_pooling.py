@@ -17,7 +17,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pooled:
-    """The rows of R replicates, one after the other, as `glmm_kernel.fit_glmm` takes them. n: trials, or rows that were pooled."""
+    """The rows of R replicates, one after the other, as `glmm_kernel.fit_glmm` takes them. n: trials, or rows pooled."""
 
     X: Array
     Z: Array

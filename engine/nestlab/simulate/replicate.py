@@ -34,7 +34,9 @@ RANK = 1e-10
 class ReplicateRows:
     """N rows: D (N, d) the design's level-1 columns, z (m, J) the level-2 columns, u (J, q) random effects, e (N) errors.
 
-    Outcomes that are not Gaussian stand in e themselves. fixed: the true fixed effects, where they are the replicate's own; sizes (J): rows of each cluster, 0 of one that is absent,
+    Outcomes that are not Gaussian stand in e themselves.
+
+    fixed: the true fixed effects, where they are the replicate's own; sizes (J): rows of each cluster, 0 of one that is absent,
     where they are. Where rows are missing, e has what the truth's centred predictors are beyond those of the rows that are left.
     """
 

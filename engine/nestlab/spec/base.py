@@ -24,12 +24,12 @@ from .covariance import (
 from .estimand import RESERVED
 from .factor_keys import FACTORS, ROWS
 from .factors import study_formula
+from .family import GAUSSIAN
+from .family_keys import as_analysed, check_family, check_outcomes, outcome_values, read_family
 from .flat import flat_shape, flat_table, named_elsewhere, predictor_correlations, predictor_values
 from .formula import FormulaError, find_term, parse_formula, random_term_text, respelled
 from .grid import Given
 from .inference import check_method, df_rules
-from .family import GAUSSIAN
-from .family_keys import as_analysed, check_family, check_outcomes, outcome_values, read_family
 from .methods import estimator_of
 from .methods.estimator import Levels
 from .model import CENTRINGS, Effect, Formula, Method, source_of, term_variables

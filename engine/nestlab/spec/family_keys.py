@@ -93,6 +93,10 @@ def check_outcomes(key: str, table: MethodTable, family: Family, problems: Probl
     """Refuse an estimator that is not for the family of the outcome."""
     if family.name in estimator_of(table).outcomes:
         return
-    for_it = [f'"{row.name}"' for row in ESTIMATORS.values() if family.name in row.outcomes]
-    text = f"is not for {family.name} outcomes; write {' or '.join(for_it)}"
+    if family.gaussian:
+        families = " or ".join(f'"{name}"' for name in estimator_of(table).outcomes)
+        text = f'is for other outcomes than Gaussian ones; write "lmm", or add family = {families} to [truth]'
+    else:
+        for_it = " or ".join(f'"{row.name}"' for row in ESTIMATORS.values() if family.name in row.outcomes)
+        text = f"is not for {family.name} outcomes; write {for_it}"
     problems.add_value(f"{key}.estimator", table.estimator, text)

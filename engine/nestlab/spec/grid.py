@@ -16,6 +16,7 @@ from .keys import AXES, KEYS, STUDY, find_key
 from .model import INTERCEPT, FactorValue, Formula
 from .prior import Prior, looks_like_prior
 from .problems import Problems, close_path, nearest, show
+from .stated import UNITS
 
 __all__ = ["MOST_CONDITIONS", "Given", "Grid", "raw_points", "read_grid"]
 
@@ -334,7 +335,8 @@ def _known(given: Given) -> list[str]:
     truth = given.truth
     known = [*AXES, *layout_axes(truth), f"truth.{given.residual or 'residual_variance'}"]
     known += [f"truth.fixed.{term}" for term in truth.fixed]
-    known += [f"truth.fixed.{term}.{unit}" for term in truth.fixed for unit in UNITS if term != INTERCEPT]
+    units = ("d", "r2") if truth.family.gaussian else UNITS
+    known += [f"truth.fixed.{term}.{unit}" for term in truth.fixed for unit in units if term != INTERCEPT]
     for part in truth.parts:
         paths = variance_paths(part)
         known += [p.replace(".variance.", ".sd.", 1) for p in paths] if given.scales.get(part.group) == "sd" else paths

@@ -204,9 +204,9 @@ class Effect:
     kind "d": value standard deviations of the response, by "total" (random intercept and residual) or "residual" variance, or by
     that of the "outcome" within arms, their mean or the control's ("outcome-control"), per unit of the term or per standard
     deviation of it. kind "r2": the share, in [0, 1), of the response's variance at a level that the term explains, by "outcome"
-    that which all covariates explain within arms; negative: of its coefficient. Of other families: odds_ratio, rate_ratio, and difference,
-    of the mean (a probability, a rate) from the baseline; baseline, of the Intercept, the mean where all predictors and random effects
-    are 0. level: of that share, 1 within and 2 between
+    that which all covariates explain within arms; negative: of its coefficient. Of other families: odds_ratio, rate_ratio, and
+    difference, of the mean (a probability, a rate) from the baseline; baseline, of the Intercept, the mean where all predictors
+    and random effects are 0. level: of that share, 1 within and 2 between
     clusters, 0 while it is not known. at_means: the coefficient follows from values that have priors, at their means.
     """
 
@@ -346,8 +346,8 @@ class Truth:
     of that distribution with mean 0 and variance 1, L is the covariance's lower factor. shapes: of several grouping factors,
     those whose effects are not normal, in place of random.
 
-    Outcomes of another family (`formula.family`): link(mean of y) = X beta + Z u; trials, exposure: of each row, as the family has
-    them; residual_variance is then that of the latent error behind a binary outcome, 1 for counts, and is not drawn.
+    Outcomes of another family (`formula.family`): link(mean of y) = X beta + Z u; trials, exposure: of each row, as the family
+    has them; residual_variance is then that of the latent error behind a binary outcome, 1 for counts, and is not drawn.
     """
 
     formula: Formula

@@ -12,9 +12,9 @@ from annotated_types import Len
 from pydantic import Discriminator, Tag
 
 from . import values as v
+from .family import STUDY_FAMILIES
 from .kinds import TABLE, Flag, Holds, KeyTable, Nonblank, Number, OneOf, Part, Positive, Says, Share, Text, key
 from .measures import MEASURES
-from .family import STUDY_FAMILIES
 from .methods import ESTIMATORS
 from .predictors import DISTRIBUTIONS, SHAPES
 from .prior import PriorTable

@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 TOLERANCES = (
     "Generalised models: Newton steps with exact derivatives until the Newton decrement is below 1e-11 units of the log "
     "likelihood and the Hessian is positive definite; a fit counts as singular where the least eigenvalue of the random effects' "
-    "covariance, in units of what a cluster tells, is below 1e-7, and as separated where steps that no row opposes go on for ever."
+    "covariance, in units of what a cluster tells, is below 1e-7, and as separated where steps that no row opposes never end."
 )
 
 
@@ -99,8 +99,8 @@ class GeneralisedModel:
             constants = constants + pooled.lost(offset)
         fit_glmm(
             family.kind, 1.0, a, b, nodes, np.log(weights) + nodes**2, pooled.X, pooled.Z, pooled.y, pooled.n, offset,
-            pooled.starts, pooled.cluster, pooled.repeat, pooled.repeats, pooled.first_row, pooled.first_cluster, status, steps, F,
-            psi, vcov, G,
+            pooled.starts, pooled.cluster, pooled.repeat, pooled.repeats, pooled.first_row, pooled.first_cluster, status, steps,
+            F, psi, vcov, G,
         )  # fmt: skip
         gone = is_failed(status)
         beta = np.where(gone[:, None], np.nan, psi[:, :p])
