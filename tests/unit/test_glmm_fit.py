@@ -383,7 +383,7 @@ def fits(seed, count):
 def test_random_designs_end_with_a_certificate():
     """Of 2,000 such designs 1,159 were singular, 571 ok, 264 separated, and none was without an end."""
     statuses = []
-    for _, _, _, model in fits(1, 150):
+    for _, _, _, model in fits(1, 100):
         statuses.append(model.status)
         assert len(model.beta) == model.X.shape[1]
         if model.status.converged:
@@ -412,7 +412,7 @@ def no_lower(seed, count, starts):
 
 
 def test_another_optimiser_finds_nothing_lower():
-    assert no_lower(5, 24, (0.5,)) >= 15
+    assert no_lower(5, 18, (0.5,)) >= 12
 
 
 @pytest.mark.calibration
