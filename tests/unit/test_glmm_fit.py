@@ -275,7 +275,8 @@ def test_wald_intervals():
 
 
 @pytest.mark.parametrize(
-    ("formula", "family"), [(LOGIT, "binomial"), ("k ~ x + (1 + x | g)", "poisson"), ("y ~ x + (1 | g) + (1 | h)", "binomial")]
+    ("formula", "family"),
+    [(LOGIT, "binomial"), ("k ~ x + (1 + x | g)", "poisson"), ("y ~ x + (1 | g) + (1 | h)", "binomial")],
 )
 def test_profile_limits_rise_by_the_quantile(formula, family):
     """With one fixed effect held at a limit by an offset, the deviance is the least plus the quantile of chi-square."""

@@ -99,7 +99,6 @@ def find_optimum(objective: Objective, beta: Array, log_k: float | None, *, once
         found = _settled(objective, minimise(objective, starts[k], first.only(k).modes))
         if best is None or (found.certified, -found.deviance) > (best.certified, -best.deviance):
             best = found
-        # one start is enough inside; on the boundary and where the surface is flat two must end at the same place
         if once or (best.certified and tried >= _others(objective, best)):
             break
     assert best is not None, "the deviance is finite where the model without random effects has its optimum"
@@ -109,14 +108,13 @@ def find_optimum(objective: Objective, beta: Array, log_k: float | None, *, once
 def _others(objective: Objective, point: Point) -> int:
     """How many other places are worth a search.
 
-    Of 460 designs of 3 to 10 levels, 5 had a lower optimum than that of the first search: with few levels, on the boundary or
-    on a flat surface. In the open a model of one column per term gets none.
+    Of 460 designs of 3 to 10 levels, 6 had a lower optimum than that of the first search; of 120 of 12 to 24 levels with random
+    slopes, 64 of them singular, none had.
     """
-    values = np.linalg.eigvalsh(point.hessian[~point.vanished][:, ~point.vanished])
-    weak = bool(len(values) and values[0] < 1e-3 * values[-1])
-    if point.singular or weak or min(f.levels for f in objective.layout.factors) < FEW_LEVELS:
+    if min(f.levels for f in objective.layout.factors) < FEW_LEVELS:
         return 2
-    return int(any(size > 1 for factor in objective.layout.factors for size in factor.sizes))
+    values = np.linalg.eigvalsh(point.hessian[~point.vanished][:, ~point.vanished])
+    return int(point.singular or bool(len(values) and values[0] < 1e-3 * values[-1]))
 
 
 def minimise(objective: Objective, start: Array, modes: list[Array] | None = None, free: Mask | None = None) -> Point:
