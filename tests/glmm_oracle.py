@@ -26,7 +26,13 @@ class Design:
 
 def random_design(rng: np.random.Generator) -> Design:
     """A small design of any family, with one factor or two, often separated or singular."""
-    kinds = [("binomial", "logit"), ("binomial", "probit"), ("binomial", "cloglog"), ("poisson", "log"), ("negative-binomial", "log")]
+    kinds = [
+        ("binomial", "logit"),
+        ("binomial", "probit"),
+        ("binomial", "cloglog"),
+        ("poisson", "log"),
+        ("negative-binomial", "log"),
+    ]
     name, link = kinds[rng.integers(5)]
     J, n = int(rng.integers(3, 11)), int(rng.integers(2, 7))
     sizes = rng.integers(1, n + 1, J) if rng.random() < 0.4 else np.full(J, n)

@@ -55,9 +55,15 @@ GOLDEN_COLUMN = Tolerance(1e-12, 2e-15)
 GOLDEN_TYPE3 = Tolerance(1e-5, 4.6e-7)
 
 # Generalised fits: Laplace against glmmTMB where neither is singular, on logit and log links and with observed weights elsewhere
-GLMM_DEVIANCE = Tolerance(1e-6, 1.9e-9)  # ours above the lower of glmer's and glmmTMB's (34_probit); glmer's expected weights 6.4e-7
+GLMM_DEVIANCE = Tolerance(
+    1e-6, 1.9e-9
+)  # ours above the lower of glmer's and glmmTMB's (34_probit); glmer's expected weights 6.4e-7
 GLMM_BETA = Tolerance(3e-5, 1.2e-5)  # in standard errors (39_nb, where glmmTMB's deviance is 4.7e-9 above ours)
 GLMM_SE = Tolerance(1e-5, 2.0e-6)  # relative (09_poisrs)
-GLMM_QUADRATURE = Tolerance(5e-6, 1.7e-6)  # beta in standard errors, se relative, against glmer's 7 and 25 nodes (07_cloglog)
+GLMM_QUADRATURE = Tolerance(
+    5e-6, 1.7e-6
+)  # beta in standard errors, se relative, against glmer's 7 and 25 nodes (07_cloglog)
 GLMM_EXPECTED = Tolerance(4e-5, 1.8e-5)  # beta and se by expected weights against glmer's Laplace (07_cloglog)
-GLMM_PQL = Tolerance(1e-5, 2e-6)  # beta in standard errors, se and variances relative, against lme on pseudo-data
+GLMM_PQL = Tolerance(
+    1e-5, 3.3e-6
+)  # beta in standard errors, se relative, against lme on pseudo-data (07_cloglog, REML)

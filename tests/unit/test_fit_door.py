@@ -357,7 +357,7 @@ class TestFormula:
 
     def test_counts_are_refused_as_such(self):
         assert refusal("cbind(w, x) ~ z + (1 | g)", rows()) == (
-            "response cbind(w, x) is of counts, and families other than the normal one are not possible yet; give one column"
+            'response cbind(w, x) is of counts: give family = "binomial", or one column'
         )
 
     def test_unusual_names(self):

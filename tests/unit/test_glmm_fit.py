@@ -275,7 +275,8 @@ def test_wald_intervals():
 
 
 @pytest.mark.parametrize(
-    ("formula", "family"), [(LOGIT, "binomial"), ("k ~ x + (1 + x | g)", "poisson"), ("y ~ x + (1 | g) + (1 | h)", "binomial")]
+    ("formula", "family"),
+    [(LOGIT, "binomial"), ("k ~ x + (1 + x | g)", "poisson"), ("y ~ x + (1 | g) + (1 | h)", "binomial")],
 )
 def test_profile_limits_rise_by_the_quantile(formula, family):
     """With one fixed effect held at a limit by an offset, the deviance is the least plus the quantile of chi-square."""
@@ -383,7 +384,7 @@ def fits(seed, count):
 def test_random_designs_end_with_a_certificate():
     """Of 2,000 such designs 1,159 were singular, 571 ok, 264 separated, and none was without an end."""
     statuses = []
-    for _, _, _, model in fits(1, 150):
+    for _, _, _, model in fits(1, 100):
         statuses.append(model.status)
         assert len(model.beta) == model.X.shape[1]
         if model.status.converged:
@@ -412,7 +413,7 @@ def no_lower(seed, count, starts):
 
 
 def test_another_optimiser_finds_nothing_lower():
-    assert no_lower(5, 24, (0.5,)) >= 15
+    assert no_lower(5, 18, (0.5,)) >= 12
 
 
 @pytest.mark.calibration

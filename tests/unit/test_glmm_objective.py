@@ -15,7 +15,13 @@ from nestlab.fit.glmm.search import hessian_at
 from nestlab.fit.several.products import FactorColumns
 from nestlab.spec.family import Family
 
-KINDS = [("binomial", "logit"), ("binomial", "probit"), ("binomial", "cloglog"), ("poisson", "log"), ("negative-binomial", "log")]
+KINDS = [
+    ("binomial", "logit"),
+    ("binomial", "probit"),
+    ("binomial", "cloglog"),
+    ("poisson", "log"),
+    ("negative-binomial", "log"),
+]
 
 
 def make(family, link, *, q=1, several=False, nodes=1, curvature="observed", seed=1):
@@ -53,7 +59,9 @@ def test_gradient_against_differences(family, link, curvature, shape):
     objective, psi, _ = make(family, link, curvature=curvature, **shape)
     now = objective(psi[None])
     E = 1e-3 * np.eye(len(psi))
-    one, two, three, four = objective(np.concatenate([psi + E, psi - E, psi + 2 * E, psi - 2 * E])).deviance.reshape(4, -1)
+    one, two, three, four = objective(np.concatenate([psi + E, psi - E, psi + 2 * E, psi - 2 * E])).deviance.reshape(
+        4, -1
+    )
     assert np.allclose((8 * (one - two) - (three - four)) / 12e-3, now.gradient[0], rtol=1e-7, atol=1e-7)
 
 
@@ -103,7 +111,9 @@ def test_the_sign_of_a_column_of_l_changes_nothing():
 def test_hessian_against_differences_of_another_step():
     objective, psi, _ = make("binomial", "cloglog", q=2)
     modes = objective(psi[None]).modes
-    assert np.allclose(hessian_at(objective, psi, modes), hessian_at(objective, psi, modes, step=5e-3), rtol=1e-6, atol=1e-6)
+    assert np.allclose(
+        hessian_at(objective, psi, modes), hessian_at(objective, psi, modes, step=5e-3), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_relabelled_levels_and_permuted_rows_change_nothing():

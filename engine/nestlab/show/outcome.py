@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..spec.family import Family
 from ..spec.formula import find_term
 from ..spec.model import INTERCEPT, Condition, Contrast
-from ..spec.outcome import UnknownVarianceError, arms_of, outcome, predictors_of
+from ..spec.outcome import UnknownVarianceError, arms_of, marginal_means, outcome, predictors_of
 from ..spec.uncertain import prior_names
 
 __all__ = ["LABELS", "label_of", "outcome_lines", "outcome_numbers", "outcome_texts"]
@@ -24,10 +25,19 @@ LABELS = {
     "icc_conditional": "icc, conditional: given all predictors",
     "r2_within": "R2 of the other predictors within clusters",
     "r2_between": "R2 of the other predictors between clusters",
+    "icc_latent": "icc, on the latent scale",
     "effect": "effect, raw",
     "d_outcome": "effect in outcome sds",
     "d_total": "effect in total sds (intercept and residual)",
     "d_residual": "effect in residual sds",
+}
+#: What is said of an arm or a predictor, of outcomes that are not Gaussian.
+_LABELS_AT = {
+    "typical": "probability or rate at {}, in a typical cluster",
+    "marginal": "probability or rate at {}, over all clusters",
+    "ratio within": "odds or rate ratio of {}, within clusters",
+    "ratio over all": "odds or rate ratio of {}, over all clusters",
+    "icc_outcome": "icc at {}, on the outcome's own scale",
 }
 #: Conditions that are looked at; of more, the first one is.
 MOST = 200
@@ -42,6 +52,8 @@ def outcome_numbers(condition: Condition, estimand: str, contrasts: Iterable[Con
     weights, given = _weights(condition, estimand, contrasts), _given(condition, estimand, contrasts)
     fixed = dict(zip(condition.truth.formula.fixed, condition.truth.fixed, strict=True))
     effect = sum(weight * fixed[term] for term, weight in weights.items()) if weights else math.nan
+    if not condition.truth.formula.family.gaussian:
+        return {"effect": effect} | _numbers_of_family(condition, given)
     if condition.structure is not None:
         return _of_several(condition, effect)
     found = outcome(condition, given)
@@ -79,7 +91,8 @@ def label_of(name: str) -> str:
     >>> label_of("sd"), label_of("icc:school")
     ('standard deviation', 'icc of school, given all predictors')
     """
-    return LABELS.get(name) or f"icc of {name.partition(':')[2]}, given all predictors"
+    kind, _, at = name.partition(":")
+    return LABELS.get(name) or _LABELS_AT.get(kind, "icc of {}, given all predictors").format(at)
 
 
 def outcome_texts(conditions: Sequence[Condition], estimand: str, contrasts: Iterable[Contrast] = ()) -> dict[str, str]:
@@ -89,14 +102,14 @@ def outcome_texts(conditions: Sequence[Condition], estimand: str, contrasts: Ite
     for name in every[0]:
         values = [numbers[name] for numbers in every if not math.isnan(numbers[name])]
         if values:
-            low, high = (f"{value + 0.0:.4g}" for value in (min(values), max(values)))
-            found[name] = low if low == high else f"{low} to {high}"
+            found[name] = _range(values)
     return found
 
 
 def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Iterable[Contrast] = ()) -> list[str]:
     """What the outcome looks like, in a few lines: a headline, and two spaces before each of the others."""
     contrasts = tuple(contrasts)
+    family = conditions[0].truth.formula.family
     given = ", ".join(_given(conditions[0], estimand, contrasts))
     head = f"what the outcome looks like{f', given {given}' if given else ''}"
     try:
@@ -105,6 +118,8 @@ def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Ite
         return [f"{head}: not known, as {unknown}"]
     where = [] if len(_looked_at(conditions)) == len(conditions) else ["in the first condition"]
     where += ["at the means of the priors"] if any(prior_names(condition) for condition in conditions[:MOST]) else []
+    if not family.gaussian:
+        return [f"{', '.join([head, *where])}:", *(f"  {line}" for line in _of_family(text, family))]
     lines = _of_one(text) if conditions[0].structure is None else []
     if shares := [f"{group} {value}" for name, value in text.items() if (group := name.partition(":")[2])]:
         lines.append(f"icc given all predictors: {', '.join(shares)}")
@@ -112,6 +127,44 @@ def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Ite
         sds = [f"{text[f'd_{unit}']} {unit} sd" for unit in ("outcome", "total", "residual") if f"d_{unit}" in text]
         lines += [f"effect of {estimand} {text['effect']} raw", f"  = {' = '.join(sds)}"]
     return [f"{', '.join([head, *where])}:", *(f"  {line}" for line in lines)]
+
+
+def _numbers_of_family(condition: Condition, given: Sequence[str]) -> dict[str, float]:
+    """What a truth of another family means: the mean in each arm, typical and marginal, ratios of arms, iccs on both scales."""
+    truth, means = condition.truth, marginal_means(condition, given)
+    counts, columns = truth.formula.family.counts, truth.formula.random_columns
+    arms = [", ".join(f"{name} = {value:g}" for name, value in each.arm) or "all rows" for each in means]
+    found = {f"typical:{arm}": each.typical for arm, each in zip(arms, means, strict=True)}
+    found |= {f"marginal:{arm}": each.marginal for arm, each in zip(arms, means, strict=True)}
+    first, *others = means
+    for each in others if len(first.arm) == 1 else ():
+        name = each.arm[0][0]
+        for kind, at, base in (("within", each.typical, first.typical), ("over all", each.marginal, first.marginal)):
+            found[f"ratio {kind}:{name}"] = at / base if counts else at / (1 - at) / (base / (1 - base))
+    if INTERCEPT in columns and not counts:
+        variance = truth.covariance[columns.index(INTERCEPT)][columns.index(INTERCEPT)]
+        found["icc_latent"] = variance / (variance + truth.residual_variance)
+    return found | {f"icc_outcome:{arm}": each.icc for arm, each in zip(arms, means, strict=True)}
+
+
+def _of_family(text: Mapping[str, str], family: Family) -> list[str]:
+    """The lines of an outcome that is not Gaussian."""
+    what, ratio = ("rate", "rate ratio") if family.counts else ("probability", "odds ratio")
+    lines, iccs = [], [text["icc_latent"] + " on the latent scale"] if "icc_latent" in text else []
+    for name, value in text.items():
+        kind, _, at = name.partition(":")
+        if kind == "typical":
+            lines.append(f"{what} at {at}: {value} in a typical cluster, {text[f'marginal:{at}']} over all clusters")
+        elif kind == "ratio within":
+            lines.append(f"{ratio} of {at}: {value} within clusters, {text[f'ratio over all:{at}']} over all")
+        elif kind == "icc_outcome":
+            iccs.append(f"{value} at {at}")
+    return [*lines, f"icc: {', '.join(iccs)}"]
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = (f"{value + 0.0:.4g}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _of_one(text: Mapping[str, str]) -> list[str]:

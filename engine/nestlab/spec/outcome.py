@@ -26,12 +26,21 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .model import INTERCEPT, Condition, Predictor, source_of, term_variables
+from .family import mean_of
+from .model import INTERCEPT, Condition, Predictor, Truth, source_of, term_variables
 from .predictors import distribution_of
 from .predictors.categories import contrast_values
 from .variances import PredictorMoments, moments_of
 
-__all__ = ["Outcome", "UnknownVarianceError", "arms_of", "outcome", "predictors_of"]
+__all__ = [
+    "MarginalMean",
+    "Outcome",
+    "UnknownVarianceError",
+    "arms_of",
+    "marginal_means",
+    "outcome",
+    "predictors_of",
+]
 
 Parts: TypeAlias = tuple[float, float]
 Array: TypeAlias = NDArray[np.float64]
@@ -171,6 +180,69 @@ def _mean_power(predictor: Predictor, column: str, ratio: float, moments: Predic
     if parts is None or not _is_binary(predictor):
         return None
     return 1 + (ratio - 1) * parts.mean
+
+
+# -- means of other families ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MarginalMean:
+    """The mean of an outcome that is not Gaussian in one arm, a probability or a rate: typical, where random effects are 0 and
+    other predictors at their means, and marginal, over all of them; icc: the correlation of two rows of a cluster on the
+    outcome's own scale, of counts without their sampling variance."""
+
+    arm: tuple[tuple[str, float], ...]
+    typical: float
+    marginal: float
+    icc: float
+
+
+def marginal_means(condition: Condition, given: Sequence[str]) -> tuple[MarginalMean, ...]:
+    """The means in each arm, the combinations of the values of given 0/1 predictors. UnknownVarianceError where one is not 0/1,
+    or the rest of the linear predictor does not follow from the predictors.
+
+    The rest is taken as normal between and within clusters, by Gauss-Hermite quadrature with 40 nodes each: exact for normal
+    predictors and random effects.
+    """
+    truth = condition.truth
+    moments = moments_of(condition.predictors, condition.layout, condition.correlations, pairs=True)
+    control = _control(condition, given, moments)
+    fixed = dict(zip(truth.formula.fixed, truth.fixed, strict=True))
+    columns, covariance = list(truth.formula.random_columns), np.array(truth.covariance or [[0.0]])
+    found = []
+    for point in itertools.product((0.0, 1.0), repeat=len(control)):
+        values = dict(zip(control, point, strict=True))
+        if any(sum(values[c] for c in condition.predictor(n).columns) > 1 for n in given):
+            continue  # a category is one of several columns
+        rest = _at(values, fixed)
+        mean = 0.0
+        for term, b in rest.items():
+            parts = None if term == INTERCEPT else moments.parts(term)
+            if term != INTERCEPT and parts is None:
+                raise UnknownVarianceError(f"the mean of {term} does not follow from the predictors")
+            mean += b * (1.0 if parts is None else parts.mean)
+        slopes = {t: b for t, b in rest.items() if b and t != INTERCEPT}
+        (fixed_b, fixed_w), (random_b, random_w) = (
+            _explained(moments, slopes, []),
+            _random(moments, *_random_at(values, columns, covariance)),
+        )
+        found.append(_marginal(truth, tuple(values.items()), mean, fixed_b + random_b, fixed_w + random_w))
+    return tuple(found)
+
+
+def _marginal(
+    truth: Truth, arm: tuple[tuple[str, float], ...], mean: float, between: float, within: float
+) -> MarginalMean:
+    family = truth.formula.family
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    weights = weights / weights.sum()
+    eta = mean + math.sqrt(max(between, 0.0)) * nodes[:, None] + math.sqrt(max(within, 0.0)) * nodes
+    means = mean_of(family.link, eta)
+    cluster = means @ weights
+    marginal = float(weights @ cluster)
+    shared = float(weights @ (cluster - marginal) ** 2)
+    whole = marginal * (1 - marginal) if not family.counts else float(weights @ (means - marginal) ** 2 @ weights)
+    return MarginalMean(arm, float(mean_of(family.link, mean)), marginal, shared / whole if whole > 0 else math.nan)
 
 
 # -- the fixed part --------------------------------------------------------------------------------------------------------

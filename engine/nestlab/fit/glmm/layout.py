@@ -97,18 +97,14 @@ class Layout:
         """(N, B): sum over factors of z_i' L v of the row's level."""
         total: Array | float = 0.0
         for factor, own, v in zip(self.factors, L, effects, strict=True):
-            u = np.einsum("bac,jbc->jba", own, v) if factor.q > 1 else v * own[:, 0]
-            total = total + (
-                np.einsum("iba,ia->ib", u[factor.codes], factor.Z) if factor.q > 1 else u[factor.codes, :, 0] * factor.Z
-            )
+            for a in range(factor.q):  # q is small, and einsum slower
+                u = sum(own[:, a, c] * v[:, :, c] for c in range(a + 1))
+                total = total + np.asarray(u)[factor.codes] * factor.Z[:, a : a + 1]
         return np.asarray(total)
 
     def columns(self, L: Sequence[Array]) -> Effects:
         """By factor a_i = L'z_i, (N, B, q)."""
-        return [
-            f.Z[:, None, :] * own[:, 0] if own.shape[-1] == 1 else np.einsum("ia,bac->ibc", f.Z, own)
-            for f, own in zip(self.factors, L, strict=True)
-        ]
+        return [lower_times(own, f.Z[:, None, :]) for f, own in zip(self.factors, L, strict=True)]
 
     def gather(self, rows: Array) -> Effects:
         """By factor the sums (levels, B, q) over a level's rows of z_i times rows (N, B)."""
@@ -256,7 +252,10 @@ def times(M: Array, v: Array) -> Array:
 
 def lower_times(L: Array, effects: Array) -> Array:
     """L' times effects (levels, B, q)."""
-    return np.asarray(effects * L[:, 0] if L.shape[-1] == 1 else np.einsum("bac,jba->jbc", L, effects))
+    q = L.shape[-1]
+    if q == 1:
+        return np.asarray(effects * L[:, 0])
+    return np.stack([np.asarray(sum(L[:, a, c] * effects[:, :, a] for a in range(c, q))) for c in range(q)], axis=2)
 
 
 def _turned(L: Array, S: Array) -> Array:

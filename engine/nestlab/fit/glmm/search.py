@@ -42,6 +42,8 @@ SINGULAR_TOLERANCE = 1e-7
 AWAY_THETA, AWAY_ETA = 60.0, 40.0
 #: Standard deviations (whitened) that a search may begin at.
 SCALES = (0.1, 0.3, 0.7, 1.5, 3.0)
+#: Levels of a factor below which a search begins at several places.
+FEW_LEVELS = 12
 #: Negative binomial: log k over that of the mean beyond which the search has run away to Poisson's limit.
 LIMIT = 16.0
 
@@ -90,25 +92,29 @@ def find_optimum(objective: Objective, beta: Array, log_k: float | None, *, once
     first = objective(starts)
     order = np.argsort(first.deviance)
     best: Point | None = None
-    for tried, k in enumerate([order[0], order[2], order[1], *order[3:]]):
+    # the best place, a large and a middling one, where other optima were found in small designs, and the rest
+    for tried, k in enumerate(dict.fromkeys([order[0], q - 1, q // 2, *order])):
         if not np.isfinite(first.deviance[k]):
             continue
         found = _settled(objective, minimise(objective, starts[k], first.only(k).modes))
         if best is None or (found.certified, -found.deviance) > (best.certified, -best.deviance):
             best = found
-        # one start is enough inside; on the boundary and where the surface is flat two must end at the same place
-        if once or (best.certified and (not _uncertain(objective, best) or tried >= 1)):
+        if once or (best.certified and tried >= _others(objective, best)):
             break
     assert best is not None, "the deviance is finite where the model without random effects has its optimum"
     return best
 
 
-def _uncertain(objective: Objective, point: Point) -> bool:
-    """Whether another start is worth its time."""
+def _others(objective: Objective, point: Point) -> int:
+    """How many other places are worth a search.
+
+    Of 460 designs of 3 to 10 levels, 6 had a lower optimum than that of the first search; of 120 of 12 to 24 levels with random
+    slopes, 64 of them singular, none had.
+    """
+    if min(f.levels for f in objective.layout.factors) < FEW_LEVELS:
+        return 2
     values = np.linalg.eigvalsh(point.hessian[~point.vanished][:, ~point.vanished])
-    weak = len(values) and values[0] < 1e-3 * values[-1]
-    several = any(size > 1 for factor in objective.layout.factors for size in factor.sizes)
-    return bool(point.singular or weak or several)
+    return int(point.singular or bool(len(values) and values[0] < 1e-3 * values[-1]))
 
 
 def minimise(objective: Objective, start: Array, modes: list[Array] | None = None, free: Mask | None = None) -> Point:
