@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..spec.family import Family
 from ..spec.formula import find_term
 from ..spec.model import INTERCEPT, Condition, Contrast
-from ..spec.outcome import UnknownVarianceError, arms_of, marginal_means, outcome, predictors_of
+from ..spec.outcome import UnknownVarianceError, arms_of, linear_is_normal, marginal_means, outcome, predictors_of
 from ..spec.uncertain import prior_names
 
 __all__ = ["LABELS", "label_of", "outcome_lines", "outcome_numbers", "outcome_texts"]
@@ -25,7 +25,6 @@ LABELS = {
     "icc_conditional": "icc, conditional: given all predictors",
     "r2_within": "R2 of the other predictors within clusters",
     "r2_between": "R2 of the other predictors between clusters",
-    "icc_latent": "icc, on the latent scale",
     "effect": "effect, raw",
     "d_outcome": "effect in outcome sds",
     "d_total": "effect in total sds (intercept and residual)",
@@ -33,6 +32,7 @@ LABELS = {
 }
 #: What is said of an arm or a predictor, of outcomes that are not Gaussian.
 _LABELS_AT = {
+    "icc_latent": "icc, on the latent scale",
     "typical": "probability or rate at {}, in a typical cluster",
     "marginal": "probability or rate at {}, over all clusters",
     "ratio within": "odds or rate ratio of {}, within clusters",
@@ -119,6 +119,10 @@ def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Ite
     where = [] if len(_looked_at(conditions)) == len(conditions) else ["in the first condition"]
     where += ["at the means of the priors"] if any(prior_names(condition) for condition in conditions[:MOST]) else []
     if not family.gaussian:
+        if not all(
+            linear_is_normal(condition, _given(condition, estimand, contrasts)) for condition in _looked_at(conditions)
+        ):
+            where.append("its linear predictor taken as normal")
         return [f"{', '.join([head, *where])}:", *(f"  {line}" for line in _of_family(text, family))]
     lines = _of_one(text) if conditions[0].structure is None else []
     if shares := [f"{group} {value}" for name, value in text.items() if (group := name.partition(":")[2])]:
