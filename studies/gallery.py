@@ -2,7 +2,8 @@
 
 Every number of an answer is read from the results of its study; studies that are not stored yet are run first.
 
-run: python studies/gallery.py   (results/ must be writable; about two minutes on two cores)
+run: python studies/gallery.py   (results/ must be writable; about six minutes on two cores,
+four of them for binary outcomes and counts)
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import data_answers
 import df_methods_figure
+import outcome_answers
 import powerup
 import published_table
 import several_answers
@@ -278,6 +280,34 @@ SECTIONS = (
         several_answers.cohort_wedge_figure,
         several_answers.cohort_wedge,
         "cohort_wedge.svg",
+    ),
+    Section(
+        "Which test has its level in a trial with a binary outcome?",
+        "binary_trial",
+        outcome_answers.binary_trial_figure,
+        outcome_answers.binary_trial,
+        "binary_trial.svg",
+    ),
+    Section(
+        "When is Laplace's approximation too rough?",
+        "laplace_bias",
+        outcome_answers.laplace_bias_figure,
+        outcome_answers.laplace_bias,
+        "laplace_bias.svg",
+    ),
+    Section(
+        "What if events are rare?",
+        "rare_events",
+        outcome_answers.rare_events_figure,
+        outcome_answers.rare_events,
+        "rare_events.svg",
+    ),
+    Section(
+        "More clinics, or longer observation, where events are counted?",
+        "counts",
+        outcome_answers.counts_figure,
+        outcome_answers.counts,
+        "counts.svg",
     ),
     Section(
         "Do Wald intervals of variances hold? (Maas and Hox 2005)",
