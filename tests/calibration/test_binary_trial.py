@@ -1,4 +1,4 @@
-"""Cluster trials with binary outcomes and counts: bias with many clusters, and rejection rates against data drawn and fitted apart.
+"""Cluster trials with binary outcomes and counts: bias with many clusters, and rejections against data drawn and fitted apart.
 
 The study draws rows and fits them by the compiled kernel; what it is held against are totals of clusters that NumPy draws, with a
 seed of its own, and that `nl.fit` fits, which is other code: dense, with a search and derivatives of its own.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def fitted(
             pooled.first_cluster,
         )
         offset = np.log(n) if family[0] == "poisson" else np.zeros(len(y))
-        constant += pooled.lost(offset)[0] if family[0] == "poisson" else 0.0
+        constant -= pooled.added()[0] if family[0] == "poisson" else 0.0
     fit_glmm(
         KINDS[family], 1.0, a, b, t, np.log(w) + t * t, X, Z.copy(), y, n, offset, starts, cluster, repeat, repeats, first_row,
         first_cluster, status, steps, F, psi, vcov, G,
@@ -153,10 +154,26 @@ def test_pooled_counts_say_what_their_rows_say(family: tuple[str, str], nodes: i
     rows = fitted(family, X, np.ones((1, N)), y, g, nodes=nodes)
     pooled = fitted(family, X, np.ones((1, N)), y, g, nodes=nodes, pool=True)
     assert rows[0] == pooled[0] == Status.ok
-    if family[0] == "binomial":  # with one trial a row, pooled counts have binomial coefficients that rows have not
-        assert rows[1] == pytest.approx(pooled[1], abs=1e-9)
+    assert rows[1] == pytest.approx(pooled[1], abs=1e-9)
     for one, other in zip(rows[2:], pooled[2:], strict=True):
         assert np.allclose(one, other, rtol=1e-7, atol=1e-9)
+
+
+def test_deviance_of_a_study_is_that_of_its_rows(tmp_path: Path) -> None:
+    """Counts with an exposure and events of several trials, pooled by the study and fitted row by row by `nl.fit`."""
+    for truth in ({"family": "poisson", "exposure": 2}, {"family": "binomial", "trials": 4}):
+        random = {"g": {"variance": {"Intercept": 0.4}}}
+        study = nl.Study.from_dict({
+            "name": "rows", "seed": 3, "replications": 3, "design": {"clusters": 10, "cluster_size": 6},
+            "truth": {"formula": "y ~ x + (1 | g)", "fixed": {"Intercept": 0.2, "x": 0.3}, "random": random, **truth},
+            "predictors": {"x": {"level": 1, "distribution": "balanced"}},
+        })  # fmt: skip
+        stored = study.run(out=tmp_path / str(truth["family"]), jobs=1).replicates()
+        for replicate in range(3):
+            frame = study.data(0, replicate)
+            given = {"trials": "trials"} if "trials" in truth else {"offset": "time"}
+            twin = nl.fit("y ~ x + (1 | g)", frame.assign(time=np.log(2.0)), family=str(truth["family"]), **given)
+            assert stored["deviance"][replicate] == pytest.approx(twin.neg2loglik, abs=1e-7)
 
 
 def test_clusters_that_are_alike_are_one_with_a_count() -> None:

@@ -30,7 +30,7 @@ class Pooled:
     first_row: Integers
     first_cluster: Integers
 
-    def lost(self, offset: Array) -> Array:
+    def added(self) -> Array:
         """(R): sum of y log n, which offsets of log n add to the log likelihood of pooled counts."""
         totals = np.concatenate([[0.0], np.cumsum(self.repeats * self.y * np.log(self.n))])
         return np.diff(totals[self.first_row])

@@ -96,7 +96,7 @@ class GeneralisedModel:
         offset = np.zeros(len(pooled.y))
         if family.counts:
             offset = np.log(pooled.n * on.condition.truth.exposure)
-            constants = constants + pooled.lost(offset)
+            constants = constants - pooled.added()
         fit_glmm(
             family.kind, 1.0, a, b, nodes, np.log(weights) + nodes**2, pooled.X, pooled.Z, pooled.y, pooled.n, offset,
             pooled.starts, pooled.cluster, pooled.repeat, pooled.repeats, pooled.first_row, pooled.first_cluster, status, steps,
