@@ -1,4 +1,4 @@
-"""A dense likelihood of generalised mixed models, by another way: SciPy's densities, differences for weights, all of H at once."""
+"""A dense likelihood of generalised mixed models: SciPy's densities, differences for weights, and all of H at once."""
 
 from __future__ import annotations
 

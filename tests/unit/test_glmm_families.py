@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, nbinom, norm, poisson
 
+from nestlab.fit.glmm import families
 from nestlab.fit.glmm.families import FAR, Outcome
 from nestlab.spec.family import Family, mean_of
 
@@ -125,3 +126,13 @@ def test_a_batch_of_predictors_and_dispersions():
     for b in range(4):
         for whole, own in zip(together, made.derivatives(eta[:, b], 4, log_k[b]), strict=True):
             assert np.allclose(whole[:, b], own, rtol=1e-13)
+
+
+@pytest.mark.parametrize("log_k", [-2.0, 1.0, 3.0, 3.6, 8.0, 20.0])
+def test_large_counts_are_as_exact_as_the_table(log_k, monkeypatch):
+    eta, y = np.linspace(-1, 6, 8), np.array([0.0, 1.0, 5.0, 40.0, 400.0, 700.0, 900.0, 1000.0])
+    made = Outcome(Family("negative-binomial", "log"), y, np.ones(8))
+    table = [made.derivatives(eta, 0, log_k)[0], made.in_dispersion(eta, log_k)[0]]
+    monkeypatch.setattr(families, "LONGEST_TABLE", 0)
+    for a, b in zip(table, [made.derivatives(eta, 0, log_k)[0], made.in_dispersion(eta, log_k)[0]], strict=True):
+        assert np.allclose(a, b, rtol=1e-12, atol=2e-11)
