@@ -26,7 +26,7 @@ from scipy.special import digamma, expit, gammaln, log_ndtr
 
 from ...spec.family import Family
 
-__all__ = ["Density", "Outcome"]
+__all__ = ["Density", "ObservedRows"]
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ class Density(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ObservedRows:
     """What was observed. y (N): counts; trials (N): of a binomial outcome, 1 for others.
 
     The functions take eta (N, ...) and, for negative binomial outcomes, log_k broadcasting against it.
