@@ -320,7 +320,7 @@ def test_comparisons():
     assert np.isclose(test.statistic, smaller.neg2loglik - fit.neg2loglik, rtol=1e-8)
     assert test.mixture == ((1.0, 1),)
     assert fit.compare("y ~ x + trt").mixture == ((0.5, 0), (0.5, 1))
-    with pytest.raises(nl.DataError, match="not nested|nested"):
+    with pytest.raises(nl.DataError, match="nested"):
         fit.compare("y ~ t + (1 | g)")
     with pytest.raises(nl.DataError, match="compared by asymptotic and chisq"):
         fit.compare("y ~ trt + (1 | g)", reference="bootstrap")
