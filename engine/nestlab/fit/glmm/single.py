@@ -67,8 +67,8 @@ class GeneralisedFit:
     curvature: the information about the linear predictor that scales them, "observed" or "expected"; method: "likelihood" or
     "pql". rows: N; balanced: each factor has as many rows in every level; dropped: rows left out for missing values.
     beta, se, df: by term, in the order of lme4's; df is inf for Wald z, by df_rule. A coefficient that runs to infinity is
-    infinite, or nan where to either side, and has no se; diverging names it, and "theta" where standard deviations of random effects run
-    there. vcov_beta (p, p): of beta.
+    infinite, or nan where to either side, and has no se; diverging names it, and "theta" where standard deviations of random
+    effects run there. vcov_beta (p, p): of beta.
     theta: the free entries of the Cholesky factor L of the random effects' covariance by columns, as lme4's. varcomp:
     covariance of the random effects of each term, under lme4's names; random_names: their columns. dispersion: k of
     a negative binomial family, Var y = mu + mu^2 / k, nan for others; scale: the residual standard deviation of pql, else nan.
