@@ -83,9 +83,10 @@ def terms_of_rows(draw: OutcomeDraw, design: Design, terms: tuple[str, ...], fir
 
 
 def as_errors(design: Design) -> Design:
-    """The design of a linear model of outcomes that are not Gaussian: they stand in the place of errors, and all effects are 0."""
+    """The design of a linear model of outcomes that are not Gaussian: they stand in the place of errors, all effects are 0."""
     truth = design.condition.truth
-    return replace(design, condition=replace(design.condition, truth=replace(truth, fixed=(0.0,) * len(truth.fixed))))
+    none = replace(truth, fixed=(0.0,) * len(truth.fixed))
+    return replace(design, condition=replace(design.condition, truth=none))
 
 
 def draw_outcomes(truth: Truth, eta: Array, scores: Array) -> None:
@@ -98,7 +99,7 @@ def draw_outcomes(truth: Truth, eta: Array, scores: Array) -> None:
 
 
 @njit(error_model="numpy")
-def _probability(kind, eta):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _probability(kind, eta):  # pragma: no cover
     if kind == _LOGIT:
         return 1.0 / (1.0 + math.exp(-eta))
     if kind == _PROBIT:
