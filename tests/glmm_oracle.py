@@ -1,4 +1,4 @@
-"""A dense likelihood of generalised mixed models, by another way: SciPy's densities, differences for weights, all of H at once."""
+"""A dense likelihood of generalised mixed models: SciPy's densities, differences for weights, and all of H at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit, roots_hermitenorm
 from scipy.stats import nbinom, norm, poisson
 
-from nestlab.fit.glmm.families import Outcome
+from nestlab.fit.glmm.families import ObservedRows
 from nestlab.fit.several.products import FactorColumns
 from nestlab.spec.family import Family
 
@@ -18,7 +18,7 @@ STEP = 1e-3
 
 @dataclass(frozen=True)
 class Design:
-    outcome: Outcome
+    outcome: ObservedRows
     X: np.ndarray
     factors: list[FactorColumns]
     nodes: int
@@ -62,7 +62,7 @@ def random_design(rng: np.random.Generator) -> Design:
     else:
         k = rng.choice([0.5, 2.0, 50.0])
         y = rng.negative_binomial(k, k / (k + mu))
-    return Design(Outcome(Family(name, link), y.astype(float), trials), X, factors, nodes)
+    return Design(ObservedRows(Family(name, link), y.astype(float), trials), X, factors, nodes)
 
 
 def usable(design: Design) -> bool:
@@ -71,7 +71,7 @@ def usable(design: Design) -> bool:
     return len(design.X) > design.X.shape[1] and np.linalg.matrix_rank(design.X) == design.X.shape[1] and all(ranks)
 
 
-def log_density(outcome: Outcome, eta: np.ndarray, k: float) -> np.ndarray:
+def log_density(outcome: ObservedRows, eta: np.ndarray, k: float) -> np.ndarray:
     y, n = outcome.y, outcome.trials
     if outcome.family.counts:
         mu = np.exp(np.minimum(eta, 30))
@@ -135,7 +135,7 @@ def dense_deviance(design: Design, psi: np.ndarray) -> float:
     for j in range(factor.levels):
         rows, own = factor.codes == j, slice(j * factor.q, (j + 1) * factor.q)
         C = np.linalg.inv(np.linalg.cholesky(H[own, own])).T
-        level = Outcome(outcome.family, outcome.y[rows], outcome.trials[rows])
+        level = ObservedRows(outcome.family, outcome.y[rows], outcome.trials[rows])
         terms = []
         for chosen in itertools.product(range(design.nodes), repeat=factor.q):
             at, size = x[list(chosen)], np.log(w[list(chosen)] / np.sqrt(2 * np.pi)).sum()
@@ -155,7 +155,7 @@ def integrated_deviance(design: Design, psi: np.ndarray) -> float:
     for j in range(factor.levels):
         rows = np.flatnonzero(factor.codes == j)
         eta = (design.X @ psi[:p])[rows, None] + psi[p] * factor.Z[rows] * grid
-        repeated = Outcome(
+        repeated = ObservedRows(
             outcome.family, np.repeat(outcome.y[rows], len(grid)), np.repeat(outcome.trials[rows], len(grid))
         )
         values = log_density(repeated, eta.ravel(), k).reshape(eta.shape).sum(axis=0) + norm.logpdf(grid)

@@ -71,13 +71,12 @@ def test_laplace_by_expected_weights(case):
     assert fitted(case).neg2loglik != pytest.approx(fit.neg2loglik, abs=0.01)
 
 
-@pytest.mark.parametrize("nodes", [7, 25])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "nodes"), [(case, nodes) for case in CASES for nodes in (7, 25) if f"agq{nodes}" in golden(case)[0]]
+)
 def test_quadrature(case, nodes):
     made, _ = golden(case)
-    theirs = made.get(f"agq{nodes}")
-    if theirs is None:
-        pytest.skip("glmer has no such fit")
+    theirs = made[f"agq{nodes}"]
     fit = fitted(case, nodes=nodes, curvature="expected" if made["link"] in ("probit", "cloglog") else "observed")
     assert fit.singular == theirs["singular"]
     assert max(apart(fit, theirs, np.array(theirs["se_hessian"]))) < tolerances.GLMM_QUADRATURE.limit

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from glmm_oracle import Design, dense_deviance, integrated_deviance
-from nestlab.fit.glmm.families import Outcome
-from nestlab.fit.glmm.layout import Layout
+from nestlab.fit.glmm.families import ObservedRows
+from nestlab.fit.glmm.layout import EffectsLayout
 from nestlab.fit.glmm.objective import Objective
 from nestlab.fit.glmm.search import hessian_at
 from nestlab.fit.several.products import FactorColumns
@@ -36,8 +36,8 @@ def make(family, link, *, q=1, several=False, nodes=1, curvature="observed", see
         factors.append(FactorColumns(rng.integers(0, 3, N), 3, Z, (1, 1)))
     trials = rng.integers(1, 4, N) if family == "binomial" else np.ones(N, dtype=int)
     y = rng.binomial(trials, 0.4) if family == "binomial" else rng.poisson(2.0, N)
-    outcome = Outcome(Family(family, link), y.astype(float), trials.astype(float))
-    objective = Objective(outcome, Z, np.zeros(N), Layout(tuple(factors)), nodes, curvature)
+    outcome = ObservedRows(Family(family, link), y.astype(float), trials.astype(float))
+    objective = Objective(outcome, Z, np.zeros(N), EffectsLayout(tuple(factors)), nodes, curvature)
     psi = 0.2 + rng.normal(size=objective.n) * 0.4
     return objective, psi, Design(outcome, Z, factors, nodes)
 
@@ -126,7 +126,10 @@ def test_relabelled_levels_and_permuted_rows_change_nothing():
         factors.append(FactorColumns(names[f.codes][order], f.levels, f.Z[order], f.sizes))
     o = objective.outcome
     moved = Objective(
-        Outcome(o.family, o.y[order], o.trials[order]), objective.X[order], objective.offset, Layout(tuple(factors))
+        ObservedRows(o.family, o.y[order], o.trials[order]),
+        objective.X[order],
+        objective.offset,
+        EffectsLayout(tuple(factors)),
     )
     a, b = objective(psi[None]), moved(psi[None])
     assert np.isclose(a.deviance[0], b.deviance[0], rtol=1e-12)

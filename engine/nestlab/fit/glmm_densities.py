@@ -15,6 +15,7 @@ of the C library's on [-700, 700].
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from numba import njit
 
@@ -31,8 +32,12 @@ _SHIFT = 6755399441055744.0
 _ROOT2, _ROOT2PI = math.sqrt(2.0), math.sqrt(2.0 * math.pi)
 
 # "reassoc" would cancel the shift of `exponentials`
-plain_loop = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath={"contract"})
-row_loop = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath={"contract", "reassoc"})
+plain_loop: Any = njit(  # type: ignore[call-overload]
+    error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath={"contract"}
+)
+row_loop: Any = njit(  # type: ignore[call-overload]
+    error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath={"contract", "reassoc"}
+)
 
 
 @plain_loop

@@ -57,7 +57,7 @@ def pool_rows(X: Array, Z: Array, y: Array, starts: Integers, J: int, trials: in
 
 
 @compiled()
-def _pool(X, Z, y, starts, J, trials, rows, clusters, place, made, n, cluster, repeats, begin, repeat):  # type: ignore[no-untyped-def]
+def _pool(X, Z, y, starts, J, trials, rows, clusters, place, made, n, cluster, repeats, begin, repeat):
     few = 8
     p, q = len(X), len(Z)
     done, total = 0, 0

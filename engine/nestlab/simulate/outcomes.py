@@ -7,7 +7,7 @@ of a Gaussian outcome's error, so that predictors, sizes, missing rows and rando
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from ..spec.model import Truth
 from ..spec.uncertain import DrawnTruth
 from .compiled import compiled
+from .gram import Draw
 from .layout import Array, Design
+from .segments import accumulate
 
-__all__ = ["OutcomeDraw", "draw_outcomes", "terms_of_rows"]
+__all__ = ["OutcomeDraw", "as_errors", "draw_outcomes", "terms_of_rows"]
 
 Integers = NDArray[np.int64]
 _LOGIT, _PROBIT, _CLOGLOG = 0, 1, 2
@@ -50,6 +52,13 @@ class OutcomeDraw:
         """(J, R): the rows of each cluster."""
         return np.diff(self.starts).reshape(self.replicates, -1).T
 
+    def gram(self) -> Draw:
+        """The sufficient statistics that linear models take: the outcomes in the place of errors, without random effects."""
+        (d, _), J, R = self.D.shape, self.u.shape[0], self.replicates
+        dd, de, ee = np.empty((J, d * (d + 1) // 2, R)), np.empty((J, d, R)), np.empty((J, R))
+        accumulate(self.D, self.y, self.starts, J, 0, 0, dd, de, ee)
+        return Draw(dd, de, ee, np.zeros_like(self.u), self.z)
+
     @property
     def counts(self) -> dict[str, NDArray[np.int32]]:
         """What each replicate has: `rows` and `clusters`, those with rows."""
@@ -73,6 +82,13 @@ def terms_of_rows(draw: OutcomeDraw, design: Design, terms: tuple[str, ...], fir
     return values
 
 
+def as_errors(design: Design) -> Design:
+    """The design of a linear model of outcomes that are not Gaussian: they stand in the place of errors, all effects are 0."""
+    truth = design.condition.truth
+    none = replace(truth, fixed=(0.0,) * len(truth.fixed))
+    return replace(design, condition=replace(design.condition, truth=none))
+
+
 def draw_outcomes(truth: Truth, eta: Array, scores: Array) -> None:
     """Turn the scores (n) into outcomes, given the linear predictors eta (n)."""
     family = truth.formula.family
@@ -83,7 +99,7 @@ def draw_outcomes(truth: Truth, eta: Array, scores: Array) -> None:
 
 
 @njit(error_model="numpy")
-def _probability(kind, eta):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _probability(kind, eta):  # pragma: no cover
     if kind == _LOGIT:
         return 1.0 / (1.0 + math.exp(-eta))
     if kind == _PROBIT:

@@ -286,7 +286,7 @@ def _plain(
     return Setting(name or path, (path, *instead), key, assign, rank, affects=affects)
 
 
-def _in_units(path: str, unit: str) -> Setting:
+def _in_units(path: str, unit: Any) -> Setting:
     """An effect in standard units, for the number or the table that the file gives."""
 
     def assign(flat: Flat, value: Any) -> None:

@@ -308,7 +308,7 @@ def _methods(
             formula = _parse(f"{key}.formula", table.formula, problems, factors, groupings, group, random=mixed)
         if formula is None:
             continue
-        formula = replace(formula, family=family)
+        formula = replace(formula, family=family if estimator_of(table).by_family else GAUSSIAN)
         if truth and formula.response != truth.response:
             text = f"must have the response of truth.formula; write {truth.response} for {formula.response}"
             problems.add_value(f"{key}.formula", formula.text, text)

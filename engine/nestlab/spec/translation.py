@@ -15,6 +15,7 @@ names: its bias is what leaving out costs.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -27,6 +28,7 @@ from .formula import find_term, same_term
 from .least_false import LeastFalse, common
 from .methods import UnknownError, estimator_of
 from .model import INTERCEPT, Condition, Formula, Method, Truth, source_of, term_variables
+from .outcome import UnknownVarianceError, linear_is_normal, marginal_means
 from .paths import variable_levels
 from .polynomials import Atom, Means, Polynomial, codings, polynomial_of, solve
 
@@ -47,7 +49,8 @@ class Translation:
 
     fixed (p, p_t): the method's coefficients of the truth's, nan where unknown. random (q, q_t): the method's random effects of
     the truth's, where they are. spread (q, q, q_t, q_t) and leftover (q, q, p_t, p_t): the covariances of the method's random
-    effects are sum spread T + b' leftover b; None where they are unknown. why: some value is unknown.
+    effects are sum spread T + b' leftover b; None where they are unknown. why: some value is unknown. constant (p): the
+    coefficients themselves, of a linear model of outcomes that are not Gaussian, where they are no combination of the truth's.
     """
 
     fixed: Array
@@ -55,6 +58,7 @@ class Translation:
     spread: Array | None = None
     leftover: Array | None = None
     why: str = ""
+    constant: Array | None = None
 
 
 def translate(condition: Condition, method: Method, centres: Centres) -> Translation | None:
@@ -63,6 +67,8 @@ def translate(condition: Condition, method: Method, centres: Centres) -> Transla
     It follows from the predictors, the layout and which effects are not 0, so that the points of a grid share it.
     """
     truth, own = condition.truth, estimator_of(method).translate
+    if truth.formula.family != method.formula.family:
+        return _of_linear(condition, method)
     if own is not None:
         try:
             fixed, why = own(condition, method)
@@ -76,6 +82,30 @@ def translate(condition: Condition, method: Method, centres: Centres) -> Transla
     alike = replace(condition, truth=plain, seed=0, priors=())
     found = {name: centres(name) for name in _centred(truth.formula, method.formula)}
     return _translate(alike, replace(method, name="", contrasts=()), tuple(found.items()))
+
+
+def _of_linear(condition: Condition, method: Method) -> Translation:
+    """What a linear model of binary outcomes or counts estimates: its regression on the arms' marginal means, where these are all
+    that its terms tell apart. It then holds exactly whatever the weights and the random part (Rosenblum and van der Laan 2009,
+    Biometrics 65(3))."""
+    terms = method.formula.fixed
+    unknown = np.full((len(terms), len(condition.truth.fixed)), np.nan)
+    given = tuple(dict.fromkeys(source_of(v)[0] for term in terms for v in term_variables(term)))
+    try:
+        if condition.priors:
+            raise UnknownVarianceError("differs between replicates, whose truths are drawn")
+        if not linear_is_normal(condition, given):
+            raise UnknownVarianceError("does not follow where the linear predictor is not normal within arms")
+        means = marginal_means(condition, given)
+    except UnknownVarianceError as why:
+        return Translation(unknown, why=f"on the scale of the outcome it is not known: {why}")
+    points = [dict(mean.arm) for mean in means]
+    X = np.array([[math.prod(point[v] for v in term_variables(term)) for term in terms] for point in points])
+    y = np.array([mean.marginal for mean in means])
+    beta = np.linalg.lstsq(X, y, rcond=None)[0]
+    if np.abs(X @ beta - y).max() > 1e-9:
+        return Translation(unknown, why="on the scale of the outcome the effects of its terms do not add up")
+    return Translation(unknown, constant=beta)
 
 
 def _of_several(condition: Condition, method: Method) -> Translation | None:

@@ -189,7 +189,8 @@ def _named(truth: Truth | DrawnTruth, contrasts: Iterable[Contrast]) -> _Values:
         return truth.covariance[own[found[0]]][own[found[1]]]
 
     groups = truth.formula.groups if several else ("",)
-    return _Values(coefficient, covariance, truth.residual_variance, {c.name: c for c in contrasts}, groups)
+    residual = truth.residual_variance if truth.formula.family.gaussian else math.nan
+    return _Values(coefficient, covariance, residual, {c.name: c for c in contrasts}, groups)
 
 
 # -- of a method whose parameters mean something else ----------------------------------------------------------------------------
@@ -222,6 +223,9 @@ class _Own:
         return self.translation.fixed[own.index(find_term(own, term) or "")]
 
     def _coefficient(self, term: str) -> Any:
+        if self.translation.constant is not None:
+            own = self.method.formula.fixed
+            return self.translation.constant[own.index(find_term(own, term) or "")]
         return sum(a * b for a, b in zip(self._row(term), self.truth.fixed, strict=True))
 
     @cached_property
@@ -253,6 +257,10 @@ class _Own:
     def _meanings(self) -> dict[str, str]:
         """What differs in meaning from the truth's parameter of that name, in the truth's parameters."""
         of_truth, own = self.truth.formula, self.method.formula
+        if self.translation.constant is not None:
+            return {
+                each.name: "on the scale of the outcome, over all clusters" for each in self.estimands if each.effect
+            }
         texts = {term: combination(self._row(term), of_truth.fixed) for term in own.fixed}
         texts = {term: text for term, text in texts.items() if text != (find_term(of_truth.fixed, term) or "0")}
         B = self.translation.random

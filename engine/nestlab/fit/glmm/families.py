@@ -22,11 +22,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, gammaln, log_ndtr
+from scipy.special import digamma, expit, gammaln, log_ndtr
 
 from ...spec.family import Family
 
-__all__ = ["Density", "Outcome"]
+__all__ = ["Density", "ObservedRows"]
 
 Array = NDArray[np.float64]
 
@@ -43,6 +43,8 @@ _BERNOULLI = (
 )  # fmt: skip
 #: Linear predictors beyond this are taken as this in exponentials, which stay finite.
 LARGEST = 700.0
+#: Counts up to which a table is made, and dispersions above which Stirling's series is exact to rounding.
+LONGEST_TABLE, STIRLING = 1_000, 30.0
 
 
 class Density(Protocol):
@@ -58,7 +60,7 @@ class Density(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ObservedRows:
     """What was observed. y (N): counts; trials (N): of a binomial outcome, 1 for others.
 
     The functions take eta (N, ...) and, for negative binomial outcomes, log_k broadcasting against it.
@@ -132,19 +134,47 @@ class Outcome:
         return values.reshape(-1, *[1] * (eta.ndim - 1))
 
     def _rising(self, log_k: Array | float, eta: Array) -> Array:
-        """sum_{j < y} log(1 + j / k) row by row: a table by y, exact for large k where gamma functions would cancel."""
-        return self._table(np.log1p, log_k, eta)
+        """sum_{j < y} log(1 + j / k) row by row."""
+        return self._by_count(np.log1p, _rising_far, log_k, eta)
 
     def _rising_slope(self, log_k: Array | float, eta: Array) -> Array:
-        return self._table(lambda r: -r / (1 + r), log_k, eta)
+        return self._by_count(lambda r: -r / (1 + r), _rising_slope_far, log_k, eta)
 
-    def _table(self, of: Callable[[Array], Array], log_k: Array | float, eta: Array) -> Array:
+    def _by_count(
+        self, of: Callable[[Array], Array], far: Callable[[Array, Array], Array], log_k: Array | float, eta: Array
+    ) -> Array:
+        """The sum over j < y of a function of j / k: of a table, exact for large k where gamma functions cancel, or far out."""
         k = np.exp(np.asarray(log_k, dtype=float))
+        most = int(self.y.max(initial=0))
+        if most > LONGEST_TABLE:
+            return far(self._shaped(self.y, eta), k)
         shared = k.reshape(k.shape[1:]) if k.ndim == eta.ndim else k  # one for all rows
-        j = np.arange(int(self.y.max(initial=0))).reshape(-1, *[1] * shared.ndim)
+        j = np.arange(most).reshape(-1, *[1] * shared.ndim)
         sums = np.concatenate([np.zeros((1, *shared.shape)), np.cumsum(of(j / shared), axis=0)])
         found: Array = sums[self.y.astype(np.int64)]
         return found if found.ndim == eta.ndim else found.reshape(len(self.y), *[1] * (eta.ndim - 1))
+
+
+def _rising_far(y: Array, k: Array) -> Array:
+    """log Gamma(y + k) - log Gamma(k) - y log k; for large k by Stirling's series, whose large terms cancel here."""
+
+    def rest(z: Array) -> Array:
+        return np.asarray((1 / 12 - (1 / 360 - (1 / 1260 - 1 / (1680 * z * z)) / (z * z)) / (z * z)) / z)
+
+    big = np.maximum(k, STIRLING)
+    series = (y + big - 0.5) * np.log1p(y / big) - y + rest(y + big) - rest(big)
+    return np.where(k > STIRLING, series, gammaln(y + k) - gammaln(k) - y * np.log(k))
+
+
+def _rising_slope_far(y: Array, k: Array) -> Array:
+    """Its derivative in log k: k (psi(y + k) - psi(k)) - y."""
+
+    def rest(z: Array) -> Array:
+        return np.asarray(-(1 / 2 + (1 / 12 - (1 / 120 - 1 / (252 * z * z)) / (z * z)) / z) / z)
+
+    big = np.maximum(k, STIRLING)
+    series = big * (np.log1p(y / big) + rest(y + big) - rest(big)) - y
+    return np.where(k > STIRLING, series, k * (digamma(y + k) - digamma(k)) - y)
 
 
 def _logit(y: Array, n: Array, eta: Array, order: int) -> list[Array]:

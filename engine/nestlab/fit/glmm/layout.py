@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 
 from ..several.products import FactorColumns
 
-__all__ = ["Elimination", "Layout", "lower_times", "times"]
+__all__ = ["EffectsLayout", "Elimination", "lower_times", "times"]
 
 Array = NDArray[np.float64]
 Effects = list[Array]
@@ -32,7 +32,7 @@ DENSE = 30_000
 
 
 @dataclass(frozen=True)
-class Layout:
+class EffectsLayout:
     """The grouping factors of a model, the one that has most random effects first."""
 
     factors: tuple[FactorColumns, ...]
@@ -168,7 +168,7 @@ class Elimination:
     (B, levels, q, r): D^-1 C, and rest, rest_inverse (B, r, r): the Schur complement.
     """
 
-    layout: Layout
+    layout: EffectsLayout
     lead: Array
     inverse: Array
     half: Array | None

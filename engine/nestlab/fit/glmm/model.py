@@ -18,10 +18,10 @@ from ...spec.family import Family, linear_predictor
 from ..problem import relative_factor
 from ..several.products import FactorColumns
 from ..status import Status
-from .families import Outcome
-from .layout import Layout
+from .families import ObservedRows
+from .layout import EffectsLayout
 from .objective import Curvature, Objective
-from .search import Point, certify, find_optimum, minimise
+from .search import SearchEnd, certify, find_optimum, minimise
 from .separation import Recession, find_recession, separable
 
 __all__ = ["GlmmModel", "PlainStart", "fit_glmm", "fit_plain", "orthonormal", "unfitted", "whitened"]
@@ -49,12 +49,12 @@ class GlmmModel:
     limit: whether a negative binomial outcome is at its Poisson limit.
     """
 
-    outcome: Outcome
+    outcome: ObservedRows
     X: Array
     offset: Array
     factors: tuple[FactorColumns, ...]
     objective: Objective | None
-    point: Point | None
+    point: SearchEnd | None
     back: Array
     roots: tuple[Array, ...]
     estimable: NDArray[np.bool_]
@@ -183,7 +183,7 @@ class GlmmModel:
 
 
 def fit_glmm(
-    outcome: Outcome, X: Array, factors: Sequence[FactorColumns], offset: Array, *, nodes: int = 1,
+    outcome: ObservedRows, X: Array, factors: Sequence[FactorColumns], offset: Array, *, nodes: int = 1,
     curvature: Curvature = "observed", without_random: bool = False,
 ) -> GlmmModel:  # fmt: skip
     """Fit an outcome (N) on X (N, p) of full rank and the factors' random columns.
@@ -200,7 +200,7 @@ def fit_glmm(
     kept, own_factors = outcome, factors
     if recession.any:
         rows = recession.kept
-        kept = Outcome(outcome.family, outcome.y[rows], outcome.trials[rows])
+        kept = ObservedRows(outcome.family, outcome.y[rows], outcome.trials[rows])
         if not rows.any() or np.linalg.matrix_rank(X[rows]) == 0:
             return unfitted(outcome, X, offset, factors, recession)
         scaled, back, estimable = orthonormal(X[rows])
@@ -208,8 +208,8 @@ def fit_glmm(
         start = fit_plain(kept, scaled, offset[rows])
         own_factors = tuple(replace(f, codes=f.codes[rows], Z=f.Z[rows]) for f in factors)
     white, roots = whitened(own_factors)
-    objective = Objective(kept, scaled, offset[recession.kept], Layout(white), nodes, curvature)
-    point: Point | None = None
+    objective = Objective(kept, scaled, offset[recession.kept], EffectsLayout(white), nodes, curvature)
+    point: SearchEnd | None = None
     limit, status = False, Status.separated
     if without_random or not _pure(kept, objective):
         point, limit = _searched(kept, objective, start, without_random)
@@ -218,7 +218,7 @@ def fit_glmm(
 
 
 def unfitted(
-    outcome: Outcome, X: Array, offset: Array, factors: Sequence[FactorColumns], recession: Recession
+    outcome: ObservedRows, X: Array, offset: Array, factors: Sequence[FactorColumns], recession: Recession
 ) -> GlmmModel:
     """The model where no row is left to fit: nothing is finite."""
     p = X.shape[1]
@@ -266,9 +266,9 @@ def whitened(factors: Sequence[FactorColumns]) -> tuple[tuple[FactorColumns, ...
     return tuple(white), tuple(roots)
 
 
-def fit_plain(outcome: Outcome, X: Array, offset: Array) -> PlainStart:
+def fit_plain(outcome: ObservedRows, X: Array, offset: Array) -> PlainStart:
     """Fit the fixed part by damped Newton steps, counts by Poisson's likelihood, and k by moments."""
-    plain = Outcome(Family("poisson", "log"), outcome.y, outcome.trials) if outcome.family.counts else outcome
+    plain = ObservedRows(Family("poisson", "log"), outcome.y, outcome.trials) if outcome.family.counts else outcome
     N, p = X.shape
     # an intercept near the marginal mean
     mean = (plain.y.sum() + 0.5) / (plain.trials.sum() + 1) if not plain.family.counts else plain.y.mean() + 0.1
@@ -305,7 +305,9 @@ def fit_plain(outcome: Outcome, X: Array, offset: Array) -> PlainStart:
     return PlainStart(beta, log_k, overlapping)
 
 
-def _searched(outcome: Outcome, objective: Objective, start: PlainStart, without_random: bool) -> tuple[Point, bool]:
+def _searched(
+    outcome: ObservedRows, objective: Objective, start: PlainStart, without_random: bool
+) -> tuple[SearchEnd, bool]:
     """The optimum, and whether it is Poisson's of a negative binomial outcome."""
     if not outcome.dispersed:
         return _optimum(objective, start, without_random), False
@@ -319,13 +321,13 @@ def _searched(outcome: Outcome, objective: Objective, start: PlainStart, without
     return point, False
 
 
-def _optimum(objective: Objective, start: PlainStart, without_random: bool, *, once: bool = False) -> Point:
+def _optimum(objective: Objective, start: PlainStart, without_random: bool, *, once: bool = False) -> SearchEnd:
     if without_random:
         return _without_random(objective, start.beta, start.log_k)
     return find_optimum(objective, start.beta, start.log_k, once=once)
 
 
-def _without_random(objective: Objective, beta: Array, log_k: float | None) -> Point:
+def _without_random(objective: Objective, beta: Array, log_k: float | None) -> SearchEnd:
     """The optimum at theta = 0."""
     psi = np.zeros(objective.n)
     psi[: objective.p] = beta
@@ -338,9 +340,11 @@ def _without_random(objective: Objective, beta: Array, log_k: float | None) -> P
     return replace(judged, iterations=found.iterations, away=found.away)
 
 
-def _poisson_limit(outcome: Outcome, objective: Objective, start: PlainStart, without_random: bool) -> Point | None:
+def _poisson_limit(
+    outcome: ObservedRows, objective: Objective, start: PlainStart, without_random: bool
+) -> SearchEnd | None:
     """Poisson's optimum, if the likelihood does not rise as 1 / k leaves 0 there."""
-    poisson = Outcome(Family("poisson", "log"), outcome.y, outcome.trials)
+    poisson = ObservedRows(Family("poisson", "log"), outcome.y, outcome.trials)
     own = _optimum(replace(objective, outcome=poisson), replace(start, log_k=None), without_random)
     psi = np.append(own.psi, np.log1p(outcome.y.mean()) + np.log(NEAR_LIMIT))
     slope = objective(psi[None], own.at.modes).gradient[0, -1]
@@ -352,7 +356,7 @@ def _poisson_limit(outcome: Outcome, objective: Objective, start: PlainStart, wi
     return replace(own, psi=psi, at=at, hessian=hessian, vanished=np.append(own.vanished, True))
 
 
-def _status(outcome: Outcome, objective: Objective, point: Point, limit: bool) -> Status:
+def _status(outcome: ObservedRows, objective: Objective, point: SearchEnd, limit: bool) -> Status:
     if not np.isfinite(point.deviance):
         return Status.nonfinite
     theta = np.abs(point.psi[objective.theta]).max(initial=0.0)
@@ -370,7 +374,7 @@ def _status(outcome: Outcome, objective: Objective, point: Point, limit: bool) -
     return Status.singular if point.singular or limit else Status.ok
 
 
-def _pure(outcome: Outcome, objective: Objective) -> bool:
+def _pure(outcome: ObservedRows, objective: Objective) -> bool:
     """Whether every level of a factor with an intercept has one outcome only, and fixed effects that are constant within it.
 
     The likelihood of a binary outcome is then highest where the variance is infinite, as all is explained there.

@@ -27,7 +27,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 
 from .families import Density
-from .layout import Elimination, Layout, lower_times, times
+from .layout import EffectsLayout, Elimination, lower_times, times
 
 __all__ = ["Curvature", "Evaluation", "Objective"]
 
@@ -68,7 +68,7 @@ class Objective:
     outcome: Density
     X: Array
     offset: Array
-    layout: Layout
+    layout: EffectsLayout
     nodes: int = 1
     curvature: Curvature = "observed"
 

@@ -31,8 +31,8 @@ from ..single import Fit, by_term, fit_rows, is_balanced, term_names
 from ..status import Status
 from ..weights import weighted
 from .checks import check_columns, check_options
-from .families import Outcome
-from .layout import Layout
+from .families import ObservedRows
+from .layout import EffectsLayout
 from .model import fit_plain, orthonormal, unfitted, whitened
 from .objective import Objective
 from .search import RESIDUAL_TOLERANCE, find_optimum, minimise, projected
@@ -137,7 +137,7 @@ def fit_pql(
     return _described(m, outcome, o, family, written, df, options, found, recession, rounds, still, eta)
 
 
-def pseudo_data(outcome: Outcome, eta: Array) -> tuple[Array, Array]:
+def pseudo_data(outcome: ObservedRows, eta: Array) -> tuple[Array, Array]:
     """z, the offset still in it, and w of an outcome at eta."""
     mu = mean_of(outcome.family.link, eta)
     w, _ = outcome.expected_weights(eta)
@@ -189,7 +189,7 @@ class _Fixed:
         self.white, self.roots = whitened(factors_of(m))
         N, r = self.X.shape
         flat = FactorColumns(np.zeros(N, dtype=np.int64), 1, self.X, (1,) * r)
-        self.full = Layout((*self.white, flat))
+        self.full = EffectsLayout((*self.white, flat))
         self.theta: Array | None = None
         self.modes: list[Array] | None = None
 
@@ -199,7 +199,7 @@ class _Fixed:
         full = Objective(rows, self.X[:, :0], np.zeros(N), self.full)
         free = np.arange(full.n) < full.n - r
         if self.theta is None or not self.reml:
-            plain = Objective(rows, self.X, np.zeros(N), Layout(self.white))
+            plain = Objective(rows, self.X, np.zeros(N), EffectsLayout(self.white))
             start = self.X.T @ z / N
             if self.theta is None:
                 point = find_optimum(plain, start, None)
@@ -252,7 +252,7 @@ class _Fixed:
             at, where = psi, slice(0, len(psi) - r)
             layout = self.full
         else:
-            objective = Objective(rows, self.X, np.zeros(len(self.X)), Layout(self.white))
+            objective = Objective(rows, self.X, np.zeros(len(self.X)), EffectsLayout(self.white))
             layout = objective.layout
             full = Objective(rows, self.X[:, :0], np.zeros(len(self.X)), self.full)(psi[None])
             at = np.concatenate([FLAT_SD * full.modes[-1][0, 0], psi[:-r]])
@@ -266,7 +266,7 @@ class _Fixed:
 
 
 def _described(
-    m: ModelMatrices, outcome: Outcome, o: Array, family: Family, formula: str, df: str, options: GeneralisedOptions,
+    m: ModelMatrices, outcome: ObservedRows, o: Array, family: Family, formula: str, df: str, options: GeneralisedOptions,
     found: _Round | None, recession: Recession, rounds: int, still: bool, eta: Array,
 ) -> GeneralisedFit:  # fmt: skip
     from .single import GeneralisedFit, pearson
@@ -310,7 +310,7 @@ def _packed(T: Array) -> Array:
 def _modes(factors: list[FactorColumns], found: _Round, pseudo: tuple[Array, Array], X: Array, o: Array) -> list[Array]:
     """Predictions (levels, q) of the random effects by factor, at the last pseudo-data."""
     z, w = pseudo
-    layout = Layout(tuple(factors))
+    layout = EffectsLayout(tuple(factors))
     rows = NormalRows(z - o - X @ found.beta, w / found.scale**2)
     theta = np.concatenate([_packed(T) for T in found.terms])
     now = Objective(rows, X[:, :0], np.zeros(len(X)), layout)(theta[None])

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..problem import relative_factor
-from .families import Outcome
+from .families import ObservedRows
 from .objective import Evaluation, Objective
 
-__all__ = ["RESIDUAL_TOLERANCE", "Point", "find_optimum", "hessian_at", "minimise", "projected"]
+__all__ = ["RESIDUAL_TOLERANCE", "SearchEnd", "find_optimum", "hessian_at", "minimise", "projected"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -27,7 +27,7 @@ MAX_ITERATIONS = 60
 DECREMENT_TOLERANCE = 1e-16
 #: A decrement below this that no step improves on is rounding.
 STALLED_TOLERANCE = 1e-9
-#: The largest residual (see `Point`) of an optimum, in units of deviance.
+#: The largest residual (see `SearchEnd`) of an optimum, in units of deviance.
 RESIDUAL_TOLERANCE = 1e-5
 #: Share of the predicted decrease that a step must reach, and what of a deviance is rounding.
 SUFFICIENT, NOISE = 1e-4, 1e-12
@@ -49,7 +49,7 @@ LIMIT = 16.0
 
 
 @dataclass(frozen=True)
-class Point:
+class SearchEnd:
     """Where a search ended. psi (n); at: the evaluation there; hessian (n, n) of the deviance.
 
     residual: the largest of |gradient| times standard error of beta and log k, and of the entries of (dD/dL) L': the slope along
@@ -79,7 +79,7 @@ class Point:
         return bool(self.vanished.any())
 
 
-def find_optimum(objective: Objective, beta: Array, log_k: float | None, *, once: bool = False) -> Point:
+def find_optimum(objective: Objective, beta: Array, log_k: float | None, *, once: bool = False) -> SearchEnd:
     """Search from several places, as many as it takes, and return the lowest optimum.
 
     beta, log_k: where the model without random effects is at its optimum; once: search from the best place only.
@@ -91,7 +91,7 @@ def find_optimum(objective: Objective, beta: Array, log_k: float | None, *, once
         starts = np.column_stack([starts, np.full(q, log_k)])
     first = objective(starts)
     order = np.argsort(first.deviance)
-    best: Point | None = None
+    best: SearchEnd | None = None
     # the best place, a large and a middling one, where other optima were found in small designs, and the rest
     for tried, k in enumerate(dict.fromkeys([order[0], q - 1, q // 2, *order])):
         if not np.isfinite(first.deviance[k]):
@@ -105,7 +105,7 @@ def find_optimum(objective: Objective, beta: Array, log_k: float | None, *, once
     return best
 
 
-def _others(objective: Objective, point: Point) -> int:
+def _others(objective: Objective, point: SearchEnd) -> int:
     """How many other places are worth a search.
 
     Of 460 designs of 3 to 10 levels, 6 had a lower optimum than that of the first search; of 120 of 12 to 24 levels with random
@@ -117,7 +117,9 @@ def _others(objective: Objective, point: Point) -> int:
     return int(point.singular or bool(len(values) and values[0] < 1e-3 * values[-1]))
 
 
-def minimise(objective: Objective, start: Array, modes: list[Array] | None = None, free: Mask | None = None) -> Point:
+def minimise(
+    objective: Objective, start: Array, modes: list[Array] | None = None, free: Mask | None = None
+) -> SearchEnd:
     """Search from one place by damped Newton steps; free (n): the parameters that move, all if None."""
     moving = np.ones(objective.n, dtype=bool) if free is None else free
     psi = start.copy()
@@ -193,7 +195,7 @@ def _away(objective: Objective, psi: Array, moving: Mask) -> bool:
     if np.abs(theta).max(initial=0.0) > AWAY_THETA:
         return True
     outcome = objective.outcome
-    if isinstance(outcome, Outcome) and outcome.dispersed:
+    if isinstance(outcome, ObservedRows) and outcome.dispersed:
         return not -12.0 < psi[-1] < np.log1p(outcome.y.mean()) + LIMIT
     eta = objective.X @ psi[: objective.p]
     return bool(objective.outcome.family.name == "binomial" and np.abs(eta).max() > AWAY_ETA)
@@ -222,16 +224,16 @@ def hessian_at(objective: Objective, psi: Array, modes: list[Array], *, step: fl
     return np.asarray((H + H.T) / 2)
 
 
-def _point(objective: Objective, psi: Array, now: Evaluation, H: Array, moving: Mask) -> Point:
+def _point(objective: Objective, psi: Array, now: Evaluation, H: Array, moving: Mask) -> SearchEnd:
     """What a certificate says of a point; H: over the free parameters."""
     n = objective.n
     hessian = np.zeros((n, n))
     if H.shape[0] == moving.sum():
         hessian[np.ix_(moving, moving)] = H
-    return Point(psi, now, hessian, 0, np.inf, 0.0, np.zeros(n, dtype=bool))
+    return SearchEnd(psi, now, hessian, 0, np.inf, 0.0, np.zeros(n, dtype=bool))
 
 
-def _settled(objective: Objective, found: Point) -> Point:
+def _settled(objective: Objective, found: SearchEnd) -> SearchEnd:
     """Set columns of L that vanished to 0, search the others again, and certify."""
     psi, now, iterations = found.psi, found.at, found.iterations
     vanished = np.zeros(objective.n, dtype=bool)
@@ -250,7 +252,7 @@ def _settled(objective: Objective, found: Point) -> Point:
     return replace(certify(objective, psi, now, vanished), iterations=iterations, away=found.away)
 
 
-def certify(objective: Objective, psi: Array, now: Evaluation, vanished: Mask, free: Mask | None = None) -> Point:
+def certify(objective: Objective, psi: Array, now: Evaluation, vanished: Mask, free: Mask | None = None) -> SearchEnd:
     """Judge whether a point is an optimum, with the Hessian there; free: the parameters that may move, all if None."""
     fixed = np.zeros(objective.n, dtype=bool) if free is None else ~free
     H = hessian_at(objective, psi, now.modes)
@@ -269,7 +271,7 @@ def certify(objective: Objective, psi: Array, now: Evaluation, vanished: Mask, f
     slope_L = objective.layout.factor_matrices(np.where(fixed, 0.0, g)[None, objective.theta])
     relative = [np.abs(s @ each.swapaxes(1, 2)).max() for s, each in zip(slope_L, L, strict=True)]
     residual = float(max([*slopes, *relative], default=0.0))
-    return Point(psi, now, H, 0, residual if np.isfinite(residual) else np.inf, lowest, vanished)
+    return SearchEnd(psi, now, H, 0, residual if np.isfinite(residual) else np.inf, lowest, vanished)
 
 
 def _not_theta(objective: Objective) -> Mask:

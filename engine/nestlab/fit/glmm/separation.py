@@ -18,7 +18,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array, hstack
 
 from ..several.products import FactorColumns
-from .families import Outcome
+from .families import ObservedRows
 
 __all__ = ["Recession", "find_recession", "separable"]
 
@@ -41,7 +41,7 @@ class Recession:
         return not self.kept.all()
 
 
-def find_recession(outcome: Outcome, X: Array) -> Recession:
+def find_recession(outcome: ObservedRows, X: Array) -> Recession:
     """Find the directions of recession of an outcome on X (N, p)."""
     y = outcome.y
     if outcome.family.counts:
@@ -77,7 +77,7 @@ def find_recession(outcome: Outcome, X: Array) -> Recession:
     return Recession(kept, signs)
 
 
-def separable(outcome: Outcome, X: Array, factors: Sequence[FactorColumns]) -> bool:
+def separable(outcome: ObservedRows, X: Array, factors: Sequence[FactorColumns]) -> bool:
     """Whether fixed and random effects, all free, can give every row of a binary outcome its side of 0."""
     if ((outcome.y > 0) & (outcome.y < outcome.trials)).any():
         return False

@@ -23,7 +23,7 @@ from ..single import by_term, finite, is_balanced, term_names
 from ..status import Status
 from ..weights import read_counts
 from .checks import check_columns, check_counts, check_options, family_of
-from .families import Outcome
+from .families import ObservedRows
 from .model import GlmmModel, fit_glmm
 from .objective import Curvature
 
@@ -66,17 +66,18 @@ class GeneralisedFit:
     number of levels of each grouping factor, in lme4's order (most levels first). nodes: of the quadrature, 1 for Laplace;
     curvature: the information about the linear predictor that scales them, "observed" or "expected"; method: "likelihood" or
     "pql". rows: N; balanced: each factor has as many rows in every level; dropped: rows left out for missing values.
-    beta, se, df: by term, in the order of lme4's; df is inf for Wald z. A coefficient that runs to infinity is infinite, or nan
-    where to either side, and has no se; diverging names it, and "theta" where standard deviations of random effects run
-    there. vcov_beta (p, p): of beta.
+    beta, se, df: by term, in the order of lme4's; df is inf for Wald z, by df_rule. A coefficient that runs to infinity is
+    infinite, or nan where to either side, and has no se; diverging names it, and "theta" where standard deviations of random
+    effects run there. vcov_beta (p, p): of beta.
     theta: the free entries of the Cholesky factor L of the random effects' covariance by columns, as lme4's. varcomp:
     covariance of the random effects of each term, under lme4's names; random_names: their columns. dispersion: k of
     a negative binomial family, Var y = mu + mu^2 / k, nan for others; scale: the residual standard deviation of pql, else nan.
     neg2loglik: -2 log likelihood with all its constants, nan for pql, which has none. status: a `Status`; only ok and singular
     fits should be used, and of a separated one the coefficients that are finite. iterations: Newton steps, or rounds of pql;
-    certificate: the largest slope left, in units of deviance per standard error or relative change of G (see `search.Point`).
+    certificate: the largest slope left, in units of deviance per standard error or relative change of G (see `search.SearchEnd`).
     modes: for each grouping factor the conditional modes of the random effects (levels, q). fitted (N): means of y at the
-    modes. scaled_residuals (N): Pearson's. trials: the column, if one was named. matrices: the data as the model sees them.
+    modes. scaled_residuals (N): Pearson's. trials, offset: the columns, if they were named; weights: none. reml: whether pql is
+    by REML. matrices: the data as the model sees them.
 
     >>> import numpy as np, pandas as pd, nestlab as nl
     >>> rng, school = np.random.default_rng(1), np.repeat(np.arange(20), 10)
@@ -268,10 +269,10 @@ def fit_generalised(
 
 def read_outcome(
     formula: str, data: pd.DataFrame, family: Family, options: GeneralisedOptions, *, offset: str | None
-) -> tuple[ModelMatrices, Outcome, Array]:
+) -> tuple[ModelMatrices, ObservedRows, Array]:
     """The matrices, the outcome and the offset (N) of a formula on a frame."""
     m, trials, o = read_counts(formula, data, trials=options.trials, offset=offset)
-    return m, Outcome(family, m.y, check_counts(m, family, trials, options.trials)), o
+    return m, ObservedRows(family, m.y, check_counts(m, family, trials, options.trials)), o
 
 
 def described(model: GlmmModel, m: ModelMatrices, family: Family, formula: str, df: str) -> GeneralisedFit:
@@ -306,7 +307,7 @@ def _diverging(model: GlmmModel, m: ModelMatrices) -> tuple[str, ...]:
     return tuple(name for name, sign in zip(m.fixed_names, signs, strict=True) if sign != 0)
 
 
-def pearson(outcome: Outcome, fitted: Array, dispersion: float) -> Array:
+def pearson(outcome: ObservedRows, fitted: Array, dispersion: float) -> Array:
     """(N): what the outcomes differ by from their means, over their standard deviations; 0 in rows that are certain."""
     if outcome.family.name == "binomial":
         variance = fitted * (1 - fitted / outcome.trials)

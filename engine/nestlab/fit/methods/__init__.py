@@ -5,14 +5,16 @@ A row's module is imported where a study has such a method.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
 
+from ...simulate.outcomes import as_errors
 from ...simulate.several import SeveralDesign
 from ...simulate.source import AnyDesign
 from ...spec.methods import estimator_of
 from ...spec.model import Method
-from .analysis import Analysed, Analysis, Block, Columns, Prepared, PreparedSeveral
+from .analysis import Analysed, Analysis, Block, Columns, MethodColumns, Prepared, PreparedSeveral
 
 __all__ = ["Analysed", "Analysis", "Block", "Columns", "Prepared", "compile_analysis", "tolerances"]
 
@@ -23,8 +25,25 @@ def compile_analysis(design: AnyDesign, method: Method, key: str) -> Analysis:
         several = PreparedSeveral(design.condition, method, key, design)
         made: Analysis = _module(method).compile_analysis(several)
         return made
-    analysis: Analysis = _module(method).compile_analysis(Prepared(design.condition, method, key, design))
-    return analysis
+    linear = method.formula.family != design.condition.truth.formula.family
+    one = as_errors(design) if linear else design
+    analysis: Analysis = _module(method).compile_analysis(Prepared(design.condition, method, key, one))
+    return OfOutcomes(analysis) if linear else analysis
+
+
+@dataclass(frozen=True)
+class OfOutcomes:
+    """A linear model's analysis of outcomes that are not Gaussian, from their sufficient statistics."""
+
+    analysis: Analysis
+
+    @property
+    def on(self) -> MethodColumns:
+        return self.analysis.on
+
+    def __call__(self, block: Block, first: int, last: int) -> Analysed:
+        """Analyse replicates first .. last - 1 of a block."""
+        return self.analysis(replace(block, draw=block.draw.gram()), first, last)  # type: ignore[type-var]
 
 
 def tolerances(method: Method) -> str:

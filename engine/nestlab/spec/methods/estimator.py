@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..problems import Problems
     from ..tables import MethodTable
 
-__all__ = ["Estimator", "Levels", "UnknownError"]
+__all__ = ["ALL", "Estimator", "Levels", "UnknownError"]
 
 #: The level of each predictor, None where an axis sets it; with several grouping factors the factor, or crossing of factors, that
 #: it lives on, "" for rows.
@@ -25,6 +25,10 @@ Levels: TypeAlias = "Mapping[str, int | str | None]"
 
 class UnknownError(Exception):
     """Why a true value of a method does not follow from the study."""
+
+
+#: Families of outcomes that linear models are fitted to, too, by those who ask what that does.
+ALL = ("gaussian", "binomial", "poisson")
 
 
 def _nothing(*_: object) -> tuple[()]:
@@ -40,7 +44,7 @@ class Estimator:
     needs: sufficient statistics, or rows. Methods on rows are Python code and take milliseconds per fit.
     keys: the keys of [[method]] that it takes and not all estimators do.
     rules: of degrees of freedom; the first is the default.
-    outcomes: the families of outcomes that it is for.
+    outcomes: the families of outcomes that it is for; by_family: its model has the outcome's, and is a linear one otherwise.
     random: it estimates the random part of its formula; residual: and the residual variance of rows.
     covariances: it gives the covariance of fixed effects, which contrasts need; of_variances: and that of variances, which
     standardised contrasts need.
@@ -74,6 +78,7 @@ class Estimator:
     keys: frozenset[str] = frozenset()
     rules: tuple[str, ...] = ("z",)
     outcomes: tuple[str, ...] = ("gaussian",)
+    by_family: bool = False
     random: bool = False
     residual: bool = True
     covariances: bool = True

@@ -43,6 +43,7 @@ GLMM = Estimator(
     random=True,
     residual=False,
     outcomes=("binomial", "poisson"),
+    by_family=True,
     content=lambda method: {"nodes": method.nodes},
     check=_check,
 )

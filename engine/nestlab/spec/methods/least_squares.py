@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..factor_keys import FACTORS
 from ..model import CENTRINGS, Formula, Layout, Method, Structure, source_of, term_variables
 from ..problems import Problems, nearest
-from .estimator import Estimator, Levels
+from .estimator import ALL, Estimator, Levels
 
 if TYPE_CHECKING:
     from ..tables import MethodTable
@@ -200,6 +200,7 @@ OLS = _row(
     "ols",
     "least squares that ignores clusters",
     keys=("robust", "cluster"),
+    outcomes=ALL,
     several=True,
     equal_rows=lambda method: True,
     content=_content,
@@ -223,6 +224,7 @@ CLUSTER_MEANS = _row(
     "cluster-means",
     "least squares on the means of the clusters",
     keys=("robust", "weights"),
+    outcomes=ALL,
     instead=lambda method: f'estimator = "by-units" with units = "{method.formula.factors[0][0]}"',
     residual=False,
     left_out=averaged_out,

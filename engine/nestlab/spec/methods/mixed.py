@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..model import Formula, Method
 from ..problems import Problems
-from .estimator import Estimator
+from .estimator import ALL, Estimator
 
 if TYPE_CHECKING:
     from ..tables import MethodTable
@@ -61,6 +61,7 @@ LMM = Estimator(
     keys=frozenset({"reml", "singular_df", "intervals", "variance_intervals", "compare", "robust", "select"}),
     rules=("satterthwaite", "z", "residual", "between-within", "kenward-roger"),
     random=True,
+    outcomes=ALL,
     of_variances=True,
     several=True,
     check=_check,
