@@ -64,12 +64,20 @@ def test_numbers_of_a_binary_trial() -> None:
 
 
 def test_rates_of_counts_have_closed_forms() -> None:
-    """E exp(eta) of a normal eta is exp(mean + variance / 2); the rate ratio is the same within and over clusters."""
+    """E exp(eta) of a normal eta is exp(mean + variance / 2); the rate ratio is the same within and over clusters.
+
+    Var exp(eta) is (E exp(eta))^2 (exp(variance) - 1), to which Poisson sampling adds E exp(eta) / exposure.
+    """
     truth = {"family": "poisson", "baseline": 2.0, "fixed": {"trt": {"rate_ratio": 1.5}}}
     numbers = outcome_numbers(condition(truth, 0.4), "trt")
     assert numbers["marginal:trt = 0"] == pytest.approx(2 * math.exp(0.2), rel=1e-9)
     assert numbers["ratio over all:trt"] == pytest.approx(1.5, rel=1e-9)
     assert "icc_latent" not in numbers
+    for exposure in (1.0, 3.0):
+        numbers = outcome_numbers(condition(truth | {"exposure": exposure}, 0.4), "trt")
+        rate = 2 * math.exp(0.2)
+        between = rate**2 * math.expm1(0.4)
+        assert numbers["icc_outcome:trt = 0"] == pytest.approx(between / (between + rate / exposure), rel=1e-9)
 
 
 def test_covariates_are_integrated_over() -> None:

@@ -190,7 +190,7 @@ def _mean_power(predictor: Predictor, column: str, ratio: float, moments: Predic
 class MarginalMean:
     """The mean of an outcome that is not Gaussian in one arm, a probability or a rate: typical, where random effects are 0 and
     other predictors at their means, and marginal, over all of them; icc: the correlation of two rows of a cluster on the
-    outcome's own scale, of counts without their sampling variance."""
+    outcome's own scale; of counts it depends on the exposure, as their sampling variance counts."""
 
     arm: tuple[tuple[str, float], ...]
     typical: float
@@ -253,7 +253,10 @@ def _marginal(
     cluster = means @ weights
     marginal = float(weights @ cluster)
     shared = float(weights @ (cluster - marginal) ** 2)
-    whole = marginal * (1 - marginal) if not family.counts else float(weights @ (means - marginal) ** 2 @ weights)
+    if family.counts:
+        whole = float(weights @ (means - marginal) ** 2 @ weights) + marginal / truth.exposure
+    else:
+        whole = marginal * (1 - marginal)
     return MarginalMean(arm, float(mean_of(family.link, mean)), marginal, shared / whole if whole > 0 else math.nan)
 
 
