@@ -1,7 +1,8 @@
 """What the outcome looks like, for people: its variance within arms, its intraclass correlation, R2, and an effect in all units.
 
 Every command and the report say it by the functions here, of a study's conditions and of the effect that is looked at. With
-several grouping factors the outcome's own variance is not known here: what is said is given all predictors.
+several grouping factors the outcome's own variance is not known here: what is said is given all predictors. Of a binary outcome
+all is said of the latent one, whose residual variance is that of the link.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ..spec.model import INTERCEPT, Condition, Contrast
 from ..spec.outcome import UnknownVarianceError, arms_of, outcome, predictors_of
 from ..spec.uncertain import prior_names
 
-__all__ = ["LABELS", "label_of", "outcome_lines", "outcome_numbers", "outcome_texts"]
+__all__ = ["LABELS", "label_of", "outcome_lines", "outcome_numbers", "outcome_texts", "subject_of"]
 
 #: What is said, by its name in solve.json.
 LABELS = {
@@ -98,7 +99,7 @@ def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Ite
     """What the outcome looks like, in a few lines: a headline, and two spaces before each of the others."""
     contrasts = tuple(contrasts)
     given = ", ".join(_given(conditions[0], estimand, contrasts))
-    head = f"what the outcome looks like{f', given {given}' if given else ''}"
+    head = f"what the {subject_of(conditions)} looks like{f', given {given}' if given else ''}"
     try:
         text = outcome_texts(conditions, estimand, contrasts)
     except UnknownVarianceError as unknown:
@@ -112,6 +113,11 @@ def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Ite
         sds = [f"{text[f'd_{unit}']} {unit} sd" for unit in ("outcome", "total", "residual") if f"d_{unit}" in text]
         lines += [f"effect of {estimand} {text['effect']} raw", f"  = {' = '.join(sds)}"]
     return [f"{', '.join([head, *where])}:", *(f"  {line}" for line in lines)]
+
+
+def subject_of(conditions: Sequence[Condition]) -> str:
+    """What is looked at: the outcome, or the latent one behind a binary outcome."""
+    return "outcome" if conditions[0].truth.formula.family.gaussian else "latent outcome"
 
 
 def _of_one(text: Mapping[str, str]) -> list[str]:

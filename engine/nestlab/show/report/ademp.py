@@ -16,7 +16,7 @@ from ...spec.outcome import UnknownVarianceError
 from ...spec.paths import path_line
 from ..countables import structure_text
 from ..drawn import priors_of
-from ..outcome import label_of, outcome_texts
+from ..outcome import label_of, outcome_texts, subject_of
 from ..summary import ends_text
 from .analyses import methods_section
 from .effects import drawn_from
@@ -157,17 +157,18 @@ def _outcome(material: Material) -> Iterator[Block]:
     named = [*fixed, *(c.name for c in contrasts if not c.joint)]
     effects = material.results.interest.in_order(named)[:MOST_COLUMNS]
     texts: dict[str, dict[str, str]] = {}
+    head = f"What the {subject_of(conditions)} looks like"
     for effect in effects:
         try:
             texts[effect] = outcome_texts(conditions, effect, contrasts)
         except UnknownVarianceError as unknown:
-            yield Paragraph(f"What the outcome looks like beside {effect} is not known, as {unknown}.")
+            yield Paragraph(f"{head} beside {effect} is not known, as {unknown}.")
     if texts:
         rows = tuple(
             (label_of(name), *(text.get(name, "none") for text in texts.values()))
             for name in dict.fromkeys(name for text in texts.values() for name in text)
         )
-        yield ReportTable("What the outcome looks like, given the predictors of an effect", ("", *texts), rows)
+        yield ReportTable(f"{head}, given the predictors of an effect", ("", *texts), rows)
         if conditions[0].structure is not None:
             return
         yield Paragraph(
