@@ -24,7 +24,7 @@ Integers = NDArray[np.int64]
 _LOGIT, _PROBIT, _CLOGLOG = 0, 1, 2
 #: Standard deviations above the mean, and counts beside them, at which a count stops: what lies beyond has no probability.
 _FAR = 60.0
-#: Standard deviations below the mean from which the parts of a binomial distribution are summed: below it there is less than 1e-20.
+#: Standard deviations below the mean from which parts of a binomial distribution are summed: below there is less than 1e-20.
 _NEAR = 10.0
 
 

@@ -211,7 +211,9 @@ class _Conversion:
         """The coefficient of an odds ratio, a ratio of rates, a difference from the baseline, or the baseline itself."""
         family, value = self.truth.formula.family, effect.value
         if term == INTERCEPT and effect.kind != "baseline":
-            raise _EffectError("is the effect of a step, which the Intercept has not; write truth.baseline, or a coefficient")
+            raise _EffectError(
+                "is the effect of a step, which the Intercept has not; write truth.baseline, or a coefficient"
+            )
         if effect.kind in ("odds_ratio", "rate_ratio"):
             link = "logit" if effect.kind == "odds_ratio" else "log"
             if family.link != link:

@@ -71,7 +71,9 @@ def check_family(study: StudyFile, formula: Formula, problems: Problems) -> None
         problems.add_number("truth.baseline", truth.baseline, f"needs an intercept, unlike {formula.text}; add 1 +")
     column = _COLUMNS[formula.family.name]
     if column in (*study.predictors, *formula.groups, formula.response):
-        text = f"must not name a variable {column}, which is the name of a column that the data have beside it; rename it"
+        text = (
+            f"must not name a variable {column}, which is the name of a column that the data have beside it; rename it"
+        )
         problems.add_value("truth.formula", formula.text, text)
     if formula.factors:
         text = "must be gaussian with several grouping factors; remove it, or [design.factors]"
@@ -81,9 +83,7 @@ def check_family(study: StudyFile, formula: Formula, problems: Problems) -> None
             problems.add_value(f"contrast.{contrast.name}.standardise", contrast.standardise, _OURS)
 
 
-def check_axes(
-    family: Family, settings: Mapping[str, Setting], given: Mapping[str, Any], problems: Problems
-) -> None:
+def check_axes(family: Family, settings: Mapping[str, Setting], given: Mapping[str, Any], problems: Problems) -> None:
     """Add to `problems` the axes and priors that the family of the outcome has not. given: the flat values of the file."""
     residual = "truth.residual_variance"
     for name, found in settings.items():
