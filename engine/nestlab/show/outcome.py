@@ -117,7 +117,7 @@ def outcome_lines(conditions: Sequence[Condition], estimand: str, contrasts: Ite
 
 def subject_of(conditions: Sequence[Condition]) -> str:
     """What is looked at: the outcome, or the latent one behind a binary outcome."""
-    return "outcome" if conditions[0].truth.formula.family.gaussian else "latent outcome"
+    return "outcome" if math.isnan(conditions[0].truth.formula.family.latent_variance) else "latent outcome"
 
 
 def _of_one(text: Mapping[str, str]) -> list[str]:

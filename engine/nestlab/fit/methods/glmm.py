@@ -16,7 +16,7 @@ from scipy.special import gammaln
 
 from ...simulate.outcomes import OutcomeDraw, terms_of_rows
 from ..glmm_kernel import fit_glmm
-from ..glmm_pooling import Pooled, pool_rows
+from ..glmm_pooling import Pooled, pool_rows, sums_of
 from ..inference import Inference, between_within_df
 from ..lmm import Fits, pairs
 from ..status import Status, is_failed
@@ -85,8 +85,7 @@ class GeneralisedModel:
             return np.zeros((len(starts) - 1) // J)
         else:
             each = gammaln(truth.trials + 1) - gammaln(y + 1) - gammaln(truth.trials - y + 1)
-        totals = np.concatenate([[0.0], np.cumsum(each)])
-        return np.diff(totals[starts[::J]])
+        return sums_of(each, starts[::J])
 
     def _fitted(self, pooled: Pooled, constants: Array, lost: NDArray[np.bool_]) -> Fits:
         on, family = self.on, self.on.method.formula.family
