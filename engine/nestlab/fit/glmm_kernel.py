@@ -770,15 +770,22 @@ def _newton(K, gradient, hessian, factor, scale, step):
 
 @helper
 def _without_random_effects(model, rows, psi, work, gradient, hessian, factor, scale, step):
-    """b of the model with G = 0, by Newton steps from 0. False where X lacks columns."""
+    """b of the model with G = 0, by Newton steps from 0, of counts from log(y + 0.1): from 0 a large count overflows.
+
+    False where X lacks columns.
+    """
     p, J, m, R = len(rows.X), len(rows.repeat), rows.starts[-1], work.R
     for k in range(p):
         psi[k] = 0.0
     before = math.inf
     for it in range(12):
+        by_counts = it == 0 and model.kind >= 3
         _copy(work.eta, rows.offset, m)
         for k in range(p):
             _add_column(work.eta, rows.X, k, psi[k], m)
+        if by_counts:
+            for r in range(m):
+                work.eta[r] = math.log(rows.y[r] + 0.1)
         log_density(model.kind, model.dispersion, rows.y, rows.n, rows.starts, J, work.eta, R[L1], R[W], R[W1],
                     R[W2], R[EXP], (work.whole, work.power), work.sums, True)  # fmt: skip
         now = 0.0
@@ -789,9 +796,10 @@ def _without_random_effects(model, rows, psi, work, gradient, hessian, factor, s
                 step[k] *= 0.5
                 psi[k] -= step[k]
             continue
-        before = now
+        before = math.inf if by_counts else now
         for r in range(m):
-            R[SCRATCH, r] = R[L1, r] * rows.repeats[r]
+            score = R[L1, r] + (R[W, r] * (work.eta[r] - rows.offset[r]) if by_counts else 0.0)
+            R[SCRATCH, r] = score * rows.repeats[r]
             R[BETA, r] = R[W, r] * rows.repeats[r]
         for k in range(p):
             gradient[k] = -_total2(R[SCRATCH], rows.X, k, m)

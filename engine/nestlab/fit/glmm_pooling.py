@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..simulate.compiled import compiled
 
-__all__ = ["Pooled", "pool_rows"]
+__all__ = ["Pooled", "pool_rows", "sums_of"]
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -32,8 +33,12 @@ class Pooled:
 
     def added(self) -> Array:
         """(R): sum of y log n, which offsets of log n add to the log likelihood of pooled counts."""
-        totals = np.concatenate([[0.0], np.cumsum(self.repeats * self.y * np.log(self.n))])
-        return np.diff(totals[self.first_row])
+        return sums_of(self.repeats * self.y * np.log(self.n), self.first_row)
+
+
+def sums_of(values: Array, starts: Integers) -> Array:
+    """(R): the sums of values from one start to the next; each on its own, so that its bits do not depend on those before."""
+    return np.array([values[first:last].sum() for first, last in itertools.pairwise(starts)])
 
 
 def pool_rows(X: Array, Z: Array, y: Array, starts: Integers, J: int, trials: int) -> Pooled:

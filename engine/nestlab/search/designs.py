@@ -22,12 +22,14 @@ from ..run.sums import no_replicates
 from ..simulate.fittable import check_fittable
 from ..spec.axes import OUTCOME, is_number, number_axes, number_word, setting
 from ..spec.estimands import contrasts_of
+from ..spec.family import mean_of
 from ..spec.grid import raw_points
 from ..spec.identity import data_key
-from ..spec.model import Condition, Predictor
+from ..spec.model import INTERCEPT, Condition, Predictor
 from ..spec.predictors import distribution_of
 from ..spec.predictors.allocation import MOST_TURNS, whole_at
 from ..spec.problems import StudyError
+from ..spec.stated import UNITS
 from ..spec.study import StudyFile
 from .counts import DesignCounts, Spread, counts_of, number_of, spread_of
 from .crossing import Scale
@@ -161,7 +163,7 @@ class Bench:
         if name.startswith("icc."):
             others = [share for other, share in point.items() if other.startswith("icc.") and other != name]
             return least, 0.95 - sum(share for share in others if isinstance(share, float | int))
-        if name.endswith((".d", ".r2")) and name.startswith("truth.fixed."):
+        if name.startswith("truth.fixed.") and name.endswith(tuple(f".{unit}" for unit in UNITS)):
             return _stated_ends(condition, name, least)
         if name.startswith("truth.fixed."):
             total = condition.truth.residual_variance + float(np.trace(np.array(condition.truth.covariance or [[0.0]])))
@@ -309,13 +311,25 @@ class Bench:
 
 
 def _stated_ends(condition: Condition, name: str, least: float) -> tuple[float, float]:
-    """The search's ends of an effect in standard units: d up to 3, a share of variance up to what other terms leave."""
+    """The search's ends of an effect in its unit: d up to 3, a share of variance up to what other terms leave, a ratio up to 20
+    or down to 1/20, a difference to nearly where probabilities end, or up to three times the baseline rate."""
     term, _, unit = name.removeprefix("truth.fixed.").rpartition(".")
     now = condition.stated.get(term)
     if unit == "d":
         value = now.value if now is not None and now.kind == "d" else 0.0
         most = max(3.0, 4 * abs(value))
         return (-most, -least * most) if value < 0 else (least * most, most)
+    value = now.value if now is not None and now.kind == unit else 1.0
+    if unit in ("odds_ratio", "rate_ratio"):
+        most = max(20.0, value**4, value**-4)
+        return (1 / most, 1 - least) if value < 1 else (1 + least, most)
+    if unit == "difference":
+        truth = condition.truth
+        baseline = float(
+            mean_of(truth.formula.family.link, dict(zip(truth.formula.fixed, truth.fixed, strict=True))[INTERCEPT])
+        )
+        most = 0.99 * baseline if value < 0 else 3 * baseline if truth.formula.family.counts else 0.99 * (1 - baseline)
+        return (-most, -least * most) if value < 0 else (least * most, max(most, value))
     others = sum(e.value for t, e in condition.stated.items() if e.kind == "r2" and t != term)
     return least, 0.9 * max(0.1, 1 - others)
 

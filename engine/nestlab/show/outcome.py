@@ -1,7 +1,8 @@
 """What the outcome looks like, for people: its variance within arms, its intraclass correlation, R2, and an effect in all units.
 
 Every command and the report say it by the functions here, of a study's conditions and of the effect that is looked at. With
-several grouping factors the outcome's own variance is not known here: what is said is given all predictors.
+several grouping factors the outcome's own variance is not known here: what is said is given all predictors. Of binary outcomes
+and counts it is the mean in each arm, the ratios of arms and iccs, within clusters and over all of them.
 """
 
 from __future__ import annotations

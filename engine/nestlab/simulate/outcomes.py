@@ -26,6 +26,8 @@ Integers = NDArray[np.int64]
 _LOGIT, _PROBIT, _CLOGLOG = 0, 1, 2
 #: Standard deviations above the mean, and counts beside them, at which a count stops: what lies beyond has no probability.
 _FAR = 60.0
+#: Standard deviations below the mean from which parts of a binomial distribution are summed: below there is less than 1e-20.
+_NEAR = 10.0
 
 
 @dataclass(frozen=True)
@@ -119,26 +121,31 @@ def _successes(kind: int, trials: int, eta: Array, scores: Array) -> None:  # pr
         # counts of failures from the upper tail where successes are many
         many = p > 0.5
         q, u = (1.0 - p, above) if many else (p, 0.5 * math.erfc(-scores[i] / math.sqrt(2.0)))
-        k, term = 0, math.exp(trials * math.log1p(-q))
+        k = max(0.0, math.floor(trials * q - _NEAR * math.sqrt(trials * q)))
+        term = trials * math.log1p(-q)
+        if k > 0.0:
+            term = k * math.log(q) + (trials - k) * math.log1p(-q) + math.lgamma(trials + 1.0)
+            term -= math.lgamma(k + 1.0) + math.lgamma(trials - k + 1.0)
+        term = math.exp(term)
         total = term
         while total <= u and k < trials:
             term *= (trials - k) / (k + 1.0) * q / (1.0 - q)
-            k += 1
+            k += 1.0
             total += term
             if term < 1e-300 and k > trials * q:
                 break
-        scores[i] = float(trials - k if many else k)
+        scores[i] = trials - k if many else k
 
 
 @compiled()
 def _counts(eta: Array, scores: Array) -> None:  # pragma: no cover
-    """Poisson counts; from a mean of 500 on the sum of parts would underflow, and a rounded Cornish-Fisher quantile is taken."""
+    """Poisson counts; above a mean of 500 by Giles (2016, ACM Trans. Math. Softw. 42(1), Algorithm 955), without a sum."""
     for i in range(len(eta)):
         mean, s = math.exp(eta[i]), scores[i]
         if mean > 500.0:
             root = math.sqrt(mean)
-            x = mean + root * s + (s * s - 1.0) / 6.0 + (s - s**3) / (72.0 * root) * (1.0) - 0.5
-            scores[i] = max(0.0, math.floor(x + 0.5))
+            x = mean + root * s + s * s / 6.0 + 1.0 / 3.0 - (2.0 * s + s**3) / (72.0 * root)
+            scores[i] = max(0.0, math.floor(x))
             continue
         u = 0.5 * math.erfc(-s / math.sqrt(2.0))
         most = mean + _FAR * math.sqrt(mean) + _FAR

@@ -194,7 +194,7 @@ class _Conversion:
                     rest[term] = effect
                     self.check_scale(effect)
                 else:
-                    self.fixed[term] = self.from_mean(effect)
+                    self.fixed[term] = self.from_mean(term, effect)
             except _EffectError as refused:
                 key = "truth.baseline" if effect.kind == "baseline" else f"truth.fixed.{term}.{effect.kind}"
                 problems.add_number(key, effect.value, str(refused))
@@ -207,9 +207,13 @@ class _Conversion:
         other = "rate_ratio" if family.counts else "odds_ratio"
         raise _EffectError(f"is for Gaussian outcomes; write a coefficient, {other} or difference")
 
-    def from_mean(self, effect: Effect) -> float:
+    def from_mean(self, term: str, effect: Effect) -> float:
         """The coefficient of an odds ratio, a ratio of rates, a difference from the baseline, or the baseline itself."""
         family, value = self.truth.formula.family, effect.value
+        if term == INTERCEPT and effect.kind != "baseline":
+            raise _EffectError(
+                "is the effect of a step, which the Intercept has not; write truth.baseline, or a coefficient"
+            )
         if effect.kind in ("odds_ratio", "rate_ratio"):
             link = "logit" if effect.kind == "odds_ratio" else "log"
             if family.link != link:
@@ -218,6 +222,9 @@ class _Conversion:
             return math.log(value)
         if family.gaussian:
             raise _EffectError("is for binary outcomes and counts; write a coefficient, or add a family to [truth]")
+        if effect.kind == "difference" and INTERCEPT not in self.fixed:
+            text = f"needs an intercept, whose mean is the baseline, unlike {self.truth.formula.text}"
+            raise _EffectError(f"{text}; add 1 +, or write a coefficient")
         before = self.fixed.get(INTERCEPT, 0.0) if effect.kind == "difference" else 0.0
         mean = value + (float(mean_of(family.link, before)) if effect.kind == "difference" else 0.0)
         if not 0 < mean < (math.inf if family.counts else 1):
@@ -379,11 +386,11 @@ def _unknown(term: str) -> str:
 def explained(condition: Condition) -> tuple[float, float]:
     """The shares of the response's variance, within and between clusters, that the true fixed effects explain.
 
-    With priors, at their means. Rights and Sterba's (2019) R2_w^(f1) and R2_b^(f2); nan where they do not follow from the
-    predictors, or where residual variances differ by a predictor.
+    With priors, at their means. Rights and Sterba's (2019) R2_w^(f1) and R2_b^(f2), of a binary outcome those of its latent one;
+    nan where they do not follow from the predictors, where residual variances differ by a predictor, and of counts.
     """
     truth = condition.truth
-    if condition.structure is not None:
+    if condition.structure is not None or truth.formula.family.counts:
         return math.nan, math.nan
     work = _Conversion(condition, dict(zip(truth.formula.fixed, truth.fixed, strict=True)))
     shares = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .axes import Setting
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["as_analysed", "check_axes", "check_family", "check_outcomes", "outcome_values", "read_family"]
 
 _OURS = "is for Gaussian outcomes; remove it, or truth.family"
+#: Keys of [truth] with the families that have them.
+_NEEDS = {"trials": ("binomial",), "exposure": ("poisson",), "baseline": ("binomial", "poisson")}
+#: Those whose value is a column of the data that people are shown.
+_COLUMNS = {"binomial": "trials", "poisson": "exposure"}
+_INTERCEPT = f"truth.fixed.{INTERCEPT}"
+_BESIDE = f"must not stand beside {_INTERCEPT}, which it sets; remove one of the two"
 
 
 def read_family(truth: TruthTable, problems: Problems) -> Family:
@@ -29,13 +35,16 @@ def read_family(truth: TruthTable, problems: Problems) -> Family:
             "truth.link", truth.link, f"is for binomial outcomes, and the outcome is {truth.family}; remove it"
         )
         family = Family.named(truth.family)
-    needs = {"trials": ("binomial",), "exposure": ("poisson",), "baseline": ("binomial", "poisson")}
-    for word, families in needs.items():
+    for word, families in _NEEDS.items():
         value = getattr(truth, word)
         if value is not None and family.name not in families:
-            wanted = " or ".join(f'"{name}"' for name in families)
-            problems.add_number(f"truth.{word}", value, f"needs truth.family = {wanted}; add it, or remove this")
+            problems.add_number(f"truth.{word}", value, _needs(families))
     return family
+
+
+def _needs(families: Iterable[str]) -> str:
+    wanted = " or ".join(f'"{name}"' for name in families)
+    return f"needs truth.family = {wanted}; add it, or remove this"
 
 
 def outcome_values(truth: TruthTable, family: Family) -> dict[str, Any]:
@@ -43,7 +52,7 @@ def outcome_values(truth: TruthTable, family: Family) -> dict[str, Any]:
     flat: dict[str, Any] = {"truth.residual_variance": 1.0 if family.counts else family.latent_variance}
     flat |= {f"truth.{word}": value for word in ("trials", "exposure") if (value := getattr(truth, word)) is not None}
     if truth.baseline is not None:
-        flat[f"truth.fixed.{INTERCEPT}"] = Effect("baseline", truth.baseline)
+        flat[_INTERCEPT] = Effect("baseline", truth.baseline)
     return flat
 
 
@@ -57,10 +66,15 @@ def check_family(study: StudyFile, formula: Formula, problems: Problems) -> None
         if getattr(truth, word) is not None:
             problems.add(f"truth.{word}", _OURS)
     if truth.baseline is not None and truth.fixed.get(INTERCEPT) is not None:
-        text = f"must not stand beside truth.fixed.{INTERCEPT}, which it sets; remove one of the two"
-        problems.add_number("truth.baseline", truth.baseline, text)
+        problems.add_number("truth.baseline", truth.baseline, _BESIDE)
     elif truth.baseline is not None and INTERCEPT not in formula.fixed:
         problems.add_number("truth.baseline", truth.baseline, f"needs an intercept, unlike {formula.text}; add 1 +")
+    column = _COLUMNS[formula.family.name]
+    if column in (*study.predictors, *formula.groups, formula.response):
+        text = (
+            f"must not name a variable {column}, which is the name of a column that the data have beside it; rename it"
+        )
+        problems.add_value("truth.formula", formula.text, text)
     if formula.factors:
         text = "must be gaussian with several grouping factors; remove it, or [design.factors]"
         problems.add_value("truth.family", truth.family, text)
@@ -69,13 +83,21 @@ def check_family(study: StudyFile, formula: Formula, problems: Problems) -> None
             problems.add_value(f"contrast.{contrast.name}.standardise", contrast.standardise, _OURS)
 
 
-def check_axes(family: Family, settings: Mapping[str, Setting], problems: Problems) -> None:
-    """Add to `problems` the axes and priors that only Gaussian outcomes have, or binary ones."""
-    if family.gaussian:
-        return
+def check_axes(family: Family, settings: Mapping[str, Setting], given: Mapping[str, Any], problems: Problems) -> None:
+    """Add to `problems` the axes and priors that the family of the outcome has not. given: the flat values of the file."""
     residual = "truth.residual_variance"
     for name, found in settings.items():
-        if residual in found.paths or found.name.startswith(("truth.errors", "truth.outcome")):
+        families = _NEEDS.get(found.name.removeprefix("truth."), ())
+        if families and family.name not in families:
+            problems.add(f"grid.{name}", _needs(families))
+        elif family.gaussian:
+            continue
+        elif found.name == "truth.baseline" and not isinstance(given.get(_INTERCEPT, Effect("baseline", 1)), Effect):
+            problems.add(f"grid.{name}", _BESIDE)
+        elif found.name == _INTERCEPT and isinstance(given.get(_INTERCEPT), Effect):
+            text = "must not stand beside truth.baseline, which sets it; remove one of the two"
+            problems.add(f"grid.{name}", text)
+        elif residual in found.paths or found.name.startswith(("truth.errors", "truth.outcome")):
             problems.add(f"grid.{name}", _OURS)
         elif residual in found.reads and family.counts:
             text = "needs a residual variance, which counts have not; give the variance of the random intercept"

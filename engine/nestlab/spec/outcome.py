@@ -134,6 +134,8 @@ def outcome(
     of them are 0, or at their first category, instead of the mean over arms.
     """
     truth = condition.truth
+    if truth.formula.family.counts:
+        raise UnknownVarianceError("counts have no residual variance on the scale of their effects")
     if fixed is None:
         fixed = dict(zip(truth.formula.fixed, truth.fixed, strict=True))
     moments = moments_of(condition.predictors, condition.layout, condition.correlations, pairs=True)

@@ -230,6 +230,11 @@ def _concerned(location: Location) -> list[str]:
             return [f"truth.random.{group}"]
         case ["truth", "residual_sd"]:
             return ["truth.residual_variance"]
+        case ["truth", "baseline"]:
+            return ["truth.fixed.Intercept"]
+        case ["truth", "family"]:
+            own = ("link", "trials", "exposure", "baseline", "fixed", "residual_variance")
+            return [f"truth.{key}" for key in own]
         case ["truth", "outcome", *keys]:
             follows = {
                 "icc": "truth.random",

@@ -100,7 +100,7 @@ def resolve(study: StudyFile, problems: Problems, *, expand: bool = True) -> Res
         problems.add(path, text)
     _check_priors(base, axes, problems)
     _check_outcome(base, axes, problems)
-    check_axes(base.truth.family, axes.settings, problems)
+    check_axes(base.truth.family, axes.settings, base.flat, problems)
     check_levels(base.methods, sorted(axes.sets), problems)
     if not expand or len(problems) > before or not base.sound:
         return None

@@ -16,10 +16,10 @@ from scipy.special import gammaln
 
 from ...simulate.outcomes import OutcomeDraw, terms_of_rows
 from ..glmm_kernel import fit_glmm
-from ..glmm_pooling import Pooled, pool_rows
+from ..glmm_pooling import Pooled, pool_rows, sums_of
 from ..inference import Inference, between_within_df
 from ..lmm import Fits, pairs
-from ..status import is_failed
+from ..status import Status, is_failed
 from .analysis import Analysed, Block, Prepared
 
 __all__ = ["GeneralisedModel", "compile_analysis"]
@@ -70,8 +70,11 @@ class GeneralisedModel:
         Z = terms_of_rows(draw, on.design, formula.random_columns, first, last)
         starts = draw.starts[first * J : last * J + 1]
         y = draw.y[starts[0] : starts[-1]]
+        infinite = ~np.isfinite(y)
+        lost = np.diff(np.concatenate([[0], np.cumsum(infinite)])[starts[::J] - starts[0]]) > 0
+        y = np.where(infinite, 0.0, y)
         pooled = pool_rows(X, Z, y, starts - starts[0], J, truth.trials)
-        return self._fitted(pooled, self._constants(y, starts - starts[0], J))
+        return self._fitted(pooled, self._constants(y, starts - starts[0], J), lost)
 
     def _constants(self, y: Array, starts: NDArray[np.int64], J: int) -> Array:
         """(R): what the log likelihood has in y alone."""
@@ -82,10 +85,9 @@ class GeneralisedModel:
             return np.zeros((len(starts) - 1) // J)
         else:
             each = gammaln(truth.trials + 1) - gammaln(y + 1) - gammaln(truth.trials - y + 1)
-        totals = np.concatenate([[0.0], np.cumsum(each)])
-        return np.diff(totals[starts[::J]])
+        return sums_of(each, starts[::J])
 
-    def _fitted(self, pooled: Pooled, constants: Array) -> Fits:
+    def _fitted(self, pooled: Pooled, constants: Array, lost: NDArray[np.bool_]) -> Fits:
         on, family = self.on, self.on.method.formula.family
         p, q, R = len(pooled.X), len(pooled.Z), len(pooled.first_row) - 1
         a, b = self._theta
@@ -102,6 +104,7 @@ class GeneralisedModel:
             pooled.starts, pooled.cluster, pooled.repeat, pooled.repeats, pooled.first_row, pooled.first_cluster, status, steps,
             F, psi, vcov, G,
         )  # fmt: skip
+        status[lost] = Status.nonfinite
         gone = is_failed(status)
         beta = np.where(gone[:, None], np.nan, psi[:, :p])
         varcomp = np.stack([np.where(gone, np.nan, G[:, i, k]) for i, k in pairs(q)], axis=1)

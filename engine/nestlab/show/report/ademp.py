@@ -82,6 +82,13 @@ def _mechanism(material: Material) -> Iterator[Block]:
             "Row i is y_i = x_i' beta + sum over grouping factors f of z_fi' u_f + e_i, u_f being that of the row's level of f, "
             "with random effects u_f ~ N(0, G_f), one draw per level, and errors e_i ~ N(0, sigma^2)"
         )
+    family = material.study.resolve().conditions[0].truth.formula.family
+    if not family.gaussian:
+        mean = "the mean of y_ij per unit of exposure" if family.counts else "the probability of an event"
+        rows = (
+            f"Row i of cluster j is {family.name} with {family.link}({mean}) = x_ij' beta + z_ij' u_j, and random effects "
+            "u_j ~ N(0, G), one draw a cluster"
+        )
     yield Paragraph(f"Model: {formula}. {rows}, all independent, unless a value below says otherwise.")
     if structure is not None:
         yield Paragraph(f"Design of the first condition: {structure_text(structure)}. {_places(structure)}")
@@ -142,12 +149,21 @@ def _stated(material: Material) -> Iterator[Block]:
                 given.setdefault(term, {})[text] = None
     if given:
         each = "; ".join(f"{term}: {' or '.join(texts)}" for term, texts in given.items())
-        yield Paragraph(
-            f"Fixed effects in standard units, from which each condition's coefficients follow: {each}. d divides by the square "
-            "root of the random intercept's and the residual variance (total), of the residual variance, or of the outcome's own "
-            "variance within arms; r2 is the share of the outcome's variance at the term's level that the term explains "
-            "(Rights & Sterba 2019), or within arms that all covariates explain together."
-        )
+        kinds = {text.partition(" = ")[0] for texts in given.values() for text in texts}
+        about = [text for kind, text in _UNITS.items() if kind in kinds]
+        told = "Fixed effects in the units in which they are given, from which each condition's coefficients follow"
+        yield Paragraph(f"{told}: {each}. {' '.join(about)}".rstrip())
+
+
+#: What the units of effects mean.
+_UNITS = {
+    "d": "d divides by the square root of the random intercept's and the residual variance (total), of the residual variance, "
+    "or of the outcome's own variance within arms.",
+    "r2": "r2 is the share of the outcome's variance at the term's level that the term explains (Rights & Sterba 2019), or "
+    "within arms that all covariates explain together.",
+    "baseline": "The baseline is the probability, or rate, where all predictors and random effects are 0.",
+    "difference": "A difference is what one unit adds to the baseline.",
+}
 
 
 def _outcome(material: Material) -> Iterator[Block]:
@@ -157,18 +173,19 @@ def _outcome(material: Material) -> Iterator[Block]:
     named = [*fixed, *(c.name for c in contrasts if not c.joint)]
     effects = material.results.interest.in_order(named)[:MOST_COLUMNS]
     texts: dict[str, dict[str, str]] = {}
+    head = "What the outcome looks like"
     for effect in effects:
         try:
             texts[effect] = outcome_texts(conditions, effect, contrasts)
         except UnknownVarianceError as unknown:
-            yield Paragraph(f"What the outcome looks like beside {effect} is not known, as {unknown}.")
+            yield Paragraph(f"{head} beside {effect} is not known, as {unknown}.")
     if texts:
         rows = tuple(
             (label_of(name), *(text.get(name, "none") for text in texts.values()))
             for name in dict.fromkeys(name for text in texts.values() for name in text)
         )
-        yield ReportTable("What the outcome looks like, given the predictors of an effect", ("", *texts), rows)
-        if conditions[0].structure is not None:
+        yield ReportTable(f"{head}, given the predictors of an effect", ("", *texts), rows)
+        if conditions[0].structure is not None or not conditions[0].truth.formula.family.gaussian:
             return
         yield Paragraph(
             "Variance and unconditional icc are the outcome's own within arms, before any other predictor is taken into "
