@@ -59,7 +59,7 @@ OUTCOMES = {
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_quadrature_is_unbiased_with_many_clusters(name: str, tmp_path: Path) -> None:
     """Within 4 MCSEs, coefficients and the variance; Laplace's variance is not, so that the test could tell."""
-    methods = [{"name": "quadrature", "nodes": 15}, {"name": "laplace"}]
+    methods: list[dict[str, Any]] = [{"name": "quadrature", "nodes": 15}, {"name": "laplace"}]
     found = study(replications=REPLICATIONS, clusters=CLUSTERS, size=4, truth=OUTCOMES[name], methods=methods)
     summary = found.run(out=tmp_path).summary()
     chosen = (summary["measure"] == "bias") & (summary["subset"] == "all")
@@ -111,7 +111,7 @@ def rate_off(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 def test_rejections_and_estimates_are_those_of_data_drawn_and_fitted_apart(tmp_path: Path) -> None:
     truth = truth_of(VARIANCE, intercept=INTERCEPT, family="binomial")
-    methods = [{"name": "quadrature", "nodes": 7, "df": ["z", "between-within"]}]
+    methods: list[dict[str, Any]] = [{"name": "quadrature", "nodes": 7, "df": ["z", "between-within"]}]
     results = study(replications=8_000, clusters=J, size=SIZE, truth=truth, methods=methods).run(out=tmp_path)
     ours, theirs = results.replicates(), apart()
     columns = {
@@ -124,7 +124,10 @@ def test_rejections_and_estimates_are_those_of_data_drawn_and_fitted_apart(tmp_p
         a, b = ours[column].to_numpy(), theirs[name].to_numpy()
         assert abs(mean_off(a, b)) < 4, name
         assert abs(log_sd_off(a, b)) < 4, name
-    ratio = np.abs(ours["estimate.trt"] / ours["se.trt"]).to_numpy(), np.abs(theirs["trt"] / theirs["se"]).to_numpy()
+    ratio = [
+        (rows[b] / rows[se]).abs().to_numpy()
+        for rows, b, se in ((ours, "estimate.trt", "se.trt"), (theirs, "trt", "se"))
+    ]
     summary = results.summary()
     power = summary[(summary["measure"] == "power") & (summary["estimand"] == "trt") & (summary["subset"] == "all")]
     for rule, limit in {"z": norm.ppf(0.975), "between-within": t.ppf(0.975, J - 2)}.items():

@@ -127,7 +127,7 @@ def test_fits_are_those_of_the_twin(family: tuple[str, str]) -> None:
         frame = pd.DataFrame({"y": y, "x": X[1], "t": X[2], "g": g, "n": trials})
         twin = nl.fit(
             f"y ~ x + t + ({'1 + x' if q == 2 else '1'} | g)", frame, family=family[0], link=family[1], nodes=nodes,
-            **({"trials": "n"} if family[0] == "binomial" else {}),
+            trials="n" if family[0] == "binomial" else None,
         )  # fmt: skip
         status, deviance, beta, se, G = fitted(family, X, Z, y, g, trials=trials, nodes=nodes)
         seen.add(status)
@@ -161,18 +161,19 @@ def test_pooled_counts_say_what_their_rows_say(family: tuple[str, str], nodes: i
 
 def test_deviance_of_a_study_is_that_of_its_rows(tmp_path: Path) -> None:
     """Counts with an exposure and events of several trials, pooled by the study and fitted row by row by `nl.fit`."""
-    for truth in ({"family": "poisson", "exposure": 2}, {"family": "binomial", "trials": 4}):
+    truths: list[dict[str, Any]] = [{"family": "poisson", "exposure": 2}, {"family": "binomial", "trials": 4}]
+    for truth in truths:
         random = {"g": {"variance": {"Intercept": 0.4}}}
         study = nl.Study.from_dict({
             "name": "rows", "seed": 3, "replications": 3, "design": {"clusters": 10, "cluster_size": 6},
             "truth": {"formula": "y ~ x + (1 | g)", "fixed": {"Intercept": 0.2, "x": 0.3}, "random": random, **truth},
             "predictors": {"x": {"level": 1, "distribution": "balanced"}},
         })  # fmt: skip
-        stored = study.run(out=tmp_path / str(truth["family"]), jobs=1).replicates()
+        stored = study.run(out=tmp_path / truth["family"], jobs=1).replicates()
         for replicate in range(3):
             frame = study.data(0, replicate)
-            given = {"trials": "trials"} if "trials" in truth else {"offset": "time"}
-            twin = nl.fit("y ~ x + (1 | g)", frame.assign(time=np.log(2.0)), family=str(truth["family"]), **given)
+            given: dict[str, Any] = {"trials": "trials"} if "trials" in truth else {"offset": "time"}
+            twin = nl.fit("y ~ x + (1 | g)", frame.assign(time=np.log(2.0)), family=truth["family"], **given)
             assert stored["deviance"][replicate] == pytest.approx(twin.neg2loglik, abs=1e-7)
 
 
