@@ -579,20 +579,22 @@ def test_solve_finds_the_smallest_d(tmp_path: Path) -> None:
 
 # --- refused, with the repair
 
-ONE = "must be a number, a prior, or a table with one of d and r2, such as { d = 0.3 }"
+UNITS = "d, r2, odds_ratio, rate_ratio, difference"
+ONE = f"must be a number, a prior, or a table with one of {UNITS}, such as {{ d = 0.3 }}"
 CHANGES = tuple[dict[str, Any], dict[str, Any], str]
 SLOPE_ONLY = {"truth/formula": "y ~ x + z + arm + (0 + x | g)", "truth/random/g/variance": {"x": 1}}
 PRODUCT = {"truth/formula": "y ~ x * z + arm + (1 | g)", "truth/fixed/x:z": 0.5}
 
 BAD: list[CHANGES] = [
     ({}, {"x": {"D": 0.3}}, f'truth.fixed.x = {{"D": 0.3}}: {ONE}; did you mean "d"?'),
-    ({}, {"x": {"eta": 0.3}}, f'truth.fixed.x = {{"eta": 0.3}}: {ONE}; use one of d, r2'),
-    ({}, {"x": {"by": "total"}}, f'truth.fixed.x = {{"by": "total"}}: {ONE}; add one of the two'),
-    ({}, {"x": {"d": 1, "r2": 0.1}}, f'truth.fixed.x = {{"d": 1, "r2": 0.1}}: {ONE}; keep one of the two'),
+    ({}, {"x": {"eta": 0.3}}, f'truth.fixed.x = {{"eta": 0.3}}: {ONE}; use one of {UNITS}'),
+    ({}, {"x": {"by": "total"}}, f'truth.fixed.x = {{"by": "total"}}: {ONE}; add one of them'),
+    ({}, {"x": {"d": 1, "r2": 0.1}}, f'truth.fixed.x = {{"d": 1, "r2": 0.1}}: {ONE}; keep one of them'),
     (
         {},
         {"x": {"d": 1, "bye": "total"}},
-        'truth.fixed.x = {"d": 1, "bye": "total"}: must be an effect with the keys d, r2, by, per, sign, and bye is none; '
+        'truth.fixed.x = {"d": 1, "bye": "total"}: must be an effect with the keys d, r2, by, per, sign, odds_ratio, '
+        "rate_ratio, difference, and bye is none; "
         'did you mean "by"?',
     ),
     (
