@@ -73,6 +73,10 @@ def test_they_are_held_against_marginal_means() -> None:
         assert math.isnan(found[name].get("var:residual", math.nan))
     assert found["laplace"]["trt"] == pytest.approx(math.log(2))
     assert math.isnan(found["lmm"]["var:g:Intercept"])
+    why = true_values(study.conditions()[0], study.methods(), centres_of(study.conditions()[0])).unknown["lmm"]
+    assert (
+        why["var:g:Intercept"] == "variances of a linear model of such outcomes do not follow from those of the truth"
+    )
 
 
 def test_counts_have_rates_as_truth() -> None:

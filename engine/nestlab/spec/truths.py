@@ -243,6 +243,8 @@ class _Own:
 
     @property
     def _why(self) -> str:
+        if self.translation.constant is not None:
+            return "variances of a linear model of such outcomes do not follow from those of the truth"
         return self.translation.why or "the method has no covariance between random columns that vary together"
 
     def _covariance(self, group: str, a: str, b: str) -> Any:
