@@ -1,4 +1,4 @@
-"""Microseconds a replicate of MCPower on models with several grouping factors; prints CSV: work,us (median of 3).
+"""Microseconds a replicate of MCPower on models with several grouping factors and on binary outcomes; prints CSV: work,us (median of 3).
 
 needs: pip install mcpower (in an environment of its own)
 run:   taskset -c 0 python mcpower_times_multi.py
@@ -34,6 +34,15 @@ def nested():
     return m, 800
 
 
+def logit(x):
+    m = MCPower("y = z + x + (1|g)" if x else "y = z + (1|g)", family="logit")
+    m.set_effects("z=0.5, x=0.4" if x else "z=0.5")
+    m.set_variable_type("z=binary")
+    m.set_baseline_probability(0.4)
+    m.set_cluster("g", ICC=0.16, n_clusters=30, cluster_level_vars=["z"])
+    return m, 600
+
+
 def bench(name, model, sims):
     m, rows = model
     m.set_max_failed_simulations(1.0)
@@ -52,3 +61,5 @@ bench("crossed_intercepts_30x10x2", crossed(30, 10, False), 2000)
 bench("crossed_maximal_30x10x2", crossed(30, 10, True), 300)
 bench("crossed_maximal_50x20x2", crossed(50, 20, True), 150)
 bench("nested_20x4x10", nested(), 3000)
+bench("logit_crt_30x20", logit(False), 600)
+bench("logit_x_30x20", logit(True), 600)
