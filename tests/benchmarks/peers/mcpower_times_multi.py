@@ -1,4 +1,4 @@
-"""Microseconds a replicate of MCPower on models with several grouping factors and on binary outcomes; prints CSV: work,us (median of 3).
+"""Microseconds a replicate of MCPower, with several grouping factors and binary outcomes; prints CSV: work,us (median of 3).
 
 needs: pip install mcpower (in an environment of its own)
 run:   taskset -c 0 python mcpower_times_multi.py
