@@ -43,6 +43,7 @@ FACTORS: dict[str, Any] = {
     "predictors/trt": {"level": "subject", "distribution": "balanced"},
 }
 LINKS = "needs the {} link, and the outcome is {} with link {}; write a coefficient or difference"
+FOR_OUTCOMES = '"lmm" or "glmm" or "ols" or "cluster-means"'
 OURS = "is for Gaussian outcomes; remove it, or truth.family"
 STEP = "is for Gaussian outcomes; write a coefficient, {} or difference"
 
@@ -184,9 +185,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"contrast": [{"name": "c", "weights": {"trt": 1}, "standardise": "total"}]}, f'contrast.c.standardise = "total": {OURS}'),
     # methods
-    (method(estimator="lmm"), 'method.m.estimator = "lmm": is not for binomial outcomes; write "glmm"'),
-    (method(estimator="ols"), 'method.m.estimator = "ols": is not for binomial outcomes; write "glmm"'),
-    ({**POISSON, **method(estimator="gee")}, 'method.m.estimator = "gee": is not for poisson outcomes; write "glmm"'),
+    (method(estimator="gls"), f'method.m.estimator = "gls": is not for binomial outcomes; write {FOR_OUTCOMES}'),
+    (method(estimator="ancova"), f'method.m.estimator = "ancova": is not for binomial outcomes; write {FOR_OUTCOMES}'),
+    ({**POISSON, **method(estimator="gee")}, f'method.m.estimator = "gee": is not for poisson outcomes; write {FOR_OUTCOMES}'),
     (
         {**GAUSSIAN, **method(estimator="glmm")},
         'method.m.estimator = "glmm": is for other outcomes than Gaussian ones; write "lmm", or add family = "binomial" or '

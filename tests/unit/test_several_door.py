@@ -258,12 +258,6 @@ def test_means_of_a_factor_that_is_named():
     assert list(one.beta.values()) == list(short.beta.values())
 
 
-def test_a_study_of_several_factors_is_refused(tmp_path):
-    done = run("new", str(tmp_path / "study.toml"), "--from-fit", str(NEST), "y ~ x + (1 | school/class)")
-    assert done.exit_code == 2
-    assert "has the grouping factors school, school:class" in " ".join(done.output.split())
-
-
 @pytest.mark.parametrize(
     ("formula", "change", "said"),
     [

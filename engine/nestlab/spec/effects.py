@@ -227,7 +227,7 @@ class _Conversion:
             raise _EffectError(f"{text}; add 1 +, or write a coefficient")
         before = self.fixed.get(INTERCEPT, 0.0) if effect.kind == "difference" else 0.0
         mean = value + (float(mean_of(family.link, before)) if effect.kind == "difference" else 0.0)
-        if not 0 < mean < (math.inf if family.counts else 1):
+        if not 1e-12 < mean < (math.inf if family.counts else 1 - 1e-12):
             what = "a rate > 0" if family.counts else "a probability between 0 and 1"
             if effect.kind == "baseline":
                 raise _EffectError(f"must be {what}")

@@ -240,7 +240,7 @@ def linear_is_normal(condition: Condition, given: Sequence[str]) -> bool:
         return False
     rest = [[n for n in predictors_of(term) if n not in given] for term in truth.formula.fixed]
     return all(
-        len(names) <= 1 and all(condition.predictor(n).distribution == "normal" for n in names) for names in rest
+        len(names) <= 1 and all(distribution_of(condition.predictor(n)).gaussian for n in names) for names in rest
     )
 
 

@@ -163,7 +163,7 @@ def _check_iccs(predictor: Predictor, structure: Structure, problems: Problems) 
         listed = " + ".join(f"{share:.10g}" for share in shares.values())
         text = f"must have shares that sum to less than 1, and {listed} = {sum(shares.values()):.10g}; lower them"
         problems.add_number(key, shares, text)
-    if predictor.distribution != "normal":
+    if not distribution_of(predictor).gaussian:
         text = (
             f'must be absent for distribution = "{predictor.distribution}" with several grouping factors, where parts of levels '
             'and rows are added; remove it, or write distribution = "normal"'
