@@ -102,6 +102,28 @@ def test_an_unknown_truth_says_why() -> None:
     assert found.of("ols")["trt"] == pytest.approx(treated - control)
 
 
+def test_effects_that_do_not_add_up_on_the_scale_of_the_outcome_have_no_truth() -> None:
+    """Two treatments that add up as log odds do not add up as probabilities."""
+    made = tables(
+        formula="y ~ trt + b + (1 | g)", baseline=0.2, fixed={"trt": {"odds_ratio": 3}, "b": {"odds_ratio": 3}}
+    )
+    made["predictors"]["b"] = {"level": 1, "distribution": "balanced"}
+    study = StudyFile.from_dict(made)
+    condition = study.conditions()[0]
+    found = true_values(condition, study.methods(), centres_of(condition))
+    assert math.isnan(found.of("ols")["trt"])
+    assert found.unknown["ols"]["trt"] == "on the scale of the outcome the effects of its terms do not add up"
+
+
+def test_no_residual_variance_is_invented() -> None:
+    """Nor an icc beside it: the latent error's variance is no parameter of a linear model's outcome."""
+    study = StudyFile.from_dict(tables())
+    condition = study.conditions()[0]
+    shared = true_values(condition, study.methods(), centres_of(condition)).shared
+    assert math.isnan(shared["var:residual"])
+    assert math.isnan(shared["icc"])
+
+
 @pytest.mark.calibration
 def test_linear_estimates_are_unbiased_for_their_own_truth(tmp_path: Path) -> None:
     made = tables() | {"replications": 4000}

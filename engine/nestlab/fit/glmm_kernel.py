@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from ..simulate.compiled import compiled
 from .glmm_densities import log_density, row_loop
-from .small import helper
+from .small import cholesky, helper
 
 __all__ = ["evaluate_glmm", "fit_glmm"]
 
@@ -709,25 +709,6 @@ def _evaluate(model, rows, psi, work, gradient, hessian):
 
 
 @helper
-def _factor(q, M):
-    """Replace M by its lower Cholesky factor; False if it has none."""
-    for j in range(q):
-        d = M[j, j]
-        for k in range(j):
-            d -= M[j, k] * M[j, k]
-        if not d > 0.0:
-            return False
-        d = math.sqrt(d)
-        M[j, j] = d
-        for i in range(j + 1, q):
-            x = M[i, j]
-            for k in range(j):
-                x -= M[i, k] * M[j, k]
-            M[i, j] = x / d
-    return True
-
-
-@helper
 def _solve(q, C, x):
     """Solve C C'x = x in place."""
     for i in range(q):
@@ -753,7 +734,7 @@ def _newton(K, gradient, hessian, factor, scale, step):
             for i in range(k + 1):
                 factor[k, i] = hessian[k, i] * scale[k] * scale[i]
             factor[k, k] += ridge
-        if _factor(K, factor):
+        if cholesky(K, factor, 0.0):
             break
         ridge, sure = max(2e-3, 4.0 * ridge), False
         if not ridge < 1e9:
@@ -970,7 +951,7 @@ def _least_share(model, rows, psi, work):
             M[a, b] = _total3(R[W], z, a, z, b, rows.starts[-1]) / total
     # A = C C'; rows of C'L
     least = math.inf
-    if not _factor(q, M):
+    if not cholesky(q, M, 0.0):
         return 0.0
     for a in range(q):
         for b in range(q):

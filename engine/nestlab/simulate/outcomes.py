@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numba import njit
@@ -54,6 +55,7 @@ class OutcomeDraw:
         """(J, R): the rows of each cluster."""
         return np.diff(self.starts).reshape(self.replicates, -1).T
 
+    @cached_property
     def gram(self) -> Draw:
         """The sufficient statistics that linear models take: the outcomes in the place of errors, without random effects."""
         (d, _), J, R = self.D.shape, self.u.shape[0], self.replicates

@@ -43,7 +43,7 @@ class OfOutcomes:
 
     def __call__(self, block: Block, first: int, last: int) -> Analysed:
         """Analyse replicates first .. last - 1 of a block."""
-        return self.analysis(replace(block, draw=block.draw.gram()), first, last)  # type: ignore[type-var]
+        return self.analysis(replace(block, draw=block.draw.gram), first, last)  # type: ignore[type-var]
 
 
 def tolerances(method: Method) -> str:
